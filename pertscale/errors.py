@@ -1,0 +1,54 @@
+"""Every error and warning that pertscale raises.
+
+Each error also derives from the builtin that fits, so ``except ValueError`` works as expected.
+A message says what was found, what is needed, what to do, and where.
+"""
+
+from __future__ import annotations
+
+
+class PertscaleError(Exception):
+    """Base of every error that pertscale raises on purpose."""
+
+
+class InputError(PertscaleError, ValueError):
+    """A file, table or argument has content that can't be used."""
+
+
+class ArgumentError(PertscaleError, ValueError):
+    """An argument has a value that is not among the allowed ones."""
+
+
+class AmbiguousInputError(InputError):
+    """Several readings of the input are possible and the user has to choose."""
+
+
+class CorruptFileError(PertscaleError, OSError):
+    """A file is truncated, damaged, or not of the format its name promises."""
+
+
+class NotFoundError(PertscaleError, FileNotFoundError):
+    """A file or folder that was asked for does not exist."""
+
+
+class UnknownNameError(PertscaleError, KeyError):
+    """A perturbation, gene, context, split or method is not there."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class ExistsError(PertscaleError, FileExistsError):
+    """The output is there already and overwriting was not asked for."""
+
+
+class MemoryBudgetError(PertscaleError, MemoryError):
+    """A step does not fit the memory that was allowed."""
+
+
+class NotFittedError(PertscaleError, ValueError, AttributeError):
+    """``predict`` was called before ``fit``."""
+
+
+class PertscaleWarning(UserWarning):
+    """Something that the user should look at, while the work goes on."""

@@ -1,0 +1,170 @@
+"""Every dimension, variable, table column and file name of pertscale, declared once.
+
+The other modules take names and dtypes from here; the documentation of the columns is the
+``doc`` of these records. Changing a record that is written to disk means raising
+:data:`SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+SCHEMA_VERSION: Final = 1
+
+
+# --- label classes ------------------------------------------------------------------------
+
+
+class Label(IntEnum):
+    """Class of a (perturbation, gene) pair. ``UNTESTED`` stands for null in int8 matrices."""
+
+    DOWN = -1
+    NON_DE = 0
+    UP = 1
+    UNTESTED = -128
+
+
+#: The three classes in the order of every class axis: scores, confusion matrices, tables.
+CLASSES: Final = (int(Label.DOWN), int(Label.NON_DE), int(Label.UP))
+#: Their names, in the same order.
+CLASS_NAMES: Final = ("down", "non_de", "up")
+
+
+# --- dimensions -------------------------------------------------------------------------------
+
+CELL: Final = "cell"
+GENE: Final = "gene"
+PERTURBATION: Final = "perturbation"
+CONTEXT: Final = "context"
+CLASS: Final = "class"
+
+#: Canonical name of the controls of every context.
+CONTROL: Final = "control"
+#: Joins the sorted genes of a combination, as in ``A+B``.
+COMBINATION_SEPARATOR: Final = "+"
+
+
+# --- expression scales ------------------------------------------------------------------------
+
+COUNTS: Final = "counts"
+LOG1P_1E4: Final = "log1p_1e4"
+SCALES: Final = (COUNTS, LOG1P_1E4)
+#: Counts are scaled to this total per cell before log1p (SPEC A1).
+TARGET_TOTAL: Final = 1e4
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, or a variable of a dataset."""
+
+    name: str
+    dtype: str
+    doc: str
+    unit: str = ""
+
+
+# --- the screen store ------------------------------------------------------------------------------
+
+MATRIX: Final = "X"
+METADATA: Final = "uns/pertscale"
+
+CELL_COLUMNS: Final = (
+    Column("perturbation", "category", "canonical perturbation of the cell; 'control' for controls"),
+    Column("context", "category", "cell line, cell type or donor the cell belongs to"),
+    Column("batch", "category", "library, lane or replicate, where known"),
+    Column("guide", "category", "guide or guides found in the cell, where known"),
+    Column("total_counts", "float64", "total that counts are divided by (SPEC A1)", "counts"),
+    Column("source_file", "category", "file the cell came from"),
+    Column("source_row", "int64", "row of the cell in that file"),
+)
+
+GROUP_COLUMNS: Final = (
+    Column("context", "str", "context of the group"),
+    Column("perturbation", "str", "canonical perturbation of the group"),
+    Column("is_control", "bool", "whether the group holds the context's controls"),
+    Column("start", "int64", "first row of the group in the matrix"),
+    Column("stop", "int64", "one past its last row"),
+)
+
+
+# --- the label table ------------------------------------------------------------------------------------
+
+LABEL_COLUMNS: Final = (
+    Column("perturbation", "int32", "code of the perturbation in perturbations.parquet"),
+    Column("gene", "int32", "code of the read-out gene in genes.parquet"),
+    Column("n_cells", "int32", "perturbed cells tested", "cells"),
+    Column("n_control", "int32", "control cells tested against", "cells"),
+    Column("mean", "float32", "mean of log1p expression over perturbed cells", "ln(1 + 1e4 c/S)"),
+    Column("mean_control", "float32", "the same over control cells", "ln(1 + 1e4 c/S)"),
+    Column("log2_fold_change", "float32", "log2 ratio of perturbed to control (SPEC B3)", "log2"),
+    Column("u_statistic", "float64", "Mann-Whitney U of the perturbed cells"),
+    Column("z", "float32", "signed test statistic; positive: perturbed cells rank higher"),
+    Column("p_value", "float64", "two-sided p-value of the rank-sum test"),
+    Column("fdr", "float64", "Benjamini-Hochberg over the genes of the perturbation (SPEC B2)"),
+    Column("fdr_screen", "float64", "Benjamini-Hochberg over all pairs of the context"),
+    Column("label", "int8", "-1 down, 0 not differentially expressed, +1 up"),
+    Column("is_target", "bool", "whether the gene is one that the perturbation targets (SPEC B4)"),
+)
+
+PSEUDOBULK_VARIABLES: Final = (
+    Column("mean_log1p", "float64", "mean of log1p expression (SPEC A3)", "ln(1 + 1e4 c/S)"),
+    Column("mean", "float64", "mean of normalised counts", "counts per 1e4"),
+    Column("fraction_expressed", "float32", "share of cells with a non-zero value"),
+    Column("n_cells", "int64", "cells of the perturbation", "cells"),
+)
+
+
+# --- results ---------------------------------------------------------------------------------------------
+
+SCORE_COLUMNS: Final = (
+    Column("task", "str", "'within' (one context) and, later, 'transfer', 'single', 'double'"),
+    Column("setting", "str", "'full', 'full_without_target' or 'curated'"),
+    Column("context", "str", "context the scores are for"),
+    Column("train_contexts", "str", "contexts the method was fitted on, joined by commas"),
+    Column("split", "str", "name of the split"),
+    Column("seed", "int64", "seed of the split"),
+    Column("method", "str", "name of the method"),
+    Column("params", "str", "parameters of the fitted method, as JSON"),
+    Column("level", "str", "'overall', 'class' or 'perturbation'"),
+    Column("group", "str", "the class or the perturbation; empty at level 'overall'"),
+    Column("metric", "str", "name of the metric (pertscale.evaluation.METRICS)"),
+    Column("value", "float64", "its value; NaN where it is not defined"),
+    Column("n", "int64", "pairs it was computed on"),
+)
+
+DROP_COLUMNS: Final = (
+    Column("kind", "str", "'cell', 'gene' or 'perturbation'"),
+    Column("name", "str", "barcode, gene or perturbation that was left out"),
+    Column("context", "str", "its context, where known"),
+    Column("source", "str", "file it came from"),
+    Column("row", "int64", "its row in that file; -1 where it has none"),
+    Column("label", "str", "the label as the file spells it"),
+    Column("reason", "str", "why it was left out"),
+)
+
+SKIPPED_COLUMNS: Final = (
+    Column("what", "str", "the part of the benchmark that did not run"),
+    Column("context", "str", "the context it would have run on"),
+    Column("reason", "str", "why, and what would make it run"),
+)
+
+TIMING_COLUMNS: Final = (
+    Column("stage", "str", "stage of the benchmark"),
+    Column("unit", "str", "context, setting, split and method, where the stage has them"),
+    Column("seconds", "float64", "wall time", "s"),
+    Column("reused", "bool", "whether an earlier run's result was taken instead of computing"),
+)
+
+#: Names inside the output folder of a benchmark.
+MANIFEST_FILE: Final = "manifest.json"
+LABELS_DIR: Final = "labels"
+PSEUDOBULK_DIR: Final = "pseudobulk.zarr"
+SPLITS_DIR: Final = "splits"
+PREDICTIONS_DIR: Final = "predictions"
+SCORES_FILE: Final = "scores.parquet"
+DROPS_FILE: Final = "drops.parquet"
+SKIPPED_FILE: Final = "skipped.parquet"
+TIMINGS_FILE: Final = "timings.parquet"
+REPORT_FILE: Final = "report.html"
