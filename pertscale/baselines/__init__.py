@@ -1,0 +1,59 @@
+"""Deliberately simple methods, and the names under which the benchmark knows them.
+
+A new method is a module with a :class:`LabelClassifier` and a line in :data:`METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pertscale.baselines._base import LabelClassifier
+from pertscale.baselines.majority import MajorityVote
+from pertscale.baselines.neighbors import WeightedKNN
+from pertscale.baselines.neighbors_cv import WeightedKNNCV
+from pertscale.baselines.reference import AllNonDE, ClassFrequencyRandom, Oracle
+
+__all__ = [
+    "METHODS",
+    "AllNonDE",
+    "ClassFrequencyRandom",
+    "LabelClassifier",
+    "MajorityVote",
+    "Method",
+    "Oracle",
+    "WeightedKNN",
+    "WeightedKNNCV",
+]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the benchmark.
+
+    Attributes
+    ----------
+    make
+        Takes the seed, returns the unfitted classifier.
+    needs_embedding
+        Whether it can only run with an embedding of the perturbations.
+    needs_truth
+        Whether ``predict`` has to be told the truth (the oracle).
+    """
+
+    make: Callable[[int], LabelClassifier]
+    needs_embedding: bool = False
+    needs_truth: bool = False
+
+
+#: Every method by the name it has in score tables.
+METHODS: Final[dict[str, Method]] = {
+    "majority_vote": Method(lambda seed: MajorityVote(seed=seed)),
+    "knn_cv": Method(lambda seed: WeightedKNNCV(seed=seed), needs_embedding=True),
+    "knn_1": Method(lambda seed: WeightedKNN(k=1), needs_embedding=True),
+    "knn_10": Method(lambda seed: WeightedKNN(k=10), needs_embedding=True),
+    "all_non_de": Method(lambda seed: AllNonDE()),
+    "random": Method(lambda seed: ClassFrequencyRandom(seed=seed)),
+    "oracle": Method(lambda seed: Oracle(), needs_truth=True),
+}

@@ -1,0 +1,212 @@
+"""Readers of the files that screens come in: h5ad, AnnData-Zarr, 10x h5, MatrixMarket, csv.
+
+:func:`find_source` looks at a path once and returns a small picklable :class:`SourceSpec`;
+:func:`open_source` opens it, in this process or in a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
+from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, reading
+from pertscale.io.sources._text import TABLE_ENDINGS, ending, plain_copy
+from pertscale.io.sources.anndata_zarr import AnnDataZarrSource
+from pertscale.io.sources.cells import (
+    CellTable,
+    SHARE_NEEDED,
+    TableSource,
+    find_cell_table,
+    spec_with_cells,
+)
+from pertscale.io.sources.csv import CsvSource
+from pertscale.io.sources.h5ad import H5adSource, open_hdf5
+from pertscale.io.sources.mtx import MtxSource, find_matrix, orientation, read_header
+from pertscale.io.sources.tenx import TenxSource, tenx_groups
+
+__all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "find_source", "open_source"]
+
+_OPENERS: dict[str, Callable[[SourceSpec], Source]] = {
+    "h5ad": H5adSource,
+    "zarr": AnnDataZarrSource,
+    "10x_h5": TenxSource,
+    "mtx": MtxSource,
+    "csv": CsvSource,
+}
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HDF5_ENDINGS = (".h5ad", ".h5", ".hdf5")
+_KNOWN = "h5ad, AnnData-Zarr, 10x h5, MatrixMarket (a folder with matrix.mtx), csv, tsv"
+
+
+def open_source(spec: SourceSpec) -> Source:
+    """Open a source; nothing heavy is read until it is asked for. A context manager.
+
+    Raises
+    ------
+    CorruptFileError
+        The file is truncated or its parts don't fit each other.
+    UnknownNameError
+        The file has no such matrix.
+    """
+    return _OPENERS[spec.format](spec)
+
+
+def find_source(
+    path: str | Path,
+    *,
+    matrix: str | None = None,
+    cells: str | Path | None = None,
+    scratch: str | Path | None = None,
+) -> SourceSpec:
+    """Tell what a path holds, from its content.
+
+    Parameters
+    ----------
+    path
+        File or folder: h5ad, AnnData-Zarr, 10x h5, MatrixMarket, csv or tsv.
+    matrix
+        ``"X"`` (default), ``"raw"`` or a layer; for h5ad and Zarr only.
+    cells
+        Table of cells (csv, tsv, parquet) for the formats without columns of their own. Without
+        it the folder of the matrix is searched for the one table that names the cells.
+    scratch
+        Folder for unzipped copies of gzipped text matrices. By default a temporary folder of
+        this process, which workers on other machines can't read.
+
+    Returns
+    -------
+    SourceSpec
+        Small and picklable.
+
+    Raises
+    ------
+    NotFoundError
+        There is nothing at `path` or at `cells`.
+    InputError
+        The format is not one of these.
+    CorruptFileError
+        The content is not what the name promises, or is incomplete.
+    AmbiguousInputError
+        Several matrices, genomes or tables of cells to choose from.
+    """
+    place = Path(path).absolute()
+    for given in (place, Path(cells) if cells is not None else None):
+        if given is not None and not given.exists():
+            raise NotFoundError(f"there is no file or folder {given}")
+    format_ = _format_of(place)
+    if format_ in ("h5ad", "zarr"):
+        if cells is not None:
+            raise ArgumentError(
+                f"cells= was passed, but {place} has its own table of cells (obs); leave it out"
+            )
+        spec = SourceSpec(str(place), format_, matrix=matrix or "X")
+        with open_source(spec):
+            return spec
+    if matrix not in (None, "X"):
+        raise ArgumentError(f"matrix={matrix!r} was passed, but {place} holds one matrix only")
+    table = None if cells is None else str(Path(cells).absolute())
+    return _FINDERS[format_](place, table, Path(scratch) if scratch is not None else None)
+
+
+def _format_of(path: Path) -> str:
+    if path.is_dir():
+        return _format_of_folder(path)
+    with reading(str(path)), path.open("rb") as file:
+        signature = file.read(8)
+    if signature == _HDF5_SIGNATURE:
+        return _format_of_hdf5(path)
+    if path.suffix.lower() in _HDF5_ENDINGS:
+        raise CorruptFileError(
+            f"{path} is not an HDF5 file, though its name says so (it starts with "
+            f"{signature!r}); copy or download it again"
+        )
+    if ending(path) == ".mtx":
+        return "mtx"
+    if ending(path) in TABLE_ENDINGS:
+        return "csv"
+    raise InputError(f"{path} has a format that pertscale doesn't read; it reads {_KNOWN}")
+
+
+def _format_of_folder(path: Path) -> str:
+    if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
+        return "zarr"
+    names = sorted(p.name for p in path.iterdir())
+    if any(ending(Path(name)) == ".mtx" for name in names):
+        return "mtx"
+    listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    raise InputError(
+        f"{path} is neither an AnnData-Zarr store nor a folder with a matrix.mtx; it holds "
+        f"{listed or 'nothing'}. pertscale reads {_KNOWN}"
+    )
+
+
+def _format_of_hdf5(path: Path) -> str:
+    with open_hdf5(str(path)) as file, reading(str(path)):
+        if "obs" in file and "var" in file:
+            return "h5ad"
+        if tenx_groups(file):
+            return "10x_h5"
+        held = ", ".join(file) or "nothing"
+    raise InputError(
+        f"{path} is an HDF5 file, but neither h5ad (obs, var, X) nor 10x (matrix/barcodes); "
+        f"it holds {held}"
+    )
+
+
+def _find_tenx(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec:
+    return _with_cells(SourceSpec(str(path), "10x_h5", cells=cells), path.parent)
+
+
+def _find_mtx(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec:
+    matrix = find_matrix(path)
+    text = plain_copy(matrix, scratch)
+    turned = orientation(matrix, read_header(text, str(matrix)))
+    spec = SourceSpec(
+        str(matrix), "mtx", cells=cells, genes_by_cells=turned, text=_other(text, matrix)
+    )
+    return _with_cells(spec, matrix.parent)
+
+
+def _find_csv(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec:
+    """Find the orientation by the table of cells: it names the rows or the columns."""
+    text = plain_copy(path, scratch)
+    spec = SourceSpec(str(path), "csv", cells=cells, text=_other(text, path))
+    source = CsvSource(spec)
+    for turned, names in ((False, source.rows.names), (True, np.array(source.layout.columns))):
+        turned_spec = replace(spec, genes_by_cells=turned)
+        if cells is None:
+            table = find_cell_table(path.parent, names, beside=path)
+            if table is not None:
+                return spec_with_cells(turned_spec, *table)
+        elif (key := CellTable(Path(cells)).key_for(names)) and key[1] >= SHARE_NEEDED:
+            return turned_spec
+    if cells is not None:
+        raise InputError(
+            f"{cells} names neither the rows of {path} (first: {source.rows.names[:1]}) nor its "
+            f"columns (first: {source.layout.columns[:1]}); pass the table of these cells"
+        )
+    note = f"no table of cells beside {path.name}: its rows are taken for cells"
+    return spec_with_cells(spec, None, note)
+
+
+def _with_cells(spec: SourceSpec, folder: Path) -> SourceSpec:
+    """Search the table of cells where none was passed, and look that it fits."""
+    with open_source(spec) as source:
+        assert isinstance(source, TableSource)
+        if spec.cells is not None:
+            source.cell_columns()
+            return spec
+        table = find_cell_table(folder, source.cell_names(), beside=Path(spec.path))
+    return spec if table is None else spec_with_cells(spec, *table)
+
+
+def _other(text: Path, path: Path) -> str | None:
+    return None if text == path else str(text)
+
+
+_FINDERS = {"10x_h5": _find_tenx, "mtx": _find_mtx, "csv": _find_csv}

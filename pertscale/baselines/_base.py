@@ -1,0 +1,246 @@
+"""What the classifiers of labels share: their interface, checks, and the walk over genes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+import dask
+import dask.array as da
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+
+from pertscale.errors import ArgumentError, InputError, NotFittedError
+from pertscale.schema import CLASSES, Label
+
+#: Genes predicted at a time: votes take 24 bytes per test perturbation and gene of the block.
+GENE_STEP: Final = 256
+
+#: Labels and class scores of the same pair, so that one pass over the data makes both.
+PAIR: Final = np.dtype([("label", np.int8), ("scores", np.float32, (len(CLASSES),))])
+
+#: Maps columns (n, genes) and the positions of these genes to labels and scores that broadcast to
+#: (perturbation, genes) and (perturbation, genes, 3).
+Block = Callable[[NDArray, NDArray[np.int64]], tuple[NDArray, NDArray]]
+
+
+class LabelClassifier(BaseEstimator, ABC):
+    """Base of the classifiers, after the manners of scikit-learn.
+
+    A classifier is fitted on the labels of the training perturbations, ``y`` of shape
+    (perturbation, gene), and their embedding ``X`` of shape (perturbation, d), in which a row of
+    NaN means that the perturbation has none. ``y`` may be a Dask array: then predictions are Dask
+    arrays with the gene chunks of ``y``, and fitting computes no more than a few counters per
+    gene. Results do not depend on the chunks.
+    """
+
+    classes_: NDArray[np.int8]
+    n_genes_: int
+
+    def fit(self, X: ArrayLike, y: Any) -> Self:
+        """Fit the classifier.
+
+        Parameters
+        ----------
+        X
+            Embedding of the training perturbations, shape (n, d); methods that ignore it accept
+            (n, 0).
+        y
+            Labels of shape (n, gene), integers in {-1, 0, 1, -128}, NumPy or Dask.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        InputError
+            For shapes that do not fit, or codes that are not labels (with Dask: on compute).
+        ArgumentError
+            For a parameter with an unknown value.
+        """
+        X, y = check_training(X, y)
+        self._fit(X, y)
+        return self._mark_fitted(y)
+
+    def predict(self, X: ArrayLike) -> Any:
+        """Return the predicted labels, int8 of shape (perturbation, gene)."""
+        return self.predict_both(X)[0]
+
+    def predict_proba(self, X: ArrayLike) -> Any:
+        """Return the class scores, float32 of shape (perturbation, gene, 3).
+
+        They sum to 1 over the classes, or are NaN where the method does not predict. Tied classes
+        have equal scores, so labels cannot always be read off them.
+        """
+        return self.predict_both(X)[1]
+
+    def predict_both(self, X: ArrayLike) -> tuple[Any, Any]:
+        """Return labels and class scores from one pass, as :meth:`predict` and `predict_proba`.
+
+        Parameters
+        ----------
+        X
+            Embedding of the perturbations to predict, shape (n, d).
+
+        Returns
+        -------
+        tuple of (labels, scores)
+            Dask arrays if the classifier was fitted on one.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        InputError
+            If `X` is not what the classifier was fitted on.
+        """
+        self._check_fitted()
+        X = check_embedding(X)
+        columns, block = self._plan(X)
+        return over_genes(block, columns, n_rows=len(X))
+
+    def fitted_params(self) -> dict[str, Any]:
+        """Return the parameters, with those that fitting chose, for the record of a run."""
+        return dict(self.get_params(deep=False))
+
+    @abstractmethod
+    def _fit(self, X: NDArray[np.float64], y: Any) -> None:
+        """Learn from checked input."""
+
+    @abstractmethod
+    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+        """Return what is known per gene, shape (n, gene), and how to predict a block of it."""
+
+    def _mark_fitted(self, y: Any) -> Self:
+        self.classes_ = np.array(CLASSES, dtype=np.int8)
+        self.n_genes_ = y.shape[1]
+        return self
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "n_genes_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(X, y) first")
+
+
+def over_genes(block: Block, columns: Any, *, n_rows: int) -> tuple[Any, Any]:
+    """Predict all genes, a few at a time.
+
+    Parameters
+    ----------
+    block
+        Predicts a block of genes.
+    columns
+        Array of shape (n, gene). If it is a Dask array, so are the results, one task per chunk of
+        genes.
+    n_rows
+        Number of perturbations to predict.
+
+    Returns
+    -------
+    tuple of (labels, scores)
+        Shapes (n_rows, gene) and (n_rows, gene, 3).
+    """
+    n_genes = columns.shape[1]
+    if not dask.is_dask_collection(columns):
+        labels = np.empty((n_rows, n_genes), dtype=PAIR["label"])
+        scores = np.empty((n_rows, n_genes, len(CLASSES)), dtype=np.float32)
+        _fill(block, columns, np.arange(n_genes), labels, scores)
+        return labels, scores
+    columns = columns.rechunk({0: -1})
+    genes = da.from_array(np.arange(n_genes)[None], chunks=((1,), columns.chunks[1]))
+    pairs = da.map_blocks(
+        _pairs,
+        columns,
+        genes,
+        block=dask.delayed(block),  # one node of the graph, not a copy per task
+        n_rows=n_rows,
+        chunks=((n_rows,), columns.chunks[1]),
+        dtype=PAIR,
+        meta=np.empty((0, 0), dtype=PAIR),
+    )
+    return pairs["label"], pairs["scores"]
+
+
+def _pairs(columns: NDArray, genes: NDArray, *, block: Block, n_rows: int) -> NDArray:
+    out = np.empty((n_rows, columns.shape[1]), dtype=PAIR)
+    _fill(block, columns, genes[0], out["label"], out["scores"])
+    return out
+
+
+def _fill(block: Block, columns: NDArray, genes: NDArray, labels: NDArray, scores: NDArray) -> None:
+    for start in range(0, columns.shape[1], GENE_STEP):
+        part = slice(start, start + GENE_STEP)
+        labels[:, part], scores[:, part] = block(columns[:, part], genes[part])
+
+
+def per_gene(values: NDArray, gene_chunks: tuple[int, ...] | None) -> Any:
+    """Return (n, gene) values as they are, or as a Dask array with these gene chunks."""
+    if gene_chunks is None:
+        return values
+    return da.from_array(values, chunks=((len(values),), gene_chunks))
+
+
+def gene_chunks(y: Any) -> tuple[int, ...] | None:
+    """Return the gene chunks of a Dask array, None for a NumPy array."""
+    return y.chunks[1] if dask.is_dask_collection(y) else None
+
+
+# --- checks -------------------------------------------------------------------------------------
+
+
+def check_training(X: ArrayLike, y: Any) -> tuple[NDArray[np.float64], Any]:
+    """Return the checked embedding and labels; lazy labels are checked when they are computed."""
+    X = check_embedding(X)
+    lazy = dask.is_dask_collection(y)
+    y = y if lazy else np.asarray(y)
+    if y.ndim != 2 or y.dtype.kind != "i":
+        raise InputError(
+            f"y has shape {y.shape} and dtype {y.dtype}; labels are integers of shape "
+            "(perturbation, gene), with -128 for pairs that were not tested"
+        )
+    if y.shape[0] != len(X) or not len(X):
+        raise InputError(
+            f"X has {len(X)} rows and y {y.shape[0]}; both need one row per training "
+            "perturbation, and at least one (unknown Dask chunks: call compute_chunk_sizes first)"
+        )
+    return X, y.map_blocks(check_labels, dtype=np.int8) if lazy else check_labels(y)
+
+
+def check_labels(y: NDArray) -> NDArray[np.int8]:
+    """Return labels as int8; codes that are not labels are refused."""
+    unknown = ~np.isin(y, (*CLASSES, Label.UNTESTED))
+    if unknown.any():
+        row, gene = np.argwhere(unknown)[0]
+        raise InputError(
+            f"y has the code {y[row, gene]} at row {row}, gene {gene} (counted within the block); "
+            f"labels are {CLASSES}, or {int(Label.UNTESTED)} for pairs that were not tested"
+        )
+    return y.astype(np.int8, copy=False)
+
+
+def check_embedding(X: ArrayLike) -> NDArray[np.float64]:
+    """Return an embedding as float64; rows are finite, or NaN throughout."""
+    values = np.asarray(X, dtype=np.float64)
+    if values.ndim != 2:
+        raise InputError(f"X has shape {values.shape}; an embedding has one row per perturbation")
+    damaged = ~np.isfinite(values).all(axis=1) & ~without_embedding(values)
+    if damaged.any():
+        raise InputError(
+            f"row {np.flatnonzero(damaged)[0]} of X has values that are infinite, or NaN in some "
+            "columns only; a row is finite, or NaN in all columns if the perturbation has no "
+            "embedding"
+        )
+    return values
+
+
+def without_embedding(X: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which rows are NaN, that is, have no embedding."""
+    return np.logical_and.reduce(np.isnan(X), axis=1)
+
+
+def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Refuse a parameter that is not among the allowed values."""
+    if value not in allowed:
+        raise ArgumentError(f"{name}={value!r} is unknown; use one of {', '.join(allowed)}")

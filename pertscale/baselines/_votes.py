@@ -1,0 +1,73 @@
+"""Counting labels, and deciding which class wins. Class axes come first here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import dask
+import numpy as np
+from numpy.typing import NDArray
+
+from pertscale.schema import CLASSES, Label
+
+#: Positions of the classes on a class axis.
+DOWN: Final = CLASSES.index(Label.DOWN)
+NON_DE: Final = CLASSES.index(Label.NON_DE)
+UP: Final = CLASSES.index(Label.UP)
+
+#: Which class wins a tie: the first of these that takes part in it (SPEC E1 and E2).
+DE_FIRST: Final = (UP, DOWN, NON_DE)
+NON_DE_FIRST: Final = (NON_DE, UP, DOWN)
+
+
+def class_counts(y: Any) -> NDArray[np.int64]:
+    """Count the labels of each class per gene; a Dask array is reduced in one streaming pass.
+
+    Parameters
+    ----------
+    y
+        Labels, shape (perturbation, gene), NumPy or Dask.
+
+    Returns
+    -------
+    ndarray of int64, shape (3, gene)
+    """
+    counts = np.stack([(y == code).sum(axis=0, dtype=np.int64) for code in CLASSES])
+    return dask.compute(counts)[0]
+
+
+def winning_class(votes: NDArray, *, order: Sequence[int]) -> NDArray[np.int8]:
+    """Return the label with the most votes; among equals the first in `order` wins.
+
+    Parameters
+    ----------
+    votes
+        Shape (3, ...), classes in the order of ``schema.CLASSES``.
+    order
+        The three class positions, the one that wins ties first.
+    """
+    best = votes[order[0]]
+    labels = np.full(best.shape, CLASSES[order[0]], dtype=np.int8)
+    for position in order[1:]:
+        labels[votes[position] > best] = CLASSES[position]
+        best = np.maximum(best, votes[position])
+    return labels
+
+
+def class_shares(votes: NDArray) -> NDArray[np.float64]:
+    """Divide votes by their sum over the classes; all to Non-DE where there is no vote.
+
+    Parameters
+    ----------
+    votes
+        Shape (3, ...).
+
+    Returns
+    -------
+    ndarray of float64, shape (3, ...)
+    """
+    total = votes.sum(axis=0)
+    shares = np.zeros(votes.shape)
+    shares[NON_DE] = 1
+    return np.divide(votes, total, out=shares, where=total > 0)

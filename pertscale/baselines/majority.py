@@ -1,0 +1,108 @@
+"""Majority vote per gene (SPEC E1)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pertscale.baselines._base import (
+    Block,
+    LabelClassifier,
+    check_choice,
+    check_training,
+    gene_chunks,
+    per_gene,
+)
+from pertscale.baselines._random import gene_stream
+from pertscale.baselines._votes import (
+    DE_FIRST,
+    NON_DE_FIRST,
+    class_counts,
+    class_shares,
+    winning_class,
+)
+from pertscale.errors import InputError
+from pertscale.schema import CLASSES, Label
+
+Ties = Literal["de_first", "nonde_first", "random"]
+
+
+class MajorityVote(LabelClassifier):
+    """Predict the label a gene has most often among the training perturbations (SPEC E1).
+
+    The perturbation is ignored. A gene without any training label is Non-DE. The class scores are
+    the class frequencies of the gene.
+
+    Parameters
+    ----------
+    ties
+        Which class wins a tie: ``"de_first"``, Up, then Down, then Non-DE (agrees best with the
+        published numbers); ``"nonde_first"``, Non-DE, Up, Down; ``"random"``, one of the tied.
+    seed
+        Seed of the random ties.
+
+    Attributes
+    ----------
+    counts_ : ndarray of int64, shape (3, gene)
+        Training labels of each class, in the order of ``schema.CLASSES``.
+    """
+
+    counts_: NDArray[np.int64]
+
+    def __init__(self, *, ties: Ties = "de_first", seed: int = 0) -> None:
+        self.ties = ties
+        self.seed = seed
+
+    def partial_fit(self, X: ArrayLike, y: Any) -> Self:
+        """Add the labels of further training perturbations; the order does not matter.
+
+        Parameters
+        ----------
+        X, y
+            As in :meth:`fit`, with the same genes as before.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        InputError
+            As :meth:`fit`, and if the number of genes differs.
+        """
+        if not hasattr(self, "counts_"):
+            return self.fit(X, y)
+        X, y = check_training(X, y)
+        if y.shape[1] != self.n_genes_:
+            raise InputError(
+                f"y has {y.shape[1]} genes, earlier labels had {self.n_genes_}; align the genes"
+            )
+        self.counts_ = self.counts_ + class_counts(y)
+        return self
+
+    def _fit(self, X: NDArray[np.float64], y: Any) -> None:
+        check_choice("ties", self.ties, ("de_first", "nonde_first", "random"))
+        self.counts_ = class_counts(y)
+        self._gene_chunks = gene_chunks(y)
+
+    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+        block = partial(_most_frequent, ties=self.ties, seed=self.seed)
+        return per_gene(self.counts_, self._gene_chunks), block
+
+
+def _most_frequent(
+    counts: NDArray[np.int64], genes: NDArray[np.int64], *, ties: Ties, seed: int
+) -> tuple[NDArray, NDArray]:
+    order = DE_FIRST if ties == "de_first" else NON_DE_FIRST
+    labels = winning_class(counts, order=order)
+    if ties == "random":
+        tied = (counts == counts.max(axis=0)) & (counts > 0)
+        for column in np.flatnonzero(tied.sum(axis=0) > 1):
+            candidates = np.flatnonzero(tied[:, column])
+            draw = int(gene_stream(seed, int(genes[column])).integers(len(candidates)))
+            labels[column] = CLASSES[candidates[draw]]
+    labels[counts.sum(axis=0) == 0] = Label.NON_DE  # never seen: Non-DE, whatever the order
+    return labels, class_shares(counts).T

@@ -1,0 +1,263 @@
+"""Nearest neighbours with k chosen by cross-validation over perturbations (SPEC D2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import dask
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from pertscale.baselines._base import (
+    GENE_STEP,
+    Block,
+    LabelClassifier,
+    check_choice,
+    check_training,
+    without_embedding,
+)
+from pertscale.baselines._search import (
+    Metric,
+    Weights,
+    nearest,
+    unit_rows,
+    vote_matrix,
+    vote_weights,
+)
+from pertscale.baselines._votes import class_counts
+from pertscale.baselines.neighbors import (
+    Missing,
+    WeightedKNN,
+    check_voting,
+    indicators,
+    voted_labels,
+    with_embedding,
+)
+from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation import confusion, scores_from_confusion
+from pertscale.schema import CLASSES
+
+GRID = (1, 3, 5, 10, 20, 30, 50, 100)
+CRITERIA = ("macro_f1", "balanced_accuracy", "accuracy")
+
+
+class WeightedKNNCV(LabelClassifier):
+    """:class:`WeightedKNN` with k chosen by cross-validation over perturbations (SPEC D2).
+
+    The training perturbations are permuted with ``RandomState(seed)`` and split into nearly equal
+    folds; each fold is predicted from the others. The confusion matrices of the folds are added
+    up, then scored; the smallest of the best k is taken. Perturbations without an embedding are
+    neither neighbours nor predicted, as their prediction is the same for every k. All k share one
+    neighbour search and one sweep over the genes.
+
+    Parameters
+    ----------
+    grid
+        Candidates for k. Those above the number of neighbours that the smallest training part
+        has are left out.
+    n_folds
+        Number of folds.
+    criterion
+        ``"macro_f1"``, ``"balanced_accuracy"`` or ``"accuracy"``.
+    seed
+        Seed of the folds.
+    metric, weights, exponent, missing, normalize
+        As of :class:`WeightedKNN`.
+
+    Attributes
+    ----------
+    k_ : int
+        The chosen k.
+    cv_scores_ : dict of int to float
+        The criterion for every k that was tried.
+    model_ : WeightedKNN
+        Fitted with ``k_`` on all training perturbations.
+    """
+
+    k_: int
+    cv_scores_: dict[int, float]
+    model_: WeightedKNN
+
+    def __init__(
+        self,
+        *,
+        grid: Sequence[int] = GRID,
+        n_folds: int = 5,
+        criterion: Literal["macro_f1", "balanced_accuracy", "accuracy"] = "macro_f1",
+        seed: int = 0,
+        metric: Metric = "euclidean",
+        weights: Weights = "distance",
+        exponent: float = 1.0,
+        missing: Missing = "majority",
+        normalize: bool = True,
+    ) -> None:
+        self.grid = grid
+        self.n_folds = n_folds
+        self.criterion = criterion
+        self.seed = seed
+        self.metric = metric
+        self.weights = weights
+        self.exponent = exponent
+        self.missing = missing
+        self.normalize = normalize
+
+    def fit(self, X: ArrayLike, y: Any, groups: ArrayLike | None = None) -> Self:
+        """Choose k, and fit on all training perturbations.
+
+        Parameters
+        ----------
+        X, y
+            As of :class:`LabelClassifier`; a Dask `y` is swept once, chunk by chunk, for the
+            confusion matrices.
+        groups
+            Group of each row, shape (n,): rows of a group stay in one fold. For guides or
+            transcripts of one target gene, say.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        InputError
+            As :meth:`LabelClassifier.fit`, and for fewer groups than folds.
+        ArgumentError
+            For a parameter with an unknown value, or a grid without a k that fits.
+        """
+        X, y = check_training(X, y)
+        self._fit(X, y, groups)
+        return self._mark_fitted(y)
+
+    def fitted_params(self) -> dict[str, Any]:
+        """Return the parameters, and as ``k`` the chosen one."""
+        return super().fitted_params() | {"k": self.k_}
+
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None = None) -> None:
+        check_choice("criterion", self.criterion, CRITERIA)
+        check_voting(self.metric, self.weights, self.exponent)
+        names = np.arange(len(X)) if groups is None else np.asarray(groups)
+        if names.shape != (len(X),):
+            raise InputError(f"groups has shape {names.shape}; X has {len(X)} rows, one group each")
+        part_of_row = folds(names, n_folds=self.n_folds, seed=self.seed)
+        grid = self._usable_grid(part_of_row[with_embedding(X)])
+        plan = [self._fold(X, part_of_row == part, grid) for part in range(self.n_folds)]
+        counts = _pooled_confusions(y, plan, n_candidates=len(grid))
+        values = scores_from_confusion(counts)[self.criterion]
+        self.cv_scores_ = dict(zip(grid, values.tolist(), strict=True))
+        self.k_ = max(grid, key=lambda k: (self.cv_scores_[k], -k))
+        self.model_ = WeightedKNN(
+            k=self.k_,
+            metric=self.metric,
+            weights=self.weights,
+            exponent=self.exponent,
+            missing=self.missing,
+            normalize=self.normalize,
+        ).fit(X, y)
+
+    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+        return self.model_._plan(X)
+
+    def _usable_grid(self, part_of_neighbor: NDArray[np.intp]) -> list[int]:
+        """Return the candidates, ascending, that every fold has enough neighbours for."""
+        n_neighbors = len(part_of_neighbor)
+        held_out = np.bincount(part_of_neighbor, minlength=self.n_folds)
+        available = int(n_neighbors - held_out.max())
+        grid = sorted({int(k) for k in self.grid if 1 <= k <= available})
+        if not grid:
+            raise ArgumentError(
+                f"grid={tuple(self.grid)!r} has no k from 1 to {available}, the number of "
+                f"training perturbations with an embedding that {self.n_folds} folds leave; add "
+                "a smaller k"
+            )
+        return grid
+
+    def _fold(self, X: NDArray[np.float64], held_out: NDArray[np.bool_], grid: list[int]) -> _Fold:
+        """Find the neighbours of a held-out fold, once for all candidates."""
+        vectors = unit_rows(X) if self.normalize or self.metric == "cosine" else X
+        known = ~without_embedding(X)
+        train, query = np.flatnonzero(known & ~held_out), np.flatnonzero(known & held_out)
+        index, distance = nearest(vectors[query], vectors[train], k=grid[-1])
+        weight = vote_weights(
+            distance, metric=self.metric, weights=self.weights, exponent=self.exponent
+        )
+        index = train[index]
+        steps = [
+            vote_matrix(index[:, start:stop], weight[:, start:stop], n_train=len(X))
+            for start, stop in zip([0, *grid], grid, strict=False)
+        ]
+        return _Fold(held_out=held_out, query=query, steps=steps)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A held-out fold: its rows, those to predict, and the votes that each k adds to the last."""
+
+    held_out: NDArray[np.bool_]
+    query: NDArray[np.intp]
+    steps: list[sparse.csr_array]
+
+    def predictions(
+        self, y: NDArray[np.int8], voters: list[NDArray[np.float64]]
+    ) -> Iterator[NDArray[np.int8]]:
+        """Yield the labels of the query rows for every candidate k."""
+        counts = class_counts(y[~self.held_out])
+        votes = np.zeros((len(CLASSES), len(self.query), y.shape[1]))
+        for step in self.steps:
+            for total, voter in zip(votes, voters, strict=True):
+                total += step @ voter
+            yield voted_labels(votes, counts)
+
+
+def folds(groups: NDArray, *, n_folds: int, seed: int) -> NDArray[np.intp]:
+    """Assign every row to a fold, the rows of a group to the same one (SPEC D2).
+
+    Parameters
+    ----------
+    groups
+        Group of each row, shape (n,).
+    n_folds
+        Number of folds.
+    seed
+        Seed of the legacy ``RandomState`` that permutes the sorted groups.
+
+    Returns
+    -------
+    ndarray of intp, shape (n,)
+        Fold of each row, from 0.
+    """
+    names, group_of_row = np.unique(groups, return_inverse=True)
+    if not 2 <= n_folds <= len(names):
+        raise InputError(
+            f"n_folds={n_folds} with {len(names)} training perturbations or groups; use from 2 "
+            "folds up to one per group"
+        )
+    part_of_group = np.empty(len(names), dtype=np.intp)
+    order = np.random.RandomState(seed).permutation(len(names))
+    for part, members in enumerate(np.array_split(order, n_folds)):
+        part_of_group[members] = part
+    return part_of_group[group_of_row]
+
+
+def _pooled_confusions(y: Any, plan: list[_Fold], *, n_candidates: int) -> NDArray[np.int64]:
+    """Add up the confusion matrices of all folds and genes, shape (candidate, 3, 4)."""
+    if not dask.is_dask_collection(y):
+        return _confusions(y, plan, n_candidates)
+    shared = dask.delayed(plan)
+    sweep = dask.delayed(_confusions)
+    chunks = y.rechunk({0: -1}).to_delayed().ravel()
+    return sum(dask.compute(*(sweep(chunk, shared, n_candidates) for chunk in chunks)))
+
+
+def _confusions(y: NDArray[np.int8], plan: list[_Fold], n_candidates: int) -> NDArray[np.int64]:
+    total = np.zeros((n_candidates, len(CLASSES), len(CLASSES) + 1), dtype=np.int64)
+    for start in range(0, y.shape[1], GENE_STEP):
+        part = y[:, start : start + GENE_STEP]
+        voters = indicators(part)
+        for fold in plan:
+            truth = part[fold.query]
+            for candidate, labels in enumerate(fold.predictions(part, voters)):
+                total[candidate] += confusion(truth, labels)
+    return total

@@ -1,0 +1,327 @@
+"""Names of perturbations: what is control, what is no label at all, what is a combination.
+
+A perturbation is a set of targets (SPEC 0.2). Its canonical name is the sorted targets joined
+by ``+``; the control is ``control``. Files spell the same thing in many ways (``A+ctrl``,
+``ctrl+A``, ``B_A``, ``A|B``, ``A_B__A_B``, ``NT-3``); this module reads the spellings and
+nothing else: it knows no files and no tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from pertscale.errors import InputError
+from pertscale.schema import COMBINATION_SEPARATOR, CONTROL
+
+# --- words --------------------------------------------------------------------------------
+
+_NUMBER = r"(?:[-_ ]?\d+)?"
+#: Spellings that mean control in every data set. Compared without case.
+_CONTROL_WORD = re.compile(
+    rf"""(?:
+      (?:controls?|ctrls?){_NUMBER}
+    | (?:control[-_ ])?non[-_ ]?target(?:ing|s)?(?:[-_ ](?:controls?|ctrls?|guides?|s?grnas?))?{_NUMBER}
+    | (?:ntc?s?|nt[-_ ]?(?:g|sg|ctrl|control)|sg[-_]?ntc?){_NUMBER}
+    | neg(?:ative)?[-_ ]?(?:ctrls?|controls?){_NUMBER}
+    | safe[-_ ]?target(?:ing|s)?(?:[-_ ](?:controls?|ctrls?))?{_NUMBER}
+    | scrambled?{_NUMBER}
+    | unperturbed
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+#: Spellings that are control in some data sets and a perturbation in others: only suggested.
+_SUGGESTED_CONTROL = re.compile(
+    rf"""(?:
+      (?:sg)?(?:aavs1|rosa26|e?gfp|mcherry|lacz|luciferase|luc|rluc|tdtomato|bfp){_NUMBER}
+    | intergenic.*
+    | safe[-_ ]?harbou?r{_NUMBER}
+    | vehicle | mock | untreated | wt | wild[-_ ]?type | dmso.* | \[\('dmso.*
+    | 6[23]\(mod\).* | gal4-4.*
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_MISSING_WORDS = frozenset({"", "nan", "none", "na", "n/a", "<na>", "null", "nat", "-"})
+_UNASSIGNED_WORDS = frozenset(
+    {
+        "unassigned", "not assigned", "unknown", "undetermined", "unmapped", "negative", "*", "?",
+        "no guide", "no sgrna", "no grna", "noguide", "no call", "undetected",
+    }
+)  # fmt: skip
+_MULTIPLET_WORDS = frozenset(
+    {"doublet", "doublets", "multiplet", "multiplets", "ambiguous", "multiple", "multi"}
+)
+#: Names of "no second gene" in a combination, whatever the controls of the screen are.
+_EMPTY_PARTNER = re.compile(r"(?:ctrls?|controls?|neg_?ctrl\d*)", re.IGNORECASE)
+#: Partners that only guide tables write, so ``X_ctrl`` means X even if X isn't known.
+_GUIDE_PARTNER = re.compile(r"(?:ctrl|neg_?ctrl\d*)", re.IGNORECASE)
+_SYMBOL = re.compile(r"[A-Z][A-Z0-9.-]*(?:orf\d+)?")
+
+
+def is_control_word(word: str) -> bool:
+    """Return whether a label means control in every data set: ``ctrl``, ``NT-3``, ``NegCtrl0``."""
+    return _CONTROL_WORD.fullmatch(word.strip()) is not None
+
+
+def is_suggested_control(word: str) -> bool:
+    """Return whether a label is control in some data sets: ``AAVS1``, ``DMSO``. Ask the user."""
+    return _SUGGESTED_CONTROL.fullmatch(word.strip()) is not None
+
+
+def left_out_reason(word: str) -> str | None:
+    """Return why a label is no perturbation: ``missing``, ``unassigned``, ``multiplet``, or None."""
+    plain = re.sub(r"[-_ ]+", " ", word.strip().lower()).strip() or word.strip()
+    if plain in _MISSING_WORDS:
+        return "missing"
+    if plain in _UNASSIGNED_WORDS:
+        return "unassigned"
+    return "multiplet" if plain in _MULTIPLET_WORDS else None
+
+
+def is_unassigned_word(word: str) -> bool:
+    """Return whether a label says that the cell has no known perturbation. Never control."""
+    return left_out_reason(word) is not None
+
+
+# --- combinations --------------------------------------------------------------------------
+
+#: Text in which a separator is none: a treatment of Tahoe, the strand in a guide's name.
+_WHOLE = r"\[\('[^']*', [^,()]*, '[^']*'\)\]|(?<=[^+|,;&])_[+-]_(?=\d)"
+_PLUS = re.compile(rf"({_WHOLE})|[+]")
+_WEAK = ("|", ";", ",", "&")
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """Reads the labels of a screen as sets of targets.
+
+    Parameters
+    ----------
+    known
+        Names that are genes or targets. ``A_B`` and ``A-B`` are split only where both halves
+        are known; ``|``, ``,``, ``;`` and ``&`` don't split inside a known name.
+    controls
+        Labels that are control, spelled as in the file. ``ctrl``, ``control`` and ``NegCtrl0``
+        always stand for "no second gene", and alone for control (SPEC 0.2).
+    """
+
+    known: frozenset[str]
+    controls: frozenset[str]
+
+    def parse(self, label: str) -> tuple[str, ...] | None:
+        """Return the sorted targets of a label; ``()`` for control, None for no label.
+
+        Examples
+        --------
+        >>> Grammar(frozenset("AB"), frozenset()).parse("B_A")
+        ('A', 'B')
+        """
+        text = label.strip()
+        if text in self.controls:
+            return ()
+        if is_unassigned_word(text):
+            return None
+        tokens = list(self._tokens(text))
+        is_control = self._is_partner if len(tokens) > 1 else self._is_control
+        targets: set[str] = set()
+        seen_control = False
+        for token in tokens:
+            reason = left_out_reason(token)
+            if is_control(token):
+                seen_control = True
+            elif reason is None:
+                targets.add(token)
+            elif reason != "missing":  # A + doublet: nobody knows what the cell got
+                return None
+        return tuple(sorted(targets)) if targets or seen_control else None
+
+    def canonical(self, label: str) -> str:
+        """Return the canonical name of a label: ``A+B``, or ``control``.
+
+        Raises
+        ------
+        InputError
+            The label says that there is no known perturbation.
+        """
+        found = self.parse(label)
+        if found is None:
+            raise InputError(f"label {label!r} names no perturbation; leave such cells out")
+        return name_of(found)
+
+    def _is_control(self, token: str) -> bool:
+        return token in self.controls or _EMPTY_PARTNER.fullmatch(token) is not None
+
+    def _is_partner(self, token: str) -> bool:
+        """In a combination every control word is "no second gene", chosen as control or not."""
+        return token in self.controls or is_control_word(token)
+
+    def _is_known(self, token: str) -> bool:
+        return token in self.known or self._is_partner(token)
+
+    def _tokens(self, text: str) -> Iterator[str]:
+        """Cut at separators: ``+`` first, then the weaker ones, then joins of known names."""
+        for part in _cut(text, _PLUS):
+            for piece in self._cut_weak(part, _WEAK):
+                yield from self._cut_joined(piece)
+
+    def _cut_weak(self, text: str, marks: tuple[str, ...]) -> Iterator[str]:
+        if not marks or self._is_known(text):
+            yield text
+            return
+        pieces = _cut(text, re.compile(rf"({_WHOLE})|[{re.escape(marks[0])}]"))
+        for piece in _glue(pieces, marks[0], self._is_known):
+            yield from self._cut_weak(piece, marks[1:])
+
+    def _cut_joined(self, text: str) -> list[str]:
+        """Split ``A_B``, ``A-B`` and the guide form ``A_B__A_B``; else the text as it is."""
+        if self._is_known(text):
+            return [text]
+        half, twice = text[: (len(text) - 2) // 2], "__"
+        if half and text == half + twice + half:
+            return self._cut_joined(half)
+        return self._split_known(text) or self._split_partner(text) or [text]
+
+    def _split_known(self, text: str) -> list[str] | None:
+        """Split at the first ``_`` or ``-`` that leaves known names only on both sides."""
+        for at, mark in enumerate(text):
+            if mark not in "_-" or not self._is_known(text[:at]):
+                continue
+            rest = text[at + 1 :]
+            if self._is_known(rest):
+                return [text[:at], rest]
+            further = self._split_known(rest)
+            if further is not None:
+                return [text[:at], *further]
+        return None
+
+    @staticmethod
+    def _split_partner(text: str) -> list[str] | None:
+        """``KIAA1804_NegCtrl0``: the partner proves the join, even of an unknown symbol."""
+        left, _, right = text.partition("_")
+        for target, partner in ((left, right), (right, left)):
+            if _GUIDE_PARTNER.fullmatch(partner) and _SYMBOL.fullmatch(target):
+                return [target, partner]
+        return None
+
+
+def _cut(text: str, separator: re.Pattern[str]) -> list[str]:
+    """Cut at matches without a group; the group marks text that stays whole."""
+    pieces, start = [], 0
+    for match in separator.finditer(text):
+        if match.group(1) is None:
+            pieces.append(text[start : match.start()])
+            start = match.end()
+    if not pieces:
+        return [text]
+    # what the separator was decorated with: "A + B", "A_+_B"
+    return [piece.strip("_ ") for piece in (*pieces, text[start:])]
+
+
+def _glue(pieces: list[str], mark: str, known: Callable[[str], bool]) -> Iterator[str]:
+    """Join neighbouring pieces again where together they are a known name, longest first."""
+    at = 0
+    while at < len(pieces):
+        stop = len(pieces)
+        while stop > at + 1 and not known(mark.join(pieces[at:stop])):
+            stop -= 1
+        yield mark.join(pieces[at:stop])
+        at = stop
+
+
+def name_of(targets: Iterable[str]) -> str:
+    """Return the canonical name of a set of targets; ``control`` for none."""
+    return COMBINATION_SEPARATOR.join(sorted(set(targets))) or CONTROL
+
+
+def targets(canonical_name: str) -> tuple[str, ...]:
+    """Return the targets of a canonical name; ``()`` for control."""
+    if canonical_name == CONTROL:
+        return ()
+    return tuple(_cut(canonical_name, _PLUS))
+
+
+def known_targets(labels: Iterable[str], genes: Iterable[str]) -> frozenset[str]:
+    """Return the names that may be halves of a combination: genes, and plain labels.
+
+    A label without any separator is a target by itself, and so is the partner of a control
+    in ``KIAA1804_NegCtrl0`` or ``A+ctrl``. Labels like ``A_B`` prove nothing.
+    """
+    bare = Grammar(frozenset(), frozenset())
+    found = {gene for gene in genes if not is_unassigned_word(gene)}
+    for label in labels:
+        parsed = bare.parse(label)
+        if parsed is not None:
+            found.update(t for t in parsed if not re.search(r"[_|,;&-]", t))
+    return frozenset(word for word in found if not is_control_word(word))
+
+
+# --- guides of one target ---------------------------------------------------------------------
+
+#: Endings that number the guides or transcripts of a target, and what the stem must look like.
+_GUIDE_ENDINGS = (
+    re.compile(r"(?P<stem>.+?)_[+-]_\d[\d.]*(?:-[\w/]+)?"),  # CPQ_+_97657557.23-P1P2
+    re.compile(r"(?P<stem>.+?)_P\d(?:P\d)?"),  # ZNF143_P1P2
+    re.compile(r"(?P<stem>.+?)[_-](?:s?g|sgRNA|gRNA|guide)[_-]?\d+", re.IGNORECASE),
+    re.compile(r"(?P<stem>.+?)[_.]\d+"),
+    re.compile(r"(?P<stem>[A-Z0-9][A-Z0-9.-]*)(?:sg|g)\d+"),  # STAT1g2, but not the mouse's Atg5
+    re.compile(r"(?P<stem>.+?)-\d+"),
+)
+#: Families whose symbols end in a hyphen and a number: NKX2-1 and NKX2-5 are two genes.
+_NUMBERED_FAMILY = re.compile(r"(?:NKX\d|KRTAP\d+|ERV\w+|MIR\d+\w*|HLA|SNORD\d+)", re.IGNORECASE)
+
+
+def target_group(names: Iterable[str], genes: Iterable[str]) -> dict[str, str]:
+    """Return the target behind each perturbation, where labels are guides or transcripts.
+
+    ``ZAP70_1`` and ``ZAP70_2`` both belong to ``ZAP70``. A stem counts if it is a gene or if
+    at least two targets share it. Splits keep a group together, and ``targets(group)`` are the
+    genes to look up. A name that is no guide is its own group.
+
+    Parameters
+    ----------
+    names
+        Canonical names, as :meth:`Grammar.canonical` gives them.
+    genes
+        Names of the genes of the screen; a name that is a gene is never cut.
+
+    Returns
+    -------
+    dict
+        Canonical name → canonical name of the group.
+    """
+    genes = frozenset(genes)
+    names = list(names)
+    stems: dict[str, list[str]] = {
+        target: _stems(target, genes) for name in names for target in targets(name)
+    }
+    sharing: defaultdict[str, set[str]] = defaultdict(set)
+    for target, found in stems.items():
+        for stem in found:
+            sharing[stem].add(target)
+        sharing[target].add(target)
+
+    def group(target: str) -> str:
+        for stem in stems[target]:
+            if stem in genes or len(sharing[stem]) > 1:
+                return stem
+        return target
+
+    return {name: name_of(group(target) for target in targets(name)) for name in names}
+
+
+def _stems(target: str, genes: frozenset[str]) -> list[str]:
+    """What a target may be a guide of, most specific ending first."""
+    if target in genes:
+        return []
+    found = []
+    for ending in _GUIDE_ENDINGS:
+        match = ending.fullmatch(target)
+        if match is None:
+            continue
+        stem = match["stem"].rstrip("_-")
+        numbered_gene = _NUMBERED_FAMILY.fullmatch(stem) and stem not in genes
+        if stem and not numbered_gene:
+            found.append(stem)
+    return found

@@ -1,0 +1,263 @@
+"""Score predicted classes against the truth, as a tidy table (SPEC F)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, product
+from typing import Any, Final, Literal
+
+import dask
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from pertscale.errors import InputError, PertscaleWarning
+from pertscale.evaluation.confusion import N_PREDICTED, confusion_per_row, scores_from_confusion
+from pertscale.evaluation.ranking import RankCounts
+from pertscale.schema import CLASS_NAMES, CLASSES, Label
+
+#: Pairs in a block of matrices that are in memory, and blocks of lazy ones computed at a time.
+_BLOCK_PAIRS: Final = 2**22
+_BLOCKS_AT_A_TIME: Final = 4
+
+_OVERALL: Final = ("accuracy", "balanced_accuracy", "macro_f1", "mcc")
+_PER_CLASS: Final = ("precision", "recall", "f1", "support")
+_PER_PERTURBATION: Final = ("accuracy", "balanced_accuracy", "macro_f1")
+_CONFUSION: Final = tuple(f"n_predicted_{name}" for name in (*CLASS_NAMES, "none"))
+_COLUMNS: Final = ("level", "group", "metric", "value", "n")
+_NON_DE: Final = CLASSES.index(Label.NON_DE)
+
+Row = tuple[str, str, str, float, int]
+
+
+def evaluate(
+    truth: Any,
+    predicted: Any,
+    *,
+    perturbations: Sequence[str],
+    scores: Any = None,
+    exclude: ArrayLike | None = None,
+    labels: Literal["fixed", "present"] = "fixed",
+) -> pd.DataFrame:
+    """Score predicted labels, and class scores where there are any, against observed labels.
+
+    Parameters
+    ----------
+    truth, predicted
+        Labels of shape (perturbation, gene), NumPy or Dask arrays. Pairs whose truth is
+        ``Label.UNTESTED`` are left out; a tested pair predicted as ``UNTESTED`` counts as wrong.
+    perturbations
+        Names of the rows.
+    scores
+        Class scores of shape (perturbation, gene, 3), class axis in the order of
+        ``schema.CLASSES``, float32 precision. A pair with NaN ranks below all others.
+    exclude
+        (row, gene) positions to leave out, shape (n, 2): the target genes, for instance. Their
+        truth is taken as untested.
+    labels
+        Classes that macro F1 averages over; see :func:`scores_from_confusion`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``level, group, metric, value, n``, in a fixed order. Level ``overall``: accuracy,
+        balanced_accuracy, macro_f1, mcc. Level ``class``, per true class: precision, recall, f1,
+        support, auroc and auprc against the rest, and the row of the confusion matrix. Level
+        ``perturbation``: accuracy, balanced_accuracy, macro_f1, and auroc of differentially
+        expressed genes against the others, ranked by ``1 - score of non_de``. The three areas are
+        there only if `scores` is given. `n` is the number of pairs behind the row: those of the
+        perturbation, else all. A value is NaN where it is not defined.
+
+    Raises
+    ------
+    InputError
+        For shapes that do not fit, positions outside the matrix, or codes that are not labels.
+
+    Warns
+    -----
+    PertscaleWarning
+        If there are so many distinct scores that they were rounded to bound the memory.
+
+    Notes
+    -----
+    Dask arrays are computed a few blocks at a time. The chunks of `predicted` are the blocks
+    (those of `truth`, if `predicted` is in memory), and each is computed once; of the other
+    arrays, chunks that span several blocks are computed again for each, so give them the same
+    chunks. Memory: those blocks, and what :class:`RankCounts` needs, for each of the three
+    classes and for the perturbations of one row of chunks.
+    """
+    shape = _check_shapes(truth, predicted, scores, perturbations)
+    left_out = _positions(exclude, shape)
+    strips: list[NDArray[np.int64]] = []
+    areas: list[NDArray[np.float64]] = []
+    rankings = [RankCounts() for _ in CLASSES] if scores is not None else []
+    for rows, columns in _strips(truth, predicted, scores):
+        counts = np.zeros((rows.stop - rows.start, len(CLASSES), N_PREDICTED), dtype=np.int64)
+        changed = RankCounts(n_rankings=len(counts))
+        for genes, block in _computed((truth, predicted, scores), rows, columns):
+            observed = _without(block[0], left_out, rows, genes)
+            counts += confusion_per_row(observed, block[1], origin=(rows.start, genes.start))
+            if rankings:
+                _add_scores(observed, block[2], rankings, changed)
+        strips.append(counts)
+        areas.append(changed.auroc())
+        _warn_if_rounded(changed, "perturbation")
+    for ranking in rankings:
+        _warn_if_rounded(ranking, "class")
+    counts = np.concatenate(strips)
+    table = _overall_rows(counts.sum(axis=0), labels)
+    table += _class_rows(counts.sum(axis=0), rankings)
+    table += _perturbation_rows(
+        counts, perturbations, labels, np.concatenate(areas) if rankings else None
+    )
+    return pd.DataFrame(table, columns=list(_COLUMNS))
+
+
+# --- blocks -------------------------------------------------------------------------------------
+
+
+def _strips(truth: Any, predicted: Any, scores: Any) -> Iterator[tuple[slice, list[slice]]]:
+    """Yield ranges of perturbations, with the ranges of genes that each is read in."""
+    for array in (predicted, truth, scores):
+        if dask.is_dask_collection(array):
+            row_chunks, gene_chunks = array.chunks[:2]
+            break
+    else:
+        n_rows, n_genes = truth.shape
+        step = max(1, _BLOCK_PAIRS // max(1, n_genes))
+        row_chunks = [min(step, n_rows - start) for start in range(0, n_rows, step)]
+        gene_chunks = [n_genes]
+    for rows in _slices(row_chunks):
+        yield rows, list(_slices(gene_chunks))
+
+
+def _slices(sizes: Sequence[int]) -> Iterator[slice]:
+    edges = np.cumsum([0, *sizes]).tolist()
+    return (slice(start, stop) for start, stop in pairwise(edges))
+
+
+def _computed(
+    arrays: tuple[Any, ...], rows: slice, columns: list[slice]
+) -> Iterator[tuple[slice, tuple[Any, ...]]]:
+    """Yield the blocks of a strip as NumPy arrays, a few computed together."""
+    for first in range(0, len(columns), _BLOCKS_AT_A_TIME):
+        group = columns[first : first + _BLOCKS_AT_A_TIME]
+        lazy = [tuple(a if a is None else a[rows, genes] for a in arrays) for genes in group]
+        yield from zip(group, dask.compute(*lazy), strict=True)
+
+
+def _without(
+    truth: NDArray[np.integer], left_out: NDArray[np.intp], rows: slice, genes: slice
+) -> NDArray[np.integer]:
+    """Return the block of the truth with the positions to leave out marked untested."""
+    row, gene = left_out.T
+    here = (row >= rows.start) & (row < rows.stop) & (gene >= genes.start) & (gene < genes.stop)
+    if not here.any():
+        return truth
+    truth = truth.copy()
+    truth[row[here] - rows.start, gene[here] - genes.start] = Label.UNTESTED
+    return truth
+
+
+def _add_scores(
+    truth: NDArray[np.integer],
+    scores: NDArray[np.floating],
+    rankings: list[RankCounts],
+    changed: RankCounts,
+) -> None:
+    """Add the tested pairs of a block to the rankings of the classes and of the perturbations."""
+    row, gene = np.nonzero(truth != Label.UNTESTED)
+    observed, tested = truth[row, gene], scores[row, gene]
+    for column, (code, ranking) in enumerate(zip(CLASSES, rankings, strict=True)):
+        ranking.add(tested[:, column], positive=observed == code)
+    # the order of 1 - score, without the digits that the subtraction would lose
+    changed.add(-tested[:, _NON_DE], positive=observed != Label.NON_DE, ranking=row)
+
+
+# --- rows of the table ----------------------------------------------------------------------------
+
+
+def _overall_rows(counts: NDArray[np.int64], labels: Literal["fixed", "present"]) -> list[Row]:
+    values, n = scores_from_confusion(counts, labels=labels), int(counts.sum())
+    return [("overall", "", metric, float(values[metric]), n) for metric in _OVERALL]
+
+
+def _class_rows(counts: NDArray[np.int64], rankings: list[RankCounts]) -> list[Row]:
+    values, n = scores_from_confusion(counts), int(counts.sum())
+    rows: list[Row] = []
+    for index, name in enumerate(CLASS_NAMES):
+        cells = [(metric, values[metric][index]) for metric in _PER_CLASS]
+        if rankings:
+            cells.append(("auroc", rankings[index].auroc()[0]))
+            cells.append(("auprc", rankings[index].average_precision()[0]))
+        cells += zip(_CONFUSION, counts[index], strict=True)
+        rows += [("class", name, metric, float(value), n) for metric, value in cells]
+    return rows
+
+
+def _perturbation_rows(
+    counts: NDArray[np.int64],
+    perturbations: Sequence[str],
+    labels: Literal["fixed", "present"],
+    areas: NDArray[np.float64] | None,
+) -> list[Row]:
+    scores = scores_from_confusion(counts, labels=labels)
+    values = {metric: scores[metric] for metric in _PER_PERTURBATION}
+    if areas is not None:
+        values["auroc"] = areas
+    pairs = counts.sum(axis=(1, 2))
+    return [
+        ("perturbation", str(name), metric, float(values[metric][row]), int(pairs[row]))
+        for (row, name), metric in product(enumerate(perturbations), values)
+    ]
+
+
+# --- checks -------------------------------------------------------------------------------------
+
+
+def _check_shapes(
+    truth: Any, predicted: Any, scores: Any, perturbations: Sequence[str]
+) -> tuple[int, int]:
+    """Return the common shape (perturbation, gene)."""
+    shape = tuple(truth.shape)
+    if len(shape) != 2 or shape[0] != len(perturbations):
+        raise InputError(
+            f"truth has shape {shape} with {len(perturbations)} perturbation names; it needs the "
+            "shape (perturbation, gene) and one name per row"
+        )
+    if tuple(predicted.shape) != shape:
+        raise InputError(
+            f"predicted has shape {tuple(predicted.shape)} and truth {shape}; align the "
+            "perturbations and genes of the prediction to the truth first"
+        )
+    if scores is not None and tuple(scores.shape) != (*shape, len(CLASSES)):
+        raise InputError(
+            f"scores has shape {tuple(scores.shape)}; with truth of shape {shape} it has to be "
+            f"{(*shape, len(CLASSES))}, classes in the order {CLASS_NAMES}"
+        )
+    return shape
+
+
+def _positions(exclude: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.intp]:
+    """Return the (row, gene) positions to leave out, shape (n, 2)."""
+    if exclude is None:
+        return np.empty((0, 2), dtype=np.intp)
+    positions = np.asarray(exclude, dtype=np.intp).reshape(-1, 2)
+    outside = ((positions < 0) | (positions >= shape)).any(axis=1)
+    if outside.any():
+        raise InputError(
+            f"exclude names the position {tuple(positions[outside][0].tolist())}, which is not in "
+            f"a matrix of shape {shape}; give (row, gene) positions counted from 0"
+        )
+    return positions
+
+
+def _warn_if_rounded(ranking: RankCounts, level: str) -> None:
+    if ranking.rounded_bits:
+        warnings.warn(
+            f"more than {ranking.max_distinct:,} distinct scores: the areas at level {level!r} "
+            f"were computed on scores without their last {ranking.rounded_bits} bits",
+            PertscaleWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,51 @@
+"""The metrics of the score tables: their names, ranges, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as it appears in the ``metric`` column of a score table.
+
+    Attributes
+    ----------
+    name
+        Name in the table.
+    greater_is_better
+        ``None`` for counts, which have no better side.
+    range
+        Smallest and largest value the metric can take.
+    doc
+        One line on what it measures.
+    """
+
+    name: str
+    greater_is_better: bool | None
+    range: tuple[float, float]
+    doc: str
+
+
+_CLASSIFICATION: Final = (
+    Metric("accuracy", True, (0, 1), "share of pairs with the right class"),
+    Metric("balanced_accuracy", True, (0, 1), "mean recall over the classes present in the truth"),
+    Metric("macro_f1", True, (0, 1), "mean F1 over the three classes; an absent class counts 0"),
+    Metric("mcc", True, (-1, 1), "Matthews correlation coefficient over all classes"),
+    Metric("precision", True, (0, 1), "share of the pairs predicted as the class that are of it"),
+    Metric("recall", True, (0, 1), "share of the pairs of the class that are predicted as it"),
+    Metric("f1", True, (0, 1), "harmonic mean of precision and recall"),
+    Metric("support", None, (0, INF), "pairs of the class in the truth"),
+    Metric("auroc", True, (0, 1), "area under the ROC curve; 0.5 is chance"),
+    Metric("auprc", True, (0, 1), "average precision; chance is the share of the class"),
+    Metric("n_predicted_down", None, (0, INF), "pairs of the class that were predicted as down"),
+    Metric("n_predicted_non_de", None, (0, INF), "pairs of the class predicted as non_de"),
+    Metric("n_predicted_up", None, (0, INF), "pairs of the class that were predicted as up"),
+    Metric("n_predicted_none", None, (0, INF), "pairs of the class without a prediction"),
+)
+
+#: Every metric by its name.
+METRICS: Final[dict[str, Metric]] = {metric.name: metric for metric in _CLASSIFICATION}

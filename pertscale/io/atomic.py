@@ -1,0 +1,81 @@
+"""The commit protocol: what is there under its final name is complete.
+
+Everything is written under a name that starts with a dot, in the folder where it will stay, and
+renamed when it is finished. A process that dies leaves dot files, which nobody reads and the next
+run removes or replaces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
+
+    Works for a file and for a folder that the block creates. A folder that stands under the final
+    name is replaced as a whole.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.parent / f".{final.name}.{uuid.uuid4().hex[:12]}.tmp"
+    try:
+        yield temporary
+        replace(temporary, final)
+    finally:
+        remove(temporary)
+
+
+def replace(source: Path, final: Path) -> None:
+    """Give `source` the name `final`, whatever stood there before.
+
+    A folder can't be renamed over another one that is not empty: the old one is first renamed
+    aside, so that at no moment a mixture of the two stands under the final name.
+    """
+    if source.is_dir() and final.exists():
+        aside = final.parent / f".{final.name}.{uuid.uuid4().hex[:12]}.old"
+        os.replace(final, aside)
+        os.replace(source, final)
+        remove(aside)
+    else:
+        os.replace(source, final)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder; do nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, final_name: str) -> None:
+    """Delete the temporary files that dead processes left for `final_name` in `folder`."""
+    for pattern in (f".{final_name}.*.tmp", f".{final_name}.*.old"):
+        for leftover in folder.glob(pattern):
+            remove(leftover)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write JSON atomically, with sorted keys, so that equal content gives equal bytes."""
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))

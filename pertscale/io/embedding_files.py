@@ -1,0 +1,496 @@
+"""Read embeddings, gene sets and gene texts from the files that people have.
+
+Every reader returns names and a float64 matrix, one row per name, and says in words how it read
+the file. Whether the content makes sense as an embedding is checked by the caller.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TextIO
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy import sparse
+
+from pertscale.errors import (
+    AmbiguousInputError,
+    ArgumentError,
+    CorruptFileError,
+    InputError,
+    NotFoundError,
+)
+from pertscale.io import safe_pickle
+
+#: Which side of a table carries the names: ``"rows"``, one gene per row, or ``"columns"``.
+Orientation = Literal["rows", "columns"]
+
+NPZ_NAMES: Final = ("names", "genes", "gene_names", "symbols", "perturbations", "index")
+NPZ_MATRIX: Final = ("matrix", "embeddings", "embedding", "vectors", "X")
+
+
+@dataclass(frozen=True, eq=False)
+class NamedVectors:
+    """Names, their vectors as a float64 matrix (n, d), and how the file was read."""
+
+    names: tuple[str, ...]
+    matrix: np.ndarray[Any, np.dtype[np.float64]]
+    how: str
+
+
+# --- one function for all formats ---------------------------------------------------------------
+
+
+def read_vectors(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    orientation: Orientation | None = None,
+    allow_pickle: bool = False,
+) -> NamedVectors:
+    """Read names and vectors; the suffix says the format.
+
+    Parameters
+    ----------
+    path
+        ``.csv``, ``.tsv``, ``.txt`` (also with ``.gz``), ``.parquet``, ``.npz``, ``.h5ad``,
+        ``.json`` (name → list of numbers), ``.pkl`` or ``.pickle``.
+    key
+        Where the file holds several matrices: the array of an ``.npz``, or the entry of an
+        ``.h5ad`` such as ``"varm/PCs"``.
+    orientation
+        Which side of a table or matrix carries the names; needed only where both could.
+    allow_pickle
+        Whether a pickle may be read, by :mod:`pertscale.io.safe_pickle`.
+
+    Raises
+    ------
+    NotFoundError, CorruptFileError
+        The file is missing or damaged.
+    AmbiguousInputError
+        Both sides of a table could be the names, or the file holds several matrices.
+    InputError
+        The content is not an embedding, or the suffix is not known.
+    """
+    path = Path(path)
+    if orientation not in (None, "rows", "columns"):
+        raise ArgumentError(f"orientation is 'rows' or 'columns', got {orientation!r}")
+    if not path.exists():
+        raise NotFoundError(f"there is no embedding file {path}")
+    suffix = suffix_of(path)
+    if key is not None and suffix not in (".npz", ".h5ad"):
+        raise ArgumentError(f"key={key!r} is for .npz and .h5ad files ({path})")
+    if orientation is not None and suffix not in (".csv", ".tsv", ".txt", ".parquet", ".npz"):
+        raise ArgumentError(f"orientation={orientation!r} is for tables and .npz files ({path})")
+    match suffix:
+        case ".csv" | ".tsv" | ".txt":
+            return _read_text_table(path, orientation)
+        case ".parquet":
+            return _read_parquet(path, orientation)
+        case ".npz":
+            return _read_npz(path, key, orientation)
+        case ".h5ad":
+            return _read_h5ad(path, key)
+        case ".json":
+            return vectors_of_dict(read_json_object(path), path)
+        case ".pkl" | ".pickle":
+            return _read_pickle(path, allow_pickle)
+    raise InputError(
+        f"suffix {suffix!r} is not one of .csv, .tsv, .txt (also .gz), .parquet, .npz, .h5ad, "
+        f".json, .pkl, .gmt ({path})"
+    )
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix in lower case, without a final ``.gz``."""
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return plain.suffix.lower()
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file, gzipped or not; damage anywhere in it is a :class:`CorruptFileError`."""
+    try:
+        if path.suffix.lower() == ".gz":
+            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
+                yield file
+        else:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                yield file
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no file {path}") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
+        raise CorruptFileError(f"not a complete text file: {error} ({path})") from error
+
+
+def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON file that holds one object; a key that occurs twice is an error."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            repeated = _first_repeated([name for name, _ in pairs])
+            raise InputError(f"the key {repeated!r} occurs twice; keep one of them ({path})")
+        return content
+
+    with _open_text(Path(path)) as file:
+        try:
+            content = json.load(file, object_pairs_hook=unique)
+        except json.JSONDecodeError as error:
+            raise CorruptFileError(f"not complete JSON: {error} ({path})") from error
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"expected a JSON object with the genes as keys ({path})")
+    return content
+
+
+def read_gmt(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
+    """Read gene sets: one per line, tab-separated term, description, genes.
+
+    Returns the genes of each term, each once, in the order of the file. Enrichr's weights
+    (``TP53,1.0``) are cut off.
+
+    Raises
+    ------
+    NotFoundError, CorruptFileError
+        The file is missing or damaged.
+    InputError
+        A line has no genes, or a term occurs twice.
+    """
+    terms: dict[str, tuple[str, ...]] = {}
+    with _open_text(Path(path)) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            term, _, *cells = [*line.rstrip("\r\n").split("\t"), ""]
+            genes = tuple(dict.fromkeys(g for c in cells if (g := c.split(",")[0].strip())))
+            if not genes:
+                raise InputError(
+                    f"line {number} has no genes; a line of a .gmt file is a term, a description "
+                    f"and genes, separated by tabs ({path})"
+                )
+            if term in terms:
+                raise InputError(f"line {number} repeats the term {term!r} ({path})")
+            terms[term] = genes
+    if not terms:
+        raise InputError(f"no gene sets found ({path})")
+    return terms
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def _read_text_table(path: Path, orientation: Orientation | None) -> NamedVectors:
+    with _open_text(path) as file:
+        lines = [file.readline(), file.readline()]
+    separator = _separator(lines[0], path)
+    first, second = (next(csv.reader([line], delimiter=separator), []) for line in lines)
+    if len(first) < 2 and len(second) < 2:
+        raise InputError(f"found no columns separated by commas or tabs ({path})")
+    has_header = not _is_vector_line(first)
+    n_columns = len(second) if second else len(first)
+    has_labels = _has_row_labels(first if has_header else [], second or first, n_columns)
+    with _open_text(path) as file:
+        body = _parse_body(file, path, separator, n_columns, has_header, has_labels)
+    labels = body.pop(0).to_list() if has_labels else None
+    header: list[str] | None = None
+    if has_header:
+        # R's write.table leaves out the name of the column of row names
+        header = first[1:] if has_labels and len(first) == n_columns else first
+    return _oriented(labels, header, body.to_numpy(np.float64), orientation, path)
+
+
+def _separator(line: str, path: Path) -> str:
+    preferred, other = (",", "\t") if suffix_of(path) == ".csv" else ("\t", ",")
+    return other if preferred not in line and other in line else preferred
+
+
+def _is_vector_line(cells: Sequence[str]) -> bool:
+    """Whether the first line is a gene and its vector already, as in a file without a header."""
+    return (
+        len(cells) > 1
+        and not _is_number(cells[0])
+        and cells[0] != ""
+        and all(map(_is_number, cells[1:]))
+        and not _are_dimension_names(cells[1:])
+    )
+
+
+def _has_row_labels(header: Sequence[str], row: Sequence[str], n_columns: int) -> bool:
+    if not header:
+        return True
+    return (
+        header[0] == ""
+        or len(header) == n_columns - 1
+        or not _is_number(row[0] if row else "")
+        or (_are_dimension_names(header[1:]) and not _are_dimension_names(header))
+    )
+
+
+def _parse_body(
+    file: TextIO, path: Path, separator: str, n_columns: int, has_header: bool, has_labels: bool
+) -> pd.DataFrame:
+    # missing values are not guessed: a gene may be called NA or NAN
+    dtypes = {i: str if i == 0 and has_labels else np.float64 for i in range(n_columns)}
+    options: dict[str, Any] = {
+        "sep": separator,
+        "header": None,
+        "names": range(n_columns),
+        "index_col": False,
+        "skiprows": 1 if has_header else 0,
+        "keep_default_na": False,
+        "float_precision": "round_trip",
+    }
+    try:
+        return pd.read_csv(file, dtype=dtypes, **options)
+    except pd.errors.EmptyDataError as error:
+        raise InputError(f"the table has no rows ({path})") from error
+    except pd.errors.ParserError as error:
+        raise CorruptFileError(f"the rows differ in length: {error} ({path})") from error
+    except ValueError as error:
+        raise InputError(
+            f"{_where_not_a_number(path, separator, has_header, has_labels)}; an embedding has "
+            f"numbers besides the names ({path})"
+        ) from error
+
+
+def _where_not_a_number(path: Path, separator: str, has_header: bool, has_labels: bool) -> str:
+    with _open_text(path) as file:
+        for number, row in enumerate(csv.reader(file, delimiter=separator), start=1):
+            if number == 1 and has_header:
+                continue
+            for column, cell in enumerate(row[int(has_labels) :], start=1 + int(has_labels)):
+                if not _is_number(cell):
+                    return f"line {number}, column {column} is {cell!r}"
+    return "a cell is not a number"
+
+
+def _read_parquet(path: Path, orientation: Orientation | None) -> NamedVectors:
+    try:
+        table = pd.read_parquet(path, engine="pyarrow")
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptFileError(f"not a complete Parquet file: {error} ({path})") from error
+    numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
+    texts = [str(c) for c, is_number in zip(table.columns, numeric, strict=True) if not is_number]
+    if len(texts) > 1:
+        raise InputError(
+            f"columns {texts[0]!r} and {texts[1]!r} both are no numbers; keep one column of names "
+            f"({path})"
+        )
+    if texts:
+        labels: list[str] | None = [str(name) for name in table.iloc[:, numeric.index(False)]]
+    elif isinstance(table.index, pd.RangeIndex):
+        labels = None
+    else:
+        labels = [str(name) for name in table.index]
+    body = table.loc[:, numeric]
+    return _oriented(
+        labels, [str(c) for c in body.columns], body.to_numpy(float), orientation, path
+    )
+
+
+def _oriented(
+    labels: list[str] | None,
+    header: list[str] | None,
+    values: np.ndarray[Any, Any],
+    orientation: Orientation | None,
+    path: Path,
+) -> NamedVectors:
+    """Decide whether the names are the labels of the rows or those of the columns."""
+    if header is not None and len(header) != values.shape[1]:
+        raise CorruptFileError(
+            f"the header has {len(header)} names, the rows have {values.shape[1]} numbers ({path})"
+        )
+    sides = {"rows": labels, "columns": header}
+    if orientation is None:
+        # a side that is numbered (0, 1, 2 … or PC1, PC2 …) carries dimensions
+        named = [s for s, names in sides.items() if names and not _are_dimension_names(names)]
+        if len(named) != 1:
+            raise AmbiguousInputError(
+                f"{'both' if named else 'neither'} the rows (for example {_example(labels)}) "
+                f"{'and' if named else 'nor'} the columns (for example {_example(header)}) look "
+                f"like names of genes; pass orientation='rows' if each row is a gene, "
+                f"orientation='columns' if each column is ({path})"
+            )
+        orientation = "rows" if named == ["rows"] else "columns"
+    names = sides[orientation]
+    if names is None:
+        raise InputError(
+            f"orientation={orientation!r}, but the {orientation} have no names ({path})"
+        )
+    matrix = values if orientation == "rows" else values.T
+    return NamedVectors(
+        tuple(names), np.ascontiguousarray(matrix, np.float64), f"names in the {orientation}"
+    )
+
+
+def _example(names: Sequence[str] | None) -> str:
+    return "no names" if not names else repr(names[0])
+
+
+def _are_dimension_names(names: Sequence[str]) -> bool:
+    """Whether names count up: 0, 1, 2 … or 1, 2 …, possibly behind one prefix."""
+    split = [re.fullmatch(r"(.*?)(\d+)", name) for name in names]
+    if not names or any(match is None for match in split):
+        return False
+    prefixes = {match[1] for match in split if match}
+    numbers = [int(match[2]) for match in split if match]
+    return (
+        len(prefixes) == 1
+        and numbers[0] in (0, 1)
+        and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    # Python reads 'nan' and 'infinity'; in a table those are names, or errors
+    return text.strip().lower().lstrip("+-") not in ("nan", "inf", "infinity")
+
+
+# --- arrays --------------------------------------------------------------------------------------
+
+
+def _read_npz(path: Path, key: str | None, orientation: Orientation | None) -> NamedVectors:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names_key = _choose(file.files, NPZ_NAMES, "names", path)
+            matrix_key = key if key in file.files else None
+            if key is not None and matrix_key is None:
+                raise InputError(f"there is no array {key!r}, only {sorted(file.files)} ({path})")
+            matrix_key = matrix_key or _choose(file.files, NPZ_MATRIX, "the matrix", path)
+            names, matrix = file[names_key], file[matrix_key]
+    except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
+        raise CorruptFileError(f"not a complete .npz file: {error} ({path})") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{error}: an array of Python objects is not read; save names with "
+            f"np.asarray(names, dtype=str) ({path})"
+        ) from error
+    if names.ndim != 1 or names.dtype.kind != "U" or matrix.ndim != 2:
+        raise InputError(
+            f"{names_key!r} has to be a list of texts and {matrix_key!r} a matrix; found "
+            f"{names.dtype} {names.shape} and {matrix.dtype} {matrix.shape} ({path})"
+        )
+    if orientation == "columns":
+        matrix = matrix.T
+    return NamedVectors(
+        tuple(map(str, names)), _as_float(matrix, path), f"arrays {names_key!r}, {matrix_key!r}"
+    )
+
+
+def _choose(present: list[str], usual: tuple[str, ...], what: str, path: Path) -> str:
+    found = [name for name in usual if name in present]
+    if not found:
+        raise InputError(
+            f"no array for {what}: expected one of {list(usual)}, found {sorted(present)} ({path})"
+        )
+    if len(found) > 1:
+        raise AmbiguousInputError(f"{found} could all be {what}; keep one of them ({path})")
+    return found[0]
+
+
+def _read_h5ad(path: Path, key: str | None) -> NamedVectors:
+    try:
+        with h5py.File(path, "r") as file:
+            entries = [
+                f"{group}/{name}" for group in ("obsm", "varm") for name in file.get(group, {})
+            ]
+            entry = _choose_entry(entries, key, path)
+            frame = file["obs" if entry.startswith("obsm") else "var"]
+            labels = anndata.io.read_elem(frame[frame.attrs["_index"]])
+            values = anndata.io.read_elem(file[entry])
+    except KeyError as error:
+        raise InputError(
+            f"no index of names found ({error}); if anndata < 0.7 wrote the file, let a newer one "
+            f"read and write it ({path})"
+        ) from error
+    except (OSError, RuntimeError) as error:
+        raise CorruptFileError(f"not a complete h5ad file: {error} ({path})") from error
+    if sparse.issparse(values):
+        values = values.toarray()
+    return NamedVectors(tuple(map(str, labels)), _as_float(values, path), f"entry {entry!r}")
+
+
+def _choose_entry(entries: list[str], key: str | None, path: Path) -> str:
+    found = [e for e in entries if key is None or key in (e, e.partition("/")[2])]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        wanted = "an embedding in obsm or varm" if key is None else f"{key!r} in obsm or varm"
+        raise InputError(f"there is no {wanted}; the file has {entries or 'none'} ({path})")
+    raise AmbiguousInputError(f"several embeddings: choose with key=, one of {found} ({path})")
+
+
+# --- dictionaries --------------------------------------------------------------------------------
+
+
+def _read_pickle(path: Path, allow_pickle: bool) -> NamedVectors:
+    if not allow_pickle:
+        raise InputError(
+            f"a pickle is a program; pass allow_pickle=True to read plain numbers from it with a "
+            f"reader that runs nothing, or convert it to .npz ({path})"
+        )
+    content = safe_pickle.load(path)
+    if not isinstance(content, dict) or not content:
+        raise InputError(
+            f"expected a dictionary of gene and vector, found {type(content).__name__} ({path})"
+        )
+    return vectors_of_dict(content, path)
+
+
+def vectors_of_dict(content: dict[Any, Any], path: str | os.PathLike[str]) -> NamedVectors:
+    """Return the vectors of a dictionary name → numbers, which have to be equally long."""
+    rows: list[np.ndarray[Any, np.dtype[np.float64]]] = []
+    for name, value in content.items():
+        if not isinstance(name, str):
+            raise InputError(f"the key {name!r} is not a name ({path})")
+        row = _as_float(value, path, name=name)
+        if row.ndim != 1 or (rows and row.shape != rows[0].shape):
+            expected = f"{len(rows[0])} numbers" if rows else "a list of numbers"
+            raise InputError(f"{name!r} has shape {row.shape}, expected {expected} ({path})")
+        rows.append(row)
+    return NamedVectors(tuple(content), np.stack(rows), "dictionary of vectors")
+
+
+def _as_float(
+    values: Any, path: str | os.PathLike[str], *, name: str | None = None
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    where = "the matrix" if name is None else repr(name)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{where} is not a regular array of numbers: {error} ({path})") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{where} is not made of numbers, found {array.dtype} ({path})")
+    # a plain array in native byte order, also where a pickle or HDF5 gave another kind
+    return np.array(array, dtype=np.float64, order="C")
+
+
+def _first_repeated(names: Sequence[str]) -> str:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise AssertionError("no name is repeated")

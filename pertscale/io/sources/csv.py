@@ -1,0 +1,165 @@
+"""Dense text tables: csv and tsv, cells by genes or genes by cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from pertscale.errors import CorruptFileError, InputError
+from pertscale.io.sources._arrays import dense_block, rows_from_entries
+from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, reading
+from pertscale.io.sources._text import delimiter_of, split_line
+from pertscale.io.sources.cells import TableSource
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Header of a table: its delimiter, the names of its columns, where its rows start."""
+
+    delimiter: str
+    columns: list[str]
+    offset: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Names of the rows and the byte that each starts at; one more byte for the end."""
+
+    names: np.ndarray
+    starts: np.ndarray
+
+
+def read_layout(text: Path, path: str) -> Layout:
+    """Read the header. R's ``write.table`` leaves the name of the first column out."""
+    with reading(path), text.open("rb") as lines:
+        header = lines.readline()
+        offset = lines.tell()
+        first = lines.readline()
+    delimiter = delimiter_of(header)
+    names = split_line(header, delimiter)
+    fields = split_line(first, delimiter)
+    if len(fields) < 2:
+        raise InputError(
+            f"{path} is no table of counts: its first row is {first[:60]!r}; needed is a name "
+            "and one value per column, separated by commas, tabs or semicolons"
+        )
+    columns = names if len(fields) == len(names) + 1 else names[1:]
+    return Layout(delimiter, columns, offset)
+
+
+def read_rows(text: Path, layout: Layout, path: str) -> Rows:
+    """Scan the table once for row names and positions; every row has to be complete.
+
+    Memory: names and 8 bytes per row, and one line.
+    """
+    mark = layout.delimiter.encode()
+    names: list[str] = []
+    starts = [layout.offset]
+    with reading(path), text.open("rb") as lines:
+        lines.seek(layout.offset)
+        for line in lines:
+            if not line.strip():
+                starts[-1] += len(line)
+                continue
+            end = line.index(b'"', 1) + 1 if line[:1] == b'"' else line.find(mark)
+            found = line.count(mark, max(end, 0)) if end >= 0 else 0
+            if found != len(layout.columns):
+                raise CorruptFileError(
+                    f"{path}, row {len(names)}: {found} values, the header names "
+                    f"{len(layout.columns)}; the file is incomplete or damaged"
+                )
+            names.append(line[:end].decode().strip('"'))
+            starts.append(starts[-1] + len(line))
+    strings = np.array(names, dtype=np.dtypes.StringDType())
+    return Rows(strings, np.array(starts, dtype=np.int64))
+
+
+class CsvSource(TableSource):
+    """A dense table, read by ranges of bytes. Values are float64; empty fields are NaN."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        super().__init__(spec)
+        self._text = Path(spec.text or spec.path)
+        self.layout = read_layout(self._text, spec.path)
+        self.row_major = not spec.genes_by_cells
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Names and places of the rows; found by one pass over the file."""
+        return read_rows(self._text, self.layout, self.spec.path)
+
+    @cached_property
+    def _columns(self) -> np.ndarray:
+        return np.array(self.layout.columns, dtype=np.dtypes.StringDType())
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.cell_names())
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return len(self._columns if self.row_major else self.rows.names)
+
+    def cell_names(self) -> np.ndarray:
+        """Return the names of the cells."""
+        return self.rows.names if self.row_major else self._columns
+
+    def genes(self) -> pd.DataFrame:
+        """Return the genes: names only."""
+        names = self._columns if self.row_major else self.rows.names
+        return pd.DataFrame(index=pd.Index(names.astype(object)))
+
+    def blocks(self, block_bytes: int) -> list[Block]:
+        """Cut at lines. A field is 2 bytes of text or more and 8 bytes when parsed."""
+        starts = self.rows.starts
+        n_rows, width = len(starts) - 1, len(self.layout.columns)
+        step = max(1, block_bytes // (8 * max(width, 1)))
+        cuts = [*range(0, n_rows, step), n_rows] if n_rows else []
+        return [
+            Block(int(starts[a]), int(starts[b]), a, b - a)
+            for a, b in zip(cuts, cuts[1:], strict=False)
+        ]
+
+    def read(self, block: Block) -> CsrBlock:
+        """Parse whole lines."""
+        rows = f"{self.spec.path}, rows {block.row_start} to {block.row_start + block.n_rows}"
+        with reading(rows), self._text.open("rb") as text:
+            text.seek(block.start)
+            raw = text.read(block.stop - block.start)
+        values = self._parse(raw, rows)
+        if len(values) != block.n_rows:
+            raise CorruptFileError(f"{rows}: {block.n_rows} rows expected, found {len(values)}")
+        if self.row_major:
+            return dense_block(values, block.row_start)
+        genes, cells = np.nonzero(values)
+        genes_of_file = (genes + block.row_start).astype(np.int32)
+        return rows_from_entries(cells.astype(np.int32), genes_of_file, values[genes, cells])
+
+    def _parse(self, raw: bytes, place: str) -> np.ndarray:
+        """Return (rows, columns) float64 values of some lines."""
+        fields = [str(i) for i in range(len(self.layout.columns))]
+        try:
+            table = arrow_csv.read_csv(
+                pa.BufferReader(raw),
+                read_options=arrow_csv.ReadOptions(
+                    column_names=["name", *fields], use_threads=False, block_size=len(raw) + 1
+                ),
+                parse_options=arrow_csv.ParseOptions(delimiter=self.layout.delimiter),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types=dict.fromkeys(fields, pa.float64()), include_columns=fields
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{place}: the values are not all numbers ({error})") from error
+        values = np.empty((table.num_rows, len(fields)))
+        for i, column in enumerate(table.itercolumns()):
+            values[:, i] = column.to_numpy()
+        return values

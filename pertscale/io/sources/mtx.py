@@ -1,0 +1,284 @@
+"""MatrixMarket: ``matrix.mtx`` with its lists of genes and cells, 10x or plain naming."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError, NotFoundError
+from pertscale.io.sources._arrays import check_codes, rows_from_entries
+from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
+from pertscale.io.sources._text import TABLE_ENDINGS, delimiter_of, ending, open_text
+from pertscale.io.sources.cells import TableSource
+
+_GENE_FILES = ("features", "genes", "gene_names", "var_names", "rownames")
+_CELL_FILES = ("barcodes", "cells", "cell_names", "cell_metadata", "obs_names", "colnames")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the head of a MatrixMarket file says."""
+
+    field: str
+    n_rows: int
+    n_columns: int
+    n_entries: int
+    offset: int
+
+
+def read_header(text: Path, path: str) -> Header:
+    """Read the banner and the line of sizes.
+
+    Raises
+    ------
+    InputError
+        The kind of matrix is not one of counts.
+    CorruptFileError
+        There is no such head.
+    """
+    with reading(path), text.open("rb") as lines:
+        banner = lines.readline()
+        words = banner.decode("ascii", "replace").lower().split()
+        if len(words) != 5 or words[0] != "%%matrixmarket":
+            raise CorruptFileError(
+                f"{path}: line 1 is {banner[:60]!r}, a MatrixMarket file starts with "
+                "'%%MatrixMarket matrix coordinate integer general'"
+            )
+        _, _, layout, field, symmetry = words
+        if layout != "coordinate" or field not in ("integer", "real") or symmetry != "general":
+            raise InputError(
+                f"{path} is a MatrixMarket '{layout} {field} {symmetry}' matrix; needed is "
+                "'coordinate integer general' or 'coordinate real general': write the counts so"
+            )
+        line = lines.readline()
+        while line.startswith(b"%") or (line and not line.strip()):
+            line = lines.readline()
+        sizes = line.split()
+        if len(sizes) != 3 or not all(word.isdigit() for word in sizes):
+            raise CorruptFileError(
+                f"{path}: the line of sizes is {line[:60]!r}, needed are three numbers "
+                "(rows, columns, entries); the file is incomplete"
+            )
+        return Header(field, *(int(word) for word in sizes), offset=lines.tell())
+
+
+def find_matrix(path: Path) -> Path:
+    """Return the one matrix file of a folder, or `path` if it is a file."""
+    if path.is_file():
+        return path
+    found = sorted(p for p in path.iterdir() if ending(p) == ".mtx" and p.name[0] != ".")
+    stems = {p.name.removesuffix(".gz"): p for p in reversed(found)}
+    if len(stems) != 1:
+        names = ", ".join(sorted(stems))
+        raise AmbiguousInputError(f"{path} holds several matrices ({names}); pass one of the files")
+    return next(iter(stems.values()))
+
+
+def beside(matrix: Path, names: tuple[str, ...], what: str) -> Path:
+    """Return the list of genes or cells that belongs to a matrix file.
+
+    ``GSM1_matrix.mtx.gz`` has ``GSM1_barcodes.tsv.gz``; a plain name has no prefix.
+    """
+    prefix = matrix.name.removesuffix(".gz").removesuffix(".mtx").removesuffix("matrix")
+    for name in names:
+        for suffix in (".tsv", ".csv", ".txt"):
+            for zipped in ("", ".gz"):
+                for start in dict.fromkeys((prefix, "")):
+                    candidate = matrix.parent / f"{start}{name}{suffix}{zipped}"
+                    if candidate.is_file():
+                        return candidate
+    raise NotFoundError(
+        f"{matrix} needs a list of its {what} in the same folder: one of "
+        f"{', '.join(names)} with the ending {', '.join(TABLE_ENDINGS)} (or .gz)"
+    )
+
+
+def read_names(path: Path, lengths: tuple[int, int]) -> pd.DataFrame:
+    """Read a list of names; whether it has a header shows in its length.
+
+    Parameters
+    ----------
+    path
+        The file.
+    lengths
+        The two sizes of the matrix.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Strings; column names are those of the header, or positions where there is none. R's
+        column of running numbers is taken off.
+    """
+    with reading(str(path)), open_text(path) as text:
+        raw = text.read()
+    delimiter = delimiter_of(raw.split(b"\n", 1)[0])
+    with reading(str(path)):
+        table = pd.read_csv(
+            BytesIO(raw), sep=delimiter, header=None, dtype=str, keep_default_na=False
+        )
+    if len(table) not in lengths and len(table) - 1 in lengths:
+        header = list(table.iloc[0])
+        table = table.iloc[1:].reset_index(drop=True).set_axis(header, axis=1)
+    numbers = [str(i) for i in range(1, len(table) + 1)]
+    if table.shape[1] > 1 and list(table.iloc[:, 0]) == numbers:
+        table = table.iloc[:, 1:]
+    return table
+
+
+class MtxSource(TableSource):
+    """A MatrixMarket file, read by ranges of bytes; entries of a cell may be spread."""
+
+    row_major = False
+
+    def __init__(self, spec: SourceSpec) -> None:
+        super().__init__(spec)
+        self._text = Path(spec.text or spec.path)
+        self.header = read_header(self._text, spec.path)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        header = self.header
+        return header.n_columns if self.spec.genes_by_cells else header.n_rows
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        header = self.header
+        return header.n_rows if self.spec.genes_by_cells else header.n_columns
+
+    @cached_property
+    def _cells(self) -> pd.DataFrame:
+        return self._names(_CELL_FILES, "cells", self.n_cells)
+
+    def _names(self, files: tuple[str, ...], what: str, n: int) -> pd.DataFrame:
+        path = beside(Path(self.spec.path), files, what)
+        names = read_names(path, (self.header.n_rows, self.header.n_columns))
+        if len(names) != n:
+            raise CorruptFileError(
+                f"{path} has {len(names)} names, the matrix {self.spec.path} has {n} {what}; "
+                "one of the two files is incomplete"
+            )
+        return names
+
+    def cell_names(self) -> np.ndarray:
+        """Return the barcodes."""
+        return as_names(self._cells.iloc[:, 0])
+
+    def genes(self) -> pd.DataFrame:
+        """Return the genes: index = names; without a header the columns are those of 10x."""
+        table = self._names(_GENE_FILES, "genes", self.n_genes)
+        if isinstance(table.columns[0], str):
+            return table.set_index(table.columns[0], drop=True).rename_axis(None)
+        if table.shape[1] == 1:
+            return pd.DataFrame(index=pd.Index(table.iloc[:, 0].astype(object)))
+        parts = zip(("gene_ids", None, "feature_types"), table.items(), strict=False)
+        columns = {name: list(values) for name, (_, values) in parts if name}
+        return pd.DataFrame(columns, index=pd.Index(table.iloc[:, 1].astype(object)))
+
+    def blocks(self, block_bytes: int) -> list[Block]:
+        """Cut the text at line ends and count its lines, which the header has to match.
+
+        One streamed pass over the file.
+        """
+        # a line of 6 bytes or more becomes 24 bytes of row, gene and value
+        step = max(1, block_bytes // 4)
+        found: list[Block] = []
+        start = self.header.offset
+        with reading(self.spec.path), self._text.open("rb") as text:
+            text.seek(start)
+            while part := text.read(step):
+                part += b"" if part.endswith(b"\n") else text.readline()
+                n = _count_lines(part)
+                if n:
+                    found.append(Block(start, start + len(part), 0, self.n_cells, n))
+                start += len(part)
+        total = sum(block.n_entries for block in found)
+        if total != self.header.n_entries:
+            raise CorruptFileError(
+                f"{self.spec.path}: the header promises {self.header.n_entries} entries, found "
+                f"{total}; the file is incomplete: copy or download it again"
+            )
+        return found
+
+    def read(self, block: Block) -> CsrBlock:
+        """Parse one range of bytes and sort its entries by cell."""
+        place = f"{self.spec.path}, bytes {block.start} to {block.stop}"
+        with reading(place), self._text.open("rb") as text:
+            text.seek(block.start)
+            raw = text.read(block.stop - block.start)
+        first, second, data = self._parse(raw, place)
+        if len(data) != block.n_entries:
+            raise CorruptFileError(
+                f"{place}: {block.n_entries} entries expected, found {len(data)}"
+            )
+        rows, genes = (second, first) if self.spec.genes_by_cells else (first, second)
+        check_codes(rows, self.n_cells, place, "cell")
+        check_codes(genes, self.n_genes, place, "gene")
+        return rows_from_entries(rows, genes, data)
+
+    def _parse(self, raw: bytes, place: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the two 0-based indices and the values of the lines."""
+        if b"\t" in raw or b"  " in raw or b" \n" in raw or b"\n " in raw:
+            raw = b"\n".join(b" ".join(line.split()) for line in raw.splitlines())
+        types = [
+            pa.int64(),
+            pa.int64(),
+            pa.int64() if self.header.field == "integer" else pa.float64(),
+        ]
+        names = ["first", "second", "value"]
+        try:
+            table = arrow_csv.read_csv(
+                pa.BufferReader(raw),
+                read_options=arrow_csv.ReadOptions(
+                    column_names=names, use_threads=False, block_size=max(len(raw), 1)
+                ),
+                parse_options=arrow_csv.ParseOptions(delimiter=" ", quote_char=False),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types=dict(zip(names, types, strict=True)),
+                    null_values=["NA", "NaN", "nan"],
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            raise CorruptFileError(
+                f"{place}: not lines of 'row column value' with {self.header.field} values ({error})"
+            ) from error
+        first, second, data = (table[name].to_numpy() for name in names)
+        return first - 1, second - 1, data
+
+
+def _count_lines(part: bytes) -> int:
+    """Lines that are not blank."""
+    if b"\n\n" in part or b" \n" in part or b"\r" in part or part.startswith(b"\n"):
+        return sum(1 for line in part.splitlines() if line.strip())
+    return part.count(b"\n") + (not part.endswith(b"\n"))
+
+
+def orientation(matrix: Path, header: Header) -> bool:
+    """Return whether the rows of the file are genes, from the lengths of the two lists.
+
+    A square matrix is read as genes by cells, as 10x writes it.
+
+    Raises
+    ------
+    InputError
+        The lists fit neither way.
+    """
+    sizes = (header.n_rows, header.n_columns)
+    genes = len(read_names(beside(matrix, _GENE_FILES, "genes"), sizes))
+    cells = len(read_names(beside(matrix, _CELL_FILES, "cells"), sizes))
+    if (genes, cells) == sizes:
+        return True
+    if (cells, genes) == sizes:
+        return False
+    raise InputError(
+        f"{matrix} is {sizes[0]} x {sizes[1]}, but the lists beside it name {genes} genes and "
+        f"{cells} cells; the folder mixes two matrices or a file is incomplete"
+    )

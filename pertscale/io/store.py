@@ -1,0 +1,291 @@
+"""The screen store: one Zarr v3 group that AnnData, xarray and pertscale all open.
+
+Layout (DESIGN section 3). Everything follows AnnData's on-disk encoding, every array carries its
+dimension names, and what is ours lives under ``uns/pertscale``::
+
+    X                     (cell, gene) counts, or log-normalised float32
+    obs/                  one row per cell, index 'cell'
+    var/                  one row per gene, index 'gene'
+    uns/pertscale/info    JSON: schema version, scale, account, fingerprint
+    uns/pertscale/groups  one row per (context, perturbation): its rows start:stop
+    uns/pertscale/drops   one row per cell or gene that was left out, with the reason
+
+``X`` is chunked (cells, genes) and gene-major inside a chunk, so that the test gets contiguous
+genes and one perturbation is a few chunks. Cells are sorted by (context, control first,
+perturbation), so a perturbation is one run of rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from zarr.codecs import BloscCodec, TransposeCodec
+
+from ..errors import CorruptFileError, InputError, NotFoundError
+from ..schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
+
+#: Rows and genes of a chunk: 2 MB of uint16.
+CHUNK_ROWS = 2048
+CHUNK_GENES = 512
+#: Above this many chunks they are packed into shards, for the sake of the file system.
+MAX_FILES = 20_000
+_VECTOR_CHUNK = 65_536
+
+
+# --- writing ------------------------------------------------------------------------------
+
+
+def rows_per_shard(n_cells: int, n_genes: int) -> int:
+    """Return the rows that are written together: a chunk's, or a shard's in large screens."""
+    chunks = -(-n_cells // CHUNK_ROWS) * -(-n_genes // CHUNK_GENES)
+    return CHUNK_ROWS * max(1, -(-chunks // MAX_FILES))
+
+
+def create_matrix(path: Path, *, n_cells: int, n_genes: int, dtype: np.dtype) -> None:
+    """Create the store with an empty matrix, ready to be written shard by shard."""
+    root = zarr.create_group(path, zarr_format=3, overwrite=True)
+    root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    shard_rows = rows_per_shard(n_cells, n_genes)
+    matrix = root.create_array(
+        MATRIX,
+        shape=(n_cells, n_genes),
+        chunks=(CHUNK_ROWS, CHUNK_GENES),
+        shards=None if shard_rows == CHUNK_ROWS else (shard_rows, CHUNK_GENES),
+        dtype=dtype,
+        fill_value=0,
+        filters=[TransposeCodec(order=(1, 0))],
+        compressors=[
+            BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize)
+        ],
+        dimension_names=(CELL, GENE),
+    )
+    matrix.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+
+
+def write_metadata(
+    path: Path,
+    *,
+    obs: Iterator[tuple[str, Any]],
+    var: pd.DataFrame,
+    groups: pd.DataFrame,
+    drops: pd.DataFrame,
+    info: Mapping[str, Any],
+) -> None:
+    """Write everything but the matrix.
+
+    Parameters
+    ----------
+    path : Path
+        Store made by :func:`create_matrix`.
+    obs : iterator of (name, values)
+        Columns of the cells, one at a time, so that they need not be in memory together. The
+        first is the index.
+    var, groups, drops : DataFrame
+        The index of `var` are the gene names.
+    info : mapping
+        What is stored as JSON under ``uns/pertscale/info``.
+    """
+    root = zarr.open_group(path, mode="r+")
+    _write_columns(root.create_group("obs"), obs, dim=CELL)
+    _write_columns(root.create_group("var"), _frame_columns(var, GENE), dim=GENE)
+    _encode(root.create_group("uns"), "dict", "0.1.0")
+    ours = root.create_group(METADATA)
+    _encode(ours, "dict", "0.1.0")
+    text = ours.create_array("info", shape=(), chunks=(), dtype="str", dimension_names=())
+    text[()] = json.dumps({"schema_version": SCHEMA_VERSION, **info}, sort_keys=True)
+    _encode(text, "string", "0.2.0")
+    for name, frame in (("groups", groups), ("drops", drops)):
+        _write_columns(ours.create_group(name), _frame_columns(frame, "row"), dim=f"{name}_row")
+    for name in ("layers", "obsm", "varm", "obsp", "varp"):
+        _encode(root.create_group(name), "dict", "0.1.0")
+    with warnings.catch_warnings():  # "not part of the v3 specification": AnnData and xarray use it
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(root.store)
+
+
+def _encode(node: Any, kind: str, version: str, **more: Any) -> None:
+    node.attrs.update({"encoding-type": kind, "encoding-version": version, **more})
+
+
+def _frame_columns(frame: pd.DataFrame, index: str) -> Iterator[tuple[str, Any]]:
+    yield index, np.asarray(frame.index.astype(str), dtype=object)
+    for name in frame.columns:
+        yield str(name), frame[name]
+
+
+def _write_columns(group: Any, columns: Iterator[tuple[str, Any]], *, dim: str) -> None:
+    names = []
+    for name, values in columns:
+        _write_column(group, name.replace("/", "_"), values, dim)
+        names.append(name.replace("/", "_"))
+    _encode(group, "dataframe", "0.2.0", **{"_index": names[0], "column-order": names[1:]})
+
+
+def _write_column(group: Any, name: str, values: Any, dim: str) -> None:
+    if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
+        inner = group.create_group(name)
+        _encode(inner, "categorical", "0.2.0", ordered=bool(values.cat.ordered))
+        _write_array(inner, "codes", np.asarray(values.cat.codes), dim)
+        categories = np.asarray(values.cat.categories)
+        if categories.dtype.kind not in "biuf":
+            categories = categories.astype(str).astype(object)
+        _write_array(inner, "categories", categories, f"{name}_category")
+    else:
+        _write_array(group, name, np.asarray(values), dim)
+
+
+def _write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
+    text = values.dtype.kind not in "biuf"
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        chunks=(max(1, min(len(values), _VECTOR_CHUNK)),),
+        dtype="str" if text else values.dtype,
+        dimension_names=(dim,),
+    )
+    if len(values):
+        for i in range(0, len(values), _VECTOR_CHUNK):
+            part = values[i : i + _VECTOR_CHUNK]
+            array[i : i + _VECTOR_CHUNK] = part.astype(np.dtypes.StringDType()) if text else part
+    _encode(array, "string-array" if text else "array", "0.2.0")
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+def open_root(path: str | os.PathLike[str]) -> Any:
+    """Open a store that pertscale wrote; a clear error for anything else."""
+    where = os.fspath(path)
+    if not Path(where).exists():
+        raise NotFoundError(f"no screen store at {where}")
+    try:
+        root = zarr.open_group(where, mode="r", zarr_format=3)
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(
+            f"{where} is not a screen store; make one with pertscale.io.ingest({where!r}, "
+            "'screen.zarr')"
+        ) from error
+    if METADATA + "/info" not in root:
+        raise InputError(
+            f"{where} is a Zarr group, but not a screen store of pertscale; make one with "
+            f"pertscale.io.ingest({where!r}, 'screen.zarr')"
+        )
+    return root
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a finished screen store."""
+    return (Path(path) / METADATA / "info" / "zarr.json").exists()
+
+
+def read_info(root: Any) -> dict[str, Any]:
+    """Read ``uns/pertscale/info``."""
+    info = json.loads(str(root[METADATA + "/info"][()]))
+    if info["schema_version"] > SCHEMA_VERSION:
+        raise InputError(
+            f"the store was written with schema {info['schema_version']}, this pertscale knows up "
+            f"to {SCHEMA_VERSION}; update pertscale"
+        )
+    return dict(info)
+
+
+def read_frame(group: Any, *, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a table, or some of its columns, with its index."""
+    index = group.attrs["_index"]
+    names = group.attrs["column-order"] if columns is None else columns
+    data = {name: read_column(group, name) for name in names}
+    return pd.DataFrame(data, index=pd.Index(read_column(group, index), name=index))
+
+
+def read_column(group: Any, name: str) -> Any:
+    """Read one column: a NumPy array, an object array of str, or a Categorical."""
+    node = group[name]
+    if isinstance(node, zarr.Group):
+        categories = pd.Index(_plain(node["categories"][:]))
+        return pd.Categorical.from_codes(
+            node["codes"][:], categories, ordered=bool(node.attrs["ordered"])
+        )
+    return _plain(node[:])
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype.kind in "biuf" else values.astype(object)
+
+
+@contextmanager
+def naming_errors(path: str) -> Iterator[None]:
+    """Turn the codecs' exceptions on damaged bytes into an error that names the store."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CorruptFileError(
+            f"{path}: a chunk of the matrix can't be decoded ({error}); the store is damaged, "
+            "ingest the source again with overwrite=True"
+        ) from error
+
+
+class MatrixReader:
+    """Reads blocks of the matrix, gene-major; opened in the task that uses it.
+
+    A window that begins inside the chunk row where the last one ended takes that row from memory,
+    so that reading a tile window by window decodes every chunk once.
+
+    Parameters
+    ----------
+    path : str
+        Screen store.
+    gene_start, gene_stop : int
+        Genes to read.
+    """
+
+    def __init__(self, path: str, *, gene_start: int, gene_stop: int) -> None:
+        self.path = path
+        self._genes = slice(gene_start, gene_stop)
+        # F order: the transposed view is contiguous along cells
+        array = zarr.open_array(f"{path}/{MATRIX}", mode="r")
+        self._array = array.with_config({"order": "F"})
+        self._tail: np.ndarray | None = None  # (genes, rows) of the last chunk row read
+        self._tail_start = 0
+        self.bytes_read = 0
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return rows ``start:stop`` as a C-contiguous array (genes, rows)."""
+        block = np.empty((self._genes.stop - self._genes.start, stop - start), self._array.dtype)
+        at = start
+        if self._tail is not None:
+            inside = self._tail_start <= start < self._tail_start + self._tail.shape[1]
+            if inside:
+                part = self._tail[:, start - self._tail_start :][:, : stop - start]
+                block[:, : part.shape[1]] = part
+                at += part.shape[1]
+        if at < stop:
+            self._read_chunks(block, start, at, stop)
+        return block
+
+    def _read_chunks(self, block: np.ndarray, start: int, at: int, stop: int) -> None:
+        """Fill ``block[:, at - start:]``; keep the last chunk row if it goes on beyond `stop`."""
+        n_rows = self._array.shape[0]
+        aligned = stop // CHUNK_ROWS * CHUNK_ROWS
+        middle = min(max(at, aligned), stop)
+        if middle > at:
+            block[:, at - start : middle - start] = self._decode(at, middle)
+        if middle < stop:
+            first = max(aligned, at)
+            self._tail = self._decode(first, min(aligned + CHUNK_ROWS, n_rows))
+            self._tail_start = first
+            block[:, middle - start :] = self._tail[:, : stop - middle]
+
+    def _decode(self, start: int, stop: int) -> np.ndarray:
+        with naming_errors(self.path):
+            values = np.asarray(self._array[start:stop, self._genes])
+        self.bytes_read += values.nbytes
+        return values.T

@@ -1,0 +1,82 @@
+"""Parquet: the label table's files, and the small tables of a benchmark."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..schema import Column
+from .atomic import atomic_path
+
+#: Rows of a row group: whole perturbations, about this many pairs.
+ROW_GROUP_ROWS = 131_072
+
+
+def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
+    """Arrow schema of declared columns, their documentation as field metadata."""
+    kinds = {"str": pa.string(), "bool": pa.bool_(), "float32": pa.float32()}
+    return pa.schema(
+        [
+            pa.field(
+                c.name,
+                kinds[c.dtype] if c.dtype in kinds else pa.from_numpy_dtype(np.dtype(c.dtype)),
+                metadata={"doc": c.doc, "unit": c.unit},
+            )
+            for c in columns
+        ]
+    )
+
+
+def write_pairs(
+    path: Path, columns: Mapping[str, np.ndarray], *, declared: Sequence[Column], row_group: int
+) -> None:
+    """Write one part of the label table.
+
+    Codes are delta-encoded and floats are split by bytes, which is what makes 8 million pairs fit
+    in about 100 MB.
+    """
+    schema = arrow_schema(declared)
+    table = pa.table({name: pa.array(columns[name]) for name in schema.names}, schema=schema)
+    encodings = {
+        f.name: "DELTA_BINARY_PACKED" if pa.types.is_int32(f.type) else "BYTE_STREAM_SPLIT"
+        for f in schema
+        if pa.types.is_int32(f.type) or pa.types.is_floating(f.type)
+    }
+    with atomic_path(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=row_group,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+            column_encoding=encodings,
+            write_statistics=["perturbation", "gene", "p_value", "fdr", "label"],
+        )
+
+
+def write_table(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
+    """Write a small table atomically; equal content gives equal bytes."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: str | os.PathLike[str], **columns: Any) -> pd.DataFrame:
+    """Read a small table."""
+    return pq.read_table(path, partitioning=None, **columns).to_pandas()
+
+
+def declared_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:
+    """Build a table with exactly the declared columns and dtypes, also when there are no rows."""
+    frame = pd.DataFrame(list(rows), columns=[c.name for c in columns])
+    return frame.astype({c.name: c.dtype for c in columns if c.dtype != "str"}).astype(
+        {c.name: object for c in columns if c.dtype == "str"}
+    )

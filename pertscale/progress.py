@@ -1,0 +1,82 @@
+"""Progress of long work: a bar on a terminal or in a notebook, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+#: Seconds between two plain lines in a log.
+LINE_EVERY = 30.0
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """Print a line for the user on standard error, where progress goes too."""
+    if not quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
+class Progress:
+    """Counts finished units of one piece of work; safe to call from several threads.
+
+    Parameters
+    ----------
+    label : str
+        What is being done.
+    total : int
+        Number of units.
+    quiet : bool
+        Show nothing.
+    """
+
+    def __init__(self, label: str, *, total: int, quiet: bool = False) -> None:
+        self.label = label
+        self.total = total
+        self.done = 0
+        self._lock = threading.Lock()
+        self._started = self._last_line = time.monotonic()
+        self._bar: Any = None
+        self._lines = False
+        if quiet or total == 0:
+            return
+        if _in_notebook() or sys.stderr.isatty():
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=total, desc=label, unit="tile", leave=True)
+        else:
+            self._lines = True
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self._lines and kind is None:
+            self._line()
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more units as done."""
+        with self._lock:
+            self.done += n
+            if self._bar is not None:
+                self._bar.update(n)
+            elif self._lines and time.monotonic() - self._last_line > LINE_EVERY:
+                self._last_line = time.monotonic()
+                self._line()
+
+    def _line(self) -> None:
+        seconds = time.monotonic() - self._started
+        say(f"{self.label}: {self.done}/{self.total} in {seconds:.0f} s")

@@ -1,0 +1,239 @@
+"""Screen: an immutable handle on a screen store."""
+
+from __future__ import annotations
+
+import html
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import zarr
+
+from .conditions import target_group
+from .errors import UnknownNameError
+from .io.store import open_root, read_column, read_frame, read_info
+from .schema import CELL, CONTROL, COUNTS, GENE, MATRIX, METADATA, TARGET_TOTAL
+
+if TYPE_CHECKING:
+    import anndata
+    import dask.array as da
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A screen on disk; made by :func:`open_screen`.
+
+    Opening reads the names of genes and groups, never the matrix. Cells are sorted by context,
+    then controls first, then perturbation, so that a group is one run of rows.
+
+    Attributes
+    ----------
+    path : str
+        The store.
+    groups : DataFrame
+        One row per (context, perturbation): ``context, perturbation, is_control, start, stop``.
+    genes : Index
+        Unique names of the read-out genes.
+    info : dict
+        What ingest recorded: scale, totals, account, fingerprint.
+    """
+
+    path: str
+    groups: pd.DataFrame
+    genes: pd.Index
+    info: dict[str, Any]
+
+    # --- what is inside ---------------------------------------------------------------
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return int(self.groups["stop"].iloc[-1])
+
+    @property
+    def n_genes(self) -> int:
+        """Number of read-out genes."""
+        return len(self.genes)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes."""
+        return self.n_cells, self.n_genes
+
+    @property
+    def scale(self) -> str:
+        """``'counts'`` or ``'log1p_1e4'``."""
+        return str(self.info["scale"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the screen's content: genes, groups, totals and expressed genes of each cell."""
+        return str(self.info["fingerprint"])
+
+    @cached_property
+    def contexts(self) -> tuple[str, ...]:
+        """Names of the contexts, in the order of the rows."""
+        return tuple(dict.fromkeys(self.groups["context"]))
+
+    @cached_property
+    def perturbations(self) -> tuple[str, ...]:
+        """Sorted names of all perturbations, controls left out."""
+        return tuple(sorted(set(self.groups.loc[~self.groups["is_control"], "perturbation"])))
+
+    @cached_property
+    def targets(self) -> dict[str, tuple[str, ...]]:
+        """Genes that each perturbation targets; guides of one gene share it."""
+        single = {
+            name: tuple(sorted(set(stem.split("+"))))
+            for name, stem in target_group(self.perturbations, set(self.genes)).items()
+        }
+        return {**single, CONTROL: ()}
+
+    def context_groups(self, context: str) -> pd.DataFrame:
+        """Rows of :attr:`groups` of one context, the control first."""
+        if context not in self.contexts:
+            raise UnknownNameError(
+                f"no context {context!r} in {self.path}; it has {', '.join(self.contexts)}"
+            )
+        return self.groups[self.groups["context"] == context]
+
+    @cached_property
+    def drops(self) -> pd.DataFrame:
+        """Cells and genes that ingest left out, each with the reason."""
+        return read_frame(open_root(self.path)[METADATA + "/drops"]).reset_index(drop=True)
+
+    @cached_property
+    def totals(self) -> np.ndarray:
+        """Total count of each cell, (cells,) float64."""
+        return np.asarray(read_column(open_root(self.path)["obs"], "total_counts"))
+
+    @cached_property
+    def obs(self) -> pd.DataFrame:
+        """Table of the cells, in the order of the rows (read whole)."""
+        return read_frame(open_root(self.path)["obs"])
+
+    @cached_property
+    def var(self) -> pd.DataFrame:
+        """Table of the genes."""
+        return read_frame(open_root(self.path)["var"])
+
+    # --- as arrays ----------------------------------------------------------------------
+
+    def _matrix(self) -> da.Array:
+        import dask.array as da
+
+        return da.from_zarr(zarr.open_array(f"{self.path}/{MATRIX}", mode="r"))
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return a lazy Dataset over (cell, gene).
+
+        Returns
+        -------
+        Dataset
+            ``counts`` (unsigned integers; only for raw counts) and ``expression`` (float32,
+            log1p of counts per 10,000, SPEC A1) as Dask arrays in the store's chunks; the columns
+            of the cells and genes as coordinates. Memory: the coordinates.
+        """
+        import xarray as xr
+
+        matrix = self._matrix()
+        dims = (CELL, GENE)
+        variables = {"expression": (dims, matrix)}
+        if self.scale == COUNTS:
+            totals = xr.DataArray(self.totals, dims=CELL).chunk({CELL: matrix.chunks[0]}).data
+            normalized = matrix.map_blocks(
+                _log_normalize, totals[:, None], dtype=np.float32, meta=np.empty((0, 0), np.float32)
+            )
+            variables = {"counts": (dims, matrix), "expression": (dims, normalized)}
+        coords: dict[str, Any] = {GENE: np.asarray(self.genes, object), CELL: self.obs.index}
+        coords |= {name: (CELL, _coordinate(self.obs[name])) for name in self.obs.columns}
+        return xr.Dataset(variables, coords=coords, attrs={"scale": self.scale, "path": self.path})
+
+    def to_anndata(self) -> anndata.AnnData:
+        """Return an AnnData with a lazy ``X`` (Dask); ``obs`` and ``var`` are in memory."""
+        import anndata
+
+        return anndata.AnnData(X=self._matrix(), obs=self.obs.copy(), var=self.var.copy())
+
+    # --- looks ----------------------------------------------------------------------------
+
+    def summary(self) -> pd.DataFrame:
+        """Return cells, perturbations and controls per context."""
+        groups = self.groups.assign(n=self.groups["stop"] - self.groups["start"])
+        rows = []
+        for context in self.contexts:
+            mine = groups[groups["context"] == context]
+            perturbed = mine.loc[~mine["is_control"], "n"]
+            rows.append(
+                {
+                    "context": context,
+                    "cells": int(mine["n"].sum()),
+                    "control_cells": int(mine.loc[mine["is_control"], "n"].sum()),
+                    "perturbations": len(perturbed),
+                    "median_cells_per_perturbation": float(perturbed.median()),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"<Screen {self.path}: {self.n_cells:,} cells x {self.n_genes:,} genes, "
+            f"{len(self.perturbations):,} perturbations, {self.scale}>"
+        ]
+        lines += [
+            f"  {row.context}: {row.cells:,} cells ({row.control_cells:,} control), "
+            f"{row.perturbations:,} perturbations"
+            for row in self.summary().itertuples()
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        head = repr(self).split("\n", 1)[0].strip("<>")
+        table = self.summary().to_html(index=False, escape=True)
+        return f"<div><b>{html.escape(head)}</b>{table}</div>"
+
+
+def _log_normalize(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """log1p of counts per 10,000; a cell without counts stays zero."""
+    divisor = np.where(totals > 0, totals, 1.0)
+    return np.log1p(counts * (TARGET_TOTAL / divisor)).astype(np.float32)
+
+
+def _coordinate(column: pd.Series) -> Any:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.astype(object).to_numpy()
+    return column.to_numpy()
+
+
+def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
+    """Open a screen store.
+
+    Parameters
+    ----------
+    path : path or Screen
+        A store that :func:`pertscale.io.ingest` wrote; a Screen is returned as it is.
+
+    Returns
+    -------
+    Screen
+
+    Raises
+    ------
+    NotFoundError
+        If there is nothing at `path`.
+    InputError
+        If what is there is not a screen store.
+    """
+    if isinstance(path, Screen):
+        return path
+    where = str(Path(path))
+    root = open_root(where)
+    groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
+    var = root["var"]
+    genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)
+    return Screen(path=where, groups=groups, genes=genes, info=read_info(root))

@@ -1,0 +1,398 @@
+"""LabelTable: one row per (context, perturbation, gene), on disk or in memory."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from ..errors import ArgumentError, InputError, NotFoundError, UnknownNameError
+from ..io.atomic import read_json
+from ..io.tables import read_table
+from ..schema import CONTEXT, GENE, LABEL_COLUMNS, LABELS_DIR, MANIFEST_FILE, PERTURBATION, Label
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import xarray as xr
+
+#: Column names of other tools' tables, from ours.
+STYLES: dict[str, dict[str, str]] = {
+    "scanpy": {
+        "perturbation": "group",
+        "gene": "names",
+        "z": "scores",
+        "log2_fold_change": "logfoldchanges",
+        "p_value": "pvals",
+        "fdr": "pvals_adj",
+    },
+    "pdex": {
+        "perturbation": "target",
+        "gene": "feature",
+        "mean": "target_mean",
+        "mean_control": "ref_mean",
+        "n_cells": "target_membership",
+        "n_control": "ref_membership",
+        "log2_fold_change": "log2_fold_change",
+        "p_value": "p_value",
+        "u_statistic": "statistic",
+        "fdr": "fdr",
+    },
+}
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labels of (perturbation, gene) pairs; made by :func:`pertscale.stats.rank_sum` and others.
+
+    Attributes
+    ----------
+    genes : Index
+        Names of the read-out genes; a pair's ``gene`` is a position in it.
+    perturbations : DataFrame
+        One row per (context, perturbation), with cells, targets, and whether it was tested; a
+        pair's ``perturbation`` is a row of it.
+    contexts : tuple of str
+    options : dict
+        How the labels were made.
+    path : Path, optional
+        Folder of a table on disk; None for one in memory.
+    """
+
+    genes: pd.Index
+    perturbations: pd.DataFrame
+    contexts: tuple[str, ...]
+    options: dict[str, Any]
+    key: str
+    path: Path | None = None
+    _pairs: pd.DataFrame | None = field(default=None, repr=False)
+
+    # --- making one -------------------------------------------------------------------
+
+    @staticmethod
+    def from_pairs(
+        pairs: pd.DataFrame, *, context: str, options: dict[str, Any] | None = None
+    ) -> LabelTable:
+        """Build a table in memory from columns ``perturbation, gene, label`` (names, int8).
+
+        Pairs that are not listed count as not tested. Raises InputError on a pair that is listed
+        twice or a label that is not -1, 0 or 1.
+        """
+        from ..hashing import digest
+
+        missing = {PERTURBATION, GENE, "label"} - set(pairs.columns)
+        if missing:
+            raise InputError(
+                f"the table has columns {', '.join(map(str, pairs.columns))}; "
+                f"{', '.join(sorted(missing))} missing"
+            )
+        bad = ~pairs["label"].isin([-1, 0, 1])
+        if bad.any():
+            raise InputError(
+                f"label {pairs.loc[bad, 'label'].iloc[0]!r} in row {int(np.flatnonzero(bad)[0])}; "
+                "labels are -1 down, 0 not differentially expressed, 1 up"
+            )
+        twice = pairs.duplicated([PERTURBATION, GENE])
+        if twice.any():
+            row = pairs[twice].iloc[0]
+            raise InputError(f"pair ({row[PERTURBATION]}, {row[GENE]}) is listed twice")
+        genes = pd.Index(sorted(set(pairs[GENE])), name=GENE)
+        names = pd.Index(sorted(set(pairs[PERTURBATION])))
+        coded = pd.DataFrame(
+            {
+                PERTURBATION: names.get_indexer(pairs[PERTURBATION]).astype(np.int32),
+                GENE: genes.get_indexer(pairs[GENE]).astype(np.int32),
+                "label": pairs["label"].to_numpy(np.int8),
+            }
+        ).sort_values([PERTURBATION, GENE], ignore_index=True)
+        perturbations = pd.DataFrame(
+            {
+                "context": context,
+                "perturbation": names,
+                "targets": names,
+                "tested": True,
+                "n_up": _count(coded, len(names), Label.UP),
+                "n_down": _count(coded, len(names), Label.DOWN),
+            }
+        )
+        key = digest("pairs", list(names), list(genes), *(coded[c].to_numpy() for c in coded))
+        return LabelTable(genes, perturbations, (context,), dict(options or {}), key, None, coded)
+
+    # --- reading ------------------------------------------------------------------------
+
+    @property
+    def frame(self) -> dd.DataFrame:
+        """The table as a lazy dask DataFrame with codes for names; one partition per part."""
+        import dask.dataframe as dd
+
+        if self._pairs is not None:
+            return dd.from_pandas(self._pairs, npartitions=1)
+        assert self.path is not None
+        return dd.read_parquet(self.path / "data")
+
+    def to_pandas(
+        self,
+        *,
+        context: str | None = None,
+        perturbation: str | Iterable[str] | None = None,
+        gene: str | Iterable[str] | None = None,
+        columns: Sequence[str] | None = None,
+        style: str = "pertscale",
+    ) -> pd.DataFrame:
+        """Read pairs into memory, with names.
+
+        Parameters
+        ----------
+        context : str, optional
+        perturbation, gene : str or iterable of str, optional
+            Only these; only their row groups are read.
+        columns : sequence of str, optional
+            Of :data:`pertscale.schema.LABEL_COLUMNS`; names are always there.
+        style : {'pertscale', 'scanpy', 'pdex'}
+            Columns of ``scanpy.get.rank_genes_groups_df`` or of pdex 0.3, whose means are
+            ``expm1`` of ours.
+
+        Raises
+        ------
+        UnknownNameError
+            For a name that is not in the table.
+        """
+        if style != "pertscale" and style not in STYLES:
+            raise ArgumentError(f"style={style!r} is not one of pertscale, {', '.join(STYLES)}")
+        rows = self._rows(context, perturbation)
+        genes = None if gene is None else _positions(self.genes, gene, "gene")
+        wanted = list(columns) if columns is not None else self.columns
+        frame = self._read(rows, genes, wanted)
+        chosen = self.perturbations.iloc[frame[PERTURBATION].to_numpy()]
+        frame.insert(0, CONTEXT, pd.Categorical(chosen[CONTEXT], categories=self.contexts))
+        frame[PERTURBATION] = pd.Categorical(chosen[PERTURBATION])
+        frame[GENE] = pd.Categorical.from_codes(frame[GENE], categories=self.genes)
+        return frame if style == "pertscale" else _restyle(frame, style)
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of this table besides the names."""
+        if self._pairs is not None:
+            return [c for c in self._pairs.columns if c not in (PERTURBATION, GENE)]
+        return [c.name for c in LABEL_COLUMNS if c.name not in (PERTURBATION, GENE)]
+
+    def _rows(self, context: str | None, perturbation: Any) -> np.ndarray | None:
+        if context is not None and context not in self.contexts:
+            raise UnknownNameError(f"no context {context!r}; there are {', '.join(self.contexts)}")
+        if perturbation is not None:
+            _positions(pd.Index(self.perturbations[PERTURBATION].unique()), perturbation, "perturbation")
+        elif context is None:
+            return None
+        table = self.perturbations
+        keep = np.ones(len(table), bool)
+        if context is not None:
+            keep &= (table[CONTEXT] == context).to_numpy()
+        if perturbation is not None:
+            names = [perturbation] if isinstance(perturbation, str) else list(perturbation)
+            keep &= table[PERTURBATION].isin(names).to_numpy()
+        return np.flatnonzero(keep)
+
+    def _read(
+        self, rows: np.ndarray | None, genes: np.ndarray | None, columns: list[str]
+    ) -> pd.DataFrame:
+        needed = [PERTURBATION, GENE, *columns]
+        if self._pairs is not None:
+            pairs = self._pairs[needed]
+            keep = np.ones(len(pairs), bool)
+            if rows is not None:
+                keep &= pairs[PERTURBATION].isin(rows)
+            if genes is not None:
+                keep &= pairs[GENE].isin(genes)
+            return pairs[keep].reset_index(drop=True)
+        condition = None
+        for name, codes in ((PERTURBATION, rows), (GENE, genes)):
+            if codes is not None:
+                term = pc.field(name).isin(pa.array(codes, pa.int32()))
+                condition = term if condition is None else condition & term
+        table = self._dataset().to_table(columns=needed, filter=condition)
+        return table.to_pandas()
+
+    def _dataset(self) -> ds.Dataset:
+        assert self.path is not None
+        files = sorted(str(f) for f in (self.path / "data").rglob("part-*.parquet"))
+        return ds.dataset(files, format="parquet")
+
+    def matrix(self, context: str | None = None) -> xr.DataArray:
+        """Return labels of one context as a lazy int8 matrix (perturbation, gene).
+
+        Pairs that were not tested are ``Label.UNTESTED``; perturbations that were not tested are
+        left out. One Dask chunk per part of the table.
+        """
+        import dask.array as da
+        import xarray as xr
+
+        context = self._one_context(context)
+        table = self.perturbations
+        mine = np.flatnonzero((table[CONTEXT] == context) & table["tested"])
+        shape = (len(mine), len(self.genes))
+        if self._pairs is not None:
+            dense = np.full(shape, Label.UNTESTED, np.int8)
+            pairs = self._pairs[self._pairs[PERTURBATION].isin(mine)]
+            dense[np.searchsorted(mine, pairs[PERTURBATION]), pairs[GENE]] = pairs["label"]
+            data = da.from_array(dense, chunks=shape)
+        else:
+            data = self._lazy_matrix(context, shape)
+        coords = {
+            PERTURBATION: table[PERTURBATION].to_numpy(object)[mine],
+            GENE: self.genes.to_numpy(object),
+        }
+        return xr.DataArray(
+            data,
+            dims=(PERTURBATION, GENE),
+            coords=coords,
+            name="label",
+            attrs={"context": context, "_FillValue": int(Label.UNTESTED)},
+        )
+
+    def _lazy_matrix(self, context: str, shape: tuple[int, int]) -> Any:
+        import dask.array as da
+        import pyarrow.parquet as pq
+
+        assert self.path is not None
+        folder = self.path / "data" / f"context={self.contexts.index(context)}"
+        files = sorted(folder.glob("part-*.parquet"))
+        rows = tuple(pq.read_metadata(f).num_rows // shape[1] for f in files)
+        paths = da.from_array(np.array([str(f) for f in files], dtype=object), chunks=1)
+        return da.map_blocks(
+            _read_label_part,
+            paths,
+            n_genes=shape[1],
+            dtype=np.int8,
+            chunks=(rows, (shape[1],)),
+            new_axis=1,
+            meta=np.empty((0, 0), np.int8),
+        )
+
+    def _one_context(self, context: str | None) -> str:
+        if context is None:
+            if len(self.contexts) > 1:
+                raise ArgumentError(
+                    f"the table has {len(self.contexts)} contexts ({', '.join(self.contexts)}); "
+                    "name one with context="
+                )
+            return self.contexts[0]
+        if context not in self.contexts:
+            raise UnknownNameError(f"no context {context!r}; there are {', '.join(self.contexts)}")
+        return context
+
+    # --- summaries --------------------------------------------------------------------------
+
+    def summary(self) -> pd.DataFrame:
+        """Return the first paper's Table 1 (SPEC B6): pairs and class shares per context."""
+        rows = []
+        for context in self.contexts:
+            table = self.perturbations
+            mine = table[(table[CONTEXT] == context) & table["tested"]]
+            pairs = self._n_pairs(mine)
+            up, down = int(mine["n_up"].sum()), int(mine["n_down"].sum())
+            rows.append(
+                {
+                    "context": context,
+                    "perturbations": len(mine),
+                    "genes": len(self.genes),
+                    "pairs": pairs,
+                    "non_de_percent": 100.0 * (pairs - up - down) / pairs if pairs else np.nan,
+                    "up_percent": 100.0 * up / pairs if pairs else np.nan,
+                    "down_percent": 100.0 * down / pairs if pairs else np.nan,
+                    "perturbations_without_de": int(((mine["n_up"] + mine["n_down"]) == 0).sum()),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def _n_pairs(self, mine: pd.DataFrame) -> int:
+        if self._pairs is not None:
+            return int(self._pairs[PERTURBATION].isin(mine.index).sum())
+        return len(mine) * len(self.genes)
+
+    def __repr__(self) -> str:
+        lines = [f"<LabelTable {self.path or 'in memory'}>"]
+        lines += [
+            f"  {r.context}: {r.perturbations:,} perturbations x {r.genes:,} genes, {r.pairs:,} "
+            f"pairs; {r.up_percent:.2f} % up, {r.down_percent:.2f} % down"
+            for r in self.summary().itertuples()
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        where = html.escape(str(self.path or "in memory"))
+        table = self.summary().round(2).to_html(index=False, escape=True)
+        return f"<div><b>LabelTable</b> {where}{table}</div>"
+
+
+def read_labels(path: str | os.PathLike[str]) -> LabelTable:
+    """Open a label table on disk.
+
+    Parameters
+    ----------
+    path : path
+        The table's folder, or a folder that holds it as ``labels``.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no finished table.
+    """
+    folder = Path(path)
+    if (folder / LABELS_DIR / MANIFEST_FILE).exists():
+        folder = folder / LABELS_DIR
+    if not (folder / MANIFEST_FILE).exists():
+        raise NotFoundError(
+            f"no finished label table in {folder}; make one with pertscale.stats.rank_sum(store)"
+        )
+    manifest = read_json(folder / MANIFEST_FILE)
+    return LabelTable(
+        genes=pd.Index(read_table(folder / "genes.parquet")[GENE], name=GENE),
+        perturbations=read_table(folder / "perturbations.parquet"),
+        contexts=tuple(manifest["contexts"]),
+        options=manifest["options"],
+        key=manifest["key"],
+        path=folder,
+    )
+
+
+def _read_label_part(paths: np.ndarray, n_genes: int) -> np.ndarray:
+    import pyarrow.parquet as pq
+
+    labels = [pq.read_table(p, columns=["label"], partitioning=None)["label"].to_numpy() for p in paths]
+    return np.concatenate(labels).reshape(-1, n_genes)
+
+
+def _positions(index: pd.Index, names: str | Iterable[str], what: str) -> np.ndarray:
+    wanted = [names] if isinstance(names, str) else list(names)
+    at = index.get_indexer(wanted)
+    if (at < 0).any():
+        import difflib
+
+        unknown = wanted[int(np.flatnonzero(at < 0)[0])]
+        near = difflib.get_close_matches(unknown, list(map(str, index)), n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownNameError(f"no {what} {unknown!r} in the label table{hint}")
+    return at
+
+
+def _count(coded: pd.DataFrame, n: int, label: Label) -> np.ndarray:
+    return np.bincount(coded.loc[coded["label"] == label, PERTURBATION], minlength=n)
+
+
+def _restyle(frame: pd.DataFrame, style: str) -> pd.DataFrame:
+    """Rename to another tool's columns, in its order; pdex's means are not logarithms."""
+    names = STYLES[style]
+    frame = frame[[c for c in (CONTEXT, *names) if c in frame.columns]].rename(columns=names)
+    if style == "pdex":
+        for column in ("target_mean", "ref_mean"):
+            if column in frame:
+                frame[column] = np.expm1(frame[column])
+    return frame

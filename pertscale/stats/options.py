@@ -1,0 +1,52 @@
+"""What a rank-sum run is asked to do; part of every result's record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import ArgumentError
+from ._kernels.ranksum import MANN_WHITNEY, SCANPY, SCANPY_TIE
+
+TESTS = {"mannwhitney": MANN_WHITNEY, "scanpy": SCANPY, "scanpy_tie": SCANPY_TIE}
+FOLD_CHANGES = ("geometric", "arithmetic")
+
+
+@dataclass(frozen=True)
+class RankSumOptions:
+    """Options of :func:`pertscale.stats.rank_sum` that change its result.
+
+    Attributes
+    ----------
+    test : {'mannwhitney', 'scanpy', 'scanpy_tie'}
+        Variant of the statistic (SPEC B1).
+    fdr : float
+        A gene is differentially expressed where its adjusted p-value is below this (SPEC B2).
+    fold_change : {'geometric', 'arithmetic'}
+        Log2 ratio of expm1 of the mean log1p, or of the means of normalised counts (SPEC B3).
+    min_cells : int
+        Perturbations with fewer cells are not tested (SPEC B5).
+    """
+
+    test: str = "mannwhitney"
+    fdr: float = 0.01
+    fold_change: str = "geometric"
+    min_cells: int = 2
+
+    def __post_init__(self) -> None:
+        if self.test not in TESTS:
+            raise ArgumentError(f"test={self.test!r} is not one of {', '.join(TESTS)}")
+        if self.fold_change not in FOLD_CHANGES:
+            raise ArgumentError(
+                f"fold_change={self.fold_change!r} is not one of {', '.join(FOLD_CHANGES)}"
+            )
+        if not 0 < self.fdr <= 1:
+            raise ArgumentError(f"fdr={self.fdr} has to lie above 0 and at most at 1")
+        if self.min_cells < 2:
+            raise ArgumentError(
+                f"min_cells={self.min_cells}: the rank-sum test needs at least 2 cells a group"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options as plain values, for manifests and hashes."""
+        return asdict(self)
