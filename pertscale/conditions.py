@@ -19,14 +19,15 @@ from pertscale.schema import COMBINATION_SEPARATOR, CONTROL
 # --- words --------------------------------------------------------------------------------
 
 _NUMBER = r"(?:[-_ ]?\d+)?"
+_OF = r"(?:[-_ ](?:controls?|ctrls?|guides?|s?grnas?))?"
 #: Spellings that mean control in every data set. Compared without case.
 _CONTROL_WORD = re.compile(
     rf"""(?:
       (?:controls?|ctrls?){_NUMBER}
-    | (?:control[-_ ])?non[-_ ]?target(?:ing|s)?(?:[-_ ](?:controls?|ctrls?|guides?|s?grnas?))?{_NUMBER}
-    | (?:ntc?s?|nt[-_ ]?(?:g|sg|ctrl|control)|sg[-_]?ntc?){_NUMBER}
+    | (?:control[-_ ])?non[-_ ]?target(?:ing|s)?{_OF}{_NUMBER}
+    | (?:ntc?|nt[-_ ]?(?:g|sg|ctrl|control)|sg[-_]?ntc?){_NUMBER}
     | neg(?:ative)?[-_ ]?(?:ctrls?|controls?){_NUMBER}
-    | safe[-_ ]?target(?:ing|s)?(?:[-_ ](?:controls?|ctrls?))?{_NUMBER}
+    | safe[-_ ]?target(?:ing|s)?{_OF}{_NUMBER}
     | scrambled?{_NUMBER}
     | unperturbed
     )""",
@@ -71,7 +72,7 @@ def is_suggested_control(word: str) -> bool:
 
 
 def left_out_reason(word: str) -> str | None:
-    """Return why a label is no perturbation: ``missing``, ``unassigned``, ``multiplet``, or None."""
+    """Return why a label is no perturbation (missing, unassigned, multiplet), or None."""
     plain = re.sub(r"[-_ ]+", " ", word.strip().lower()).strip() or word.strip()
     if plain in _MISSING_WORDS:
         return "missing"
@@ -312,7 +313,7 @@ def target_group(names: Iterable[str], genes: Iterable[str]) -> dict[str, str]:
 
 
 def _stems(target: str, genes: frozenset[str]) -> list[str]:
-    """What a target may be a guide of, most specific ending first."""
+    """Return what a target may be a guide of, most specific ending first."""
     if target in genes:
         return []
     found = []

@@ -466,6 +466,11 @@ def from_training(
         `dim` is above ``min(n_conditions, n_genes) - 1``.
     InputError
         Shapes that do not fit, repeated genes, or values that are not finite.
+
+    Notes
+    -----
+    Memory is one float64 copy of `profiles`; the solver is iterative and starts from a fixed
+    vector. The vectors are those of the exact decomposition, each with its largest entry positive.
     """
     centred = np.array(profiles, dtype=np.float64, order="C")
     if centred.ndim != 2 or centred.shape[1] != len(genes):

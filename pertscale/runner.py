@@ -18,8 +18,8 @@ from typing import Any, Protocol, TypeVar
 import dask
 from dask.callbacks import Callback
 
-from .errors import ArgumentError, PertscaleError
-from .progress import Progress
+from pertscale.errors import ArgumentError, PertscaleError
+from pertscale.progress import Progress
 
 T = TypeVar("T")
 R = TypeVar("R")

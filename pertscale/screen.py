@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from .conditions import target_group
-from .errors import UnknownNameError
-from .io.store import open_root, read_column, read_frame, read_info
-from .schema import CELL, CONTROL, COUNTS, GENE, MATRIX, METADATA, TARGET_TOTAL
+from pertscale.conditions import target_group
+from pertscale.errors import UnknownNameError
+from pertscale.io.store import open_root, read_column, read_frame, read_info
+from pertscale.schema import CELL, CONTROL, COUNTS, GENE, MATRIX, METADATA, TARGET_TOTAL
 
 if TYPE_CHECKING:
     import anndata

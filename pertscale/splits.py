@@ -70,6 +70,7 @@ class Split:
     kind: str = "holdout"
 
     def __post_init__(self) -> None:
+        _checked_names([self.name], what="the name of a split")
         object.__setattr__(self, "seed", _checked_seed(self.seed))
         first_part: dict[str, str] = {}
         for part in PARTS:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import MemoryBudgetError
+from pertscale.errors import MemoryBudgetError
 
 #: Bytes per non-zero control value of a sorted control table (stats/_kernels/ranksum.py).
 CONTROL_BYTES = 28

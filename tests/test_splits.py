@@ -43,7 +43,7 @@ def test_holdout_is_the_rule_of_d1(n, seed):
 
 def test_holdout_known_draw():
     # RandomState(0).permutation(8) = 6 2 1 7 3 0 5 4
-    split = holdout("ABCDEFGH", seed=0)
+    split = holdout(list("ABCDEFGH"), seed=0)
     assert split.test == ("C", "G")
     assert split.train == ("A", "B", "D", "E", "F", "H")
 
@@ -153,7 +153,7 @@ def test_hash_is_of_who_is_where():
     assert split.hash != Split("a", ("A", "B"), ("D",), ("C",), seed=1).hash
     assert split.hash != Split("a", ("A", "B", "D"), ("C",), seed=1).hash
     assert len(split.hash) == 32
-    assert pickle.loads(pickle.dumps(split)) == split
+    assert pickle.loads(pickle.dumps(split)) == split  # noqa: S301
 
 
 def test_restrict_keeps_the_parts():

@@ -221,10 +221,10 @@ def _check_shapes(
 ) -> tuple[int, int]:
     """Return the common shape (perturbation, gene)."""
     shape = tuple(truth.shape)
-    if len(shape) != 2 or shape[0] != len(perturbations):
+    if len(shape) != 2 or shape[0] != len(perturbations) or not shape[0]:
         raise InputError(
             f"truth has shape {shape} with {len(perturbations)} perturbation names; it needs the "
-            "shape (perturbation, gene) and one name per row"
+            "shape (perturbation, gene), at least one row, and one name per row"
         )
     if tuple(predicted.shape) != shape:
         raise InputError(

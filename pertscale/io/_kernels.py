@@ -16,17 +16,18 @@ class Fault(IntEnum):
     NEGATIVE = 2
     FRACTIONAL = 3
     TOO_LARGE = 4
-    UNSORTED = 5
-    DUPLICATE = 6
+    DUPLICATE = 5
 
 
 @numba.njit(nogil=True, cache=True)
-def find_fault(indptr, indices, data, integers, limit):
+def find_fault(indptr, indices, data, integers, limit, n_genes):
     """Return (fault, row, entry) of the first bad entry of a CSR block, or (0, -1, -1).
 
-    Explicit zeros are fine. Indices have to increase strictly inside a row.
+    Explicit zeros and genes in any order are fine; a gene that a row has twice is not.
     """
+    seen_in = np.full(n_genes, -1, np.int64)
     for row in range(len(indptr) - 1):
+        ascending = True
         for j in range(indptr[row], indptr[row + 1]):
             value = data[j]
             if not np.isfinite(value):
@@ -37,8 +38,12 @@ def find_fault(indptr, indices, data, integers, limit):
                 return 3, row, j
             if value > limit:
                 return 4, row, j
-            if j > indptr[row] and indices[j] <= indices[j - 1]:
-                return (6 if indices[j] == indices[j - 1] else 5), row, j
+            ascending &= j == indptr[row] or indices[j] > indices[j - 1]
+        if not ascending:
+            for j in range(indptr[row], indptr[row + 1]):
+                if seen_in[indices[j]] == row:
+                    return 5, row, j
+                seen_in[indices[j]] = row
     return 0, -1, -1
 
 

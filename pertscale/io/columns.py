@@ -455,7 +455,7 @@ def _perturbation_account(
     explicit: RoleChoices,
     genes: Sequence[str],
 ) -> list[AccountLine]:
-    """What was chosen, which controls, what is left out, what else was there."""
+    """Say what was chosen, which controls, what is left out, what else was there."""
     n = dict(zip(map(str, chosen.labels.categories), chosen.counts.tolist(), strict=True))
     why = "as chosen" if explicit.perturbation else "by its name and its control labels"
     lines = [f"column {_name(chosen.column)} {why}: {len(chosen.perturbations)} perturbations"]

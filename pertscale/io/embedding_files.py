@@ -9,13 +9,16 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import os
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
@@ -145,7 +148,7 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) < len(pairs):
-            repeated = _first_repeated([name for name, _ in pairs])
+            repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
             raise InputError(f"the key {repeated!r} occurs twice; keep one of them ({path})")
         return content
 
@@ -206,13 +209,19 @@ def _read_text_table(path: Path, orientation: Orientation | None) -> NamedVector
     n_columns = len(second) if second else len(first)
     has_labels = _has_row_labels(first if has_header else [], second or first, n_columns)
     with _open_text(path) as file:
-        body = _parse_body(file, path, separator, n_columns, has_header, has_labels)
-    labels = body.pop(0).to_list() if has_labels else None
+        labels, values = _parse_body(
+            file,
+            path,
+            separator=separator,
+            n_columns=n_columns,
+            n_skip=int(has_header),
+            n_labels=int(has_labels),
+        )
     header: list[str] | None = None
     if has_header:
         # R's write.table leaves out the name of the column of row names
         header = first[1:] if has_labels and len(first) == n_columns else first
-    return _oriented(labels, header, body.to_numpy(np.float64), orientation, path)
+    return _oriented(labels or None, header, values, orientation, path)
 
 
 def _separator(line: str, path: Path) -> str:
@@ -243,41 +252,38 @@ def _has_row_labels(header: Sequence[str], row: Sequence[str], n_columns: int) -
 
 
 def _parse_body(
-    file: TextIO, path: Path, separator: str, n_columns: int, has_header: bool, has_labels: bool
-) -> pd.DataFrame:
-    # missing values are not guessed: a gene may be called NA or NAN
-    dtypes = {i: str if i == 0 and has_labels else np.float64 for i in range(n_columns)}
-    options: dict[str, Any] = {
-        "sep": separator,
-        "header": None,
-        "names": range(n_columns),
-        "index_col": False,
-        "skiprows": 1 if has_header else 0,
-        "keep_default_na": False,
-        "float_precision": "round_trip",
-    }
-    try:
-        return pd.read_csv(file, dtype=dtypes, **options)
-    except pd.errors.EmptyDataError as error:
-        raise InputError(f"the table has no rows ({path})") from error
-    except pd.errors.ParserError as error:
-        raise CorruptFileError(f"the rows differ in length: {error} ({path})") from error
-    except ValueError as error:
-        raise InputError(
-            f"{_where_not_a_number(path, separator, has_header, has_labels)}; an embedding has "
-            f"numbers besides the names ({path})"
-        ) from error
+    file: TextIO, path: Path, *, separator: str, n_columns: int, n_skip: int, n_labels: int
+) -> tuple[list[str], np.ndarray[Any, np.dtype[np.float64]]]:
+    """Return the row labels, if any, and the numbers, exactly as they are spelled.
 
-
-def _where_not_a_number(path: Path, separator: str, has_header: bool, has_labels: bool) -> str:
-    with _open_text(path) as file:
-        for number, row in enumerate(csv.reader(file, delimiter=separator), start=1):
-            if number == 1 and has_header:
-                continue
-            for column, cell in enumerate(row[int(has_labels) :], start=1 + int(has_labels)):
-                if not _is_number(cell):
-                    return f"line {number}, column {column} is {cell!r}"
-    return "a cell is not a number"
+    Not pandas: its default parser is a digit off now and then, and guesses missing values, where
+    a gene may be called ``NA`` or ``NAN``.
+    """
+    labels: list[str] = []
+    rows: list[np.ndarray[Any, np.dtype[np.float64]]] = []
+    reader = csv.reader(file, delimiter=separator)
+    for row in islice(reader, n_skip, None):
+        if not row:
+            continue
+        if len(row) != n_columns:
+            raise CorruptFileError(
+                f"line {reader.line_num} has {len(row)} cells, those above {n_columns} ({path})"
+            )
+        try:
+            numbers = np.array(row[n_labels:], dtype=np.float64)
+        except ValueError:
+            numbers = np.array([np.nan])
+        if not np.isfinite(numbers).all():
+            column = next(i for i in range(n_labels, n_columns) if not _is_number(row[i]))
+            raise InputError(
+                f"line {reader.line_num}, column {column + 1} is {row[column]!r}; an embedding has "
+                f"finite numbers besides the names ({path})"
+            )
+        labels.extend(row[:n_labels])
+        rows.append(numbers)
+    if not rows:
+        raise InputError(f"the table has no rows of numbers ({path})")
+    return labels, np.stack(rows)
 
 
 def _read_parquet(path: Path, orientation: Orientation | None) -> NamedVectors:
@@ -359,17 +365,19 @@ def _are_dimension_names(names: Sequence[str]) -> bool:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        value = float(text)
     except ValueError:
         return False
-    # Python reads 'nan' and 'infinity'; in a table those are names, or errors
-    return text.strip().lower().lstrip("+-") not in ("nan", "inf", "infinity")
+    # Python reads 'nan' and 'infinity' as numbers; in a table those are names, or errors
+    return math.isfinite(value)
 
 
 # --- arrays --------------------------------------------------------------------------------------
 
 
 def _read_npz(path: Path, key: str | None, orientation: Orientation | None) -> NamedVectors:
+    if not zipfile.is_zipfile(path):
+        raise CorruptFileError(f"not a complete .npz file, which is a zip archive ({path})")
     try:
         with np.load(path, allow_pickle=False) as file:
             names_key = _choose(file.files, NPZ_NAMES, "names", path)
@@ -485,12 +493,3 @@ def _as_float(
         raise InputError(f"{where} is not made of numbers, found {array.dtype} ({path})")
     # a plain array in native byte order, also where a pickle or HDF5 gave another kind
     return np.array(array, dtype=np.float64, order="C")
-
-
-def _first_repeated(names: Sequence[str]) -> str:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    raise AssertionError("no name is repeated")

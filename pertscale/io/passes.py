@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import zarr
 
-from ..errors import InputError
-from ..schema import COUNTS, MATRIX
-from ._kernels import Fault, find_fault, gather_rows, row_sums, scatter
-from .atomic import atomic_path, read_json, write_json
-from .scratch import Segment, gene_dtype, read_segment, write_block
-from .sources import Block, CsrBlock, Source, SourceSpec, open_source
+from pertscale.errors import InputError
+from pertscale.schema import COUNTS, MATRIX
+from pertscale.io._kernels import Fault, find_fault, gather_rows, row_sums, scatter
+from pertscale.io.atomic import atomic_path, read_json, write_json
+from pertscale.io.scratch import Segment, gene_dtype, read_segment, write_block
+from pertscale.io.sources import Block, CsrBlock, Source, SourceSpec, open_source
 
 #: Log-normalised values lie below this (SPEC A2).
 LOG_LIMIT = 15.0
@@ -116,7 +116,9 @@ def check_values(source: Source, block: CsrBlock, *, scale: str, dtype: np.dtype
     """Raise an error that names the place of the first value that can't be used."""
     counts = scale == COUNTS
     limit = float(np.iinfo(dtype).max) if counts else np.nextafter(LOG_LIMIT, 0)
-    fault, row, entry = find_fault(block.indptr, block.indices, block.data, counts, limit)
+    fault, row, entry = find_fault(
+        block.indptr, block.indices, block.data, counts, limit, source.n_genes
+    )
     if fault == Fault.NONE:
         return
     cell = block.row_start + row
@@ -153,9 +155,7 @@ def _explain(fault: Fault, value: Any, counts: bool, limit: float) -> str:
             f"the value {value} is above {LOG_LIMIT:g}, too large for log1p of counts per 10,000; "
             "if these are raw counts pass scale='counts'"
         )
-    if fault == Fault.DUPLICATE:
-        return "the gene is stored twice for this cell; call X.sum_duplicates() and write again"
-    return "the genes of this cell are not in ascending order; call X.sort_indices() and write again"
+    return "the gene is stored twice for this cell; call X.sum_duplicates() and write again"
 
 
 # --- pass two -------------------------------------------------------------------------------------
@@ -180,12 +180,19 @@ def write_shard(task: PassTwo) -> None:
         )
         row, gene = scatter(segment.rows, segment.lengths, segment.genes, segment.values, dense)
         if row >= 0:
-            raise InputError(
-                f"gene number {gene} is stored twice for the cell that becomes row {start + row} "
-                "of the store; sum the duplicates in the source and ingest again"
-            )
+            raise InputError(_stored_twice(task, start + row, gene))
         row_sums(segment.rows, segment.lengths, segment.values, totals, expressed)
     matrix = zarr.open_array(Path(task.work) / "store" / MATRIX, mode="r+")
     matrix[start:stop] = dense.T
     with atomic_path(receipt) as temporary, temporary.open("wb") as file:
         np.save(file, np.stack([totals, expressed]))
+
+
+def _stored_twice(task: PassTwo, row: int, gene: int) -> str:
+    destination = np.load(Path(task.work) / "destination.npy", mmap_mode="r")
+    name = read_json(Path(task.work) / "genes.json")[gene]
+    cell = int(np.flatnonzero(destination == row)[0])
+    return (
+        f"gene {name!r} is stored twice for input cell {cell}, in different places of the file; "
+        "sum the duplicates in the source and ingest again"
+    )

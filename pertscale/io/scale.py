@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import ArgumentError, InputError
-from ..schema import COUNTS, LOG1P_1E4, SCALES, TARGET_TOTAL
-from .passes import LOG_LIMIT
-from .sources import CsrBlock, SourceSpec, open_source
+from pertscale.errors import ArgumentError, InputError
+from pertscale.schema import COUNTS, LOG1P_1E4, SCALES, TARGET_TOTAL
+from pertscale.io.passes import LOG_LIMIT
+from pertscale.io.sources import CsrBlock, SourceSpec, open_source
 
 #: A fractional part above this means that a value is not a count.
 FRACTION = 1e-3

@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import CorruptFileError
-from .atomic import atomic_path
+from pertscale.errors import CorruptFileError
+from pertscale.io.atomic import atomic_path
 
 _MAGIC = b"pertscale-scratch-1\0"
 

@@ -30,8 +30,8 @@ import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec, TransposeCodec
 
-from ..errors import CorruptFileError, InputError, NotFoundError
-from ..schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
+from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
 
 #: Rows and genes of a chunk: 2 MB of uint16.
 CHUNK_ROWS = 2048
@@ -95,18 +95,18 @@ def write_metadata(
         What is stored as JSON under ``uns/pertscale/info``.
     """
     root = zarr.open_group(path, mode="r+")
-    _write_columns(root.create_group("obs"), obs, dim=CELL)
-    _write_columns(root.create_group("var"), _frame_columns(var, GENE), dim=GENE)
-    _encode(root.create_group("uns"), "dict", "0.1.0")
+    _write_columns(root.create_group("obs", overwrite=True), obs, dim=CELL)
+    _write_columns(root.create_group("var", overwrite=True), _frame_columns(var, GENE), dim=GENE)
+    _encode(root.create_group("uns", overwrite=True), "dict", "0.1.0")
     ours = root.create_group(METADATA)
     _encode(ours, "dict", "0.1.0")
     text = ours.create_array("info", shape=(), chunks=(), dtype="str", dimension_names=())
     text[()] = json.dumps({"schema_version": SCHEMA_VERSION, **info}, sort_keys=True)
     _encode(text, "string", "0.2.0")
     for name, frame in (("groups", groups), ("drops", drops)):
-        _write_columns(ours.create_group(name), _frame_columns(frame, "row"), dim=f"{name}_row")
+        _write_columns(ours.create_group(name), _frame_columns(frame, f"{name}_row"), dim=f"{name}_row")
     for name in ("layers", "obsm", "varm", "obsp", "varp"):
-        _encode(root.create_group(name), "dict", "0.1.0")
+        _encode(root.create_group(name, overwrite=True), "dict", "0.1.0")
     with warnings.catch_warnings():  # "not part of the v3 specification": AnnData and xarray use it
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(root.store)

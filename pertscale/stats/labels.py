@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from ..errors import ArgumentError, InputError, NotFoundError, UnknownNameError
-from ..io.atomic import read_json
-from ..io.tables import read_table
-from ..schema import CONTEXT, GENE, LABEL_COLUMNS, LABELS_DIR, MANIFEST_FILE, PERTURBATION, Label
+from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
+from pertscale.io.atomic import read_json
+from pertscale.io.tables import read_table
+from pertscale.schema import CONTEXT, GENE, LABEL_COLUMNS, LABELS_DIR, MANIFEST_FILE, PERTURBATION, Label
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -86,7 +86,7 @@ class LabelTable:
         Pairs that are not listed count as not tested. Raises InputError on a pair that is listed
         twice or a label that is not -1, 0 or 1.
         """
-        from ..hashing import digest
+        from pertscale.hashing import digest
 
         missing = {PERTURBATION, GENE, "label"} - set(pairs.columns)
         if missing:

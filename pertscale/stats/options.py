@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import ArgumentError
-from ._kernels.ranksum import MANN_WHITNEY, SCANPY, SCANPY_TIE
+from pertscale.errors import ArgumentError
+from pertscale.stats._kernels.ranksum import MANN_WHITNEY, SCANPY, SCANPY_TIE
 
 TESTS = {"mannwhitney": MANN_WHITNEY, "scanpy": SCANPY, "scanpy_tie": SCANPY_TIE}
 FOLD_CHANGES = ("geometric", "arithmetic")

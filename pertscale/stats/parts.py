@@ -17,9 +17,9 @@ import pandas as pd
 import xarray as xr
 import zarr
 
-from ..io.atomic import atomic_path, read_json, remove, write_json
-from ..io.tables import ROW_GROUP_ROWS, write_pairs, write_table
-from ..schema import (
+from pertscale.io.atomic import atomic_path, read_json, remove, write_json
+from pertscale.io.tables import ROW_GROUP_ROWS, write_pairs, write_table
+from pertscale.schema import (
     CONTEXT,
     GENE,
     LABEL_COLUMNS,
@@ -32,11 +32,11 @@ from ..schema import (
     TARGET_TOTAL,
     Label,
 )
-from ..screen import Screen, open_screen
-from ..tiles import Tile
-from ._kernels.ranksum import STATISTICS_DTYPE
-from .multiple_testing import benjamini_hochberg, look_up, screen_wide
-from .options import RankSumOptions
+from pertscale.screen import Screen, open_screen
+from pertscale.tiles import Tile
+from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
+from pertscale.stats.multiple_testing import benjamini_hochberg, look_up, screen_wide
+from pertscale.stats.options import RankSumOptions
 
 #: Pairs of a part: 21 MB of statistics, and about six times that while it is written.
 PART_PAIRS = 524_288

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
@@ -18,8 +17,8 @@ from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, read
 from pertscale.io.sources._text import TABLE_ENDINGS, ending, plain_copy
 from pertscale.io.sources.anndata_zarr import AnnDataZarrSource
 from pertscale.io.sources.cells import (
-    CellTable,
     SHARE_NEEDED,
+    CellTable,
     TableSource,
     find_cell_table,
     spec_with_cells,

@@ -105,7 +105,7 @@ class Compressed:
         return found
 
     def entries(self, start: int, stop: int, where: str) -> tuple[np.ndarray, np.ndarray]:
-        """Indices and values of the entries `start` to `stop`."""
+        """Return indices and values of the entries `start` to `stop`."""
         with reading(f"{self.place}/indices, {where}"):
             indices = np.asarray(self.indices[start:stop])
         with reading(f"{self.place}/data, {where}"):

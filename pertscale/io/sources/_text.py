@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import csv
 import gzip
 import hashlib
 import os
@@ -43,8 +44,6 @@ def delimiter_of(line: bytes) -> str:
 
 def split_line(line: bytes, delimiter: str) -> list[str]:
     """Split one line of a table; quotes around fields are taken off."""
-    import csv
-
     return next(csv.reader([line.decode().rstrip("\r\n")], delimiter=delimiter), [])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -198,13 +198,11 @@ class TableSource(Source):
         return values.reindex(self._rows).reset_index(drop=True).rename(name)
 
     def unnamed_cells(self) -> int:
-        """Number of cells without exactly one row in the table of cells."""
+        """Count the cells without exactly one row in the table of cells."""
         return int((self._rows < 0).sum()) if self._table is not None else self.n_cells
 
 
 def spec_with_cells(spec: SourceSpec, cells: str | None, note: str | None) -> SourceSpec:
     """Return the spec with its table of cells and one more note."""
-    from dataclasses import replace
-
     notes = spec.notes + ((note,) if note else ())
     return replace(spec, cells=cells, notes=notes)

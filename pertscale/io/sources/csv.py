@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +124,7 @@ class CsvSource(TableSource):
         n_rows, width = len(starts) - 1, len(self.layout.columns)
         step = max(1, block_bytes // (8 * max(width, 1)))
         cuts = [*range(0, n_rows, step), n_rows] if n_rows else []
-        return [
-            Block(int(starts[a]), int(starts[b]), a, b - a)
-            for a, b in zip(cuts, cuts[1:], strict=False)
-        ]
+        return [Block(int(starts[a]), int(starts[b]), a, b - a) for a, b in pairwise(cuts)]
 
     def read(self, block: Block) -> CsrBlock:
         """Parse whole lines."""

@@ -66,7 +66,8 @@ def read_header(text: Path, path: str) -> Header:
                 f"{path}: the line of sizes is {line[:60]!r}, needed are three numbers "
                 "(rows, columns, entries); the file is incomplete"
             )
-        return Header(field, *(int(word) for word in sizes), offset=lines.tell())
+        n_rows, n_columns, n_entries = (int(word) for word in sizes)
+        return Header(field, n_rows, n_columns, n_entries, lines.tell())
 
 
 def find_matrix(path: Path) -> Path:
@@ -248,7 +249,7 @@ class MtxSource(TableSource):
             )
         except pa.ArrowInvalid as error:
             raise CorruptFileError(
-                f"{place}: not lines of 'row column value' with {self.header.field} values ({error})"
+                f"{place}: not lines of 'row column value', {self.header.field} values ({error})"
             ) from error
         first, second, data = (table[name].to_numpy() for name in names)
         return first - 1, second - 1, data

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import inline, jit
+from pertscale.stats._kernels._jit import inline, jit
 
 #: Codes of the variants of SPEC B1, as the kernels take them.
 MANN_WHITNEY, SCANPY, SCANPY_TIE = 0, 1, 2

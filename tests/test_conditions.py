@@ -1,0 +1,174 @@
+"""Spellings of perturbations: controls, combinations, guides of one target."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pertscale.conditions import (
+    Grammar,
+    is_control_word,
+    is_suggested_control,
+    is_unassigned_word,
+    known_targets,
+    left_out_reason,
+    name_of,
+    target_group,
+    targets,
+)
+from pertscale.errors import InputError
+
+KNOWN = frozenset({"A", "B", "C", "KLF1", "MAP2K6", "HLA-A", "NKX2-1", "STX16-NPEPL1", "X,Y"})
+GRAMMAR = Grammar(KNOWN | {"STX16", "NPEPL1"}, frozenset({"non-targeting", "NT-1"}))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "control", "ctrl", "CTRL", "non-targeting", "non_targeting", "Non-Targeting", "NT", "NT-1",
+        "NT-17", "NT3", "NTg7", "NTC", "NTC_4", "NegCtrl0", "NegCtrl10", "neg_ctrl", "Scrambled",
+        "negative_control", "safe-targeting", "scramble", "unperturbed", "control_nontargeting",
+        "non-targeting_00025", "nontargeting",
+    ],
+)  # fmt: skip
+def test_clear_control_words(word: str) -> None:
+    assert is_control_word(word)
+    assert not is_unassigned_word(word)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["AAVS1", "GFP", "INTERGENIC123", "DMSO", "[('DMSO_TF', 0.0, 'uM')]", "mCherry", "LacZ",
+     "luciferase", "vehicle", "62(mod)", "63(mod)_pBA581", "Gal4-4(mod)_pBA582"],
+)  # fmt: skip
+def test_words_that_are_control_in_some_screens_are_only_suggested(word: str) -> None:
+    assert is_suggested_control(word)
+    assert not is_control_word(word)
+
+
+@pytest.mark.parametrize(
+    "gene", ["NTS", "NT5E", "NTRK1", "WT1", "CTRB1", "STAT1", "NKX2-1", "LUC7L", "GAL", "A", "NEGR1"]
+)
+def test_genes_that_look_alike_are_no_controls(gene: str) -> None:
+    assert not is_control_word(gene)
+    assert not is_suggested_control(gene)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("nan", "missing"), ("None", "missing"), ("", "missing"), ("  ", "missing"),
+        ("unassigned", "unassigned"), ("Unknown", "unassigned"), ("Negative", "unassigned"),
+        ("*", "unassigned"), ("no-guide", "unassigned"), ("Doublet", "multiplet"),
+        ("multiplet", "multiplet"), ("ambiguous", "multiplet"), ("STAT1", None), ("control", None),
+    ],
+)  # fmt: skip
+def test_labels_that_are_never_control(word: str, reason: str | None) -> None:
+    assert left_out_reason(word) == reason
+    assert is_unassigned_word(word) == (reason is not None)
+    if reason is not None:
+        assert not is_control_word(word)
+        assert GRAMMAR.parse(word) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("A", ("A",)), ("A+B", ("A", "B")), ("B+A", ("A", "B")), (" A + B ", ("A", "B")),
+        ("ctrl+A", ("A",)), ("A+ctrl", ("A",)), ("A+control", ("A",)), ("A_control", ("A",)),
+        ("A+A", ("A",)), ("ctrl", ()), ("ctrl+ctrl", ()), ("control", ()), ("NT-1", ()),
+        ("A_B", ("A", "B")), ("B-A", ("A", "B")), ("A_B_C", ("A", "B", "C")),
+        ("A|B", ("A", "B")), ("A,B", ("A", "B")), ("A;B", ("A", "B")), ("A & B", ("A", "B")),
+        ("KLF1_MAP2K6__KLF1_MAP2K6", ("KLF1", "MAP2K6")),
+        ("KLF1_NegCtrl0__KLF1_NegCtrl0", ("KLF1",)),
+        ("NegCtrl0_KIAA1804__NegCtrl0_KIAA1804", ("KIAA1804",)),
+        ("NegCtrl10_NegCtrl0__NegCtrl10_NegCtrl0", ()),
+        ("HLA-A", ("HLA-A",)), ("NKX2-1", ("NKX2-1",)), ("NKX2-1+HLA-A", ("HLA-A", "NKX2-1")),
+        ("HLA-A_NKX2-1", ("HLA-A", "NKX2-1")), ("STX16-NPEPL1", ("STX16-NPEPL1",)),
+        ("X,Y", ("X,Y",)), ("X,Y|A", ("A", "X,Y")), ("X,Y,A", ("A", "X,Y")),
+        ("A_D", ("A_D",)), ("D-A", ("D-A",)), ("ZAP70_1", ("ZAP70_1",)), ("STAT1g2", ("STAT1g2",)),
+        ("CPQ_+_97657557.23-P1P2", ("CPQ_+_97657557.23-P1P2",)),
+        ("CPQ_+_97657557.23-P1P2|A", ("A", "CPQ_+_97657557.23-P1P2")),
+        ("[('drug', 0.5, 'uM')]", ("[('drug', 0.5, 'uM')]",)),
+        ("A+non-targeting", ("A",)), ("A+nan", ("A",)), ("safe-targeting", ("safe-targeting",)),
+        ("A+doublet", None), ("nan+nan", None), ("+", None),
+    ],
+)  # fmt: skip
+def test_parse(label: str, expected: tuple[str, ...] | None) -> None:
+    assert GRAMMAR.parse(label) == expected
+
+
+def test_a_chosen_control_may_contain_separators() -> None:
+    label = "[('DMSO_TF', 0.0, 'uM')]"
+    assert Grammar(frozenset(), frozenset({label})).parse(label) == ()
+    assert Grammar(frozenset(), frozenset({"no,guide"})).parse("no,guide") == ()
+
+
+def test_canonical_of_no_label_is_an_error() -> None:
+    with pytest.raises(InputError, match="'Doublet' names no perturbation"):
+        GRAMMAR.canonical("Doublet")
+    assert GRAMMAR.canonical("ctrl+B") == "B"
+    assert GRAMMAR.canonical("ctrl") == "control"
+
+
+_token = st.one_of(
+    st.sampled_from([*sorted(KNOWN), "ctrl", "NT-1", "ZAP70_1", "NegCtrl0", "nan", "CPQ_+_9.2-P1"]),
+    st.text("ABg_-1.", min_size=1, max_size=5),
+)
+
+
+@given(st.lists(_token, min_size=1, max_size=4), st.sampled_from("+|,;&"))
+def test_canonical_is_idempotent(tokens: list[str], mark: str) -> None:
+    label = mark.join(tokens)
+    found = GRAMMAR.parse(label)
+    if found is not None:
+        canonical = GRAMMAR.canonical(label)
+        assert GRAMMAR.canonical(canonical) == canonical
+        assert targets(canonical) == found
+        assert name_of(found) == canonical
+
+
+@given(st.lists(_token, min_size=1, max_size=4), st.randoms())
+def test_order_and_repeats_do_not_matter(tokens: list[str], random: object) -> None:
+    shuffled = tokens + tokens[:1]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    if len(tokens) > 1:  # repeating a lone label makes a combination of it
+        assert GRAMMAR.parse("+".join(shuffled)) == GRAMMAR.parse("+".join(tokens))
+
+
+@given(st.text(max_size=20))
+def test_any_text_parses_to_sorted_unique_targets_or_nothing(label: str) -> None:
+    found = GRAMMAR.parse(label)
+    assert found is None or list(found) == sorted(set(found))
+
+
+def test_known_targets_come_from_genes_and_plain_labels() -> None:
+    known = known_targets(["B_C", "B", "KIAA1804_NegCtrl0", "C+HLA-B", "ctrl", "nan"], ["A"])
+    assert known == {"A", "B", "KIAA1804", "C"}
+    assert Grammar(known, frozenset()).parse("B_C") == ("B", "C")
+
+
+def test_guides_of_one_target_share_a_group() -> None:
+    names = ["ZAP70_1", "ZAP70_2", "LCK_1", "ZAP70_2+LCK_1", "STAT1g2", "CPQ_+_97.23-P1P2", "MYC-D",
+             "control", "A+B"]  # fmt: skip
+    groups = target_group(names, ["STAT1", "CPQ"])
+    assert groups["ZAP70_1"] == groups["ZAP70_2"] == "ZAP70"
+    assert groups["LCK_1"] == "LCK_1"  # alone, and no gene: nothing says that it is a guide
+    assert groups["ZAP70_2+LCK_1"] == "LCK_1+ZAP70"
+    assert groups["STAT1g2"] == "STAT1"
+    assert groups["CPQ_+_97.23-P1P2"] == "CPQ"
+    assert groups["MYC-D"] == "MYC-D"
+    assert groups["control"] == "control"
+    assert groups["A+B"] == "A+B"
+    assert list(groups) == names
+
+
+def test_genes_whose_names_end_in_numbers_are_no_guides() -> None:
+    names = ["NKX2-1", "NKX2-5", "Atg5", "Atg7", "STAT1", "STAT2", "HLA-1", "HLA-2", "AB_1"]
+    assert target_group(names, ["AB_1", "AB"]) == {name: name for name in names}
+
+
+def test_a_stem_that_is_itself_a_label_is_shared() -> None:
+    groups = target_group(["ZAP70", "ZAP70_2"], [])
+    assert groups == {"ZAP70": "ZAP70", "ZAP70_2": "ZAP70"}

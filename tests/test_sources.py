@@ -1,0 +1,525 @@
+"""Every format gives the same cells, genes and entries; damaged files say where."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+import scipy.sparse as sp
+
+from pertscale.errors import (
+    AmbiguousInputError,
+    ArgumentError,
+    CorruptFileError,
+    InputError,
+    NotFoundError,
+    UnknownNameError,
+)
+from pertscale.io.sources import Source, find_source, open_source
+from tests.helpers import real_data
+
+N_CELLS, N_GENES = 23, 11
+CELLS = [f"AAC{i}-1" for i in range(N_CELLS)]
+GENES = [f"GENE{i}" for i in range(N_GENES)]
+
+
+def counts() -> np.ndarray:
+    found = np.random.RandomState(0).poisson(0.7, (N_CELLS, N_GENES)).astype(np.int32)
+    found[4] = 0  # a cell without entries
+    found[:, 3] = 0
+    return found
+
+
+def obs() -> pd.DataFrame:
+    labels = pd.Categorical(["control", "KLF1", "STAT1"] * 7 + ["control", None])
+    return pd.DataFrame(
+        {"perturbation": labels, "lane": np.arange(N_CELLS) % 3, "donor": ["d1"] * N_CELLS},
+        index=CELLS,
+    )
+
+
+def anndata_of(x: object) -> ad.AnnData:
+    var = pd.DataFrame({"gene_name": [g.lower() for g in GENES]}, index=GENES)
+    return ad.AnnData(x, obs=obs(), var=var)
+
+
+def assembled(source: Source, block_bytes: int) -> np.ndarray:
+    """Sum of all blocks, each checked for its structure."""
+    total = np.zeros((source.n_cells, source.n_genes))
+    following = 0
+    for block in source.blocks(block_bytes):
+        assert len(pickle.dumps(block)) < 1000
+        part = source.read(block)
+        assert part.indptr[0] == 0
+        assert part.indptr[-1] == len(part.indices) == len(part.data)
+        assert part.indptr.dtype == np.int64
+        if source.row_major:
+            assert part.row_start == following
+            following += part.n_rows
+        rows = np.repeat(np.arange(part.n_rows), np.diff(part.indptr)) + part.row_start
+        np.add.at(total, (rows, part.indices), part.data)
+    if source.row_major:
+        assert following == source.n_cells
+    return total
+
+
+def write_h5ad(folder: Path, form: Callable, **more: object) -> Path:
+    anndata_of(form(counts())).write_h5ad(folder / "screen.h5ad", **more)
+    return folder / "screen.h5ad"
+
+
+def write_zarr(folder: Path, form: Callable, version: int) -> Path:
+    old = ad.settings.zarr_write_format
+    ad.settings.zarr_write_format = version
+    try:
+        anndata_of(form(counts())).write_zarr(folder / "screen.zarr")
+    finally:
+        ad.settings.zarr_write_format = old
+    assert (folder / "screen.zarr" / (".zgroup" if version == 2 else "zarr.json")).exists()
+    return folder / "screen.zarr"
+
+
+def write_mtx(folder: Path, *, zipped: bool = False, tenx: bool = False, turned: bool = True) -> Path:
+    target = folder / "mtx"
+    target.mkdir()
+    matrix = counts().T if turned else counts()
+    scipy.io.mmwrite(target / "matrix.mtx", sp.coo_matrix(matrix), field="integer")
+    if tenx:
+        (target / "barcodes.tsv").write_text("".join(f"{c}\n" for c in CELLS))
+        lines = [f"ENSG{i:011d}\t{g}\tGene Expression\n" for i, g in enumerate(GENES)]
+        (target / "features.tsv").write_text("".join(lines))
+    else:
+        pd.DataFrame({"x": CELLS}, index=range(1, N_CELLS + 1)).to_csv(
+            target / "barcodes.csv", quoting=2
+        )
+        pd.DataFrame({"x": GENES}, index=range(1, N_GENES + 1)).to_csv(
+            target / "genes.csv", quoting=2
+        )
+    if zipped:
+        for path in list(target.iterdir()):
+            with gzip.open(f"{path}.gz", "wb") as file:
+                file.write(path.read_bytes())
+            path.unlink()
+    obs().to_csv(target / "metadata.csv")
+    return target
+
+
+def write_csv(folder: Path, *, name: str = "counts.csv", turned: bool = False) -> Path:
+    table = pd.DataFrame(counts(), index=CELLS, columns=GENES)
+    sep = "\t" if "tsv" in name else ","
+    (table.T if turned else table).to_csv(folder / name, sep=sep)
+    obs().to_csv(folder / "cells.tsv.gz", sep="\t")
+    return folder / name
+
+
+def write_tenx(folder: Path, *, version: int = 3) -> Path:
+    matrix = sp.csr_matrix(counts())
+    with h5py.File(folder / "filtered.h5", "w") as file:
+        group = file.create_group("matrix" if version == 3 else "GRCh38")
+        group["barcodes"] = np.array(CELLS, dtype="S")
+        group["data"], group["indices"] = matrix.data, matrix.indices.astype(np.int64)
+        group["indptr"] = matrix.indptr.astype(np.int64)
+        group["shape"] = np.array([N_GENES, N_CELLS], dtype=np.int32)
+        ids = np.array([f"ENSG{i:011d}" for i in range(N_GENES)], dtype="S")
+        if version == 3:
+            group["features/id"], group["features/name"] = ids, np.array(GENES, dtype="S")
+            group["features/feature_type"] = np.array([b"Gene Expression"] * N_GENES)
+            group["features/genome"] = np.array([b"GRCh38"] * N_GENES)
+        else:
+            group["genes"], group["gene_names"] = ids, np.array(GENES, dtype="S")
+    obs().to_csv(folder / "cells.csv")
+    return folder / "filtered.h5"
+
+
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "h5ad csr": lambda f: write_h5ad(f, sp.csr_matrix),
+    "h5ad csc": lambda f: write_h5ad(f, sp.csc_matrix),
+    "h5ad dense": lambda f: write_h5ad(f, np.asarray),
+    "h5ad gzip": lambda f: write_h5ad(f, np.asarray, compression="gzip"),
+    "zarr 2 csr": lambda f: write_zarr(f, sp.csr_matrix, 2),
+    "zarr 2 dense": lambda f: write_zarr(f, np.asarray, 2),
+    "zarr 3 csr": lambda f: write_zarr(f, sp.csr_matrix, 3),
+    "zarr 3 csc": lambda f: write_zarr(f, sp.csc_matrix, 3),
+    "zarr 3 dense": lambda f: write_zarr(f, np.asarray, 3),
+    "mtx": write_mtx,
+    "mtx cells x genes": lambda f: write_mtx(f, turned=False),
+    "mtx gz 10x": lambda f: write_mtx(f, zipped=True, tenx=True),
+    "csv": write_csv,
+    "tsv": lambda f: write_csv(f, name="counts.tsv"),
+    "csv genes x cells": lambda f: write_csv(f, turned=True),
+    "10x 3": write_tenx,
+    "10x 2": lambda f: write_tenx(f, version=2),
+}
+
+
+@pytest.mark.parametrize("block_bytes", [1, 150, 1 << 20])
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_format_gives_the_same_screen(tmp_path: Path, kind: str, block_bytes: int) -> None:
+    spec = find_source(WRITERS[kind](tmp_path), scratch=tmp_path / "scratch")
+    spec = pickle.loads(pickle.dumps(spec))  # noqa: S301
+    assert len(pickle.dumps(spec)) < 1000
+    with open_source(spec) as source:
+        assert (source.n_cells, source.n_genes) == (N_CELLS, N_GENES)
+        assert source.cell_names().tolist() == CELLS
+        assert source.genes().index.tolist() == GENES
+        assert "perturbation" in source.cell_columns()
+        found = source.cell_column("perturbation")
+        assert isinstance(found.dtype, pd.CategoricalDtype)
+        assert [None if pd.isna(v) else v for v in found] == obs()["perturbation"].to_list()[
+            :-1
+        ] + [None]
+        assert source.cell_column("lane").tolist() == obs()["lane"].tolist()
+        np.testing.assert_array_equal(assembled(source, block_bytes), counts())
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_blocks_stay_near_the_bytes_that_were_asked_for(tmp_path: Path, kind: str) -> None:
+    with open_source(find_source(WRITERS[kind](tmp_path))) as source:
+        few, many = source.blocks(1 << 20), source.blocks(100)
+        assert len(few) == 1
+        assert len(many) > 3 or "zarr" in kind or "gzip" in kind  # never below a chunk of rows
+        for block in many:
+            part = source.read(block)
+            row = N_GENES * 12
+            assert part.indices.nbytes + part.data.nbytes <= 8 * 100 + row or "dense" in kind
+
+
+def test_raw_and_layers(tmp_path: Path) -> None:
+    full = anndata_of(sp.csr_matrix(counts()))
+    part = full[:, 2:7].copy()
+    part.raw = full
+    part.layers["counts"] = part.X * 2
+    part.X = part.X.astype(np.float32)
+    part.write_h5ad(tmp_path / "a.h5ad")
+    with open_source(find_source(tmp_path / "a.h5ad", matrix="raw")) as source:
+        assert source.genes().index.tolist() == GENES
+        np.testing.assert_array_equal(assembled(source, 100), counts())
+    for name in ("counts", "layers/counts"):
+        with open_source(find_source(tmp_path / "a.h5ad", matrix=name)) as source:
+            assert source.genes()["gene_name"].tolist() == [g.lower() for g in GENES[2:7]]
+            np.testing.assert_array_equal(assembled(source, 100), 2 * counts()[:, 2:7])
+    with pytest.raises(UnknownNameError, match="no matrix 'spliced'; it has 'X', 'raw', 'counts'"):
+        find_source(tmp_path / "a.h5ad", matrix="spliced")
+
+
+def test_values_and_order_pass_through_unchecked(tmp_path: Path) -> None:
+    data = np.array([np.nan, -1.5, 70000.0, 0.0])
+    matrix = sp.csr_matrix((data, [2, 0, 0, 1], [0, 2, 4]), shape=(2, 3))
+    ad.AnnData(matrix).write_h5ad(tmp_path / "a.h5ad")
+    with open_source(find_source(tmp_path / "a.h5ad")) as source:
+        part = source.read(source.blocks(1 << 20)[0])
+    np.testing.assert_array_equal(part.data, data)
+    assert part.indices.tolist() == [2, 0, 0, 1]
+    dense = np.array([[np.nan, 0.0], [-1.0, 0.5]])
+    ad.AnnData(dense).write_h5ad(tmp_path / "b.h5ad")
+    with open_source(find_source(tmp_path / "b.h5ad")) as source:
+        part = source.read(source.blocks(1 << 20)[0])
+    np.testing.assert_array_equal(part.data, [np.nan, -1.0, 0.5])
+    assert part.indptr.tolist() == [0, 1, 3]
+
+
+def test_old_h5ad_layouts(tmp_path: Path) -> None:
+    path = tmp_path / "old.h5ad"
+    matrix = sp.csr_matrix(counts())
+    frame = np.array(
+        [(c.encode(), i % 2) for i, c in enumerate(CELLS)], dtype=[("index", "S9"), ("gene", "i1")]
+    )
+    with h5py.File(path, "w") as file:
+        group = file.create_group("X")
+        group.attrs["h5sparse_format"], group.attrs["h5sparse_shape"] = "csr", counts().shape
+        group["data"], group["indices"], group["indptr"] = matrix.data, matrix.indices, matrix.indptr
+        file["obs"] = frame
+        file["uns/gene_categories"] = np.array([b"NT", b"STAT1"])
+        var = file.create_group("var")
+        var.attrs["_index"], var.attrs["column-order"] = "index", ["kind"]
+        var["index"] = np.array(GENES, dtype="S")
+        var["kind"] = np.zeros(N_GENES, dtype=np.int8)
+        var["__categories/kind"] = np.array([b"protein"])
+    with open_source(find_source(path)) as source:
+        assert source.cell_names().tolist() == CELLS
+        assert source.cell_columns() == ["gene"]
+        assert source.cell_column("gene").tolist()[:3] == ["NT", "STAT1", "NT"]
+        assert source.genes()["kind"].tolist() == ["protein"] * N_GENES
+        np.testing.assert_array_equal(assembled(source, 100), counts())
+
+
+# --- damaged and foreign files --------------------------------------------------------------------
+
+
+def test_truncated_h5ad(tmp_path: Path) -> None:
+    path = write_h5ad(tmp_path, sp.csr_matrix)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(CorruptFileError, match=r"screen\.h5ad.*incomplete or damaged"):
+        find_source(path)
+
+
+def test_hdf5_name_without_hdf5_content(tmp_path: Path) -> None:
+    (tmp_path / "a.h5ad").write_text("<html>404</html>")
+    with pytest.raises(CorruptFileError, match="not an HDF5 file, though its name says so"):
+        find_source(tmp_path / "a.h5ad")
+
+
+def _edit(path: Path, key: str, values: object) -> None:
+    with h5py.File(path, "r+") as file:
+        del file[key]
+        file[key] = values
+
+
+@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_matrix])
+def test_structure_of_sparse_matrices_is_checked(tmp_path: Path, form: Callable) -> None:
+    matrix = form(counts())
+
+    def refused(key: str, values: np.ndarray, message: str) -> None:
+        path = write_h5ad(tmp_path, form)
+        _edit(path, f"X/{key}", values)
+        with (
+            pytest.raises(CorruptFileError, match=message),
+            open_source(find_source(path)) as source,
+        ):
+            assembled(source, 100)
+
+    refused("indptr", matrix.indptr[:-1], r"indptr has \d+ offsets, the shape 23 x 11 needs")
+    falling = matrix.indptr.copy()
+    falling[1], falling[2] = falling[2] + 1, falling[1]
+    refused("indptr", falling, r"not a growing list of offsets .*at row 1")
+    refused("indptr", np.minimum(matrix.indptr, len(matrix.data) - 1), "indptr runs from 0 to")
+    refused("indices", matrix.indices[:-1], r"'data' has \d+ entries but 'indices' has")
+    outside = matrix.indices.copy()
+    outside[-1] = 400
+    refused("indices", outside, r"holds the (gene|cell) index 400, but the matrix has")
+    refused("indices", -1 - matrix.indices, "holds the (gene|cell) index -")
+
+
+def test_lengths_of_obs_and_var_are_checked(tmp_path: Path) -> None:
+    path = write_h5ad(tmp_path, sp.csr_matrix)
+    _edit(path, "obs/_index", np.array(CELLS[:-1], dtype="S"))
+    with pytest.raises(CorruptFileError, match=r"'obs' has 22 rows, but 'X' has 23 cells"):
+        find_source(path)
+    with h5py.File(path, "r+") as file:
+        del file["obs"]
+        del file["X/data"]
+    with pytest.raises(InputError, match="neither h5ad"):
+        find_source(path)
+
+
+def test_a_damaged_chunk_names_dataset_and_rows(tmp_path: Path) -> None:
+    path = write_h5ad(tmp_path, np.asarray, compression="gzip")
+    with h5py.File(path) as file:
+        place = file["X"].id.get_chunk_info(0)
+    raw = bytearray(path.read_bytes())
+    raw[place.byte_offset + 2 : place.byte_offset + 12] = b"\xff" * 10
+    path.write_bytes(bytes(raw))
+    with (
+        open_source(find_source(path)) as source,
+        pytest.raises(CorruptFileError, match=r"'X', rows 0 to \d+ can't be read"),
+    ):
+        source.read(source.blocks(1 << 20)[0])
+
+
+def test_a_missing_chunk_of_sparse_zarr_values(tmp_path: Path) -> None:
+    path = write_zarr(tmp_path, sp.csr_matrix, 3)
+    (path / "X" / "data" / "c" / "0").unlink()
+    with (
+        open_source(find_source(path)) as source,
+        pytest.raises(CorruptFileError, match="data has 0 of 1 chunks"),
+    ):
+        source.blocks(100)
+
+
+def test_truncated_mtx_says_what_is_expected_and_found(tmp_path: Path) -> None:
+    folder = write_mtx(tmp_path)
+    lines = (folder / "matrix.mtx").read_text().splitlines(keepends=True)
+    (folder / "matrix.mtx").write_text("".join(lines[:-3]))
+    n = int(lines[2].split()[2])
+    with (
+        open_source(find_source(folder)) as source,
+        pytest.raises(CorruptFileError, match=f"promises {n} entries, found {n - 3}"),
+    ):
+        source.blocks(100)
+
+
+def test_truncated_gzip(tmp_path: Path) -> None:
+    folder = write_mtx(tmp_path, zipped=True)
+    path = folder / "matrix.mtx.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptFileError, match=r"matrix\.mtx\.gz.*incomplete or damaged"):
+        find_source(folder, scratch=tmp_path / "scratch")
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "error", "message"),
+    [
+        ("%%MatrixMarket matrix coordinate pattern general\n", InputError, "pattern general"),
+        ("%%MatrixMarket matrix coordinate integer symmetric\n", InputError, "symmetric"),
+        ("%%MatrixMarket matrix coordinate complex general\n", InputError, "complex"),
+        ("hello\n", CorruptFileError, "a MatrixMarket file starts with"),
+    ],
+)
+def test_matrix_market_kinds(tmp_path: Path, head: str, error: type, message: str) -> None:
+    folder = write_mtx(tmp_path)
+    lines = (folder / "matrix.mtx").read_text().splitlines(keepends=True)
+    (folder / "matrix.mtx").write_text(head + "".join(lines[1:]))
+    with pytest.raises(error, match=message):
+        find_source(folder)
+
+
+def test_mtx_with_odd_white_space_and_reals(tmp_path: Path) -> None:
+    folder = write_mtx(tmp_path)
+    lines = (folder / "matrix.mtx").read_text().splitlines()
+    odd = [line.replace(" ", "  ") + " " for line in lines[3:]]
+    head = ["%%MatrixMarket matrix coordinate real general", *lines[1:3]]
+    (folder / "matrix.mtx").write_text("\r\n".join(head + odd) + "\n\n")
+    with open_source(find_source(folder)) as source:
+        np.testing.assert_array_equal(assembled(source, 100), counts())
+        assert source.read(source.blocks(100)[0]).data.dtype == np.float64
+
+
+def test_mtx_lists_that_do_not_fit_and_bad_entries(tmp_path: Path) -> None:
+    folder = write_mtx(tmp_path, tenx=True)
+    with open_source(find_source(folder)) as source:
+        assert source.genes()["feature_types"].unique().tolist() == ["Gene Expression"]
+        assert source.genes()["gene_ids"].iloc[1] == "ENSG00000000001"
+    path = folder / "matrix.mtx"
+    text = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*text[:-1], "99 1 1\n"]))
+    with (
+        open_source(find_source(folder)) as source,
+        pytest.raises(CorruptFileError, match="gene index 98, but the matrix has 11 genes"),
+    ):
+        assembled(source, 1 << 20)
+    (folder / "barcodes.tsv").write_text("".join(f"{c}\n" for c in CELLS[:-4]))
+    with pytest.raises(InputError, match="name 11 genes and 19 cells"):
+        find_source(folder)
+    (folder / "barcodes.tsv").unlink()
+    with pytest.raises(NotFoundError, match="needs a list of its cells"):
+        find_source(folder)
+
+
+def test_csv_rows_have_to_be_complete_and_numbers(tmp_path: Path) -> None:
+    path = write_csv(tmp_path)
+    good = path.read_text()
+    path.write_text(good[:-15])
+    with pytest.raises(CorruptFileError, match=r"counts\.csv, row 22: \d+ values, the header names"):
+        find_source(path)
+    path.write_text(good.replace("AAC3-1,", "AAC3-1,x", 1))
+    with (
+        open_source(find_source(path)) as source,
+        pytest.raises(InputError, match=r"rows 0 to 23: the values are not all numbers"),
+    ):
+        assembled(source, 1 << 20)
+
+
+def test_unknown_formats_say_what_is_read(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="there is no file or folder"):
+        find_source(tmp_path / "nothing.h5ad")
+    with pytest.raises(InputError, match="it holds nothing"):
+        find_source(tmp_path)
+    (tmp_path / "a.rds").write_text("x")
+    with pytest.raises(InputError, match="format that pertscale doesn't read; it reads h5ad"):
+        find_source(tmp_path / "a.rds")
+    with pytest.raises(ArgumentError, match="holds one matrix only"):
+        find_source(write_csv(tmp_path), matrix="raw")
+
+
+def test_several_genomes(tmp_path: Path) -> None:
+    path = write_tenx(tmp_path)
+    _edit(path, "matrix/features/genome", np.array([b"GRCh38"] * 5 + [b"mm10"] * 6))
+    with (
+        open_source(find_source(path)) as source,
+        pytest.raises(AmbiguousInputError, match="genomes GRCh38, mm10"),
+    ):
+        source.genes()
+
+
+# --- tables of cells ------------------------------------------------------------------------------
+
+
+def test_table_of_cells_is_found_by_content(tmp_path: Path) -> None:
+    path = write_csv(tmp_path)
+    pd.DataFrame({"x": ["a", "b"], "y": [1, 2]}).to_csv(tmp_path / "other.csv", index=False)
+    spec = find_source(path)
+    assert Path(spec.cells or "").name == "cells.tsv.gz"
+    assert "found beside the matrix (100.0% of cells)" in spec.notes[0]
+    obs().reset_index(names="barcode").to_parquet(tmp_path / "again.parquet")
+    with pytest.raises(AmbiguousInputError, match=r"again\.parquet, cells\.tsv\.gz; pass one"):
+        find_source(path)
+    with open_source(find_source(path, cells=tmp_path / "again.parquet")) as source:
+        assert source.cell_column("perturbation").tolist()[1] == "KLF1"
+
+
+def test_cells_without_exactly_one_row_are_missing(tmp_path: Path) -> None:
+    path = write_csv(tmp_path)
+    table = obs().iloc[:22]
+    table.iloc[::-1].to_csv(tmp_path / "cells.tsv.gz", sep="\t")  # another order; one cell missing
+    pd.concat([table, table.iloc[:1]]).to_csv(tmp_path / "twice.txt", sep="\t")
+    with open_source(find_source(path, cells=tmp_path / "cells.tsv.gz")) as source:
+        found = source.cell_column("perturbation")
+        assert found.tolist()[:22] == obs()["perturbation"].tolist()[:22]
+        assert found.isna().tolist() == [False] * 22 + [True]
+    with open_source(find_source(path, cells=tmp_path / "twice.txt")) as source:
+        assert source.cell_column("perturbation").isna().tolist() == [True] + [False] * 21 + [True]
+        assert source.cell_column("lane").isna().sum() == 2
+
+
+def test_table_that_names_other_cells(tmp_path: Path) -> None:
+    path = write_csv(tmp_path)
+    pd.DataFrame({"cell": ["q"], "perturbation": ["A"]}).to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(InputError, match="names neither the rows"):
+        find_source(path, cells=tmp_path / "bad.csv")
+    with pytest.raises(InputError, match=r"no cell of .* is named"):
+        find_source(write_mtx(tmp_path), cells=tmp_path / "bad.csv")
+
+
+def test_without_a_table_rows_are_cells_and_the_spec_says_so(tmp_path: Path) -> None:
+    path = write_csv(tmp_path)
+    (tmp_path / "cells.tsv.gz").unlink()
+    spec = find_source(path)
+    assert spec.notes == ("no table of cells beside counts.csv: its rows are taken for cells",)
+    with open_source(spec) as source:
+        assert source.cell_columns() == []
+        with pytest.raises(UnknownNameError, match="no column 'gene' of cells"):
+            source.cell_column("gene")
+
+
+def test_unzipped_copy_is_used_again(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, name="counts.csv")
+    zipped = tmp_path / "zipped" / "counts.csv.gz"
+    zipped.parent.mkdir()
+    zipped.write_bytes(gzip.compress(path.read_bytes()))
+    first = find_source(zipped, scratch=tmp_path / "scratch")
+    assert first.path == str(zipped)
+    before = Path(first.text or "").stat().st_mtime_ns
+    assert find_source(zipped, scratch=tmp_path / "scratch") == first
+    assert Path(first.text or "").stat().st_mtime_ns == before
+
+
+# --- real files -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "n_cells", "n_genes", "n_entries", "total"),
+    [
+        ("papalexi/papalexi.h5ad", 20729, 299, 1390126, 4299765),
+        ("norman_mcfaline/devel.h5ad", 5961, 500, 211790, None),
+        ("schraivogel/counts.csv.gz", 21977, 72, 998313, 21410434),
+        ("datlinger", 7500, 2000, 135077, 636558),
+    ],
+)
+def test_real_files_open_without_arguments(
+    name: str, n_cells: int, n_genes: int, n_entries: int, total: int | None
+) -> None:
+    with open_source(find_source(real_data(name))) as source:
+        assert (source.n_cells, source.n_genes) == (n_cells, n_genes)
+        parts = [source.read(block) for block in source.blocks(1 << 20)]
+        assert sum(len(part.data) for part in parts) == n_entries
+        if total is not None:
+            assert sum(part.data.sum() for part in parts) == total
