@@ -60,7 +60,11 @@ def test_gears() -> None:
             condition_name=["K562_ctrl_1", "a", "b", "c", "K562_ctrl_1"],
         )
     )
-    assert (roles.perturbation, roles.controls, roles.context) == ("condition", ("ctrl",), "cell_type")
+    assert (roles.perturbation, roles.controls, roles.context) == (
+        "condition",
+        ("ctrl",),
+        "cell_type",
+    )
     assert names_per_cell(found) == ["control", "KLF1", "KLF1", "KLF1+MAP2K6", "control"]
     assert "as flagged by column 'control': 'ctrl' (2 cells)" in account_of(roles)
     assert "column 'dose_val' varies ('1', '1+1')" in account_of(roles)
@@ -154,6 +158,10 @@ def test_seurat_spellings_and_generic_columns() -> None:
     )
     assert (roles.perturbation, roles.guide) == ("gene_target", "guide_ID")
     assert found.names == ("control", "JAK2", "STAT1")
+    only = columns_of(perturbation=["NT", "Perturbed"])
+    assert read(only, perturbation="perturbation")[1].names == ("control", "Perturbed")
+    with pytest.raises(InputError, match="'perturbation': 2 values"):
+        read(only)
 
 
 def test_pair_of_columns() -> None:
@@ -188,7 +196,9 @@ def test_several_control_names_are_merged_and_unassigned_cells_never_are() -> No
 
 
 def test_unused_levels_and_a_level_called_nan() -> None:
-    labels = pd.Categorical(["NT", "nan", "KLF1"], categories=["NT", "nan", "KLF1", "safe-targeting"])
+    labels = pd.Categorical(
+        ["NT", "nan", "KLF1"], categories=["NT", "nan", "KLF1", "safe-targeting"]
+    )
     frame = pd.DataFrame({"gene": labels})
     columns = CellColumns(("gene",), lambda name: frame[name], "x")
     roles, found = read(columns)
@@ -310,7 +320,11 @@ def test_explicit_columns_win() -> None:
     ("genes", "name", "id_"),
     [
         (pd.DataFrame({"gene_symbols": ["A"]}, index=["ENSG00000000001.2"]), "gene_symbols", INDEX),
-        (pd.DataFrame({"gene_name": ["A"], "ensembl_id": ["E"]}, index=["A-1"]), INDEX, "ensembl_id"),
+        (
+            pd.DataFrame({"gene_name": ["A"], "ensembl_id": ["E"]}, index=["A-1"]),
+            INDEX,
+            "ensembl_id",
+        ),
         (pd.DataFrame({"gene_name": ["A"]}, index=["0"]), "gene_name", None),
         (pd.DataFrame(index=["ENSMUSG00000000001"]), INDEX, INDEX),
         (pd.DataFrame({"gene_ids": ["ENSG00000000001"]}, index=["A"]), INDEX, "gene_ids"),

@@ -48,7 +48,8 @@ def test_words_that_are_control_in_some_screens_are_only_suggested(word: str) ->
 
 
 @pytest.mark.parametrize(
-    "gene", ["NTS", "NT5E", "NTRK1", "WT1", "CTRB1", "STAT1", "NKX2-1", "LUC7L", "GAL", "A", "NEGR1"]
+    "gene",
+    ["NTS", "NT5E", "NTRK1", "WT1", "CTRB1", "STAT1", "NKX2-1", "LUC7L", "GAL", "A", "NEGR1"],
 )
 def test_genes_that_look_alike_are_no_controls(gene: str) -> None:
     assert not is_control_word(gene)

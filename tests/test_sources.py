@@ -87,7 +87,9 @@ def write_zarr(folder: Path, form: Callable, version: int) -> Path:
     return folder / "screen.zarr"
 
 
-def write_mtx(folder: Path, *, zipped: bool = False, tenx: bool = False, turned: bool = True) -> Path:
+def write_mtx(
+    folder: Path, *, zipped: bool = False, tenx: bool = False, turned: bool = True
+) -> Path:
     target = folder / "mtx"
     target.mkdir()
     matrix = counts().T if turned else counts()
@@ -235,7 +237,11 @@ def test_old_h5ad_layouts(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         group = file.create_group("X")
         group.attrs["h5sparse_format"], group.attrs["h5sparse_shape"] = "csr", counts().shape
-        group["data"], group["indices"], group["indptr"] = matrix.data, matrix.indices, matrix.indptr
+        group["data"], group["indices"], group["indptr"] = (
+            matrix.data,
+            matrix.indices,
+            matrix.indptr,
+        )
         file["obs"] = frame
         file["uns/gene_categories"] = np.array([b"NT", b"STAT1"])
         var = file.create_group("var")
@@ -408,7 +414,9 @@ def test_csv_rows_have_to_be_complete_and_numbers(tmp_path: Path) -> None:
     path = write_csv(tmp_path)
     good = path.read_text()
     path.write_text(good[:-15])
-    with pytest.raises(CorruptFileError, match=r"counts\.csv, row 22: \d+ values, the header names"):
+    with pytest.raises(
+        CorruptFileError, match=r"counts\.csv, row 22: \d+ values, the header names"
+    ):
         find_source(path)
     path.write_text(good.replace("AAC3-1,", "AAC3-1,x", 1))
     with (

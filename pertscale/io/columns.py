@@ -258,7 +258,7 @@ def _choose_perturbation(
             _candidate(columns, name, genes, explicit.control, flag)
             for name in _perturbation_columns(columns.names)
         ]
-    viable = [c for c in candidates if c.viable]
+    viable = [c for c in candidates if c.viable and (explicit.perturbation or not _is_generic(c))]
     if not viable and explicit.perturbation is None:
         viable = _guides_as_last_resort(columns, genes, explicit.control, flag)
     if not viable:
@@ -316,9 +316,12 @@ def _candidate(
         # ctrl+ctrl and NegCtrl1_NegCtrl0 are control as well
         controls = [w for w, found in zip(words, parsed, strict=True) if found == ()]
     canonical = tuple("" if found is None else name_of(found) for found in parsed)
-    if {c.lower() for c in canonical} - {"", name_of(())} <= _GENERIC:
-        problem = problem or f"column {_name(column)} does not say what was perturbed"
     return _Candidate(column, labels, counts, canonical, tuple(controls), how, problem)
+
+
+def _is_generic(candidate: _Candidate) -> bool:
+    """Whether a column only says that something was done: control against perturbed."""
+    return {name.lower() for name in candidate.perturbations} <= _GENERIC
 
 
 def _flag_problem(

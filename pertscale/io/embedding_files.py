@@ -326,6 +326,8 @@ def _oriented(
     if orientation is None:
         # a side that is numbered (0, 1, 2 … or PC1, PC2 …) carries dimensions
         named = [s for s, names in sides.items() if names and not _are_dimension_names(names)]
+        if not named:  # genes of a simulated screen are numbered as well
+            named = [s for s, names in sides.items() if names and not _says_dimension(names[0])]
         if len(named) != 1:
             raise AmbiguousInputError(
                 f"{'both' if named else 'neither'} the rows (for example {_example(labels)}) "
@@ -361,6 +363,12 @@ def _are_dimension_names(names: Sequence[str]) -> bool:
         and numbers[0] in (0, 1)
         and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     )
+
+
+def _says_dimension(name: str) -> bool:
+    """Whether a numbered name is a usual one for a dimension: 3, PC3, dim_3."""
+    words = "dim|dimension|pc|component|factor|latent|emb|embedding|feature|svd|[dvxz]"
+    return re.fullmatch(rf"(?:{words})?[_ -]?\d+", name, re.IGNORECASE) is not None
 
 
 def _is_number(text: str) -> bool:

@@ -1,0 +1,8 @@
+"""Statistics of a screen: labels, pseudobulk, curation."""
+
+from pertscale.stats.curate import Curation, curate
+from pertscale.stats.labels import LabelTable, read_labels
+from pertscale.stats.pseudobulk import read_pseudobulk
+from pertscale.stats.ranksum import rank_sum
+
+__all__ = ["Curation", "LabelTable", "curate", "rank_sum", "read_labels", "read_pseudobulk"]

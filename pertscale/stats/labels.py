@@ -234,7 +234,7 @@ class LabelTable:
         import dask.array as da
         import xarray as xr
 
-        context = self._one_context(context)
+        context = self.only_context(context)
         table = self.perturbations
         mine = np.flatnonzero((table[CONTEXT] == context) & table["tested"])
         shape = (len(mine), len(self.genes))
@@ -276,7 +276,8 @@ class LabelTable:
             meta=np.empty((0, 0), np.int8),
         )
 
-    def _one_context(self, context: str | None) -> str:
+    def only_context(self, context: str | None) -> str:
+        """Return `context` if the table has it; without a name, the only one there is."""
         if context is None:
             if len(self.contexts) > 1:
                 raise ArgumentError(

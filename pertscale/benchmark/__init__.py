@@ -1,0 +1,6 @@
+"""The benchmark: labels, splits, baselines, scores and a report from one call."""
+
+from pertscale.benchmark.result import BenchmarkResult, read_result
+from pertscale.benchmark.run import run_benchmark
+
+__all__ = ["BenchmarkResult", "read_result", "run_benchmark"]

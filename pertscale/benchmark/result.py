@@ -1,0 +1,161 @@
+"""BenchmarkResult: what a benchmark wrote, read when it is asked for."""
+
+from __future__ import annotations
+
+import html
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from pertscale.errors import NotFoundError
+from pertscale.io.atomic import read_json
+from pertscale.io.tables import read_table
+from pertscale.schema import (
+    DROPS_FILE,
+    MANIFEST_FILE,
+    REPORT_FILE,
+    SCORES_FILE,
+    SKIPPED_FILE,
+    SPLITS_DIR,
+    TIMINGS_FILE,
+)
+from pertscale.splits import Split
+from pertscale.stats.labels import LabelTable, read_labels
+from pertscale.stats.pseudobulk import read_pseudobulk
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: Metrics of the overview that a result shows of itself.
+HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "mcc")
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """The output folder of a benchmark.
+
+    Attributes
+    ----------
+    path : Path
+        The folder; every table is read from it when it is first asked for.
+    """
+
+    path: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Versions, options, hashes and seeds of the run."""
+        return dict(read_json(self.path / MANIFEST_FILE))
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Scores, one row per metric (:data:`pertscale.schema.SCORE_COLUMNS`)."""
+        return read_table(self.path / SCORES_FILE)
+
+    @cached_property
+    def labels(self) -> LabelTable:
+        """The label table."""
+        return read_labels(self.path)
+
+    @cached_property
+    def pseudobulk(self) -> xr.Dataset:
+        """Mean expression per perturbation, lazily."""
+        return read_pseudobulk(self.path)
+
+    @cached_property
+    def splits(self) -> dict[str, dict[str, Split]]:
+        """Splits by context and name."""
+        return {
+            context: {name: Split.read(self.path / SPLITS_DIR / file) for name, file in files.items()}
+            for context, files in self.manifest["splits"].items()
+        }
+
+    @cached_property
+    def skipped(self) -> pd.DataFrame:
+        """What did not run, and why."""
+        return read_table(self.path / SKIPPED_FILE)
+
+    @cached_property
+    def timings(self) -> pd.DataFrame:
+        """Wall time of each stage."""
+        return read_table(self.path / TIMINGS_FILE)
+
+    @cached_property
+    def drops(self) -> pd.DataFrame:
+        """Cells, genes and perturbations that were left out, each with the reason."""
+        return read_table(self.path / DROPS_FILE)
+
+    @property
+    def report(self) -> Path:
+        """The HTML page."""
+        return self.path / REPORT_FILE
+
+    def predictions(
+        self, *, context: str, labels: str, split: str, method: str
+    ) -> xr.Dataset:
+        """Open the predictions of one method, lazily.
+
+        Parameters
+        ----------
+        context, split, method : str
+            As in :attr:`scores`.
+        labels : {'full', 'curated'}
+            The labels the method was fitted on.
+
+        Returns
+        -------
+        Dataset
+            ``label`` (perturbation, gene) int8 and ``score`` (perturbation, gene, class) float32.
+
+        Raises
+        ------
+        NotFoundError
+            If the benchmark has no such predictions.
+        """
+        import xarray as xr
+
+        for unit in self.manifest["units"]:
+            if (unit["context"], unit["labels"], unit["split"], unit["method"]) == (
+                context, labels, split, method,
+            ):  # fmt: skip
+                return xr.open_zarr(self.path / unit["folder"] / "prediction.zarr", consolidated=False)
+        raise NotFoundError(
+            f"no predictions of {method!r} for context {context!r}, labels {labels!r}, split "
+            f"{split!r} in {self.path}; see .manifest['units']"
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """Return the headline scores: one row per context, setting, split and method."""
+        overall = self.scores[
+            (self.scores["level"] == "overall") & self.scores["metric"].isin(HEADLINE)
+        ]
+        keys = ["context", "setting", "split", "method"]
+        wide = overall.pivot_table(index=keys, columns="metric", values="value", sort=False)
+        return wide.reindex(columns=list(HEADLINE)).reset_index().rename_axis(columns=None)
+
+    def __repr__(self) -> str:
+        return f"<BenchmarkResult {self.path}>\n{self.summary().round(3).to_string(index=False)}"
+
+    def _repr_html_(self) -> str:
+        table = self.summary().round(3).to_html(index=False, escape=True)
+        return f"<div><b>BenchmarkResult</b> {html.escape(str(self.path))}{table}</div>"
+
+
+def read_result(path: str | os.PathLike[str]) -> BenchmarkResult:
+    """Open the output folder of a finished benchmark.
+
+    Raises
+    ------
+    NotFoundError
+        If the folder holds no finished benchmark.
+    """
+    folder = Path(path)
+    if not (folder / MANIFEST_FILE).exists():
+        raise NotFoundError(
+            f"no finished benchmark in {folder}; pertscale.run_benchmark(store, out=...) makes one"
+        )
+    return BenchmarkResult(folder)

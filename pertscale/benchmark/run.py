@@ -1,0 +1,449 @@
+"""run_benchmark: the stages in their order, each taken from an earlier run where nothing changed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pertscale import embeddings
+from pertscale.baselines import METHODS
+from pertscale.benchmark.result import BenchmarkResult
+from pertscale.benchmark.units import (
+    TASK,
+    LabelMatrix,
+    Unit,
+    compute_here,
+    is_done,
+    label_matrix,
+    read_scores,
+    run_unit,
+    slug,
+)
+from pertscale.conditions import target_group
+from pertscale.embeddings import Embedding
+from pertscale.errors import ArgumentError, InputError
+from pertscale.hashing import digest
+from pertscale.io.atomic import read_json, remove, write_json
+from pertscale.io.ingest import ingest
+from pertscale.io.store import is_store
+from pertscale.io.tables import declared_frame, read_table, write_table
+from pertscale.progress import Progress, say
+from pertscale.report import write_report
+from pertscale.runner import ClientLike, use_client
+from pertscale.schema import (
+    CONTROL,
+    DROP_COLUMNS,
+    DROPS_FILE,
+    MANIFEST_FILE,
+    PERTURBATION,
+    PREDICTIONS_DIR,
+    SCHEMA_VERSION,
+    SCORES_FILE,
+    SKIPPED_COLUMNS,
+    SKIPPED_FILE,
+    SPLITS_DIR,
+    TIMING_COLUMNS,
+    TIMINGS_FILE,
+)
+from pertscale.screen import Screen, open_screen
+from pertscale.splits import Split, holdout
+from pertscale.stats.curate import Curation, curate
+from pertscale.stats.labels import LabelTable
+from pertscale.stats.pseudobulk import read_pseudobulk
+from pertscale.stats.ranksum import rank_sum
+
+SETTINGS = ("full", "full_without_target", "curated")
+#: Principal components of the embedding that is learned from the training part (SPEC H4).
+TRAINING_DIM = 10
+#: Scratch below the output folder that later calls reuse.
+WORK_DIR = ".work"
+
+
+def run_benchmark(
+    store: str | os.PathLike[str] | Screen,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    embedding: str | os.PathLike[str] | Embedding | None = None,
+    methods: Sequence[str] | None = None,
+    settings: Sequence[str] = SETTINGS,
+    test_fraction: float = 0.25,
+    seed: int | Sequence[int] = 0,
+    test: str = "mannwhitney",
+    fdr: float = 0.01,
+    fold_change: str = "geometric",
+    min_cells: int = 2,
+    memory: str | int = "2GB",
+    client: ClientLike = None,
+    quiet: bool = False,
+) -> BenchmarkResult:
+    """Label a screen, fit the simple baselines, score them, and report.
+
+    Within each context perturbations are split into training and test; methods are fitted on the
+    labels of the training perturbations and scored on those of the test perturbations, on all
+    pairs (``full``), on all but the target genes, and on pairs curated as in PerturbQA.
+
+    Run again with the same arguments, nothing is computed again; with another option, only what
+    depends on it; after an interruption, it goes on where it was.
+
+    Parameters
+    ----------
+    store : path or Screen
+        A screen store; or a file that :func:`pertscale.io.ingest` reads, which is then ingested
+        into the output folder.
+    out : path, optional
+        Output folder; by default the store's name with the suffix ``.benchmark``.
+    embedding : path or Embedding, optional
+        Vectors of genes for the nearest-neighbour methods: any file that
+        :func:`pertscale.read_embedding` reads. Without one, genes are embedded by their expression
+        over the training perturbations (SPEC H4), split by split.
+    methods : sequence of str, optional
+        Names in :data:`pertscale.baselines.METHODS`; all by default.
+    settings : sequence of str
+        Of ``'full'``, ``'full_without_target'`` and ``'curated'``.
+    test_fraction : float
+        Share of the perturbations held out (SPEC D1).
+    seed : int or sequence of int
+        Seeds of the splits, one split each.
+    test, fdr, fold_change, min_cells
+        Of :func:`pertscale.stats.rank_sum`.
+    memory : str or int
+        What the tasks of one process may hold together.
+    client : Client, cluster, address or scheduler file, optional
+        Where to run; by default Dask's current scheduler.
+    quiet : bool
+        Show no progress.
+
+    Returns
+    -------
+    BenchmarkResult
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown method or setting.
+    InputError
+        For a screen or an embedding that can't be used.
+    """
+    _check_names("methods", methods or (), METHODS)
+    _check_names("settings", settings, SETTINGS)
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    source = store.path if isinstance(store, Screen) else os.fspath(store)
+    folder = Path(out) if out is not None else Path(source).with_suffix(".benchmark")
+    folder.mkdir(parents=True, exist_ok=True)
+    log = _Log(quiet=quiet)
+    given = _read_embedding(embedding)
+    with use_client(client) as resolved:
+        screen = _screen(store, folder, memory, resolved, log)
+        with log.stage("labels") as stage:
+            labels = rank_sum(
+                screen,
+                out=folder,
+                test=test,
+                fdr=fdr,
+                fold_change=fold_change,
+                min_cells=min_cells,
+                memory=memory,
+                client=resolved,
+                quiet=quiet,
+            )
+            stage.reused = labels.key == log.before(folder)
+        plan = _Plan(folder, screen, labels, given, list(methods or METHODS), log)
+        for context in labels.contexts:
+            _plan_context(plan, context, settings, seeds, test_fraction)
+        with compute_here(resolved):
+            _run_units(plan, quiet)
+    _write_tables(plan)
+    options = {
+        "store": Path(screen.path).name,
+        "embedding": None if given is None else given.name,
+        "methods": plan.methods,
+        "settings": list(settings),
+        "test_fraction": test_fraction,
+        "seeds": seeds,
+        **labels.options,
+    }
+    write_json(folder / MANIFEST_FILE, _manifest(plan, options))
+    result = BenchmarkResult(folder)
+    with log.stage("report"):
+        write_report(result, screen)
+    write_table(folder / TIMINGS_FILE, declared_frame(log.timings, TIMING_COLUMNS))
+    say(f"report: {result.report}", quiet=quiet)
+    return result
+
+
+def _check_names(what: str, names: Sequence[str], known: Any) -> None:
+    import difflib
+
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, list(known), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ArgumentError(f"{what} has {name!r}, known are {', '.join(known)}{hint}")
+
+
+def _read_embedding(embedding: Any) -> Embedding | None:
+    if embedding is None or isinstance(embedding, Embedding):
+        return embedding
+    return embeddings.read(embedding)
+
+
+# --- the record of a run --------------------------------------------------------------------------
+
+
+@dataclass
+class _Stage:
+    reused: bool = False
+
+
+@dataclass
+class _Log:
+    """Timings and what was skipped, in the order in which it happened."""
+
+    quiet: bool
+    timings: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str, unit: str = "") -> Iterator[_Stage]:
+        started = time.perf_counter()
+        stage = _Stage()
+        yield stage
+        seconds = time.perf_counter() - started
+        self.timings.append(
+            {"stage": name, "unit": unit, "seconds": seconds, "reused": stage.reused}
+        )
+
+    def skip(self, what: str, context: str, reason: str) -> None:
+        self.skipped.append({"what": what, "context": context, "reason": reason})
+        say(f"skipped {what} ({context}): {reason}", quiet=self.quiet)
+
+    @staticmethod
+    def before(folder: Path) -> str | None:
+        """Key of the labels that the last finished run used."""
+        manifest = folder / MANIFEST_FILE
+        return read_json(manifest)["labels_key"] if manifest.exists() else None
+
+
+@dataclass
+class _Plan:
+    """What is to be run, collected context by context."""
+
+    folder: Path
+    screen: Screen
+    labels: LabelTable
+    embedding: Embedding | None
+    methods: list[str]
+    log: _Log
+    units: list[Unit] = field(default_factory=list)
+    matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
+    vectors: dict[tuple[str, str], Embedding] = field(default_factory=dict)
+    splits: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def _screen(store: Any, folder: Path, memory: str | int, client: Any, log: _Log) -> Screen:
+    """Open the store, or ingest what is not one into the output folder."""
+    if isinstance(store, Screen) or is_store(store):
+        return open_screen(store)
+    inside = folder / "screen.zarr"
+    with log.stage("ingest") as stage:
+        stage.reused = inside.exists()
+        if not inside.exists():
+            say(f"{store} is not a screen store: ingesting it into {inside}", quiet=log.quiet)
+            ingest(store, inside, memory=memory, client=client, quiet=log.quiet)
+    return open_screen(inside)
+
+
+# --- planning one context -----------------------------------------------------------------------------
+
+
+def _plan_context(
+    plan: _Plan,
+    context: str,
+    settings: Sequence[str],
+    seeds: Sequence[int],
+    test_fraction: float,
+) -> None:
+    """Split the perturbations of a context and list what to fit and score."""
+    table = plan.labels.perturbations
+    mine = table[(table["context"] == context) & table["tested"]]
+    names = list(mine[PERTURBATION])
+    groups = target_group(plan.screen.perturbations, set(plan.screen.genes))
+    try:
+        splits = [
+            holdout(names, test_fraction=test_fraction, seed=seed, groups={n: groups[n] for n in names})
+            for seed in seeds
+        ]
+    except InputError as error:
+        plan.log.skip("all methods", context, str(error))
+        return
+    if not (mine["n_up"] + mine["n_down"]).any():
+        plan.log.skip(
+            "curated", context, "no gene is differentially expressed in any perturbation; scores "
+            "of the full setting only say how often a method predicts otherwise",
+        )  # fmt: skip
+    full = tuple(s for s in settings if s.startswith("full"))
+    tables = {"full": (plan.labels, full)} if full else {}
+    if "curated" in settings and (mine["n_up"] + mine["n_down"]).any():
+        try:
+            tables["curated"] = (curate(plan.labels, context=context, recipe=Curation()), ("curated",))
+        except InputError as error:
+            plan.log.skip("curated", context, str(error))
+    for split in splits:
+        _write_split(plan, context, split)
+        for kind, (labels, wanted) in tables.items():
+            matrix = label_matrix(labels, context, plan.folder / WORK_DIR / kind)
+            plan.matrices[context, kind] = matrix
+            try:
+                usable = split.restrict(matrix.perturbations)
+            except InputError as error:
+                plan.log.skip(f"{kind}, {split.name}", context, str(error))
+                continue
+            _plan_units(plan, context, kind, usable, split, wanted, groups)
+
+
+def _write_split(plan: _Plan, context: str, split: Split) -> None:
+    file = f"{slug(context)}-{split.name}.json"
+    split.write(plan.folder / SPLITS_DIR / file)
+    plan.splits.setdefault(context, {})[split.name] = file
+
+
+def _plan_units(
+    plan: _Plan,
+    context: str,
+    kind: str,
+    usable: Split,
+    split: Split,
+    settings: tuple[str, ...],
+    groups: dict[str, str],
+) -> None:
+    embedding = _embedding_for(plan, context, split)
+    for name in plan.methods:
+        key = ""
+        if METHODS[name].needs_embedding:
+            if isinstance(embedding, str):
+                plan.log.skip(f"{name} ({kind}, {split.name})", context, embedding)
+                continue
+            covered = np.isfinite(_vectors(plan, embedding, usable.train)).all(axis=1)
+            if not covered.any():
+                reason = f"embedding {embedding.name!r} has none of the training perturbations"
+                plan.log.skip(f"{name} ({kind}, {split.name})", context, reason)
+                continue
+            key = embedding.hash
+        plan.units.append(
+            Unit(
+                context, kind, usable, name, settings, tuple(groups[n] for n in usable.train), key
+            )
+        )
+
+
+def _embedding_for(plan: _Plan, context: str, split: Split) -> Embedding | str:
+    """Return the vectors for a split, or why there are none."""
+    if plan.embedding is not None:
+        plan.vectors[context, split.name] = plan.embedding
+        return plan.embedding
+    if (context, split.name) not in plan.vectors:
+        profiles = read_pseudobulk(plan.folder, context=context)["mean_log1p"]
+        mine = np.isin(profiles[PERTURBATION].values.astype(str), [*split.train, CONTROL])
+        dim = min(TRAINING_DIM, int(mine.sum()) - 1, len(plan.labels.genes) - 1)
+        if dim < 1:
+            return "too few training perturbations to learn an embedding from; pass embedding="
+        learned = embeddings.from_training(
+            profiles.isel({PERTURBATION: mine}).values, genes=list(plan.labels.genes), dim=dim
+        )
+        plan.vectors[context, split.name] = learned
+    return plan.vectors[context, split.name]
+
+
+def _vectors(plan: _Plan, embedding: Embedding, names: Sequence[str]) -> np.ndarray:
+    return embedding.normalized().vectors(names, targets=plan.screen.targets)
+
+
+# --- running ----------------------------------------------------------------------------------------
+
+
+def _run_units(plan: _Plan, quiet: bool) -> None:
+    with Progress("methods", total=len(plan.units), quiet=quiet) as progress:
+        for unit in plan.units:
+            matrix = plan.matrices[unit.context, unit.labels]
+            with plan.log.stage("method", unit.title) as stage:
+                stage.reused = is_done(plan.folder, unit, matrix)
+                if not stage.reused:
+                    names = [*unit.split.train, *unit.split.test]
+                    vectors = np.empty((len(names), 0))
+                    if unit.embedding:
+                        vectors = _vectors(plan, plan.vectors[unit.context, unit.split.name], names)
+                    run_unit(plan.folder, unit, matrix, vectors, plan.screen.targets)
+            progress.advance()
+
+
+def _write_tables(plan: _Plan) -> None:
+    """Join the scores of the units, write what was left out, and clear what is no longer asked."""
+    wanted = {unit.folder for unit in plan.units}
+    for marker in sorted((plan.folder / PREDICTIONS_DIR).glob("*/*/*/*/unit.json")):
+        if marker.parent.relative_to(plan.folder).as_posix() not in wanted:
+            remove(marker.parent)
+    files = {file for mine in plan.splits.values() for file in mine.values()}
+    for path in (plan.folder / SPLITS_DIR).glob("*.json"):
+        if path.name not in files:
+            remove(path)
+    write_table(plan.folder / SCORES_FILE, read_scores(plan.folder, plan.units))
+    write_table(plan.folder / DROPS_FILE, _drops(plan))
+    write_table(plan.folder / SKIPPED_FILE, declared_frame(plan.log.skipped, SKIPPED_COLUMNS))
+
+
+def _drops(plan: _Plan) -> pd.DataFrame:
+    """Cells and genes that ingest left out, and perturbations that were not tested."""
+    table = plan.labels.perturbations
+    untested = [
+        {
+            "kind": "perturbation",
+            "name": row.perturbation,
+            "context": row.context,
+            "source": Path(plan.screen.path).name,
+            "row": -1,
+            "label": row.perturbation,
+            "reason": row.reason,
+        }
+        for row in table[~table["tested"]].itertuples()
+    ]
+    ingested = plan.screen.drops.to_dict("records")
+    return declared_frame([*ingested, *untested], DROP_COLUMNS)
+
+
+def _manifest(plan: _Plan, options: dict[str, Any]) -> dict[str, Any]:
+    packages = ("pertscale", "dask", "distributed", "numpy", "scipy", "pandas", "numba", "zarr")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "task": TASK,
+        "options": options,
+        "screen": plan.screen.fingerprint,
+        "labels_key": plan.labels.key,
+        "embeddings": {
+            f"{context} / {split}": {"name": e.name, "hash": e.hash, "provenance": e.provenance}
+            for (context, split), e in plan.vectors.items()
+        },
+        "splits": plan.splits,
+        "units": [
+            {
+                "context": u.context,
+                "labels": u.labels,
+                "split": u.split.name,
+                "split_hash": u.split.hash,
+                "method": u.method,
+                "folder": u.folder,
+                "key": u.key(plan.matrices[u.context, u.labels]),
+            }
+            for u in plan.units
+        ],
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+    }

@@ -1,0 +1,270 @@
+"""One method on one split of one context's labels: fitted, predicted, scored, and kept.
+
+A unit is a folder that is renamed into place when it is complete, with the hash of all that it
+depends on. A unit whose hash has not changed is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+import zarr
+
+from pertscale.baselines import METHODS
+from pertscale.evaluation import evaluate
+from pertscale.hashing import digest
+from pertscale.io.atomic import atomic_path, read_json, write_json
+from pertscale.io.tables import read_table, write_table
+from pertscale.schema import (
+    CLASS,
+    CLASS_NAMES,
+    GENE,
+    PERTURBATION,
+    PREDICTIONS_DIR,
+    SCORE_COLUMNS,
+)
+from pertscale.splits import Split
+from pertscale.stats.labels import LabelTable
+
+#: Genes of a block of the label matrix: what kNN and the scores hold at a time.
+GENE_CHUNK = 512
+TASK = "within"
+#: Raised when the meaning of a unit's files changes, so that old ones are not taken.
+_VERSION = 1
+
+
+def slug(name: str) -> str:
+    """Part of a file name for a name from data: safe, readable, and distinct by its hash."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
+    return f"{plain}-{digest(name)[:8]}"
+
+
+# --- the label matrix, cut along genes ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelMatrix:
+    """Labels of one context as an int8 Zarr array, chunked along genes.
+
+    Methods and scores go through it gene block by gene block, so it need not fit in memory.
+    """
+
+    path: Path
+    perturbations: tuple[str, ...]
+    genes: tuple[str, ...]
+    key: str
+
+    def rows(self, names: Sequence[str]) -> da.Array:
+        """Labels of some perturbations, lazily; one chunk of rows, genes in blocks."""
+        at = pd.Index(self.perturbations).get_indexer(list(names))
+        return da.from_zarr(zarr.open_array(self.path, mode="r"))[at]
+
+
+def label_matrix(labels: LabelTable, context: str, folder: Path) -> LabelMatrix:
+    """Write the labels of a context, unless that is done; see :class:`LabelMatrix`."""
+    matrix = labels.matrix(context)
+    path = folder / f"{slug(context)}-{labels.key[:12]}.zarr"
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            array = zarr.create_array(
+                temporary,
+                shape=matrix.shape,
+                chunks=(max(1, matrix.shape[0]), min(GENE_CHUNK, matrix.shape[1])),
+                dtype=np.int8,
+            )
+            row = 0  # in the order of the parts: chunks span all rows, so one writer
+            for block in matrix.data.blocks:
+                part = np.asarray(block)
+                array[row : row + len(part)] = part
+                row += len(part)
+    return LabelMatrix(
+        path,
+        tuple(matrix[PERTURBATION].values),
+        tuple(matrix[GENE].values),
+        digest(labels.key, context),
+    )
+
+
+# --- units ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What to fit and score.
+
+    Attributes
+    ----------
+    context : str
+    labels : {'full', 'curated'}
+        The labels that are fitted and predicted.
+    split : Split
+    method : str
+        Of :data:`pertscale.baselines.METHODS`.
+    settings : tuple of str
+        Settings to score: 'full' and 'full_without_target', or 'curated'.
+    groups : tuple of str
+        Target group of each training perturbation, for cross-validation.
+    embedding : str
+        Hash of the vectors; empty where the method needs none.
+    """
+
+    context: str
+    labels: str
+    split: Split
+    method: str
+    settings: tuple[str, ...]
+    groups: tuple[str, ...]
+    embedding: str
+
+    @property
+    def folder(self) -> str:
+        """Folder below the output folder."""
+        return f"{PREDICTIONS_DIR}/{slug(self.context)}/{self.labels}/{self.split.name}/{self.method}"
+
+    @property
+    def title(self) -> str:
+        """Name in progress and timings."""
+        return f"{self.context} / {self.labels} / {self.split.name} / {self.method}"
+
+    def key(self, matrix: LabelMatrix) -> str:
+        """Hash of all that the unit's files depend on."""
+        return digest(
+            _VERSION, matrix.key, self.split.hash, self.split.name, self.split.seed, self.method,
+            list(self.settings), list(self.groups), self.embedding,
+        )  # fmt: skip
+
+
+def is_done(out: Path, unit: Unit, matrix: LabelMatrix) -> bool:
+    """Whether the unit's folder is there and belongs to the same inputs."""
+    marker = out / unit.folder / "unit.json"
+    return marker.exists() and read_json(marker)["key"] == unit.key(matrix)
+
+
+def run_unit(
+    out: Path, unit: Unit, matrix: LabelMatrix, vectors: np.ndarray, targets: dict[str, tuple[str, ...]]
+) -> None:
+    """Fit, predict, score and keep one unit.
+
+    `vectors` are the embedding of training, then test perturbations, (n, d); d may be 0.
+    """
+    split = unit.split
+    method = METHODS[unit.method]
+    model = method.make(split.seed)
+    n_train = len(split.train)
+    y_train, truth = matrix.rows(split.train), matrix.rows(split.test)
+    if unit.method == "knn_cv":
+        model.fit(vectors[:n_train], y_train, groups=np.array(unit.groups))  # type: ignore[call-arg]
+    else:
+        model.fit(vectors[:n_train], y_train)
+    told = {"truth": truth} if method.needs_truth else {}
+    predicted, scores = model.predict_both(vectors[n_train:], **told)
+    with atomic_path(out / unit.folder) as temporary:
+        _write_prediction(temporary / "prediction.zarr", unit, matrix, predicted, scores)
+        params = model.fitted_params()
+        if method.needs_embedding:
+            missing = np.isnan(vectors[n_train:]).any(axis=1)
+            params["n_test_without_embedding"] = int(missing.sum())
+        frame = _score(temporary / "prediction.zarr", unit, matrix, truth, params, targets)
+        write_table(temporary / "scores.parquet", frame)
+        write_json(temporary / "unit.json", {"key": unit.key(matrix), "params": params})
+
+
+def _write_prediction(
+    path: Path, unit: Unit, matrix: LabelMatrix, predicted: Any, scores: Any
+) -> None:
+    """Write labels and class scores, each block computed once."""
+    coords = {
+        PERTURBATION: np.array(unit.split.test, dtype=object),
+        GENE: np.array(matrix.genes, dtype=object),
+        CLASS: np.array(CLASS_NAMES, dtype=object),
+    }
+    attrs = {"context": unit.context, "method": unit.method, "split": unit.split.name}
+    xr.Dataset(coords=coords, attrs=attrs).to_zarr(path, zarr_format=3, consolidated=False)
+    root = zarr.open_group(path, mode="r+")
+    dims = (PERTURBATION, GENE, CLASS)
+    targets = [
+        root.create_array(
+            name,
+            shape=array.shape,
+            chunks=tuple(max(1, c[0]) for c in array.chunks),
+            dtype=dtype,
+            dimension_names=dims[: array.ndim],
+        )
+        for name, array, dtype in (("label", predicted, np.int8), ("score", scores, np.float32))
+    ]
+    da.store([predicted, scores], targets, lock=False)
+
+
+def _score(
+    path: Path,
+    unit: Unit,
+    matrix: LabelMatrix,
+    truth: da.Array,
+    params: dict[str, Any],
+    targets: dict[str, tuple[str, ...]],
+) -> pd.DataFrame:
+    root = zarr.open_group(path, mode="r")
+    predicted, scores = da.from_zarr(root["label"]), da.from_zarr(root["score"])
+    parts = []
+    for setting in unit.settings:
+        exclude = _target_pairs(unit, matrix, targets) if setting != "full" else None
+        table = evaluate(
+            truth, predicted, scores=scores, perturbations=unit.split.test, exclude=exclude
+        )
+        head = {
+            "task": TASK,
+            "setting": setting,
+            "context": unit.context,
+            "train_contexts": unit.context,
+            "split": unit.split.name,
+            "seed": unit.split.seed,
+            "method": unit.method,
+            "params": json.dumps(params, sort_keys=True),
+        }
+        parts.append(table.assign(**head))
+    columns = [c.name for c in SCORE_COLUMNS]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _target_pairs(
+    unit: Unit, matrix: LabelMatrix, targets: dict[str, tuple[str, ...]]
+) -> np.ndarray:
+    """(row, gene) positions of the target genes of the test perturbations."""
+    genes = pd.Index(matrix.genes)
+    pairs = [
+        (row, gene)
+        for row, name in enumerate(unit.split.test)
+        for gene in genes.get_indexer(list(targets[name]))
+        if gene >= 0
+    ]
+    return np.array(pairs, dtype=np.intp).reshape(-1, 2)
+
+
+def read_scores(out: Path, units: Sequence[Unit]) -> pd.DataFrame:
+    """Read the scores of all units, in their order."""
+    parts = [read_table(out / unit.folder / "scores.parquet") for unit in units]
+    columns = [c.name for c in SCORE_COLUMNS]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def compute_here(client: Any) -> Any:
+    """Context in which Dask collections are computed: on `client`, else by the local scheduler.
+
+    Units are many small computations: a pool of processes started anew for each would cost more
+    than they do, so threads stand in for it.
+    """
+    if client is not None:
+        return client.as_current()
+    if dask.config.get("scheduler", None) in ("processes", "multiprocessing"):
+        return dask.config.set(scheduler="threads")
+    return dask.config.set()
