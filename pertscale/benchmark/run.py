@@ -31,7 +31,7 @@ from pertscale.benchmark.units import (
 )
 from pertscale.conditions import target_group
 from pertscale.embeddings import Embedding
-from pertscale.errors import ArgumentError, InputError
+from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, write_json
 from pertscale.io.ingest import ingest
@@ -139,9 +139,11 @@ def run_benchmark(
     seeds = [seed] if isinstance(seed, int) else list(seed)
     source = store.path if isinstance(store, Screen) else os.fspath(store)
     folder = Path(out) if out is not None else Path(source).with_suffix(".benchmark")
+    if not Path(source).exists():
+        raise NotFoundError(f"there is no store or file {source}")
+    given = _read_embedding(embedding)
     folder.mkdir(parents=True, exist_ok=True)
     log = _Log(quiet=quiet)
-    given = _read_embedding(embedding)
     with use_client(client) as resolved:
         screen = _screen(store, folder, memory, resolved, log)
         with log.stage("labels") as stage:

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dask.utils import parse_bytes
-
 from pertscale.errors import InputError
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, remove, replace, write_json
 from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS, MatrixReader
+from pertscale.memory import memory_bytes
 from pertscale.runner import ClientLike, run, tasks_per_process, use_client
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, open_screen
@@ -112,7 +111,7 @@ def rank_sum(
     staging = folder / f".rank-sum-{key}"
     _remove_stale(folder, staging)
     with use_client(client) as resolved:
-        plan = _plan(screen, parse_bytes(memory), tasks_per_process(resolved))
+        plan = _plan(screen, memory_bytes(memory), tasks_per_process(resolved))
         tasks = [
             TileTask(
                 screen.path,

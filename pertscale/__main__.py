@@ -1,0 +1,5 @@
+"""``python -m pertscale``."""
+
+from pertscale.cli import main
+
+main()

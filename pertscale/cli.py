@@ -1,0 +1,269 @@
+"""The command line: thin, each command calls one public function."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pertscale import __version__
+from pertscale.errors import PertscaleError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Commands(click.Group):
+    """Shows commands in the order in which one uses them; one clear line for bad input."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["check", "ingest", "labels", "run", "report", "simulate", "demo"]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PertscaleError as error:
+            click.echo(f"pertscale: {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("pertscale: interrupted; the same command goes on where it was", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pertscale")
+def main() -> None:
+    """Labels, honest baselines and scores for Perturb-seq screens, out of core.
+
+    \b
+    A screen's file becomes a store once, and the benchmark runs on the store:
+      pertscale check  k562.h5ad                 what would be read, and how
+      pertscale ingest k562.h5ad k562.zarr
+      pertscale run    k562.zarr --embedding genept.parquet --out runs/k562
+    """
+
+
+def _options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+_quiet = click.option("--quiet", is_flag=True, help="Print no account and no progress.")
+_memory = click.option(
+    "--memory", default="2GB", show_default=True,
+    help="What the tasks of one process may hold together.",
+)  # fmt: skip
+_client = click.option(
+    "--scheduler", "client", metavar="ADDRESS|FILE",
+    help="Run on this Dask cluster: tcp://host:8786, or a scheduler file.",
+)  # fmt: skip
+_reading = _options(
+    click.option("--scale", type=click.Choice(["counts", "log1p_1e4"]),
+                 help="Declare what the values are; without it they have to prove it."),
+    click.option("--layer", help="Matrix to read instead of X: 'raw' or the name of a layer."),
+    click.option("--cells", type=click.Path(), help="Table of cells for text and 10x files."),
+    click.option("--perturbation", help="Column of perturbations."),
+    click.option("--control", multiple=True, help="Label of control cells; may be repeated."),
+    click.option("--context", help="Column of cell lines, cell types or donors."),
+    click.option("--batch", help="Column of batches."),
+    click.option("--guide", help="Column of guides."),
+    click.option("--gene-name", help="Column of gene names."),
+    click.option("--genes", type=click.Choice(["same", "shared"]), default="same",
+                 show_default=True, help="Several files: same genes, or keep the shared ones."),
+)  # fmt: skip
+_testing = _options(
+    click.option("--test", type=click.Choice(["mannwhitney", "scanpy", "scanpy_tie"]),
+                 default="mannwhitney", show_default=True, help="Variant of the rank-sum test."),
+    click.option("--fdr", type=float, default=0.01, show_default=True,
+                 help="Differentially expressed where the adjusted p-value is below this."),
+    click.option("--fold-change", type=click.Choice(["geometric", "arithmetic"]),
+                 default="geometric", show_default=True, help="Means that are compared."),
+    click.option("--min-cells", type=int, default=2, show_default=True,
+                 help="Perturbations with fewer cells are not tested."),
+)  # fmt: skip
+
+
+def _source(values: tuple[str, ...]) -> Any:
+    return values[0] if len(values) == 1 else list(values)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@_reading
+def check(files: tuple[str, ...], **how: Any) -> None:
+    """Tell how FILES would be read: columns, control labels, scale, what is left out.
+
+    Nothing is written. What is not as it should be can be set with the options, which `ingest`
+    takes as well.
+    """
+    from pertscale.io import check as check_files
+
+    click.echo(str(check_files(_source(files), **how)))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@click.argument("store", type=click.Path())
+@_reading
+@click.option("--totals", help="Column with the total count of each cell, where the matrix holds "
+              "only a part of the genes.")  # fmt: skip
+@click.option("--dtype", type=click.Choice(["uint16", "uint32"]), default="uint16",
+              show_default=True, help="How counts are stored.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace a store that is there already.")
+@_memory
+@_client
+@_quiet
+def ingest(files: tuple[str, ...], store: str, **how: Any) -> None:
+    """Convert FILES to the screen store STORE, out of core.
+
+    FILES are h5ad, AnnData-Zarr, 10x h5, a MatrixMarket folder, csv or tsv; several become one
+    screen. An interrupted call goes on where it was when it is made again.
+    """
+    from pertscale.io import ingest as ingest_files
+
+    ingest_files(_source(files), store, **how)
+
+
+@main.command()
+@click.argument("store", type=click.Path())
+@click.option("--out", type=click.Path(), help="Folder to write to [default: STORE with .labels].")
+@_testing
+@_memory
+@_client
+@_quiet
+def labels(store: str, **how: Any) -> None:
+    """Test every perturbation of STORE against its controls: the label table alone.
+
+    Writes labels/ (Parquet) and pseudobulk.zarr.
+    """
+    from pertscale.stats import rank_sum
+
+    click.echo(repr(rank_sum(store, **how)))
+
+
+@main.command()
+@click.argument("store", type=click.Path())
+@click.option("--out", type=click.Path(),
+              help="Output folder [default: STORE with .benchmark].")  # fmt: skip
+@click.option("--embedding", type=click.Path(),
+              help="Vectors of genes: parquet, csv, npz, h5ad, a .gmt of gene sets, a .json of "
+              "texts. Without it, learned from the training part.")  # fmt: skip
+@click.option("--method", "methods", multiple=True, help="Only this method; may be repeated.")
+@click.option("--setting", "settings", multiple=True,
+              help="Only this setting: full, full_without_target, curated; may be repeated.")  # fmt: skip
+@click.option("--test-fraction", type=float, default=0.25, show_default=True,
+              help="Share of the perturbations held out.")  # fmt: skip
+@click.option("--seed", type=int, multiple=True, default=(0,), show_default=True,
+              help="Seed of a split; may be repeated.")  # fmt: skip
+@_testing
+@_memory
+@_client
+@_quiet
+def run(
+    store: str, methods: tuple[str, ...], settings: tuple[str, ...], seed: tuple[int, ...], **how: Any
+) -> None:
+    """Run the benchmark on STORE: labels, baselines, scores, report.
+
+    STORE may also be a file that `ingest` reads. Run again, only what depends on a changed option
+    is computed.
+    """
+    from pertscale.benchmark import run_benchmark
+    from pertscale.benchmark.run import SETTINGS
+
+    result = run_benchmark(
+        store, methods=methods or None, settings=settings or SETTINGS, seed=seed, **how
+    )
+    click.echo(repr(result))
+
+
+@main.command()
+@click.argument("folder", type=click.Path())
+@click.option("--store", type=click.Path(), help="The screen store, if it has moved.")
+def report(folder: str, store: str | None) -> None:
+    """Write the report of a finished benchmark in FOLDER again."""
+    from pertscale.benchmark import read_result
+    from pertscale.report import write_report
+    from pertscale.screen import open_screen
+
+    result = read_result(folder)
+    write_report(result, open_screen(store) if store is not None else None)
+    click.echo(str(result.report))
+
+
+@main.command()
+@click.argument("file", type=click.Path())
+@click.option("--cells", type=int, default=20_000, show_default=True, help="Number of cells.")
+@click.option("--genes", type=int, default=2_000, show_default=True, help="Number of genes.")
+@click.option("--perturbations", type=int, default=120, show_default=True,
+              help="Number of perturbed genes.")  # fmt: skip
+@click.option("--doubles", type=int, default=0, show_default=True, help="Pairs of them.")
+@click.option("--context", "contexts", multiple=True, default=("sim",), show_default=True,
+              help="Name of a cell line; may be repeated.")  # fmt: skip
+@click.option("--umi-per-cell", type=float, help="Mean count per cell; sets the density.")
+@click.option("--embedding", type=click.Path(),
+              help="Write the genes' embedding here (Parquet).")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@_quiet
+def simulate(
+    file: str, cells: int, genes: int, perturbations: int, doubles: int,
+    contexts: tuple[str, ...], umi_per_cell: float | None, embedding: str | None, seed: int,
+    overwrite: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Simulate a screen with a known truth into FILE (h5ad), streamed."""
+    from pertscale.simulate import simulate_screen
+
+    screen = simulate_screen(
+        file, n_cells=cells, n_genes=genes, n_perturbations=perturbations, n_doubles=doubles,
+        contexts=contexts, umi_per_cell=umi_per_cell, seed=seed, overwrite=overwrite, quiet=quiet,
+    )  # fmt: skip
+    if embedding is not None:
+        screen.write_embedding(embedding, overwrite=overwrite)
+    click.echo(repr(screen))
+
+
+@main.command()
+@click.option("--out", type=click.Path(), default="demo", show_default=True,
+              help="Folder to write to; it is made anew.")  # fmt: skip
+@_quiet
+def demo(out: str, quiet: bool) -> None:
+    """Simulate a screen and run the whole benchmark on it, in about a minute.
+
+    Writes screen.h5ad, embedding.parquet, screen.zarr and run/ below the folder.
+    """
+    from pertscale.benchmark import run_benchmark
+    from pertscale.io import ingest as ingest_file
+    from pertscale.progress import say
+    from pertscale.simulate import simulate_screen
+
+    started = time.perf_counter()
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    say("1/3 simulate a screen of 40,000 cells, 2,000 genes, 120 perturbations", quiet=quiet)
+    simulated = simulate_screen(
+        folder / "screen.h5ad", n_cells=40_000, n_perturbations=120, contexts=("K562", "RPE1"),
+        overwrite=True, quiet=quiet,
+    )  # fmt: skip
+    simulated.write_embedding(folder / "embedding.parquet", overwrite=True)
+    say("2/3 ingest it", quiet=quiet)
+    ingest_file(folder / "screen.h5ad", folder / "screen.zarr", overwrite=True, quiet=quiet)
+    say("3/3 labels, baselines, scores, report", quiet=quiet)
+    result = run_benchmark(
+        folder / "screen.zarr",
+        out=folder / "run",
+        embedding=folder / "embedding.parquet",
+        quiet=quiet,
+    )
+    click.echo(repr(result))
+    click.echo(f"done in {time.perf_counter() - started:.0f} s; open {result.report} in a browser")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
