@@ -167,7 +167,11 @@ def labels(store: str, **how: Any) -> None:
 @_client
 @_quiet
 def run(
-    store: str, methods: tuple[str, ...], settings: tuple[str, ...], seed: tuple[int, ...], **how: Any
+    store: str,
+    methods: tuple[str, ...],
+    settings: tuple[str, ...],
+    seed: tuple[int, ...],
+    **how: Any,
 ) -> None:
     """Run the benchmark on STORE: labels, baselines, scores, report.
 

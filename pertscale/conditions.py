@@ -88,8 +88,9 @@ def is_unassigned_word(word: str) -> bool:
 
 # --- combinations --------------------------------------------------------------------------
 
-#: Text in which a separator is none: a treatment of Tahoe, the strand in a guide's name.
-_WHOLE = r"\[\('[^']*', [^,()]*, '[^']*'\)\]|(?<=[^+|,;&])_[+-]_(?=\d)"
+#: Text in which a separator is none: a treatment of Tahoe, the strand in a guide's name (before
+#: a position in the genome, which has four digits or more).
+_WHOLE = r"\[\('[^']*', [^,()]*, '[^']*'\)\]|(?<=[^+|,;&])_[+-]_(?=\d{4})"
 _PLUS = re.compile(rf"({_WHOLE})|[+]")
 _WEAK = ("|", ";", ",", "&")
 

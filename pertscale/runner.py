@@ -159,7 +159,7 @@ def _run_distributed(
     waiting = iter(enumerate(descriptors))
     position: dict[str, int] = {}
     results: dict[int, R] = {}
-    flow = as_completed(with_results=False)
+    flow = as_completed(loop=client.loop)
 
     def submit_next() -> None:
         item = next(waiting, None)
@@ -193,4 +193,3 @@ def _result(future: Any, label: str) -> Any:
             "because the worker ran out of memory; give the workers more memory or pass a smaller "
             "memory= (the same call goes on with the tiles that are missing)"
         ) from error
-

@@ -71,7 +71,9 @@ MATRIX: Final = "X"
 METADATA: Final = "uns/pertscale"
 
 CELL_COLUMNS: Final = (
-    Column("perturbation", "category", "canonical perturbation of the cell; 'control' for controls"),
+    Column(
+        "perturbation", "category", "canonical perturbation of the cell; 'control' for controls"
+    ),
     Column("context", "category", "cell line, cell type or donor the cell belongs to"),
     Column("batch", "category", "library, lane or replicate, where known"),
     Column("guide", "category", "guide or guides found in the cell, where known"),

@@ -47,7 +47,7 @@ def account_of(roles: Roles) -> str:
     return "\n".join(f"{line.role}: {line.text}" for line in roles.account)
 
 
-# --- dialects ---------------------------------------------------------------------------------------
+# --- dialects ------------------------------------------------------------------------------
 
 
 def test_gears() -> None:
@@ -175,7 +175,7 @@ def test_pair_of_columns() -> None:
     assert names_per_cell(found) == ["control", "KLF1", "KLF1+STAT1", None, "JAK2", None]
 
 
-# --- controls ---------------------------------------------------------------------------------------
+# --- controls ------------------------------------------------------------------------------
 
 
 def test_several_control_names_are_merged_and_unassigned_cells_never_are() -> None:
@@ -248,7 +248,7 @@ def test_misspelt_control_and_column() -> None:
         read(columns, control=("non-targeting", "NT"))
 
 
-# --- ambiguity --------------------------------------------------------------------------------------
+# --- ambiguity -----------------------------------------------------------------------------
 
 
 def test_equal_labellings_take_the_first() -> None:
@@ -286,7 +286,7 @@ def test_guides_are_a_last_resort() -> None:
     assert found.names == ("control", "JAK2g1", "STAT1g1", "STAT1g2")
     assert "3 of 3 perturbations are guides; those of one target (2 groups)" in account_of(roles)
     opaque = columns_of(guide_id=["NT", "ACGTAC", "GGTACC"])
-    with pytest.raises(InputError, match="2 of 2 don't tell their target.*perturbation="):
+    with pytest.raises(InputError, match=r"2 of 2 don't tell their target.*perturbation="):
         read(opaque)
     assert read(opaque, perturbation="guide_id")[1].names == ("control", "ACGTAC", "GGTACC")
 
@@ -303,7 +303,7 @@ def test_nothing_to_choose_from() -> None:
         interpret(pd.Series(["KLF1"]), roles, SYMBOLS)
 
 
-# --- other roles --------------------------------------------------------------------------------------
+# --- other roles ---------------------------------------------------------------------------
 
 
 def test_explicit_columns_win() -> None:
@@ -336,13 +336,13 @@ def test_gene_columns(genes: pd.DataFrame, name: str, id_: str | None) -> None:
 
 
 def test_numeric_labels_and_bytes_are_read_as_text() -> None:
-    roles, found = read(columns_of(gene=[b"NT", b"KLF1", None]))
+    _, found = read(columns_of(gene=[b"NT", b"KLF1", None]))
     assert names_per_cell(found) == ["control", "KLF1", None]
-    roles, found = read(columns_of(pert=["ctrl", 5, 7]))
+    _, found = read(columns_of(pert=["ctrl", 5, 7]))
     assert found.names == ("control", "5", "7")
 
 
-# --- real files -----------------------------------------------------------------------------------------
+# --- real files ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

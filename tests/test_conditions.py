@@ -114,7 +114,9 @@ def test_canonical_of_no_label_is_an_error() -> None:
 
 
 _token = st.one_of(
-    st.sampled_from([*sorted(KNOWN), "ctrl", "NT-1", "ZAP70_1", "NegCtrl0", "nan", "CPQ_+_9.2-P1"]),
+    st.sampled_from(
+        [*sorted(KNOWN), "ctrl", "NT-1", "ZAP70_1", "NegCtrl0", "nan", "CPQ_+_97657557.23-P1P2"]
+    ),
     st.text("ABg_-1.", min_size=1, max_size=5),
 )
 
@@ -130,7 +132,11 @@ def test_canonical_is_idempotent(tokens: list[str], mark: str) -> None:
         assert name_of(found) == canonical
 
 
-@given(st.lists(_token, min_size=1, max_size=4), st.randoms())
+# "X_" and "_1234" joined by "+" spell the strand of a guide: underscores beside "+" belong to it
+_inner_token = _token.filter(lambda token: token.strip("_") == token)
+
+
+@given(st.lists(_inner_token, min_size=1, max_size=4), st.randoms())
 def test_order_and_repeats_do_not_matter(tokens: list[str], random: object) -> None:
     shuffled = tokens + tokens[:1]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -151,14 +157,14 @@ def test_known_targets_come_from_genes_and_plain_labels() -> None:
 
 
 def test_guides_of_one_target_share_a_group() -> None:
-    names = ["ZAP70_1", "ZAP70_2", "LCK_1", "ZAP70_2+LCK_1", "STAT1g2", "CPQ_+_97.23-P1P2", "MYC-D",
-             "control", "A+B"]  # fmt: skip
+    names = ["ZAP70_1", "ZAP70_2", "LCK_1", "ZAP70_2+LCK_1", "STAT1g2", "CPQ_+_97657557.23-P1P2",
+             "MYC-D", "control", "A+B"]  # fmt: skip
     groups = target_group(names, ["STAT1", "CPQ"])
     assert groups["ZAP70_1"] == groups["ZAP70_2"] == "ZAP70"
     assert groups["LCK_1"] == "LCK_1"  # alone, and no gene: nothing says that it is a guide
     assert groups["ZAP70_2+LCK_1"] == "LCK_1+ZAP70"
     assert groups["STAT1g2"] == "STAT1"
-    assert groups["CPQ_+_97.23-P1P2"] == "CPQ"
+    assert groups["CPQ_+_97657557.23-P1P2"] == "CPQ"
     assert groups["MYC-D"] == "MYC-D"
     assert groups["control"] == "control"
     assert groups["A+B"] == "A+B"

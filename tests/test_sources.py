@@ -175,9 +175,8 @@ def test_every_format_gives_the_same_screen(tmp_path: Path, kind: str, block_byt
         assert "perturbation" in source.cell_columns()
         found = source.cell_column("perturbation")
         assert isinstance(found.dtype, pd.CategoricalDtype)
-        assert [None if pd.isna(v) else v for v in found] == obs()["perturbation"].to_list()[
-            :-1
-        ] + [None]
+        assert found.tolist()[:-1] == obs()["perturbation"].tolist()[:-1]
+        assert found.isna().tolist() == [False] * (N_CELLS - 1) + [True]
         assert source.cell_column("lane").tolist() == obs()["lane"].tolist()
         np.testing.assert_array_equal(assembled(source, block_bytes), counts())
 
@@ -257,7 +256,7 @@ def test_old_h5ad_layouts(tmp_path: Path) -> None:
         np.testing.assert_array_equal(assembled(source, 100), counts())
 
 
-# --- damaged and foreign files --------------------------------------------------------------------
+# --- damaged and foreign files -------------------------------------------------------------
 
 
 def test_truncated_h5ad(tmp_path: Path) -> None:
@@ -448,7 +447,7 @@ def test_several_genomes(tmp_path: Path) -> None:
         source.genes()
 
 
-# --- tables of cells ------------------------------------------------------------------------------
+# --- tables of cells -----------------------------------------------------------------------
 
 
 def test_table_of_cells_is_found_by_content(tmp_path: Path) -> None:
@@ -510,7 +509,7 @@ def test_unzipped_copy_is_used_again(tmp_path: Path) -> None:
     assert Path(first.text or "").stat().st_mtime_ns == before
 
 
-# --- real files -------------------------------------------------------------------------------------
+# --- real files ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,9 @@ class BenchmarkResult:
     def splits(self) -> dict[str, dict[str, Split]]:
         """Splits by context and name."""
         return {
-            context: {name: Split.read(self.path / SPLITS_DIR / file) for name, file in files.items()}
+            context: {
+                name: Split.read(self.path / SPLITS_DIR / file) for name, file in files.items()
+            }
             for context, files in self.manifest["splits"].items()
         }
 
@@ -94,9 +96,7 @@ class BenchmarkResult:
         """The HTML page."""
         return self.path / REPORT_FILE
 
-    def predictions(
-        self, *, context: str, labels: str, split: str, method: str
-    ) -> xr.Dataset:
+    def predictions(self, *, context: str, labels: str, split: str, method: str) -> xr.Dataset:
         """Open the predictions of one method, lazily.
 
         Parameters
@@ -122,7 +122,9 @@ class BenchmarkResult:
             if (unit["context"], unit["labels"], unit["split"], unit["method"]) == (
                 context, labels, split, method,
             ):  # fmt: skip
-                return xr.open_zarr(self.path / unit["folder"] / "prediction.zarr", consolidated=False)
+                return xr.open_zarr(
+                    self.path / unit["folder"] / "prediction.zarr", consolidated=False
+                )
         raise NotFoundError(
             f"no predictions of {method!r} for context {context!r}, labels {labels!r}, split "
             f"{split!r} in {self.path}; see .manifest['units']"

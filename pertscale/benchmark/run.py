@@ -282,7 +282,9 @@ def _plan_context(
     groups = target_group(plan.screen.perturbations, set(plan.screen.genes))
     try:
         splits = [
-            holdout(names, test_fraction=test_fraction, seed=seed, groups={n: groups[n] for n in names})
+            holdout(
+                names, test_fraction=test_fraction, seed=seed, groups={n: groups[n] for n in names}
+            )
             for seed in seeds
         ]
     except InputError as error:
@@ -297,7 +299,10 @@ def _plan_context(
     tables = {"full": (plan.labels, full)} if full else {}
     if "curated" in settings and (mine["n_up"] + mine["n_down"]).any():
         try:
-            tables["curated"] = (curate(plan.labels, context=context, recipe=Curation()), ("curated",))
+            tables["curated"] = (
+                curate(plan.labels, context=context, recipe=Curation()),
+                ("curated",),
+            )
         except InputError as error:
             plan.log.skip("curated", context, str(error))
     for split in splits:
@@ -342,9 +347,7 @@ def _plan_units(
                 continue
             key = embedding.hash
         plan.units.append(
-            Unit(
-                context, kind, usable, name, settings, tuple(groups[n] for n in usable.train), key
-            )
+            Unit(context, kind, usable, name, settings, tuple(groups[n] for n in usable.train), key)
         )
 
 
@@ -394,6 +397,9 @@ def _write_tables(plan: _Plan) -> None:
     for marker in sorted((plan.folder / PREDICTIONS_DIR).glob("*/*/*/*/unit.json")):
         if marker.parent.relative_to(plan.folder).as_posix() not in wanted:
             remove(marker.parent)
+            for parent in list(marker.parents)[1:4]:  # split, labels, context
+                if not any(parent.iterdir()):
+                    parent.rmdir()
     files = {file for mine in plan.splits.values() for file in mine.values()}
     for path in (plan.folder / SPLITS_DIR).glob("*.json"):
         if path.name not in files:

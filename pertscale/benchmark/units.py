@@ -129,7 +129,9 @@ class Unit:
     @property
     def folder(self) -> str:
         """Folder below the output folder."""
-        return f"{PREDICTIONS_DIR}/{slug(self.context)}/{self.labels}/{self.split.name}/{self.method}"
+        return (
+            f"{PREDICTIONS_DIR}/{slug(self.context)}/{self.labels}/{self.split.name}/{self.method}"
+        )
 
     @property
     def title(self) -> str:
@@ -151,7 +153,11 @@ def is_done(out: Path, unit: Unit, matrix: LabelMatrix) -> bool:
 
 
 def run_unit(
-    out: Path, unit: Unit, matrix: LabelMatrix, vectors: np.ndarray, targets: dict[str, tuple[str, ...]]
+    out: Path,
+    unit: Unit,
+    matrix: LabelMatrix,
+    vectors: np.ndarray,
+    targets: dict[str, tuple[str, ...]],
 ) -> None:
     """Fit, predict, score and keep one unit.
 

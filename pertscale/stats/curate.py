@@ -108,9 +108,7 @@ def _held_out_genes(labels: LabelTable, share: float, seed: int) -> set[str]:
     return {genes[i] for i in order[: int(share * len(genes))]}
 
 
-def _draw(
-    labels: LabelTable, context: str, name: str, recipe: Curation, seed: int
-) -> pd.DataFrame:
+def _draw(labels: LabelTable, context: str, name: str, recipe: Curation, seed: int) -> pd.DataFrame:
     """Positives and negatives of one perturbation, its targets left out."""
     pairs = labels.to_pandas(context=context, perturbation=name, columns=_COLUMNS)
     pairs = pairs.assign(gene=pairs["gene"].astype(object), perturbation=name)

@@ -18,7 +18,15 @@ import pyarrow.dataset as ds
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
 from pertscale.io.atomic import read_json
 from pertscale.io.tables import read_table
-from pertscale.schema import CONTEXT, GENE, LABEL_COLUMNS, LABELS_DIR, MANIFEST_FILE, PERTURBATION, Label
+from pertscale.schema import (
+    CONTEXT,
+    GENE,
+    LABEL_COLUMNS,
+    LABELS_DIR,
+    MANIFEST_FILE,
+    PERTURBATION,
+    Label,
+)
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -188,7 +196,9 @@ class LabelTable:
         if context is not None and context not in self.contexts:
             raise UnknownNameError(f"no context {context!r}; there are {', '.join(self.contexts)}")
         if perturbation is not None:
-            _positions(pd.Index(self.perturbations[PERTURBATION].unique()), perturbation, "perturbation")
+            _positions(
+                pd.Index(self.perturbations[PERTURBATION].unique()), perturbation, "perturbation"
+            )
         elif context is None:
             return None
         table = self.perturbations
@@ -367,7 +377,9 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
 def _read_label_part(paths: np.ndarray, n_genes: int) -> np.ndarray:
     import pyarrow.parquet as pq
 
-    labels = [pq.read_table(p, columns=["label"], partitioning=None)["label"].to_numpy() for p in paths]
+    labels = [
+        pq.read_table(p, columns=["label"], partitioning=None)["label"].to_numpy() for p in paths
+    ]
     return np.concatenate(labels).reshape(-1, n_genes)
 
 

@@ -6,9 +6,9 @@ about :data:`PART_PAIRS` pairs. Its boundaries depend on the screen alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def part_groups(screen: Screen) -> list[tuple[int, int]]:
 
 
 def prepare_tables(
-    screen: Screen, staging: Path, pieces: Sequence[tuple[Tile, str]]
+    screen: Screen, staging: Path, pieces: Sequence[tuple[Tile, str]], options: RankSumOptions
 ) -> None:
     """Write what every part needs: which tile is where, the screen-wide steps, the empty arrays."""
     write_json(
@@ -75,17 +75,25 @@ def prepare_tables(
     )
     for context in range(len(screen.contexts)):
         steps = staging / f"screen-fdr-{context}.npy"
-        mine = [path for tile, path in pieces if tile.context == context]
         if not steps.exists():
+            mine = [(tile, path) for tile, path in pieces if tile.context == context]
+            read = partial(_p_values, mine, _tested(screen, context, options))
             with atomic_path(steps) as temporary, temporary.open("wb") as file:
-                np.save(file, screen_wide(lambda mine=mine: _p_values(mine)))  # type: ignore[misc]
+                np.save(file, screen_wide(read))
     if not (staging / PSEUDOBULK_DIR).exists():
         _create_pseudobulk(screen, staging / PSEUDOBULK_DIR)
 
 
-def _p_values(pieces: Sequence[str]) -> Any:
-    for path in pieces:
-        yield np.ascontiguousarray(np.load(path, mmap_mode="r")["p_value"][1:])
+def _tested(screen: Screen, context: int, options: RankSumOptions) -> np.ndarray:
+    """Which perturbations of a context have enough cells."""
+    groups = screen.context_groups(screen.contexts[context]).iloc[1:]
+    return (groups["stop"] - groups["start"]).to_numpy() >= options.min_cells
+
+
+def _p_values(pieces: Sequence[tuple[Tile, str]], tested: np.ndarray) -> Iterator[np.ndarray]:
+    for tile, path in pieces:
+        p_values = np.load(path, mmap_mode="r")["p_value"][1:]
+        yield np.ascontiguousarray(p_values[tested[tile.first : tile.last]])
 
 
 def _create_pseudobulk(screen: Screen, path: Path) -> None:
@@ -194,7 +202,9 @@ def _write_labels(
 ) -> list[dict[str, Any]]:
     """Write one context's rows of a part; return what is known of each perturbation."""
     options = part.options
-    n_control = int(np.diff(screen.context_groups(screen.contexts[context])[["start", "stop"]])[0, 0])
+    n_control = int(
+        np.diff(screen.context_groups(screen.contexts[context])[["start", "stop"]])[0, 0]
+    )
     n_cells = (groups["stop"] - groups["start"]).to_numpy()
     tested = ~groups["is_control"].to_numpy() & (n_cells >= options.min_cells)
     stat, n = statistics[tested], n_cells[tested][:, None]
@@ -227,8 +237,15 @@ def _write_labels(
     }
     if label.size:
         write_pairs(
-            Path(part.staging) / LABELS_DIR / "data" / f"context={context}" / f"part-{part.index:05d}.parquet",
-            {c.name: np.ascontiguousarray(columns[c.name]).ravel().astype(c.dtype) for c in LABEL_COLUMNS},
+            Path(part.staging)
+            / LABELS_DIR
+            / "data"
+            / f"context={context}"
+            / f"part-{part.index:05d}.parquet",
+            {
+                c.name: np.ascontiguousarray(columns[c.name]).ravel().astype(c.dtype)
+                for c in LABEL_COLUMNS
+            },
             declared=LABEL_COLUMNS,
             row_group=shape[1] * max(1, ROW_GROUP_ROWS // shape[1]),
         )
@@ -244,9 +261,7 @@ def _write_labels(
     ]
 
 
-def assign_labels(
-    q: np.ndarray, delta: np.ndarray, z: np.ndarray, *, fdr: float
-) -> np.ndarray:
+def assign_labels(q: np.ndarray, delta: np.ndarray, z: np.ndarray, *, fdr: float) -> np.ndarray:
     """Classes of pairs (SPEC B2, B3): the sign of `delta` where ``q < fdr``; of `z` where it is 0."""
     direction = np.where(delta != 0, np.sign(delta), np.sign(z))
     return np.where(q < fdr, direction, int(Label.NON_DE)).astype(np.int8)
@@ -285,10 +300,14 @@ def finish_tables(
     folder = staging / LABELS_DIR
     groups = screen.groups
     n_cells = groups["stop"] - groups["start"]
-    n_control = groups["context"].map(dict(zip(groups["context"], n_cells.where(groups["is_control"]), strict=True)))
     controls = n_cells[groups["is_control"]]
-    n_control = groups["context"].map(dict(zip(groups.loc[controls.index, "context"], controls, strict=True)))
-    found = pd.DataFrame([g for r in receipts for g in r["groups"]], columns=["group", "n_up", "n_down", "n_sign_disagreements"]).set_index("group")
+    n_control = groups["context"].map(
+        dict(zip(groups.loc[controls.index, "context"], controls, strict=True))
+    )
+    found = pd.DataFrame(
+        [g for r in receipts for g in r["groups"]],
+        columns=["group", "n_up", "n_down", "n_sign_disagreements"],
+    ).set_index("group")
     table = pd.DataFrame(
         {
             "context": groups["context"],

@@ -26,7 +26,12 @@ from pertscale.runner import ClientLike, run, tasks_per_process, use_client
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, open_screen
 from pertscale.tiles import Tile, TilePlan, plan_tiles, windows
-from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, ControlTable, control_tables, rank_sum as rank_sum_kernel
+from pertscale.stats._kernels.ranksum import (
+    STATISTICS_DTYPE,
+    ControlTable,
+    control_tables,
+    rank_sum as rank_sum_kernel,
+)
 from pertscale.stats.labels import LabelTable, read_labels
 from pertscale.stats.options import TESTS, RankSumOptions
 from pertscale.stats.parts import Part, finish_tables, part_groups, prepare_tables, write_part
@@ -126,7 +131,7 @@ def rank_sum(
         ]
         run(test_tile, tasks, label="rank-sum", client=resolved, quiet=quiet)
         pieces = [(t.tile, t.piece) for t in tasks]
-        prepare_tables(screen, staging, pieces)
+        prepare_tables(screen, staging, pieces, options)
         parts = [
             Part(screen.path, str(staging), index, first, last, options)
             for index, (first, last) in enumerate(part_groups(screen))

@@ -310,7 +310,9 @@ def _log2_slots(n):
 
 
 @inline
-def _rank_group(keys, bits, lo, hi, value, below, bucket, base, shift, last, exact, slot_key, slot, stamp):
+def _rank_group(
+    keys, bits, lo, hi, value, below, bucket, base, shift, last, exact, slot_key, slot, stamp
+):
     """Twice the non-zero part of U, and what the group adds to the sum of t**3 - t."""
     twice_u = np.int64(0)
     tie_exact = np.int64(0)

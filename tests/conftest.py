@@ -1,0 +1,86 @@
+"""Small screens that several test modules use, made once per session by the real ingest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from pertscale.io import ingest
+from pertscale.screen import Screen, open_screen
+
+
+@dataclass(frozen=True)
+class Example:
+    """A screen on disk, and the arrays it was made from."""
+
+    screen: Screen
+    source: Path
+    counts: np.ndarray
+    perturbation: np.ndarray
+    context: np.ndarray
+
+
+def draw_counts(
+    *, n_cells: int = 3000, n_genes: int = 700, n_perturbations: int = 12, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts with ties, empty genes, knock-downs and shifted modules; labels; contexts."""
+    random = np.random.default_rng(seed)
+    mean = np.exp(random.normal(-1.0, 1.2, n_genes))
+    perturbation = random.choice(
+        ["non-targeting", *(f"G{i}" for i in range(n_perturbations))],
+        n_cells,
+        p=[0.25, *[0.75 / n_perturbations] * n_perturbations],
+    )
+    context = random.choice(["beta", "alpha"], n_cells)
+    rate = random.gamma(3.0, 1 / 3.0, (n_cells, n_genes)) * mean
+    for i in range(n_perturbations):
+        cells = perturbation == f"G{i}"
+        rate[np.ix_(cells, np.arange(40 + 10 * i, 70 + 10 * i) % n_genes)] *= 2.5
+        rate[cells, i] *= 0.1
+    counts = random.poisson(rate).astype(np.uint16)
+    counts[:, n_genes - 1] = 0  # never expressed
+    counts[:, n_genes - 2] = 1  # the same in every cell
+    perturbation[0], context[0] = "G_alone", "alpha"  # one cell only
+    return counts, perturbation, context
+
+
+def write_h5ad(path: Path, matrix: np.ndarray, obs: dict[str, np.ndarray]) -> Path:
+    """Write a matrix as CSR float32, as most screens come."""
+    names = [f"G{i}" for i in range(matrix.shape[1])]
+    data = anndata.AnnData(
+        sp.csr_matrix(matrix.astype(np.float32)),
+        obs=pd.DataFrame(obs, index=[f"cell{i}" for i in range(len(matrix))]),
+        var=pd.DataFrame(index=names),
+    )
+    data.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """Raw counts, two contexts, twelve perturbations and one with a single cell."""
+    folder = tmp_path_factory.mktemp("example")
+    counts, perturbation, context = draw_counts()
+    obs = {"perturbation": perturbation, "cell_line": context}
+    source = write_h5ad(folder / "example.h5ad", counts, obs)
+    store = ingest(source, folder / "example.zarr", quiet=True)
+    return Example(open_screen(store), source, counts, perturbation, context)
+
+
+@pytest.fixture(scope="session")
+def log_example(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """The same screen, log-normalised before it is ingested."""
+    folder = tmp_path_factory.mktemp("log_example")
+    counts, perturbation, context = draw_counts(n_genes=150)
+    totals = counts.sum(axis=1, keepdims=True)
+    values = np.log1p(counts * (1e4 / totals)).astype(np.float32)
+    obs = {"perturbation": perturbation, "cell_line": context}
+    source = write_h5ad(folder / "log.h5ad", values, obs)
+    store = ingest(source, folder / "log.zarr", quiet=True)
+    return Example(open_screen(store), source, values, perturbation, context)

@@ -1,0 +1,228 @@
+"""run_benchmark end to end on a small screen: what it writes, reuses, and goes on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
+
+import pertscale as ps
+from pertscale.benchmark import run as run_module
+from pertscale.benchmark import units as units_module
+from pertscale.errors import ArgumentError, NotFoundError
+from pertscale.schema import SCORE_COLUMNS
+from tests.test_rank_sum import tree_hash
+
+#: Hold times, or depend on them; everything else is the same in every run.
+TIMED = ("timings.parquet", "report.html")
+
+
+@pytest.fixture(scope="module")
+def finished(example, tmp_path_factory):
+    out = tmp_path_factory.mktemp("benchmark") / "run"
+    return ps.run_benchmark(example.screen, out=out, quiet=True)
+
+
+def stable_hash(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)
+    for name in TIMED:
+        (copy / name).unlink(missing_ok=True)
+    return tree_hash(copy)
+
+
+def test_scores_have_the_declared_columns(finished):
+    scores = finished.scores
+    assert list(scores.columns) == [c.name for c in SCORE_COLUMNS]
+    assert set(scores["setting"]) == {"full", "full_without_target", "curated"}
+    assert set(scores["context"]) == {"alpha", "beta"}
+    assert set(scores["method"]) == set(ps.baselines.METHODS)
+    assert set(scores["metric"]) <= set(ps.evaluation.METRICS)
+
+
+def test_scores_are_those_of_the_kept_predictions(finished):
+    """Recomputed with scikit-learn from the label table, the split file and the predictions."""
+    split = finished.splits["alpha"]["holdout-seed0"]
+    truth = finished.labels.matrix("alpha").sel(perturbation=list(split.test)).values.ravel()
+    overall = finished.scores.query("context == 'alpha' and level == 'overall'")
+    for method in ("majority_vote", "knn_cv", "knn_10", "random"):
+        kept = finished.predictions(
+            context="alpha", labels="full", split="holdout-seed0", method=method
+        )
+        assert list(kept["perturbation"].values) == list(split.test)
+        predicted = kept["label"].values.ravel()
+        mine = overall[overall["method"] == method]
+        full = mine[mine["setting"] == "full"].set_index("metric")["value"]
+        assert full["accuracy"] == pytest.approx((truth == predicted).mean())
+        assert full["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, predicted))
+        assert full["mcc"] == pytest.approx(matthews_corrcoef(truth, predicted))
+        expected = f1_score(truth, predicted, average="macro", labels=[-1, 0, 1], zero_division=0)
+        assert full["macro_f1"] == pytest.approx(expected)
+
+
+def test_targets_are_left_out_where_the_setting_says_so(finished):
+    split = finished.splits["alpha"]["holdout-seed0"]
+    n = finished.scores.query(
+        "context == 'alpha' and level == 'overall' and method == 'oracle'"
+    ).groupby("setting")["n"].first()  # fmt: skip
+    assert n["full"] == len(split.test) * len(finished.labels.genes)
+    assert n["full_without_target"] == n["full"] - len(split.test)
+
+
+def test_oracle_is_right_and_nothing_else_is(finished):
+    accuracy = finished.scores.query("level == 'overall' and metric == 'accuracy'")
+    oracle = accuracy["method"] == "oracle"
+    assert (accuracy.loc[oracle, "value"] == 1).all()
+    assert (accuracy.loc[~oracle, "value"] < 1).all()
+
+
+def test_no_test_perturbation_is_in_training(finished):
+    for splits in finished.splits.values():
+        for split in splits.values():
+            assert not set(split.train) & set(split.test)
+            assert len(split.test) == 3
+
+
+def test_everything_is_there(finished):
+    names = {p.name for p in finished.path.iterdir() if not p.name.startswith(".")}
+    assert names == {
+        "manifest.json", "labels", "pseudobulk.zarr", "splits", "predictions", "scores.parquet",
+        "drops.parquet", "skipped.parquet", "timings.parquet", "report.html",
+    }  # fmt: skip
+    manifest = json.loads((finished.path / "manifest.json").read_text())
+    assert manifest["options"]["seeds"] == [0]
+    assert manifest["versions"]["pertscale"] == ps.__version__
+    untested = finished.drops.query("kind == 'perturbation'")
+    assert list(untested["name"]) == ["G_alone"]
+    assert "majority_vote" in repr(finished)
+    assert "<table" in finished._repr_html_()
+    assert finished.report.stat().st_size > 10_000
+    assert ps.read_result(finished.path).scores.equals(finished.scores)
+
+
+def test_again_computes_nothing(example, finished, tmp_path, monkeypatch):
+    before = stable_hash(finished.path, tmp_path)
+    for module, name in ((units_module, "evaluate"), (run_module, "run_unit")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed again"))
+    again = ps.run_benchmark(example.screen, out=finished.path, quiet=True)
+    assert again.timings.query("stage != 'report'")["reused"].all()
+    assert stable_hash(finished.path, tmp_path) == before
+
+
+def test_one_option_changed(example, tmp_path, monkeypatch):
+    """Another seed: the labels stay; another embedding: only the neighbours are run again."""
+    random = np.random.default_rng(0)
+    one, other = (
+        ps.Embedding(name, list(example.screen.genes), random.normal(size=(700, 5)), {})
+        for name in ("one", "other")
+    )
+    ps.run_benchmark(example.screen, out=tmp_path, embedding=one, quiet=True)
+    ran: list[str] = []
+    real = run_module.run_unit
+
+    def recording(out, unit, *more):
+        ran.append(unit.method)
+        return real(out, unit, *more)
+
+    monkeypatch.setattr(run_module, "run_unit", recording)
+    ps.run_benchmark(example.screen, out=tmp_path, embedding=other, quiet=True)
+    assert set(ran) == {"knn_cv", "knn_1", "knn_10"}
+    ran.clear()
+    changed = ps.run_benchmark(example.screen, out=tmp_path, embedding=other, seed=5, quiet=True)
+    assert set(ran) == set(ps.baselines.METHODS)
+    assert changed.timings.set_index("stage").loc["labels", "reused"]
+    assert set(changed.scores["split"]) == {"holdout-seed5"}
+    assert not list(tmp_path.rglob("*seed0*"))
+
+
+def test_seeds_methods_settings(example, tmp_path):
+    result = ps.run_benchmark(
+        example.screen, out=tmp_path, seed=[1, 2], methods=["majority_vote"], settings=["full"],
+        quiet=True,
+    )  # fmt: skip
+    assert set(result.scores["seed"]) == {1, 2}
+    assert set(result.scores["method"]) == {"majority_vote"}
+    assert set(result.scores["setting"]) == {"full"}
+    for wrong, message in (({"methods": ["knn_cw"]}, "did you mean 'knn_cv'"),
+                           ({"settings": ["ful"]}, "did you mean 'full'")):  # fmt: skip
+        with pytest.raises(ArgumentError, match=message):
+            ps.run_benchmark(example.screen, out=tmp_path, quiet=True, **wrong)
+
+
+KILLED = """
+import os, signal, sys
+import pertscale.benchmark.run as run
+import pertscale as ps
+
+real, left = run.run_unit, [int(sys.argv[3])]
+
+def dying(*arguments):
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    real(*arguments)
+
+run.run_unit = dying
+ps.run_benchmark(sys.argv[1], out=sys.argv[2], quiet=True)
+"""
+
+
+@pytest.mark.parametrize("after", [0, 5, 17])
+def test_killed_while_scoring(example, finished, tmp_path, monkeypatch, after):
+    """SIGKILL, then the same call: the same bytes, and only what was missing is done."""
+    out = tmp_path / "run"
+    dead = subprocess.run(
+        [sys.executable, "-c", KILLED, example.screen.path, str(out), str(after)], check=False
+    )
+    assert dead.returncode == -signal.SIGKILL
+    assert not (out / "manifest.json").exists()
+    ran: list[str] = []
+    real = run_module.run_unit
+    monkeypatch.setattr(
+        run_module, "run_unit", lambda out, unit, *m: (ran.append(unit.title), real(out, unit, *m))
+    )
+    ps.run_benchmark(example.screen, out=out, quiet=True)
+    n_units = len(json.loads((out / "manifest.json").read_text())["units"])
+    assert len(ran) == n_units - after
+    assert stable_hash(out, tmp_path) == stable_hash(finished.path, tmp_path)
+
+
+def test_a_file_is_ingested_into_the_output_folder(example, tmp_path):
+    result = ps.run_benchmark(
+        example.source, out=tmp_path, methods=["majority_vote"], settings=["full"], quiet=True
+    )
+    assert (tmp_path / "screen.zarr").is_dir()
+    assert result.labels.contexts == ("alpha", "beta")
+
+
+def test_nothing_is_made_for_a_store_that_is_not_there(tmp_path):
+    with pytest.raises(NotFoundError):
+        ps.run_benchmark(tmp_path / "no.zarr", quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_run_is_said(tmp_path):
+    """Two perturbations without any effect: no split, no curation, and rows that say so."""
+    from tests.conftest import write_h5ad
+
+    random = np.random.default_rng(0)
+    source = write_h5ad(
+        tmp_path / "flat.h5ad",
+        random.poisson(2.0, (300, 30)),
+        {"perturbation": random.choice(["control", "A", "B", "C", "D"], 300)},
+    )
+    store = ps.io.ingest(source, tmp_path / "flat.zarr", quiet=True)
+    result = ps.run_benchmark(store, quiet=True)
+    skipped = result.skipped.set_index("what")["reason"]
+    assert "no gene is differentially expressed" in skipped["curated"]
+    # A to D are not read out, so the screen's own genes say nothing about them
+    assert "none of the training perturbations" in skipped["knn_cv (full, holdout-seed0)"]
+    assert isinstance(result.summary(), pd.DataFrame)

@@ -1,0 +1,338 @@
+"""The rank-sum map over a store: against SciPy, on every scheduler, for any tiles, resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+from scipy import stats
+
+from pertscale.errors import ArgumentError, InputError, MemoryBudgetError
+from pertscale.io import ingest
+from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS, MatrixReader
+from pertscale.schema import LABEL_COLUMNS
+from pertscale.stats import rank_sum, read_labels, read_pseudobulk
+from pertscale.stats import ranksum as ranksum_module
+from tests.conftest import write_h5ad
+from tests.helpers import GOLDEN
+
+
+def tree_hash(folder: Path) -> str:
+    """One hash for the names and bytes of all files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def labels(example, tmp_path_factory):
+    return rank_sum(example.screen, out=tmp_path_factory.mktemp("labels"), quiet=True)
+
+
+def keys_of(example):
+    """What is ranked, recomputed from the arrays the screen was made from."""
+    return example.counts / example.counts.sum(axis=1, keepdims=True)
+
+
+# --- against SciPy ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("context", ["alpha", "beta"])
+def test_every_pair_agrees_with_scipy(example, labels, context):
+    keys = keys_of(example)
+    mine = example.context == context
+    control = mine & (example.perturbation == "non-targeting")
+    tested = labels.perturbations.query("tested and context == @context")["perturbation"]
+    assert len(tested) == 12
+    all_p = []
+    for name in tested:
+        cells = mine & (example.perturbation == name)
+        frame = labels.to_pandas(context=context, perturbation=name)
+        expected = stats.mannwhitneyu(keys[cells], keys[control], method="asymptotic", axis=0)
+        p = np.nan_to_num(expected.pvalue, nan=1.0)  # genes that are the same in every cell
+        np.testing.assert_allclose(frame["p_value"], p, rtol=1e-12)
+        np.testing.assert_array_equal(frame["u_statistic"], expected.statistic)
+        fdr = stats.false_discovery_control(p)
+        np.testing.assert_allclose(frame["fdr"], fdr, rtol=1e-11)
+        logs = np.log1p(1e4 * keys)
+        mean, mean_control = logs[cells].mean(0), logs[control].mean(0)
+        np.testing.assert_allclose(frame["mean"], mean, rtol=1e-6)
+        np.testing.assert_allclose(frame["mean_control"], mean_control, rtol=1e-6)
+        expected_label = np.where(fdr < 0.01, np.sign(mean - mean_control), 0)
+        np.testing.assert_array_equal(frame["label"], expected_label)
+        fold = np.log2((np.expm1(mean) + 1e-9) / (np.expm1(mean_control) + 1e-9))
+        np.testing.assert_allclose(frame["log2_fold_change"], fold, rtol=1e-5, atol=1e-5)
+        assert (frame["n_cells"] == cells.sum()).all()
+        assert (frame["n_control"] == control.sum()).all()
+        assert list(frame.loc[frame["is_target"], "gene"]) == [name]
+        all_p.append(p)
+    screen_wide = stats.false_discovery_control(np.concatenate(all_p))
+    found = labels.to_pandas(context=context, columns=["fdr_screen"])["fdr_screen"]
+    np.testing.assert_allclose(found, screen_wide, rtol=1e-11)
+
+
+@pytest.mark.parametrize("test", ["mannwhitney", "scanpy", "scanpy_tie"])
+def test_log_normalised_input(log_example, tmp_path, test):
+    table = rank_sum(log_example.screen, out=tmp_path, test=test, quiet=True)
+    values = log_example.counts.astype(np.float64)  # SciPy would compute in float32 as well
+    control = (log_example.context == "beta") & (log_example.perturbation == "non-targeting")
+    cells = (log_example.context == "beta") & (log_example.perturbation == "G2")
+    frame = table.to_pandas(context="beta", perturbation="G2")
+    expected = stats.mannwhitneyu(
+        values[cells], values[control], method="asymptotic", axis=0,
+        use_continuity=test == "mannwhitney",
+    )  # fmt: skip
+    np.testing.assert_array_equal(frame["u_statistic"], expected.statistic)
+    if test != "scanpy":  # scanpy's default leaves ties out of the variance
+        np.testing.assert_allclose(
+            frame["p_value"], np.nan_to_num(expected.pvalue, nan=1.0), rtol=1e-12
+        )
+    mean = values[cells].mean(0)
+    np.testing.assert_allclose(frame["mean"], mean, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("test", "key"),
+    [
+        ("scanpy", "scanpy_tie_correct_False"),
+        ("scanpy_tie", "scanpy_tie_correct_True"),
+        ("mannwhitney", "mannwhitney_tie_corrected_continuity"),
+    ],
+)
+def test_golden(tmp_path, test, key):
+    """SPEC golden de_wilcoxon.json, from the float32 values that scanpy ranked."""
+    golden = json.loads((GOLDEN / "de_wilcoxon.json").read_text())
+    counts = np.array(golden["counts"], dtype=float)
+    totals = counts.sum(axis=1, keepdims=True)
+    scaled = np.divide(counts * 1e4, totals, out=np.zeros_like(counts), where=totals > 0)
+    source = write_h5ad(
+        tmp_path / "golden.h5ad",
+        np.log1p(scaled).astype(np.float32),
+        {"perturbation": np.array(golden["labels"])},
+    )
+    store = ingest(source, tmp_path / "golden.zarr", scale="log1p_1e4", quiet=True)
+    table = rank_sum(store, test=test, quiet=True)
+    pseudobulk = read_pseudobulk(tmp_path / "golden.labels")["mean_log1p"]
+    for name, values in golden["pseudobulk"].items():
+        row = pseudobulk.sel(perturbation="control" if name == "ctrl" else name)
+        np.testing.assert_allclose(row, values, atol=2e-6)
+    for name in "ABC":
+        frame = table.to_pandas(perturbation=name)
+        expected = golden[key][name]
+        if test == "mannwhitney":
+            np.testing.assert_array_equal(frame["u_statistic"], expected["U"])
+            np.testing.assert_allclose(frame["p_value"], expected["pvals"], atol=1e-12)
+            np.testing.assert_allclose(frame["fdr"], expected["fdr"], atol=1e-12)
+        else:
+            np.testing.assert_allclose(frame["z"], expected["scores"], atol=1e-5)
+            np.testing.assert_allclose(frame["p_value"], expected["pvals"], rtol=1e-6)
+            np.testing.assert_allclose(frame["fdr"], expected["pvals_adj"], rtol=1e-6)
+            np.testing.assert_allclose(
+                frame["log2_fold_change"], expected["logfoldchanges"], atol=5e-5
+            )
+
+
+def test_arithmetic_fold_change(example, tmp_path):
+    table = rank_sum(example.screen, out=tmp_path, fold_change="arithmetic", quiet=True)
+    keys = 1e4 * keys_of(example)
+    mine = example.context == "alpha"
+    cells, control = (mine & (example.perturbation == n) for n in ("G1", "non-targeting"))
+    frame = table.to_pandas(context="alpha", perturbation="G1")
+    expected = np.log2((keys[cells].mean(0) + 1e-9) / (keys[control].mean(0) + 1e-9))
+    np.testing.assert_allclose(frame["log2_fold_change"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_pseudobulk(example, labels):
+    keys = keys_of(example)
+    bulk = read_pseudobulk(labels.path.parent, context="alpha")
+    mine = example.context == "alpha"
+    for name, label in (("control", "non-targeting"), ("G4", "G4"), ("G_alone", "G_alone")):
+        cells = keys[mine & (example.perturbation == label)]
+        row = bulk.sel(perturbation=name)
+        np.testing.assert_allclose(row["mean_log1p"], np.log1p(1e4 * cells).mean(0), rtol=1e-12)
+        np.testing.assert_allclose(row["mean"], 1e4 * cells.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(row["fraction_expressed"], (cells > 0).mean(0), rtol=1e-6)
+        assert int(row["n_cells"]) == len(cells)
+
+
+def test_perturbation_with_too_few_cells_is_listed_as_not_tested(labels):
+    row = labels.perturbations.set_index("perturbation").loc["G_alone"]
+    assert not row["tested"]
+    assert row["reason"] == "1 cells, min_cells=2"
+    assert len(labels.to_pandas(perturbation="G_alone")) == 0
+
+
+# --- the same bytes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "memory"),
+    [("synchronous", "1GB"), ("threads", "200MB"), ("threads", "12MB"), ("processes", "40MB")],
+)
+def test_same_bytes_on_local_schedulers(example, labels, tmp_path, scheduler, memory):
+    with dask.config.set(scheduler=scheduler, num_workers=2):
+        rank_sum(example.screen, out=tmp_path, memory=memory, quiet=True)
+    assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_same_bytes_on_distributed(example, labels, tmp_path, processes):
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=None
+        ) as cluster,
+        Client(cluster),
+    ):
+        rank_sum(example.screen, out=tmp_path, memory="30MB", quiet=True)
+    assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
+
+
+def test_client_argument(example, labels, tmp_path):
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        rank_sum(example.screen, out=tmp_path, client=cluster, quiet=True)
+        assert cluster.status.name == "running"
+    assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
+    with pytest.raises(ArgumentError, match="scheduler file"):
+        rank_sum(example.screen, out=tmp_path / "x", client="no/such/file", quiet=True)
+
+
+# --- work that is not done twice ----------------------------------------------------------------------
+
+
+def test_finished_table_is_returned_as_it_is(example, tmp_path, monkeypatch):
+    first = rank_sum(example.screen, out=tmp_path, quiet=True)
+    monkeypatch.setattr(ranksum_module, "run", lambda *_, **__: pytest.fail("computed again"))
+    again = rank_sum(example.screen, out=tmp_path, quiet=True)
+    assert again.key == first.key
+
+
+def test_other_options_make_another_table(example, tmp_path):
+    first = rank_sum(example.screen, out=tmp_path, quiet=True)
+    second = rank_sum(example.screen, out=tmp_path, fdr=0.2, quiet=True)
+    assert second.key != first.key
+    assert second.options["fdr"] == 0.2
+    n_de = [t.perturbations[["n_up", "n_down"]].to_numpy().sum() for t in (first, second)]
+    assert n_de[1] > n_de[0]
+
+
+def test_resumes_where_it_was(example, labels, tmp_path, monkeypatch):
+    """Fail at each of a few tiles and parts: the next call does only what is missing."""
+    done: list[str] = []
+    real = ranksum_module.test_tile
+
+    def failing_tile(task):
+        if len(done) == 3:
+            raise RuntimeError("the power went")
+        done.append(task.tile.name)
+        return real(task)
+
+    with dask.config.set(scheduler="synchronous"):
+        monkeypatch.setattr(ranksum_module, "test_tile", failing_tile)
+        with pytest.raises(RuntimeError, match="power"):
+            rank_sum(example.screen, out=tmp_path, memory="12MB", quiet=True)
+        assert not (tmp_path / "labels").exists()
+        kept = {p.name: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
+        assert len(kept) == 3
+
+        def counting_tile(task):
+            seen = Path(task.piece)
+            if seen.exists():
+                assert seen.stat().st_mtime_ns == kept[seen.name]
+            receipt = real(task)
+            assert (receipt["bytes_read"] == 0) == (seen.name in kept)
+            return receipt
+
+        monkeypatch.setattr(ranksum_module, "test_tile", counting_tile)
+        rank_sum(example.screen, out=tmp_path, memory="12MB", quiet=True)
+    assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
+
+
+def test_every_chunk_is_decoded_once(example, tmp_path, monkeypatch):
+    """The whole matrix is read once: each chunk of rows by the tile that owns it."""
+    reads: list[tuple[int, int, int]] = []
+    real = MatrixReader._decode
+
+    def counting(self, start, stop):
+        reads.append((self._genes.start, start, stop))
+        return real(self, start, stop)
+
+    monkeypatch.setattr(MatrixReader, "_decode", counting)
+    with dask.config.set(scheduler="synchronous"):
+        rank_sum(example.screen, out=tmp_path, memory="1GB", quiet=True)
+    n_cells, n_genes = example.screen.shape
+    per_gene_block = {}
+    for gene_start, start, stop in reads:
+        per_gene_block[gene_start] = per_gene_block.get(gene_start, 0) + stop - start
+    assert set(per_gene_block) == set(range(0, n_genes, CHUNK_GENES))
+    # a chunk is shared by the end of a context's controls and its first perturbations, and by two
+    # contexts: at most one more chunk for each of these four borders
+    assert max(per_gene_block.values()) <= n_cells + 4 * CHUNK_ROWS
+
+
+def test_descriptors_are_small(example, tmp_path, monkeypatch):
+    sizes = []
+    real = ranksum_module.run
+
+    def measuring(function, descriptors, **how):
+        sizes.extend(len(pickle.dumps(d)) for d in descriptors)
+        return real(function, descriptors, **how)
+
+    monkeypatch.setattr(ranksum_module, "run", measuring)
+    rank_sum(example.screen, out=tmp_path, quiet=True)
+    assert sizes
+    assert max(sizes) < 1000
+
+
+# --- bad input -------------------------------------------------------------------------------------------
+
+
+def test_too_little_memory_says_what_would_do(example, tmp_path):
+    with pytest.raises(MemoryBudgetError, match=r"pass memory='\d+MB'"):
+        rank_sum(example.screen, out=tmp_path, memory="100kB", quiet=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"test": "wilcoxon"}, {"fdr": 0}, {"min_cells": 1}, {"fold_change": "log"}, {"memory": "two"}],
+)
+def test_wrong_arguments(example, tmp_path, wrong):
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
+        rank_sum(example.screen, out=tmp_path, quiet=True, **wrong)
+
+
+def test_context_with_one_control_cell(tmp_path):
+    source = write_h5ad(
+        tmp_path / "few.h5ad",
+        np.ones((5, 3)) + np.arange(3),
+        {"perturbation": np.array(["control", "A", "A", "B", "B"])},
+    )
+    store = ingest(source, tmp_path / "few.zarr", quiet=True)
+    with pytest.raises(InputError, match="has 1 control cells"):
+        rank_sum(store, quiet=True)
+
+
+def test_damaged_chunk_is_named(example, tmp_path):
+    store = tmp_path / "damaged.zarr"
+    shutil.copytree(example.screen.path, store)
+    chunk = next(p for p in (store / "X" / "c").rglob("*") if p.is_file())
+    chunk.write_bytes(b"\0" * 100)
+    with pytest.raises(OSError, match=r"damaged\.zarr"):
+        rank_sum(store, quiet=True)
+
+
+def test_columns_are_the_declared_ones(labels):
+    frame = labels.frame
+    assert [c.name for c in LABEL_COLUMNS] == [c for c in frame.columns if c != "context"]
+    for column in LABEL_COLUMNS:
+        assert frame[column.name].dtype == column.dtype
+    assert read_labels(labels.path).key == labels.key
