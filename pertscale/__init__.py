@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pertscale import baselines, embeddings, evaluation, io, schema, stats
-    from pertscale.benchmark import BenchmarkResult, read_result, run_benchmark
+    from pertscale.benchmark import BenchmarkResult, read_result, run_benchmark, score_labels
     from pertscale.embeddings import Embedding
     from pertscale.embeddings import read as read_embedding
     from pertscale.screen import Screen, open_screen
@@ -31,6 +31,7 @@ _NAMES = {
     "read_labels": ("pertscale.stats", "read_labels"),
     "read_result": ("pertscale.benchmark", "read_result"),
     "run_benchmark": ("pertscale.benchmark", "run_benchmark"),
+    "score_labels": ("pertscale.benchmark", "score_labels"),
     "simulate_screen": ("pertscale.simulate", "simulate_screen"),
 }
 _MODULES = ("baselines", "embeddings", "evaluation", "io", "schema", "splits", "stats")
@@ -54,6 +55,7 @@ __all__ = [
     "read_result",
     "run_benchmark",
     "schema",
+    "score_labels",
     "simulate_screen",
     "stats",
 ]

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from pertscale.errors import MemoryBudgetError
 
 #: Bytes per non-zero control value of a sorted control table (stats/_kernels/ranksum.py).
-CONTROL_BYTES = 28
+CONTROL_BYTES = 28  # 20, and the copy of the buckets while it is built
+#: Chunks of rows that a tile holds at once, and bytes of its result: beyond these nothing gets
+#: faster, and the peak would grow with the screen as long as the budget allows.
+MAX_WINDOW_CHUNKS = 8
+MAX_RESULT_BYTES = 32_000_000
 #: Bytes of scratch per cell of the rows that are held at once: index, key, total.
 CELL_SCRATCH_BYTES = 20
 
@@ -101,8 +105,10 @@ def plan_tiles(
         )
     left = tile_bytes - width * control
     rows = int(left * 0.5 / (width * row))
-    window_rows = max(largest, rows // row_chunk * row_chunk, row_chunk)
-    per_tile = max(1, int(left * 0.25 / (width * statistics_bytes)))
+    chunks = min(max(rows // row_chunk, 1), MAX_WINDOW_CHUNKS)
+    window_rows = max(largest, chunks * row_chunk)
+    result_bytes = min(left * 0.25, MAX_RESULT_BYTES)
+    per_tile = max(1, int(result_bytes / (width * statistics_bytes)))
     tiles = [
         Tile(context, first, min(first + per_tile, len(groups) - 1), g, min(g + width, n_genes))
         for context, groups in enumerate(sizes)

@@ -6,6 +6,9 @@ import hashlib
 import json
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import dask
@@ -228,7 +231,7 @@ def test_other_options_make_another_table(example, tmp_path):
 def test_resumes_where_it_was(example, labels, tmp_path, monkeypatch):
     """Fail at each of a few tiles and parts: the next call does only what is missing."""
     done: list[str] = []
-    real = ranksum_module.test_tile
+    real = ranksum_module.process_tile
 
     def failing_tile(task):
         if len(done) == 3:
@@ -237,7 +240,7 @@ def test_resumes_where_it_was(example, labels, tmp_path, monkeypatch):
         return real(task)
 
     with dask.config.set(scheduler="synchronous"):
-        monkeypatch.setattr(ranksum_module, "test_tile", failing_tile)
+        monkeypatch.setattr(ranksum_module, "process_tile", failing_tile)
         with pytest.raises(RuntimeError, match="power"):
             rank_sum(example.screen, out=tmp_path, memory="12MB", quiet=True)
         assert not (tmp_path / "labels").exists()
@@ -252,8 +255,41 @@ def test_resumes_where_it_was(example, labels, tmp_path, monkeypatch):
             assert (receipt["bytes_read"] == 0) == (seen.name in kept)
             return receipt
 
-        monkeypatch.setattr(ranksum_module, "test_tile", counting_tile)
+        monkeypatch.setattr(ranksum_module, "process_tile", counting_tile)
         rank_sum(example.screen, out=tmp_path, memory="12MB", quiet=True)
+    assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
+
+
+KILLED = """
+import os, signal, sys
+import dask
+import pertscale.stats.ranksum as ranksum
+
+function, left = sys.argv[3], [int(sys.argv[4])]
+real = getattr(ranksum, function)
+
+def dying(task):
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return real(task)
+
+setattr(ranksum, function, dying)
+dask.config.set(scheduler="threads", num_workers=2)
+ranksum.rank_sum(sys.argv[1], out=sys.argv[2], memory="12MB", quiet=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "after"), [("process_tile", 0), ("process_tile", 2), ("write_part", 0)]
+)
+def test_killed_in_the_middle(example, labels, tmp_path, function, after):
+    """SIGKILL: nothing that looks finished is left, and the same call ends with the same bytes."""
+    arguments = [example.screen.path, str(tmp_path), function, str(after)]
+    dead = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
+    assert dead.returncode == -signal.SIGKILL
+    assert all(path.name.startswith(".") for path in tmp_path.iterdir())
+    rank_sum(example.screen, out=tmp_path, memory="12MB", quiet=True)
     assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
 
 

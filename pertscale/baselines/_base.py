@@ -39,7 +39,7 @@ class LabelClassifier(BaseEstimator, ABC):
     classes_: NDArray[np.int8]
     n_genes_: int
 
-    def fit(self, X: ArrayLike, y: Any) -> Self:
+    def fit(self, X: ArrayLike, y: Any, groups: ArrayLike | None = None) -> Self:
         """Fit the classifier.
 
         Parameters
@@ -49,6 +49,9 @@ class LabelClassifier(BaseEstimator, ABC):
             (n, 0).
         y
             Labels of shape (n, gene), integers in {-1, 0, 1, -128}, NumPy or Dask.
+        groups
+            Target of each training perturbation, shape (n,); only methods that cross-validate
+            look at it.
 
         Returns
         -------

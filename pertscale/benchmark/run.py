@@ -247,6 +247,7 @@ class _Plan:
     methods: list[str]
     log: _Log
     units: list[Unit] = field(default_factory=list)
+    failed: list[Unit] = field(default_factory=list)
     matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
     vectors: dict[tuple[str, str], Embedding] = field(default_factory=dict)
     splits: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -383,12 +384,21 @@ def _run_units(plan: _Plan, quiet: bool) -> None:
             with plan.log.stage("method", unit.title) as stage:
                 stage.reused = is_done(plan.folder, unit, matrix)
                 if not stage.reused:
-                    names = [*unit.split.train, *unit.split.test]
-                    vectors = np.empty((len(names), 0))
-                    if unit.embedding:
-                        vectors = _vectors(plan, plan.vectors[unit.context, unit.split.name], names)
-                    run_unit(plan.folder, unit, matrix, vectors, plan.screen.targets)
+                    _run_unit(plan, unit, matrix)
             progress.advance()
+    plan.units = [unit for unit in plan.units if unit not in plan.failed]
+
+
+def _run_unit(plan: _Plan, unit: Unit, matrix: LabelMatrix) -> None:
+    names = [*unit.split.train, *unit.split.test]
+    vectors = np.empty((len(names), 0))
+    if unit.embedding:
+        vectors = _vectors(plan, plan.vectors[unit.context, unit.split.name], names)
+    try:
+        run_unit(plan.folder, unit, matrix, vectors, plan.screen.targets)
+    except (ArgumentError, InputError) as error:  # too few training perturbations for a method
+        plan.log.skip(f"{unit.method} ({unit.labels}, {unit.split.name})", unit.context, str(error))
+        plan.failed.append(unit)
 
 
 def _write_tables(plan: _Plan) -> None:

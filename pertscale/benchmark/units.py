@@ -152,6 +152,31 @@ def is_done(out: Path, unit: Unit, matrix: LabelMatrix) -> bool:
     return marker.exists() and read_json(marker)["key"] == unit.key(matrix)
 
 
+def fit_predict(
+    name: str,
+    *,
+    seed: int,
+    y_train: Any,
+    truth: Any,
+    vectors: np.ndarray,
+    groups: Sequence[str],
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Fit a method and predict; return labels, class scores, and the parameters it ended with.
+
+    `vectors` are the embedding of the training, then of the test perturbations, (n, d); d may be 0.
+    """
+    method = METHODS[name]
+    n_train = y_train.shape[0]
+    model = method.make(seed).fit(vectors[:n_train], y_train, groups=np.array(groups))
+    told = {"truth": truth} if method.needs_truth else {}
+    predicted, scores = model.predict_both(vectors[n_train:], **told)
+    params = model.fitted_params()
+    if method.needs_embedding:
+        missing = np.isnan(vectors[n_train:]).any(axis=1)
+        params["n_test_without_embedding"] = int(missing.sum())
+    return predicted, scores, params
+
+
 def run_unit(
     out: Path,
     unit: Unit,
@@ -159,27 +184,18 @@ def run_unit(
     vectors: np.ndarray,
     targets: dict[str, tuple[str, ...]],
 ) -> None:
-    """Fit, predict, score and keep one unit.
-
-    `vectors` are the embedding of training, then test perturbations, (n, d); d may be 0.
-    """
-    split = unit.split
-    method = METHODS[unit.method]
-    model = method.make(split.seed)
-    n_train = len(split.train)
-    y_train, truth = matrix.rows(split.train), matrix.rows(split.test)
-    if unit.method == "knn_cv":
-        model.fit(vectors[:n_train], y_train, groups=np.array(unit.groups))  # type: ignore[call-arg]
-    else:
-        model.fit(vectors[:n_train], y_train)
-    told = {"truth": truth} if method.needs_truth else {}
-    predicted, scores = model.predict_both(vectors[n_train:], **told)
+    """Fit, predict, score and keep one unit; `vectors` as in :func:`fit_predict`."""
+    truth = matrix.rows(unit.split.test)
+    predicted, scores, params = fit_predict(
+        unit.method,
+        seed=unit.split.seed,
+        y_train=matrix.rows(unit.split.train),
+        truth=truth,
+        vectors=vectors,
+        groups=unit.groups,
+    )
     with atomic_path(out / unit.folder) as temporary:
         _write_prediction(temporary / "prediction.zarr", unit, matrix, predicted, scores)
-        params = model.fitted_params()
-        if method.needs_embedding:
-            missing = np.isnan(vectors[n_train:]).any(axis=1)
-            params["n_test_without_embedding"] = int(missing.sum())
         frame = _score(temporary / "prediction.zarr", unit, matrix, truth, params, targets)
         write_table(temporary / "scores.parquet", frame)
         write_json(temporary / "unit.json", {"key": unit.key(matrix), "params": params})
@@ -227,19 +243,30 @@ def _score(
         table = evaluate(
             truth, predicted, scores=scores, perturbations=unit.split.test, exclude=exclude
         )
-        head = {
-            "task": TASK,
-            "setting": setting,
-            "context": unit.context,
-            "train_contexts": unit.context,
-            "split": unit.split.name,
-            "seed": unit.split.seed,
-            "method": unit.method,
-            "params": json.dumps(params, sort_keys=True),
-        }
-        parts.append(table.assign(**head))
-    columns = [c.name for c in SCORE_COLUMNS]
-    return pd.concat(parts, ignore_index=True)[columns]
+        parts.append(with_head(table, setting, unit.context, unit.split, unit.method, params))
+    return pd.concat(parts, ignore_index=True)
+
+
+def with_head(
+    table: pd.DataFrame,
+    setting: str,
+    context: str,
+    split: Split,
+    method: str,
+    params: dict[str, Any],
+) -> pd.DataFrame:
+    """Put the columns that say what was scored in front of :func:`evaluate`'s."""
+    head = {
+        "task": TASK,
+        "setting": setting,
+        "context": context,
+        "train_contexts": context,
+        "split": split.name,
+        "seed": split.seed,
+        "method": method,
+        "params": json.dumps(params, sort_keys=True),
+    }
+    return table.assign(**head)[[c.name for c in SCORE_COLUMNS]]
 
 
 def _target_pairs(

@@ -35,7 +35,7 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
 
 
 def screen_wide(
-    read: Callable[[], Iterable[np.ndarray]], *, max_values: int = 20_000_000
+    read: Callable[[], Iterable[np.ndarray]], *, max_values: int = 4_000_000
 ) -> np.ndarray:
     """Adjust the p-values of a whole screen, which need not fit in memory.
 

@@ -129,7 +129,7 @@ def rank_sum(
             )
             for tile in plan.tiles
         ]
-        run(test_tile, tasks, label="rank-sum", client=resolved, quiet=quiet)
+        run(process_tile, tasks, label="rank-sum", client=resolved, quiet=quiet)
         pieces = [(t.tile, t.piece) for t in tasks]
         prepare_tables(screen, staging, pieces, options)
         parts = [
@@ -189,7 +189,7 @@ def _plan(screen: Screen, memory_bytes: int, parallel: int) -> TilePlan:
 # --- one tile ---------------------------------------------------------------------------------
 
 
-def test_tile(task: TileTask) -> dict[str, Any]:
+def process_tile(task: TileTask) -> dict[str, Any]:
     """Test the perturbations of a tile on its genes; write row 0 = controls, then perturbations."""
     piece = Path(task.piece)
     if piece.exists():
@@ -220,12 +220,13 @@ def test_tile(task: TileTask) -> dict[str, Any]:
 
 
 class _ControlCache:
-    """Sorted controls of the last gene blocks, one copy per process however many threads ask.
+    """Sorted controls of the last gene block, one copy per process however many threads ask.
 
-    The first task that needs a block builds it while the others wait for that block only.
+    The first task that needs a block builds it while the others wait for that block only. Tasks
+    that still work on an earlier block keep it alive themselves.
     """
 
-    def __init__(self, capacity: int = 2) -> None:
+    def __init__(self, capacity: int = 1) -> None:
         self._capacity = capacity
         self._tables: OrderedDict[tuple[Any, ...], ControlTable] = OrderedDict()
         self._building: dict[tuple[Any, ...], threading.Lock] = {}

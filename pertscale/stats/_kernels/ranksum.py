@@ -50,7 +50,7 @@ _FLUSH_AT = 1e290  # a product of (1 + 1e4 key) is turned into a logarithm befor
 class ControlTable(NamedTuple):
     """Sorted controls of a block of genes; ragged arrays with one stretch per gene.
 
-    Memory: at most about 28 bytes per non-zero control value.
+    Memory: at most about 20 bytes per non-zero control value.
     """
 
     n_control: int
@@ -131,7 +131,7 @@ def _bucket_shift(keys, bits, n):
         low = min(low, bits[i])
         high = max(high, bits[i])
     shift = np.int64(52)
-    while shift > 0 and ((high >> shift) - (low >> shift)) < 2 * n:
+    while shift > 0 and ((high >> shift) - (low >> shift)) < n:
         shift -= 1
     return low >> shift, shift, (high >> shift) - (low >> shift) + 1
 
@@ -214,8 +214,8 @@ def _control_tables(block, totals, is_counts):
         value_start[g + 1] = value_start[g] + nonzero + 2
     value = np.empty(value_start[n_genes], np.float64)
     below = np.empty(value_start[n_genes], np.int32)
-    # between 2 and 4 buckets a key, as chosen by _bucket_shift
-    bucket = np.empty(4 * value_start[n_genes] + 8 * n_genes, np.int32)
+    # between 1 and 2 buckets a key, as chosen by _bucket_shift
+    bucket = np.empty(2 * value_start[n_genes] + 8 * n_genes, np.int32)
     bucket_start = np.zeros(n_genes + 1, np.int64)
     base = np.zeros(n_genes, np.int64)
     shift = np.zeros(n_genes, np.int64)

@@ -1,0 +1,75 @@
+"""The published labels of PerturbQA as a label table, with their split (SPEC C1)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pertscale.errors import InputError, NotFoundError
+from pertscale.schema import Label
+from pertscale.splits import Split
+from pertscale.stats.labels import LabelTable
+
+_COLUMNS = ["pert", "gene", "label", "split"]
+
+
+def read_perturbqa(folder: str | os.PathLike[str], *, line: str) -> tuple[LabelTable, Split]:
+    """Read ``<line>-de.csv`` and ``<line>-dir.csv``.
+
+    The first says which pairs are differentially expressed, the second in which direction those
+    are. The two are fused to -1, 0, +1.
+
+    Parameters
+    ----------
+    folder : path
+        Where the two files are.
+    line : str
+        ``'k562'``, ``'rpe1'``, ``'hepg2'`` or ``'jurkat'``.
+
+    Returns
+    -------
+    labels : LabelTable
+        Pairs that are not listed count as not tested.
+    split : Split
+        The published one, over perturbations.
+
+    Raises
+    ------
+    NotFoundError
+        If a file is missing.
+    InputError
+        If the two files don't list the same differentially expressed pairs, or a perturbation is
+        in both parts of the split.
+    """
+    de, direction = (_read(Path(folder) / f"{line}-{kind}.csv") for kind in ("de", "dir"))
+    keys = ["pert", "gene"]
+    fused = de.merge(direction[[*keys, "label"]], on=keys, how="outer", suffixes=("", "_dir"))
+    contradiction = (fused["label"] == 1) != fused["label_dir"].notna()
+    if contradiction.any():
+        pair = fused[contradiction].iloc[0]
+        raise InputError(
+            f"{folder}: the pair ({pair['pert']}, {pair['gene']}) is differentially expressed in "
+            f"only one of {line}-de.csv and {line}-dir.csv"
+        )
+    up_or_down = np.where(fused["label_dir"] == 1, Label.UP, Label.DOWN)
+    fused["label"] = np.where(fused["label"] == 1, up_or_down, Label.NON_DE).astype(np.int8)
+    pairs = fused.rename(columns={"pert": "perturbation"})[["perturbation", "gene", "label"]]
+    labels = LabelTable.from_pairs(pairs, context=line, options={"from": "PerturbQA"})
+    parts = {part: tuple(sorted(set(mine["pert"]))) for part, mine in de.groupby("split")}
+    split = Split("perturbqa", parts.get("train", ()), parts.get("test", ()), kind="file")
+    return labels, split
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        raise NotFoundError(f"there is no {path}")
+    # a gene may be called NA or NAN
+    table = pd.read_csv(path, keep_default_na=False, dtype={"label": np.int8})
+    if list(table.columns) != _COLUMNS:
+        raise InputError(
+            f"{path} has columns {', '.join(table.columns)}; needed are {', '.join(_COLUMNS)}"
+        )
+    return table

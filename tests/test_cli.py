@@ -1,0 +1,75 @@
+"""The commands as a shell runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import pertscale as ps
+
+
+def pertscale(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "pertscale", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_from_file_to_report(tmp_path):
+    def ok(*arguments):
+        done = pertscale(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    ok("simulate", "s.h5ad", "--cells", 2000, "--genes", 200, "--perturbations", 12,
+       "--embedding", "e.parquet", "--quiet")  # fmt: skip
+    account = ok("check", "s.h5ad").stdout
+    assert "perturbation: column 'perturbation'" in account
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["e.parquet", "s.h5ad"]
+    ingested = ok("ingest", "s.h5ad", "s.zarr")
+    assert "kept: 2,000 cells" in ingested.stderr
+    assert ps.open_screen(tmp_path / "s.zarr").n_cells == 2000
+    assert "LabelTable" in ok("labels", "s.zarr", "--test", "scanpy", "--quiet").stdout
+    shown = ok("run", "s.zarr", "--embedding", "e.parquet", "--out", "runs/s",
+               "--seed", 1, "--seed", 2, "--method", "knn_10", "--quiet").stdout  # fmt: skip
+    assert "holdout-seed2" in shown
+    report = tmp_path / "runs" / "s" / "report.html"
+    report.unlink()
+    ok("report", "runs/s", "--store", "s.zarr")
+    assert report.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("ingest", "no.h5ad", "x.zarr"), 1, "no file or folder"),
+        (("check", "empty.csv"), 1, "empty.csv"),
+        (("run", "no.zarr"), 1, "no store or file no.zarr"),
+        (("labels", "."), 1, "not a screen store"),
+        (("report", "."), 1, "no finished benchmark"),
+        (("run", "no.zarr", "--method", "knn_cw"), 1, "did you mean 'knn_cv'"),
+        (("ingest", "no.h5ad"), 2, "Missing argument"),
+        (("labels", "x", "--test", "t"), 2, "'t' is not one of"),
+        (("simulate", "x.h5ad", "--perturbations", "90", "--genes", "30"), 1, "n_perturbations"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tmp_path, arguments, code, message):
+    (tmp_path / "empty.csv").touch()
+    done = pertscale(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["empty.csv"]
+
+
+@pytest.mark.parametrize(
+    "command", ["check", "ingest", "labels", "run", "report", "simulate", "demo"]
+)
+def test_help(tmp_path, command):
+    shown = pertscale(command, "--help", cwd=tmp_path).stdout
+    assert "Usage: " in shown
+    assert command in pertscale("--help", cwd=tmp_path).stdout

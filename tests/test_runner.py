@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import os
+
+import dask
+import pytest
+from distributed import Client, LocalCluster, get_client
+
+from pertscale.errors import ArgumentError
+from pertscale.progress import Progress, say
+from pertscale.runner import run, tasks_per_process, use_client
+
+
+def double(x):
+    return 2 * x
+
+
+def fails_on_three(x):
+    if x == 3:
+        raise ValueError("three")
+    return x
+
+
+def process_id(_):
+    return os.getpid()
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+def test_receipts_come_back_in_order(scheduler):
+    with dask.config.set(scheduler=scheduler):
+        assert run(double, range(20), label="double", quiet=True) == list(range(0, 40, 2))
+        with pytest.raises(ValueError, match="three"):
+            run(fails_on_three, range(5), label="fails", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
+    ) as found:
+        yield found
+
+
+def test_on_a_cluster(cluster, tmp_path):
+    with Client(cluster) as client:
+        assert run(double, range(50), label="double", client=client, quiet=True)[49] == 98
+        assert os.getpid() not in run(process_id, [0, 1], label="pid", client=client, quiet=True)
+        with pytest.raises(ValueError, match="three"):
+            run(fails_on_three, range(5), label="fails", client=client, quiet=True)
+        assert tasks_per_process(client) == 2
+        with use_client(None) as found:
+            assert found is client
+        with use_client(client) as found:
+            assert found is client
+        assert client.status == "running"
+
+
+@pytest.mark.parametrize("how", ["cluster", "address", "scheduler file"])
+def test_ways_to_name_a_cluster(cluster, tmp_path, how):
+    if how == "scheduler file":
+        with Client(cluster) as client:
+            client.write_scheduler_file(str(tmp_path / "scheduler.json"))
+    named = {
+        "cluster": cluster,
+        "address": cluster.scheduler_address,
+        "scheduler file": tmp_path / "scheduler.json",
+    }[how]
+    with use_client(named) as client:
+        assert run(double, [4], label="double", client=client, quiet=True) == [8]
+    assert client.status == "closed"  # it was opened here
+    with pytest.raises(ValueError, match="No global client|No clients"):
+        get_client(timeout=0)
+
+
+def test_no_client():
+    with use_client(None) as found:
+        assert found is None
+    for wrong in ("nowhere.json", 7):
+        with pytest.raises(ArgumentError, match="scheduler file"), use_client(wrong):
+            pass
+
+
+def test_nothing_to_do():
+    assert run(double, [], label="none", quiet=True) == []
+
+
+def test_progress_in_a_log(capsys, monkeypatch):
+    monkeypatch.setattr("pertscale.progress.LINE_EVERY", -1.0)
+    with Progress("work", total=2) as progress:
+        progress.advance()
+        progress.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("work: 1/2")
+    assert lines[-1].startswith("work: 2/2")
+
+
+def test_quiet(capsys):
+    with Progress("work", total=1, quiet=True) as progress:
+        progress.advance()
+    say("hello", quiet=True)
+    assert capsys.readouterr().err == ""
