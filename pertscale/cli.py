@@ -36,7 +36,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pertscale")
 def main() -> None:
-    """Labels, honest baselines and scores for Perturb-seq screens, out of core.
+    r"""Labels, honest baselines and scores for Perturb-seq screens, out of core.
 
     \b
     A screen's file becomes a store once, and the benchmark runs on the store:
@@ -157,7 +157,8 @@ def labels(store: str, **how: Any) -> None:
               "texts. Without it, learned from the training part.")  # fmt: skip
 @click.option("--method", "methods", multiple=True, help="Only this method; may be repeated.")
 @click.option("--setting", "settings", multiple=True,
-              help="Only this setting: full, full_without_target, curated; may be repeated.")  # fmt: skip
+              help="Only this setting (full, full_without_target, curated); may be "
+              "repeated.")  # fmt: skip
 @click.option("--test-fraction", type=float, default=0.25, show_default=True,
               help="Share of the perturbations held out.")  # fmt: skip
 @click.option("--seed", type=int, multiple=True, default=(0,), show_default=True,

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal or in a notebook, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 

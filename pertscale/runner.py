@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import dask
 from dask.callbacks import Callback
@@ -26,12 +26,6 @@ R = TypeVar("R")
 
 #: Tasks handed to a distributed scheduler beyond those that its threads can run at once.
 IN_FLIGHT_PER_THREAD = 4
-
-
-class HasSchedulerAddress(Protocol):
-    """A cluster object: LocalCluster, SLURMCluster …"""
-
-    scheduler_address: str
 
 
 ClientLike = Any  # None, Client, cluster, address, or the path of a scheduler file

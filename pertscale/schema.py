@@ -32,7 +32,7 @@ CLASSES: Final = (int(Label.DOWN), int(Label.NON_DE), int(Label.UP))
 CLASS_NAMES: Final = ("down", "non_de", "up")
 
 
-# --- dimensions -------------------------------------------------------------------------------
+# --- dimensions ---------------------------------------------------------------------------
 
 CELL: Final = "cell"
 GENE: Final = "gene"
@@ -46,7 +46,7 @@ CONTROL: Final = "control"
 COMBINATION_SEPARATOR: Final = "+"
 
 
-# --- expression scales ------------------------------------------------------------------------
+# --- expression scales --------------------------------------------------------------------
 
 COUNTS: Final = "counts"
 LOG1P_1E4: Final = "log1p_1e4"
@@ -65,7 +65,7 @@ class Column:
     unit: str = ""
 
 
-# --- the screen store ------------------------------------------------------------------------------
+# --- the screen store ---------------------------------------------------------------------
 
 MATRIX: Final = "X"
 METADATA: Final = "uns/pertscale"
@@ -91,7 +91,7 @@ GROUP_COLUMNS: Final = (
 )
 
 
-# --- the label table ------------------------------------------------------------------------------------
+# --- the label table ----------------------------------------------------------------------
 
 LABEL_COLUMNS: Final = (
     Column("perturbation", "int32", "code of the perturbation in perturbations.parquet"),
@@ -118,7 +118,7 @@ PSEUDOBULK_VARIABLES: Final = (
 )
 
 
-# --- results ---------------------------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------------------
 
 SCORE_COLUMNS: Final = (
     Column("task", "str", "'within' (one context) and, later, 'transfer', 'single', 'double'"),

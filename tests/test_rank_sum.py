@@ -47,7 +47,7 @@ def keys_of(example):
     return example.counts / example.counts.sum(axis=1, keepdims=True)
 
 
-# --- against SciPy ----------------------------------------------------------------------------
+# --- against SciPy ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("context", ["alpha", "beta"])
@@ -175,7 +175,7 @@ def test_perturbation_with_too_few_cells_is_listed_as_not_tested(labels):
     assert len(labels.to_pandas(perturbation="G_alone")) == 0
 
 
-# --- the same bytes --------------------------------------------------------------------------------
+# --- the same bytes -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_client_argument(example, labels, tmp_path):
         rank_sum(example.screen, out=tmp_path / "x", client="no/such/file", quiet=True)
 
 
-# --- work that is not done twice ----------------------------------------------------------------------
+# --- work that is not done twice ----------------------------------------------------------
 
 
 def test_finished_table_is_returned_as_it_is(example, tmp_path, monkeypatch):
@@ -329,7 +329,7 @@ def test_descriptors_are_small(example, tmp_path, monkeypatch):
     assert max(sizes) < 1000
 
 
-# --- bad input -------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------
 
 
 def test_too_little_memory_says_what_would_do(example, tmp_path):

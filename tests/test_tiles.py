@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,7 +63,7 @@ def test_windows_hold_whole_perturbations(sizes, rows):
     found = windows(starts, stops, rows)
     assert found[0][0] == 0
     assert found[-1][1] == len(sizes)
-    for (_, last), (first, _) in zip(found[:-1], found[1:], strict=True):
+    for (_, last), (first, _) in pairwise(found):
         assert last == first
     for first, last in found:
         assert last == first + 1 or stops[last - 1] - starts[first] <= rows

@@ -1,4 +1,4 @@
-"""run_benchmark: the stages in their order, each taken from an earlier run where nothing changed."""
+"""run_benchmark: the stages in their order, each reused where nothing has changed."""
 
 from __future__ import annotations
 
@@ -32,11 +32,10 @@ from pertscale.benchmark.units import (
 from pertscale.conditions import target_group
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFoundError
-from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, write_json
 from pertscale.io.ingest import ingest
 from pertscale.io.store import is_store
-from pertscale.io.tables import declared_frame, read_table, write_table
+from pertscale.io.tables import declared_frame, write_table
 from pertscale.progress import Progress, say
 from pertscale.report import write_report
 from pertscale.runner import ClientLike, use_client
@@ -57,7 +56,7 @@ from pertscale.schema import (
 )
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split, holdout
-from pertscale.stats.curate import Curation, curate
+from pertscale.stats.curation import Curation, curate
 from pertscale.stats.labels import LabelTable
 from pertscale.stats.pseudobulk import read_pseudobulk
 from pertscale.stats.ranksum import rank_sum
@@ -199,7 +198,7 @@ def _read_embedding(embedding: Any) -> Embedding | None:
     return embeddings.read(embedding)
 
 
-# --- the record of a run --------------------------------------------------------------------------
+# --- the record of a run ------------------------------------------------------------------
 
 
 @dataclass
@@ -266,7 +265,7 @@ def _screen(store: Any, folder: Path, memory: str | int, client: Any, log: _Log)
     return open_screen(inside)
 
 
-# --- planning one context -----------------------------------------------------------------------------
+# --- planning one context -----------------------------------------------------------------
 
 
 def _plan_context(
@@ -374,7 +373,7 @@ def _vectors(plan: _Plan, embedding: Embedding, names: Sequence[str]) -> np.ndar
     return embedding.normalized().vectors(names, targets=plan.screen.targets)
 
 
-# --- running ----------------------------------------------------------------------------------------
+# --- running ------------------------------------------------------------------------------
 
 
 def _run_units(plan: _Plan, quiet: bool) -> None:

@@ -214,7 +214,7 @@ def _write_prediction(
     xr.Dataset(coords=coords, attrs=attrs).to_zarr(path, zarr_format=3, consolidated=False)
     root = zarr.open_group(path, mode="r+")
     dims = (PERTURBATION, GENE, CLASS)
-    targets = [
+    arrays: Any = [
         root.create_array(
             name,
             shape=array.shape,
@@ -224,7 +224,7 @@ def _write_prediction(
         )
         for name, array, dtype in (("label", predicted, np.int8), ("score", scores, np.float32))
     ]
-    da.store([predicted, scores], targets, lock=False)
+    da.store([predicted, scores], arrays, lock=False)
 
 
 def _score(

@@ -42,11 +42,11 @@ def replace(source: Path, final: Path) -> None:
     """
     if source.is_dir() and final.exists():
         aside = final.parent / f".{final.name}.{uuid.uuid4().hex[:12]}.old"
-        os.replace(final, aside)
-        os.replace(source, final)
+        final.replace(aside)
+        source.replace(final)
         remove(aside)
     else:
-        os.replace(source, final)
+        source.replace(final)
 
 
 def remove(path: Path) -> None:

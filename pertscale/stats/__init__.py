@@ -1,6 +1,6 @@
 """Statistics of a screen: labels, pseudobulk, curation."""
 
-from pertscale.stats.curate import Curation, curate
+from pertscale.stats.curation import Curation, curate
 from pertscale.stats.labels import LabelTable, read_labels
 from pertscale.stats.perturbqa import read_perturbqa
 from pertscale.stats.pseudobulk import read_pseudobulk

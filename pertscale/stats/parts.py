@@ -29,14 +29,13 @@ from pertscale.schema import (
     PSEUDOBULK_DIR,
     PSEUDOBULK_VARIABLES,
     SCHEMA_VERSION,
-    TARGET_TOTAL,
     Label,
 )
 from pertscale.screen import Screen, open_screen
-from pertscale.tiles import Tile
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.stats.multiple_testing import benjamini_hochberg, look_up, screen_wide
 from pertscale.stats.options import RankSumOptions
+from pertscale.tiles import Tile
 
 #: Pairs of a part: 21 MB of statistics, and about six times that while it is written.
 PART_PAIRS = 524_288
@@ -185,7 +184,7 @@ def _write_profiles(
     staging: Path, part: Part, groups: pd.DataFrame, statistics: np.ndarray
 ) -> None:
     n = (groups["stop"] - groups["start"]).to_numpy(np.float64)[:, None]
-    root = zarr.open_group(staging / PSEUDOBULK_DIR, mode="r+")
+    root: Any = zarr.open_group(staging / PSEUDOBULK_DIR, mode="r+")
     rows = slice(part.first, part.last)
     root["mean_log1p"][rows] = statistics["sum_log1p"] / n
     root["mean"][rows] = statistics["sum_normalized"] / n
@@ -262,7 +261,7 @@ def _write_labels(
 
 
 def assign_labels(q: np.ndarray, delta: np.ndarray, z: np.ndarray, *, fdr: float) -> np.ndarray:
-    """Classes of pairs (SPEC B2, B3): the sign of `delta` where ``q < fdr``; of `z` where it is 0."""
+    """Classes of pairs: where ``q < fdr`` the sign of `delta`, or of `z` if it is 0 (SPEC B3)."""
     direction = np.where(delta != 0, np.sign(delta), np.sign(z))
     return np.where(q < fdr, direction, int(Label.NON_DE)).astype(np.int8)
 
@@ -318,7 +317,7 @@ def finish_tables(
             "tested": groups.index.isin(found.index),
         }
     ).join(found)
-    table = table[~groups["is_control"]].fillna(0).astype({c: "int64" for c in found.columns})
+    table = table[~groups["is_control"]].fillna(0).astype(dict.fromkeys(found.columns, "int64"))
     table["reason"] = np.where(
         table["tested"], "", [f"{n} cells, min_cells={options.min_cells}" for n in table["n_cells"]]
     )

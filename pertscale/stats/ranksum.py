@@ -17,24 +17,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from pertscale.errors import InputError
 from pertscale.hashing import digest
-from pertscale.io.atomic import atomic_path, read_json, remove, replace, write_json
+from pertscale.io.atomic import atomic_path, read_json, remove, replace
 from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS, MatrixReader
 from pertscale.memory import memory_bytes
 from pertscale.runner import ClientLike, run, tasks_per_process, use_client
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, open_screen
-from pertscale.tiles import Tile, TilePlan, plan_tiles, windows
 from pertscale.stats._kernels.ranksum import (
     STATISTICS_DTYPE,
     ControlTable,
     control_tables,
+)
+from pertscale.stats._kernels.ranksum import (
     rank_sum as rank_sum_kernel,
 )
 from pertscale.stats.labels import LabelTable, read_labels
 from pertscale.stats.options import TESTS, RankSumOptions
 from pertscale.stats.parts import Part, finish_tables, part_groups, prepare_tables, write_part
+from pertscale.tiles import Tile, TilePlan, plan_tiles, windows
 
 
 @dataclass(frozen=True)

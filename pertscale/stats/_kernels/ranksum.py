@@ -19,7 +19,7 @@ small hash table. Sums of ties are exact: a further copy of a value that n cells
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class ControlTable(NamedTuple):
     statistics: np.ndarray  # STATISTICS_DTYPE (genes): sums over the controls
 
 
-# --- keys ------------------------------------------------------------------------------------
+# --- keys ---------------------------------------------------------------------------------
 
 
 @inline
@@ -110,7 +110,7 @@ def _sums(keys, lo, hi, is_counts):
     return total, logs
 
 
-# --- the controls -------------------------------------------------------------------------------
+# --- the controls -------------------------------------------------------------------------
 
 
 @inline
@@ -261,16 +261,17 @@ def control_tables(block: np.ndarray, totals: np.ndarray, *, is_counts: bool) ->
     -------
     ControlTable
     """
-    *arrays, sums = _control_tables(block, totals, is_counts)
+    arrays: Any = _control_tables(block, totals, is_counts)
+    sums = arrays[-1]
     statistics = np.zeros(len(block), STATISTICS_DTYPE)
     statistics["p_value"] = 1.0
     statistics["sum_normalized"] = sums[:, 0]
     statistics["sum_log1p"] = sums[:, 1]
     statistics["n_expressed"] = sums[:, 2]
-    return ControlTable(block.shape[1], *arrays, statistics)
+    return ControlTable(block.shape[1], *arrays[:-1], statistics)
 
 
-# --- the test --------------------------------------------------------------------------------------
+# --- the test -----------------------------------------------------------------------------
 
 
 @inline
