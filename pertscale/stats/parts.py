@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 import zarr
 
-from pertscale.io.atomic import atomic_path, read_json, remove, write_json
+from pertscale.io.atomic import atomic_path, read_json, write_json
 from pertscale.io.tables import ROW_GROUP_ROWS, write_pairs, write_table
 from pertscale.schema import (
     CONTEXT,
@@ -297,33 +297,8 @@ def finish_tables(
 ) -> None:
     """Write the vocabularies beside the data and, last, the manifest."""
     folder = staging / LABELS_DIR
-    groups = screen.groups
-    n_cells = groups["stop"] - groups["start"]
-    controls = n_cells[groups["is_control"]]
-    n_control = groups["context"].map(
-        dict(zip(groups.loc[controls.index, "context"], controls, strict=True))
-    )
-    found = pd.DataFrame(
-        [g for r in receipts for g in r["groups"]],
-        columns=["group", "n_up", "n_down", "n_sign_disagreements"],
-    ).set_index("group")
-    table = pd.DataFrame(
-        {
-            "context": groups["context"],
-            "perturbation": groups["perturbation"],
-            "targets": ["+".join(screen.targets[p]) for p in groups["perturbation"]],
-            "n_cells": n_cells,
-            "n_control": n_control,
-            "tested": groups.index.isin(found.index),
-        }
-    ).join(found)
-    table = table[~groups["is_control"]].fillna(0).astype(dict.fromkeys(found.columns, "int64"))
-    table["reason"] = np.where(
-        table["tested"], "", [f"{n} cells, min_cells={options.min_cells}" for n in table["n_cells"]]
-    )
-    write_table(folder / "perturbations.parquet", table.reset_index(drop=True))
+    write_table(folder / "perturbations.parquet", _perturbation_table(screen, options, receipts))
     write_table(folder / "genes.parquet", pd.DataFrame({GENE: screen.genes.to_numpy(object)}))
-    remove(staging / "tiles")
     write_json(
         folder / MANIFEST_FILE,
         {
@@ -336,3 +311,30 @@ def finish_tables(
             "scale": screen.scale,
         },
     )
+
+
+def _perturbation_table(
+    screen: Screen, options: RankSumOptions, receipts: Sequence[dict[str, Any]]
+) -> pd.DataFrame:
+    """One row per (context, perturbation): its cells, its targets, and what the test found."""
+    counted = ["n_up", "n_down", "n_sign_disagreements"]
+    found = pd.DataFrame([g for r in receipts for g in r["groups"]], columns=["group", *counted])
+    found = found.astype("int64").set_index("group")
+    n_cells = screen.groups["stop"] - screen.groups["start"]
+    controls = screen.groups["is_control"]
+    n_control = dict(zip(screen.groups.loc[controls, "context"], n_cells[controls], strict=True))
+    groups = screen.groups[~controls]
+    table = pd.DataFrame(
+        {
+            "context": groups["context"],
+            "perturbation": groups["perturbation"],
+            "targets": ["+".join(screen.targets[p]) for p in groups["perturbation"]],
+            "n_cells": n_cells[~controls],
+            "n_control": groups["context"].map(n_control),
+            "tested": groups.index.isin(found.index),
+        }
+    )
+    table[counted] = found.reindex(groups.index, fill_value=0)
+    few = [f"{n} cells, min_cells={options.min_cells}" for n in table["n_cells"]]
+    table["reason"] = np.where(table["tested"], "", few)
+    return table.reset_index(drop=True)

@@ -40,6 +40,10 @@ from pertscale.stats.parts import Part, finish_tables, part_groups, prepare_tabl
 from pertscale.tiles import Tile, TilePlan, plan_tiles, windows
 
 
+#: Cells that a group needs to be tested against (SPEC B5).
+MIN_CONTROLS = 2
+
+
 @dataclass(frozen=True)
 class TileTask:
     """Descriptor of one tile: everything a worker needs to do it."""
@@ -115,7 +119,7 @@ def rank_sum(
     key = labels_key(screen, options)
     if _is_finished(folder, key):
         return read_labels(folder)
-    _check_controls(screen, options)
+    _check_controls(screen)
     staging = folder / f".rank-sum-{key}"
     _remove_stale(folder, staging)
     with use_client(client) as resolved:
@@ -163,14 +167,13 @@ def _remove_stale(folder: Path, staging: Path) -> None:
             remove(other)
 
 
-def _check_controls(screen: Screen, options: RankSumOptions) -> None:
-    groups = screen.groups[screen.groups["is_control"]]
-    for row in groups.itertuples():
-        if row.stop - row.start < options.min_cells:
+def _check_controls(screen: Screen) -> None:
+    for row in screen.groups[screen.groups["is_control"]].itertuples():
+        if row.stop - row.start < MIN_CONTROLS:
             raise InputError(
                 f"context {row.context!r} has {row.stop - row.start} control cells, the rank-sum "
-                f"test needs {options.min_cells}; name further controls with control= when you "
-                f"ingest ({screen.path})"
+                f"test needs {MIN_CONTROLS}; name further controls with control= when you ingest "
+                f"({screen.path})"
             )
 
 

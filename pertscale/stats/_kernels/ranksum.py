@@ -268,7 +268,7 @@ def control_tables(block: np.ndarray, totals: np.ndarray, *, is_counts: bool) ->
     statistics["sum_normalized"] = sums[:, 0]
     statistics["sum_log1p"] = sums[:, 1]
     statistics["n_expressed"] = sums[:, 2]
-    return ControlTable(block.shape[1], *arrays[:-1], statistics)
+    return ControlTable._make((block.shape[1], *arrays[:-1], statistics))
 
 
 # --- the test -----------------------------------------------------------------------------

@@ -1,0 +1,120 @@
+"""Figures of the report: each takes tables and returns a matplotlib Figure."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from pertscale.schema import CLASS_NAMES
+
+#: Okabe and Ito's colours, which the colour-blind can tell apart.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+CLASS_TITLES = dict(zip(CLASS_NAMES, ("Down", "Not DE", "Up"), strict=True))
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "svg.fonttype": "path",
+}
+
+
+def to_svg(figure: Figure, *, name: str) -> str:
+    """Return a figure as inline SVG; the same figure gives the same text."""
+    buffer = io.StringIO()
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def class_bars(
+    scores: pd.DataFrame, *, methods: Sequence[str], settings: Mapping[str, str]
+) -> Figure:
+    """Per-class recall, precision and F1 of every method (the first paper's Fig 1).
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Rows of one context at level ``class``; several splits are averaged.
+    methods : sequence of str
+        Bars, in this order.
+    settings : mapping
+        Setting -> title of its column of panels.
+    """
+    metrics = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
+    mean = scores.groupby(["setting", "metric", "method", "group"])["value"].mean()
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6 * len(settings) + 1.6, 6.4), layout="constrained")
+        axes = figure.subplots(len(metrics), len(settings), sharex=True, sharey=True, squeeze=False)
+        width = 0.84 / max(1, len(methods))
+        for (metric, label), row in zip(metrics.items(), axes, strict=True):
+            row[0].set_ylabel(label)
+            for (setting, title), axis in zip(settings.items(), row, strict=True):
+                for i, method in enumerate(methods):
+                    values = [mean.get((setting, metric, method, c), np.nan) for c in CLASS_NAMES]
+                    at = np.arange(len(CLASS_NAMES)) + (i - (len(methods) - 1) / 2) * width
+                    color = COLORS[i % len(COLORS)]
+                    axis.bar(at, values, width * 0.92, color=color, label=method)
+                axis.set_ylim(0, 1.02)
+                axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+                axis.set_axisbelow(True)
+                axis.set_xticks(range(len(CLASS_NAMES)), [CLASS_TITLES[c] for c in CLASS_NAMES])
+                if metric == "recall":
+                    axis.set_title(title)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    return figure
+
+
+def _panels(n: int, *, columns: int = 3) -> tuple[Figure, np.ndarray]:
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(3.4 * columns + 0.4, 2.4 * rows + 0.2), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[n:]:
+        axis.set_visible(False)
+    return figure, axes[:n]
+
+
+def cells_per_perturbation(perturbations: pd.DataFrame, *, contexts: Sequence[str]) -> Figure:
+    """Histogram of the cells of each perturbation, one panel per context."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _panels(len(contexts))
+        for context, axis in zip(contexts, axes, strict=True):
+            n = perturbations.loc[perturbations["context"] == context, "n_cells"].to_numpy()
+            low, high = max(1, n.min(initial=1)), max(2, n.max(initial=2))
+            edges = np.geomspace(low, high + 1, 31) if high > low else np.array([low, high + 1])
+            axis.hist(n, bins=edges, color=COLORS[0])
+            axis.set_xscale("log")
+            axis.set_title(_short(context))
+            axis.set_xlabel("cells per perturbation")
+            axis.set_ylabel("perturbations")
+    return figure
+
+
+def p_value_histogram(counts: Mapping[str, np.ndarray]) -> Figure:
+    """Histogram of p-values, one panel per context, from the counts of equal bins over 0..1."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _panels(len(counts))
+        for (context, n), axis in zip(counts.items(), axes, strict=True):
+            edges = np.linspace(0, 1, len(n) + 1)
+            axis.stairs(n / max(1, n.sum()), edges, fill=True, color=COLORS[0])
+            axis.set_title(_short(context))
+            axis.set_xlabel("p-value")
+            axis.set_ylabel("share of pairs")
+    return figure
+
+
+def _short(name: str) -> str:
+    """Titles have to fit their panel; a dollar sign is not mathematics."""
+    short = name if len(name) <= 36 else f"{name[:35]}…"
+    return short.replace("$", r"\$")

@@ -1,0 +1,50 @@
+"""What the scores say, in sentences that follow from them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+#: Methods that are there for comparison only.
+_REFERENCE = ("oracle", "random", "all_non_de")
+
+
+def findings(scores: pd.DataFrame) -> list[str]:
+    """Return plain sentences per context: the best method, and the curated-full contrast."""
+    overall = scores[scores["level"] == "overall"]
+    mean = overall.groupby(["context", "setting", "method", "metric"])["value"].mean()
+    lines = []
+    for context in dict.fromkeys(overall["context"]):
+        present = set(overall.loc[overall["context"] == context, "setting"])
+        settings = [s for s in ("curated", "full") if s in present]
+        lines += [_best(mean.loc[context, s], context, s) for s in settings]
+        lines += _contrast(mean, context)
+    return lines
+
+
+def _best(mean: pd.Series, context: str, setting: str) -> str:
+    macro = mean.xs("macro_f1", level="metric")
+    candidates = macro.drop([m for m in _REFERENCE if m in macro.index])
+    if not len(candidates):
+        return f"{context}, {setting}: only reference methods were run."
+    best = candidates.idxmax()
+    text = f"{context}, {setting}: the best macro F1 is {candidates.max():.3f}, by {best}"
+    if "all_non_de" in macro.index:
+        text += f"; calling nothing differentially expressed scores {macro['all_non_de']:.3f}"
+    return text + "."
+
+
+def _contrast(mean: pd.Series, context: str) -> list[str]:
+    """How much of the majority vote's score the curation makes."""
+    try:
+        curated, full = (
+            mean[context, s, "majority_vote", "balanced_accuracy"] for s in ("curated", "full")
+        )
+    except KeyError:
+        return []
+    if curated - full < 0.05:
+        return []
+    return [
+        f"{context}: majority vote, which does not look at the perturbation, reaches a balanced "
+        f"accuracy of {curated:.3f} on curated pairs and {full:.3f} on all pairs "
+        "(chance is 0.333): how pairs are chosen makes the difference."
+    ]

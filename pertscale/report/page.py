@@ -1,0 +1,185 @@
+"""The HTML page: what was run, on what, and what came out."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from pertscale.io.atomic import write_bytes
+from pertscale.report import figures
+from pertscale.report.findings import findings
+from pertscale.report.tables import Table, class_table, overview, plain_table
+from pertscale.screen import Screen
+from pertscale.stats import LabelTable
+
+if TYPE_CHECKING:
+    from pertscale.benchmark.result import BenchmarkResult
+
+#: What the settings are, in words.
+SETTINGS = {
+    "curated": "Curated: pairs sampled as PerturbQA does",
+    "full": "Full: all pairs",
+    "full_without_target": "Full, target genes left out",
+}
+#: What the methods are, in words.
+METHODS = {
+    "majority_vote": "the most frequent class of the gene over training perturbations",
+    "knn_cv": "distance-weighted nearest perturbations, k chosen by 5-fold cross-validation",
+    "knn_1": "the nearest perturbation's label",
+    "knn_10": "distance-weighted vote of the 10 nearest perturbations",
+    "all_non_de": "nothing is differentially expressed",
+    "random": "classes drawn with their training frequencies",
+    "oracle": "the truth: what a perfect prediction scores",
+}
+P_VALUE_BINS = 50
+
+
+def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
+    """Write ``report.html`` into the folder of a benchmark.
+
+    Parameters
+    ----------
+    result : BenchmarkResult
+    screen : Screen, optional
+        The store the benchmark ran on; without it the section on the screen says that it is gone.
+
+    Notes
+    -----
+    One file; nothing is loaded from elsewhere, and everything that comes from the data is escaped.
+    Memory: the score table, and the p-values of one part of the label table at a time.
+    """
+    scores = result.scores
+    present = [s for s in SETTINGS if s in set(scores["setting"])]
+    page = _template().render(
+        title=result.manifest["options"]["store"],
+        findings=findings(scores),
+        contexts=[_context(scores, c, present) for c in dict.fromkeys(scores["context"])],
+        settings=SETTINGS,
+        screen=_screen(screen),
+        dropped=_dropped(result.drops, screen),
+        labels=_labels(result.labels),
+        skipped=_table(result.skipped, "What did not run"),
+        methods=_methods(scores),
+        embeddings=result.manifest["embeddings"],
+        timings=_timings(result),
+        options={k: str(v) for k, v in result.manifest["options"].items()},
+        versions=result.manifest["versions"],
+        splits=result.manifest["units"],
+    )
+    write_bytes(result.report, page.encode())
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    text = files("pertscale.report").joinpath("template.html").read_text(encoding="utf-8")
+    return environment.from_string(text)
+
+
+def _svg(figure: Any, name: str) -> Markup:
+    return Markup(figures.to_svg(figure, name=name))  # matplotlib escapes the text
+
+
+def _table(frame: pd.DataFrame, caption: str, digits: int = 2) -> Table | None:
+    return plain_table(frame, caption=caption, digits=digits) if len(frame) else None
+
+
+# --- sections -----------------------------------------------------------------------------------
+
+
+def _context(scores: pd.DataFrame, context: str, present: list[str]) -> dict[str, Any]:
+    """Scores of one context: overview, bars, tables per class."""
+    mine = scores[scores["context"] == context]
+    settings = [s for s in present if s in set(mine["setting"])]
+    bars = [s for s in ("curated", "full") if s in settings] or settings[:1]
+    methods = [m for m in dict.fromkeys(mine["method"]) if m != "oracle"]
+    classes = mine[mine["level"] == "class"]
+    figure = figures.class_bars(
+        classes, methods=methods, settings={s: SETTINGS[s].split(":")[0] for s in bars}
+    )
+    return {
+        "name": context,
+        "overview": [overview(scores, context=context, setting=s) for s in settings],
+        "bars": _svg(figure, f"bars-{context}"),
+        "classes": [class_table(scores, context=context, setting=s) for s in settings],
+    }
+
+
+def _screen(screen: Screen | None) -> dict[str, Any] | None:
+    if screen is None:
+        return None
+    return {
+        "summary": plain_table(screen.summary(), caption="Cells per context", digits=0),
+        "shape": f"{screen.n_cells:,} cells, {screen.n_genes:,} genes",
+        "scale": screen.scale,
+        "account": screen.info["account"],
+    }
+
+
+def _dropped(drops: pd.DataFrame, screen: Screen | None) -> dict[str, Any]:
+    """Count by reason, and state the sum that has to come out."""
+    counts = drops.groupby(["kind", "reason", "label"], dropna=False).size().rename("number")
+    cells = counts[counts.index.get_level_values("kind") == "cell"].reset_index()
+    other = counts[counts.index.get_level_values("kind") != "cell"]
+    other = other.groupby(["kind", "reason"]).sum().reset_index()
+    listed = pd.concat([cells, other], ignore_index=True).fillna("")
+    listed = listed.sort_values("number", ascending=False, kind="stable").head(50)
+    total = None
+    if screen is not None:
+        n_dropped = int((drops["kind"] == "cell").sum())
+        total = (
+            f"{screen.n_cells:,} cells kept + {n_dropped:,} left out = "
+            f"{screen.info['n_input']:,} read"
+        )
+    return {"table": _table(listed, "Left out, by reason"), "total": total}
+
+
+def _labels(labels: LabelTable) -> dict[str, Any]:
+    summary = labels.summary()
+    disagree = labels.perturbations.groupby("context", sort=False)["n_sign_disagreements"].sum()
+    summary["sign_disagreements"] = summary["context"].map(disagree).astype(int)
+    counts = p_value_counts(labels)
+    cells = figures.cells_per_perturbation(labels.perturbations, contexts=labels.contexts)
+    return {
+        "table": plain_table(summary, caption="Pairs and classes per context (Table 1)"),
+        "cells": _svg(cells, "cells"),
+        "p_values": _svg(figures.p_value_histogram(counts), "p-values"),
+        "options": {k: str(v) for k, v in labels.options.items()},
+    }
+
+
+def p_value_counts(labels: LabelTable) -> dict[str, np.ndarray]:
+    """Pairs per bin of p-values, per context; reads one part of the table at a time."""
+    counts = {}
+    for code, context in enumerate(labels.contexts):
+        total = np.zeros(P_VALUE_BINS, np.int64)
+        for part in sorted((labels.path or Path()).glob(f"data/context={code}/part-*.parquet")):
+            p_values = pq.read_table(part, columns=["p_value"], partitioning=None)["p_value"]
+            total += np.histogram(p_values.to_numpy(), bins=P_VALUE_BINS, range=(0, 1))[0]
+        counts[context] = total
+    return counts
+
+
+def _methods(scores: pd.DataFrame) -> Table | None:
+    """Say what each method is, and the parameters it ended with."""
+    columns = ["context", "setting", "split", "method", "params"]
+    fitted = scores[columns].drop_duplicates()
+    fitted = fitted[fitted["setting"] != "full_without_target"]
+    fitted.insert(4, "what it is", fitted["method"].map(METHODS).fillna(""))
+    return _table(fitted, "Methods as fitted")
+
+
+def _timings(result: BenchmarkResult) -> Table | None:
+    timings = result.timings[result.timings["stage"] != "report"]  # this one is not over yet
+    stages = timings.groupby("stage", sort=False).agg(
+        seconds=("seconds", "sum"), steps=("seconds", "size"), reused=("reused", "sum")
+    )
+    return _table(stages.reset_index(), "Run times, in seconds", digits=1)
