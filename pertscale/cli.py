@@ -155,6 +155,8 @@ def labels(store: str, **how: Any) -> None:
 @click.option("--embedding", type=click.Path(),
               help="Vectors of genes: parquet, csv, npz, h5ad, a .gmt of gene sets, a .json of "
               "texts. Without it, learned from the training part.")  # fmt: skip
+@click.option("--split", type=click.Path(),
+              help="Split file: JSON with train and test.")  # fmt: skip
 @click.option("--method", "methods", multiple=True, help="Only this method; may be repeated.")
 @click.option("--setting", "settings", multiple=True,
               help="Only this setting (full, full_without_target, curated); may be "

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from distributed import Client, LocalCluster
 from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
 import pertscale as ps
@@ -155,6 +158,33 @@ def test_seeds_methods_settings(example, tmp_path):
                            ({"settings": ["ful"]}, "did you mean 'full'")):  # fmt: skip
         with pytest.raises(ArgumentError, match=message):
             ps.run_benchmark(example.screen, out=tmp_path, quiet=True, **wrong)
+
+
+def test_a_split_from_outside(example, tmp_path):
+    file = tmp_path / "split.json"
+    test = ["G2", "G5", "G_never_seen"]
+    file.write_text(json.dumps({"train": ["G0", "G1", "G3", "G4+ctrl", "ctrl"], "test": test}))
+    result = ps.run_benchmark(
+        example.screen, out=tmp_path / "run", split=file, methods=["majority_vote"], quiet=True
+    )
+    (split,) = result.splits["alpha"].values()
+    assert (split.train, split.test) == (("G0", "G1", "G3", "G4"), ("G2", "G5"))
+    assert set(result.scores.query("level == 'perturbation'")["group"]) == {"G2", "G5"}
+
+
+def test_on_a_cluster_with_another_working_directory(example, finished, tmp_path, monkeypatch):
+    """The same bytes from two worker processes, with relative paths."""
+    monkeypatch.chdir(Path(example.screen.path).parent)
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(os.chdir, "/")
+        out = Path(os.path.relpath(tmp_path / "run"))
+        ps.run_benchmark(Path(example.screen.path).name, out=out, quiet=True)
+    assert stable_hash(tmp_path / "run", tmp_path) == stable_hash(finished.path, tmp_path)
 
 
 KILLED = """

@@ -73,6 +73,7 @@ def run_benchmark(
     *,
     out: str | os.PathLike[str] | None = None,
     embedding: str | os.PathLike[str] | Embedding | None = None,
+    split: str | os.PathLike[str] | Split | None = None,
     methods: Sequence[str] | None = None,
     settings: Sequence[str] = SETTINGS,
     test_fraction: float = 0.25,
@@ -105,14 +106,17 @@ def run_benchmark(
         Vectors of genes for the nearest-neighbour methods: any file that
         :func:`pertscale.read_embedding` reads. Without one, genes are embedded by their expression
         over the training perturbations (SPEC H4), split by split.
+    split : path or Split, optional
+        Who is held out, as a split file or :class:`pertscale.Split`; used in every context. By
+        default a share of the perturbations is drawn.
     methods : sequence of str, optional
         Names in :data:`pertscale.baselines.METHODS`; all by default.
     settings : sequence of str
         Of ``'full'``, ``'full_without_target'`` and ``'curated'``.
     test_fraction : float
-        Share of the perturbations held out (SPEC D1).
+        Share of the perturbations held out (SPEC D1), where `split` is not given.
     seed : int or sequence of int
-        Seeds of the splits, one split each.
+        Seeds of the splits, one split each, where `split` is not given.
     test, fdr, fold_change, min_cells
         Of :func:`pertscale.stats.rank_sum`.
     memory : str or int
@@ -138,9 +142,11 @@ def run_benchmark(
     seeds = [seed] if isinstance(seed, int) else list(seed)
     source = store.path if isinstance(store, Screen) else os.fspath(store)
     folder = Path(out) if out is not None else Path(source).with_suffix(".benchmark")
+    folder = folder.absolute()  # workers may have another working directory
     if not Path(source).exists():
         raise NotFoundError(f"there is no store or file {source}")
     given = _read_embedding(embedding)
+    how = _Splitting(_read_split(split), tuple(seeds), test_fraction)
     folder.mkdir(parents=True, exist_ok=True)
     log = _Log(quiet=quiet)
     with use_client(client) as resolved:
@@ -160,7 +166,7 @@ def run_benchmark(
             stage.reused = labels.key == log.before(folder)
         plan = _Plan(folder, screen, labels, given, list(methods or METHODS), log)
         for context in labels.contexts:
-            _plan_context(plan, context, settings, seeds, test_fraction)
+            _plan_context(plan, context, settings, how)
         with compute_here(resolved):
             _run_units(plan, quiet)
     _write_tables(plan)
@@ -169,8 +175,7 @@ def run_benchmark(
         "embedding": None if given is None else given.name,
         "methods": plan.methods,
         "settings": list(settings),
-        "test_fraction": test_fraction,
-        "seeds": seeds,
+        **how.as_dict(),
         **labels.options,
     }
     write_json(folder / MANIFEST_FILE, _manifest(plan, options))
@@ -197,6 +202,33 @@ def _read_embedding(embedding: Any) -> Embedding | None:
     if embedding is None or isinstance(embedding, Embedding):
         return embedding
     return embeddings.read(embedding)
+
+
+def _read_split(split: Any) -> Split | None:
+    return split if split is None or isinstance(split, Split) else Split.read(split)
+
+
+@dataclass(frozen=True)
+class _Splitting:
+    """How perturbations are held out: by a given split, or by drawing one per seed."""
+
+    given: Split | None
+    seeds: tuple[int, ...]
+    test_fraction: float
+
+    def splits(self, names: Sequence[str], groups: dict[str, str]) -> list[Split]:
+        if self.given is not None:
+            return [self.given.restrict(names)]
+        mine = {name: groups[name] for name in names}
+        return [
+            holdout(names, test_fraction=self.test_fraction, seed=seed, groups=mine)
+            for seed in self.seeds
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        if self.given is not None:
+            return {"split": self.given.name, "split_hash": self.given.hash}
+        return {"seeds": list(self.seeds), "test_fraction": self.test_fraction}
 
 
 # --- the record of a run ------------------------------------------------------------------
@@ -269,25 +301,13 @@ def _screen(store: Any, folder: Path, memory: str | int, client: Any, log: _Log)
 # --- planning one context -----------------------------------------------------------------
 
 
-def _plan_context(
-    plan: _Plan,
-    context: str,
-    settings: Sequence[str],
-    seeds: Sequence[int],
-    test_fraction: float,
-) -> None:
+def _plan_context(plan: _Plan, context: str, settings: Sequence[str], how: _Splitting) -> None:
     """Split the perturbations of a context and list what to fit and score."""
     table = plan.labels.perturbations
     mine = table[(table["context"] == context) & table["tested"]]
-    names = list(mine[PERTURBATION])
     groups = target_group(plan.screen.perturbations, set(plan.screen.genes))
     try:
-        splits = [
-            holdout(
-                names, test_fraction=test_fraction, seed=seed, groups={n: groups[n] for n in names}
-            )
-            for seed in seeds
-        ]
+        splits = how.splits(list(mine[PERTURBATION]), groups)
     except InputError as error:
         plan.log.skip("all methods", context, str(error))
         return

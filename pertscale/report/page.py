@@ -40,6 +40,8 @@ METHODS = {
     "oracle": "the truth: what a perfect prediction scores",
 }
 P_VALUE_BINS = 50
+#: With so few cells the test's normal approximation is rough, and hardly any gene can be called.
+FEW_CELLS = 25
 
 
 def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
@@ -145,6 +147,10 @@ def _dropped(drops: pd.DataFrame, screen: Screen | None) -> dict[str, Any]:
 def _labels(labels: LabelTable) -> dict[str, Any]:
     summary = labels.summary()
     disagree = labels.perturbations.groupby("context", sort=False)["n_sign_disagreements"].sum()
+    few = (
+        labels.perturbations["n_cells"].le(FEW_CELLS).groupby(labels.perturbations["context"]).sum()
+    )
+    summary[f"perturbations_up_to_{FEW_CELLS}_cells"] = summary["context"].map(few).astype(int)
     summary["sign_disagreements"] = summary["context"].map(disagree).astype(int)
     counts = p_value_counts(labels)
     cells = figures.cells_per_perturbation(labels.perturbations, contexts=labels.contexts)

@@ -39,7 +39,6 @@ from pertscale.stats.options import TESTS, RankSumOptions
 from pertscale.stats.parts import Part, finish_tables, part_groups, prepare_tables, write_part
 from pertscale.tiles import Tile, TilePlan, plan_tiles, windows
 
-
 #: Cells that a group needs to be tested against (SPEC B5).
 MIN_CONTROLS = 2
 
@@ -116,6 +115,7 @@ def rank_sum(
     screen = open_screen(screen)
     options = RankSumOptions(test, fdr, fold_change, min_cells)
     folder = Path(out) if out is not None else Path(screen.path).with_suffix(".labels")
+    folder = folder.absolute()  # workers may have another working directory
     key = labels_key(screen, options)
     if _is_finished(folder, key):
         return read_labels(folder)
