@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import os
 from dataclasses import dataclass
@@ -24,36 +25,46 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Screen:
     """A screen on disk; made by :func:`open_screen`.
 
     Opening reads the names of genes and groups, never the matrix. Cells are sorted by context,
-    then controls first, then perturbation, so that a group is one run of rows.
+    then controls first, then perturbation, so that a group is one run of rows. A Screen does not
+    change: tables are handed out as copies. Pickled, it is its path.
 
     Attributes
     ----------
     path : str
-        The store.
-    groups : DataFrame
-        One row per (context, perturbation): ``context, perturbation, is_control, start, stop``.
+        The store, absolute.
     genes : Index
         Unique names of the read-out genes.
-    info : dict
-        What ingest recorded: scale, totals, account, fingerprint.
     """
 
     path: str
-    groups: pd.DataFrame
     genes: pd.Index
-    info: dict[str, Any]
+    _groups: pd.DataFrame
+    _info: dict[str, Any]
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return open_screen, (self.path,)
 
     # --- what is inside ---------------------------------------------------------------
 
     @property
+    def groups(self) -> pd.DataFrame:
+        """One row per (context, perturbation); :data:`pertscale.schema.GROUP_COLUMNS`."""
+        return self._groups.copy()
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What ingest recorded: scale, totals, account, fingerprint."""
+        return copy.deepcopy(self._info)
+
+    @property
     def n_cells(self) -> int:
         """Number of cells."""
-        return int(self.groups["stop"].iloc[-1])
+        return int(self._groups["stop"].iloc[-1])
 
     @property
     def n_genes(self) -> int:
@@ -68,22 +79,22 @@ class Screen:
     @property
     def scale(self) -> str:
         """``'counts'`` or ``'log1p_1e4'``."""
-        return str(self.info["scale"])
+        return str(self._info["scale"])
 
     @property
     def fingerprint(self) -> str:
         """Hash of the screen's content: genes, groups, totals and expressed genes of each cell."""
-        return str(self.info["fingerprint"])
+        return str(self._info["fingerprint"])
 
     @cached_property
     def contexts(self) -> tuple[str, ...]:
         """Names of the contexts, in the order of the rows."""
-        return tuple(dict.fromkeys(self.groups["context"]))
+        return tuple(dict.fromkeys(self._groups["context"]))
 
     @cached_property
     def perturbations(self) -> tuple[str, ...]:
         """Sorted names of all perturbations, controls left out."""
-        return tuple(sorted(set(self.groups.loc[~self.groups["is_control"], "perturbation"])))
+        return tuple(sorted(set(self._groups.loc[~self._groups["is_control"], "perturbation"])))
 
     @cached_property
     def targets(self) -> dict[str, tuple[str, ...]]:
@@ -100,26 +111,28 @@ class Screen:
             raise UnknownNameError(
                 f"no context {context!r} in {self.path}; it has {', '.join(self.contexts)}"
             )
-        return self.groups[self.groups["context"] == context]
+        return self._groups[self._groups["context"] == context]
 
-    @cached_property
+    @property
     def drops(self) -> pd.DataFrame:
-        """Cells and genes that ingest left out, each with the reason."""
+        """Cells and genes that ingest left out, each with the reason (read on each access)."""
         return read_frame(open_root(self.path)[METADATA + "/drops"]).reset_index(drop=True)
 
     @cached_property
     def totals(self) -> np.ndarray:
-        """Total count of each cell, (cells,) float64."""
-        return np.asarray(read_column(open_root(self.path)["obs"], "total_counts"))
+        """Total count of each cell, (cells,) float64, read-only; NaN where not counts."""
+        totals = np.asarray(read_column(open_root(self.path)["obs"], "total_counts"))
+        totals.flags.writeable = False
+        return totals
 
-    @cached_property
+    @property
     def obs(self) -> pd.DataFrame:
-        """Table of the cells, in the order of the rows (read whole)."""
+        """Table of the cells, in the order of the rows (read whole on each access)."""
         return read_frame(open_root(self.path)["obs"])
 
-    @cached_property
+    @property
     def var(self) -> pd.DataFrame:
-        """Table of the genes."""
+        """Table of the genes (read on each access)."""
         return read_frame(open_root(self.path)["var"])
 
     # --- as arrays ----------------------------------------------------------------------
@@ -141,30 +154,35 @@ class Screen:
         """
         import xarray as xr
 
-        matrix = self._matrix()
+        matrix, obs = self._matrix(), self.obs
         dims = (CELL, GENE)
         variables = {"expression": (dims, matrix)}
         if self.scale == COUNTS:
-            totals = xr.DataArray(self.totals, dims=CELL).chunk({CELL: matrix.chunks[0]}).data
-            normalized = matrix.map_blocks(
-                _log_normalize, totals[:, None], dtype=np.float32, meta=np.empty((0, 0), np.float32)
-            )
-            variables = {"counts": (dims, matrix), "expression": (dims, normalized)}
-        coords: dict[str, Any] = {GENE: np.asarray(self.genes, object), CELL: self.obs.index}
-        coords |= {name: (CELL, _coordinate(self.obs[name])) for name in self.obs.columns}
-        return xr.Dataset(variables, coords=coords, attrs={"scale": self.scale, "path": self.path})
+            variables = {"counts": (dims, matrix), "expression": (dims, self._normalized(matrix))}
+        coords: dict[str, Any] = {GENE: np.asarray(self.genes, object), CELL: obs.index}
+        coords |= {name: (CELL, _coordinate(obs[name])) for name in obs.columns}
+        attrs = {"scale": self.scale, "screen": Path(self.path).name}
+        return xr.Dataset(variables, coords=coords, attrs=attrs)
+
+    def _normalized(self, counts: da.Array) -> da.Array:
+        import dask.array as da
+
+        totals = da.from_array(self.totals, chunks=(counts.chunks[0],))[:, None]
+        meta = np.empty((0, 0), np.float32)
+        return da.map_blocks(_log_normalize, counts, totals, dtype=np.float32, meta=meta)
 
     def to_anndata(self) -> anndata.AnnData:
         """Return an AnnData with a lazy ``X`` (Dask); ``obs`` and ``var`` are in memory."""
         import anndata
 
-        return anndata.AnnData(X=self._matrix(), obs=self.obs.copy(), var=self.var.copy())
+        return anndata.AnnData(X=self._matrix(), obs=self.obs, var=self.var)
 
     # --- looks ----------------------------------------------------------------------------
 
     def summary(self) -> pd.DataFrame:
         """Return cells, perturbations and controls per context."""
-        groups = self.groups.assign(n=self.groups["stop"] - self.groups["start"])
+        groups = self.groups
+        groups["n"] = groups["stop"] - groups["start"]
         rows = []
         for context in self.contexts:
             mine = groups[groups["context"] == context]
@@ -182,7 +200,7 @@ class Screen:
 
     def __repr__(self) -> str:
         lines = [
-            f"<Screen {self.path}: {self.n_cells:,} cells x {self.n_genes:,} genes, "
+            f"<Screen {Path(self.path).name}: {self.n_cells:,} cells x {self.n_genes:,} genes, "
             f"{len(self.perturbations):,} perturbations, {self.scale}>"
         ]
         lines += [
@@ -193,7 +211,7 @@ class Screen:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        head = repr(self).split("\n", 1)[0].strip("<>")
+        head = repr(self).split("\n", 1)[0][1:-1]
         table = self.summary().to_html(index=False, escape=True)
         return f"<div><b>{html.escape(head)}</b>{table}</div>"
 
@@ -231,9 +249,9 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
     """
     if isinstance(path, Screen):
         return path
-    where = str(Path(path))
+    where = str(Path(path).absolute())
     root = open_root(where)
     groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
     var = root["var"]
     genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)
-    return Screen(path=where, groups=groups, genes=genes, info=read_info(root))
+    return Screen(path=where, genes=genes, _groups=groups, _info=read_info(root))

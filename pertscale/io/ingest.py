@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from dask.utils import parse_bytes
 
-from pertscale.errors import ArgumentError, ExistsError, InputError, MemoryBudgetError
-from pertscale.hashing import digest
-from pertscale.io.atomic import read_json, remove, replace, write_json
-from pertscale.io.columns import RoleChoices
-from pertscale.io.passes import PassOne, PassTwo, shard_file, sort_block, write_shard
-from pertscale.io.scale import decide_scale
-from pertscale.io.screen_plan import (
-    ScreenPlan,
-    cell_names,
-    find_sources,
-    joined_columns,
-    plan_screen,
-    source_names,
+from pertscale.errors import (
+    ArgumentError,
+    CorruptFileError,
+    ExistsError,
+    InputError,
+    PertscaleError,
 )
-from pertscale.io.sources import open_source
-from pertscale.io.store import create_matrix, rows_per_shard, write_metadata
+from pertscale.hashing import digest
+from pertscale.io.atomic import remove, remove_leftovers, replace
+from pertscale.io.cell_table import (
+    cell_table,
+    check_totals_column,
+    named_totals,
+    total_column,
+    totals_hint,
+)
+from pertscale.io.columns import RoleChoices
+from pertscale.io.passes import sort_block, write_shard
+from pertscale.io.scale import decide_scale
+from pertscale.io.screen_plan import ScreenPlan, plan_screen
+from pertscale.io.several import PathLike, cell_names, file_names, find_sources, joined_columns
+from pertscale.io.sources import SourceSpec, open_source
+from pertscale.io.store import write_metadata
+from pertscale.io.work import Work, is_resumable, prepare, work_folder
+from pertscale.memory import memory_bytes
 from pertscale.progress import say
 from pertscale.runner import ClientLike, run, tasks_per_process, use_client
-from pertscale.schema import CELL_COLUMNS, COUNTS, LOG1P_1E4
-
-PathLike = str | os.PathLike[str]
+from pertscale.schema import COUNTS, LOG1P_1E4
 
 #: Types that counts can be stored as.
 _COUNT_DTYPES = ("uint16", "uint32")
-#: A block of the source is held about this many times over while it is sorted.
-_BLOCK_COPIES = 4
-_MAX_BLOCK_BYTES = 128_000_000
-#: Columns that hold totals over more genes than the matrix has, in many data sets.
-_TOTAL_COLUMNS = ("ncounts", "UMI_count", "n_counts", "total_counts", "nCount_RNA")
+_SAMPLE_BYTES = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,9 @@ def check(
     choices = _choices(perturbation, control, context, batch, guide, gene_name)
     plan = plan_screen(specs, choices, name="screen", genes=genes)
     verdict, how = decide_scale(specs, declared=scale)
-    lines = [*_shape_lines(plan), how, *plan.account, *_total_hint(plan, verdict)]
+    lines = (*_shape_lines(plan), how, *plan.account, *_sampled_hint(plan, verdict))
     n_input = sum(plan.n_input)
-    return Account(
-        tuple(lines), plan.groups, n_input, plan.n_cells, n_input - plan.n_cells, verdict
-    )
+    return Account(lines, plan.groups, n_input, plan.n_cells, n_input - plan.n_cells, verdict)
 
 
 def ingest(
@@ -126,7 +124,8 @@ def ingest(
     """Convert a screen to a store, out of core.
 
     Two passes over the entries, both parallel on the current Dask scheduler. An interrupted call
-    goes on where it was when it is made again; until it ends there is nothing at `store`.
+    goes on where it was when it is made again; until it ends there is nothing at `store`, or what
+    was there before. The bytes of the store depend on the input alone.
 
     Parameters
     ----------
@@ -159,7 +158,8 @@ def ingest(
         How counts are stored.
     memory : str or int
         What the tasks of one process may hold together. The peak does not grow with the number
-        of cells, but for about 100 bytes each for names and labels.
+        of cells, but for about 200 bytes each for names and labels. On disk, 6 bytes per non-zero
+        value are needed beside the store until it is finished.
     overwrite : bool
         Replace a store that is there already.
     client : Client, cluster, address or scheduler file, optional
@@ -176,47 +176,47 @@ def ingest(
     ------
     ExistsError
         If `store` exists and `overwrite` is False.
+    ArgumentError
+        For an option that is not among the allowed ones or contradicts another.
     AmbiguousInputError
         If several columns or tables fit; the message lists them.
     InputError
         For values, labels or genes that can't be used; the message names file and place.
     CorruptFileError
         For truncated or damaged files.
+    MemoryBudgetError
+        If `memory` does not hold the smallest task; the message says what does.
     """
-    final = Path(store)
-    if final.exists() and not overwrite:
-        raise ExistsError(f"{final} exists; pass overwrite=True to replace it")
     if dtype not in _COUNT_DTYPES:
         raise ArgumentError(f"dtype={dtype!r} is not one of {', '.join(_COUNT_DTYPES)}")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    work = final.parent / f".{final.name}.ingest"
-    specs = find_sources(source, layer=layer, cells=cells, scratch=work)
-    choices = _choices(perturbation, control, context, batch, guide, gene_name)
-    plan = plan_screen(specs, choices, name=final.stem, genes=genes)
-    verdict, how = decide_scale(specs, declared=scale)
-    if totals is not None and verdict == LOG1P_1E4:
-        raise ArgumentError("totals= is for raw counts; log-normalised values are divided already")
+    budget = memory_bytes(memory)
+    final = Path(store).absolute()
+    if final.exists() and not overwrite:
+        raise ExistsError(f"{final} exists; pass overwrite=True to replace it")
+    work = work_folder(final)
+    try:
+        specs = find_sources(source, layer=layer, cells=cells, scratch=work)
+        _check_apart(specs, final)
+        choices = _choices(perturbation, control, context, batch, guide, gene_name)
+        plan = plan_screen(specs, choices, name=final.stem, genes=genes)
+        verdict, how = decide_scale(specs, declared=scale)
+        _check_totals(plan, totals, verdict)
+    except PertscaleError:
+        if not is_resumable(work):  # else it is what an interrupted call left
+            remove(work)
+        raise
     account = [*_shape_lines(plan), how, *plan.account]
-    account += _total_hint(plan, verdict) if totals is None else []
     say("\n".join(account), quiet=quiet)
     stored = np.dtype(dtype if verdict == COUNTS else np.float32)
     with use_client(client) as resolved:
         parallel = tasks_per_process(resolved)
-        rows = _rows_per_shard(plan, stored, parse_bytes(memory), parallel)
-        block_bytes = parse_bytes(memory) // (parallel * 2 * _BLOCK_COPIES)
-        block_bytes = min(max(block_bytes, 1_000_000), _MAX_BLOCK_BYTES)
-        _prepare(work, plan, stored, _work_key(plan, verdict, stored, rows, block_bytes))
-        first = _first_tasks(work, plan, verdict, stored, rows, block_bytes)
-        run(sort_block, first, label="read", client=resolved, quiet=quiet)
-        second = [
-            PassTwo(str(work), s, len(first), stored.str, rows, plan.n_cells, len(plan.var))
-            for s in range(-(-plan.n_cells // rows))
-        ]
-        run(write_shard, second, label="write", client=resolved, quiet=quiet)
-    _finish(work, plan, verdict, stored, totals, account)
+        tasks = prepare(work, plan, scale=verdict, dtype=stored, memory=budget, parallel=parallel)
+        _write_matrix(tasks, resolved, quiet=quiet)
+    added = _write_tables(tasks, plan, verdict, totals, account)
     replace(work / "store", final)
     remove(work)
-    say(f"wrote {final}", quiet=quiet)
+    remove_leftovers(final.parent, final.name)
+    say("\n".join([*added, f"wrote {final}"]), quiet=quiet)
     return final
 
 
@@ -239,7 +239,27 @@ def _choices(
     )
 
 
-# --- the account ---------------------------------------------------------------------------------
+def _check_apart(specs: Sequence[SourceSpec], final: Path) -> None:
+    """Refuse to replace a source by its own screen, or to write into it."""
+    store = final.resolve()
+    for spec in specs:
+        path = Path(spec.path).resolve()
+        if store == path or store in path.parents or path in store.parents:
+            raise ArgumentError(
+                f"the store {final} and the source {spec.path} are one inside the other; write the "
+                "store to another place"
+            )
+
+
+def _check_totals(plan: ScreenPlan, totals: str | None, scale: str) -> None:
+    if totals is None:
+        return
+    if scale == LOG1P_1E4:
+        raise ArgumentError("totals= is for raw counts; log-normalised values are divided already")
+    check_totals_column(plan, totals)
+
+
+# --- the account --------------------------------------------------------------------------------
 
 
 def _shape_lines(plan: ScreenPlan) -> list[str]:
@@ -247,7 +267,7 @@ def _shape_lines(plan: ScreenPlan) -> list[str]:
     n_input = sum(plan.n_input)
     lines = [
         f"read: {n_input:,} cells x {len(plan.gene_maps[0]):,} genes from "
-        f"{', '.join(Path(spec.path).name for spec in plan.specs)}",
+        f"{', '.join(file_names(plan.specs))}",
         f"kept: {plan.n_cells:,} cells, {len(plan.var):,} genes; left out: "
         f"{n_input - plan.n_cells:,} cells",
     ]
@@ -261,217 +281,90 @@ def _shape_lines(plan: ScreenPlan) -> list[str]:
     return lines
 
 
-def _total_hint(plan: ScreenPlan, scale: str) -> list[str]:
-    """Point to a column of totals where the matrix seems to hold only a part of the genes."""
-    if scale != COUNTS:
-        return []
+def _sampled_hint(plan: ScreenPlan, scale: str) -> list[str]:
+    """Compare a column of totals with the sums of some cells, where cells are read whole."""
     columns = joined_columns(plan.specs)
-    name = next((c for c in _TOTAL_COLUMNS if c in columns.names), None)
-    if name is None:
+    name = total_column(columns.names)
+    if scale != COUNTS or name is None:
         return []
     with open_source(plan.specs[0]) as source:
-        block = source.read(source.blocks(8_000_000)[0])
-        whole = source.row_major
+        if not source.row_major:
+            return [f"totals: ingest will compare column {name!r} with the sums of the matrix"]
+        block = source.read(source.blocks(_SAMPLE_BYTES)[0])
     listed = pd.to_numeric(columns.load(name), errors="coerce").to_numpy(np.float64)
-    listed = listed[block.row_start : block.row_start + block.n_rows]
     ends = np.concatenate([[0.0], np.cumsum(block.data, dtype=np.float64)])
     sums = np.diff(ends[block.indptr])
-    filled = sums > 0
-    if not whole or not filled.any():
-        return []
-    ratio = float(np.median(listed[filled] / sums[filled]))
-    if not ratio > 1.05:
-        return []
-    return [
-        f"totals: the sum over the matrix's genes is used, but column {name!r} is {ratio:.3g} times "
-        f"as large: the matrix seems to hold a part of the genes; totals={name!r} would divide by it"
-    ]
+    listed = listed[block.row_start : block.row_start + block.n_rows]
+    return totals_hint(name, listed, sums, of=f"the first {block.n_rows:,} cells")
 
 
-# --- the work folder ------------------------------------------------------------------------------
+# --- the matrix, then the tables ----------------------------------------------------------------
 
 
-def _rows_per_shard(plan: ScreenPlan, dtype: np.dtype, memory: int, parallel: int) -> int:
-    rows = rows_per_shard(plan.n_cells, len(plan.var))
-    needed = 2 * rows * len(plan.var) * dtype.itemsize
-    if needed * parallel > memory:
-        raise MemoryBudgetError(
-            f"{rows:,} cells x {len(plan.var):,} genes are written together, which needs "
-            f"{needed / 1e6:,.0f} MB for each of {parallel} parallel tasks, but memory= allows "
-            f"{memory / 1e6:,.0f} MB in all; pass memory='{needed * parallel // 1_000_000 + 1}MB'"
-        )
-    return rows
+def _write_matrix(tasks: Work, client: ClientLike, *, quiet: bool) -> None:
+    """Run the two passes, as far as an earlier call has not."""
+    try:
+        if not tasks.is_written():
+            run(sort_block, tasks.first, label="read", client=client, quiet=quiet)
+            run(write_shard, tasks.second, label="write", client=client, quiet=quiet)
+        if not tasks.cell_sums()[1].any():
+            raise InputError(f"{tasks.first[0].source.path}: all values are zero")
+    except (InputError, CorruptFileError):
+        remove(tasks.folder)  # the input has to change, so nothing of this can be used again
+        raise
+    tasks.drop_scratch()
 
 
-def _work_key(
-    plan: ScreenPlan, scale: str, dtype: np.dtype, rows: int, block_bytes: int
-) -> dict[str, Any]:
-    """Everything that the scratch files depend on."""
-    stats = [os.stat(spec.text or spec.path) for spec in plan.specs]
-    sources = [
-        {**asdict(spec), "size": stat.st_size, "modified": stat.st_mtime_ns}
-        for spec, stat in zip(plan.specs, stats, strict=True)
-    ]
-    layout = digest(plan.destination, *plan.gene_maps, list(map(str, plan.var.index)))
-    return {
-        "sources": sources,
-        "layout": layout,
-        "scale": scale,
-        "dtype": dtype.str,
-        "rows_per_shard": rows,
-        "block_bytes": block_bytes,
-    }
-
-
-def _prepare(work: Path, plan: ScreenPlan, dtype: np.dtype, key: dict[str, Any]) -> None:
-    """Set up the work folder, or keep that of an interrupted call with the same plan."""
-    marker = work / "plan.json"
-    key = {k: v if not isinstance(v, list) else [dict(i, notes=list(i["notes"])) for i in v]
-           for k, v in key.items()}  # fmt: skip
-    if marker.exists() and read_json(marker) == key:
-        return
-    for name in ("plan.json", "blocks", "shards", "store"):
-        remove(work / name)
-    work.mkdir(exist_ok=True)
-    np.save(work / "destination.npy", plan.destination)
-    np.save(work / "n_cells.npy", plan.n_cells)
-    for i, gene_map in enumerate(plan.gene_maps):
-        np.save(work / f"genes-{i}.npy", gene_map)
-    write_json(work / "genes.json", list(map(str, plan.var.index)))
-    create_matrix(work / "store", n_cells=plan.n_cells, n_genes=len(plan.var), dtype=dtype)
-    write_json(marker, key)
-
-
-def _first_tasks(
-    work: Path, plan: ScreenPlan, scale: str, dtype: np.dtype, rows: int, block_bytes: int
-) -> list[PassOne]:
-    tasks: list[PassOne] = []
-    first = 0
-    for i, (spec, n) in enumerate(zip(plan.specs, plan.n_input, strict=True)):
-        with open_source(spec) as source:
-            blocks = source.blocks(block_bytes)
-        tasks += [
-            PassOne(
-                str(work), len(tasks) + j, spec, i, first, block, scale, dtype.str, rows,
-                len(plan.var),
-            )
-            for j, block in enumerate(blocks)
-        ]  # fmt: skip
-        first += n
-    return tasks
-
-
-# --- the store's tables -----------------------------------------------------------------------------
-
-
-def _finish(
-    work: Path,
-    plan: ScreenPlan,
-    scale: str,
-    dtype: np.dtype,
-    totals: str | None,
-    account: list[str],
-) -> None:
-    receipts = sorted((work / "shards").glob("*.npy"))
-    expected = [shard_file(str(work), s) for s in range(len(receipts))]
-    if receipts != expected:
-        raise InputError(f"the work folder {work} is incomplete; delete it and ingest again")
-    sums, expressed = np.concatenate([np.load(path) for path in receipts], axis=1)
-    if not expressed.any():
-        raise InputError(f"{plan.specs[0].path}: all values are zero")
-    columns = joined_columns(plan.specs)
-    total = sums if totals is None else _named_totals(plan, columns.load, totals, sums)
+def _write_tables(
+    tasks: Work, plan: ScreenPlan, scale: str, totals: str | None, account: Sequence[str]
+) -> list[str]:
+    """Write what belongs to the matrix; return the sentences that the account got added."""
+    sums, expressed = tasks.cell_sums()
+    divisors = sums if totals is None else named_totals(plan, totals, sums)
     if scale == LOG1P_1E4:
-        total = np.full(len(sums), np.nan)
-    empty = int((expressed == 0).sum())
-    if empty:
-        account.append(f"{empty:,} cells have no count at all; they are kept, all zero")
+        divisors = np.full(len(sums), np.nan)
+    names, added = cell_names(plan.specs)
+    added += _empty_note(expressed)
+    if scale == COUNTS and totals is None:
+        added += _exact_hint(plan, sums)
     info = {
         "scale": scale,
-        "dtype": dtype.name,
+        "dtype": np.dtype(tasks.second[0].target.dtype).name,
         "totals": totals or "matrix",
-        "account": account,
+        "account": [*account, *added],
         "n_input": sum(plan.n_input),
-        "sources": [Path(spec.path).name for spec in plan.specs],
+        "sources": file_names(plan.specs),
         "roles": {k: v for k, v in asdict(plan.roles).items() if k != "account"},
-        "fingerprint": digest(
-            list(map(str, plan.var.index)),
-            plan.groups.astype({"is_control": int}).to_dict("list"),
-            scale,
-            sums,
-            np.nan_to_num(total),
-            expressed,
-        ),
+        "fingerprint": _fingerprint(plan, scale, sums, divisors, expressed),
     }
     write_metadata(
-        work / "store",
-        obs=_obs(plan, total, expressed),
+        tasks.folder / "store",
+        obs=cell_table(plan, names=names, totals=divisors, expressed=expressed),
         var=plan.var,
         groups=plan.groups,
         drops=plan.drops,
         info=info,
     )
+    return added
 
 
-def _named_totals(plan: ScreenPlan, load: Any, name: str, sums: np.ndarray) -> np.ndarray:
+def _empty_note(expressed: np.ndarray) -> list[str]:
+    empty = int((expressed == 0).sum())
+    return [f"{empty:,} cells have no count at all; they are kept, all zero"] if empty else []
+
+
+def _exact_hint(plan: ScreenPlan, sums: np.ndarray) -> list[str]:
     columns = joined_columns(plan.specs)
-    if name not in columns.names:
-        raise ArgumentError(
-            f"totals={name!r} is not a column of the cells; there are {', '.join(columns.names)}"
-        )
-    total = pd.to_numeric(load(name), errors="coerce").to_numpy(np.float64)[plan.order]
-    bad = np.flatnonzero(~(np.isfinite(total) & (total > 0)) & (sums > 0))
-    if len(bad):
-        row = int(plan.order[bad[0]])
-        raise InputError(
-            f"column {name!r} has the total {total[bad[0]]} for input cell {row}, which has "
-            f"{sums[bad[0]]:,.0f} counts; totals have to be positive ({columns.place})"
-        )
-    return np.nan_to_num(total)
+    name = total_column(columns.names)
+    if name is None:
+        return []
+    listed = pd.to_numeric(columns.load(name), errors="coerce").to_numpy(np.float64)
+    return totals_hint(name, listed[plan.order], sums, of="all cells")
 
 
-def _obs(
-    plan: ScreenPlan, totals: np.ndarray, expressed: np.ndarray
-) -> Iterator[tuple[str, Any]]:
-    """Columns of the cells in the order of the store, one at a time: ours, then the source's."""
-    order = plan.order
-    yield "cell", cell_names(plan.specs, plan.n_input)[order]
-    yield "perturbation", pd.Series(plan.perturbation[order])
-    yield "context", pd.Series(plan.context[order])
-    columns = joined_columns(plan.specs)
-    stems = source_names(plan.specs)
-    source = np.repeat(np.arange(len(stems)), plan.n_input)
-    for role in ("batch", "guide"):
-        column = getattr(plan.roles, role)
-        if column is not None:
-            values = columns.load(column).astype("category")
-            if role == "batch" and len(stems) > 1:  # gem groups of two files are not the same
-                joined = [f"{stems[s]}:{v}" for s, v in zip(source, values, strict=True)]
-                values = pd.Series(joined, dtype="category")
-            yield role, _plain(values.iloc[order])
-        elif role == "batch" and len(stems) > 1:
-            yield role, pd.Series(pd.Categorical.from_codes(source, stems)[order])
-    yield "total_counts", totals
-    yield "n_genes_expressed", expressed.astype(np.int64)
-    files = [Path(spec.path).name for spec in plan.specs]
-    yield "source_file", pd.Series(pd.Categorical.from_codes(source, stems)[order]).cat.rename_categories(files) if len(set(files)) == len(files) else pd.Series(pd.Categorical.from_codes(source, stems)[order])
-    first = np.concatenate([[0], np.cumsum(plan.n_input)])[:-1]
-    yield "source_row", order - first[source[order]]
-    ours = {c.name for c in CELL_COLUMNS} | {"cell", "n_genes_expressed"}
-    for name in columns.names:
-        yield (f"{name}_source" if name in ours else name), _plain(columns.load(name).iloc[order])
-
-
-def _plain(values: pd.Series) -> pd.Series:
-    """Return a column as numbers, booleans or a categorical of strings: what the store can hold."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        if values.cat.categories.dtype.kind in "biuf":
-            return values
-        return values.cat.rename_categories([str(v) for v in values.cat.categories])
-    if pd.api.types.is_bool_dtype(values.dtype) and not values.isna().any():
-        return values.astype(bool)
-    if pd.api.types.is_numeric_dtype(values.dtype):
-        return values if values.dtype.kind in "iuf" and isinstance(values.dtype, np.dtype) else values.astype("float64")
-    return values.astype(object).where(values.notna(), None).astype("category").pipe(
-        lambda v: v.cat.rename_categories([str(c) for c in v.cat.categories])
-    )
+def _fingerprint(
+    plan: ScreenPlan, scale: str, sums: np.ndarray, totals: np.ndarray, expressed: np.ndarray
+) -> str:
+    genes = list(map(str, plan.var.index))
+    groups = plan.groups.astype({"is_control": int}).to_dict("list")
+    return digest(genes, groups, scale, sums, np.nan_to_num(totals), expressed)

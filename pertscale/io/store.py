@@ -94,19 +94,21 @@ def write_metadata(
     info : mapping
         What is stored as JSON under ``uns/pertscale/info``.
     """
-    root = zarr.open_group(path, mode="r+")
+    root = zarr.open_group(path, mode="r+", use_consolidated=False)
     _write_columns(root.create_group("obs", overwrite=True), obs, dim=CELL)
     _write_columns(root.create_group("var", overwrite=True), _frame_columns(var, GENE), dim=GENE)
     _encode(root.create_group("uns", overwrite=True), "dict", "0.1.0")
     ours = root.create_group(METADATA)
     _encode(ours, "dict", "0.1.0")
+    for name, frame in (("groups", groups), ("drops", drops)):
+        dim = f"{name}_row"
+        _write_columns(ours.create_group(name), _frame_columns(frame, dim), dim=dim)
+    for name in ("layers", "obsm", "varm", "obsp", "varp"):
+        _encode(root.create_group(name, overwrite=True), "dict", "0.1.0")
+    # last, since it makes a screen of the store
     text = ours.create_array("info", shape=(), chunks=(), dtype="str", dimension_names=())
     text[()] = json.dumps({"schema_version": SCHEMA_VERSION, **info}, sort_keys=True)
     _encode(text, "string", "0.2.0")
-    for name, frame in (("groups", groups), ("drops", drops)):
-        _write_columns(ours.create_group(name), _frame_columns(frame, f"{name}_row"), dim=f"{name}_row")
-    for name in ("layers", "obsm", "varm", "obsp", "varp"):
-        _encode(root.create_group(name, overwrite=True), "dict", "0.1.0")
     with warnings.catch_warnings():  # "not part of the v3 specification": AnnData and xarray use it
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(root.store)
@@ -209,15 +211,16 @@ def read_frame(group: Any, *, columns: list[str] | None = None) -> pd.DataFrame:
 def read_column(group: Any, name: str) -> Any:
     """Read one column: a NumPy array, an object array of str, or a Categorical."""
     node = group[name]
-    if isinstance(node, zarr.Group):
-        categories = pd.Index(_plain(node["categories"][:]))
-        return pd.Categorical.from_codes(
-            node["codes"][:], categories, ordered=bool(node.attrs["ordered"])
-        )
-    return _plain(node[:])
+    if isinstance(node, zarr.Array):
+        return _values(node)
+    return pd.Categorical.from_codes(
+        _values(node["codes"]), pd.Index(_values(node["categories"])), bool(node.attrs["ordered"])
+    )
 
 
-def _plain(values: np.ndarray) -> np.ndarray:
+def _values(array: Any) -> np.ndarray:
+    """Read a vector; text as Python strings, which every version of pandas takes."""
+    values = np.asarray(array[:])
     return values if values.dtype.kind in "biuf" else values.astype(object)
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pertscale.schema import Column
 from pertscale.io.atomic import atomic_path
+from pertscale.schema import Column
 
 #: Rows of a row group: whole perturbations, about this many pairs.
 ROW_GROUP_ROWS = 131_072

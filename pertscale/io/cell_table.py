@@ -1,0 +1,159 @@
+"""The columns of the cells in the store: ours, then those of the sources, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pertscale.errors import ArgumentError, InputError
+from pertscale.io.labels import text_categories
+from pertscale.io.screen_plan import ScreenPlan
+from pertscale.io.several import file_names, joined_columns, source_names, unique_names
+from pertscale.schema import CELL, CELL_COLUMNS
+
+_EXPRESSED = "n_genes_expressed"
+#: Columns that in many data sets hold totals over more genes than the matrix has.
+_TOTAL_COLUMNS = ("ncounts", "UMI_count", "n_counts", "total_counts", "nCount_RNA")
+#: From here on the difference is worth a hint.
+_RATIO = 1.05
+
+
+def cell_table(
+    plan: ScreenPlan, *, names: np.ndarray, totals: np.ndarray, expressed: np.ndarray
+) -> Iterator[tuple[str, Any]]:
+    """Yield (name, values) in the order of the store's rows; the index comes first.
+
+    Parameters
+    ----------
+    plan : ScreenPlan
+    names : ndarray (input cells,)
+        Unique names.
+    totals, expressed : ndarray (cells,)
+        In the order of the store.
+    """
+    order = plan.order
+    source = np.repeat(np.arange(len(plan.specs)), plan.n_input)
+    first_rows = np.cumsum([0, *plan.n_input[:-1]])
+    yield CELL, names[order]
+    yield "perturbation", _taken(plan.perturbation, order)
+    yield "context", _taken(plan.context, order)
+    for role, values in _batch_and_guide(plan, source):
+        yield role, _taken(values, order)
+    yield "total_counts", totals
+    yield _EXPRESSED, expressed
+    files = pd.Categorical.from_codes(source, categories=file_names(plan.specs))
+    yield "source_file", _taken(files, order)
+    yield "source_row", order - first_rows[source[order]]
+    yield from _as_they_came(plan, order)
+
+
+def _taken(values: pd.Categorical, order: np.ndarray) -> pd.Series:
+    return pd.Series(values[order].remove_unused_categories())
+
+
+def _batch_and_guide(plan: ScreenPlan, source: np.ndarray) -> Iterator[tuple[str, pd.Categorical]]:
+    columns = joined_columns(plan.specs)
+    if plan.roles.batch is not None:
+        batch = text_categories(columns.load(plan.roles.batch))
+        yield "batch", batch if len(plan.specs) == 1 else _prefixed(batch, plan, source)
+    elif len(plan.specs) > 1:
+        yield "batch", pd.Categorical.from_codes(source, categories=source_names(plan.specs))
+    if plan.roles.guide is not None:
+        yield "guide", text_categories(columns.load(plan.roles.guide))
+
+
+def _prefixed(batch: pd.Categorical, plan: ScreenPlan, source: np.ndarray) -> pd.Categorical:
+    """Put the file before the batch: gem group 1 of two files are two batches."""
+    n = len(batch.categories)
+    names = [f"{stem}:{b}" for stem in source_names(plan.specs) for b in batch.categories]
+    codes = np.where(batch.codes < 0, -1, source * n + batch.codes)
+    return pd.Categorical.from_codes(codes, categories=names)
+
+
+def _as_they_came(plan: ScreenPlan, order: np.ndarray) -> Iterator[tuple[str, Any]]:
+    """Columns of the sources; one with a name of ours gets a suffix, so do names that clash."""
+    columns = joined_columns(plan.specs)
+    ours = {c.name for c in CELL_COLUMNS} | {CELL, _EXPRESSED}
+    stored = [
+        f"{name}_source" if name in ours else name.replace("/", "_") for name in columns.names
+    ]
+    for name, unique in zip(columns.names, unique_names(stored), strict=True):
+        yield unique, _storable(columns.load(name).iloc[order])
+
+
+def _storable(values: pd.Series) -> Any:
+    """Return numbers and booleans as they are, anything else as a categorical of strings."""
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return (
+            values if dtype.categories.dtype.kind in "biuf" else pd.Series(text_categories(values))
+        )
+    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+        return values
+    if pd.api.types.is_bool_dtype(dtype) and not values.isna().any():
+        return values.astype(bool)
+    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
+        return values.astype(np.float64)
+    return pd.Series(text_categories(values))
+
+
+# --- totals -------------------------------------------------------------------------------------
+
+
+def check_totals_column(plan: ScreenPlan, name: str) -> None:
+    """Raise an ArgumentError if the cells have no such column."""
+    columns = joined_columns(plan.specs)
+    if name not in columns.names:
+        raise ArgumentError(
+            f"totals={name!r} is not a column of the cells ({columns.place}); there are "
+            f"{', '.join(columns.names) or 'none'}"
+        )
+
+
+def named_totals(plan: ScreenPlan, name: str, sums: np.ndarray) -> np.ndarray:
+    """Read the totals of the cells from a column, in the order of the store.
+
+    Raises
+    ------
+    InputError
+        If a cell with counts has no positive total.
+    """
+    columns = joined_columns(plan.specs)
+    listed = pd.to_numeric(columns.load(name), errors="coerce").to_numpy(np.float64)[plan.order]
+    bad = np.flatnonzero(~(np.isfinite(listed) & (listed > 0)) & (sums > 0))
+    if len(bad):
+        cell = int(plan.order[bad[0]])
+        raise InputError(
+            f"{columns.place}: column {name!r} has the total {listed[bad[0]]} for input cell "
+            f"{cell}, which has {sums[bad[0]]:,.0f} counts; totals have to be positive"
+        )
+    return np.nan_to_num(listed)
+
+
+def total_column(names: Sequence[str]) -> str | None:
+    """Return the column that by its name holds totals of the whole transcriptome, if any."""
+    return next((name for name in _TOTAL_COLUMNS if name in names), None)
+
+
+def totals_hint(name: str, listed: np.ndarray, sums: np.ndarray, *, of: str) -> list[str]:
+    """Say so where a column's totals are larger than the sums: the matrix lacks genes then.
+
+    Parameters
+    ----------
+    name : str
+    listed, sums : ndarray (cells,)
+    of : str
+        Which cells these are, in words.
+    """
+    filled = (sums > 0) & np.isfinite(listed)
+    ratio = float(np.median(listed[filled] / sums[filled])) if filled.any() else 1.0
+    if ratio <= _RATIO:
+        return []
+    return [
+        f"totals: the sum over the matrix's genes is used, but column {name!r} is {ratio:.3g} "
+        f"times as large (median of {of}): the matrix seems to hold a part of the genes; "
+        f"totals={name!r} would divide by it"
+    ]

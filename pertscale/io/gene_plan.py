@@ -1,0 +1,144 @@
+"""What becomes of every gene of the sources: unique names, the shared ones, what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pertscale.errors import ArgumentError, InputError
+from pertscale.io.columns import Roles, gene_ids, gene_names
+from pertscale.io.several import file_names, unique_names
+from pertscale.io.sources import SourceSpec
+from pertscale.schema import DROP_COLUMNS
+
+#: The 10x feature type that is a gene; the others are left out.
+_EXPRESSION = "Gene Expression"
+
+
+@dataclass(frozen=True)
+class GenePlan:
+    """Genes of the store, and each source's way to them.
+
+    Attributes
+    ----------
+    var : DataFrame
+        In the order of the first source; the index holds unique names.
+    maps : tuple of ndarray (genes of the source,) int32
+        Number of each source gene in the store; -1 for one left out.
+    drops : DataFrame
+        :data:`pertscale.schema.DROP_COLUMNS`.
+    account : tuple of str
+    """
+
+    var: pd.DataFrame
+    maps: tuple[np.ndarray, ...]
+    drops: pd.DataFrame
+    account: tuple[str, ...]
+
+
+def plan_genes(
+    specs: Sequence[SourceSpec], tables: Sequence[pd.DataFrame], roles: Roles, *, how: str
+) -> GenePlan:
+    """Match the genes of the sources by name.
+
+    Parameters
+    ----------
+    specs, tables : sequences
+        The sources and what they say of their genes.
+    roles : Roles
+    how : {'same', 'shared'}
+        Whether all sources have to have the same genes, or the shared ones are kept.
+    """
+    if how not in ("same", "shared"):
+        raise ArgumentError(f"genes={how!r} is not 'same' or 'shared'")
+    names = [unique_names(gene_names(table, roles)) for table in tables]
+    is_gene = [_is_expression(table) for table in tables]
+    kept = names[0][is_gene[0]]
+    for spec, mine, genes in zip(specs[1:], names[1:], is_gene[1:], strict=True):
+        if how == "same":
+            _check_same(kept, mine[genes], specs[0], spec)
+        kept = kept[np.isin(kept, mine[genes])]
+    if not len(kept):
+        raise InputError(
+            f"{', '.join(spec.path for spec in specs)}: no gene is left (of the type "
+            f"{_EXPRESSION!r}, in all files); check which column names genes (gene_name=)"
+        )
+    index = pd.Index(kept, name="gene")
+    maps = tuple(
+        np.where(genes, index.get_indexer(mine), -1).astype(np.int32)
+        for mine, genes in zip(names, is_gene, strict=True)
+    )
+    drops = _drops(specs, tables, names, is_gene, maps)
+    var = _var(tables[0], pd.Index(names[0]).get_indexer(index), index, roles)
+    return GenePlan(var, maps, drops, tuple(_account(var, drops)))
+
+
+def _is_expression(table: pd.DataFrame) -> np.ndarray:
+    if "feature_types" not in table:
+        return np.ones(len(table), bool)
+    return (table["feature_types"].astype(str) == _EXPRESSION).to_numpy()
+
+
+def _check_same(first: np.ndarray, other: np.ndarray, spec0: SourceSpec, spec: SourceSpec) -> None:
+    lacking, beyond = np.setdiff1d(first, other), np.setdiff1d(other, first)
+    if len(lacking) or len(beyond):
+        raise InputError(
+            f"{spec.path} has other genes than {spec0.path}: {len(lacking)} missing, "
+            f"{len(beyond)} more (such as {str([*lacking, *beyond][0])!r}); pass genes='shared' "
+            "to keep those that all files have"
+        )
+
+
+def _var(table: pd.DataFrame, rows: np.ndarray, index: pd.Index, roles: Roles) -> pd.DataFrame:
+    """Columns of the first source, with the names and ids that were chosen in front."""
+    var = table.iloc[rows]
+    ids = gene_ids(var, roles)
+    ours = {"gene_name": gene_names(var, roles)} | ({} if ids is None else {"gene_id": ids})
+    rest = {str(name): var[name].to_numpy() for name in var.columns if name not in ours}
+    return pd.DataFrame({**ours, **rest}, index=index)
+
+
+def _drops(
+    specs: Sequence[SourceSpec],
+    tables: Sequence[pd.DataFrame],
+    names: Sequence[np.ndarray],
+    is_gene: Sequence[np.ndarray],
+    maps: Sequence[np.ndarray],
+) -> pd.DataFrame:
+    """One row per feature of a source that is not in the store."""
+    rows = [
+        {
+            "kind": "gene",
+            "name": str(mine[i]),
+            "context": "",
+            "source": file,
+            "row": -1,
+            "label": str(mine[i]),
+            "reason": "not in all files" if genes[i] else _other_type(table, i),
+        }
+        for file, table, mine, genes, way in zip(
+            file_names(specs), tables, names, is_gene, maps, strict=True
+        )
+        for i in np.flatnonzero(way < 0).tolist()
+    ]
+    return pd.DataFrame(rows, columns=[c.name for c in DROP_COLUMNS])
+
+
+def _other_type(table: pd.DataFrame, i: int) -> str:
+    return f"feature type is {str(table['feature_types'].iloc[i])!r}"
+
+
+def _account(var: pd.DataFrame, drops: pd.DataFrame) -> list[str]:
+    lines = []
+    twice = var["gene_name"].astype(str).duplicated()
+    if twice.any():
+        lines.append(
+            f"genes: {int(twice.sum())} names stand twice (such as "
+            f"{str(var.loc[twice, 'gene_name'].iloc[0])!r}); all are kept, the later ones as NAME-1"
+        )
+    for reason, n in drops["reason"].value_counts(sort=False).items():
+        lines.append(f"left out: {n:,} features ({reason})")
+    return lines

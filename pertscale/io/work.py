@@ -1,0 +1,173 @@
+"""The work folder of an ingest: what an interrupted call leaves, and the next one goes on from.
+
+It stands beside the store as ``.NAME.ingest`` and holds the scratch files of the first pass, the
+receipts of the second, and the store as far as it is. ``plan.json`` tells what they belong to:
+another plan starts from nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pertscale.errors import MemoryBudgetError
+from pertscale.hashing import digest
+from pertscale.io.atomic import read_json, remove, write_json
+from pertscale.io.passes import PassOne, PassTwo, Target
+from pertscale.io.screen_plan import ScreenPlan
+from pertscale.io.sources import SourceSpec, open_source
+from pertscale.io.store import CHUNK_GENES, create_matrix, rows_per_shard
+
+_MARKER = "plan.json"
+#: Bytes that a task of the first pass holds per byte of its block: text and column-major sources
+#: are held four times over while they are sorted (``Source.read``), then come the scratch entries.
+_BLOCK_COPIES = 6
+_MIN_BLOCK_BYTES = 1_000_000
+_MAX_BLOCK_BYTES = 32_000_000
+
+
+def work_folder(store: Path) -> Path:
+    """Return the folder that an ingest to `store` works in."""
+    return store.parent / f".{store.name}.ingest"
+
+
+def is_resumable(work: Path) -> bool:
+    """Whether an interrupted call left something there."""
+    return (work / _MARKER).exists()
+
+
+@dataclass(frozen=True)
+class Work:
+    """The two lists of tasks of an ingest, in a folder that is ready for them."""
+
+    folder: Path
+    first: tuple[PassOne, ...]
+    second: tuple[PassTwo, ...]
+
+    def is_written(self) -> bool:
+        """Whether all shards of the matrix are."""
+        return all(task.target.shard_file(task.shard).exists() for task in self.second)
+
+    def drop_scratch(self) -> None:
+        """Delete what only the second pass needs, and what writers that died left in the store."""
+        remove(self.folder / "blocks")
+        for leftover in (self.folder / "store").rglob("*.partial"):
+            remove(leftover)
+
+    def cell_sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return each cell's sum (float64) and number of expressed genes (int64)."""
+        receipts = [np.load(task.target.shard_file(task.shard)) for task in self.second]
+        sums, expressed = np.concatenate(receipts, axis=1)
+        return sums, expressed.astype(np.int64)
+
+
+def prepare(
+    folder: Path, plan: ScreenPlan, *, scale: str, dtype: np.dtype, memory: int, parallel: int
+) -> Work:
+    """Set up the work folder, or keep that of an interrupted call with the same plan.
+
+    Parameters
+    ----------
+    folder : Path
+        Absolute.
+    plan : ScreenPlan
+    scale : str
+    dtype : dtype
+        Of the store's matrix.
+    memory : int
+        What the tasks of one process may hold together, in bytes.
+    parallel : int
+        How many tasks that are.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If the smallest task does not fit.
+    """
+    target = Target(
+        str(folder), plan.n_cells, len(plan.var), dtype.str, scale,
+        rows_per_shard(plan.n_cells, len(plan.var)),
+    )  # fmt: skip
+    _check_fits(target, memory, parallel)
+    block_bytes = memory // (parallel * _BLOCK_COPIES)
+    block_bytes = min(max(block_bytes, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES)
+    key = _key(plan, target)
+    found = read_json(folder / _MARKER) if is_resumable(folder) else {}
+    if found.get("key") == key and found["block_bytes"] <= block_bytes:
+        block_bytes = found["block_bytes"]  # the blocks that are there were cut so
+    else:
+        _start(folder, plan, target)
+        write_json(folder / _MARKER, {"key": key, "block_bytes": block_bytes})
+    first = _first_tasks(plan, target, block_bytes)
+    budget = memory // (parallel * 3)  # one band of strips is read while the last is still held
+    second = [PassTwo(target, s, len(first), budget) for s in range(target.n_shards)]
+    return Work(folder, tuple(first), tuple(second))
+
+
+def _check_fits(target: Target, memory: int, parallel: int) -> None:
+    """Refuse where not even one strip of genes can be written at a time."""
+    rows, itemsize = target.rows_per_shard, np.dtype(target.dtype).itemsize
+    needed = 2 * rows * CHUNK_GENES * (target.entry_bytes + itemsize)
+    if needed * parallel > memory:
+        raise MemoryBudgetError(
+            f"{rows:,} cells x {CHUNK_GENES} genes are written together, which needs up to "
+            f"{needed / 1e6:,.0f} MB for each of {parallel} parallel tasks, but memory= allows "
+            f"{memory / 1e6:,.0f} MB in all; pass memory='{needed * parallel // 1_000_000 + 1}MB'"
+        )
+
+
+def _key(plan: ScreenPlan, target: Target) -> str:
+    """Hash of everything that the scratch files and the matrix depend on."""
+    sources = [{**asdict(spec), **_state(spec)} for spec in plan.specs]
+    options = [target.scale, target.dtype, target.rows_per_shard]
+    names = list(map(str, plan.var.index))
+    return digest(sources, options, names, plan.destination, *plan.gene_maps)
+
+
+def _state(spec: SourceSpec) -> dict[str, int]:
+    """Size and time of a source: of all files of a folder together."""
+    path = Path(spec.text or spec.path)
+    files = [path]
+    if path.is_dir():
+        files = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    stats = [file.stat() for file in files]
+    return {
+        "n_files": len(files),
+        "bytes": sum(stat.st_size for stat in stats),
+        "modified": max((stat.st_mtime_ns for stat in stats), default=0),
+    }
+
+
+def _start(folder: Path, plan: ScreenPlan, target: Target) -> None:
+    for name in (_MARKER, "blocks", "shards", "store"):
+        remove(folder / name)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "destination.npy", plan.destination)
+    for i, gene_map in enumerate(plan.gene_maps):
+        np.save(folder / f"genes-{i}.npy", gene_map)
+    write_json(folder / "genes.json", list(map(str, plan.var.index)))
+    listed = [
+        {"spec": asdict(spec), "n_cells": n}
+        for spec, n in zip(plan.specs, plan.n_input, strict=True)
+    ]
+    write_json(folder / "sources.json", listed)
+    create_matrix(
+        folder / "store",
+        n_cells=target.n_cells,
+        n_genes=target.n_genes,
+        dtype=np.dtype(target.dtype),
+    )
+
+
+def _first_tasks(plan: ScreenPlan, target: Target, block_bytes: int) -> list[PassOne]:
+    tasks: list[PassOne] = []
+    first_cell = 0
+    for i, (spec, n) in enumerate(zip(plan.specs, plan.n_input, strict=True)):
+        with open_source(spec) as source:
+            for block in source.blocks(block_bytes):
+                tasks.append(PassOne(target, len(tasks), spec, i, first_cell, block))
+        first_cell += n
+    return tasks
