@@ -107,7 +107,7 @@ def find_source(
         with open_source(spec):
             return spec
     if matrix not in (None, "X"):
-        raise ArgumentError(f"matrix={matrix!r} was passed, but {place} holds one matrix only")
+        raise ArgumentError(f"layer={matrix!r} was passed, but {place} holds one matrix only")
     table = None if cells is None else str(Path(cells).absolute())
     return _FINDERS[format_](place, table, Path(scratch) if scratch is not None else None)
 

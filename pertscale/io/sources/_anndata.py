@@ -37,7 +37,7 @@ def matrix_key(group: Any, matrix: str, path: str) -> str:
     there = [name for name, at in (("X", "X"), ("raw", "raw/X")) if at in group] + layers
     raise UnknownNameError(
         f"{path} has no matrix {matrix!r}; it has {', '.join(map(repr, there)) or 'none'}: "
-        "pass one of these as matrix="
+        "pass one of these as layer="
     )
 
 
