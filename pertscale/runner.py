@@ -45,25 +45,29 @@ def use_client(client: ClientLike) -> Iterator[Any]:
 
     if isinstance(client, Client):
         yield client
-    elif isinstance(client, str) and "://" in client:
-        with Client(client, set_as_default=False) as opened:
-            yield opened
+        return
+    if isinstance(client, str) and "://" in client:
+        where: dict[str, Any] = {"address": client}
     elif isinstance(client, str | os.PathLike):
         if not os.path.exists(client):  # noqa: PTH110
             raise ArgumentError(
                 f"client={str(client)!r} is neither an address such as 'tcp://host:8786' nor "
                 "the path of an existing scheduler file"
             )
-        with Client(scheduler_file=os.fspath(client), set_as_default=False) as opened:
-            yield opened
+        where = {"scheduler_file": os.fspath(client)}
     elif hasattr(client, "scheduler_address"):
-        with Client(client, set_as_default=False) as opened:
-            yield opened
+        where = {"address": client}
     else:
         raise ArgumentError(
             f"client= got a {type(client).__name__}; give a distributed Client, a cluster, an "
             "address ('tcp://…'), the path of a scheduler file, or None for the current one"
         )
+    try:
+        opened = Client(**where, set_as_default=False)
+    except OSError as error:
+        raise ArgumentError(f"no scheduler answers at client={client!r}: {error}") from error
+    with opened:
+        yield opened
 
 
 def _current_client() -> Any:

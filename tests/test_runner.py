@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 
 import dask
@@ -57,13 +58,13 @@ def test_on_a_cluster(cluster, tmp_path):
 
 @pytest.mark.parametrize("how", ["cluster", "address", "scheduler file"])
 def test_ways_to_name_a_cluster(cluster, tmp_path, how):
-    if how == "scheduler file":
-        with Client(cluster) as client:
-            client.write_scheduler_file(str(tmp_path / "scheduler.json"))
+    # what `dask scheduler --scheduler-file` writes has more in it; this is what is read
+    file = tmp_path / "scheduler.json"
+    file.write_text(json.dumps({"address": cluster.scheduler_address}))
     named = {
         "cluster": cluster,
         "address": cluster.scheduler_address,
-        "scheduler file": tmp_path / "scheduler.json",
+        "scheduler file": file,
     }[how]
     with use_client(named) as client:
         assert run(double, [4], label="double", client=client, quiet=True) == [8]
@@ -78,6 +79,15 @@ def test_no_client():
     for wrong in ("nowhere.json", 7):
         with pytest.raises(ArgumentError, match="scheduler file"), use_client(wrong):
             pass
+
+
+def test_no_scheduler_answers():
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(ArgumentError, match="no scheduler answers"),
+        use_client("tcp://127.0.0.1:1"),
+    ):
+        pass
 
 
 def test_nothing_to_do():

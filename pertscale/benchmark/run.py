@@ -147,9 +147,9 @@ def run_benchmark(
         raise NotFoundError(f"there is no store or file {source}")
     given = _read_embedding(embedding)
     how = _Splitting(_read_split(split), tuple(seeds), test_fraction)
-    folder.mkdir(parents=True, exist_ok=True)
     log = _Log(quiet=quiet)
     with use_client(client) as resolved:
+        folder.mkdir(parents=True, exist_ok=True)
         screen = _screen(store, folder, memory, resolved, log)
         with log.stage("labels") as stage:
             labels = rank_sum(
