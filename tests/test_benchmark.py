@@ -21,6 +21,7 @@ from pertscale.benchmark import run as run_module
 from pertscale.benchmark import units as units_module
 from pertscale.errors import ArgumentError, NotFoundError
 from pertscale.schema import SCORE_COLUMNS
+from tests.conftest import write_h5ad
 from tests.test_rank_sum import tree_hash
 
 #: Hold times, or depend on them; everything else is the same in every run.
@@ -233,6 +234,24 @@ def test_a_file_is_ingested_into_the_output_folder(example, tmp_path):
     assert result.labels.contexts == ("alpha", "beta")
 
 
+def test_a_file_that_has_changed_is_ingested_again(tmp_path):
+    random = np.random.default_rng(1)
+    found = []
+    for n_cells in (300, 300, 400):
+        if not found or n_cells != found[-1].n_cells:
+            names = random.choice(["control", "A", "B", "C", "D"], n_cells)
+            write_h5ad(
+                tmp_path / "s.h5ad", random.poisson(2.0, (n_cells, 30)), {"perturbation": names}
+            )
+        result = ps.run_benchmark(
+            tmp_path / "s.h5ad", out=tmp_path / "run", methods=["majority_vote"], quiet=True
+        )
+        found.append(ps.open_screen(tmp_path / "run" / "screen.zarr"))
+        ingest = result.timings.query("stage == 'ingest'")
+        assert bool(ingest["reused"].iloc[0]) == (len(found) == 2)
+        assert found[-1].n_cells == n_cells
+
+
 def test_nothing_is_made_for_a_store_that_is_not_there(tmp_path):
     with pytest.raises(NotFoundError):
         ps.run_benchmark(tmp_path / "no.zarr", quiet=True)
@@ -241,8 +260,6 @@ def test_nothing_is_made_for_a_store_that_is_not_there(tmp_path):
 
 def test_what_could_not_run_is_said(tmp_path):
     """Two perturbations without any effect: no split, no curation, and rows that say so."""
-    from tests.conftest import write_h5ad
-
     random = np.random.default_rng(0)
     source = write_h5ad(
         tmp_path / "flat.h5ad",

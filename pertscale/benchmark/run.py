@@ -290,12 +290,22 @@ def _screen(store: Any, folder: Path, memory: str | int, client: Any, log: _Log)
     if isinstance(store, Screen) or is_store(store):
         return open_screen(store)
     inside = folder / "screen.zarr"
+    marker = folder / WORK_DIR / "source.json"
+    record = _state_of(Path(store))
     with log.stage("ingest") as stage:
-        stage.reused = inside.exists()
-        if not inside.exists():
+        stage.reused = inside.exists() and marker.exists() and read_json(marker) == record
+        if not stage.reused:
             say(f"{store} is not a screen store: ingesting it into {inside}", quiet=log.quiet)
-            ingest(store, inside, memory=memory, client=client, quiet=log.quiet)
+            ingest(store, inside, memory=memory, overwrite=True, client=client, quiet=log.quiet)
+            write_json(marker, record)
     return open_screen(inside)
+
+
+def _state_of(source: Path) -> list[list[Any]]:
+    """Name, size and time of a source's files: tells whether it has changed since it was read."""
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    stats = [(f.name, f.stat()) for f in files if f.is_file()]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
 # --- planning one context -----------------------------------------------------------------
