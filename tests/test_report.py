@@ -147,6 +147,8 @@ def test_findings_follow_from_the_scores():
     assert any("how pairs are chosen" in line for line in lines)
     even = scores.assign(value=scores["value"].where(scores["method"] != "majority_vote", 0.5))
     assert not any("how pairs are chosen" in line for line in findings(even))
+    same = pd.DataFrame(rows("full", majority_vote=0.33, knn_1=0.33, oracle=0.33))
+    assert findings(same) == ["k, full: all methods have the same macro F1, 0.330."]
 
 
 def test_tables():

@@ -91,8 +91,7 @@ def cells_per_perturbation(perturbations: pd.DataFrame, *, contexts: Sequence[st
         figure, axes = _panels(len(contexts))
         for context, axis in zip(contexts, axes, strict=True):
             n = perturbations.loc[perturbations["context"] == context, "n_cells"].to_numpy()
-            low, high = max(1, n.min(initial=1)), max(2, n.max(initial=2))
-            edges = np.geomspace(low, high + 1, 31) if high > low else np.array([low, high + 1])
+            edges = np.geomspace(n.min(), n.max() + 1, 31) if len(n) else np.array([1, 2])
             axis.hist(n, bins=edges, color=COLORS[0])
             axis.set_xscale("log")
             axis.set_title(_short(context))

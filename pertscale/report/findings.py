@@ -26,6 +26,8 @@ def _best(mean: pd.Series, context: str, setting: str) -> str:
     candidates = macro.drop([m for m in _REFERENCE if m in macro.index])
     if not len(candidates):
         return f"{context}, {setting}: only reference methods were run."
+    if len(candidates) > 1 and candidates.max() == candidates.min():
+        return f"{context}, {setting}: all methods have the same macro F1, {candidates.max():.3f}."
     best = candidates.idxmax()
     text = f"{context}, {setting}: the best macro F1 is {candidates.max():.3f}, by {best}"
     if "all_non_de" in macro.index:
