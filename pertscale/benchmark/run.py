@@ -179,13 +179,18 @@ def run_benchmark(
         **labels.options,
     }
     write_json(folder / MANIFEST_FILE, _manifest(plan, options))
-    result = BenchmarkResult(folder)  # the report shows the times of the stages before it
+    return _report(folder, screen, log)
+
+
+def _report(folder: Path, screen: Screen, log: _Log) -> BenchmarkResult:
+    """Write the report, and the times before and after it: it shows those of the other stages."""
     write_table(folder / TIMINGS_FILE, declared_frame(log.timings, TIMING_COLUMNS))
     with log.stage("report"):
-        write_report(result, screen)
+        write_report(BenchmarkResult(folder), screen)
     write_table(folder / TIMINGS_FILE, declared_frame(log.timings, TIMING_COLUMNS))
-    say(f"report: {result.report}", quiet=quiet)
-    return BenchmarkResult(folder)
+    result = BenchmarkResult(folder)
+    say(f"report: {result.report}", quiet=log.quiet)
+    return result
 
 
 def _check_names(what: str, names: Sequence[str], known: Any) -> None:

@@ -200,55 +200,22 @@ def _write_labels(
     control: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Write one context's rows of a part; return what is known of each perturbation."""
-    options = part.options
-    n_control = int(
-        np.diff(screen.context_groups(screen.contexts[context])[["start", "stop"]])[0, 0]
-    )
     n_cells = (groups["stop"] - groups["start"]).to_numpy()
-    tested = ~groups["is_control"].to_numpy() & (n_cells >= options.min_cells)
-    stat, n = statistics[tested], n_cells[tested][:, None]
-    mean, mean_control = stat["sum_log1p"] / n, control["sum_log1p"] / n_control
-    q = benjamini_hochberg(np.ascontiguousarray(stat["p_value"]))
-    label = assign_labels(q, mean - mean_control, stat["z"], fdr=options.fdr)
-    if options.fold_change == "geometric":
-        fold = _log2_ratio(np.expm1(mean), np.expm1(mean_control))
-    else:
-        fold = _log2_ratio(stat["sum_normalized"] / n, control["sum_normalized"] / n_control)
-    names = groups.loc[tested, "perturbation"]
-    is_target = _target_mask(screen, list(names))
+    tested = ~groups["is_control"].to_numpy() & (n_cells >= part.options.min_cells)
+    if not tested.any():
+        return []
     steps = np.load(Path(part.staging) / f"screen-fdr-{context}.npy", mmap_mode="r")
-    shape = label.shape
-    columns = {
-        "perturbation": np.repeat(_codes(screen)[names.index.to_numpy()], shape[1]),
-        "gene": np.tile(np.arange(shape[1]), shape[0]),
-        "n_cells": np.repeat(n_cells[tested], shape[1]),
-        "n_control": np.full(label.size, n_control),
-        "mean": mean,
-        "mean_control": np.broadcast_to(mean_control, shape),
-        "log2_fold_change": fold,
-        "u_statistic": stat["u_statistic"],
-        "z": stat["z"],
-        "p_value": stat["p_value"],
-        "fdr": q,
-        "fdr_screen": look_up(steps, stat["p_value"]),
-        "label": label,
-        "is_target": is_target,
-    }
-    if label.size:
-        write_pairs(
-            Path(part.staging)
-            / LABELS_DIR
-            / "data"
-            / f"context={context}"
-            / f"part-{part.index:05d}.parquet",
-            {
-                c.name: np.ascontiguousarray(columns[c.name]).ravel().astype(c.dtype)
-                for c in LABEL_COLUMNS
-            },
-            declared=LABEL_COLUMNS,
-            row_group=shape[1] * max(1, ROW_GROUP_ROWS // shape[1]),
-        )
-    disagree = (label != Label.NON_DE) & (np.sign(stat["z"]) * label < 0)
+    columns = _columns(part.options, screen, groups[tested], statistics[tested], control, steps)
+    n_genes = screen.n_genes
+    name = f"part-{part.index:05d}.parquet"
+    write_pairs(
+        Path(part.staging) / LABELS_DIR / "data" / f"context={context}" / name,
+        {c.name: _flat(columns[c.name], c.dtype) for c in LABEL_COLUMNS},
+        declared=LABEL_COLUMNS,
+        row_group=n_genes * max(1, ROW_GROUP_ROWS // n_genes),
+    )
+    label = columns["label"]
+    disagree = (label != Label.NON_DE) & (np.sign(columns["z"]) * label < 0)
     return [
         {
             "group": int(group),
@@ -256,8 +223,50 @@ def _write_labels(
             "n_down": int((row == Label.DOWN).sum()),
             "n_sign_disagreements": int(bad.sum()),
         }
-        for group, row, bad in zip(names.index, label, disagree, strict=True)
+        for group, row, bad in zip(groups.index[tested], label, disagree, strict=True)
     ]
+
+
+def _columns(
+    options: RankSumOptions,
+    screen: Screen,
+    groups: pd.DataFrame,
+    statistics: np.ndarray,
+    control: np.ndarray,
+    steps: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Columns of the label table for tested perturbations, each (perturbation, gene)."""
+    shape = statistics.shape
+    n = (groups["stop"] - groups["start"]).to_numpy()[:, None]
+    controls = screen.context_groups(groups["context"].iloc[0]).iloc[0]
+    n_control = controls["stop"] - controls["start"]
+    mean, mean_control = statistics["sum_log1p"] / n, control["sum_log1p"] / n_control
+    if options.fold_change == "geometric":
+        fold = _log2_ratio(np.expm1(mean), np.expm1(mean_control))
+    else:
+        fold = _log2_ratio(statistics["sum_normalized"] / n, control["sum_normalized"] / n_control)
+    q = benjamini_hochberg(np.ascontiguousarray(statistics["p_value"]))
+    codes = _codes(screen)[groups.index.to_numpy()]
+    return {
+        "perturbation": np.broadcast_to(codes[:, None], shape),
+        "gene": np.broadcast_to(np.arange(shape[1]), shape),
+        "n_cells": np.broadcast_to(n, shape),
+        "n_control": np.broadcast_to(n_control, shape),
+        "mean": mean,
+        "mean_control": np.broadcast_to(mean_control, shape),
+        "log2_fold_change": fold,
+        "u_statistic": statistics["u_statistic"],
+        "z": statistics["z"],
+        "p_value": statistics["p_value"],
+        "fdr": q,
+        "fdr_screen": look_up(steps, statistics["p_value"]),
+        "label": assign_labels(q, mean - mean_control, statistics["z"], fdr=options.fdr),
+        "is_target": _target_mask(screen, list(groups["perturbation"])),
+    }
+
+
+def _flat(values: np.ndarray, dtype: str) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype=dtype).ravel()
 
 
 def assign_labels(q: np.ndarray, delta: np.ndarray, z: np.ndarray, *, fdr: float) -> np.ndarray:
