@@ -434,8 +434,8 @@ def _read_h5ad(path: Path, key: str | None) -> NamedVectors:
             ]
             entry = _choose_entry(entries, key, path)
             frame = file["obs" if entry.startswith("obsm") else "var"]
-            labels = anndata.io.read_elem(frame[frame.attrs["_index"]])
-            values = anndata.io.read_elem(file[entry])
+            labels: Any = anndata.io.read_elem(frame[frame.attrs["_index"]])
+            values: Any = anndata.io.read_elem(file[entry])
     except KeyError as error:
         raise InputError(
             f"no index of names found ({error}); if anndata < 0.7 wrote the file, let a newer one "
