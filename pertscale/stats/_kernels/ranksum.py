@@ -9,11 +9,17 @@ and only if count1 * total2 == count2 * total1, and the order is that of log1p(1
 in exact arithmetic.
 
 The controls of a gene are sorted once, into a :class:`ControlTable`: distinct non-zero keys, how
-many controls lie below each, and buckets on the leading bits of the key with about one distinct
-value each. A perturbed cell then costs one look-up, however many controls there are. Zeros are
-one group of ties, handled by formula. Ties among the perturbed cells of a group are counted in a
-small hash table. Sums of ties are exact: a further copy of a value that n cells already have adds
-3 n (n + 1) to the sum of t**3 - t.
+many controls lie below each, and buckets on the leading bits of the key with less than one
+distinct value each. A perturbed cell then costs one look-up, however many controls there are.
+Zeros are one group of ties, handled by formula.
+
+Ties among the perturbed cells of a group are rare, so a bit per key filters them: only a key whose
+bit is set already is a *suspect*, and only suspects are counted. Sums of ties are exact: a further
+copy of a value that n cells already have adds 3 n (n + 1) to the sum of t**3 - t.
+
+Inner loops index with unsigned integers (numba adds a test for negative ones) and do not branch
+on values: half of the entries are zero, at random, and a mispredicted branch costs more than the
+rest of a look-up.
 """
 
 from __future__ import annotations
@@ -42,15 +48,20 @@ STATISTICS_DTYPE = np.dtype(
 
 #: Up to this many cells the sum of t**3 - t fits an int64; beyond, float64 is used.
 EXACT_TIES_UP_TO = 2_000_000
+#: A gene's table is given a second bucket per key as long as it stays in a core's cache with it.
+_FINE_BUCKETS_UP_TO = 16_384
+_U = np.uint64
 _HASH = np.uint64(0x9E3779B97F4A7C15)
 _SMALL = 16  # a stretch of values that is sorted, and searched, one by one
-_FLUSH_AT = 1e290  # a product of (1 + 1e4 key) is turned into a logarithm before it overflows
+_FEW = 16  # suspects that are compared with all keys before them
+_BLOCK = 64  # keys whose (1 + 1e4 key) are multiplied: at most (1 + 1e4)**64 < 1e257
+_HUGE = 1e300
 
 
 class ControlTable(NamedTuple):
     """Sorted controls of a block of genes; ragged arrays with one stretch per gene.
 
-    Memory: at most about 20 bytes per non-zero control value.
+    Memory: at most :data:`TABLE_BYTES` bytes per non-zero control value.
     """
 
     n_control: int
@@ -61,9 +72,14 @@ class ControlTable(NamedTuple):
     bucket_start: np.ndarray  # i8 (genes + 1)
     base: np.ndarray  # i8 (genes): leading bits of the smallest key
     shift: np.ndarray  # i8 (genes): how many low bits of a key its bucket ignores
+    clustered: np.ndarray  # bool (genes): some bucket has too many keys to try one by one
     tie_exact: np.ndarray  # i8 (genes): sum of t**3 - t over non-zero ties
     tie_float: np.ndarray  # f8 (genes): the same, where an int64 might overflow
     statistics: np.ndarray  # STATISTICS_DTYPE (genes): sums over the controls
+
+
+#: Bytes of a control table per non-zero value: value, below, and up to four buckets.
+TABLE_BYTES = 8 + 4 + 4 * 4
 
 
 # --- keys ---------------------------------------------------------------------------------
@@ -73,41 +89,70 @@ class ControlTable(NamedTuple):
 def _compress(row, totals, lo, hi, is_counts, index, keys, n):
     """Append the keys of the non-zero cells lo..hi of a gene to keys[n:]; return the new n."""
     first = n
-    for i in range(lo, hi):  # no branch on the value: half of them are zero, at random
-        index[n] = i
-        n += row[i] != 0
+    for i in range(_U(lo), _U(hi)):
+        index[_U(n)] = i
+        n += np.int64(row[i] != 0)
     if is_counts:
-        for j in range(first, n):
-            keys[j] = row[index[j]] / totals[index[j]]
+        for j in range(_U(first), _U(n)):
+            i = _U(index[j])
+            keys[j] = row[i] / totals[i]
     else:
-        for j in range(first, n):
-            keys[j] = row[index[j]]
+        for j in range(_U(first), _U(n)):
+            keys[j] = row[_U(index[j])]
     return n
 
 
 @inline
-def _sums(keys, lo, hi, is_counts):
-    """Sum of normalised values (per total of 1) and of log1p values, in the order of the cells.
+def _sums_of_counts(keys, lo, hi):
+    """Sums of normalised and of log1p values over keys[lo:hi].
 
-    The logarithms of counts are summed as the logarithm of a product: one multiplication a cell.
+    Four running sums, combined at the end, and one logarithm for a block of keys: the logarithm
+    of their product. The order depends on the group alone.
     """
-    total = 0.0
-    logs = 0.0
-    if is_counts:
-        product = 1.0
-        for j in range(lo, hi):
-            total += keys[j]
-            product *= 1.0 + 1e4 * keys[j]
-            if product > _FLUSH_AT:
-                logs += math.log(product)
-                product = 1.0
-        logs += math.log(product)
-        total *= 1e4
-    else:
-        for j in range(lo, hi):
-            total += math.expm1(keys[j])
-            logs += keys[j]
+    s0 = s1 = s2 = s3 = logs = 0.0
+    for start in range(lo, hi, _BLOCK):
+        stop = min(start + _BLOCK, hi)
+        p0 = p1 = p2 = p3 = 1.0
+        j = start
+        while j + 4 <= stop:
+            k0, k1, k2, k3 = keys[_U(j)], keys[_U(j + 1)], keys[_U(j + 2)], keys[_U(j + 3)]
+            s0 += k0
+            s1 += k1
+            s2 += k2
+            s3 += k3
+            p0 *= 1.0 + 1e4 * k0
+            p1 *= 1.0 + 1e4 * k1
+            p2 *= 1.0 + 1e4 * k2
+            p3 *= 1.0 + 1e4 * k3
+            j += 4
+        while j < stop:
+            s0 += keys[_U(j)]
+            p0 *= 1.0 + 1e4 * keys[_U(j)]
+            j += 1
+        product = (p0 * p1) * (p2 * p3)
+        if product < _HUGE:
+            logs += math.log(product)
+        else:  # totals from outside may be smaller than the counts
+            for i in range(start, stop):
+                logs += math.log1p(1e4 * keys[i])
+    return 1e4 * ((s0 + s1) + (s2 + s3)), logs
+
+
+@inline
+def _sums_of_logs(keys, lo, hi):
+    """Return what :func:`_sums_of_counts` does, for values that are log1p already."""
+    total = logs = 0.0
+    for j in range(_U(lo), _U(hi)):
+        total += math.expm1(keys[j])
+        logs += keys[j]
     return total, logs
+
+
+@inline
+def _sums(keys, lo, hi, is_counts):
+    if is_counts:
+        return _sums_of_counts(keys, lo, hi)
+    return _sums_of_logs(keys, lo, hi)
 
 
 # --- the controls -------------------------------------------------------------------------
@@ -130,8 +175,9 @@ def _bucket_shift(keys, bits, n):
     for i in range(1, n):
         low = min(low, bits[i])
         high = max(high, bits[i])
+    wanted = 2 * n if n <= _FINE_BUCKETS_UP_TO else n
     shift = np.int64(52)
-    while shift > 0 and ((high >> shift) - (low >> shift)) < n:
+    while shift > 0 and ((high >> shift) - (low >> shift)) < wanted:
         shift -= 1
     return low >> shift, shift, (high >> shift) - (low >> shift) + 1
 
@@ -169,11 +215,12 @@ def _sort_into_buckets(keys, bits, n, base, shift, n_buckets, ordered, bucket):
 def _distinct(ordered, n, base, shift, n_buckets, value, below, bucket):
     """Fill one gene's stretch of the table from its n sorted keys.
 
-    Returns the number of distinct keys and the sum of t**3 - t, exact and as float.
+    Returns the sum of t**3 - t, exact and as float, and whether a bucket has many keys.
     """
     bits = ordered.view(np.int64)
     last = n_buckets - 1
     d = 0
+    clustered = False
     next_bucket = 0
     tie_exact = np.int64(0)
     tie_float = 0.0
@@ -186,6 +233,7 @@ def _distinct(ordered, n, base, shift, n_buckets, value, below, bucket):
         while next_bucket <= b:
             bucket[next_bucket] = d
             next_bucket += 1
+        clustered |= d - bucket[b] > _SMALL
         value[d] = ordered[i]
         below[d] = i
         t = np.int64(j - i)
@@ -200,7 +248,7 @@ def _distinct(ordered, n, base, shift, n_buckets, value, below, bucket):
     value[d] = np.inf
     below[d] = n
     below[d + 1] = n
-    return d, tie_exact, tie_float
+    return tie_exact, tie_float, clustered
 
 
 @jit
@@ -214,11 +262,12 @@ def _control_tables(block, totals, is_counts):
         value_start[g + 1] = value_start[g] + nonzero + 2
     value = np.empty(value_start[n_genes], np.float64)
     below = np.empty(value_start[n_genes], np.int32)
-    # between 1 and 2 buckets a key, as chosen by _bucket_shift
-    bucket = np.empty(2 * value_start[n_genes] + 8 * n_genes, np.int32)
+    # at most four buckets a key, as chosen by _bucket_shift
+    bucket = np.empty(4 * value_start[n_genes] + 8 * n_genes, np.int32)
     bucket_start = np.zeros(n_genes + 1, np.int64)
     base = np.zeros(n_genes, np.int64)
     shift = np.zeros(n_genes, np.int64)
+    clustered = np.zeros(n_genes, np.bool_)
     tie_exact = np.zeros(n_genes, np.int64)
     tie_float = np.zeros(n_genes, np.float64)
     sums = np.zeros((n_genes, 3), np.float64)
@@ -235,13 +284,13 @@ def _control_tables(block, totals, is_counts):
             bits = keys.view(np.int64)
             base[g], shift[g], n_buckets = _bucket_shift(keys, bits, n)
             _sort_into_buckets(keys, bits, n, base[g], shift[g], n_buckets, ordered, bucket[b:])
-        _, tie_exact[g], tie_float[g] = _distinct(
+        tie_exact[g], tie_float[g], clustered[g] = _distinct(
             ordered, n, base[g], shift[g], n_buckets, value[v:], below[v:], bucket[b:]
         )
         bucket_start[g + 1] = b + n_buckets + 1
     return (
         value, below, value_start, bucket[: bucket_start[n_genes]].copy(), bucket_start,
-        base, shift, tie_exact, tie_float, sums,
+        base, shift, clustered, tie_exact, tie_float, sums,
     )  # fmt: skip
 
 
@@ -302,80 +351,154 @@ def _finish(twice_u, ties, n_group, n_control, variant):
 
 
 @inline
-def _log2_slots(n):
-    """Hash table for n keys: at least twice as many slots, as a power of two."""
-    power = 4
-    while (1 << power) < 2 * n:
-        power += 1
+def _power_of_two(n):
+    """Return the smallest power of two that is at least n."""
+    power = np.int64(1)
+    while power < n:
+        power <<= 1
     return power
 
 
 @inline
-def _rank_group(
-    keys, bits, lo, hi, value, below, bucket, base, shift, last, exact, slot_key, slot, stamp
-):
-    """Twice the non-zero part of U, and what the group adds to the sum of t**3 - t."""
-    twice_u = np.int64(0)
-    tie_exact = np.int64(0)
-    tie_float = 0.0
-    power = _log2_slots(hi - lo)
-    mask = (np.int64(1) << power) - 1
-    down = np.uint64(64 - power)
-    mark = stamp << 32
-    for j in range(lo, hi):
-        key = keys[j]
-        b = _bucket_of(bits[j], base, shift, last)
-        v = bucket[b]
-        stop = bucket[b + 1]
-        while stop - v > _SMALL:  # clustered keys: halve before walking
+def _find(key, value, v, stop, clustered):
+    """First index >= v whose value is not below the key; clustered ones are halved first."""
+    if clustered:
+        while stop - v > _SMALL:
             middle = (v + stop) >> 1
             if value[middle] < key:
                 v = middle
             else:
                 stop = middle
-        while value[v] < key:
-            v += 1
-        equal = np.int64(0)
-        if value[v] == key:
-            equal = np.int64(below[v + 1] - below[v])
-        twice_u += 2 * np.int64(below[v]) + equal
-        h = np.int64((np.uint64(bits[j]) * _HASH) >> down)
-        while slot[h] >= mark and slot_key[h] != key:
-            h = (h + 1) & mask
-        n = equal
-        if slot[h] >= mark:
-            n += slot[h] - mark
-            slot[h] += 1
-        else:
-            slot_key[h] = key
-            slot[h] = mark + 1
-        if n > 0:
-            if exact:
-                tie_exact += 3 * n * (n + 1)
-            else:
-                tie_float += 3.0 * float(n) * (float(n) + 1.0)
-    return twice_u, tie_exact, tie_float
+    at = _U(v)
+    at += _U(value[at] < key)
+    at += _U(value[at] < key)
+    while value[at] < key:
+        at += _U(1)
+    return at
+
+
+@inline
+def _look_up(
+    keys, bits, lo, hi, value, below, bucket, base, shift, clustered, one, seen, suspect, suspected
+):
+    """Look every key of a group up among the controls.
+
+    Returns twice the non-zero part of U, what the group would add to the sum of t**3 - t if its
+    own keys were all different, and how many suspects there are: `suspect` holds their positions
+    and `suspected` the numbers of controls that are equal to them.
+    """
+    words = _power_of_two((hi - lo + 3) // 4)  # 16 bits a key
+    seen[:words] = 0
+    mask = _U(64 * words - 1)
+    down = _U(shift)
+    last = np.int64(len(bucket) - 2)
+    twice_u = np.int64(0)
+    ties = 0 * one
+    n = np.int64(0)
+    for j in range(_U(lo), _U(hi)):
+        key = keys[j]
+        b = max(min(np.int64(bits[j] >> down) - base, last), np.int64(0))
+        at = _find(key, value, bucket[_U(b)], bucket[_U(b + 1)], clustered)
+        under = np.int64(below[at])
+        equal = (np.int64(below[at + _U(1)]) - under) * np.int64(value[at] == key)
+        twice_u += 2 * under + equal
+        tied = one * equal
+        ties += tied * (tied + one)
+        h = ((bits[j] * _HASH) >> _U(40)) & mask
+        word = seen[h >> _U(6)]
+        suspect[_U(n)] = j
+        suspected[_U(n)] = equal
+        n += np.int64((word >> (h & _U(63))) & _U(1))
+        seen[h >> _U(6)] = word | (_U(1) << (h & _U(63)))
+    return twice_u, 3 * ties, n
+
+
+@inline
+def _ties_of_few(keys, lo, suspect, suspected, n, one):
+    """Correct the sum of t**3 - t for the keys that a group has more than once, one by one."""
+    more = 0 * one
+    for s in range(n):
+        key = keys[_U(suspect[s])]
+        copies = np.int64(0)
+        for j in range(_U(lo), _U(suspect[s])):
+            copies += np.int64(keys[j] == key)
+        tied = one * suspected[s]
+        both = tied + one * copies
+        more += both * (both + one) - tied * (tied + one)
+    return 3 * more
+
+
+@jit
+def _ties_of_many(keys, bits, lo, hi, suspect, suspected, n, one, slot_key, slot_equal, slot_count):
+    """Return what :func:`_ties_of_few` does, with a hash table of the suspects."""
+    size = _power_of_two(4 * n)
+    mask = _U(size - 1)
+    slot_count[:size] = -1
+    for s in range(n):
+        key = keys[suspect[s]]
+        h = (bits[suspect[s]] * _HASH >> _U(32)) & mask
+        while slot_count[h] >= 0 and slot_key[h] != key:
+            h = (h + _U(1)) & mask
+        slot_key[h] = key
+        slot_equal[h] = suspected[s]
+        slot_count[h] = 0
+    for j in range(lo, hi):
+        h = (bits[_U(j)] * _HASH >> _U(32)) & mask
+        while slot_count[h] >= 0:
+            if slot_key[h] == keys[_U(j)]:
+                slot_count[h] += 1
+                break
+            h = (h + _U(1)) & mask
+    more = 0 * one
+    for h in range(size):
+        if slot_count[h] > 1:
+            tied = one * slot_equal[h]
+            t = one * slot_count[h]
+            # t copies joined `tied` controls; each was counted as if it were the first
+            both = tied + t
+            more += (both * both * both - both) - (tied * tied * tied - tied)
+            more -= 3 * t * tied * (tied + one)
+    return more
+
+
+@inline
+def _touch(value, below, bucket):
+    """Read a gene's table from end to end, one number a cache line.
+
+    Memory delivers it in order many times as fast as the look-ups would ask for it.
+    """
+    total = np.int64(0)
+    for i in range(0, len(value), 8):
+        total += np.int64(value[_U(i)] > 1.0)
+    for i in range(0, len(below), 16):
+        total += below[_U(i)]
+    for i in range(0, len(bucket), 16):
+        total += bucket[_U(i)]
+    return total
 
 
 @jit
 def _rank_sum(
     block, totals, is_counts, bounds, n_control, value, below, value_start, bucket, bucket_start,
-    base, shift, tie_exact, tie_float, control, variant, out,
+    base, shift, clustered, control_ties, control, one, variant, out,
 ):  # fmt: skip
     n_genes, n_cells = block.shape
     n_groups = len(bounds) - 1
     index = np.empty(n_cells + 1, np.int32)
     keys = np.empty(n_cells + 1, np.float64)
-    bits = keys.view(np.int64)
-    ends = np.empty(n_groups + 1, np.int64)
-    largest = 0
+    bits = keys.view(np.uint64)
+    ends = np.zeros(n_groups + 1, np.int64)
+    largest = np.int64(0)
     for q in range(n_groups):
         largest = max(largest, bounds[q + 1] - bounds[q])
-    slot_key = np.empty(1 << _log2_slots(largest), np.float64)
-    slot = np.full(len(slot_key), np.int64(-1))
-    stamp = np.int64(0)
+    seen = np.empty(_power_of_two((largest + 3) // 4), np.uint64)
+    suspect = np.empty(largest + 1, np.int32)
+    suspected = np.empty(largest + 1, np.int32)
+    slot_key = np.empty(_power_of_two(4 * largest), np.float64)
+    slot_equal = np.empty(len(slot_key), np.int32)
+    slot_count = np.empty(len(slot_key), np.int32)
+    touched = np.int64(0)
     for g in range(n_genes):
-        ends[0] = 0
         for q in range(n_groups):
             ends[q + 1] = _compress(
                 block[g], totals, bounds[q], bounds[q + 1], is_counts, index, keys, ends[q]
@@ -383,34 +506,36 @@ def _rank_sum(
         values = value[value_start[g] : value_start[g + 1]]
         counts_below = below[value_start[g] : value_start[g + 1]]
         buckets = bucket[bucket_start[g] : bucket_start[g + 1]]
-        last = np.int64(len(buckets) - 2)
+        touched += _touch(values, counts_below, buckets)
         control_zeros = n_control - np.int64(control[g].n_expressed)
         for q in range(n_groups):
             lo, hi = ends[q], ends[q + 1]
             n_group = bounds[q + 1] - bounds[q]
             nonzero = hi - lo
             zeros = n_group - nonzero
-            exact = n_group + n_control <= EXACT_TIES_UP_TO
-            stamp += 1
-            twice_u, ties_exact, ties_float = _rank_group(
-                keys, bits, lo, hi, values, counts_below, buckets, base[g], shift[g], last,
-                exact, slot_key, slot, stamp,
+            twice_u, ties, n_suspects = _look_up(
+                keys, bits, lo, hi, values, counts_below, buckets, base[g], shift[g],
+                clustered[g], one, seen, suspect, suspected,
             )  # fmt: skip
-            twice_u += (zeros + 2 * nonzero) * control_zeros
-            tied = zeros + control_zeros
-            if exact:
-                ties = float(ties_exact + tie_exact[g] + tied * tied * tied - tied)
+            if n_suspects <= _FEW:
+                ties += _ties_of_few(keys, lo, suspect, suspected, n_suspects, one)
             else:
-                ties = ties_float + tie_float[g] + float(tied) ** 3 - float(tied)
-            u, z, p = _finish(float(twice_u), ties, n_group, n_control, variant)
+                ties += _ties_of_many(
+                    keys, bits, lo, hi, suspect, suspected, n_suspects, one,
+                    slot_key, slot_equal, slot_count,
+                )  # fmt: skip
+            twice_u += (zeros + 2 * nonzero) * control_zeros
+            tied = one * (zeros + control_zeros)
+            ties += control_ties[g] + (tied * tied * tied - tied)
             total, logs = _sums(keys, lo, hi, is_counts)
             cell = out[q, g]
-            cell.u_statistic = u
-            cell.p_value = p
-            cell.z = z
+            cell.u_statistic, cell.z, cell.p_value = _finish(
+                float(twice_u), float(ties), n_group, n_control, variant
+            )
             cell.sum_log1p = logs
             cell.sum_normalized = total
             cell.n_expressed = nonzero
+    return touched  # so that it is not optimised away
 
 
 def rank_sum(
@@ -422,13 +547,14 @@ def rank_sum(
     is_counts: bool,
     variant: int,
     out: np.ndarray,
+    exact_ties: bool = True,
 ) -> None:
     """Test groups of cells against the controls, gene by gene.
 
     Parameters
     ----------
     block : ndarray (genes, cells)
-        Counts or log-normalised values of the perturbed cells; C-contiguous.
+        Counts or log-normalised values of the perturbed cells; each gene contiguous.
     totals : ndarray (cells,), float64
         Total count of each cell; not used for log-normalised values.
     bounds : ndarray (groups + 1,), int64
@@ -441,10 +567,19 @@ def rank_sum(
         ``MANN_WHITNEY``, ``SCANPY`` or ``SCANPY_TIE``.
     out : ndarray (groups, genes), STATISTICS_DTYPE
         Filled.
+    exact_ties : bool
+        Whether ties are summed as int64: controls and the largest group together have to be at
+        most :data:`EXACT_TIES_UP_TO` cells. Else as float64.
 
     Notes
     -----
     Time does not depend on the number of controls. Scratch: 12 bytes per cell of the block and
-    32 bytes per cell of the largest group.
+    about 80 bytes per cell of the largest group.
     """
-    _rank_sum(block, totals, is_counts, bounds, *control, variant, out)
+    one: Any = np.int64(1) if exact_ties else 1.0
+    control_ties = control.tie_exact if exact_ties else control.tie_float
+    _rank_sum(
+        block, totals, is_counts, bounds, control.n_control, control.value, control.below,
+        control.value_start, control.bucket, control.bucket_start, control.base, control.shift,
+        control.clustered, control_ties, control.statistics, one, variant, out,
+    )  # fmt: skip
