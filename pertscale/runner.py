@@ -89,6 +89,15 @@ def tasks_per_process(client: Any) -> int:
         return max(client.nthreads().values(), default=1)
     if dask.config.get("scheduler", "threads") not in ("threads", "threading"):
         return 1
+    return tasks_in_all(None)
+
+
+def tasks_in_all(client: Any) -> int:
+    """Return how many tasks run at once in all processes."""
+    if client is not None:
+        return max(1, sum(client.nthreads().values()))
+    if dask.config.get("scheduler", "threads") in ("sync", "synchronous", "single-threaded"):
+        return 1
     pool = dask.config.get("pool", None)
     workers = dask.config.get("num_workers", None) or getattr(pool, "_max_workers", None)
     return int(workers or dask.system.CPU_COUNT)

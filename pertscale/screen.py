@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import html
 import os
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -255,3 +257,17 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
     var = root["var"]
     genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)
     return Screen(path=where, genes=genes, _groups=groups, _info=read_info(root))
+
+
+_opened: OrderedDict[tuple[str, str], Screen] = OrderedDict()
+_opened_lock = threading.Lock()
+
+
+def opened_screen(path: str, fingerprint: str) -> Screen:
+    """Open a screen once per process, for tasks: its totals and targets are shared by all."""
+    with _opened_lock:
+        if (path, fingerprint) not in _opened:
+            _opened[path, fingerprint] = open_screen(path)
+            while len(_opened) > 2:
+                _opened.popitem(last=False)
+        return _opened[path, fingerprint]

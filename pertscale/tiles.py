@@ -7,19 +7,21 @@ always summed by one task in one order, which is why results do not depend on th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, zip_longest
 
 from pertscale.errors import MemoryBudgetError
 
-#: Bytes per non-zero control value of a sorted control table (stats/_kernels/ranksum.py).
-CONTROL_BYTES = 28  # 20, and the copy of the buckets while it is built
-#: Chunks of rows that a tile holds at once, and bytes of its result: beyond these nothing gets
-#: faster, and the peak would grow with the screen as long as the budget allows.
-MAX_WINDOW_CHUNKS = 8
-MAX_RESULT_BYTES = 32_000_000
-#: Bytes of scratch per cell of the rows that are held at once: index, key, total.
-CELL_SCRATCH_BYTES = 20
+#: A window, the rows that a tile holds at once: beyond these many chunks and bytes of results
+#: nothing gets faster, and the peak would grow with the screen as long as the budget allows.
+MAX_WINDOW_CHUNKS = 16
+MAX_RESULT_BYTES = 16_000_000
+#: Bytes of scratch per row of a window: index, key, total; and per row of the largest group.
+ROW_SCRATCH_BYTES = 20
+GROUP_SCRATCH_BYTES = 100
+#: The last blocks of genes are cut into this many tiles at least, so that all threads end together.
+LAST_PIECES = 4
 
 
 @dataclass(frozen=True)
@@ -37,26 +39,58 @@ class Tile:
         """File-name stem of the tile's piece."""
         return f"c{self.context}-p{self.first}-{self.last}-g{self.gene_start}-{self.gene_stop}"
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows of the tile's statistics, the controls first, and its genes."""
+        return 1 + self.last - self.first, self.gene_stop - self.gene_start
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What a plan has to know of a store's matrix.
+
+    Parameters
+    ----------
+    n_genes : int
+    gene_chunk, row_chunk : int
+        Shape of its chunks.
+    itemsize : int
+        Bytes of a value.
+    control_bytes : float
+        Bytes of a sorted control table per control cell and gene.
+    statistics_bytes : int
+        Bytes of a result per perturbation and gene.
+    """
+
+    n_genes: int
+    gene_chunk: int
+    row_chunk: int
+    itemsize: int
+    control_bytes: float
+    statistics_bytes: int
+
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Tiles in the order in which they should start, and what one of them may hold in memory."""
+    """Tiles in the order in which they should start, and what one of them may hold in memory.
+
+    A window has at most `window_rows` rows and `window_groups` perturbations, or is one
+    perturbation.
+    """
 
     tiles: tuple[Tile, ...]
     window_rows: int
+    window_groups: int
     tile_bytes: int
 
 
 def plan_tiles(
     sizes: Sequence[Sequence[int]],
+    matrix: Matrix,
     *,
-    n_genes: int,
-    gene_chunk: int,
-    row_chunk: int,
-    itemsize: int,
-    statistics_bytes: int,
     memory_bytes: int,
     n_parallel: int,
+    n_threads: int,
 ) -> TilePlan:
     """Cut (perturbations x genes) of every context into tiles.
 
@@ -64,21 +98,19 @@ def plan_tiles(
     ----------
     sizes : sequence of sequence of int
         For each context the number of cells of its control group, then of each perturbation.
-    n_genes, gene_chunk, row_chunk : int
-        Genes of the screen, and the shape of the store's chunks.
-    itemsize : int
-        Bytes of a value of the matrix.
-    statistics_bytes : int
-        Bytes of a tile's result per (perturbation, gene).
+    matrix : Matrix
+        The store's matrix.
     memory_bytes : int
         What all tasks of a process may hold together.
     n_parallel : int
         Tasks that run at once in a process.
+    n_threads : int
+        Tasks that run at once in all processes.
 
     Returns
     -------
     TilePlan
-        Gene blocks outermost, so that the tiles which share controls run next to each other.
+        Whole blocks of genes first; the last ones in several pieces.
 
     Raises
     ------
@@ -86,40 +118,78 @@ def plan_tiles(
         If even one perturbation, one chunk of rows and a narrow gene block do not fit.
     """
     tile_bytes = memory_bytes // max(1, n_parallel)
-    n_control = max(group[0] for group in sizes)
-    largest = max((max(group[1:], default=0) for group in sizes), default=0)
-    width = min(gene_chunk, n_genes)
-    while True:
-        control = n_control * (CONTROL_BYTES + itemsize)
-        row = 2 * itemsize + CELL_SCRATCH_BYTES / width
-        smallest = width * (control + (largest + row_chunk) * row + statistics_bytes)
-        if smallest <= tile_bytes or width <= 16:
-            break
+    n_control = max(groups[0] for groups in sizes)
+    largest = max(max(groups) for groups in sizes)
+    width = min(matrix.gene_chunk, matrix.n_genes)
+    while (needed := _bytes(matrix, width, matrix.row_chunk, 1, n_control, largest)) > tile_bytes:
+        if width <= 16:
+            raise MemoryBudgetError(
+                f"the largest perturbation ({largest:,} cells) and {n_control:,} control cells "
+                f"need {needed / 1e6:,.0f} MB for a block of {width} genes, but memory= allows "
+                f"{tile_bytes / 1e6:,.0f} MB for each of {n_parallel} parallel tasks; pass "
+                f"memory='{int(needed * n_parallel / 1e6) + 1}MB' or use fewer threads"
+            )
         width = -(-width // 2)
-    if smallest > tile_bytes:
-        raise MemoryBudgetError(
-            f"the largest perturbation ({largest:,} cells) and {n_control:,} control cells need "
-            f"{smallest / 1e6:,.0f} MB for a block of {width} genes, but memory= allows "
-            f"{tile_bytes / 1e6:,.0f} MB for each of {n_parallel} parallel tasks; pass "
-            f"memory='{int(smallest * n_parallel / 1e6) + 1}MB' or use fewer threads"
-        )
-    left = tile_bytes - width * control
-    rows = int(left * 0.5 / (width * row))
-    chunks = min(max(rows // row_chunk, 1), MAX_WINDOW_CHUNKS)
-    window_rows = max(largest, chunks * row_chunk)
-    result_bytes = min(left * 0.25, MAX_RESULT_BYTES)
-    per_tile = max(1, int(result_bytes / (width * statistics_bytes)))
-    tiles = [
-        Tile(context, first, min(first + per_tile, len(groups) - 1), g, min(g + width, n_genes))
-        for context, groups in enumerate(sizes)
-        for g in range(0, n_genes, width)
-        for first in range(0, len(groups) - 1, per_tile)
+    left = tile_bytes - _bytes(matrix, width, 0, 0, n_control, largest)
+    groups = max(1, int(min(left * 0.25, MAX_RESULT_BYTES) / (width * matrix.statistics_bytes)))
+    rows = int(left * 0.75 / (width * matrix.itemsize + ROW_SCRATCH_BYTES))
+    chunks = min(max(rows // matrix.row_chunk, 1), MAX_WINDOW_CHUNKS)
+    blocks = [
+        (context, g, min(g + width, matrix.n_genes))
+        for context in range(len(sizes))
+        for g in range(0, matrix.n_genes, width)
     ]
-    return TilePlan(tuple(tiles), window_rows, tile_bytes)
+    tiles = _tiles(sizes, blocks, chunks * matrix.row_chunk, n_parallel, max(n_threads, 1))
+    return TilePlan(tuple(tiles), chunks * matrix.row_chunk, groups, tile_bytes)
 
 
-def windows(starts: Sequence[int], stops: Sequence[int], rows: int) -> list[tuple[int, int]]:
-    """Group consecutive perturbations so that each group spans at most `rows` rows.
+def _bytes(
+    matrix: Matrix, width: int, rows: int, groups: int, n_control: int, largest: int
+) -> float:
+    """Bytes that a task holds for a block of genes: chunk, controls, window, results."""
+    window = max(rows, largest)
+    return (
+        matrix.gene_chunk * matrix.row_chunk * matrix.itemsize
+        + width * n_control * matrix.control_bytes
+        + window * (width * matrix.itemsize + ROW_SCRATCH_BYTES)
+        + largest * GROUP_SCRATCH_BYTES
+        + groups * width * matrix.statistics_bytes
+    )
+
+
+def _tiles(
+    sizes: Sequence[Sequence[int]],
+    blocks: Sequence[tuple[int, int, int]],
+    window_rows: int,
+    n_parallel: int,
+    n_threads: int,
+) -> Iterator[Tile]:
+    """Yield whole blocks, then the last two per thread in pieces.
+
+    Every tile of a block costs a pass over the block's controls, unless it runs in the same
+    process as another one; so a piece has at least as many cells as there are controls. Pieces of
+    as many blocks as tasks run together take turns: two tasks that need the same controls at the
+    same moment would have to wait for each other.
+    """
+    n_whole = max(0, len(blocks) - 2 * n_threads)
+    pieces = max(LAST_PIECES, -(-2 * LAST_PIECES * n_threads // len(blocks)))
+    for context, start, stop in blocks[:n_whole]:
+        yield Tile(context, 0, len(sizes[context]) - 1, start, stop)
+    for i in range(n_whole, len(blocks), n_parallel):
+        turns = []
+        for context, start, stop in blocks[i : i + n_parallel]:
+            control, *groups = sizes[context]
+            rows = max(-(-sum(groups) // pieces), control, window_rows)
+            ends = list(accumulate(groups))
+            cuts = windows([0, *ends[:-1]], ends, rows, len(groups))
+            turns.append([Tile(context, first, last, start, stop) for first, last in cuts])
+        yield from (tile for turn in zip_longest(*turns) for tile in turn if tile)
+
+
+def windows(
+    starts: Sequence[int], stops: Sequence[int], rows: int, groups: int
+) -> list[tuple[int, int]]:
+    """Cut consecutive perturbations into windows of at most `rows` rows and `groups` of them.
 
     Returns index ranges ``(first, last)`` into `starts`; a perturbation that is larger than `rows`
     stands alone.
@@ -127,7 +197,7 @@ def windows(starts: Sequence[int], stops: Sequence[int], rows: int) -> list[tupl
     found: list[tuple[int, int]] = []
     first = 0
     for i in range(len(starts)):
-        if i > first and stops[i] - starts[first] > rows:
+        if i > first and (stops[i] - starts[first] > rows or i - first == groups):
             found.append((first, i))
             first = i
     if len(starts) > first:

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pertscale.stats.multiple_testing import benjamini_hochberg, look_up, screen_wide
+from pertscale.stats.multiple_testing import (
+    benjamini_hochberg,
+    count_p_values,
+    join_steps,
+    look_up,
+    sorted_steps,
+)
 
 
 def test_per_perturbation_is_scipys():
@@ -18,7 +23,12 @@ def test_per_perturbation_is_scipys():
     )
 
 
-@settings(max_examples=50, deadline=None)
+def screen_wide(pieces, max_values):
+    m, ranges = count_p_values(pieces, max_values=max_values)
+    return ranges, join_steps([sorted_steps(pieces, r, m) for r in ranges])
+
+
+@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
     n=st.integers(1, 400),
@@ -31,18 +41,19 @@ def test_screen_wide_is_the_same_however_little_is_held(seed, n, held, pieces):
     p[random.random(n) < 0.2] = 1.0
     p[random.random(n) < 0.1] = 0.0
     p[random.random(n) < 0.2] = p[0]
-    steps = screen_wide(lambda: np.array_split(p, pieces), max_values=held)
-    np.testing.assert_allclose(look_up(steps, p), stats.false_discovery_control(p), rtol=1e-13)
+    _, steps = screen_wide(np.array_split(p, pieces), held)
+    expected = stats.false_discovery_control(p)
+    np.testing.assert_allclose(look_up(steps, p[None])[0], expected, rtol=1e-13)
+    np.testing.assert_allclose(look_up(steps, p[:, None])[:, 0], expected, rtol=1e-13)
 
 
-def test_screen_wide_holds_no_more_than_it_may():
+def test_ranges_hold_no_more_than_they_may():
     p = np.random.default_rng(1).random(5000)
-    passes = []
-
-    def read():
-        passes.append(1)
-        return np.array_split(p, 10)
-
-    steps = screen_wide(read, max_values=1000)
-    assert len(passes) > 5  # one to count, then one per range
-    assert look_up(steps, p).max() == pytest.approx(stats.false_discovery_control(p).max())
+    ranges, steps = screen_wide(np.array_split(p, 10), 1000)
+    assert len(ranges) >= 5
+    held = [((p >= r.low) & (p < r.high)).sum() for r in ranges]
+    assert sum(held) == len(p)
+    assert max(held) <= 1000
+    assert [r.below for r in ranges] == list(np.cumsum([0, *held[:-1]]))
+    _, at_once = screen_wide([p], 10**6)
+    np.testing.assert_array_equal(look_up(steps, p[None]), look_up(at_once, p[None]))

@@ -1,15 +1,34 @@
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pertscale.errors import MemoryBudgetError
-from pertscale.tiles import CELL_SCRATCH_BYTES, CONTROL_BYTES, plan_tiles, windows
+from pertscale.tiles import GROUP_SCRATCH_BYTES, ROW_SCRATCH_BYTES, Matrix, plan_tiles, windows
 
-SHAPE = {"gene_chunk": 512, "row_chunk": 2048, "itemsize": 2, "statistics_bytes": 40}
+
+def matrix(n_genes: int) -> Matrix:
+    return Matrix(
+        n_genes=n_genes, gene_chunk=512, row_chunk=2048, itemsize=2, control_bytes=20.0,
+        statistics_bytes=40,
+    )  # fmt: skip
+
+
+def held(sizes, plan, tile, n_genes):
+    """Bytes that a task has at once, window by window."""
+    width = min(tile.gene_stop - tile.gene_start, n_genes)
+    control, *groups = sizes[tile.context]
+    mine = groups[tile.first : tile.last]
+    stops = list(accumulate(mine))
+    most = 0
+    for first, last in windows([0, *stops[:-1]], stops, plan.window_rows, plan.window_groups):
+        rows = sum(mine[first:last])
+        window = rows * (2 * width + ROW_SCRATCH_BYTES) + (last - first) * width * 40
+        most = max(most, window + max(mine) * GROUP_SCRATCH_BYTES)
+    return most + 512 * 2048 * 2 + control * width * 20.0
 
 
 @settings(max_examples=100, deadline=None)
@@ -18,52 +37,76 @@ SHAPE = {"gene_chunk": 512, "row_chunk": 2048, "itemsize": 2, "statistics_bytes"
     n_genes=st.integers(1, 2000),
     memory=st.integers(10_000_000, 2_000_000_000),
     parallel=st.integers(1, 8),
+    processes=st.integers(1, 9),
 )
-def test_every_pair_is_in_one_tile_and_a_tile_fits(sizes, n_genes, memory, parallel):
+def test_every_pair_is_in_one_tile_and_a_tile_fits(sizes, n_genes, memory, parallel, processes):
     try:
-        plan = plan_tiles(sizes, n_genes=n_genes, memory_bytes=memory, n_parallel=parallel, **SHAPE)
+        plan = plan_tiles(
+            sizes, matrix(n_genes), memory_bytes=memory, n_parallel=parallel,
+            n_threads=parallel * processes,
+        )  # fmt: skip
     except MemoryBudgetError as error:
         assert f"{memory // parallel / 1e6:,.0f} MB" in str(error)
         return
-    area = 0
+    pairs = {}
     for tile in plan.tiles:
         assert 0 <= tile.first < tile.last <= len(sizes[tile.context]) - 1
         assert 0 <= tile.gene_start < tile.gene_stop <= n_genes
-        area += (tile.last - tile.first) * (tile.gene_stop - tile.gene_start)
-        width = tile.gene_stop - tile.gene_start
-        held = width * sizes[tile.context][0] * (CONTROL_BYTES + 2)
-        held += plan.window_rows * (width * 4 + CELL_SCRATCH_BYTES)
-        held += width * 40 * (tile.last - tile.first)
-        assert held <= plan.tile_bytes
+        assert tile.gene_start // 512 == (tile.gene_stop - 1) // 512
+        assert held(sizes, plan, tile, n_genes) <= plan.tile_bytes
+        for perturbation in range(tile.first, tile.last):
+            key = (tile.context, perturbation)
+            pairs.setdefault(key, []).append((tile.gene_start, tile.gene_stop))
     assert len({t.name for t in plan.tiles}) == len(plan.tiles)
-    assert area == sum(len(groups) - 1 for groups in sizes) * n_genes
+    assert len(pairs) == sum(len(groups) - 1 for groups in sizes)
+    for genes in pairs.values():
+        genes.sort()
+        assert [g[0] for g in genes] == [0, *(g[1] for g in genes[:-1])]
+        assert genes[-1][1] == n_genes
 
 
-def test_tiles_that_share_controls_follow_each_other():
+def test_whole_blocks_first_then_pieces_that_take_turns():
     plan = plan_tiles(
-        [[3000, *[2000] * 900]], n_genes=1024, memory_bytes=100_000_000, n_parallel=1, **SHAPE
+        [[3000, *[2000] * 900]], matrix(5120), memory_bytes=10**9, n_parallel=2, n_threads=2
     )
-    blocks = [tile.gene_start for tile in plan.tiles]
-    assert blocks == sorted(blocks)
-    assert len(set(blocks)) < len(blocks)
+    whole, pieces = plan.tiles[:6], plan.tiles[6:]
+    assert {(t.first, t.last) for t in whole} == {(0, 900)}
+    assert [t.gene_start for t in pieces[:4]] == [6 * 512, 7 * 512] * 2
+    assert len(pieces) == 4 * 4
+    # enough for all threads even where there are fewer blocks than threads
+    plan = plan_tiles(
+        [[3000, *[2000] * 900]], matrix(512), memory_bytes=10**9, n_parallel=1, n_threads=20
+    )
+    assert len(plan.tiles) >= 2 * 20
+
+
+def test_a_piece_is_worth_its_controls():
+    plan = plan_tiles(
+        [[300_000, *[200] * 2000]], matrix(512), memory_bytes=10**10, n_parallel=1, n_threads=64
+    )
+    assert len(plan.tiles) == 2
 
 
 def test_the_error_names_what_would_do():
     sizes = [[50_000, 20_000]]
+    few = {"n_parallel": 2, "n_threads": 2}
     with pytest.raises(MemoryBudgetError, match=r"memory='(\d+)MB'") as caught:
-        plan_tiles(sizes, n_genes=3000, memory_bytes=10_000_000, n_parallel=2, **SHAPE)
+        plan_tiles(sizes, matrix(3000), memory_bytes=10_000_000, **few)
     enough = int(str(caught.value).split("memory='")[1].split("MB'")[0])
-    assert plan_tiles(sizes, n_genes=3000, memory_bytes=enough * 10**6, n_parallel=2, **SHAPE)
+    assert plan_tiles(sizes, matrix(3000), memory_bytes=enough * 10**6, **few)
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 120))
-def test_windows_hold_whole_perturbations(sizes, rows):
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 120), st.integers(1, 9)
+)
+def test_windows_hold_whole_perturbations(sizes, rows, groups):
     stops = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     starts = [0, *stops[:-1]]
-    found = windows(starts, stops, rows)
+    found = windows(starts, stops, rows, groups)
     assert found[0][0] == 0
     assert found[-1][1] == len(sizes)
     for (_, last), (first, _) in pairwise(found):
         assert last == first
     for first, last in found:
         assert last == first + 1 or stops[last - 1] - starts[first] <= rows
+        assert last - first <= groups

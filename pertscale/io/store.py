@@ -21,7 +21,6 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec, TransposeCodec
 
-from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.errors import InputError, NotFoundError
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
 
 #: Rows and genes of a chunk: 2 MB of uint16.
@@ -136,16 +135,17 @@ def _write_column(group: Any, name: str, values: Any, dim: str) -> None:
     if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
         inner = group.create_group(name)
         _encode(inner, "categorical", "0.2.0", ordered=bool(values.cat.ordered))
-        _write_array(inner, "codes", np.asarray(values.cat.codes), dim)
+        write_array(inner, "codes", np.asarray(values.cat.codes), dim)
         categories = np.asarray(values.cat.categories)
         if categories.dtype.kind not in "biuf":
             categories = categories.astype(str).astype(object)
-        _write_array(inner, "categories", categories, f"{name}_category")
+        write_array(inner, "categories", categories, f"{name}_category")
     else:
-        _write_array(group, name, np.asarray(values), dim)
+        write_array(group, name, np.asarray(values), dim)
 
 
-def _write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
+def write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
+    """Write a vector of numbers or text along a dimension, as AnnData and xarray read it."""
     text = values.dtype.kind not in "biuf"
     array = group.create_array(
         name,
@@ -222,73 +222,3 @@ def _values(array: Any) -> np.ndarray:
     """Read a vector; text as Python strings, which every version of pandas takes."""
     values = np.asarray(array[:])
     return values if values.dtype.kind in "biuf" else values.astype(object)
-
-
-@contextmanager
-def naming_errors(path: str) -> Iterator[None]:
-    """Turn the codecs' exceptions on damaged bytes into an error that names the store."""
-    try:
-        yield
-    except (RuntimeError, ValueError, OSError) as error:
-        raise CorruptFileError(
-            f"{path}: a chunk of the matrix can't be decoded ({error}); the store is damaged, "
-            "ingest the source again with overwrite=True"
-        ) from error
-
-
-class MatrixReader:
-    """Reads blocks of the matrix, gene-major; opened in the task that uses it.
-
-    A window that begins inside the chunk row where the last one ended takes that row from memory,
-    so that reading a tile window by window decodes every chunk once.
-
-    Parameters
-    ----------
-    path : str
-        Screen store.
-    gene_start, gene_stop : int
-        Genes to read.
-    """
-
-    def __init__(self, path: str, *, gene_start: int, gene_stop: int) -> None:
-        self.path = path
-        self._genes = slice(gene_start, gene_stop)
-        # F order: the transposed view is contiguous along cells
-        array = zarr.open_array(f"{path}/{MATRIX}", mode="r")
-        self._array = array.with_config({"order": "F"})
-        self._tail: np.ndarray | None = None  # (genes, rows) of the last chunk row read
-        self._tail_start = 0
-        self.bytes_read = 0
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Return rows ``start:stop`` as a C-contiguous array (genes, rows)."""
-        block = np.empty((self._genes.stop - self._genes.start, stop - start), self._array.dtype)
-        at = start
-        if self._tail is not None:
-            inside = self._tail_start <= start < self._tail_start + self._tail.shape[1]
-            if inside:
-                part = self._tail[:, start - self._tail_start :][:, : stop - start]
-                block[:, : part.shape[1]] = part
-                at += part.shape[1]
-        if at < stop:
-            self._read_chunks(block, start, at, stop)
-        return block
-
-    def _read_chunks(self, block: np.ndarray, start: int, at: int, stop: int) -> None:
-        """Fill ``block[:, at - start:]``; keep the last chunk row if it goes on beyond `stop`."""
-        n_rows = self._array.shape[0]
-        aligned = stop // CHUNK_ROWS * CHUNK_ROWS
-        middle = min(max(at, aligned), stop)
-        if middle > at:
-            block[:, at - start : middle - start] = self._decode(at, middle)
-        if middle < stop:
-            first = max(aligned, at)
-            self._tail = self._decode(first, min(aligned + CHUNK_ROWS, n_rows))
-            self._tail_start = first
-            block[:, middle - start :] = self._tail[:, : stop - middle]
-
-    def _decode(self, start: int, stop: int) -> np.ndarray:
-        with naming_errors(self.path):
-            values = np.asarray(self._array[start:stop, self._genes])
-        self.bytes_read += values.nbytes
-        return values.T

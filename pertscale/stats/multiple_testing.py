@@ -1,13 +1,22 @@
-"""Benjamini-Hochberg: per perturbation, and over all pairs of a screen without holding them."""
+"""Benjamini-Hochberg: per perturbation, and over all pairs of a screen without holding them.
+
+Over a screen the adjusted value is a step function of the p-value. The p-values are cut into
+ranges that fit in memory and can be sorted at the same time (:func:`count_p_values`,
+:func:`sorted_steps`); :func:`join_steps` puts the ranges together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-#: Leading bits of a float64 that number its bin: sign, exponent, four bits of the mantissa.
-_BIN_SHIFT = 48
+from pertscale.stats._kernels.adjust import adjust
+from pertscale.stats._kernels.adjust import look_up as look_up_rows
+
+#: Leading bits of a float64 that number its bin: sign, exponent, eight bits of the mantissa.
+_BIN_SHIFT = 44
 _N_BINS = (0x3FF0 << 48 >> _BIN_SHIFT) + 1  # p-values are at most 1.0
 
 
@@ -16,81 +25,86 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    p_values : ndarray (…, tests), float64
+    p_values : ndarray (rows, tests), float64
         Without NaN.
 
     Returns
     -------
-    ndarray, float64
-        ``q_(i) = min over j >= i of m / j * p_(j)``, at most 1. Memory: four times the input.
+    ndarray (rows, tests), float64
+        ``q_(i) = min over j >= i of m / j * p_(j)``, at most 1. Memory: twice the input.
     """
-    m = p_values.shape[-1]
-    order = np.argsort(p_values, axis=-1)
-    q = np.take_along_axis(p_values, order, axis=-1)
-    q *= m / np.arange(1, m + 1)
-    q = np.minimum.accumulate(q[..., ::-1], axis=-1)[..., ::-1]
-    out = np.empty_like(q)
-    np.put_along_axis(out, order, np.minimum(q, 1.0), axis=-1)
+    out = np.empty_like(p_values)
+    adjust(p_values, np.argsort(p_values, axis=-1), out)
     return out
 
 
-def screen_wide(
-    read: Callable[[], Iterable[np.ndarray]], *, max_values: int = 4_000_000
-) -> np.ndarray:
-    """Adjust the p-values of a whole screen, which need not fit in memory.
+def look_up(steps: np.ndarray, p_values: np.ndarray) -> np.ndarray:
+    """Return the screen-wide adjusted values of p-values (rows, tests) that the steps were made of.
 
-    Parameters
-    ----------
-    read : callable
-        Returns the p-values in pieces; called once per range of p-values that is sorted.
-    max_values : int
-        How many p-values may be held at once (8 bytes each, and as much again to sort).
+    Memory: twice the input.
+    """
+    out = np.empty_like(p_values)
+    look_up_rows(p_values, np.argsort(p_values, axis=-1), steps, out)
+    return out
 
-    Returns
-    -------
-    ndarray (2, steps), float64
-        The adjusted value as a step function of the p-value, for :func:`look_up`: the largest
-        p-value of each step, ascending, and its adjusted value.
+
+@dataclass(frozen=True)
+class PValueRange:
+    """P-values from `low` up to, but not including, `high`; `below` are smaller than `low`."""
+
+    low: float
+    high: float
+    below: int
+
+
+def count_p_values(
+    pieces: Iterable[np.ndarray], *, max_values: int
+) -> tuple[int, list[PValueRange]]:
+    """Count p-values, and cut them into ranges of at most `max_values`.
+
+    A range can hold more where many p-values have almost the same value.
     """
     counts = np.zeros(_N_BINS, np.int64)
-    for piece in read():
-        counts += np.bincount(_bins(piece).ravel(), minlength=_N_BINS)
-    m = int(counts.sum())
-    steps: list[np.ndarray] = []
-    smallest = 1.0
-    for first, last in reversed(_ranges(counts, max_values)):
-        values = np.sort(
-            np.concatenate([p[(b >= first) & (b < last)] for p in read() for b in [_bins(p)]])
-        )
-        ranks = np.arange(1, len(values) + 1) + counts[:first].sum()
-        q = np.minimum.accumulate((values * (m / ranks))[::-1])[::-1]
-        q = np.minimum(q, smallest)
-        smallest = float(q[0])
-        ends = np.flatnonzero(np.append(q[1:] != q[:-1], True))  # the last p of each step
-        steps.append(np.stack([values[ends], q[ends]]))
-    return np.concatenate(steps[::-1], axis=1) if steps else np.empty((2, 0))
-
-
-def look_up(steps: np.ndarray, p_values: np.ndarray) -> np.ndarray:
-    """Return the screen-wide adjusted values of p-values that :func:`screen_wide` has seen."""
-    return steps[1][np.searchsorted(steps[0], p_values)]
-
-
-def _bins(p_values: np.ndarray) -> np.ndarray:
-    """Monotone bin of each p-value: positive floats are ordered as their bits are."""
-    bits = np.ascontiguousarray(p_values, dtype=np.float64).view(np.int64)
-    return bits >> _BIN_SHIFT
-
-
-def _ranges(counts: np.ndarray, max_values: int) -> list[tuple[int, int]]:
-    """Cut the bins into ranges of at most `max_values` values, where a bin allows it."""
-    found: list[tuple[int, int]] = []
-    first, held = 0, 0
+    for piece in pieces:
+        bins = np.ascontiguousarray(piece, np.float64).view(np.int64) >> _BIN_SHIFT
+        counts += np.bincount(bins.ravel(), minlength=_N_BINS)
+    below = np.concatenate([[0], np.cumsum(counts)])
+    edges = [0]
     for b in np.flatnonzero(counts):
-        if held and held + counts[b] > max_values:
-            found.append((first, int(b)))
-            first, held = int(b), 0
-        held += counts[b]
-    if held:
-        found.append((first, len(counts)))
-    return found
+        if below[b + 1] - below[edges[-1]] > max_values and below[b] > below[edges[-1]]:
+            edges.append(int(b))
+    values = (np.array(edges, np.int64) << _BIN_SHIFT).view(np.float64)
+    highs = [*values[1:], np.inf]
+    found = [
+        PValueRange(float(low), float(high), int(below[edge]))
+        for low, high, edge in zip(values, highs, edges, strict=True)
+    ]
+    return int(below[-1]), found
+
+
+def sorted_steps(pieces: Iterable[np.ndarray], within: PValueRange, m: int) -> np.ndarray:
+    """Return the steps (2, steps) of the p-values of one range, of `m` in all.
+
+    Memory: about three times the p-values of the range.
+    """
+    values = np.concatenate([p[(p >= within.low) & (p < within.high)] for p in pieces])
+    values.sort()
+    q = values * (m / np.arange(within.below + 1, within.below + len(values) + 1))
+    return _steps(values, np.minimum.accumulate(q[::-1])[::-1])
+
+
+def join_steps(ranges: Sequence[np.ndarray]) -> np.ndarray:
+    """Join the steps of consecutive ranges: no step is above the steps to its right."""
+    smallest = 1.0
+    joined: list[np.ndarray] = []
+    for values, q in reversed(ranges):
+        capped = _steps(values, np.minimum(q, smallest))
+        smallest = float(capped[1, 0]) if capped.size else smallest
+        joined.append(capped)
+    return np.concatenate(joined[::-1], axis=1) if joined else np.empty((2, 0))
+
+
+def _steps(values: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Keep the last of each run of equal adjusted values."""
+    ends = np.flatnonzero(np.append(q[1:] != q[:-1], True)) if len(q) else []
+    return np.stack([values[ends], q[ends]])

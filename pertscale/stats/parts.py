@@ -6,41 +6,34 @@ about :data:`PART_PAIRS` pairs. Its boundaries depend on the screen alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
-import zarr
 
-from pertscale.io.atomic import atomic_path, read_json, write_json
+from pertscale.buffers import BufferPool, Buffers
+from pertscale.io.atomic import read_json, write_json
 from pertscale.io.tables import ROW_GROUP_ROWS, write_pairs, write_table
-from pertscale.schema import (
-    CONTEXT,
-    GENE,
-    LABEL_COLUMNS,
-    LABELS_DIR,
-    MANIFEST_FILE,
-    PERTURBATION,
-    PSEUDOBULK_DIR,
-    PSEUDOBULK_VARIABLES,
-    SCHEMA_VERSION,
-    Label,
-)
-from pertscale.screen import Screen, open_screen
+from pertscale.schema import GENE, LABEL_COLUMNS, LABELS_DIR, MANIFEST_FILE, SCHEMA_VERSION, Label
+from pertscale.screen import Screen, opened_screen
+from pertscale.stats._kernels.adjust import adjust, look_up
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
-from pertscale.stats.multiple_testing import benjamini_hochberg, look_up, screen_wide
 from pertscale.stats.options import RankSumOptions
-from pertscale.tiles import Tile
+from pertscale.stats.pieces import open_piece, read_index
+from pertscale.stats.pseudobulk import create_pseudobulk, write_profiles
+from pertscale.stats.screen_wide import steps_file
+from pertscale.stats.tile_task import release_memory
 
-#: Pairs of a part: 21 MB of statistics, and about six times that while it is written.
+#: Pairs of a part: 21 MB of statistics, and about five times that while it is written.
 PART_PAIRS = 524_288
 #: Added to both sides of a fold change, as scanpy and pdex do.
 PSEUDOCOUNT = 1e-9
+
+#: Of this process: memory for parts.
+_buffers = BufferPool()
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,7 @@ class Part:
     """Descriptor of one part: groups ``first:last`` of the store."""
 
     store: str
+    fingerprint: str
     staging: str
     index: int
     first: int
@@ -55,79 +49,18 @@ class Part:
     options: RankSumOptions
 
 
-def part_groups(screen: Screen) -> list[tuple[int, int]]:
-    """Ranges of groups that are written together."""
-    n = max(1, PART_PAIRS // screen.n_genes)
-    return [(i, min(i + n, len(screen.groups))) for i in range(0, len(screen.groups), n)]
-
-
-# --- before the parts ---------------------------------------------------------------------
-
-
-def prepare_tables(
-    screen: Screen, staging: Path, pieces: Sequence[tuple[Tile, str]], options: RankSumOptions
-) -> None:
-    """Write what every part needs: which tile is where, the screen-wide steps, the empty arrays."""
-    write_json(
-        staging / "pieces.json",
-        [[t.context, t.first, t.last, t.gene_start, t.gene_stop, path] for t, path in pieces],
-    )
-    for context in range(len(screen.contexts)):
-        steps = staging / f"screen-fdr-{context}.npy"
-        if not steps.exists():
-            mine = [(tile, path) for tile, path in pieces if tile.context == context]
-            read = partial(_p_values, mine, _tested(screen, context, options))
-            with atomic_path(steps) as temporary, temporary.open("wb") as file:
-                np.save(file, screen_wide(read))
-    if not (staging / PSEUDOBULK_DIR).exists():
-        _create_pseudobulk(screen, staging / PSEUDOBULK_DIR)
-
-
-def _tested(screen: Screen, context: int, options: RankSumOptions) -> np.ndarray:
-    """Which perturbations of a context have enough cells."""
-    groups = screen.context_groups(screen.contexts[context]).iloc[1:]
-    return (groups["stop"] - groups["start"]).to_numpy() >= options.min_cells
-
-
-def _p_values(pieces: Sequence[tuple[Tile, str]], tested: np.ndarray) -> Iterator[np.ndarray]:
-    for tile, path in pieces:
-        p_values = np.load(path, mmap_mode="r")["p_value"][1:]
-        yield np.ascontiguousarray(p_values[tested[tile.first : tile.last]])
-
-
-def _create_pseudobulk(screen: Screen, path: Path) -> None:
-    """Write the coordinates and empty arrays of the pseudobulk; the parts fill them."""
+def make_parts(screen: Screen, staging: Path, options: RankSumOptions) -> list[Part]:
+    """Cut the groups into parts; make the pseudobulk that they fill."""
     n_groups = len(screen.groups)
-    rows = min(max(1, PART_PAIRS // screen.n_genes), n_groups)
-    with atomic_path(path) as temporary:
-        coords = xr.Dataset(
-            coords={
-                PERTURBATION: screen.groups["perturbation"].to_numpy(object),
-                CONTEXT: (PERTURBATION, screen.groups["context"].to_numpy(object)),
-                GENE: screen.genes.to_numpy(object),
-            },
-            data_vars={
-                "n_cells": (
-                    PERTURBATION,
-                    (screen.groups["stop"] - screen.groups["start"]).to_numpy(np.int64),
-                )
-            },
-            attrs={"scale": screen.scale, "fingerprint": screen.fingerprint},
+    step = min(max(1, PART_PAIRS // screen.n_genes), n_groups)
+    create_pseudobulk(screen, staging, rows_per_chunk=step)
+    return [
+        Part(
+            screen.path, screen.fingerprint, str(staging), index,
+            first, min(first + step, n_groups), options,
         )
-        coords.to_zarr(temporary, zarr_format=3, consolidated=False)
-        root = zarr.open_group(temporary, mode="r+")
-        for variable in PSEUDOBULK_VARIABLES:
-            if variable.name in root:
-                root[variable.name].attrs.update({"doc": variable.doc, "units": variable.unit})
-                continue
-            root.create_array(
-                variable.name,
-                shape=(n_groups, screen.n_genes),
-                chunks=(rows, screen.n_genes),
-                dtype=variable.dtype,
-                dimension_names=(PERTURBATION, GENE),
-                attributes={"doc": variable.doc, "units": variable.unit},
-            )
+        for index, first in enumerate(range(0, n_groups, step))
+    ]  # fmt: skip
 
 
 # --- one part --------------------------------------------------------------------------------
@@ -139,56 +72,49 @@ def write_part(part: Part) -> dict[str, Any]:
     receipt = staging / "parts" / f"{part.index:05d}.json"
     if receipt.exists():
         return dict(read_json(receipt))
-    screen = open_screen(part.store)
+    release_memory()  # of the tiles that this process tested before
+    screen = opened_screen(part.store, part.fingerprint)
     groups = screen.groups.iloc[part.first : part.last]
     summaries = []
-    profiles = np.zeros((len(groups), screen.n_genes), STATISTICS_DTYPE)
-    for context, mine in groups.groupby("context", sort=False):
-        code = screen.contexts.index(str(context))
-        statistics, control = _statistics(staging, screen, code, mine)
-        profiles[mine.index - part.first] = statistics
-        summaries += _write_labels(part, screen, code, mine, statistics, control)
-    _write_profiles(staging, part, groups, profiles)
+    with _buffers.borrow() as buffers:
+        # groups are sorted by context, so a context is a run of rows
+        for context, mine in groups.groupby("context", sort=False):
+            code = screen.contexts.index(str(context))
+            statistics, control = _statistics(part, screen, code, mine, buffers)
+            write_profiles(staging, mine, statistics, buffers)
+            summaries += _write_labels(part, screen, code, mine, statistics, control, buffers)
     done = {"groups": summaries}
     write_json(receipt, done)
     return done
 
 
-@lru_cache(maxsize=2)
-def _pieces(staging: str) -> list[list[Any]]:
-    return list(read_json(Path(staging) / "pieces.json"))
-
-
 def _statistics(
-    staging: Path, screen: Screen, context: int, groups: pd.DataFrame
-) -> tuple[np.ndarray, np.ndarray]:
+    part: Part, screen: Screen, context: int, groups: pd.DataFrame, buffers: Buffers
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Collect the statistics of some groups of one context, and of its controls, over all genes."""
     first_group = int(screen.context_groups(screen.contexts[context]).index[0])
-    wanted = groups.index.to_numpy() - first_group - 1  # -1 is the control itself
-    out = np.zeros((len(groups), screen.n_genes), STATISTICS_DTYPE)
-    control = np.zeros(screen.n_genes, STATISTICS_DTYPE)
-    for code, first, last, gene_start, gene_stop, path in _pieces(str(staging)):
-        if code != context or (first >= wanted.max() + 1 and first > 0):
+    # rows of the context's pieces put together: 0 are the controls
+    start, stop = (int(groups.index[i]) - first_group for i in (0, -1))
+    stop += 1
+    shape = (len(groups), screen.n_genes)
+    fields = {n: STATISTICS_DTYPE[n] for n in STATISTICS_DTYPE.names or ()}
+    found = {name: buffers.take(name, shape, dtype) for name, dtype in fields.items()}
+    control = {name: np.zeros(screen.n_genes, dtype) for name, dtype in fields.items()}
+    for tile, path in read_index(part.staging):
+        lo, hi = max(start, 1 + tile.first), min(stop, 1 + tile.last)
+        if tile.context != context or (lo >= hi and tile.first > 0):
             continue
-        piece = np.load(path, mmap_mode="r")
-        genes = slice(gene_start, gene_stop)
-        control[genes] = piece[0]
-        inside = (wanted >= first) & (wanted < last)
-        if inside.any():
-            out[inside, genes] = piece[1 + wanted[inside] - first]
-    out[wanted < 0] = control
-    return out, control
-
-
-def _write_profiles(
-    staging: Path, part: Part, groups: pd.DataFrame, statistics: np.ndarray
-) -> None:
-    n = (groups["stop"] - groups["start"]).to_numpy(np.float64)[:, None]
-    root: Any = zarr.open_group(staging / PSEUDOBULK_DIR, mode="r+")
-    rows = slice(part.first, part.last)
-    root["mean_log1p"][rows] = statistics["sum_log1p"] / n
-    root["mean"][rows] = statistics["sum_normalized"] / n
-    root["fraction_expressed"][rows] = (statistics["n_expressed"] / n).astype(np.float32)
+        genes = slice(tile.gene_start, tile.gene_stop)
+        for name, values in open_piece(path, tile).items():
+            control[name][genes] = values[0]
+            if lo < hi:
+                found[name][lo - start : hi - start, genes] = values[
+                    lo - tile.first : hi - tile.first
+                ]
+    if start == 0:
+        for name, values in control.items():
+            found[name][0] = values
+    return found, control
 
 
 def _write_labels(
@@ -196,21 +122,27 @@ def _write_labels(
     screen: Screen,
     context: int,
     groups: pd.DataFrame,
-    statistics: np.ndarray,
-    control: np.ndarray,
+    statistics: dict[str, np.ndarray],
+    control: dict[str, np.ndarray],
+    buffers: Buffers,
 ) -> list[dict[str, Any]]:
     """Write one context's rows of a part; return what is known of each perturbation."""
     n_cells = (groups["stop"] - groups["start"]).to_numpy()
     tested = ~groups["is_control"].to_numpy() & (n_cells >= part.options.min_cells)
     if not tested.any():
         return []
-    steps = np.load(Path(part.staging) / f"screen-fdr-{context}.npy", mmap_mode="r")
-    columns = _columns(part.options, screen, groups[tested], statistics[tested], control, steps)
+    if not tested.all():
+        statistics = {name: values[tested] for name, values in statistics.items()}
+    groups = groups[tested]
+    columns = _columns(part, screen, context, groups, statistics, control, buffers)
     n_genes = screen.n_genes
-    name = f"part-{part.index:05d}.parquet"
     write_pairs(
-        Path(part.staging) / LABELS_DIR / "data" / f"context={context}" / name,
-        {c.name: _flat(columns[c.name], c.dtype) for c in LABEL_COLUMNS},
+        Path(part.staging)
+        / LABELS_DIR
+        / "data"
+        / f"context={context}"
+        / f"part-{part.index:05d}.parquet",
+        {name: values.reshape(-1) for name, values in columns.items()},
         declared=LABEL_COLUMNS,
         row_group=n_genes * max(1, ROW_GROUP_ROWS // n_genes),
     )
@@ -223,60 +155,67 @@ def _write_labels(
             "n_down": int((row == Label.DOWN).sum()),
             "n_sign_disagreements": int(bad.sum()),
         }
-        for group, row, bad in zip(groups.index[tested], label, disagree, strict=True)
+        for group, row, bad in zip(groups.index, label, disagree, strict=True)
     ]
 
 
 def _columns(
-    options: RankSumOptions,
+    part: Part,
     screen: Screen,
+    context: int,
     groups: pd.DataFrame,
-    statistics: np.ndarray,
-    control: np.ndarray,
-    steps: np.ndarray,
+    statistics: dict[str, np.ndarray],
+    control: dict[str, np.ndarray],
+    buffers: Buffers,
 ) -> dict[str, np.ndarray]:
     """Columns of the label table for tested perturbations, each (perturbation, gene)."""
-    shape = statistics.shape
+    shape = (len(groups), screen.n_genes)
+    columns = {c.name: buffers.take(f"column {c.name}", shape, c.dtype) for c in LABEL_COLUMNS}
     n = (groups["stop"] - groups["start"]).to_numpy()[:, None]
-    controls = screen.context_groups(groups["context"].iloc[0]).iloc[0]
-    n_control = controls["stop"] - controls["start"]
-    mean, mean_control = statistics["sum_log1p"] / n, control["sum_log1p"] / n_control
-    if options.fold_change == "geometric":
-        fold = _log2_ratio(np.expm1(mean), np.expm1(mean_control))
+    controls = screen.context_groups(screen.contexts[context]).iloc[0]
+    n_control = int(controls["stop"] - controls["start"])
+    columns["perturbation"][:] = _codes(screen)[groups.index.to_numpy()][:, None]
+    columns["gene"][:] = np.arange(screen.n_genes)
+    columns["n_cells"][:] = n
+    columns["n_control"][:] = n_control
+    mean = np.divide(statistics["sum_log1p"], n, out=buffers.take("mean", shape, np.float64))
+    mean_control = control["sum_log1p"] / n_control
+    columns["mean"][:] = mean
+    columns["mean_control"][:] = mean_control
+    fold = buffers.take("fold", shape, np.float64)
+    if part.options.fold_change == "geometric":
+        fold_control = np.expm1(mean_control)
+        np.expm1(mean, out=fold)
     else:
-        fold = _log2_ratio(statistics["sum_normalized"] / n, control["sum_normalized"] / n_control)
-    q = benjamini_hochberg(np.ascontiguousarray(statistics["p_value"]))
-    codes = _codes(screen)[groups.index.to_numpy()]
-    return {
-        "perturbation": np.broadcast_to(codes[:, None], shape),
-        "gene": np.broadcast_to(np.arange(shape[1]), shape),
-        "n_cells": np.broadcast_to(n, shape),
-        "n_control": np.broadcast_to(n_control, shape),
-        "mean": mean,
-        "mean_control": np.broadcast_to(mean_control, shape),
-        "log2_fold_change": fold,
-        "u_statistic": statistics["u_statistic"],
-        "z": statistics["z"],
-        "p_value": statistics["p_value"],
-        "fdr": q,
-        "fdr_screen": look_up(steps, statistics["p_value"]),
-        "label": assign_labels(q, mean - mean_control, statistics["z"], fdr=options.fdr),
-        "is_target": _target_mask(screen, list(groups["perturbation"])),
-    }
-
-
-def _flat(values: np.ndarray, dtype: str) -> np.ndarray:
-    return np.ascontiguousarray(values, dtype=dtype).ravel()
+        fold_control = control["sum_normalized"] / n_control
+        np.divide(statistics["sum_normalized"], n, out=fold)
+    columns["log2_fold_change"][:] = log2_ratio(fold, fold_control)
+    for name in ("u_statistic", "z", "p_value"):
+        columns[name] = statistics[name]
+    order = np.argsort(statistics["p_value"], axis=-1)
+    adjust(statistics["p_value"], order, columns["fdr"])
+    steps = np.load(steps_file(Path(part.staging), context), mmap_mode="r")
+    look_up(statistics["p_value"], order, np.asarray(steps), columns["fdr_screen"])
+    mean -= mean_control
+    columns["label"][:] = assign_labels(columns["fdr"], mean, statistics["z"], fdr=part.options.fdr)
+    columns["is_target"][:] = _target_mask(screen, list(groups["perturbation"]))
+    return columns
 
 
 def assign_labels(q: np.ndarray, delta: np.ndarray, z: np.ndarray, *, fdr: float) -> np.ndarray:
     """Classes of pairs: where ``q < fdr`` the sign of `delta`, or of `z` if it is 0 (SPEC B3)."""
-    direction = np.where(delta != 0, np.sign(delta), np.sign(z))
-    return np.where(q < fdr, direction, int(Label.NON_DE)).astype(np.int8)
+    labels = np.full(q.shape, Label.NON_DE, np.int8)
+    found = q < fdr
+    direction = np.where(delta[found] != 0, np.sign(delta[found]), np.sign(z[found]))
+    labels[found] = direction
+    return labels
 
 
-def _log2_ratio(mean: np.ndarray, mean_control: np.ndarray) -> np.ndarray:
-    return np.log2((mean + PSEUDOCOUNT) / (mean_control + PSEUDOCOUNT))
+def log2_ratio(mean: np.ndarray, mean_control: np.ndarray) -> np.ndarray:
+    """Log2 fold change; `mean` is overwritten with it."""
+    mean += PSEUDOCOUNT
+    mean /= mean_control + PSEUDOCOUNT
+    return np.log2(mean, out=mean)
 
 
 def _codes(screen: Screen) -> np.ndarray:

@@ -1,13 +1,22 @@
-"""Reading the pseudobulk that the rank-sum pass wrote."""
+"""The pseudobulk that the rank-sum pass writes: made empty, filled by parts, read lazily."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+import zarr
+
+from pertscale.buffers import Buffers
 from pertscale.errors import NotFoundError
-from pertscale.schema import CONTEXT, GENE, PERTURBATION, PSEUDOBULK_DIR
+from pertscale.io.atomic import atomic_path
+from pertscale.io.store import write_array
+from pertscale.schema import CONTEXT, GENE, PERTURBATION, PSEUDOBULK_DIR, PSEUDOBULK_VARIABLES
+from pertscale.screen import Screen
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,3 +54,52 @@ def read_pseudobulk(path: str | os.PathLike[str], *, context: str | None = None)
     names = {n: dataset[n].compute().astype(object) for n in (PERTURBATION, GENE, CONTEXT)}
     dataset = dataset.assign_coords(names)
     return dataset if context is None else dataset.isel({PERTURBATION: names[CONTEXT] == context})
+
+
+def create_pseudobulk(screen: Screen, folder: Path, *, rows_per_chunk: int) -> None:
+    """Write the coordinates and empty arrays of the pseudobulk, where they are not there yet."""
+    path = folder / PSEUDOBULK_DIR
+    if path.exists():
+        return
+    groups = screen.groups
+    with atomic_path(path) as temporary:
+        root = zarr.create_group(temporary, zarr_format=3)
+        root.attrs.update({"scale": screen.scale, "fingerprint": screen.fingerprint})
+        write_array(root, PERTURBATION, groups["perturbation"].to_numpy(object), PERTURBATION)
+        write_array(root, CONTEXT, groups["context"].to_numpy(object), PERTURBATION)
+        write_array(root, GENE, screen.genes.to_numpy(object), GENE)
+        root[PERTURBATION].attrs["coordinates"] = CONTEXT
+        for variable in PSEUDOBULK_VARIABLES:
+            if variable.name == "n_cells":
+                n_cells = (groups["stop"] - groups["start"]).to_numpy(variable.dtype)
+                write_array(root, variable.name, n_cells, PERTURBATION)
+            else:
+                root.create_array(
+                    variable.name,
+                    shape=(len(groups), screen.n_genes),
+                    chunks=(rows_per_chunk, screen.n_genes),
+                    dtype=variable.dtype,
+                    dimension_names=(PERTURBATION, GENE),
+                )
+            root[variable.name].attrs.update({"doc": variable.doc, "units": variable.unit})
+
+
+def write_profiles(
+    folder: Path, groups: pd.DataFrame, statistics: Mapping[str, np.ndarray], buffers: Buffers
+) -> None:
+    """Fill the rows of some consecutive groups, by the index of `groups`, from their statistics."""
+    n = (groups["stop"] - groups["start"]).to_numpy(np.float64)[:, None]
+    root: Any = zarr.open_group(folder / PSEUDOBULK_DIR, mode="r+")
+    rows = slice(int(groups.index[0]), int(groups.index[-1]) + 1)
+    mean = buffers.take("mean", statistics["sum_log1p"].shape, np.float64)
+    for variable, field in _SUMS.items():
+        np.divide(statistics[field], n, out=mean)
+        root[variable][rows] = mean
+
+
+#: Which sum of the tiles makes which variable, divided by the cells.
+_SUMS = {
+    "mean_log1p": "sum_log1p",
+    "mean": "sum_normalized",
+    "fraction_expressed": "n_expressed",
+}

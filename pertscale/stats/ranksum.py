@@ -10,9 +10,6 @@ number of workers. Both skip what an earlier run has finished.
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +17,27 @@ import numpy as np
 
 from pertscale.errors import InputError
 from pertscale.hashing import digest
-from pertscale.io.atomic import atomic_path, read_json, remove, replace
-from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS, MatrixReader
+from pertscale.io.atomic import read_json, remove, replace
+from pertscale.io.matrix import MatrixReader
+from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
 from pertscale.memory import memory_bytes
-from pertscale.runner import ClientLike, run, tasks_per_process, use_client
+from pertscale.runner import ClientLike, run, tasks_in_all, tasks_per_process, use_client
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, open_screen
-from pertscale.stats._kernels.ranksum import (
-    STATISTICS_DTYPE,
-    ControlTable,
-    control_tables,
-)
-from pertscale.stats._kernels.ranksum import (
-    rank_sum as rank_sum_kernel,
-)
+from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, TABLE_BYTES
+from pertscale.stats.controls import control_rows
 from pertscale.stats.labels import LabelTable, read_labels
 from pertscale.stats.options import TESTS, RankSumOptions
-from pertscale.stats.parts import Part, finish_tables, part_groups, prepare_tables, write_part
-from pertscale.tiles import Tile, TilePlan, plan_tiles, windows
+from pertscale.stats.parts import finish_tables, make_parts, write_part
+from pertscale.stats.pieces import write_index
+from pertscale.stats.screen_wide import write_steps
+from pertscale.stats.tile_task import TileTask, process_tile
+from pertscale.tiles import Matrix, TilePlan, plan_tiles
 
 #: Cells that a group needs to be tested against (SPEC B5).
 MIN_CONTROLS = 2
-
-
-@dataclass(frozen=True)
-class TileTask:
-    """Descriptor of one tile: everything a worker needs to do it."""
-
-    store: str
-    fingerprint: str
-    piece: str
-    tile: Tile
-    window_rows: int
-    variant: int
-    is_counts: bool
+#: Control cells that the density of a block of genes is taken from.
+_SAMPLED_CONTROLS = CHUNK_ROWS
 
 
 def rank_sum(
@@ -123,26 +107,24 @@ def rank_sum(
     staging = folder / f".rank-sum-{key}"
     _remove_stale(folder, staging)
     with use_client(client) as resolved:
-        plan = _plan(screen, memory_bytes(memory), tasks_per_process(resolved))
+        plan = _plan(screen, options, memory_bytes(memory), resolved)
         tasks = [
             TileTask(
                 screen.path,
                 screen.fingerprint,
-                str(staging / "tiles" / f"{tile.name}.npy"),
+                str(staging / "tiles" / f"{tile.name}.bin"),
                 tile,
                 plan.window_rows,
+                plan.window_groups,
                 TESTS[options.test],
                 screen.scale == COUNTS,
             )
             for tile in plan.tiles
         ]
         run(process_tile, tasks, label="rank-sum", client=resolved, quiet=quiet)
-        pieces = [(t.tile, t.piece) for t in tasks]
-        prepare_tables(screen, staging, pieces, options)
-        parts = [
-            Part(screen.path, str(staging), index, first, last, options)
-            for index, (first, last) in enumerate(part_groups(screen))
-        ]
+        write_index(staging, [(t.tile, t.piece) for t in tasks])
+        write_steps(screen, staging, options, resolved, quiet=quiet)
+        parts = make_parts(screen, staging, options)
         receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
     finish_tables(screen, staging, options, receipts, key)
     for name in (PSEUDOBULK_DIR, LABELS_DIR):  # the labels' manifest says that both are there
@@ -177,103 +159,35 @@ def _check_controls(screen: Screen) -> None:
             )
 
 
-def _plan(screen: Screen, memory_bytes: int, parallel: int) -> TilePlan:
-    sizes = screen.groups["stop"] - screen.groups["start"]
-    itemsize = 4 if screen.scale != COUNTS else np.dtype(screen.info["dtype"]).itemsize
-    return plan_tiles(
-        [list(sizes[screen.groups["context"] == context]) for context in screen.contexts],
+def _plan(screen: Screen, options: RankSumOptions, memory: int, client: Any) -> TilePlan:
+    groups = screen.groups
+    sizes = groups["stop"] - groups["start"]
+    dtype = np.dtype(screen.info["dtype"])
+    matrix = Matrix(
         n_genes=screen.n_genes,
         gene_chunk=CHUNK_GENES,
         row_chunk=CHUNK_ROWS,
-        itemsize=itemsize,
+        itemsize=dtype.itemsize,
+        control_bytes=dtype.itemsize + TABLE_BYTES * _largest_density(screen),
         statistics_bytes=STATISTICS_DTYPE.itemsize,
-        memory_bytes=memory_bytes,
-        n_parallel=parallel,
+    )
+    return plan_tiles(
+        [list(sizes[groups["context"] == context]) for context in screen.contexts],
+        matrix,
+        memory_bytes=memory,
+        n_parallel=tasks_per_process(client),
+        n_threads=tasks_in_all(client),
     )
 
 
-# --- one tile ---------------------------------------------------------------------------------
-
-
-def process_tile(task: TileTask) -> dict[str, Any]:
-    """Test the perturbations of a tile on its genes; write row 0 = controls, then perturbations."""
-    piece = Path(task.piece)
-    if piece.exists():
-        return {"tile": task.tile.name, "bytes_read": 0}
-    screen = _opened(task.store, task.fingerprint)
-    tile = task.tile
-    groups = screen.context_groups(screen.contexts[tile.context])
-    starts = groups["start"].to_numpy()[1 + tile.first : 1 + tile.last]
-    stops = groups["stop"].to_numpy()[1 + tile.first : 1 + tile.last]
-    control, control_bytes = _controls.get(task, screen, int(groups["stop"].iloc[0]))
-    out = np.zeros((1 + tile.last - tile.first, tile.gene_stop - tile.gene_start), STATISTICS_DTYPE)
-    out[0] = control.statistics
-    reader = MatrixReader(task.store, gene_start=tile.gene_start, gene_stop=tile.gene_stop)
-    for first, last in windows(starts, stops, task.window_rows):
-        lo, hi = int(starts[first]), int(stops[last - 1])
-        rank_sum_kernel(
-            reader.read(lo, hi),
-            screen.totals[lo:hi],
-            np.append(starts[first:last], hi).astype(np.int64) - lo,
-            control,
-            is_counts=task.is_counts,
-            variant=task.variant,
-            out=out[1 + first : 1 + last],
-        )
-    with atomic_path(piece) as temporary, temporary.open("wb") as file:
-        np.save(file, out)
-    return {"tile": tile.name, "bytes_read": reader.bytes_read + control_bytes}
-
-
-class _ControlCache:
-    """Sorted controls of the last gene block, one copy per process however many threads ask.
-
-    The first task that needs a block builds it while the others wait for that block only. Tasks
-    that still work on an earlier block keep it alive themselves.
-    """
-
-    def __init__(self, capacity: int = 1) -> None:
-        self._capacity = capacity
-        self._tables: OrderedDict[tuple[Any, ...], ControlTable] = OrderedDict()
-        self._building: dict[tuple[Any, ...], threading.Lock] = {}
-        self._lock = threading.Lock()
-
-    def get(self, task: TileTask, screen: Screen, stop: int) -> tuple[ControlTable, int]:
-        """Return the table of the tile's context and genes, and the bytes read to build it."""
-        tile = task.tile
-        key = (task.store, task.fingerprint, tile.context, tile.gene_start, tile.gene_stop)
-        with self._lock:
-            if key in self._tables:
-                self._tables.move_to_end(key)
-                return self._tables[key], 0
-            building = self._building.setdefault(key, threading.Lock())
-        with building:
-            with self._lock:
-                if key in self._tables:
-                    return self._tables[key], 0
-            start = int(screen.context_groups(screen.contexts[tile.context])["start"].iloc[0])
-            reader = MatrixReader(task.store, gene_start=tile.gene_start, gene_stop=tile.gene_stop)
-            table = control_tables(
-                reader.read(start, stop), screen.totals[start:stop], is_counts=task.is_counts
-            )
-            with self._lock:
-                self._tables[key] = table
-                self._building.pop(key, None)
-                while len(self._tables) > self._capacity:
-                    self._tables.popitem(last=False)
-            return table, reader.bytes_read
-
-
-_controls = _ControlCache()
-_screens: OrderedDict[tuple[str, str], Screen] = OrderedDict()
-_screens_lock = threading.Lock()
-
-
-def _opened(path: str, fingerprint: str) -> Screen:
-    """Open a screen once per process; its totals are shared by all tiles."""
-    with _screens_lock:
-        if (path, fingerprint) not in _screens:
-            _screens[path, fingerprint] = open_screen(path)
-            while len(_screens) > 2:
-                _screens.popitem(last=False)
-        return _screens[path, fingerprint]
+def _largest_density(screen: Screen) -> float:
+    """Share of non-zero values in the densest block of genes, from some controls."""
+    found = 0.0
+    for g in range(0, screen.n_genes, CHUNK_GENES):
+        stop = min(g + CHUNK_GENES, screen.n_genes)
+        reader = MatrixReader(screen.path, gene_start=g, gene_stop=stop)
+        for context in range(len(screen.contexts)):
+            start, end = control_rows(screen, context)
+            block = reader.read(start, min(end, start + _SAMPLED_CONTROLS))
+            found = max(found, np.count_nonzero(block) / block.size)
+    return found

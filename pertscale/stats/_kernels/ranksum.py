@@ -25,6 +25,7 @@ rest of a look-up.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,7 +105,7 @@ def _compress(row, totals, lo, hi, is_counts, index, keys, n):
 
 @inline
 def _sums_of_counts(keys, lo, hi):
-    """Sums of normalised and of log1p values over keys[lo:hi].
+    """Sum normalised and log1p values over keys[lo:hi].
 
     Four running sums, combined at the end, and one logarithm for a block of keys: the logarithm
     of their product. The order depends on the group alone.
@@ -215,7 +216,7 @@ def _sort_into_buckets(keys, bits, n, base, shift, n_buckets, ordered, bucket):
 def _distinct(ordered, n, base, shift, n_buckets, value, below, bucket):
     """Fill one gene's stretch of the table from its n sorted keys.
 
-    Returns the sum of t**3 - t, exact and as float, and whether a bucket has many keys.
+    Returns their number, the sum of t**3 - t, exact and as float, and whether a bucket has many.
     """
     bits = ordered.view(np.int64)
     last = n_buckets - 1
@@ -248,53 +249,44 @@ def _distinct(ordered, n, base, shift, n_buckets, value, below, bucket):
     value[d] = np.inf
     below[d] = n
     below[d + 1] = n
-    return tie_exact, tie_float, clustered
+    return d, tie_exact, tie_float, clustered
 
 
 @jit
-def _control_tables(block, totals, is_counts):
+def _control_tables(
+    block, totals, is_counts, value, below, value_start, bucket, bucket_start,
+    base, shift, clustered, tie_exact, tie_float, sums,
+):  # fmt: skip
     n_genes, n_cells = block.shape
-    value_start = np.zeros(n_genes + 1, np.int64)
-    for g in range(n_genes):
-        nonzero = 0
-        for i in range(n_cells):
-            nonzero += block[g, i] != 0
-        value_start[g + 1] = value_start[g] + nonzero + 2
-    value = np.empty(value_start[n_genes], np.float64)
-    below = np.empty(value_start[n_genes], np.int32)
-    # at most four buckets a key, as chosen by _bucket_shift
-    bucket = np.empty(4 * value_start[n_genes] + 8 * n_genes, np.int32)
-    bucket_start = np.zeros(n_genes + 1, np.int64)
-    base = np.zeros(n_genes, np.int64)
-    shift = np.zeros(n_genes, np.int64)
-    clustered = np.zeros(n_genes, np.bool_)
-    tie_exact = np.zeros(n_genes, np.int64)
-    tie_float = np.zeros(n_genes, np.float64)
-    sums = np.zeros((n_genes, 3), np.float64)
     index = np.empty(n_cells + 1, np.int32)
     keys = np.empty(n_cells + 1, np.float64)
     ordered = np.empty(n_cells + 1, np.float64)
+    bits = keys.view(np.int64)
+    value_start[0] = bucket_start[0] = 0
     for g in range(n_genes):
         n = _compress(block[g], totals, 0, n_cells, is_counts, index, keys, 0)
         sums[g, 0], sums[g, 1] = _sums(keys, 0, n, is_counts)
         sums[g, 2] = n
-        v, b = value_start[g], bucket_start[g]
+        base[g] = shift[g] = 0
         n_buckets = np.int64(1)
+        v, b = value_start[g], bucket_start[g]
         if n > 0:
-            bits = keys.view(np.int64)
             base[g], shift[g], n_buckets = _bucket_shift(keys, bits, n)
             _sort_into_buckets(keys, bits, n, base[g], shift[g], n_buckets, ordered, bucket[b:])
-        tie_exact[g], tie_float[g], clustered[g] = _distinct(
+        n_distinct, tie_exact[g], tie_float[g], clustered[g] = _distinct(
             ordered, n, base[g], shift[g], n_buckets, value[v:], below[v:], bucket[b:]
         )
+        value_start[g + 1] = v + n_distinct + 2
         bucket_start[g + 1] = b + n_buckets + 1
-    return (
-        value, below, value_start, bucket[: bucket_start[n_genes]].copy(), bucket_start,
-        base, shift, clustered, tie_exact, tie_float, sums,
-    )  # fmt: skip
 
 
-def control_tables(block: np.ndarray, totals: np.ndarray, *, is_counts: bool) -> ControlTable:
+def control_tables(
+    block: np.ndarray,
+    totals: np.ndarray,
+    *,
+    is_counts: bool,
+    take: Callable[[str, tuple[int, ...], Any], np.ndarray] = lambda _, *array: np.empty(*array),
+) -> ControlTable:
     """Sort the controls of a block of genes.
 
     Parameters
@@ -305,19 +297,34 @@ def control_tables(block: np.ndarray, totals: np.ndarray, *, is_counts: bool) ->
         Total count of each cell; not used for log-normalised values.
     is_counts : bool
         Whether `block` holds counts.
+    take : callable
+        Called with a name, a shape and a dtype; returns the memory of an array of the table.
 
     Returns
     -------
     ControlTable
     """
-    arrays: Any = _control_tables(block, totals, is_counts)
-    sums = arrays[-1]
-    statistics = np.zeros(len(block), STATISTICS_DTYPE)
+    n_genes = len(block)
+    n = int(np.count_nonzero(block)) + 2 * n_genes
+    value, below = take("value", (n,), np.float64), take("below", (n,), np.int32)
+    # at most four buckets a key, as chosen by _bucket_shift
+    bucket = take("bucket", (4 * n + 8 * n_genes,), np.int32)
+    value_start, bucket_start = (take(name, (n_genes + 1,), np.int64) for name in ("v", "b"))
+    base, shift, tie_exact = (take(name, (n_genes,), np.int64) for name in ("base", "shift", "tie"))
+    clustered = take("clustered", (n_genes,), np.bool_)
+    tie_float = take("tie_float", (n_genes,), np.float64)
+    sums = np.empty((n_genes, 3))
+    arrays = (
+        value, below, value_start, bucket, bucket_start, base, shift, clustered, tie_exact,
+        tie_float,
+    )  # fmt: skip
+    _control_tables(block, totals, is_counts, *arrays, sums)
+    statistics = np.zeros(n_genes, STATISTICS_DTYPE)
     statistics["p_value"] = 1.0
     statistics["sum_normalized"] = sums[:, 0]
     statistics["sum_log1p"] = sums[:, 1]
     statistics["n_expressed"] = sums[:, 2]
-    return ControlTable._make((block.shape[1], *arrays[:-1], statistics))
+    return ControlTable(block.shape[1], *arrays, statistics)
 
 
 # --- the test -----------------------------------------------------------------------------

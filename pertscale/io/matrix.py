@@ -1,0 +1,107 @@
+"""Reading the matrix of a store, block by block."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numcodecs import blosc
+
+from pertscale.buffers import Buffers
+from pertscale.errors import CorruptFileError
+from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
+from pertscale.schema import MATRIX
+
+
+class MatrixReader:
+    """Reads blocks of the matrix, gene-major; opened in the task that uses it.
+
+    The last chunk is kept, so that reading a run of rows window by window decodes every chunk
+    once. Memory: one chunk, and the block that is asked for.
+
+    Parameters
+    ----------
+    path : str
+        Screen store.
+    gene_start, gene_stop : int
+        Genes to read, inside one column of chunks.
+    buffers : Buffers, optional
+        Where the memory comes from: a block is overwritten by the next one that is read.
+    """
+
+    def __init__(
+        self, path: str, *, gene_start: int, gene_stop: int, buffers: Buffers | None = None
+    ) -> None:
+        self.path = path
+        self._array = zarr.open_array(f"{path}/{MATRIX}", mode="r")
+        self._column, first = divmod(gene_start, CHUNK_GENES)
+        self._genes = slice(first, first + gene_stop - gene_start)
+        self._decode_chunk = self._decode_file if _is_plain(self._array) else self._decode_any
+        self._buffers = buffers or Buffers()
+        self._chunk = self._buffers.take("chunk", (CHUNK_GENES, CHUNK_ROWS), self._array.dtype)
+        self._chunk_row = -1
+        self.bytes_read = 0
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return rows ``start:stop`` as a C-contiguous array (genes, rows)."""
+        n_genes = self._genes.stop - self._genes.start
+        block = self._buffers.take("block", (n_genes, stop - start), self._array.dtype)
+        for row in range(start // CHUNK_ROWS, -(-stop // CHUNK_ROWS)):
+            if row != self._chunk_row:
+                self._chunk_row = -1  # as long as the chunk is not complete
+                with _naming_errors(self.path):
+                    self._decode_chunk(row)
+                self._chunk_row = row
+                self.bytes_read += self._chunk.nbytes
+            at = row * CHUNK_ROWS
+            lo, hi = max(start, at), min(stop, at + CHUNK_ROWS)
+            block[:, lo - start : hi - start] = self._chunk[self._genes, lo - at : hi - at]
+        return block
+
+    def _decode_file(self, row: int) -> None:
+        """Decode a chunk that is a file of its own, without the copies of the general way."""
+        key = self._array.metadata.encode_chunk_key((row, self._column))
+        try:
+            data = Path(self.path, MATRIX, key).read_bytes()
+        except FileNotFoundError:  # Zarr leaves out chunks that hold only the fill value
+            self._chunk[:] = self._array.fill_value
+            return
+        n_bytes = int.from_bytes(data[4:8], "little")  # of Blosc's header
+        if n_bytes != self._chunk.nbytes:
+            raise ValueError(f"{key} holds {n_bytes} bytes instead of {self._chunk.nbytes}")
+        blosc.decompress(data, self._chunk)
+
+    def _decode_any(self, row: int) -> None:
+        """Decode a chunk of any array, shards among them, through zarr-python."""
+        rows = slice(row * CHUNK_ROWS, (row + 1) * CHUNK_ROWS)
+        genes = slice(self._column * CHUNK_GENES, (self._column + 1) * CHUNK_GENES)
+        values = np.asarray(self._array[rows, genes]).T
+        self._chunk[: values.shape[0], : values.shape[1]] = values
+
+
+def _is_plain(array: Any) -> bool:
+    """Whether a chunk is a file with one Blosc frame of gene-major values of this machine."""
+    codecs = [codec.to_dict() for codec in array.metadata.codecs]
+    return (
+        [codec["name"] for codec in codecs] == ["transpose", "bytes", "blosc"]
+        and list(codecs[0]["configuration"]["order"]) == [1, 0]
+        and codecs[1].get("configuration", {}).get("endian", sys.byteorder) == sys.byteorder
+        and array.chunks == (CHUNK_ROWS, CHUNK_GENES)
+    )
+
+
+@contextmanager
+def _naming_errors(path: str) -> Iterator[None]:
+    """Turn the codecs' exceptions on damaged bytes into an error that names the store."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CorruptFileError(
+            f"{path}: a chunk of the matrix can't be decoded ({error}); the store is damaged, "
+            "ingest the source again with overwrite=True"
+        ) from error

@@ -1,0 +1,67 @@
+"""Pieces: the statistics of one tile on disk, between the test and the label table.
+
+One file per tile, without a header: the fields of ``STATISTICS_DTYPE`` one after the other, each an
+array (1 + perturbations, genes) whose row 0 belongs to the controls. A field by itself, so that
+what reads only p-values reads only those.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from pertscale.buffers import Buffers
+from pertscale.io.atomic import read_json, write_json
+from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
+from pertscale.tiles import Tile
+
+
+def write_rows(
+    file: BinaryIO, tile: Tile, first_row: int, statistics: np.ndarray, buffers: Buffers
+) -> None:
+    """Write some rows of a tile's statistics to a file that is open for it."""
+    for field in STATISTICS_DTYPE.names:
+        dtype, offset = _field(tile, field)
+        values = buffers.take("field", statistics.shape, dtype)
+        np.copyto(values, statistics[field])
+        file.seek(offset + first_row * tile.shape[1] * dtype.itemsize)
+        file.write(values.data)
+
+
+def open_piece(path: str | os.PathLike[str], tile: Tile) -> dict[str, np.ndarray]:
+    """Map a piece into memory: each field as a read-only array (1 + perturbations, genes)."""
+    raw = np.memmap(Path(path), np.uint8, mode="r")
+    found = {}
+    for field in STATISTICS_DTYPE.names:
+        dtype, offset = _field(tile, field)
+        size = tile.shape[0] * tile.shape[1] * dtype.itemsize
+        found[field] = np.asarray(raw[offset : offset + size]).view(dtype).reshape(tile.shape)
+    return found
+
+
+def _field(tile: Tile, field: str) -> tuple[np.dtype, int]:
+    """Type of a field, and where its array begins in the file."""
+    dtype, before = STATISTICS_DTYPE.fields[field][:2]
+    return dtype, before * tile.shape[0] * tile.shape[1]
+
+
+def write_index(staging: Path, pieces: Sequence[tuple[Tile, str]]) -> None:
+    """Write down where the piece of each tile is, for the tasks that read them."""
+    write_json(
+        staging / _INDEX,
+        [[t.context, t.first, t.last, t.gene_start, t.gene_stop, path] for t, path in pieces],
+    )
+
+
+@lru_cache(maxsize=2)
+def read_index(staging: str) -> list[tuple[Tile, str]]:
+    """Return the tiles and the files of their pieces."""
+    return [(Tile(*where), path) for *where, path in read_json(Path(staging, _INDEX))]
+
+
+_INDEX = "pieces.json"

@@ -1,0 +1,91 @@
+"""The screen-wide adjustment of p-values: ranges of p-values, sorted by tasks of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pertscale.io.atomic import atomic_path, remove
+from pertscale.runner import run, tasks_in_all
+from pertscale.screen import Screen, opened_screen
+from pertscale.stats.multiple_testing import PValueRange, count_p_values, join_steps, sorted_steps
+from pertscale.stats.options import RankSumOptions
+from pertscale.stats.pieces import open_piece, read_index
+
+#: P-values that one task sorts at once: 32 MB, three times.
+MAX_VALUES = 4_000_000
+
+
+@dataclass(frozen=True)
+class RangeTask:
+    """Descriptor of one range of the p-values of a context, `n_values` in all."""
+
+    store: str
+    fingerprint: str
+    staging: str
+    context: int
+    min_cells: int
+    within: PValueRange
+    n_values: int
+    out: str
+
+
+def steps_file(staging: Path, context: int) -> Path:
+    """File of the step function of one context."""
+    return staging / f"screen-wide-{context}.npy"
+
+
+def write_steps(
+    screen: Screen, staging: Path, options: RankSumOptions, client: Any, *, quiet: bool
+) -> None:
+    """Write the adjusted p-value over all tested pairs of a context as a step function (SPEC B2).
+
+    The pieces and their index have to be there. Memory: :data:`MAX_VALUES` per task.
+    """
+    for context in range(len(screen.contexts)):
+        out = steps_file(staging, context)
+        if out.exists():
+            continue
+        n_pairs = len(screen.context_groups(screen.contexts[context])) * screen.n_genes
+        m, ranges = count_p_values(
+            _p_values(screen, staging, context, options.min_cells),
+            max_values=max(1, min(MAX_VALUES, -(-n_pairs // tasks_in_all(client)))),
+        )
+        tasks = [
+            RangeTask(
+                screen.path, screen.fingerprint, str(staging), context, options.min_cells,
+                within, m, f"{out.with_suffix('')}-{i:04d}.npy",
+            )
+            for i, within in enumerate(ranges)
+        ]  # fmt: skip
+        run(sort_range, tasks, label="screen-wide fdr", client=client, quiet=quiet)
+        _save(out, join_steps([np.load(task.out) for task in tasks]))
+        for task in tasks:
+            remove(Path(task.out))
+
+
+def sort_range(task: RangeTask) -> None:
+    """Write the steps of one range, as if there were no larger p-values."""
+    screen = opened_screen(task.store, task.fingerprint)
+    pieces = _p_values(screen, Path(task.staging), task.context, task.min_cells)
+    _save(Path(task.out), sorted_steps(pieces, task.within, task.n_values))
+
+
+def _p_values(screen: Screen, staging: Path, context: int, min_cells: int) -> Iterator[np.ndarray]:
+    """Yield the p-values of the tested perturbations of a context, piece by piece."""
+    groups = screen.context_groups(screen.contexts[context]).iloc[1:]
+    tested = (groups["stop"] - groups["start"]).to_numpy() >= min_cells
+    for tile, path in read_index(str(staging)):
+        if tile.context == context:
+            p_values = open_piece(path, tile)["p_value"][1:]
+            mine = tested[tile.first : tile.last]
+            yield p_values if mine.all() else p_values[mine]
+
+
+def _save(path: Path, steps: np.ndarray) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, steps)

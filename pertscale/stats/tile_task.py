@@ -1,0 +1,80 @@
+"""One tile of the rank-sum map, as a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pertscale.buffers import BufferPool
+from pertscale.io.atomic import atomic_path
+from pertscale.io.matrix import MatrixReader
+from pertscale.screen import opened_screen
+from pertscale.stats._kernels.ranksum import EXACT_TIES_UP_TO, STATISTICS_DTYPE, rank_sum
+from pertscale.stats.controls import ControlCache
+from pertscale.stats.pieces import write_rows
+from pertscale.tiles import Tile, windows
+
+
+@dataclass(frozen=True)
+class TileTask:
+    """Descriptor of one tile: everything a worker needs to do it."""
+
+    store: str
+    fingerprint: str
+    piece: str
+    tile: Tile
+    window_rows: int
+    window_groups: int
+    variant: int
+    is_counts: bool
+
+
+def process_tile(task: TileTask) -> dict[str, Any]:
+    """Test the perturbations of a tile on its genes; write the controls' sums, then the results."""
+    piece, tile = Path(task.piece), task.tile
+    if piece.exists():
+        return {"tile": tile.name, "bytes_read": 0}
+    screen = opened_screen(task.store, task.fingerprint)
+    groups = screen.context_groups(screen.contexts[tile.context])
+    sizes = (groups["stop"] - groups["start"]).to_numpy()
+    starts = groups["start"].to_numpy()[1 + tile.first : 1 + tile.last]
+    stops = groups["stop"].to_numpy()[1 + tile.first : 1 + tile.last]
+    exact = int(sizes[0] + sizes[1:].max()) <= EXACT_TIES_UP_TO
+    with _buffers.borrow() as buffers, atomic_path(piece) as temporary:
+        reader = MatrixReader(
+            task.store, gene_start=tile.gene_start, gene_stop=tile.gene_stop, buffers=buffers
+        )
+        with (
+            _controls.table(screen, tile, reader, is_counts=task.is_counts) as control,
+            temporary.open("wb") as file,
+        ):
+            write_rows(file, tile, 0, control.statistics[None], buffers)
+            for first, last in windows(starts, stops, task.window_rows, task.window_groups):
+                lo, hi = int(starts[first]), int(stops[last - 1])
+                out = buffers.take("out", (last - first, tile.shape[1]), STATISTICS_DTYPE)
+                rank_sum(
+                    reader.read(lo, hi),
+                    screen.totals[lo:hi],
+                    np.append(starts[first:last], hi).astype(np.int64) - lo,
+                    control,
+                    is_counts=task.is_counts,
+                    variant=task.variant,
+                    exact_ties=exact,
+                    out=out,
+                )
+                write_rows(file, tile, 1 + first, out, buffers)
+    return {"tile": tile.name, "bytes_read": reader.bytes_read}
+
+
+#: Of this process: memory for tiles, and the controls that its tasks share.
+_buffers = BufferPool()
+_controls = ControlCache()
+
+
+def release_memory() -> None:
+    """Free what tiles of this process kept for the next one."""
+    _buffers.clear()
+    _controls.clear()
