@@ -5,8 +5,9 @@ Names are loaded when they are first used, so that ``import pertscale`` is quick
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pertscale._lazy import lazy_names
 
 if TYPE_CHECKING:
     from pertscale import baselines, embeddings, evaluation, io, schema, stats
@@ -17,24 +18,6 @@ if TYPE_CHECKING:
     from pertscale.simulate import simulate_screen
     from pertscale.splits import Split
     from pertscale.stats import LabelTable, curate, read_labels
-
-#: Public name -> module that defines it, and its name there.
-_NAMES = {
-    "BenchmarkResult": ("pertscale.benchmark", "BenchmarkResult"),
-    "Embedding": ("pertscale.embeddings", "Embedding"),
-    "LabelTable": ("pertscale.stats", "LabelTable"),
-    "Screen": ("pertscale.screen", "Screen"),
-    "Split": ("pertscale.splits", "Split"),
-    "curate": ("pertscale.stats", "curate"),
-    "open_screen": ("pertscale.screen", "open_screen"),
-    "read_embedding": ("pertscale.embeddings", "read"),
-    "read_labels": ("pertscale.stats", "read_labels"),
-    "read_result": ("pertscale.benchmark", "read_result"),
-    "run_benchmark": ("pertscale.benchmark", "run_benchmark"),
-    "score_labels": ("pertscale.benchmark", "score_labels"),
-    "simulate_screen": ("pertscale.simulate", "simulate_screen"),
-}
-_MODULES = ("baselines", "embeddings", "evaluation", "io", "schema", "splits", "stats")
 
 __version__ = "0.1.0"
 
@@ -60,15 +43,28 @@ __all__ = [
     "stats",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        module, attribute = _NAMES[name]
-        return getattr(importlib.import_module(module), attribute)
-    if name in _MODULES:
-        return importlib.import_module(f"pertscale.{name}")
-    raise AttributeError(f"module 'pertscale' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "BenchmarkResult": "pertscale.benchmark",
+        "Embedding": "pertscale.embeddings",
+        "LabelTable": "pertscale.stats",
+        "Screen": "pertscale.screen",
+        "Split": "pertscale.splits",
+        "baselines": "pertscale.baselines",
+        "curate": "pertscale.stats",
+        "embeddings": "pertscale.embeddings",
+        "evaluation": "pertscale.evaluation",
+        "io": "pertscale.io",
+        "open_screen": "pertscale.screen",
+        "read_embedding": "pertscale.embeddings:read",
+        "read_labels": "pertscale.stats",
+        "read_result": "pertscale.benchmark",
+        "run_benchmark": "pertscale.benchmark",
+        "schema": "pertscale.schema",
+        "score_labels": "pertscale.benchmark",
+        "simulate_screen": "pertscale.simulate",
+        "splits": "pertscale.splits",
+        "stats": "pertscale.stats",
+    },
+)

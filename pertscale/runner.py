@@ -11,11 +11,13 @@ local scheduler (threads unless configured otherwise). Nothing is started, close
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dask
+import dask.threaded
 from dask.callbacks import Callback
 
 from pertscale.errors import ArgumentError, PertscaleError
@@ -71,10 +73,10 @@ def use_client(client: ClientLike) -> Iterator[Any]:
 
 
 def _current_client() -> Any:
-    try:
-        from distributed import get_client
-    except ImportError:
-        return None
+    if "distributed" not in sys.modules:
+        return None  # nobody has made a client; importing it takes a third of a second
+    from distributed import get_client
+
     if dask.config.get("scheduler", None) in ("threads", "processes", "sync", "synchronous"):
         return None  # chosen by the user in a `with dask.config.set(scheduler=…)` block
     try:
@@ -150,8 +152,10 @@ def _run_local(
     def count(*_: Any) -> None:
         progress.advance()
 
+    # named here, since looking for a default would import `distributed`
+    scheduler = None if dask.config.get("scheduler", None) else dask.threaded.get
     with Callback(posttask=count):
-        return list(dask.compute(*tasks, optimize_graph=False))
+        return list(dask.compute(*tasks, optimize_graph=False, scheduler=scheduler))
 
 
 def _run_distributed(

@@ -28,7 +28,7 @@ from tests.helpers import ROOT
 from tests.screens import GENES, tree_hash
 
 N_CELLS = 2 * CHUNK_ROWS + 50
-MODULE = sys.modules["pertscale.io.ingest"]
+MODULE = sys.modules["pertscale.io.ingestion"]
 
 
 @pytest.fixture(autouse=True)
@@ -102,8 +102,8 @@ def test_distributed_writes_the_same_bytes(
 _KILLED = """
 import os, signal, sys
 import dask
-import pertscale.io
-ingest = sys.modules["pertscale.io.ingest"]
+import pertscale.io.ingestion
+ingest = sys.modules["pertscale.io.ingestion"]
 source, store, phase, after = sys.argv[1:]
 real = ingest.run
 

@@ -16,8 +16,8 @@ LAYERS = (
     ("baselines", "evaluation", "stats"),
     ("screen", "tiles", "splits", "embeddings", "gene_graph", "simulate"),
     ("io",),
-    ("runner", "progress", "conditions", "hashing", "memory"),
-    ("schema", "errors"),
+    ("runner", "progress", "conditions", "hashing", "memory", "buffers"),
+    ("schema", "errors", "_lazy"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PACKAGE = ROOT / "pertscale"

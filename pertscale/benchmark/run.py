@@ -33,7 +33,7 @@ from pertscale.conditions import target_group
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.io.atomic import read_json, remove, write_json
-from pertscale.io.ingest import ingest
+from pertscale.io.ingestion import ingest
 from pertscale.io.store import is_store
 from pertscale.io.tables import declared_frame, write_table
 from pertscale.progress import Progress, say

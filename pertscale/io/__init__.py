@@ -1,5 +1,14 @@
 """Files: everything that reads or writes bytes."""
 
-from pertscale.io.ingest import Account, check, ingest
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pertscale._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from pertscale.io.ingestion import Account, check, ingest
 
 __all__ = ["Account", "check", "ingest"]
+
+__getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(__all__, "pertscale.io.ingestion"))

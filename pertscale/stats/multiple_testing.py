@@ -106,5 +106,5 @@ def join_steps(ranges: Sequence[np.ndarray]) -> np.ndarray:
 
 def _steps(values: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Keep the last of each run of equal adjusted values."""
-    ends = np.flatnonzero(np.append(q[1:] != q[:-1], True)) if len(q) else []
-    return np.stack([values[ends], q[ends]])
+    last = np.append(q[1:] != q[:-1], np.ones(min(len(q), 1), bool))
+    return np.stack([values[last], q[last]])

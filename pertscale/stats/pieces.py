@@ -25,8 +25,7 @@ def write_rows(
     file: BinaryIO, tile: Tile, first_row: int, statistics: np.ndarray, buffers: Buffers
 ) -> None:
     """Write some rows of a tile's statistics to a file that is open for it."""
-    for field in STATISTICS_DTYPE.names:
-        dtype, offset = _field(tile, field)
+    for field, (dtype, offset) in _fields(tile).items():
         values = buffers.take("field", statistics.shape, dtype)
         np.copyto(values, statistics[field])
         file.seek(offset + first_row * tile.shape[1] * dtype.itemsize)
@@ -37,17 +36,21 @@ def open_piece(path: str | os.PathLike[str], tile: Tile) -> dict[str, np.ndarray
     """Map a piece into memory: each field as a read-only array (1 + perturbations, genes)."""
     raw = np.memmap(Path(path), np.uint8, mode="r")
     found = {}
-    for field in STATISTICS_DTYPE.names:
-        dtype, offset = _field(tile, field)
+    for field, (dtype, offset) in _fields(tile).items():
         size = tile.shape[0] * tile.shape[1] * dtype.itemsize
         found[field] = np.asarray(raw[offset : offset + size]).view(dtype).reshape(tile.shape)
     return found
 
 
-def _field(tile: Tile, field: str) -> tuple[np.dtype, int]:
-    """Type of a field, and where its array begins in the file."""
-    dtype, before = STATISTICS_DTYPE.fields[field][:2]
-    return dtype, before * tile.shape[0] * tile.shape[1]
+def _fields(tile: Tile) -> dict[str, tuple[np.dtype, int]]:
+    """Type of each field, and where its array begins in the file."""
+    rows, genes = tile.shape
+    fields: dict[str, tuple[np.dtype, int]] = {}
+    at = 0
+    for field in STATISTICS_DTYPE.names or ():
+        fields[field] = (STATISTICS_DTYPE[field], at)
+        at += rows * genes * STATISTICS_DTYPE[field].itemsize
+    return fields
 
 
 def write_index(staging: Path, pieces: Sequence[tuple[Tile, str]]) -> None:

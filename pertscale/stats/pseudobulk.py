@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import zarr
+from zarr.codecs import BloscCodec
 
 from pertscale.buffers import Buffers
 from pertscale.errors import NotFoundError
@@ -79,6 +80,7 @@ def create_pseudobulk(screen: Screen, folder: Path, *, rows_per_chunk: int) -> N
                     shape=(len(groups), screen.n_genes),
                     chunks=(rows_per_chunk, screen.n_genes),
                     dtype=variable.dtype,
+                    compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")],
                     dimension_names=(PERTURBATION, GENE),
                 )
             root[variable.name].attrs.update({"doc": variable.doc, "units": variable.unit})

@@ -95,8 +95,8 @@ def _compress(row, totals, lo, hi, is_counts, index, keys, n):
         n += np.int64(row[i] != 0)
     if is_counts:
         for j in range(_U(first), _U(n)):
-            i = _U(index[j])
-            keys[j] = row[i] / totals[i]
+            cell = _U(index[j])
+            keys[j] = row[cell] / totals[cell]
     else:
         for j in range(_U(first), _U(n)):
             keys[j] = row[_U(index[j])]
@@ -188,27 +188,27 @@ def _sort_into_buckets(keys, bits, n, base, shift, n_buckets, ordered, bucket):
     """Sort keys[:n] into ordered[:n]: by bucket, then inside of each."""
     last = n_buckets - 1
     bucket[: n_buckets + 1] = 0
-    for i in range(n):
-        bucket[_bucket_of(bits[i], base, shift, last) + 1] += 1
-    for b in range(n_buckets):
-        bucket[b + 1] += bucket[b]
-    for i in range(n):
-        b = _bucket_of(bits[i], base, shift, last)
-        ordered[bucket[b]] = keys[i]
-        bucket[b] += 1
+    for i in range(_U(n)):
+        bucket[_U(_bucket_of(bits[i], base, shift, last) + 1)] += 1
+    for b in range(_U(n_buckets)):
+        bucket[b + _U(1)] += bucket[b]
+    for i in range(_U(n)):
+        into = _U(_bucket_of(bits[i], base, shift, last))
+        ordered[_U(bucket[into])] = keys[i]
+        bucket[into] += 1
     start = 0
-    for b in range(n_buckets):
+    for b in range(_U(n_buckets)):
         stop = bucket[b]  # the scatter has moved it to the end of the bucket
         if stop - start > _SMALL:
             ordered[start:stop].sort()
         else:
             for i in range(start + 1, stop):
-                key = ordered[i]
+                key = ordered[_U(i)]
                 j = i - 1
-                while j >= start and ordered[j] > key:
-                    ordered[j + 1] = ordered[j]
+                while j >= start and ordered[_U(j)] > key:
+                    ordered[_U(j + 1)] = ordered[_U(j)]
                     j -= 1
-                ordered[j + 1] = key
+                ordered[_U(j + 1)] = key
         start = stop
 
 
@@ -227,16 +227,17 @@ def _distinct(ordered, n, base, shift, n_buckets, value, below, bucket):
     tie_float = 0.0
     i = 0
     while i < n:
+        key = ordered[_U(i)]
         j = i + 1
-        while j < n and ordered[j] == ordered[i]:
+        while j < n and ordered[_U(j)] == key:
             j += 1
-        b = _bucket_of(bits[i], base, shift, last)
+        b = _bucket_of(bits[_U(i)], base, shift, last)
         while next_bucket <= b:
-            bucket[next_bucket] = d
+            bucket[_U(next_bucket)] = d
             next_bucket += 1
-        clustered |= d - bucket[b] > _SMALL
-        value[d] = ordered[i]
-        below[d] = i
+        clustered |= d - bucket[_U(b)] > _SMALL
+        value[_U(d)] = key
+        below[_U(d)] = i
         t = np.int64(j - i)
         if t <= EXACT_TIES_UP_TO:
             tie_exact += t * t * t - t
