@@ -220,6 +220,14 @@ def test_finished_table_is_returned_as_it_is(example, tmp_path, monkeypatch):
     assert again.key == first.key
 
 
+def test_again_in_the_same_folder_with_other_tiles(example, labels, tmp_path):
+    """Nothing that a process remembers of a folder outlives the folder."""
+    for memory in ("1GB", "12MB", "1GB"):
+        rank_sum(example.screen, out=tmp_path / "again", memory=memory, quiet=True)
+        assert tree_hash(tmp_path / "again") == tree_hash(labels.path.parent)
+        shutil.rmtree(tmp_path / "again")
+
+
 def test_other_options_make_another_table(example, tmp_path):
     first = rank_sum(example.screen, out=tmp_path, quiet=True)
     second = rank_sum(example.screen, out=tmp_path, fdr=0.2, quiet=True)

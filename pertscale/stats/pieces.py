@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,7 +60,6 @@ def write_index(staging: Path, pieces: Sequence[tuple[Tile, str]]) -> None:
     )
 
 
-@lru_cache(maxsize=2)
 def read_index(staging: str) -> list[tuple[Tile, str]]:
     """Return the tiles and the files of their pieces."""
     return [(Tile(*where), path) for *where, path in read_json(Path(staging, _INDEX))]
