@@ -19,7 +19,7 @@ from distributed import Client, LocalCluster
 
 from pertscale.errors import ExistsError, NotFoundError, UnknownNameError
 from pertscale.io import ingest
-from pertscale.io.passes import sort_block, write_shard
+from pertscale.io.passes import sort_block, write_shards
 from pertscale.io.store import CHUNK_ROWS, is_store
 from pertscale.runner import run
 from pertscale.screen import open_screen
@@ -146,10 +146,10 @@ class Calls:
             receipt = (
                 task.target.block_file(task.index)
                 if function is sort_block
-                else task.target.shard_file(task.shard)
+                else task.target.shard_file(task.first)
             )
             self.todo[label] += not receipt.exists()
-        if function is write_shard and self._stop_after is not None:
+        if function is write_shards and self._stop_after is not None:
             run(function, descriptors[: self._stop_after], label=label, **options)
             raise KeyboardInterrupt
         return run(function, descriptors, label=label, **options)

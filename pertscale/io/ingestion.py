@@ -26,7 +26,7 @@ from pertscale.io.cell_table import (
     totals_hint,
 )
 from pertscale.io.columns import RoleChoices
-from pertscale.io.passes import sort_block, write_shard
+from pertscale.io.passes import release_memory, sort_block, write_shards
 from pertscale.io.scale import decide_scale
 from pertscale.io.screen_plan import ScreenPlan, plan_screen
 from pertscale.io.several import PathLike, cell_names, file_names, find_sources, joined_columns
@@ -158,8 +158,8 @@ def ingest(
         How counts are stored.
     memory : str or int
         What the tasks of one process may hold together. The peak does not grow with the number
-        of cells, but for about 200 bytes each for names and labels. On disk, 6 bytes per non-zero
-        value are needed beside the store until it is finished.
+        of cells, but for about 200 bytes each for names and labels. On disk, about 2 bytes per
+        count (6 per log-normalised value) are needed beside the store until it is finished.
     overwrite : bool
         Replace a store that is there already.
     client : Client, cluster, address or scheduler file, optional
@@ -306,7 +306,8 @@ def _write_matrix(tasks: Work, client: ClientLike, *, quiet: bool) -> None:
     try:
         if not tasks.is_written():
             run(sort_block, tasks.first, label="read", client=client, quiet=quiet)
-            run(write_shard, tasks.second, label="write", client=client, quiet=quiet)
+            run(write_shards, tasks.second, label="write", client=client, quiet=quiet)
+            release_memory()
         if not tasks.cell_sums()[1].any():
             raise InputError(f"{tasks.first[0].source.path}: all values are zero")
     except (InputError, CorruptFileError):

@@ -1,8 +1,8 @@
 """The two passes of ingest: an external bucket sort of the source's entries into shards.
 
 Pass one reads the source block by block, checks every value, and writes each block's entries to
-one scratch file, sorted by shard of rows and strip of genes. Pass two builds each shard from its
-stretch of every scratch file, strip by strip, and writes it; a shard is written by one task only.
+one scratch file, sorted by shard of rows and strip of genes. Pass two builds some shards from their
+stretch of every scratch file, chunk by chunk, and writes them; a shard is written by one task only.
 
 Both are functions of a small descriptor, run by :mod:`pertscale.runner`. A finished block or shard
 leaves a receipt, and is not done again.
@@ -10,7 +10,6 @@ leaves a receipt, and is not done again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,21 @@ from typing import Any
 import numpy as np
 import zarr
 
+from pertscale.buffers import BufferPool, Buffers
 from pertscale.errors import InputError
-from pertscale.io._kernels import Fault, add_rows, examine, fill_buckets, scatter
+from pertscale.io._kernels import (
+    FLOAT32,
+    PACKED,
+    UINT32,
+    Fault,
+    examine,
+    fill_chunk,
+    list_segments,
+    order_by_key,
+    write_words,
+)
 from pertscale.io.atomic import atomic_path, read_json
-from pertscale.io.scratch import POSITION, read_bounds, read_entries, write_block
+from pertscale.io.scratch import Stretch, read_stretch, write_block
 from pertscale.io.sources import Block, CsrBlock, Source, SourceSpec, open_source
 from pertscale.io.store import CHUNK_GENES
 from pertscale.schema import COUNTS, MATRIX
@@ -63,9 +73,9 @@ class Target:
         return -(-self.n_genes // CHUNK_GENES)
 
     @property
-    def entry_bytes(self) -> int:
-        """Bytes of an entry in a scratch file."""
-        return POSITION.itemsize + np.dtype(self.dtype).itemsize
+    def form(self) -> int:
+        """How values are written to scratch files."""
+        return {"<u2": PACKED, "<u4": UINT32, "<f4": FLOAT32}[np.dtype(self.dtype).str]
 
     def block_file(self, index: int) -> Path:
         """Scratch file of a block of the sources; its being there is the receipt."""
@@ -90,44 +100,75 @@ class PassOne:
 
 @dataclass(frozen=True)
 class PassTwo:
-    """Descriptor of one shard of the store; `memory` is what its entries may take, in bytes."""
+    """Descriptor of some consecutive shards of the store, ``first:last``."""
 
     target: Target
-    shard: int
+    first: int
+    last: int
     n_blocks: int
-    memory: int
+
+
+#: Of this process: memory for tasks of either pass.
+_buffers = BufferPool()
+
+
+def release_memory() -> None:
+    """Free what the tasks of this process kept for the next one."""
+    _buffers.clear()
 
 
 # --- pass one -----------------------------------------------------------------------------------
 
 
 def sort_block(task: PassOne) -> None:
-    """Read one block of the source, check it, and write its entries sorted by bucket."""
+    """Read one block of the source, check it, and write its entries sorted by shard and strip."""
     target = task.target
     path = target.block_file(task.index)
     if path.exists():
         return
     destination = np.load(Path(target.work) / "destination.npy", mmap_mode="r")
     gene_map = np.load(Path(target.work) / f"genes-{task.source_index}.npy")
-    strips = np.where(gene_map >= 0, gene_map // CHUNK_GENES, -1).astype(np.int32)
-    with open_source(task.source) as source:
-        block = _native(source.read(task.block))
+    with open_source(task.source) as source, _buffers.borrow() as buffers:
+        block = _native(source.read(task.block, buffers))
         first = task.first_cell + block.row_start
         rows = np.asarray(destination[first : first + block.n_rows])
         order = np.argsort(rows, kind="stable")
-        order = order[rows[order] >= 0]
+        order = order[(rows[order] >= 0) & (np.diff(block.indptr)[order] > 0)]
         shard, shard_rows = np.divmod(rows[order], target.rows_per_shard)
-        buckets = shard * target.n_strips
-        counts = _examine(source, block, order, buckets, strips, target)
-    bounds = np.concatenate([[0], np.cumsum(counts)])
-    positions = np.empty(bounds[-1], POSITION)
-    values = np.empty(bounds[-1], np.dtype(target.dtype))
-    offsets = (gene_map % CHUNK_GENES * target.rows_per_shard).astype(POSITION)
-    fill_buckets(
-        order, buckets, shard_rows.astype(POSITION), block.indptr, block.indices, block.data,
-        strips, offsets, bounds[:-1].copy(), positions, values,
-    )  # fmt: skip
-    write_block(path, bounds=bounds, positions=positions, values=values)
+        row_bounds = np.searchsorted(shard, np.arange(target.n_shards + 1))
+        first_strip, strips = _strips(source, block, gene_map)
+        counts = buffers.take("counts", (len(order), int(strips.max(initial=-1)) + 1), np.uint16)
+        counts[:] = 0
+        _examine(source, block, order, strips, target, counts)
+        words = buffers.take("words", (int(counts.sum(dtype=np.int64)),), np.uint16)
+        genes = (gene_map % CHUNK_GENES).astype(np.uint16)
+        write_words(
+            order, block.indptr, block.indices, block.data, strips, genes, row_bounds, counts,
+            target.form, words,
+        )  # fmt: skip
+        write_block(
+            path,
+            row_bounds=row_bounds,
+            rows=shard_rows,
+            first_strip=first_strip,
+            counts=counts,
+            words=words,
+        )
+
+
+def _strips(source: Source, block: CsrBlock, gene_map: np.ndarray) -> tuple[int, np.ndarray]:
+    """Return the first strip that a block has entries of, and each gene's, counted from it.
+
+    A block of a row-major source may have entries of all strips, one of another has few.
+    """
+    strips = np.where(gene_map >= 0, gene_map // CHUNK_GENES, -1).astype(np.int32)
+    if source.row_major:
+        return 0, strips
+    there = np.zeros(len(strips), bool)
+    there[block.indices] = True
+    strips[~there] = -1
+    first = int(strips[strips >= 0].min(initial=np.iinfo(np.int32).max))
+    return first, np.where(strips >= 0, strips - first, -1).astype(np.int32)
 
 
 def _native(block: CsrBlock) -> CsrBlock:
@@ -146,21 +187,19 @@ def _examine(
     source: Source,
     block: CsrBlock,
     order: np.ndarray,
-    buckets: np.ndarray,
     strips: np.ndarray,
     target: Target,
-) -> np.ndarray:
-    """Count the entries per bucket; raise for the first that can't be used, naming its place."""
+    counts: np.ndarray,
+) -> None:
+    """Count the words per segment; raise for the first entry that can't be used, with its place."""
     integers = target.scale == COUNTS
     limit = float(np.iinfo(target.dtype).max) if integers else float(np.nextafter(LOG_LIMIT, 0))
-    counts = np.zeros(target.n_shards * target.n_strips, np.int64)
     fault, entry = examine(
-        order, buckets, block.indptr, block.indices, block.data, strips, integers, limit, counts
+        order, block.indptr, block.indices, block.data, strips, integers, limit, target.form, counts
     )
     if fault != Fault.NONE:
         reason = _explain(Fault(fault), block.data[entry], integers, limit)
         raise InputError(f"{place_of(source, block, entry)}: {reason}")
-    return counts
 
 
 def place_of(source: Source, block: CsrBlock, entry: int) -> str:
@@ -201,62 +240,76 @@ def _explain(fault: Fault, value: Any, counts: bool, limit: float) -> str:
 # --- pass two -----------------------------------------------------------------------------------
 
 
-def write_shard(task: PassTwo) -> None:
-    """Build one shard of the store from the scratch files, strip by strip, and write it."""
+def write_shards(task: PassTwo) -> None:
+    """Build some shards of the store from the scratch files, and write them."""
     target = task.target
-    receipt = target.shard_file(task.shard)
+    if all(target.shard_file(shard).exists() for shard in range(task.first, task.last)):
+        return
+    files = [target.block_file(index) for index in range(task.n_blocks)]
+    with _buffers.borrow() as buffers:
+        stretch = read_stretch(files, task.first, task.last, buffers)
+        segments = _segments(target, stretch, task.last - task.first, buffers)
+        for shard in range(task.first, task.last):
+            _write_shard(target, shard, shard - task.first, segments, stretch.words, buffers)
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """The segments of some shards: by shard, strip and row ``order[bounds[k]:bounds[k + 1]]``."""
+
+    bounds: np.ndarray
+    order: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+
+def _segments(target: Target, stretch: Stretch, n_shards: int, buffers: Buffers) -> _Segments:
+    n = len(stretch.counts) + 1
+    keys = buffers.take("keys", (n,), np.uint32)
+    starts = buffers.take("starts", (n,), np.int64)
+    lengths = buffers.take("lengths", (n,), np.uint16)
+    found = list_segments(
+        stretch.blocks, stretch.row_bounds, stretch.rows, stretch.counts, target.n_strips,
+        target.rows_per_shard, keys, starts, lengths,
+    )  # fmt: skip
+    bounds = np.empty(n_shards * target.n_strips * target.rows_per_shard + 1, np.int64)
+    order = buffers.take("order", (found,), np.uint32)
+    order_by_key(keys, found, bounds, order)
+    return _Segments(bounds, order, starts, lengths)
+
+
+def _write_shard(
+    target: Target, shard: int, at: int, segments: _Segments, words: np.ndarray, buffers: Buffers
+) -> None:
+    """Write one shard, the `at`-th of those that the segments are of."""
+    receipt = target.shard_file(shard)
     if receipt.exists():
         return
-    start = task.shard * target.rows_per_shard
-    stop = min(start + target.rows_per_shard, target.n_cells)
-    totals = np.zeros(target.rows_per_shard, np.float64)
-    expressed = np.zeros(target.rows_per_shard, np.int64)
+    n_rows = target.rows_per_shard
+    start = shard * n_rows
+    stop = min(start + n_rows, target.n_cells)
+    totals, expressed = np.zeros(n_rows, np.float64), np.zeros(n_rows, np.int64)
     # zarr's own search for empty chunks takes four times as long as compressing them
     matrix = zarr.open_array(Path(target.work) / "store" / MATRIX, mode="r+")
     matrix = matrix.with_config({"write_empty_chunks": True})
-    strip = np.empty((CHUNK_GENES, target.rows_per_shard), np.dtype(target.dtype))
-    for number, segments in _strips(task):
-        if not segments:
+    chunk = buffers.take("chunk", (CHUNK_GENES, n_rows), np.dtype(target.dtype))
+    for strip in range(target.n_strips):
+        key = (at * target.n_strips + strip) * n_rows
+        bounds = segments.bounds[key : key + n_rows + 1]
+        if bounds[0] == bounds[-1]:
             continue
-        strip[:] = 0
-        first = number * CHUNK_GENES
+        first = strip * CHUNK_GENES
         last = min(first + CHUNK_GENES, target.n_genes)
-        for positions, values in segments:
-            taken = scatter(positions, values, strip.reshape(-1))
-            if taken >= 0:
-                gene, row = divmod(taken, target.rows_per_shard)
-                raise InputError(_stored_twice(target, start + row, first + gene))
-        add_rows(strip, totals, expressed)
-        matrix[start:stop, first:last] = strip[: last - first, : stop - start].T
+        taken = fill_chunk(
+            bounds, segments.order, segments.starts, segments.lengths, words, target.form,
+            chunk, totals, expressed,
+        )  # fmt: skip
+        if taken >= 0:
+            gene, row = divmod(taken, n_rows)
+            raise InputError(_stored_twice(target, start + row, first + gene))
+        matrix[start:stop, first:last] = chunk[: last - first, : stop - start].T
     with atomic_path(receipt) as temporary, temporary.open("wb") as file:
         np.save(file, np.stack([totals, expressed])[:, : stop - start])
-
-
-def _strips(task: PassTwo) -> Iterator[tuple[int, list[tuple[np.ndarray, np.ndarray]]]]:
-    """Yield each strip's number and its (positions, values) in every block, in their order.
-
-    As many strips are read together as fit the memory, since reading a block's stretch costs the
-    same for one strip as for all.
-    """
-    target = task.target
-    n = target.n_strips
-    files = [target.block_file(index) for index in range(task.n_blocks)]
-    bounds = np.stack([read_bounds(file, task.shard * n, n) for file in files])
-    ends = (bounds - bounds[:, :1]).sum(axis=0) * target.entry_bytes
-    dtype = np.dtype(target.dtype)
-    first = 0
-    while first < n:
-        last = int(np.searchsorted(ends, ends[first] + task.memory, side="right")) - 1
-        last = max(last, first + 1)
-        read = [
-            (b - b[first], *read_entries(file, int(b[first]), int(b[last]), dtype))
-            for file, b in zip(files, bounds, strict=True)
-            if b[last] > b[first]
-        ]
-        for number in range(first, last):
-            cuts = [(slice(b[number], b[number + 1]), p, v) for b, p, v in read]
-            yield number, [(p[cut], v[cut]) for cut, p, v in cuts if cut.stop > cut.start]
-        first = last
 
 
 def _stored_twice(target: Target, row: int, gene: int) -> str:

@@ -1,82 +1,146 @@
-"""Scratch files between the two passes of ingest: entries of one source block, by bucket.
+"""Scratch files between the two passes of ingest: one per block of the source.
 
-A bucket is a strip of genes of one shard of rows (:mod:`pertscale.io._kernels`). A file holds the
-entries of one block of the source, all strips of the first shard, then those of the next, so the
-second pass reads one stretch per file and shard. One block is one file, renamed into place when it
-is complete: that makes the first pass parallel and restartable.
+A file holds the words (:mod:`pertscale.io._kernels`) of the block's rows, sorted by shard, strip
+and row, so the second pass reads one stretch of words per file and task. Before the words stand, for
+every shard, where its rows and words begin; then the rows, and the number of words of each row in
+each strip that the block has entries of. One block is one file, renamed into place when it is
+complete: that makes the first pass parallel and restartable. About two bytes per count.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError
 from pertscale.io.atomic import atomic_path
 
-_MAGIC = b"pertscale-scratch-2\0"
+_MAGIC = b"pertscale-scratch-3\0"
 _BOUND = np.dtype("<i8")
-_HEAD_BYTES = len(_MAGIC) + 2 * _BOUND.itemsize
-#: Position of an entry inside its bucket.
-POSITION = np.dtype("<u4")
+_HEAD = 4  # shards, rows, first strip, strips
+_ROW = np.dtype("<u4")
+_WORD = np.dtype("<u2")
 
 
 def write_block(
-    path: Path, *, bounds: np.ndarray, positions: np.ndarray, values: np.ndarray
+    path: Path,
+    *,
+    row_bounds: np.ndarray,
+    rows: np.ndarray,
+    first_strip: int,
+    counts: np.ndarray,
+    words: np.ndarray,
 ) -> None:
-    """Write a block's entries.
+    """Write the words of a block.
 
     Parameters
     ----------
     path : Path
-    bounds : ndarray (buckets + 1,)
-        The entries of bucket b are ``bounds[b]:bounds[b + 1]``.
-    positions : ndarray (entries,) uint32
-    values : ndarray (entries,)
-        In the dtype of the store.
+    row_bounds : ndarray (shards + 1,)
+        The rows of shard s are ``rows[row_bounds[s]:row_bounds[s + 1]]``.
+    rows : ndarray (rows,)
+        Row inside of its shard.
+    first_strip : int
+        Strip that the first column of `counts` belongs to.
+    counts : ndarray (rows, strips), uint16
+        Words of each row in each strip.
+    words : ndarray, uint16
     """
+    per_row = np.concatenate([[0], np.cumsum(counts.sum(axis=1, dtype=np.int64))])
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(_MAGIC)
-        np.array([len(bounds), len(positions)], _BOUND).tofile(file)
-        bounds.astype(_BOUND).tofile(file)
-        positions.astype(POSITION, copy=False).tofile(file)
-        values.tofile(file)
+        head = [len(row_bounds) - 1, len(rows), first_strip, counts.shape[1]]
+        np.array(head, _BOUND).tofile(file)
+        np.stack([row_bounds, per_row[row_bounds]], axis=1).astype(_BOUND).tofile(file)
+        rows.astype(_ROW).tofile(file)
+        counts.astype(_WORD, copy=False).tofile(file)
+        words.astype(_WORD, copy=False).tofile(file)
 
 
-def read_bounds(path: Path, first: int, n_buckets: int) -> np.ndarray:
-    """Return the bounds of some buckets of a block, (n_buckets + 1,) int64."""
+@dataclass(frozen=True)
+class Stretch:
+    """What the blocks hold for some consecutive shards, one block after the other.
+
+    Attributes
+    ----------
+    blocks : ndarray (blocks, 4), int64
+        Where the rows, counts and words of each block begin; its first strip.
+    row_bounds : ndarray (blocks, shards + 2), int64
+        Rows of the block that belong to each shard, from 0 on; then the number of its strips.
+    rows, counts, words : ndarray
+    """
+
+    blocks: np.ndarray
+    row_bounds: np.ndarray
+    rows: np.ndarray
+    counts: np.ndarray
+    words: np.ndarray
+
+
+def read_stretch(paths: Sequence[Path], first: int, last: int, buffers: Buffers) -> Stretch:
+    """Read what belongs to the shards ``first:last`` from all blocks.
+
+    Memory: that, from `buffers`.
+    """
+    heads = [_read_bounds(path, first, last) for path in paths]
+    bounds = np.stack([bound for _, bound in heads])  # (blocks, shards + 1, 2)
+    shape = np.array([head for head, _ in heads])  # (blocks, 4)
+    n_rows, n_words = np.moveaxis(bounds[:, -1] - bounds[:, 0], 1, 0)
+    n_counts = n_rows * shape[:, 3]
+    starts = [np.concatenate([[0], np.cumsum(n)]) for n in (n_rows, n_counts, n_words)]
+    sizes = {"rows": _ROW, "counts": _WORD, "words": _WORD}
+    arrays = {
+        name: buffers.take(name, (int(at[-1]),), dtype)
+        for at, (name, dtype) in zip(starts, sizes.items(), strict=True)
+    }
+    for b, path in enumerate(paths):
+        if n_rows[b]:
+            into = [
+                values[int(at[b]) : int(at[b + 1])]
+                for at, values in zip(starts, arrays.values(), strict=True)
+            ]
+            _read_into(path, shape[b], bounds[b, 0], into)
+    blocks = np.stack([*(at[:-1] for at in starts), shape[:, 2]], axis=1)
+    row_bounds = np.concatenate([bounds[:, :, 0] - bounds[:, :1, 0], shape[:, 3:]], axis=1)
+    return Stretch(blocks, row_bounds, **arrays)
+
+
+def _read_bounds(path: Path, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the head of a file, and where the rows and words of some shards begin and end."""
     with path.open("rb") as file:
-        _read_head(file)
-        return _read(file, _BOUND, _HEAD_BYTES + _BOUND.itemsize * first, n_buckets + 1)
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise CorruptFileError(
+                f"{path} is not a scratch file of this pertscale; delete its folder"
+            )
+        head = _fill(file, np.empty(_HEAD, _BOUND))
+        file.seek(2 * _BOUND.itemsize * first, 1)
+        return head, _fill(file, np.empty((last - first + 1, 2), _BOUND))
 
 
-def read_entries(
-    path: Path, start: int, stop: int, dtype: np.dtype
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions and values of the entries ``start:stop`` of a block."""
+def _read_into(path: Path, head: np.ndarray, begin: np.ndarray, into: Sequence[np.ndarray]) -> None:
+    """Read rows, counts and words from where a shard begins."""
+    n_shards, n_rows, _, n_strips = (int(n) for n in head)
+    first_row, first_word = (int(n) for n in begin)
+    at_rows = len(_MAGIC) + _BOUND.itemsize * (_HEAD + 2 * (n_shards + 1))
+    at_counts = at_rows + _ROW.itemsize * n_rows
+    at_words = at_counts + _WORD.itemsize * n_rows * n_strips
+    offsets = (
+        at_rows + _ROW.itemsize * first_row,
+        at_counts + _WORD.itemsize * first_row * n_strips,
+        at_words + _WORD.itemsize * first_word,
+    )
     with path.open("rb") as file:
-        n_bounds, n_entries = _read_head(file)
-        at = _HEAD_BYTES + _BOUND.itemsize * n_bounds
-        after = at + POSITION.itemsize * n_entries
-        return (
-            _read(file, POSITION, at + POSITION.itemsize * start, stop - start),
-            _read(file, dtype, after + dtype.itemsize * start, stop - start),
-        )
+        for offset, values in zip(offsets, into, strict=True):
+            file.seek(offset)
+            _fill(file, values)
 
 
-def _read_head(file: BinaryIO) -> tuple[int, int]:
-    """Return the numbers of bounds and entries."""
-    if file.read(len(_MAGIC)) != _MAGIC:
-        raise CorruptFileError(f"{file.name} is not a scratch file of pertscale; delete its folder")
-    n_bounds, n_entries = _read(file, _BOUND, len(_MAGIC), 2)
-    return int(n_bounds), int(n_entries)
-
-
-def _read(file: BinaryIO, dtype: np.dtype, offset: int, count: int) -> np.ndarray:
-    file.seek(offset)
-    values = np.fromfile(file, dtype, count)
-    if len(values) != count:
+def _fill(file: BinaryIO, values: np.ndarray) -> np.ndarray:
+    if file.readinto(values.data.cast("B")) != values.nbytes:
         raise CorruptFileError(f"{file.name} is truncated; delete its folder and ingest again")
     return values

@@ -8,6 +8,7 @@ another plan starts from nothing.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from pertscale.errors import MemoryBudgetError
 from pertscale.hashing import digest
+from pertscale.io._kernels import PACKED
 from pertscale.io.atomic import read_json, remove, write_json
 from pertscale.io.passes import PassOne, PassTwo, Target
 from pertscale.io.screen_plan import ScreenPlan
@@ -27,6 +29,8 @@ _MARKER = "plan.json"
 _BLOCK_COPIES = 6
 _MIN_BLOCK_BYTES = 1_000_000
 _MAX_BLOCK_BYTES = 32_000_000
+#: How often the second pass may open a scratch file, all tasks together.
+_MAX_OPENED = 100_000
 
 
 def work_folder(store: Path) -> Path:
@@ -49,7 +53,7 @@ class Work:
 
     def is_written(self) -> bool:
         """Whether all shards of the matrix are."""
-        return all(task.target.shard_file(task.shard).exists() for task in self.second)
+        return all(file.exists() for file in self._receipts())
 
     def drop_scratch(self) -> None:
         """Delete what only the second pass needs, and what writers that died left in the store."""
@@ -59,9 +63,12 @@ class Work:
 
     def cell_sums(self) -> tuple[np.ndarray, np.ndarray]:
         """Return each cell's sum (float64) and number of expressed genes (int64)."""
-        receipts = [np.load(task.target.shard_file(task.shard)) for task in self.second]
-        sums, expressed = np.concatenate(receipts, axis=1)
+        sums, expressed = np.concatenate([np.load(file) for file in self._receipts()], axis=1)
         return sums, expressed.astype(np.int64)
+
+    def _receipts(self) -> list[Path]:
+        target = self.second[0].target
+        return [target.shard_file(shard) for shard in range(target.n_shards)]
 
 
 def prepare(
@@ -91,29 +98,54 @@ def prepare(
         str(folder), plan.n_cells, len(plan.var), dtype.str, scale,
         rows_per_shard(plan.n_cells, len(plan.var)),
     )  # fmt: skip
-    _check_fits(target, memory, parallel)
     block_bytes = memory // (parallel * _BLOCK_COPIES)
     block_bytes = min(max(block_bytes, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES)
     key = _key(plan, target)
     found = read_json(folder / _MARKER) if is_resumable(folder) else {}
-    if found.get("key") == key and found["block_bytes"] <= block_bytes:
+    go_on = found.get("key") == key and found["block_bytes"] <= block_bytes
+    if go_on:
         block_bytes = found["block_bytes"]  # the blocks that are there were cut so
-    else:
+    first = _first_tasks(plan, target, block_bytes)
+    shard_bytes = _shard_bytes(target, first)
+    _check_fits(target, shard_bytes, memory, parallel)
+    if not go_on:
         _start(folder, plan, target)
         write_json(folder / _MARKER, {"key": key, "block_bytes": block_bytes})
-    first = _first_tasks(plan, target, block_bytes)
-    budget = memory // (parallel * 3)  # one band of strips is read while the last is still held
-    second = [PassTwo(target, s, len(first), budget) for s in range(target.n_shards)]
+    step = _shards_per_task(target, len(first), memory // parallel // shard_bytes)
+    second = [
+        PassTwo(target, shard, min(shard + step, target.n_shards), len(first))
+        for shard in range(0, target.n_shards, step)
+    ]
     return Work(folder, tuple(first), tuple(second))
 
 
-def _check_fits(target: Target, memory: int, parallel: int) -> None:
-    """Refuse where not even one strip of genes can be written at a time."""
+def _shard_bytes(target: Target, first: Sequence[PassOne]) -> int:
+    """Bytes of words that a task of the second pass holds for a shard.
+
+    Twice the mean where the source tells how many entries there are; else as if it were dense.
+    """
+    word_bytes = 2 if target.form == PACKED else 6
+    dense = target.rows_per_shard * target.n_genes * word_bytes
+    entries = [task.block.n_entries for task in first]
+    if min(entries, default=-1) < 0:
+        return dense
+    mean = sum(entries) * word_bytes * target.rows_per_shard // max(target.n_cells, 1)
+    return max(1, min(dense, 2 * mean))
+
+
+def _shards_per_task(target: Target, n_blocks: int, most: int) -> int:
+    """Shards that a task writes, so that files are not opened too often: each task opens all."""
+    wanted = -(-n_blocks * target.n_shards // _MAX_OPENED)
+    return max(1, min(wanted, most))
+
+
+def _check_fits(target: Target, shard_bytes: int, memory: int, parallel: int) -> None:
+    """Refuse where not even one shard can be written at a time."""
     rows, itemsize = target.rows_per_shard, np.dtype(target.dtype).itemsize
-    needed = 2 * rows * CHUNK_GENES * (target.entry_bytes + itemsize)
+    needed = shard_bytes + 3 * rows * CHUNK_GENES * itemsize
     if needed * parallel > memory:
         raise MemoryBudgetError(
-            f"{rows:,} cells x {CHUNK_GENES} genes are written together, which needs up to "
+            f"{rows:,} cells x {target.n_genes:,} genes are written together, which needs up to "
             f"{needed / 1e6:,.0f} MB for each of {parallel} parallel tasks, but memory= allows "
             f"{memory / 1e6:,.0f} MB in all; pass memory='{needed * parallel // 1_000_000 + 1}MB'"
         )

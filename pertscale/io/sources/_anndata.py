@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 
+from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.io.sources._arrays import (
     CompressedColumns,
@@ -125,9 +126,9 @@ class AnnDataSource(Source):
         """Partition the stored entries."""
         return self.matrix.blocks(block_bytes)
 
-    def read(self, block: Block) -> CsrBlock:
+    def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read one block."""
-        return self.matrix.read(block)
+        return self.matrix.read(block, buffers)
 
 
 class Frame:

@@ -11,8 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError
+from pertscale.io._kernels import compress_rows, sort_by_row
 from pertscale.io.sources._base import Block, CsrBlock, reading
+from pertscale.io.sources._hdf5 import read_stretch
 
 #: Offsets looked at together when rows are cut into blocks: 8 MB.
 _OFFSETS_AT_ONCE = 1 << 20
@@ -27,19 +30,23 @@ class Matrix(Protocol):
     def blocks(self, block_bytes: int) -> list[Block]:
         """Partition the entries."""
 
-    def read(self, block: Block) -> CsrBlock:
+    def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read one block."""
 
 
-def rows_from_entries(rows: np.ndarray, genes: np.ndarray, data: np.ndarray) -> CsrBlock:
+def rows_from_entries(
+    rows: np.ndarray, genes: np.ndarray, data: np.ndarray, buffers: Buffers | None = None
+) -> CsrBlock:
     """Sort single entries by row, keeping their order within a row; duplicates stay."""
     if len(rows) == 0:
         return CsrBlock(0, np.zeros(1, np.int64), genes, data)
     row_start = int(rows.min())
-    local = rows - row_start
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(local))]).astype(np.int64)
-    order = np.argsort(local, kind="stable")
-    return CsrBlock(row_start, indptr, genes[order], data[order])
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows - row_start))]).astype(np.int64)
+    take = (buffers or Buffers()).take
+    by_row = take("genes by row", genes.shape, genes.dtype)
+    data_by_row = take("data by row", data.shape, data.dtype)
+    sort_by_row(rows, row_start, genes, data, indptr[:-1].copy(), by_row, data_by_row)
+    return CsrBlock(row_start, indptr, by_row, data_by_row)
 
 
 def check_codes(codes: np.ndarray, limit: int, place: str, what: str) -> None:
@@ -104,18 +111,17 @@ class Compressed:
             )
         return found
 
-    def entries(self, start: int, stop: int, where: str) -> tuple[np.ndarray, np.ndarray]:
+    def entries(
+        self, start: int, stop: int, where: str, buffers: Buffers
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return indices and values of the entries `start` to `stop`."""
-        with reading(f"{self.place}/indices, {where}"):
-            indices = np.asarray(self.indices[start:stop])
-        with reading(f"{self.place}/data, {where}"):
-            data = np.asarray(self.data[start:stop])
-        if len(indices) != stop - start or len(data) != stop - start:
-            raise CorruptFileError(
-                f"{self.place}, {where}: {stop - start} entries expected, found {len(indices)} "
-                f"indices and {len(data)} values; the file is incomplete: write it again"
-            )
-        return indices, data
+        found = []
+        for name, array in (("indices", self.indices), ("data", self.data)):
+            values = buffers.take(name, (stop - start,), array.dtype)
+            with reading(f"{self.place}/{name}, {where}"):
+                read_stretch(array, start, values)
+            found.append(values)
+        return found[0], found[1]
 
     def check_ends(self, first: int, last: int) -> None:
         """Raise unless the offsets run from 0 to the number of entries."""
@@ -151,11 +157,11 @@ class CompressedRows(Compressed):
         self.check_ends(first, last)
         return found
 
-    def read(self, block: Block) -> CsrBlock:
+    def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read whole rows; about the planned bytes."""
         offsets = self.offsets(block.start, block.stop)
         where = f"rows {block.start} to {block.stop}"
-        indices, data = self.entries(int(offsets[0]), int(offsets[-1]), where)
+        indices, data = self.entries(int(offsets[0]), int(offsets[-1]), where, buffers or Buffers())
         check_codes(indices, self.shape[1], f"{self.place}/indices, {where},", "gene")
         return CsrBlock(block.start, offsets - offsets[0], indices, data)
 
@@ -194,14 +200,15 @@ class CompressedColumns(Compressed):
             for start in range(0, self.n_entries, step)
         ]
 
-    def read(self, block: Block) -> CsrBlock:
+    def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read entries and sort them by cell."""
         where = f"entries {block.start} to {block.stop}"
-        rows, data = self.entries(block.start, block.stop, where)
+        buffers = buffers or Buffers()
+        rows, data = self.entries(block.start, block.stop, where, buffers)
         check_codes(rows, self.shape[0], f"{self.place}/indices, {where},", "cell")
         offsets = np.clip(self.offsets(0, self.shape[1]), block.start, block.stop)
         genes = np.repeat(np.arange(self.shape[1], dtype=np.int32), np.diff(offsets))
-        return rows_from_entries(rows, genes, data)
+        return rows_from_entries(rows, genes, data, buffers)
 
 
 class DenseRows:
@@ -232,16 +239,23 @@ class DenseRows:
             for start in range(0, self.shape[0], step)
         ]
 
-    def read(self, block: Block) -> CsrBlock:
+    def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read whole rows and keep what is not zero."""
+        buffers = buffers or Buffers()
+        values = buffers.take("dense", (block.n_rows, self.shape[1]), self.array.dtype)
         with reading(f"{self.place}, rows {block.start} to {block.stop}"):
-            values = np.asarray(self.array[block.start : block.stop])
-        return dense_block(values, block.start)
+            read_stretch(self.array, block.start, values)
+        return dense_block(values, block.start, buffers)
 
 
-def dense_block(values: np.ndarray, row_start: int) -> CsrBlock:
+def dense_block(values: np.ndarray, row_start: int, buffers: Buffers | None = None) -> CsrBlock:
     """Entries of dense rows that are not zero; NaN is not zero."""
-    kept = values != 0
-    indptr = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int64)
-    indices = np.nonzero(kept)[1].astype(np.int32)
-    return CsrBlock(row_start, indptr, indices, values[kept])
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.dtype.char in "?e":  # which numba does not know
+        values = values.astype(np.float32)
+    take = (buffers or Buffers()).take
+    indptr = np.empty(len(values) + 1, np.int64)
+    indices = take("indices", (values.size + 1,), np.int32)
+    data = take("data", (values.size + 1,), values.dtype)
+    compress_rows(values, indptr, indices, data)
+    return CsrBlock(row_start, indptr, indices[: indptr[-1]], data[: indptr[-1]])

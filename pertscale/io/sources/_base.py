@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, PertscaleError
 
 
@@ -152,8 +153,8 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def read(self, block: Block) -> CsrBlock:
-        """Read one block.
+    def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
+        """Read one block; with `buffers`, into memory that the next block is read into as well.
 
         Memory: row-major sparse about 1 x, everything else up to 4 x the ``block_bytes`` that
         the block was planned with (column-major and text entries are sorted by row; dense

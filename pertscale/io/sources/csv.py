@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
+from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.io.sources._arrays import dense_block, rows_from_entries
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, reading
@@ -126,7 +127,7 @@ class CsvSource(TableSource):
         cuts = [*range(0, n_rows, step), n_rows] if n_rows else []
         return [Block(int(starts[a]), int(starts[b]), a, b - a) for a, b in pairwise(cuts)]
 
-    def read(self, block: Block) -> CsrBlock:
+    def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Parse whole lines."""
         rows = f"{self.spec.path}, rows {block.row_start} to {block.row_start + block.n_rows}"
         with reading(rows), self._text.open("rb") as text:

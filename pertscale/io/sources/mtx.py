@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
+from pertscale.buffers import Buffers
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError, NotFoundError
 from pertscale.io.sources._arrays import check_codes, rows_from_entries
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
@@ -209,7 +210,7 @@ class MtxSource(TableSource):
             )
         return found
 
-    def read(self, block: Block) -> CsrBlock:
+    def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Parse one range of bytes and sort its entries by cell."""
         place = f"{self.spec.path}, bytes {block.start} to {block.stop}"
         with reading(place), self._text.open("rb") as text:

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from pertscale.buffers import Buffers
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
 from pertscale.io.sources._arrays import CompressedRows
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
@@ -110,6 +111,6 @@ class TenxSource(TableSource):
         """Cut at cells."""
         return self.matrix.blocks(block_bytes)
 
-    def read(self, block: Block) -> CsrBlock:
+    def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read whole cells."""
-        return self.matrix.read(block)
+        return self.matrix.read(block, buffers)

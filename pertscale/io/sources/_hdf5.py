@@ -1,0 +1,60 @@
+"""Reading stretches of HDF5 and Zarr arrays into memory that is there already.
+
+HDF5 decompresses under a lock that all threads share. Chunks that are gzipped, with or without
+byte shuffling, are therefore fetched as they are and inflated here, in as many threads as read.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+
+_DEFLATE, _SHUFFLE = 1, 2  # HDF5's numbers of these filters
+
+
+def read_stretch(array: Any, start: int, out: np.ndarray) -> None:
+    """Read ``array[start : start + len(out)]`` into `out`, of the same dtype.
+
+    Raises
+    ------
+    ValueError
+        If the array ends before.
+    """
+    stop = start + len(out)
+    if stop > array.shape[0]:
+        raise ValueError(f"{array.shape[0]} rows are stored, {stop} are needed")
+    if not len(out):
+        return
+    if not hasattr(array, "read_direct"):
+        out[:] = array[start:stop]
+    elif _is_gzipped(array):
+        _inflate(array, start, stop, out)
+    else:
+        array.read_direct(out, np.s_[start:stop])
+
+
+def _is_gzipped(dataset: Any) -> bool:
+    """Whether all chunks are there, hold whole rows, and are only shuffled and gzipped."""
+    if dataset.compression != "gzip" or dataset.chunks[1:] != dataset.shape[1:]:
+        return False
+    filters = dataset.id.get_create_plist()
+    kinds = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+    n_chunks = -(-dataset.shape[0] // dataset.chunks[0])
+    return kinds in ([_DEFLATE], [_SHUFFLE, _DEFLATE]) and dataset.id.get_num_chunks() == n_chunks
+
+
+def _inflate(dataset: Any, start: int, stop: int, out: np.ndarray) -> None:
+    rows, dtype = dataset.chunks[0], dataset.dtype
+    for first in range(start - start % rows, stop, rows):
+        lo, hi = max(start, first), min(stop, first + rows)
+        skipped, stored = dataset.id.read_direct_chunk((first, *(0 for _ in dataset.shape[1:])))
+        if skipped:  # HDF5 leaves a filter out where it would make a chunk larger
+            dataset.read_direct(out, np.s_[lo:hi], np.s_[lo - start : hi - start])
+            continue
+        raw = np.frombuffer(zlib.decompress(stored), np.uint8)
+        if dataset.shuffle:
+            raw = np.ascontiguousarray(raw.reshape(dtype.itemsize, -1).T)
+        chunk = raw.reshape(-1).view(dtype).reshape(rows, *dataset.shape[1:])
+        out[lo - start : hi - start] = chunk[lo - first : hi - first]
