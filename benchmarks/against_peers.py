@@ -51,7 +51,7 @@ def compare(session: Session, shape: Shape, names: list[str]) -> None:
     for turn in range(session.repeats):
         key = {"tool": "pertscale", "what": "ingest", "round": turn}
         if not record.find(key):
-            note(record, key, session.ingest(shape), shape=asdict(shape))
+            note(record, key, session.ingest(shape), shape=shape)
         for name in names or [""]:
             _pair(session, shape, record, name, turn)
 
@@ -68,7 +68,7 @@ def _pair(session: Session, shape: Shape, record: Record, name: str, turn: int) 
         return
     if name and PEERS[name].from_csc and not _prepare(session, shape, record):
         return
-    note(record, ours, session.labels(shape), shape=asdict(shape))
+    note(record, ours, session.labels(shape), shape=shape)
     if name:
         _run_peer(session, shape, record, name, theirs)
 
@@ -82,7 +82,7 @@ def _run_peer(session: Session, shape: Shape, record: Record, name: str, key: Ru
         arguments += ["--budget", str(session.budget)]
     assert session.peers_python is not None
     done = session.script(peer.script, *arguments, python=session.peers_python)
-    note(record, key, done, shape=asdict(shape))
+    note(record, key, done, shape=shape)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -101,5 +101,5 @@ def _prepare(session: Session, shape: Shape, record: Record) -> bool:
         "prepare_csc", str(session.screen(shape)), "--scratch", str(path.parent),
         python=session.peers_python,
     )  # fmt: skip
-    note(record, key, done, shape=asdict(shape))
+    note(record, key, done, shape=shape)
     return path.exists()

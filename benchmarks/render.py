@@ -102,12 +102,13 @@ def _scaling(results: Path) -> dict[str, Any]:
     for what in ("cells", "perturbations", "genes", "umi_per_cell"):
         points = {kind: sweep_points(runs, what, kind) for kind in ("ingest", "labels")}
         if points["labels"]:
-            shape = Shape(**select(runs, sweep=what)[0]["shape"])
+            shape = Shape(**select(runs, {"sweep": what})[0]["shape"])
+            rest = {n: v for n, v in vars(shape).items() if n not in (what, "name") and v}
             fits = {
                 kind: {name: exponent(some, name) for name in ("wall", "call", "cpu")}
                 for kind, some in points.items()
             }
-            sweeps[what] = {"points": points, "fits": fits, "shape": shape}
+            sweeps[what] = {"points": points, "fits": fits, "rest": rest}
     return {"sweeps": sweeps, "parallel": _parallel(runs)}
 
 
@@ -115,11 +116,11 @@ def _parallel(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Threads, workers and the two ways to run the tiles: wall, CPU, peak of each value."""
     found: dict[str, Any] = {}
     for sweep, stage in (("threads", "call"), ("workers", "call"), ("dask", "map")):
-        some = select(runs, sweep=sweep)
+        some = select(runs, {"sweep": sweep})
         values = dict.fromkeys(run["key"]["value"] for run in some)
-        found[sweep] = [_parallel_row(select(some, value=v), v, stage) for v in values]
+        found[sweep] = [_parallel_row(select(some, {"value": v}), v, stage) for v in values]
         if some:
-            found["shape"] = str(Shape(**some[0]["screen"]))
+            found["shape"] = str(Shape(**some[0]["shape"]))
     return found
 
 
@@ -141,7 +142,7 @@ def _genome_wide(results: Path) -> list[dict[str, Any]]:
     runs = read(results, GENOME_WIDE.name)["runs"]
     for name in dict.fromkeys(run["key"]["shape"] for run in runs):
         for what in ("ingest", "labels"):
-            some = select(runs, shape=name, what=what)
+            some = select(runs, {"shape": name, "what": what})
             if some:
                 row = {"what": what, "shape": str(Shape(**some[0]["shape"])), "n": len(some)}
                 row["wall"] = Spread.of([run["wall"] for run in some])

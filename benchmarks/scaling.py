@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
 
 from record import Record
 from session import Session, note
@@ -32,11 +31,11 @@ def genome_wide(session: Session, shape: Shape) -> None:
     print(f"genome-wide: {shape}", flush=True)
     key = {"what": "ingest", "round": 0, "shape": shape.name}
     if not record.find(key):
-        note(record, key, session.ingest(shape), shape=asdict(shape))
+        note(record, key, session.ingest(shape), shape=shape)
     for turn in range(session.repeats):
         key = {"what": "labels", "round": turn, "shape": shape.name}
         if not record.find(key):
-            note(record, key, session.labels(shape), shape=asdict(shape))
+            note(record, key, session.labels(shape), shape=shape)
 
 
 def _point(session: Session, record: Record, key: dict[str, str], shape: Shape) -> None:
@@ -48,7 +47,7 @@ def _point(session: Session, record: Record, key: dict[str, str], shape: Shape) 
     missing = [k for k in keys if not record.find(k)]
     for k in missing:
         call = session.ingest if k["what"] == "ingest" else session.labels
-        note(record, k, call(shape), shape=asdict(shape))
+        note(record, k, call(shape), shape=shape)
     if missing:
         session.drop(shape)
 
@@ -77,7 +76,7 @@ def _parallel(session: Session, record: Record, shape: Shape) -> None:
             done = session.labels(shape, threads=n)
         else:
             done = session.labels(shape, threads=1, workers=n)
-        note(record, full, done, screen=asdict(shape))
+        note(record, full, done, shape=shape)
 
 
 def _share_of_dask(session: Session, record: Record, shape: Shape) -> None:
@@ -92,4 +91,4 @@ def _share_of_dask(session: Session, record: Record, shape: Shape) -> None:
             "--threads", str(session.threads),
         )  # fmt: skip
         shutil.rmtree(out, ignore_errors=True)
-        note(record, full, done, screen=asdict(shape))
+        note(record, full, done, shape=shape)

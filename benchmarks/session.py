@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from machine import available_memory
 from measure import Measurement, measure, thread_limits
 from record import Record, Run
-from shapes import Shape
+from shapes import SIZES, Shape
 
 SCRIPTS = Path(__file__).resolve().parent / "peers"
 #: Beside the file: the entries of ingest's first pass (6 bytes per non-zero) and the store.
@@ -93,11 +92,10 @@ class Session:
 
     def warm_up(self) -> None:
         """Compile pertscale's kernels, which are cached on disk, so that no measured run does."""
-        source = self.screen(Shape("toy", 600, 200, 8))
-        for _ in range(2):  # the second call shows whether the cache holds
-            store = self.scratch("warm-up.zarr")
-            self.checked_script("run_pertscale", "ingest", str(source), str(store))
-            self.checked_script("run_pertscale", "labels", str(store), str(self.scratch("labels")))
+        source = self.screen(SIZES["toy"])
+        store = self.scratch("warm-up.zarr")
+        self.checked_script("run_pertscale", "ingest", str(source), str(store))
+        self.checked_script("run_pertscale", "labels", str(store), str(self.scratch("labels")))
 
     def ingest(self, shape: Shape, *, threads: int | None = None) -> Measurement:
         """Measure an ingest; the store takes the place of the one before."""
@@ -128,9 +126,9 @@ class Session:
         return path
 
 
-def note(record: Record, key: Run, done: Measurement, **more: Any) -> Run:
+def note(record: Record, key: Run, done: Measurement, *, shape: Shape) -> Run:
     """Write a measurement down and print a line."""
-    values = {**done.as_dict(), **more}
+    values: Run = {**done.as_dict(), "shape": asdict(shape)}
     words = " ".join(str(value) for value in key.values())
     if done.exit_code:
         values["failed"] = f"exit code {done.exit_code}"

@@ -64,7 +64,7 @@ def read(folder: Path, topic: str) -> dict[str, Any]:
     return content
 
 
-def select(runs: Sequence[Run], **key: Any) -> list[Run]:
+def select(runs: Sequence[Run], key: Run) -> list[Run]:
     """Return the runs whose key has these values, and that were not skipped."""
     return [
         run
@@ -104,8 +104,8 @@ def stage_text(runs: Sequence[Run]) -> str:
 
 def peer_rows(runs: Sequence[Run]) -> list[Row]:
     """Rows of the comparison on one screen: pertscale's first, then the peers'."""
-    ingests = select(runs, tool="pertscale", what="ingest")
-    labels = select(runs, tool="pertscale", what="labels")
+    ingests = select(runs, {"tool": "pertscale", "what": "ingest"})
+    labels = select(runs, {"tool": "pertscale", "what": "labels"})
     rows = []
     for tool, some in (("pertscale ingest", ingests), ("pertscale labels", labels)):
         if some:
@@ -114,11 +114,11 @@ def peer_rows(runs: Sequence[Run]) -> list[Row]:
         return rows
     ingest = median(seconds(run, "wall") for run in ingests)
     for name in PEERS:
-        tests = select(runs, tool=name, what="test")
+        tests = select(runs, {"tool": name, "what": "test"})
         if tests:
-            preparation = select(runs, tool=PREPARATION) if PEERS[name].from_csc else []
+            preparation = select(runs, {"tool": PREPARATION}) if PEERS[name].from_csc else []
             rows.append(_peer_row(name, tests, labels, ingest, preparation))
-    preparation = select(runs, tool=PREPARATION)
+    preparation = select(runs, {"tool": PREPARATION})
     return [*rows, _row("preparation of the CSC file", preparation)] if preparation else rows
 
 
@@ -141,15 +141,15 @@ def _peer_row(
     prepared = sum(seconds(run, "wall") for run in preparation)
     walls = [(seconds(theirs, "wall"), seconds(mine, "wall")) for theirs, mine in pairs]
     plain = _row(name, tests)
-    said = tests[0]["said"]
-    partial = is_partial(tests[0])
+    partial = any(is_partial(run) for run in tests)
+    tested = sorted({f"{run['said']['tested']:,}" for run in tests})
     return Row(
         name,
         plain.wall,
         plain.cpu,
         plain.peak_gb,
         plain.stages,
-        f"{said['tested']:,} of {said['perturbations']:,}" if partial else "all",
+        f"{', '.join(tested)} of {tests[0]['said']['perturbations']:,}" if partial else "all",
         partial,
         Spread.of([theirs / mine for theirs, mine in walls]) if walls else None,
         Spread.of([(theirs + prepared) / (mine + ingest) for theirs, mine in walls])
@@ -166,7 +166,7 @@ def skipped(runs: Sequence[Run]) -> list[tuple[str, str]]:
 def sweep_points(runs: Sequence[Run], sweep: str, what: str) -> list[dict[str, Any]]:
     """Value, wall, CPU and peak of each point of a sweep, in rising order of the value."""
     points: dict[float, list[Run]] = {}
-    for run in select(runs, sweep=sweep, what=what):
+    for run in select(runs, {"sweep": sweep, "what": what}):
         points.setdefault(run["shape"][sweep], []).append(run)
     return [
         {

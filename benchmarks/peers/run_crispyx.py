@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from arguments import parse
-from stages import CONTROL, GROUP, Stages, report, toy_data, write_p_values
+from stages import CONTROL, GROUP, Stages, count, report, toy_data, write_p_values
 
 #: All genes are tested, as by the others; by default crispyx leaves out the least expressed.
 ALL_GENES = {
@@ -40,7 +40,7 @@ def main() -> None:
     if arguments.p_values:
         genes = [str(gene) for gene in result.genes]
         write_p_values(arguments.p_values, result.groups, genes, np.asarray(result.pvalues))
-    report(stages, tested=len(result.groups), perturbations=len(result.groups))
+    report(stages, count(result.groups, result.groups))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from stages import (
     CONTROL,
     GROUP,
     Stages,
+    count,
     load,
     log_normalise,
     perturbations,
@@ -44,7 +45,7 @@ def main() -> None:
         genes = list(data.var_names)
         p = table["p_value"].unstack("feature").loc[names, genes].to_numpy()
         write_p_values(arguments.p_values, names, genes, p)
-    report(stages, tested=len(names), perturbations=len(names))
+    report(stages, count(names, names))
 
 
 if __name__ == "__main__":

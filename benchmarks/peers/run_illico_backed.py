@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arguments import parse
-from stages import CONTROL, GROUP, Stages, perturbations, report, toy_data
+from stages import CONTROL, GROUP, Stages, count, perturbations, report, toy_data
 
 
 def main() -> None:
@@ -19,8 +19,8 @@ def main() -> None:
         data = anndata.read_h5ad(arguments.file, backed="r")
     with stages("test"):
         asymptotic_wilcoxon(data, n_threads=arguments.threads, **options)
-    n = len(perturbations(data))
-    report(stages, tested=n, perturbations=n)
+    names = perturbations(data)
+    report(stages, count(names, names))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def main() -> None:
             else:
                 with ThreadPoolExecutor(arguments.threads) as pool:
                     list(pool.map(function, tiles))
-    report(stages, tiles=len(tiles))
+    report(stages, {"tiles": len(tiles)})
 
 
 if __name__ == "__main__":

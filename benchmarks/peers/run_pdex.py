@@ -12,6 +12,7 @@ from stages import (
     GROUP,
     Stages,
     choose_first,
+    count,
     load,
     log_normalise,
     perturbations,
@@ -57,7 +58,7 @@ def main() -> None:
         genes = list(data.var_names)
         wide = table.to_pandas().pivot(index="target", columns="feature", values="p_value")
         write_p_values(arguments.p_values, first, genes, wide.loc[first, genes].to_numpy())
-    report(stages, tested=len(first), perturbations=len(names))
+    report(stages, count(first, names))
 
 
 if __name__ == "__main__":

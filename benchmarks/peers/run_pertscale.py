@@ -48,7 +48,7 @@ def main() -> None:
             clock.finish()
         if arguments.p_values:
             _write(result, arguments.p_values)
-    report(stages, **more)
+    report(stages, more)
 
 
 def _parse() -> argparse.Namespace:

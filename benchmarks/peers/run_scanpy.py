@@ -13,6 +13,7 @@ from stages import (
     TARGET,
     Stages,
     choose_first,
+    count,
     load,
     perturbations,
     report,
@@ -52,7 +53,7 @@ def main() -> None:
         order = [np.argsort(data.var_names.get_indexer(result["names"][n])) for n in first]
         p = np.array([result["pvals"][n][o] for n, o in zip(first, order, strict=True)])
         write_p_values(arguments.p_values, first, genes, p)
-    report(stages, tested=len(first), perturbations=len(names))
+    report(stages, count(first, names))
 
 
 if __name__ == "__main__":

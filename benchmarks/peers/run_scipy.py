@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from arguments import parse
-from stages import CONTROL, GROUP, Stages, load, perturbations, report, write_p_values
+from stages import CONTROL, GROUP, Stages, count, load, perturbations, report, write_p_values
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     with stages("test"):
         p = [mannwhitneyu(dense[labels == n], control, method="asymptotic").pvalue for n in names]
     write_p_values(arguments.p_values, names, list(data.var_names), np.array(p))
-    report(stages, tested=len(names), perturbations=len(names))
+    report(stages, count(names, names))
 
 
 if __name__ == "__main__":

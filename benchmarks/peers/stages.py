@@ -39,9 +39,14 @@ class Stages:
         stage["cpu"] = round(stage["cpu"] + cpu, 4)
 
 
-def report(stages: Stages, **more: Any) -> None:
+def report(stages: Stages, more: dict[str, Any] | None = None) -> None:
     """Print the last line that the harness reads."""
-    print(json.dumps({"stages": stages.seconds, **more}), flush=True)
+    print(json.dumps({"stages": stages.seconds, **(more or {})}), flush=True)
+
+
+def count(tested: list[str], names: list[str]) -> dict[str, int]:
+    """Return how many perturbations were tested, and how many there are."""
+    return {"tested": len(tested), "perturbations": len(names)}
 
 
 def load(path: str) -> Any:
