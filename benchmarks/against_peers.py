@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from record import Record, Run
-from session import Session, lacks_memory, note
+from session import Session, check_disk, lacks_memory, note
 from shapes import Shape
 
 
@@ -20,23 +20,26 @@ class Peer:
     script : str
         Its script in ``peers/``.
     memory : float
-        Peak memory over the size of the h5ad: whether it is worth trying. Measured on M and L.
+        Peak memory, in sizes of the h5ad of counts, above `base`: whether it is worth trying.
     from_csc : bool
         Reads the log-normalised CSC h5ad that is prepared by ``prepare_csc.py``.
+    base : float
+        Bytes that it takes for any screen.
     in_part : bool
         Runs on as many perturbations as fit into the budget.
     """
 
     script: str
     memory: float
+    base: float = 0.5e9
     from_csc: bool = False
     in_part: bool = False
 
 
 PEERS = {
-    "illico": Peer("run_illico", 1.35),
-    "illico-backed": Peer("run_illico_backed", 0.4, from_csc=True),
-    "crispyx": Peer("run_crispyx", 0.5, from_csc=True),
+    "illico": Peer("run_illico", 1.4),
+    "illico-backed": Peer("run_illico_backed", 0.3, from_csc=True),
+    "crispyx": Peer("run_crispyx", 0.1, base=5e9, from_csc=True),
     "pdex": Peer("run_pdex", 1.4, in_part=True),
     "scanpy": Peer("run_scanpy", 1.8, in_part=True),
 }
@@ -61,7 +64,7 @@ def _pair(session: Session, shape: Shape, record: Record, name: str, turn: int) 
     theirs: Run = {"tool": name, "what": "test", "round": turn}
     if record.find(ours) and (not name or record.find(theirs)):
         return
-    reason = lacks_memory(PEERS[name].memory * session.screen(shape).stat().st_size) if name else ""
+    reason = _too_large(session, shape, PEERS[name]) if name else ""
     if reason:
         print(f"  {name}: not run, {reason}", flush=True)
         record.add(theirs, {"skipped": reason, "shape": asdict(shape)})
@@ -71,6 +74,10 @@ def _pair(session: Session, shape: Shape, record: Record, name: str, turn: int) 
     note(record, ours, session.labels(shape), shape=shape)
     if name:
         _run_peer(session, shape, record, name, theirs)
+
+
+def _too_large(session: Session, shape: Shape, peer: Peer) -> str:
+    return lacks_memory(peer.base + peer.memory * session.screen(shape).stat().st_size)
 
 
 def _run_peer(session: Session, shape: Shape, record: Record, name: str, key: Run) -> None:
@@ -97,6 +104,7 @@ def _prepare(session: Session, shape: Shape, record: Record) -> bool:
     if path.exists() and record.find(key):
         return True
     assert session.peers_python is not None
+    check_disk(session.work, 2 * session.screen(shape).stat().st_size, f"the CSC file of {shape}")
     done = session.script(
         "prepare_csc", str(session.screen(shape)), "--scratch", str(path.parent),
         python=session.peers_python,

@@ -13,8 +13,8 @@ from record import Record, Run
 from shapes import SIZES, Shape
 
 SCRIPTS = Path(__file__).resolve().parent / "peers"
-#: Beside the file: the entries of ingest's first pass (6 bytes per non-zero) and the store.
-INGEST_DISK = 1.0
+#: Disk for the entries of ingest's first pass (6 bytes per non-zero) and the store, in h5ads.
+INGEST_DISK = 0.9
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Session:
         if path.exists():
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        _check_disk(path.parent, shape)
+        needed = shape.file_bytes() * (1 + INGEST_DISK)
+        check_disk(path.parent, needed, f"{shape.name} ({shape}), with its ingest,")
         print(f"simulating {shape.name}: {shape}", flush=True)
         command = [sys.executable, "-m", "pertscale", "simulate", str(path), *shape.arguments()]
         self._checked(command, "simulate", threads=self.threads)
@@ -149,12 +150,11 @@ def lacks_memory(needed: float) -> str:
     return f"needs about {needed / 1e9:.0f} GB, {there / 1e9:.0f} GB are available"
 
 
-def _check_disk(folder: Path, shape: Shape) -> None:
-    needed = shape.file_bytes() * (1 + INGEST_DISK)
+def check_disk(folder: Path, needed: float, what: str) -> None:
+    """End the session where the disk has no room for something of this many bytes."""
     there = shutil.disk_usage(folder).free
     if needed > there:
         raise SystemExit(
-            f"{shape.name} ({shape}) needs about {needed / 1e9:.0f} GB of disk for the screen and "
-            f"its ingest, {there / 1e9:.0f} GB are free; name a larger disk with --work"
-            + (", or take fewer genes with --genes" if shape.name.startswith("genome") else "")
+            f"{what} needs about {needed / 1e9:.0f} GB of disk, {there / 1e9:.0f} GB are free; "
+            "name a larger disk with --work, or take fewer --max-cells or (genome-wide) --genes"
         )
