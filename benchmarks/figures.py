@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from summary import Row
 
@@ -27,7 +28,7 @@ def draw_peers(sizes: Mapping[str, Sequence[Row]], path: Path) -> None:
         heights = [len(rows) + 1.2 for rows in sizes.values()]
         figure = Figure(figsize=(7, 0.3 * sum(heights) + 0.6), layout="constrained")
         panels = figure.subplots(
-            len(sizes), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
+            len(sizes), 1, squeeze=False, gridspec_kw={"height_ratios": heights}
         )
         for axis, (name, rows) in zip(panels[:, 0], sizes.items(), strict=True):
             _bars(axis, name, rows)
@@ -48,7 +49,9 @@ def _bars(axis: Any, name: str, rows: Sequence[Row]) -> None:
         axis.text(row.wall.middle, at, text, va="center")
     axis.set_yticks(range(len(rows)), [row.tool for row in rows])
     axis.set_xscale("log")
-    axis.margins(x=0.12)
+    axis.set_xlim(left=1, right=4 * max(row.wall.high for row in rows))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.invert_yaxis()
     axis.set_title(name, loc="left", fontsize=9, fontweight="bold")
 

@@ -113,13 +113,16 @@ def peer_rows(runs: Sequence[Run]) -> list[Row]:
     if not labels or not ingests:
         return rows
     ingest = median(seconds(run, "wall") for run in ingests)
-    for name in PEERS:
+    preparation = select(runs, {"tool": PREPARATION})
+    if preparation:
+        rows.append(_row("preparation of the CSC file", preparation))
+    for name, peer in PEERS.items():
         tests = select(runs, {"tool": name, "what": "test"})
         if tests:
-            preparation = select(runs, {"tool": PREPARATION}) if PEERS[name].from_csc else []
-            rows.append(_peer_row(name, tests, labels, ingest, preparation))
-    preparation = select(runs, {"tool": PREPARATION})
-    return [*rows, _row("preparation of the CSC file", preparation)] if preparation else rows
+            rows.append(
+                _peer_row(name, tests, labels, ingest, preparation if peer.from_csc else [])
+            )
+    return rows
 
 
 def _row(tool: str, runs: Sequence[Run]) -> Row:
