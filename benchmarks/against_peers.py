@@ -41,7 +41,7 @@ PEERS = {
     "illico-backed": Peer("run_illico_backed", 0.3, from_csc=True),
     "crispyx": Peer("run_crispyx", 0.1, base=5e9, from_csc=True),
     "pdex": Peer("run_pdex", 1.4, in_part=True),
-    "scanpy": Peer("run_scanpy", 1.8, in_part=True),
+    "scanpy": Peer("run_scanpy", 2.0, in_part=True),
 }
 PREPARATION = "prepare-csc"
 
