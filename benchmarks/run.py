@@ -1,0 +1,89 @@
+"""Measures pertscale against other tools, and how it scales. ``python run.py --help``.
+
+Everything that is finished is in ``results/`` and is not run again, so an interrupted call goes
+on where it was. ``render.py`` makes README.md of the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from against_peers import PEERS, compare
+from agreement import agree
+from environment import peer_python
+from kernels import compare_kernels
+from scaling import genome_wide, scale
+from session import Session
+from shapes import GENOME_WIDE, SIZES
+from shapes import genome_wide as genome_wide_shape
+
+HERE = Path(__file__).resolve().parent
+PARTS = ("agreement", "kernel", "peers", "scaling", "genome-wide")
+
+
+def main() -> None:
+    """Run the parts that were asked for, cheap ones first."""
+    arguments = _parse()
+    wanted = arguments.only or PARTS[:4]
+    names = [] if arguments.peers == ["none"] else arguments.peers
+    session = _session(arguments, with_peers=bool(names))
+    session.warm_up()
+    if "agreement" in wanted:
+        agree(session)
+    if "kernel" in wanted and names:
+        compare_kernels(session)
+    if "peers" in wanted:
+        for size in arguments.size:
+            compare(session, SIZES[size], names)
+    if "scaling" in wanted:
+        scale(session)
+    if "genome-wide" in wanted:
+        genome_wide(session, genome_wide_shape(arguments.genes))
+    print(f"done; python {Path(__file__).with_name('render.py').name} makes the page")
+
+
+def _session(arguments: argparse.Namespace, *, with_peers: bool) -> Session:
+    work = arguments.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    python = None
+    if with_peers:
+        python = arguments.peer_python or peer_python(work)
+    return Session(
+        work=work,
+        results=arguments.results,
+        repeats=arguments.repeats,
+        threads=arguments.threads,
+        budget=arguments.budget,
+        again=arguments.again,
+        peers_python=python,
+        max_cells=arguments.max_cells,
+    )
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--only", choices=PARTS, nargs="+", help="parts to run [default: all but genome-wide]")
+    add("--size", choices=SIZES, nargs="+", default=["S", "M", "L"],
+        help="screens for the comparison with the peers [default: S M L]")  # fmt: skip
+    add("--peers", choices=[*PEERS, "none"], nargs="+", default=list(PEERS),
+        help="tools to compare with [default: all]")  # fmt: skip
+    add("--repeats", type=int, default=3, help="rounds [default: 3]")
+    add("--threads", type=int, default=2, help="threads of every tool [default: 2]")
+    add("--budget", type=float, default=60.0,
+        help="seconds of testing for tools that would take hours [default: 60]")  # fmt: skip
+    add("--max-cells", type=int, default=400_000,
+        help="where the sweep over cells ends, at most 1,000,000 [default: 400,000]")  # fmt: skip
+    add("--genes", type=int, default=GENOME_WIDE.genes,
+        help="genes of the genome-wide screen; fewer need less disk")  # fmt: skip
+    add("--work", type=Path, default=Path("benchmark-work"),
+        help="folder for screens and the peers' environment [default: benchmark-work]")  # fmt: skip
+    add("--results", type=Path, default=HERE / "results", help="folder for the results")
+    add("--peer-python", help="interpreter that has the peers, instead of a new environment")
+    add("--again", action="store_true", help="measure anew what is in the results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
