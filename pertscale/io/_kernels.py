@@ -9,6 +9,7 @@ is known of a run of words is its *segment*: row, strip, and how many words ther
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numba
 import numpy as np
@@ -46,7 +47,7 @@ def examine(
     limit: float,
     form: int,
     counts: np.ndarray,
-) -> tuple[int, int]:
+) -> tuple[Any, Any]:
     """Check the entries of a CSR block that are kept, and count the words of each segment.
 
     Explicit zeros and genes in any order are fine; a gene that a row has twice is not.
@@ -90,7 +91,7 @@ def examine(
                 return 3, np.int64(j)
             if value > limit:
                 return 4, np.int64(j)
-            ascending &= gene > last
+            ascending &= bool(gene > last)
             last = gene
             words = 3 if form != PACKED else 1 + (value > _INLINE)
             counts[k, _U(strip)] += words * (value != 0)
@@ -180,7 +181,7 @@ def list_segments(
     keys: np.ndarray,
     starts: np.ndarray,
     lengths: np.ndarray,
-) -> int:
+) -> Any:
     """Find the segments that are not empty in what was read of all blocks for some shards.
 
     Parameters
@@ -246,7 +247,7 @@ def fill_chunk(
     chunk: np.ndarray,
     totals: np.ndarray,
     expressed: np.ndarray,
-) -> int:
+) -> Any:
     """Fill a chunk (genes of a strip, rows of a shard) from its segments.
 
     Parameters
@@ -294,9 +295,9 @@ def fill_chunk(
                     total += value[0]
                     expressed[row] += 1
             totals[row] += total
-        for gene in range(n_genes):
-            for row in range(first, last):
-                chunk[gene, row] = band[row - first, gene]
+        for g in range(n_genes):
+            for column in range(first, last):
+                chunk[g, column] = band[column - first, g]
     return -1
 
 

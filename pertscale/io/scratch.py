@@ -1,9 +1,9 @@
 """Scratch files between the two passes of ingest: one per block of the source.
 
 A file holds the words (:mod:`pertscale.io._kernels`) of the block's rows, sorted by shard, strip
-and row, so the second pass reads one stretch of words per file and task. Before the words stand, for
-every shard, where its rows and words begin; then the rows, and the number of words of each row in
-each strip that the block has entries of. One block is one file, renamed into place when it is
+and row, so the second pass reads one stretch of words per file and task. Before the words stand,
+for every shard, where its rows and words begin; then the rows, and the number of words of each row
+in each strip that the block has entries of. One block is one file, renamed into place when it is
 complete: that makes the first pass parallel and restartable. About two bytes per count.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def _read_into(path: Path, head: np.ndarray, begin: np.ndarray, into: Sequence[n
             _fill(file, values)
 
 
-def _fill(file: BinaryIO, values: np.ndarray) -> np.ndarray:
+def _fill(file: BufferedReader, values: np.ndarray) -> np.ndarray:
     if file.readinto(values.data.cast("B")) != values.nbytes:
         raise CorruptFileError(f"{file.name} is truncated; delete its folder and ingest again")
     return values
