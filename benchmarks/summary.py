@@ -15,7 +15,7 @@ from against_peers import PEERS, PREPARATION
 Run = dict[str, Any]
 #: Stages inside of a peer's process that are not the peer's work: compiling, finding out how many
 #: perturbations fit into the budget, cutting them out.
-NOT_COUNTED = ("warm", "calibrate", "select")
+NOT_COUNTED = ("warm", "one", "three", "select")
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,12 @@ def seconds(run: Run, kind: str) -> float:
     stages = run["said"].get("stages", {})
     taken = run[kind] - sum(stages[name][kind] for name in NOT_COUNTED if name in stages)
     if is_partial(run):
-        all_of_it = run["said"]["perturbations"] / run["said"]["tested"]
-        taken += stages["test"][kind] * (all_of_it - 1)
+        tested, left = run["said"]["tested"], run["said"]["perturbations"] - run["said"]["tested"]
+        test, one = stages["test"][kind], stages["one"][kind]
+        # the slope between one perturbation and those tested; the first call may also be slower
+        # than later ones, which makes the estimate too low rather than too high
+        each = (test - one) / (tested - 1) if test > one else test / tested
+        taken += each * left
     return taken
 
 

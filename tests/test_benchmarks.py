@@ -74,7 +74,7 @@ def peer_runs() -> list[Run]:
     for turn, wall in ((0, 2.0), (1, 4.0)):
         ours = {"tool": "pertscale", "what": "labels", "round": turn, "with": "pdex"}
         theirs = {"tool": "pdex", "what": "test", "round": turn}
-        stages = {"warm": 5.0, "load": 1.0, "calibrate": 2.0, "select": 1.0, "test": 3.0}
+        stages = {"warm": 5.0, "load": 1.0, "one": 1.2, "three": 1.3, "select": 1.0, "test": 3.0}
         runs.append(process(ours, wall, {"call": wall}))
         runs.append(process(theirs, 12.0, stages, tested=10, perturbations=40))
     return [*runs, {"key": {"tool": "illico", "round": 0}, "commit": "0", "skipped": "too large"}]
@@ -86,14 +86,14 @@ def test_partial_runs_are_extrapolated_and_compared_in_pairs() -> None:
 
     rows = {row.tool: row for row in peer_rows(peer_runs())}
     pdex = rows["pdex"]
-    # 12 s less 8 s that do not count, and three more times the 3 s of 10 of 40 perturbations
-    assert (pdex.wall.middle, pdex.cpu.middle) == (13.0, 26.0)
+    # 12 s less 8.5 s that do not count; 9 further perturbations took 1.8 s, and 30 are left
+    assert (pdex.wall.middle, pdex.cpu.middle) == pytest.approx((9.5, 19.0))
     assert pdex.extrapolated
     assert pdex.tested == "10 of 40"
     assert pdex.over_labels is not None
-    assert (pdex.over_labels.low, pdex.over_labels.high) == (13 / 4, 13 / 2)
+    assert (pdex.over_labels.low, pdex.over_labels.high) == pytest.approx((9.5 / 4, 9.5 / 2))
     assert pdex.over_all is not None
-    assert pdex.over_all.middle == pytest.approx((13 / 6 + 13 / 8) / 2)
+    assert pdex.over_all.middle == pytest.approx((9.5 / 6 + 9.5 / 8) / 2)
     assert not rows["pertscale labels"].extrapolated
     assert skipped(peer_runs()) == [("illico", "too large")]
 
