@@ -13,8 +13,8 @@ from record import Record, Run
 from shapes import SIZES, Shape
 
 SCRIPTS = Path(__file__).resolve().parent / "peers"
-#: Disk for the entries of ingest's first pass (6 bytes per non-zero) and the store, in h5ads.
-INGEST_DISK = 0.9
+#: Disk for the entries of ingest's first pass (2 bytes per non-zero) and the store, in h5ads.
+INGEST_DISK = 0.4
 
 
 @dataclass(frozen=True)

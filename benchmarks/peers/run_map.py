@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from stages import Stages, report
@@ -30,9 +31,8 @@ def catch_tiles(store: str, out: str) -> tuple[Callable[[Any], Any], Sequence[An
 
     original, module.run = module.run, stand_in
     try:
-        rank_sum(store, out=out, quiet=True)
-    except _Caught:
-        pass
+        with suppress(_Caught):
+            rank_sum(store, out=out, quiet=True)
     finally:
         module.run = original
     return caught[0], caught[1]

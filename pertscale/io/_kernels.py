@@ -11,10 +11,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-import numba
 import numpy as np
 
-_jit = numba.njit(nogil=True, cache=True)
+from pertscale._jit import jit
+
 _U = np.uint64
 #: How values are written: counts of 16 bits inside of words where they fit; values of 32 bits.
 PACKED, UINT32, FLOAT32 = 0, 1, 2
@@ -36,7 +36,7 @@ class Fault(IntEnum):
     DUPLICATE = 5
 
 
-@_jit
+@jit
 def examine(
     order: np.ndarray,
     indptr: np.ndarray,
@@ -104,7 +104,7 @@ def examine(
     return 0, -1
 
 
-@_jit
+@jit
 def write_words(
     order: np.ndarray,
     indptr: np.ndarray,
@@ -170,7 +170,7 @@ def write_words(
                 at[_U(strip)] += 1
 
 
-@_jit
+@jit
 def list_segments(
     blocks: np.ndarray,
     row_bounds: np.ndarray,
@@ -220,7 +220,7 @@ def list_segments(
     return n
 
 
-@_jit
+@jit
 def order_by_key(keys: np.ndarray, n: int, bounds: np.ndarray, order: np.ndarray) -> None:
     """Sort n keys, stable: those of key k are ``order[bounds[k]:bounds[k + 1]]``."""
     bounds[:] = 0
@@ -236,7 +236,7 @@ def order_by_key(keys: np.ndarray, n: int, bounds: np.ndarray, order: np.ndarray
     bounds[0] = 0
 
 
-@_jit
+@jit
 def fill_chunk(
     bounds: np.ndarray,
     order: np.ndarray,
@@ -301,7 +301,7 @@ def fill_chunk(
     return -1
 
 
-@_jit
+@jit
 def sort_by_row(
     rows: np.ndarray,
     first_row: int,
@@ -320,7 +320,7 @@ def sort_by_row(
         at[row] += 1
 
 
-@_jit
+@jit
 def compress_rows(
     values: np.ndarray, indptr: np.ndarray, indices: np.ndarray, data: np.ndarray
 ) -> None:

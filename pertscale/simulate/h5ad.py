@@ -45,7 +45,7 @@ def _write_csr(
     options |= {"maxshape": (None,), "shape": (0,), "compression": compression}
     data = group.create_dataset("data", dtype=np.float32, **options)
     indices = group.create_dataset("indices", dtype=np.int32, **options)
-    indptr = group.create_dataset("indptr", (shape[0] + 1,), np.int64, track_times=False)
+    indptr = np.zeros(shape[0] + 1, np.int64)
     row = end = 0
     for block in blocks:
         bounds = end + np.cumsum(block.row_lengths)
@@ -55,3 +55,6 @@ def _write_csr(
             dataset[start:end] = values
         indptr[row + 1 : row + 1 + len(bounds)] = bounds
         row += len(bounds)
+    # SciPy's routines want both index arrays of one type, as long as the numbers allow it
+    kind = np.int32 if end <= np.iinfo(np.int32).max else np.int64
+    group.create_dataset("indptr", data=indptr.astype(kind), track_times=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pertscale.stats._kernels._jit import jit
+from pertscale._jit import jit
 
 
 @jit

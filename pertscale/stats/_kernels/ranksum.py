@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pertscale.stats._kernels._jit import inline, jit
+from pertscale._jit import inline, jit
 
 #: Codes of the variants of SPEC B1, as the kernels take them.
 MANN_WHITNEY, SCANPY, SCANPY_TIE = 0, 1, 2
