@@ -80,6 +80,6 @@ def sweeps(max_cells: int) -> dict[str, list[Shape]]:
 
 def parallel_shape(max_cells: int) -> Shape:
     """Return the screen that threads, workers and Dask's share are measured on."""
-    if max_cells < 200_000:
+    if max_cells < SIZES["L"].cells:
         return Shape(f"parallel-{max_cells}", max_cells, 100, 8)
-    return Shape("parallel", 200_000, 4_000, 500)
+    return replace(SIZES["L"], name="parallel")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import resource
 import sys
 import time
@@ -79,6 +80,7 @@ def _cluster(workers: int, scratch: str | None, stages: Stages) -> Iterator[Any]
             n_workers=workers, threads_per_worker=1, dashboard_address=None, local_directory=scratch
         )
         client = Client(cluster)
+        client.run(importlib.import_module, "pertscale.stats.tile_task")  # as in a cluster in use
     with cluster, client:
         yield client
 
