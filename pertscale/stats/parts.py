@@ -170,7 +170,12 @@ def _columns(
 ) -> dict[str, np.ndarray]:
     """Columns of the label table for tested perturbations, each (perturbation, gene)."""
     shape = (len(groups), screen.n_genes)
-    columns = {c.name: buffers.take(f"column {c.name}", shape, c.dtype) for c in LABEL_COLUMNS}
+    columns = {
+        c.name: buffers.take(f"column {c.name}", shape, c.dtype)
+        for c in LABEL_COLUMNS
+        if c.name not in statistics
+    }
+    columns |= {name: statistics[name] for name in ("u_statistic", "z", "p_value")}
     n = (groups["stop"] - groups["start"]).to_numpy()[:, None]
     controls = screen.context_groups(screen.contexts[context]).iloc[0]
     n_control = int(controls["stop"] - controls["start"])
@@ -190,8 +195,6 @@ def _columns(
         fold_control = control["sum_normalized"] / n_control
         np.divide(statistics["sum_normalized"], n, out=fold)
     columns["log2_fold_change"][:] = log2_ratio(fold, fold_control)
-    for name in ("u_statistic", "z", "p_value"):
-        columns[name] = statistics[name]
     order = np.argsort(statistics["p_value"], axis=-1)
     adjust(statistics["p_value"], order, columns["fdr"])
     steps = np.load(steps_file(Path(part.staging), context), mmap_mode="r")
@@ -244,6 +247,7 @@ def finish_tables(
     key: str,
 ) -> None:
     """Write the vocabularies beside the data and, last, the manifest."""
+    _buffers.clear()
     folder = staging / LABELS_DIR
     write_table(folder / "perturbations.parquet", _perturbation_table(screen, options, receipts))
     write_table(folder / "genes.parquet", pd.DataFrame({GENE: screen.genes.to_numpy(object)}))

@@ -107,7 +107,7 @@ def rank_sum(
     staging = folder / f".rank-sum-{key}"
     _remove_stale(folder, staging)
     with use_client(client) as resolved:
-        plan = _plan(screen, options, memory_bytes(memory), resolved)
+        plan = _plan(screen, memory_bytes(memory), resolved)
         tasks = [
             TileTask(
                 screen.path,
@@ -135,7 +135,7 @@ def rank_sum(
 
 def labels_key(screen: Screen, options: RankSumOptions) -> str:
     """Hash of all that the label table depends on."""
-    return digest("rank-sum", 1, screen.fingerprint, options.as_dict())
+    return digest("rank-sum", 2, screen.fingerprint, options.as_dict())
 
 
 def _is_finished(folder: Path, key: str) -> bool:
@@ -159,7 +159,7 @@ def _check_controls(screen: Screen) -> None:
             )
 
 
-def _plan(screen: Screen, options: RankSumOptions, memory: int, client: Any) -> TilePlan:
+def _plan(screen: Screen, memory: int, client: Any) -> TilePlan:
     groups = screen.groups
     sizes = groups["stop"] - groups["start"]
     dtype = np.dtype(screen.info["dtype"])
