@@ -179,7 +179,8 @@ def _tiles(
         turns = []
         for context, start, stop in blocks[i : i + n_parallel]:
             control, *groups = sizes[context]
-            rows = max(-(-sum(groups) // pieces), control, window_rows)
+            # a perturbation more, so that what whole ones leave over is no piece of its own
+            rows = max(-(-sum(groups) // pieces) + max(groups), control, window_rows)
             ends = list(accumulate(groups))
             cuts = windows([0, *ends[:-1]], ends, rows, len(groups))
             turns.append([Tile(context, first, last, start, stop) for first, last in cuts])

@@ -17,6 +17,8 @@ from pertscale.simulate.expression import LIBRARY_SD, GeneModel
 BLOCK_ENTRIES = 1 << 21
 #: Above this mean, gamma-Poisson is cheaper than walking up the distribution function.
 _WALK_LIMIT = 24.0
+#: No cell holds more molecules of a gene; the tails of the distributions would, in a million cells.
+_LARGEST = 65_535
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _sample_rows(
                 mu *= 2.0 ** effect[gene]
             count = _negative_binomial(rng, mu, np.float64(dispersion[gene]))
             if count > 0:
-                counts[at] = count
+                counts[at] = min(count, _LARGEST)
                 indices[at] = gene
                 at += 1
         row_lengths[row] = at - start
