@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 import zarr
+from zarr.codecs import BloscCodec
 
 from pertscale.baselines import METHODS
 from pertscale.evaluation import evaluate
@@ -38,6 +39,8 @@ from pertscale.stats.labels import LabelTable
 
 #: Genes of a block of the label matrix: what kNN and the scores hold at a time.
 GENE_CHUNK = 512
+#: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
+STRIP_PAIRS = 2**22
 TASK = "within"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
 _VERSION = 1
@@ -196,7 +199,8 @@ def run_unit(
     )
     with atomic_path(out / unit.folder) as temporary:
         _write_prediction(temporary / "prediction.zarr", unit, matrix, predicted, scores)
-        frame = _score(temporary / "prediction.zarr", unit, matrix, truth, params, targets)
+        observed = truth.compute()  # a byte per pair, for every strip of rows
+        frame = _score(temporary / "prediction.zarr", unit, matrix, observed, params, targets)
         write_table(temporary / "scores.parquet", frame)
         write_json(temporary / "unit.json", {"key": unit.key(matrix), "params": params})
 
@@ -214,12 +218,14 @@ def _write_prediction(
     xr.Dataset(coords=coords, attrs=attrs).to_zarr(path, zarr_format=3, consolidated=False)
     root = zarr.open_group(path, mode="r+")
     dims = (PERTURBATION, GENE, CLASS)
+    rows = min(max(1, STRIP_PAIRS // len(matrix.genes)), max(1, len(unit.split.test)))
     arrays: Any = [
         root.create_array(
             name,
             shape=array.shape,
-            chunks=tuple(max(1, c[0]) for c in array.chunks),
+            chunks=(rows, *(max(1, c[0]) for c in array.chunks[1:])),
             dtype=dtype,
+            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")],
             dimension_names=dims[: array.ndim],
         )
         for name, array, dtype in (("label", predicted, np.int8), ("score", scores, np.float32))
@@ -231,7 +237,7 @@ def _score(
     path: Path,
     unit: Unit,
     matrix: LabelMatrix,
-    truth: da.Array,
+    truth: np.ndarray,
     params: dict[str, Any],
     targets: dict[str, tuple[str, ...]],
 ) -> pd.DataFrame:

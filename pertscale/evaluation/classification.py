@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any, Final, Literal
 
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pertscale.errors import InputError, PertscaleWarning
 from pertscale.evaluation.confusion import N_PREDICTED, confusion_per_row, scores_from_confusion
-from pertscale.evaluation.ranking import RankCounts
+from pertscale.evaluation.ranking import RankCounts, Tally, tally_class, tally_rows
 from pertscale.schema import CLASS_NAMES, CLASSES, Label
 
 #: Pairs in a block of matrices that are in memory, and blocks of lazy ones computed at a time.
@@ -26,7 +27,6 @@ _PER_CLASS: Final = ("precision", "recall", "f1", "support")
 _PER_PERTURBATION: Final = ("accuracy", "balanced_accuracy", "macro_f1")
 _CONFUSION: Final = tuple(f"n_predicted_{name}" for name in (*CLASS_NAMES, "none"))
 _COLUMNS: Final = ("level", "group", "metric", "value", "n")
-_NON_DE: Final = CLASSES.index(Label.NON_DE)
 
 Row = tuple[str, str, str, float, int]
 
@@ -95,11 +95,10 @@ def evaluate(
     for rows, columns in _strips(truth, predicted, scores):
         counts = np.zeros((rows.stop - rows.start, len(CLASSES), N_PREDICTED), dtype=np.int64)
         changed = RankCounts(n_rankings=len(counts))
-        for genes, block in _computed((truth, predicted, scores), rows, columns):
-            observed = _without(block[0], left_out, rows, genes)
-            counts += confusion_per_row(observed, block[1], origin=(rows.start, genes.start))
-            if rankings:
-                _add_scores(observed, block[2], rankings, changed)
+        for block in _counted((truth, predicted, scores), left_out, rows, columns):
+            counts += block.counts
+            for ranking, tally in zip([*rankings, changed], block.tallies, strict=False):
+                ranking.add_tally(tally)
         strips.append(counts)
         areas.append(changed.auroc())
         _warn_if_rounded(changed, "perturbation")
@@ -137,14 +136,42 @@ def _slices(sizes: Sequence[int]) -> Iterator[slice]:
     return (slice(start, stop) for start, stop in pairwise(edges))
 
 
-def _computed(
-    arrays: tuple[Any, ...], rows: slice, columns: list[slice]
-) -> Iterator[tuple[slice, tuple[Any, ...]]]:
-    """Yield the blocks of a strip as NumPy arrays, a few computed together."""
+@dataclass(frozen=True)
+class _Block:
+    """What is kept of a block: counts per row, and tallies per class, then of the rows."""
+
+    counts: NDArray[np.int64]
+    tallies: list[Tally]
+
+
+def _counted(
+    arrays: tuple[Any, ...], left_out: NDArray[np.intp], rows: slice, columns: list[slice]
+) -> Iterator[_Block]:
+    """Yield the counts of the blocks of a strip, a few computed together."""
+    count = dask.delayed(_count_block, pure=False)
     for first in range(0, len(columns), _BLOCKS_AT_A_TIME):
-        group = columns[first : first + _BLOCKS_AT_A_TIME]
-        lazy = [tuple(a if a is None else a[rows, genes] for a in arrays) for genes in group]
-        yield from zip(group, dask.compute(*lazy), strict=True)
+        yield from dask.compute(
+            *(
+                count(*(a if a is None else a[rows, genes] for a in arrays), left_out, rows, genes)
+                for genes in columns[first : first + _BLOCKS_AT_A_TIME]
+            )
+        )
+
+
+def _count_block(
+    truth: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    scores: NDArray[np.floating] | None,
+    left_out: NDArray[np.intp],
+    rows: slice,
+    genes: slice,
+) -> _Block:
+    observed = _without(truth, left_out, rows, genes)
+    counts = confusion_per_row(observed, predicted, origin=(rows.start, genes.start))
+    if scores is None:
+        return _Block(counts, [])
+    tallies = [tally_class(observed, scores, column=column) for column in range(len(CLASSES))]
+    return _Block(counts, [*tallies, tally_rows(observed, scores)])
 
 
 def _without(
@@ -158,21 +185,6 @@ def _without(
     truth = truth.copy()
     truth[row[here] - rows.start, gene[here] - genes.start] = Label.UNTESTED
     return truth
-
-
-def _add_scores(
-    truth: NDArray[np.integer],
-    scores: NDArray[np.floating],
-    rankings: list[RankCounts],
-    changed: RankCounts,
-) -> None:
-    """Add the tested pairs of a block to the rankings of the classes and of the perturbations."""
-    row, gene = np.nonzero(truth != Label.UNTESTED)
-    observed, tested = truth[row, gene], scores[row, gene]
-    for column, (code, ranking) in enumerate(zip(CLASSES, rankings, strict=True)):
-        ranking.add(tested[:, column], positive=observed == code)
-    # the order of 1 - score, without the digits that the subtraction would lose
-    changed.add(-tested[:, _NON_DE], positive=observed != Label.NON_DE, ranking=row)
 
 
 # --- rows of the table ----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation._kernels import count_pairs
 from pertscale.schema import CLASSES, Label
 
 #: Columns of a confusion matrix: the three classes, and "no prediction".
@@ -60,9 +61,6 @@ def confusion_per_row(
     InputError
         For different shapes, or a code that is not a label.
 
-    Notes
-    -----
-    Needs about 8 bytes per pair on top of the input: pass large matrices in blocks.
     """
     truth, predicted = np.atleast_2d(truth), np.atleast_2d(predicted)
     if truth.shape != predicted.shape:
@@ -70,27 +68,30 @@ def confusion_per_row(
             f"truth has shape {truth.shape} and predicted {predicted.shape}; both need one label "
             "per (perturbation, gene), so align their rows and columns first"
         )
-    true_class = _membership(truth, "truth", origin)[: len(CLASSES)]
-    predicted_class = _membership(predicted, "predicted", origin)
-    counts = np.empty((len(truth), len(CLASSES), N_PREDICTED), dtype=np.int64)
-    for row, of_class in enumerate(true_class):
-        for column, as_class in enumerate(predicted_class):
-            counts[:, row, column] = np.count_nonzero(of_class & as_class, axis=1)
-    return counts
-
-
-def _membership(
-    labels: NDArray[np.integer], what: str, origin: tuple[int, int]
-) -> list[NDArray[np.bool_]]:
-    """Return one mask per class and one for UNTESTED; other codes are refused."""
-    masks = [labels == code for code in (*CLASSES, int(Label.UNTESTED))]
-    if sum(int(np.count_nonzero(mask)) for mask in masks) != labels.size:
-        row, gene = np.argwhere(~np.logical_or.reduce(masks))[0]
+    counts = np.zeros((len(truth), len(CLASSES), N_PREDICTED), dtype=np.int64)
+    fault = count_pairs(_codes(truth), _codes(predicted), _CLASS_OF, counts)
+    if fault:
+        what, labels = (("truth", truth), ("predicted", predicted))[fault - 1]
+        row, gene = np.argwhere(~np.isin(labels, (*CLASSES, int(Label.UNTESTED))))[0]
         raise InputError(
             f"{what} has the code {labels[row, gene]} at row {row + origin[0]}, gene "
             f"{gene + origin[1]}; labels are {CLASSES} or {int(Label.UNTESTED)} (untested)"
         )
-    return masks
+    return counts
+
+
+def _codes(labels: NDArray[np.integer]) -> NDArray[np.int8]:
+    """Return labels as int8; codes that do not fit become one that is no label."""
+    if labels.dtype == np.int8:
+        return labels
+    fits = (labels >= int(Label.UNTESTED)) & (labels <= max(CLASSES))
+    return np.where(fits, labels, _NO_LABEL).astype(np.int8)
+
+
+_NO_LABEL: Final = 100
+#: Class of every code, by its bits as uint8: 3 where there is no label, 4 where it is unknown.
+_CLASS_OF: Final = np.full(256, N_PREDICTED, dtype=np.int8)
+_CLASS_OF[np.array([*CLASSES, int(Label.UNTESTED)], np.int8).view(np.uint8)] = range(N_PREDICTED)
 
 
 def scores_from_confusion(

@@ -2,16 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from pertscale.evaluation._kernels import pack_keys, sort_distinct
+from pertscale.schema import CLASSES, Label
 
 #: Distinct scores that a :class:`RankCounts` holds before it rounds them (16 bytes each).
 MAX_DISTINCT: Final = 2**24
 #: Distinct scores that may wait before they are merged; merging less often costs less time.
 _MIN_PENDING: Final = 2**20
 _SCORE_BITS: Final = np.uint64(32)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Distinct keys of some pairs, ascending, and how often each occurs."""
+
+    positive: tuple[NDArray[np.uint64], NDArray[np.int64]]
+    negative: tuple[NDArray[np.uint64], NDArray[np.int64]]
+
+
+def tally_class(truth: NDArray[np.int8], scores: NDArray[np.float32], *, column: int) -> Tally:
+    """Count the scores of a class among its pairs and among all others.
+
+    Parameters
+    ----------
+    truth
+        Labels, shape (perturbation, gene); untested pairs are left out.
+    scores
+        Class scores, shape (perturbation, gene, 3).
+    column
+        Position of the class.
+    """
+    return _tally(truth, scores, column, by_row=False)
+
+
+def tally_rows(truth: NDArray[np.int8], scores: NDArray[np.float32]) -> Tally:
+    """Count, in every row, ``1 - score of non_de`` among changed genes and among the others.
+
+    The order is that of the negated score, without the digits that the subtraction would lose.
+    """
+    return _tally(truth, scores, CLASSES.index(Label.NON_DE), by_row=True)
+
+
+def _tally(
+    truth: NDArray[np.int8], scores: NDArray[np.float32], column: int, *, by_row: bool
+) -> Tally:
+    truth = np.asarray(truth, dtype=np.int8)
+    bits = np.ascontiguousarray(scores, dtype=np.float32).view(np.uint32)[:, :, column]
+    positive, negative = (np.empty(truth.size, np.uint64) for _ in range(2))
+    n_positive, n_negative = pack_keys(
+        truth, bits, int(CLASSES[column]), int(Label.UNTESTED), by_row, positive,
+        negative,
+    )  # fmt: skip
+    return Tally(_distinct(positive[:n_positive]), _distinct(negative[:n_negative]))
+
+
+def _distinct(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the distinct keys, ascending, and their counts; `keys` is overwritten."""
+    counts = np.empty(len(keys), np.int64)
+    n = sort_distinct(keys, np.empty_like(keys), counts)
+    return keys[:n].copy(), counts[:n].copy()
 
 
 class RankCounts:
@@ -41,8 +96,8 @@ class RankCounts:
         self.n_rankings = n_rankings
         self.max_distinct = max_distinct
         self.rounded_bits = 0
-        self._positive = _Tally()
-        self._negative = _Tally()
+        self._positive = _Counts()
+        self._negative = _Counts()
 
     def add(
         self, scores: ArrayLike, *, positive: NDArray[np.bool_], ranking: ArrayLike = 0
@@ -60,9 +115,12 @@ class RankCounts:
             Number of the ranking each pair belongs to, shape (n,), or one for all.
         """
         keys = (np.asarray(ranking, dtype=np.uint64) << _SCORE_BITS) | _ordered_bits(scores)
-        keys &= self._mask()
-        self._positive.add(keys[positive])
-        self._negative.add(keys[~positive])
+        self.add_tally(Tally(_distinct(keys[positive]), _distinct(keys[~positive])))
+
+    def add_tally(self, tally: Tally) -> None:
+        """Add pairs that were counted before, by :func:`tally_class` or :func:`tally_rows`."""
+        self._positive.add(*tally.positive)
+        self._negative.add(*tally.negative)
         if max(self._positive.n_pending, self._negative.n_pending) > max(
             _MIN_PENDING, self._positive.n_merged, self._negative.n_merged
         ):
@@ -106,7 +164,7 @@ class RankCounts:
     def _merge_pending(self) -> None:
         tallies = (self._positive, self._negative)
         for tally in tallies:
-            tally.merge_pending()
+            tally.merge_pending(self._mask())
         # Rounding is nested, and a part that needs it means the whole needs it: the number of bits
         # that remain depends on the scores alone, not on when they came.
         while sum(tally.n_merged for tally in tallies) > self.max_distinct and (
@@ -135,7 +193,7 @@ class RankCounts:
         return keys, counts, left - start, stop - right
 
 
-class _Tally:
+class _Counts:
     """Sorted distinct keys with counts; new ones wait in a list until merging pays."""
 
     def __init__(self) -> None:
@@ -148,15 +206,15 @@ class _Tally:
     def n_merged(self) -> int:
         return len(self.keys)
 
-    def add(self, keys: NDArray[np.uint64]) -> None:
-        distinct, counts = np.unique(keys, return_counts=True)
-        self._pending.append((distinct, counts))
-        self.n_pending += len(distinct)
+    def add(self, keys: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
+        self._pending.append((keys, counts))
+        self.n_pending += len(keys)
 
-    def merge_pending(self) -> None:
+    def merge_pending(self, mask: np.uint64) -> None:
         if self.n_pending:
             parts = [(self.keys, self.counts), *self._pending]
-            self._set(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            keys, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+            self._set(keys & mask, counts)
         self._pending, self.n_pending = [], 0
 
     def round_down(self, mask: np.uint64) -> None:

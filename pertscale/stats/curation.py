@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -58,7 +60,7 @@ def curate(
     Parameters
     ----------
     labels : LabelTable
-        Read one perturbation at a time, so it may be larger than memory.
+        Read once, part by part, so it may be larger than memory.
     context : str, optional
         Needed where the table has several.
     recipe : Curation, optional
@@ -84,21 +86,23 @@ def curate(
     n_de = (table["n_up"] + table["n_down"]).to_numpy()
     names = table[PERTURBATION].to_numpy(object)
     nulls = sorted(names[n_de == 0], key=lambda n: seed_from(seed, "null", n))[: recipe.n_null]
+    wanted = {*names[n_de >= recipe.min_positives], *nulls}
     held_out = _held_out_genes(labels, recipe.gene_holdout, seed)
-    drawn = []
-    for name in sorted([*names[n_de >= recipe.min_positives], *nulls]):
-        pairs = _draw(labels, context, name, recipe, seed)
+    drawn = {}
+    for name, pairs in _drawn(labels, context, wanted, recipe, seed):
         positives = int((pairs["label"] != Label.NON_DE).sum())
         if positives >= recipe.min_positives or name in nulls:
-            drawn.append(pairs[~pairs["gene"].isin(held_out)])
-    if not any((pairs["label"] != Label.NON_DE).any() for pairs in drawn):
+            drawn[name] = pairs[~pairs["gene"].isin(held_out)]
+    if not any((pairs["label"] != Label.NON_DE).any() for pairs in drawn.values()):
         raise InputError(
             f"context {context!r}: no perturbation has {recipe.min_positives} differentially "
             f"expressed genes (the most is {n_de.max(initial=0)}), so there is nothing to curate"
         )
     options = {"curation": asdict(recipe), "seed": seed, "from": labels.key}
     return LabelTable.from_pairs(
-        pd.concat(drawn, ignore_index=True), context=context, options=options
+        pd.concat([drawn[name] for name in sorted(drawn)], ignore_index=True),
+        context=context,
+        options=options,
     )
 
 
@@ -108,15 +112,52 @@ def _held_out_genes(labels: LabelTable, share: float, seed: int) -> set[str]:
     return {genes[i] for i in order[: int(share * len(genes))]}
 
 
-def _draw(labels: LabelTable, context: str, name: str, recipe: Curation, seed: int) -> pd.DataFrame:
-    """Positives and negatives of one perturbation, its targets left out."""
-    pairs = labels.to_pandas(context=context, perturbation=name, columns=_COLUMNS)
-    pairs = pairs.assign(gene=pairs["gene"].astype(object), perturbation=name)
-    positive = pairs[pairs["label"] != Label.NON_DE]
-    order = np.lexsort((-positive["z"].abs().to_numpy(), positive["p_value"].to_numpy()))
-    positive = positive.iloc[order[: recipe.max_positives]]
-    negative = pairs[pairs["label"] == Label.NON_DE].sort_values("gene")
-    random = np.random.RandomState(seed_from(seed, "negatives", name))
+def _drawn(
+    labels: LabelTable, context: str, wanted: set[str], recipe: Curation, seed: int
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the drawn pairs of each perturbation that is wanted, in the order of the table."""
+    names = labels.perturbations[PERTURBATION].to_numpy(object)
+    genes = labels.genes.to_numpy(object)
+    by_name = np.argsort(genes.astype(str), kind="stable")
+    for part in labels.parts(context, _COLUMNS):
+        codes = part[PERTURBATION]
+        starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])) if len(codes) else []
+        for start, stop in pairwise([*starts, len(codes)]):
+            name = names[codes[start]]
+            if name in wanted:
+                pairs = {column: values[start:stop] for column, values in part.items()}
+                random = np.random.RandomState(seed_from(seed, "negatives", name))
+                rows = _draw(pairs, by_name, recipe, random)
+                yield (
+                    name,
+                    pd.DataFrame(
+                        {
+                            "perturbation": name,
+                            "gene": genes[pairs["gene"][rows]],
+                            "label": pairs["label"][rows],
+                        }
+                    ),
+                )
+
+
+def _draw(
+    pairs: dict[str, np.ndarray],
+    by_name: np.ndarray,
+    recipe: Curation,
+    random: np.random.RandomState,
+) -> np.ndarray:
+    """Choose positives and negatives among the pairs of one perturbation, its targets left out.
+
+    `by_name` are the codes of all genes in the order of their names.
+    """
+    label = pairs["label"]
+    positive = np.flatnonzero(label != Label.NON_DE)
+    order = np.lexsort((-np.abs(pairs["z"][positive]), pairs["p_value"][positive]))
+    row_of_gene = np.full(len(by_name), -1)
+    row_of_gene[pairs["gene"]] = np.arange(len(label))
+    rows = row_of_gene[by_name]
+    rows = rows[rows >= 0]
+    negative = rows[label[rows] == Label.NON_DE]
     chosen = random.permutation(len(negative))[: recipe.n_negatives]
-    both = pd.concat([positive, negative.iloc[np.sort(chosen)]])
-    return both.loc[~both["is_target"], ["perturbation", "gene", "label"]]
+    both = np.concatenate([positive[order[: recipe.max_positives]], negative[np.sort(chosen)]])
+    return both[~pairs["is_target"][both]]

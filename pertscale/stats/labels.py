@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
 from pertscale.io.atomic import read_json
@@ -230,6 +231,24 @@ class LabelTable:
         table = self._dataset().to_table(columns=needed, filter=condition)
         return table.to_pandas()
 
+    def parts(self, context: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield columns of a context part by part: whole perturbations, codes for names.
+
+        Memory: one part, about half a million pairs.
+        """
+        wanted = [PERTURBATION, GENE, *columns]
+        if self._pairs is not None:
+            yield {name: self._pairs[name].to_numpy() for name in wanted}
+            return
+        for file in self._files(context):
+            table = pq.read_table(file, columns=wanted, partitioning=None)
+            yield {name: table[name].to_numpy() for name in wanted}
+
+    def _files(self, context: str) -> list[Path]:
+        assert self.path is not None
+        folder = self.path / "data" / f"context={self.contexts.index(context)}"
+        return sorted(folder.glob("part-*.parquet"))
+
     def _dataset(self) -> ds.Dataset:
         assert self.path is not None
         files = sorted(str(f) for f in (self.path / "data").rglob("part-*.parquet"))
@@ -269,11 +288,8 @@ class LabelTable:
 
     def _lazy_matrix(self, context: str, shape: tuple[int, int]) -> Any:
         import dask.array as da
-        import pyarrow.parquet as pq
 
-        assert self.path is not None
-        folder = self.path / "data" / f"context={self.contexts.index(context)}"
-        files = sorted(folder.glob("part-*.parquet"))
+        files = self._files(context)
         rows = tuple(pq.read_metadata(f).num_rows // shape[1] for f in files)
         paths = da.from_array(np.array([str(f) for f in files], dtype=object), chunks=1)
         return da.map_blocks(
@@ -375,8 +391,6 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
 
 
 def _read_label_part(paths: np.ndarray, n_genes: int) -> np.ndarray:
-    import pyarrow.parquet as pq
-
     labels = [
         pq.read_table(p, columns=["label"], partitioning=None)["label"].to_numpy() for p in paths
     ]

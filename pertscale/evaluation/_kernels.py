@@ -1,0 +1,164 @@
+"""Inner loops of the scores, on plain arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pertscale._jit import jit
+
+_U = np.uint64
+_DIGIT_BITS = 11
+
+
+@jit
+def count_pairs(
+    truth: np.ndarray, predicted: np.ndarray, class_of: np.ndarray, counts: np.ndarray
+) -> Any:
+    """Count the pairs of every true and predicted class, row by row.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray (rows, genes), int8
+    class_of : ndarray (256,), int8
+        Class of the code with these bits; 3 for untested pairs, 4 for what is no label.
+    counts : ndarray (rows, 3, 4), int64
+        Gets the counts added.
+
+    Returns
+    -------
+    int
+        1 or 2 where `truth` or `predicted` holds a code that is no label, else 0.
+    """
+    fault = 0
+    cells = np.zeros((5, 5), np.int64)  # the last of each for codes that are no labels
+    for row in range(truth.shape[0]):
+        cells[:] = 0
+        for gene in range(truth.shape[1]):
+            true = class_of[_U(np.uint8(truth[row, gene]))]
+            as_class = class_of[_U(np.uint8(predicted[row, gene]))]
+            cells[true, as_class] += 1
+        if cells[4, :].sum() > 0:
+            fault = 1
+        elif cells[:, 4].sum() > 0 and fault == 0:
+            fault = 2
+        counts[row] += cells[:3, :4]
+    return fault
+
+
+@jit
+def pack_keys(
+    truth: np.ndarray,
+    bits: np.ndarray,
+    code: int,
+    untested: int,
+    by_row: bool,
+    positive: np.ndarray,
+    negative: np.ndarray,
+) -> Any:
+    """Write the ranking keys of the tested pairs: 32 bits of the row, 32 that order the scores.
+
+    Parameters
+    ----------
+    truth : ndarray (rows, genes), int8
+    bits : ndarray (rows, genes), uint32
+        Bits of the float32 scores.
+    code : int
+        Label of the positives. With `by_row` that of the negatives, scores are negated, and every
+        row is a ranking of its own.
+    untested : int
+        Label of pairs to leave out.
+    positive, negative : ndarray, uint64
+        Filled.
+
+    Returns
+    -------
+    tuple of int
+        How many keys were written to either.
+    """
+    n = np.zeros(2, np.int64)
+    for row in range(truth.shape[0]):
+        high = (_U(row) << _U(32)) * _U(by_row)
+        for gene in range(truth.shape[1]):
+            label = truth[row, gene]
+            if label == untested:
+                continue
+            b = bits[row, gene]
+            if (b & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
+                b = np.uint32(0xFF800000)  # NaN is the lowest
+            else:
+                if by_row:
+                    b ^= np.uint32(0x80000000)
+                if b == np.uint32(0x80000000):  # -0 is 0
+                    b = np.uint32(0)
+            b = b ^ (np.uint32(0xFFFFFFFF) if b >> np.uint32(31) else np.uint32(0x80000000))
+            key = high | (_U(b) & _U(0xFFFFFFFF))
+            if (label == code) != by_row:
+                positive[_U(n[0])] = key
+                n[0] += 1
+            else:
+                negative[_U(n[1])] = key
+                n[1] += 1
+    return n[0], n[1]
+
+
+@jit
+def sort_distinct(keys: np.ndarray, spare: np.ndarray, counts: np.ndarray) -> Any:
+    """Sort keys and move the distinct ones to the front, with how often each occurs.
+
+    A radix sort that passes over the digits in which the keys differ.
+
+    Parameters
+    ----------
+    keys : ndarray (n,), uint64
+        Overwritten: the first entries become the distinct keys, ascending.
+    spare : ndarray (n,), uint64
+    counts : ndarray (n,), int64
+        Filled as far as there are distinct keys.
+
+    Returns
+    -------
+    int
+        Number of distinct keys.
+    """
+    n = len(keys)
+    if n == 0:
+        return 0
+    differ = _U(0)
+    for i in range(_U(n)):
+        differ |= keys[i] ^ keys[_U(0)]
+    size = 1 << _DIGIT_BITS
+    at = np.empty(size + 1, np.int64)
+    source, target = keys, spare
+    swapped = False
+    for digit in range(6):
+        shift = _U(digit * _DIGIT_BITS)
+        if (differ >> shift) & _U(size - 1) == _U(0):
+            continue
+        at[:] = 0
+        for i in range(_U(n)):
+            at[((source[i] >> shift) & _U(size - 1)) + _U(1)] += 1
+        for d in range(size):
+            at[d + 1] += at[d]
+        for i in range(_U(n)):
+            d = (source[i] >> shift) & _U(size - 1)
+            target[_U(at[d])] = source[i]
+            at[d] += 1
+        source, target = target, source
+        swapped = not swapped
+    distinct = np.int64(0)
+    previous = source[_U(0)]
+    count = np.int64(0)
+    for i in range(_U(n)):
+        key = source[i]
+        if key != previous:
+            keys[_U(distinct)] = previous  # behind the reading position, or in the other array
+            counts[_U(distinct)] = count
+            distinct += 1
+            previous = key
+            count = 0
+        count += 1
+    keys[_U(distinct)] = previous
+    counts[_U(distinct)] = count
+    return distinct + 1
