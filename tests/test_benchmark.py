@@ -114,7 +114,7 @@ def test_everything_is_there(finished):
 
 def test_again_computes_nothing(example, finished, tmp_path, monkeypatch):
     before = stable_hash(finished.path, tmp_path)
-    for module, name in ((units_module, "evaluate"), (run_module, "run_unit")):
+    for module, name in ((units_module, "evaluate_both"), (run_module, "run_unit")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed again"))
     again = ps.run_benchmark(example.screen, out=finished.path, quiet=True)
     assert again.timings.query("stage != 'report'")["reused"].all()

@@ -6,7 +6,6 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from pertscale.errors import InputError
@@ -112,16 +111,3 @@ def vote_weights(
     # relative to the nearest, so that a large exponent can't overflow
     weight = 1 / safe if weights == "distance" else (safe[:, :1] / safe) ** exponent
     return np.where(any_coincide, coincide, weight)
-
-
-def vote_matrix(
-    index: NDArray[np.intp], weight: NDArray[np.float64], *, n_train: int
-) -> sparse.csr_array:
-    """Return weights as a sparse matrix of shape (query, train), k entries per row.
-
-    The entries of a row stay in the order of the neighbours: two classes with the same weights get
-    the same sum, bit for bit, and a tie stays a tie.
-    """
-    n_rows, k = index.shape
-    offsets = np.arange(n_rows + 1, dtype=np.int64) * k
-    return sparse.csr_array((weight.ravel(), index.ravel(), offsets), shape=(n_rows, n_train))

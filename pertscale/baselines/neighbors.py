@@ -8,15 +8,14 @@ from typing import Any, Literal
 import dask
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from pertscale.baselines._base import Block, LabelClassifier, check_choice, without_embedding
+from pertscale.baselines._kernels import add_votes
 from pertscale.baselines._search import (
     Metric,
     Weights,
     nearest,
     unit_rows,
-    vote_matrix,
     vote_weights,
 )
 from pertscale.baselines._votes import (
@@ -104,9 +103,15 @@ class WeightedKNN(LabelClassifier):
         weight = vote_weights(
             distance, metric=self.metric, weights=self.weights, exponent=self.exponent
         )
-        votes = vote_matrix(self._rows[index], weight, n_train=self._labels.shape[0])
         policy = self.missing if missing.any() else "majority"
-        block = partial(_vote, votes=votes, known=known, missing=missing, policy=policy)
+        block = partial(
+            _vote,
+            index=self._rows[index],
+            weight=weight,
+            known=known,
+            missing=missing,
+            policy=policy,
+        )
         return self._labels, block
 
     def _queries(self, X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -150,11 +155,6 @@ def check_voting(metric: str, weights: str, exponent: float) -> None:
         raise ArgumentError(f"exponent={exponent!r}: use a positive number")
 
 
-def indicators(labels: NDArray[np.int8]) -> list[NDArray[np.float64]]:
-    """Return one matrix of 0 and 1 per class, in the order of ``schema.CLASSES``."""
-    return [(labels == code).astype(np.float64) for code in CLASSES]
-
-
 def voted_labels(votes: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.int8]:
     """Return the winning labels; where there is no vote, the majority label of the gene.
 
@@ -180,7 +180,8 @@ def _vote(
     y: NDArray[np.int8],
     genes: NDArray[np.int64],
     *,
-    votes: sparse.csr_array,
+    index: NDArray[np.intp],
+    weight: NDArray[np.float64],
     known: NDArray[np.intp],
     missing: NDArray[np.bool_],
     policy: Missing,
@@ -188,8 +189,7 @@ def _vote(
     """Predict a block of genes from the training labels `y` (training perturbation, gene)."""
     counts = class_counts(y)
     sums = np.zeros((len(CLASSES), len(missing), y.shape[1]))
-    for position, indicator in enumerate(indicators(y)):
-        sums[position, known] = votes @ indicator
+    add_votes(index, weight, np.ascontiguousarray(y), known, sums)
     labels = voted_labels(sums, counts)
     voted = sums.any(axis=0)
     scores = np.where(voted, class_shares(sums), class_shares(counts)[:, None, :])

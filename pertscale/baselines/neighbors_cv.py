@@ -9,7 +9,6 @@ from typing import Any, Literal, Self
 import dask
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from pertscale.baselines._base import (
     GENE_STEP,
@@ -19,12 +18,12 @@ from pertscale.baselines._base import (
     check_training,
     without_embedding,
 )
+from pertscale.baselines._kernels import add_votes
 from pertscale.baselines._search import (
     Metric,
     Weights,
     nearest,
     unit_rows,
-    vote_matrix,
     vote_weights,
 )
 from pertscale.baselines._votes import class_counts
@@ -32,7 +31,6 @@ from pertscale.baselines.neighbors import (
     Missing,
     WeightedKNN,
     check_voting,
-    indicators,
     voted_labels,
     with_embedding,
 )
@@ -183,31 +181,26 @@ class WeightedKNNCV(LabelClassifier):
         weight = vote_weights(
             distance, metric=self.metric, weights=self.weights, exponent=self.exponent
         )
-        index = train[index]
-        steps = [
-            vote_matrix(index[:, start:stop], weight[:, start:stop], n_train=len(X))
-            for start, stop in zip([0, *grid], grid, strict=False)
-        ]
-        return _Fold(held_out=held_out, query=query, steps=steps)
+        return _Fold(held_out, query, train[index], weight, grid)
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """A held-out fold: its rows, those to predict, and the votes that each k adds to the last."""
+    """A held-out fold: its rows, those to predict, and their neighbours, the nearest first."""
 
     held_out: NDArray[np.bool_]
     query: NDArray[np.intp]
-    steps: list[sparse.csr_array]
+    index: NDArray[np.intp]
+    weight: NDArray[np.float64]
+    grid: list[int]
 
-    def predictions(
-        self, y: NDArray[np.int8], voters: list[NDArray[np.float64]]
-    ) -> Iterator[NDArray[np.int8]]:
+    def predictions(self, y: NDArray[np.int8]) -> Iterator[NDArray[np.int8]]:
         """Yield the labels of the query rows for every candidate k."""
         counts = class_counts(y[~self.held_out])
         votes = np.zeros((len(CLASSES), len(self.query), y.shape[1]))
-        for step in self.steps:
-            for total, voter in zip(votes, voters, strict=True):
-                total += step @ voter
+        rows = np.arange(len(self.query))
+        for start, stop in zip([0, *self.grid], self.grid, strict=False):
+            add_votes(self.index[:, start:stop], self.weight[:, start:stop], y, rows, votes)
             yield voted_labels(votes, counts)
 
 
@@ -254,10 +247,9 @@ def _pooled_confusions(y: Any, plan: list[_Fold], *, n_candidates: int) -> NDArr
 def _confusions(y: NDArray[np.int8], plan: list[_Fold], n_candidates: int) -> NDArray[np.int64]:
     total = np.zeros((n_candidates, len(CLASSES), len(CLASSES) + 1), dtype=np.int64)
     for start in range(0, y.shape[1], GENE_STEP):
-        part = y[:, start : start + GENE_STEP]
-        voters = indicators(part)
+        part = np.ascontiguousarray(y[:, start : start + GENE_STEP])
         for fold in plan:
             truth = part[fold.query]
-            for candidate, labels in enumerate(fold.predictions(part, voters)):
+            for candidate, labels in enumerate(fold.predictions(part)):
                 total[candidate] += confusion(truth, labels)
     return total

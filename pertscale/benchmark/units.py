@@ -22,7 +22,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from pertscale.baselines import METHODS
-from pertscale.evaluation import evaluate
+from pertscale.evaluation import evaluate_both
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
 from pertscale.io.tables import read_table, write_table
@@ -40,7 +40,7 @@ from pertscale.stats.labels import LabelTable
 #: Genes of a block of the label matrix: what kNN and the scores hold at a time.
 GENE_CHUNK = 512
 #: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
-STRIP_PAIRS = 2**22
+STRIP_PAIRS = 5_000_000
 TASK = "within"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
 _VERSION = 1
@@ -218,7 +218,8 @@ def _write_prediction(
     xr.Dataset(coords=coords, attrs=attrs).to_zarr(path, zarr_format=3, consolidated=False)
     root = zarr.open_group(path, mode="r+")
     dims = (PERTURBATION, GENE, CLASS)
-    rows = min(max(1, STRIP_PAIRS // len(matrix.genes)), max(1, len(unit.split.test)))
+    n_test = max(1, len(unit.split.test))
+    rows = -(-n_test // -(-n_test * len(matrix.genes) // STRIP_PAIRS))
     arrays: Any = [
         root.create_array(
             name,
@@ -243,13 +244,15 @@ def _score(
 ) -> pd.DataFrame:
     root = zarr.open_group(path, mode="r")
     predicted, scores = da.from_zarr(root["label"]), da.from_zarr(root["score"])
-    parts = []
-    for setting in unit.settings:
-        exclude = _target_pairs(unit, matrix, targets) if setting != "full" else None
-        table = evaluate(
-            truth, predicted, scores=scores, perturbations=unit.split.test, exclude=exclude
-        )
-        parts.append(with_head(table, setting, unit.context, unit.split, unit.method, params))
+    targets_at = _target_pairs(unit, matrix, targets)
+    tables = evaluate_both(
+        truth, predicted, scores=scores, perturbations=unit.split.test, exclude=targets_at
+    )
+    # curated pairs leave the targets out already
+    parts = [
+        with_head(tables[setting != "full"], setting, unit.context, unit.split, unit.method, params)
+        for setting in unit.settings
+    ]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -157,7 +157,7 @@ def sort_distinct(keys: np.ndarray, spare: np.ndarray, counts: np.ndarray) -> An
             counts[_U(distinct)] = count
             distinct += 1
             previous = key
-            count = 0
+            count = np.int64(0)
         count += 1
     keys[_U(distinct)] = previous
     counts[_U(distinct)] = count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from typing import Any, Final, Literal
 
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pertscale.errors import InputError, PertscaleWarning
-from pertscale.evaluation.confusion import N_PREDICTED, confusion_per_row, scores_from_confusion
+from pertscale.evaluation.confusion import confusion_per_row, scores_from_confusion
 from pertscale.evaluation.ranking import RankCounts, Tally, tally_class, tally_rows
 from pertscale.schema import CLASS_NAMES, CLASSES, Label
 
@@ -87,30 +87,84 @@ def evaluate(
     chunks. Memory: those blocks, and what :class:`RankCounts` needs, for each of the three
     classes and for the perturbations of one row of chunks.
     """
+    tables = evaluate_both(
+        truth, predicted, perturbations=perturbations, scores=scores, exclude=exclude, labels=labels
+    )
+    return tables[1]
+
+
+def evaluate_both(
+    truth: Any,
+    predicted: Any,
+    *,
+    perturbations: Sequence[str],
+    scores: Any = None,
+    exclude: ArrayLike | None = None,
+    labels: Literal["fixed", "present"] = "fixed",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score all pairs, and all but those to exclude, from one pass over the matrices.
+
+    Parameters and errors are those of :func:`evaluate`.
+
+    Returns
+    -------
+    tuple of DataFrame
+        As of :func:`evaluate`: of all pairs, and without `exclude`.
+    """
     shape = _check_shapes(truth, predicted, scores, perturbations)
     left_out = _positions(exclude, shape)
-    strips: list[NDArray[np.int64]] = []
-    areas: list[NDArray[np.float64]] = []
+    everything, rest = _Found([], []), _Found([], [])
     rankings = [RankCounts() for _ in CLASSES] if scores is not None else []
+    left: list[list[Tally]] = []
     for rows, columns in _strips(truth, predicted, scores):
-        counts = np.zeros((rows.stop - rows.start, len(CLASSES), N_PREDICTED), dtype=np.int64)
-        changed = RankCounts(n_rankings=len(counts))
+        blocks = []
+        changed = RankCounts(n_rankings=rows.stop - rows.start)
         for block in _counted((truth, predicted, scores), left_out, rows, columns):
-            counts += block.counts
             for ranking, tally in zip([*rankings, changed], block.tallies, strict=False):
                 ranking.add_tally(tally)
-        strips.append(counts)
-        areas.append(changed.auroc())
+            blocks.append(replace(block, tallies=[]))
+        counts = np.sum([block.counts for block in blocks], axis=0)
+        everything.add(counts, changed.auroc())
+        for block in blocks:
+            if block.left_tallies:
+                changed.remove_tally(block.left_tallies[-1])
+                left.append(block.left_tallies[:-1])
+        left_counts = np.sum([block.left_counts for block in blocks], axis=0)
+        rest.add(counts - left_counts, changed.auroc())
         _warn_if_rounded(changed, "perturbation")
     for ranking in rankings:
         _warn_if_rounded(ranking, "class")
-    counts = np.concatenate(strips)
-    table = _overall_rows(counts.sum(axis=0), labels)
-    table += _class_rows(counts.sum(axis=0), rankings)
-    table += _perturbation_rows(
-        counts, perturbations, labels, np.concatenate(areas) if rankings else None
-    )
-    return pd.DataFrame(table, columns=list(_COLUMNS))
+    table = everything.table(perturbations, rankings, labels)
+    for tallies in left:
+        for ranking, tally in zip(rankings, tallies, strict=True):
+            ranking.remove_tally(tally)
+    return table, rest.table(perturbations, rankings, labels)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Confusion counts and areas of the perturbations, strip by strip."""
+
+    counts: list[NDArray[np.int64]]
+    areas: list[NDArray[np.float64]]
+
+    def add(self, counts: NDArray[np.int64], areas: NDArray[np.float64]) -> None:
+        self.counts.append(counts)
+        self.areas.append(areas)
+
+    def table(
+        self,
+        perturbations: Sequence[str],
+        rankings: list[RankCounts],
+        labels: Literal["fixed", "present"],
+    ) -> pd.DataFrame:
+        """Return the tidy table; `rankings` are those of the classes, none without scores."""
+        counts = np.concatenate(self.counts)
+        areas = np.concatenate(self.areas) if rankings else None
+        table = _overall_rows(counts.sum(axis=0), labels)
+        table += _class_rows(counts.sum(axis=0), rankings)
+        table += _perturbation_rows(counts, perturbations, labels, areas)
+        return pd.DataFrame(table, columns=list(_COLUMNS))
 
 
 # --- blocks -------------------------------------------------------------------------------------
@@ -138,10 +192,15 @@ def _slices(sizes: Sequence[int]) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class _Block:
-    """What is kept of a block: counts per row, and tallies per class, then of the rows."""
+    """What is kept of a block: counts per row, and tallies per class, then of the rows.
+
+    `left_counts` and `left_tallies` are those of the pairs to exclude, which are in the others too.
+    """
 
     counts: NDArray[np.int64]
     tallies: list[Tally]
+    left_counts: NDArray[np.int64]
+    left_tallies: list[Tally]
 
 
 def _counted(
@@ -166,25 +225,25 @@ def _count_block(
     rows: slice,
     genes: slice,
 ) -> _Block:
-    observed = _without(truth, left_out, rows, genes)
-    counts = confusion_per_row(observed, predicted, origin=(rows.start, genes.start))
-    if scores is None:
-        return _Block(counts, [])
-    tallies = [tally_class(observed, scores, column=column) for column in range(len(CLASSES))]
-    return _Block(counts, [*tallies, tally_rows(observed, scores)])
-
-
-def _without(
-    truth: NDArray[np.integer], left_out: NDArray[np.intp], rows: slice, genes: slice
-) -> NDArray[np.integer]:
-    """Return the block of the truth with the positions to leave out marked untested."""
     row, gene = left_out.T
     here = (row >= rows.start) & (row < rows.stop) & (gene >= genes.start) & (gene < genes.stop)
-    if not here.any():
-        return truth
-    truth = truth.copy()
-    truth[row[here] - rows.start, gene[here] - genes.start] = Label.UNTESTED
-    return truth
+    at = (row[here] - rows.start, gene[here] - genes.start)
+    left = np.full(truth.shape, int(Label.UNTESTED), np.int8) if here.any() else truth[:0]
+    left[at] = truth[at]
+    origin = (rows.start, genes.start)
+    counts = confusion_per_row(truth, predicted, origin=origin)
+    left_counts = np.zeros_like(counts)
+    left_counts[: len(left)] = confusion_per_row(left, predicted[: len(left)], origin=origin)
+    if scores is None:
+        return _Block(counts, [], left_counts, [])
+    left_tallies = _tallies(left, scores[: len(left)]) if len(left) else []
+    return _Block(counts, _tallies(truth, scores), left_counts, left_tallies)
+
+
+def _tallies(truth: NDArray[np.integer], scores: NDArray[np.floating]) -> list[Tally]:
+    """Count the scores of the three classes, and those within the rows."""
+    classes = [tally_class(truth, scores, column=column) for column in range(len(CLASSES))]
+    return [*classes, tally_rows(truth, scores)]
 
 
 # --- rows of the table ----------------------------------------------------------------------------
@@ -255,7 +314,7 @@ def _positions(exclude: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.
     """Return the (row, gene) positions to leave out, shape (n, 2)."""
     if exclude is None:
         return np.empty((0, 2), dtype=np.intp)
-    positions = np.asarray(exclude, dtype=np.intp).reshape(-1, 2)
+    positions = np.unique(np.asarray(exclude, dtype=np.intp).reshape(-1, 2), axis=0)
     outside = ((positions < 0) | (positions >= shape)).any(axis=1)
     if outside.any():
         raise InputError(

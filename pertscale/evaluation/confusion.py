@@ -80,7 +80,7 @@ def confusion_per_row(
     return counts
 
 
-def _codes(labels: NDArray[np.integer]) -> NDArray[np.int8]:
+def _codes(labels: NDArray[np.integer]) -> NDArray[np.integer]:
     """Return labels as int8; codes that do not fit become one that is no label."""
     if labels.dtype == np.int8:
         return labels

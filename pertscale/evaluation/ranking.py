@@ -26,7 +26,7 @@ class Tally:
     negative: tuple[NDArray[np.uint64], NDArray[np.int64]]
 
 
-def tally_class(truth: NDArray[np.int8], scores: NDArray[np.float32], *, column: int) -> Tally:
+def tally_class(truth: NDArray[np.integer], scores: NDArray[np.floating], *, column: int) -> Tally:
     """Count the scores of a class among its pairs and among all others.
 
     Parameters
@@ -41,7 +41,7 @@ def tally_class(truth: NDArray[np.int8], scores: NDArray[np.float32], *, column:
     return _tally(truth, scores, column, by_row=False)
 
 
-def tally_rows(truth: NDArray[np.int8], scores: NDArray[np.float32]) -> Tally:
+def tally_rows(truth: NDArray[np.integer], scores: NDArray[np.floating]) -> Tally:
     """Count, in every row, ``1 - score of non_de`` among changed genes and among the others.
 
     The order is that of the negated score, without the digits that the subtraction would lose.
@@ -50,7 +50,7 @@ def tally_rows(truth: NDArray[np.int8], scores: NDArray[np.float32]) -> Tally:
 
 
 def _tally(
-    truth: NDArray[np.int8], scores: NDArray[np.float32], column: int, *, by_row: bool
+    truth: NDArray[np.integer], scores: NDArray[np.floating], column: int, *, by_row: bool
 ) -> Tally:
     truth = np.asarray(truth, dtype=np.int8)
     bits = np.ascontiguousarray(scores, dtype=np.float32).view(np.uint32)[:, :, column]
@@ -125,6 +125,14 @@ class RankCounts:
             _MIN_PENDING, self._positive.n_merged, self._negative.n_merged
         ):
             self._merge_pending()
+
+    def remove_tally(self, tally: Tally) -> None:
+        """Take out pairs that were added."""
+        for held, (keys, counts) in (
+            (self._positive, tally.positive),
+            (self._negative, tally.negative),
+        ):
+            held.add(keys, -counts)
 
     def auroc(self) -> NDArray[np.float64]:
         """Return the area under the ROC curve of each ranking, shape (n_rankings,).
@@ -231,7 +239,8 @@ class _Counts:
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-        self.keys, self.counts = keys[first], np.add.reduceat(counts[order], first)
+        sums = np.add.reduceat(counts[order], first)
+        self.keys, self.counts = keys[first[sums > 0]], sums[sums > 0]  # some were taken out
 
 
 def _ordered_bits(scores: ArrayLike) -> NDArray[np.uint64]:

@@ -121,8 +121,8 @@ def _drawn(
     by_name = np.argsort(genes.astype(str), kind="stable")
     for part in labels.parts(context, _COLUMNS):
         codes = part[PERTURBATION]
-        starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])) if len(codes) else []
-        for start, stop in pairwise([*starts, len(codes)]):
+        changes = np.flatnonzero(codes[1:] != codes[:-1]) + 1
+        for start, stop in pairwise(np.unique([0, *changes, len(codes)])):
             name = names[codes[start]]
             if name in wanted:
                 pairs = {column: values[start:stop] for column, values in part.items()}
