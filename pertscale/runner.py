@@ -141,6 +141,13 @@ def run(
         return _run_local(function, descriptors, label, progress)
 
 
+def everywhere(function: Callable[[], None], client: Any) -> None:
+    """Call a function in this process, and in every worker if there is a client."""
+    function()
+    if client is not None:
+        client.run(function)
+
+
 def _run_local(
     function: Callable[[T], R], descriptors: Sequence[T], label: str, progress: Progress
 ) -> list[R]:

@@ -35,7 +35,7 @@ from pertscale.io.store import write_metadata
 from pertscale.io.work import Work, is_resumable, prepare, work_folder
 from pertscale.memory import memory_bytes
 from pertscale.progress import say
-from pertscale.runner import ClientLike, run, tasks_per_process, use_client
+from pertscale.runner import ClientLike, everywhere, run, tasks_per_process, use_client
 from pertscale.schema import COUNTS, LOG1P_1E4
 
 #: Types that counts can be stored as.
@@ -307,7 +307,7 @@ def _write_matrix(tasks: Work, client: ClientLike, *, quiet: bool) -> None:
         if not tasks.is_written():
             run(sort_block, tasks.first, label="read", client=client, quiet=quiet)
             run(write_shards, tasks.second, label="write", client=client, quiet=quiet)
-            release_memory()
+            everywhere(release_memory, client)
         if not tasks.cell_sums()[1].any():
             raise InputError(f"{tasks.first[0].source.path}: all values are zero")
     except (InputError, CorruptFileError):

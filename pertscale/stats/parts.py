@@ -19,13 +19,13 @@ from pertscale.io.atomic import read_json, write_json
 from pertscale.io.tables import ROW_GROUP_ROWS, write_pairs, write_table
 from pertscale.schema import GENE, LABEL_COLUMNS, LABELS_DIR, MANIFEST_FILE, SCHEMA_VERSION, Label
 from pertscale.screen import Screen, opened_screen
+from pertscale.stats import tile_task
 from pertscale.stats._kernels.adjust import adjust, look_up
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.stats.options import RankSumOptions
 from pertscale.stats.pieces import open_piece, read_index
 from pertscale.stats.pseudobulk import create_pseudobulk, write_profiles
 from pertscale.stats.screen_wide import steps_file
-from pertscale.stats.tile_task import release_memory
 
 #: Pairs of a part: 21 MB of statistics, and about five times that while it is written.
 PART_PAIRS = 524_288
@@ -34,6 +34,11 @@ PSEUDOCOUNT = 1e-9
 
 #: Of this process: memory for parts.
 _buffers = BufferPool()
+
+
+def release_memory() -> None:
+    """Free what the parts of this process kept for the next one."""
+    _buffers.clear()
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def write_part(part: Part) -> dict[str, Any]:
     receipt = staging / "parts" / f"{part.index:05d}.json"
     if receipt.exists():
         return dict(read_json(receipt))
-    release_memory()  # of the tiles that this process tested before
+    tile_task.release_memory()  # this process has no more tiles to test
     screen = opened_screen(part.store, part.fingerprint)
     groups = screen.groups.iloc[part.first : part.last]
     summaries = []
@@ -247,7 +252,6 @@ def finish_tables(
     key: str,
 ) -> None:
     """Write the vocabularies beside the data and, last, the manifest."""
-    _buffers.clear()
     folder = staging / LABELS_DIR
     write_table(folder / "perturbations.parquet", _perturbation_table(screen, options, receipts))
     write_table(folder / "genes.parquet", pd.DataFrame({GENE: screen.genes.to_numpy(object)}))

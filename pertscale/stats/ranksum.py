@@ -21,14 +21,21 @@ from pertscale.io.atomic import read_json, remove, replace
 from pertscale.io.matrix import MatrixReader
 from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
 from pertscale.memory import memory_bytes
-from pertscale.runner import ClientLike, run, tasks_in_all, tasks_per_process, use_client
+from pertscale.runner import (
+    ClientLike,
+    everywhere,
+    run,
+    tasks_in_all,
+    tasks_per_process,
+    use_client,
+)
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, open_screen
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, TABLE_BYTES
 from pertscale.stats.controls import control_rows
 from pertscale.stats.labels import LabelTable, read_labels
 from pertscale.stats.options import TESTS, RankSumOptions
-from pertscale.stats.parts import finish_tables, make_parts, write_part
+from pertscale.stats.parts import finish_tables, make_parts, release_memory, write_part
 from pertscale.stats.pieces import write_index
 from pertscale.stats.screen_wide import write_steps
 from pertscale.stats.tile_task import TileTask, process_tile
@@ -126,6 +133,7 @@ def rank_sum(
         write_steps(screen, staging, options, resolved, quiet=quiet)
         parts = make_parts(screen, staging, options)
         receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
+        everywhere(release_memory, resolved)
     finish_tables(screen, staging, options, receipts, key)
     for name in (PSEUDOBULK_DIR, LABELS_DIR):  # the labels' manifest says that both are there
         replace(staging / name, folder / name)
