@@ -20,6 +20,7 @@ from pertscale.evaluation import (
     confusion,
     confusion_per_row,
     evaluate,
+    evaluate_both,
     scores_from_confusion,
 )
 from pertscale.schema import CLASS_NAMES, CLASSES, SCORE_COLUMNS, Label
@@ -321,6 +322,15 @@ def test_each_block_is_computed_once():
             perturbations=names(truth),
         )
     assert len(computed) == len(set(computed)) == 3 * 9
+
+
+def test_both_tables_from_one_pass():
+    truth, predicted, scores = data()
+    options = {"scores": scores, "perturbations": names(truth)}
+    exclude = [(0, 0), (3, 17), (29, 49)]
+    everything, rest = evaluate_both(truth, predicted, exclude=exclude, **options)
+    assert everything.equals(evaluate(truth, predicted, **options))
+    assert rest.equals(evaluate(truth, predicted, exclude=exclude, **options))
 
 
 def test_excluded_pairs_are_left_out_without_touching_the_input():

@@ -18,7 +18,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from pertscale.errors import ExistsError, NotFoundError, UnknownNameError
-from pertscale.io import ingest
+from pertscale.io import ingest, work
 from pertscale.io.passes import sort_block, write_shards
 from pertscale.io.store import CHUNK_ROWS, is_store
 from pertscale.runner import run
@@ -95,6 +95,16 @@ def test_distributed_writes_the_same_bytes(
         shutil.copy(source, "screen.h5ad")
         store = ingest("screen.h5ad", "a.zarr", memory="40MB", client=client, quiet=True)
     assert tree_hash(store) == undisturbed
+
+
+def test_shards_written_together_are_the_same_bytes(
+    source: Path, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In large screens a task writes several shards: scratch files are not opened too often."""
+    monkeypatch.setattr(work, "_MAX_OPENED", 1)
+    calls = Calls(monkeypatch)
+    assert tree_hash(ingest(source, tmp_path / "a.zarr", memory="2GB", quiet=True)) == undisturbed
+    assert calls.todo["write"] == 1
 
 
 # --- interruptions --------------------------------------------------------------------------------

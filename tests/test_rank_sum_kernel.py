@@ -20,9 +20,11 @@ def run(control, groups, control_totals, group_totals, *, is_counts=True, varian
     block = np.ascontiguousarray(np.concatenate(groups, axis=1))
     bounds = np.cumsum([0, *(g.shape[1] for g in groups)]).astype(np.int64)
     out = np.zeros((len(groups), len(control)), kernel.STATISTICS_DTYPE)
+    most = control.shape[1] + max(group.shape[1] for group in groups)
     kernel.rank_sum(
-        block, group_totals, bounds, table, is_counts=is_counts, variant=variant, out=out
-    )
+        block, group_totals, bounds, table, is_counts=is_counts, variant=variant, out=out,
+        exact_ties=most <= kernel.EXACT_TIES_UP_TO,
+    )  # fmt: skip
     return out, table
 
 
@@ -135,6 +137,45 @@ def test_clustered_keys_are_sorted_and_found():
     out, _ = run(control, [group], totals[:10_000], totals[10_000:])
     x, y = group[0] / totals[10_000:], control[0] / totals[:10_000]
     assert out[0, 0]["u_statistic"] == stats.mannwhitneyu(x, y, method="asymptotic").statistic
+
+
+@pytest.mark.parametrize("n_totals", [1, 3, 40, 100_000])
+@pytest.mark.parametrize("n_cells", [12, 60, 700, 9_000])
+def test_ties_inside_of_a_group(n_totals, n_cells):
+    """Few totals make many ties, counted by a hash table; many make few, compared one by one."""
+    random = np.random.default_rng(n_totals + n_cells)
+    totals = [random.integers(1, n_totals + 1, n).astype(float) + 500 for n in (400, n_cells)]
+    control, group = (random.poisson(1.5, (2, len(t))).astype(np.uint16) for t in totals)
+    control[1] = 0  # no control is equal to any perturbed cell
+    out, _ = run(control, [group], *totals)
+    for g in range(2):
+        u, z, p = oracle(group[g] / totals[1], control[g] / totals[0], kernel.MANN_WHITNEY)
+        assert out[0, g]["u_statistic"] == u
+        assert out[0, g]["p_value"] == pytest.approx(p, rel=1e-11, abs=1e-300)
+        assert out[0, g]["z"] == pytest.approx(z, rel=1e-5)
+
+
+def test_sums_of_ties_as_floats_are_those_as_integers():
+    random = np.random.default_rng(4)
+    control, group = (random.poisson(2.0, (5, n)).astype(np.uint16) for n in (300, 200))
+    totals = [random.integers(50, 60, n).astype(float) for n in (300, 200)]
+    table = kernel.control_tables(control, totals[0], is_counts=True)
+    results = []
+    for exact in (True, False):
+        out = np.zeros((1, 5), kernel.STATISTICS_DTYPE)
+        kernel.rank_sum(
+            group, totals[1], np.array([0, 200]), table, is_counts=True, variant=0, out=out,
+            exact_ties=exact,
+        )  # fmt: skip
+        results.append(out)
+    np.testing.assert_array_equal(*results)
+
+
+def test_totals_smaller_than_the_counts():
+    """Totals that a column names may be: the product of (1 + 1e4 key) must not overflow."""
+    counts = np.full((1, 80), 60_000, np.uint16)
+    out, _ = run(counts, [counts], np.full(80, 2.0), np.full(80, 2.0))
+    assert out[0, 0]["sum_log1p"] == pytest.approx(80 * np.log1p(1e4 * 30_000))
 
 
 def test_tie_sums_beyond_int64():

@@ -6,6 +6,7 @@ import gzip
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import h5py
@@ -24,6 +25,7 @@ from pertscale.errors import (
     UnknownNameError,
 )
 from pertscale.io.sources import Source, find_source, open_source
+from pertscale.io.sources._hdf5 import read_stretch
 from tests.helpers import real_data
 
 N_CELLS, N_GENES = 23, 11
@@ -146,6 +148,8 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "h5ad csc": lambda f: write_h5ad(f, sp.csc_matrix),
     "h5ad dense": lambda f: write_h5ad(f, np.asarray),
     "h5ad gzip": lambda f: write_h5ad(f, np.asarray, compression="gzip"),
+    "h5ad gzip csr": lambda f: write_h5ad(f, sp.csr_matrix, compression="gzip"),
+    "h5ad lzf csr": lambda f: write_h5ad(f, sp.csr_matrix, compression="lzf"),
     "zarr 2 csr": lambda f: write_zarr(f, sp.csr_matrix, 2),
     "zarr 2 dense": lambda f: write_zarr(f, np.asarray, 2),
     "zarr 3 csr": lambda f: write_zarr(f, sp.csr_matrix, 3),
@@ -191,6 +195,31 @@ def test_blocks_stay_near_the_bytes_that_were_asked_for(tmp_path: Path, kind: st
             part = source.read(block)
             row = N_GENES * 12
             assert part.indices.nbytes + part.data.nbytes <= 8 * 100 + row or "dense" in kind
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<i8", "|u1"])
+@pytest.mark.parametrize("filters", ["none", "gzip", "gzip+shuffle", "lzf", "gzip+checksum"])
+@pytest.mark.parametrize("shape", [(1000,), (1000, 3)])
+def test_stretches_of_hdf5_whatever_the_filters(
+    tmp_path: Path, dtype: str, filters: str, shape: tuple[int, ...]
+) -> None:
+    values = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    options: dict[str, Any] = {"chunks": (64, *shape[1:])}
+    if filters != "none":
+        options |= {"compression": filters.split("+")[0], "shuffle": "shuffle" in filters}
+        options["fletcher32"] = "checksum" in filters
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("a", data=values, **options)
+        if filters.startswith("gzip+s"):  # a chunk that was left uncompressed
+            dataset.id.write_direct_chunk(
+                (64, *(0 for _ in shape[1:])), values[64:128].tobytes(), filter_mask=3
+            )
+        for start, stop in [(0, 1000), (0, 0), (63, 65), (64, 128), (100, 999), (999, 1000)]:
+            out = np.empty((stop - start, *shape[1:]), dtype)
+            read_stretch(dataset, start, out)
+            np.testing.assert_array_equal(out, values[start:stop])
+        with pytest.raises(ValueError, match="1000 rows are stored, 1001 are needed"):
+            read_stretch(dataset, 990, np.empty((11, *shape[1:]), dtype))
 
 
 def test_raw_and_layers(tmp_path: Path) -> None:

@@ -223,6 +223,28 @@ def test_reader_gives_genes_by_cells(store: Path, wanted: Expected) -> None:
     np.testing.assert_array_equal(reader.read(40, 41), wanted.counts[40:41, 500:512].T)
 
 
+def test_reader_of_shards_and_of_what_zarr_leaves_out(
+    store: Path, wanted: Expected, tmp_path: Path
+) -> None:
+    """Chunks that are files are decoded here, all others by zarr: the same values."""
+    copy = Path(shutil.copytree(store, tmp_path / "copy.zarr"))
+    matrix = zarr.open_array(copy / "X", mode="r")
+    shutil.rmtree(copy / "X")
+    sharded = zarr.create_array(
+        copy / "X", shape=matrix.shape, chunks=matrix.chunks, dtype=matrix.dtype,
+        shards=(2 * matrix.chunks[0], matrix.chunks[1]), fill_value=0,
+    )  # fmt: skip
+    sharded[:] = wanted.counts
+    n_genes = min(512, wanted.counts.shape[1])
+    for path in (store, copy):
+        reader = MatrixReader(str(path), gene_start=0, gene_stop=n_genes)
+        np.testing.assert_array_equal(reader.read(5, 60), wanted.counts[5:60, :n_genes].T)
+    empty = Path(shutil.copytree(store, tmp_path / "empty.zarr"))
+    (empty / "X" / "c" / "0" / "0").unlink()
+    reader = MatrixReader(str(empty), gene_start=0, gene_stop=n_genes)
+    assert not reader.read(0, 60).any()
+
+
 # --- what is not a store ------------------------------------------------------------------------
 
 
