@@ -17,6 +17,9 @@ from pertscale.errors import MemoryBudgetError
 #: nothing gets faster, and the peak would grow with the screen as long as the budget allows.
 MAX_WINDOW_CHUNKS = 16
 MAX_RESULT_BYTES = 16_000_000
+#: Share of a task's memory that the sorted controls may take: with many controls, blocks of genes
+#: get narrower and chunks are decoded more than once, but the peak does not grow with them.
+CONTROL_SHARE = 0.2
 #: Bytes of scratch per row of a window: index, key, total; and per row of the largest group.
 ROW_SCRATCH_BYTES = 20
 GROUP_SCRATCH_BYTES = 100
@@ -121,6 +124,8 @@ def plan_tiles(
     n_control = max(groups[0] for groups in sizes)
     largest = max(max(groups) for groups in sizes)
     width = min(matrix.gene_chunk, matrix.n_genes)
+    while width > 64 and width * n_control * matrix.control_bytes > CONTROL_SHARE * tile_bytes:
+        width = -(-width // 2)
     while (needed := _bytes(matrix, width, matrix.row_chunk, 1, n_control, largest)) > tile_bytes:
         if width <= 16:
             raise MemoryBudgetError(

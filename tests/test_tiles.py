@@ -82,7 +82,7 @@ def test_whole_blocks_first_then_pieces_that_take_turns():
 
 def test_a_piece_is_worth_its_controls():
     plan = plan_tiles(
-        [[300_000, *[200] * 2000]], matrix(512), memory_bytes=10**10, n_parallel=1, n_threads=64
+        [[300_000, *[200] * 2000]], matrix(512), memory_bytes=10**11, n_parallel=1, n_threads=64
     )
     assert len(plan.tiles) == 2
 
@@ -110,3 +110,16 @@ def test_windows_hold_whole_perturbations(sizes, rows, groups):
     for first, last in found:
         assert last == first + 1 or stops[last - 1] - starts[first] <= rows
         assert last - first <= groups
+
+
+def test_controls_take_a_fixed_share():
+    """The peak does not grow with the controls: blocks of genes get narrower instead."""
+    few, many = (
+        plan_tiles(
+            [[n_control, *[500] * 50]], matrix(1024), memory_bytes=10**9, n_parallel=2, n_threads=2
+        )
+        for n_control in (5_000, 50_000)
+    )
+    assert {t.gene_stop - t.gene_start for t in few.tiles} == {512}
+    assert {t.gene_stop - t.gene_start for t in many.tiles} == {64}
+    assert 64 * 50_000 * 20 <= 0.2 * many.tile_bytes

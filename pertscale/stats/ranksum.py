@@ -31,7 +31,7 @@ from pertscale.runner import (
 )
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, open_screen
-from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, TABLE_BYTES
+from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, table_bytes
 from pertscale.stats.controls import control_rows
 from pertscale.stats.labels import LabelTable, read_labels
 from pertscale.stats.options import TESTS, RankSumOptions
@@ -176,7 +176,7 @@ def _plan(screen: Screen, memory: int, client: Any) -> TilePlan:
         gene_chunk=CHUNK_GENES,
         row_chunk=CHUNK_ROWS,
         itemsize=dtype.itemsize,
-        control_bytes=dtype.itemsize + TABLE_BYTES * _largest_density(screen),
+        control_bytes=_control_bytes(screen, dtype.itemsize),
         statistics_bytes=STATISTICS_DTYPE.itemsize,
     )
     return plan_tiles(
@@ -186,6 +186,16 @@ def _plan(screen: Screen, memory: int, client: Any) -> TilePlan:
         n_parallel=tasks_per_process(client),
         n_threads=tasks_in_all(client),
     )
+
+
+def _control_bytes(screen: Screen, itemsize: int) -> float:
+    """Bytes per control cell and gene: the value, and its share of a sorted table."""
+    density = _largest_density(screen)
+    most = max(
+        stop - start
+        for start, stop in (control_rows(screen, c) for c in range(len(screen.contexts)))
+    )
+    return itemsize + density * table_bytes(int(most * density))
 
 
 def _largest_density(screen: Screen) -> float:

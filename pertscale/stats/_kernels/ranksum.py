@@ -62,7 +62,7 @@ _HUGE = 1e300
 class ControlTable(NamedTuple):
     """Sorted controls of a block of genes; ragged arrays with one stretch per gene.
 
-    Memory: at most :data:`TABLE_BYTES` bytes per non-zero control value.
+    Memory: at most :func:`table_bytes` per non-zero control value.
     """
 
     n_control: int
@@ -79,8 +79,9 @@ class ControlTable(NamedTuple):
     statistics: np.ndarray  # STATISTICS_DTYPE (genes): sums over the controls
 
 
-#: Bytes of a control table per non-zero value: value, below, and up to four buckets.
-TABLE_BYTES = 8 + 4 + 4 * 4
+def table_bytes(n_keys: int) -> int:
+    """Bytes per non-zero control value at most: value, below, and up to two or four buckets."""
+    return 8 + 4 + 4 * (4 if n_keys <= _FINE_BUCKETS_UP_TO else 2)
 
 
 # --- keys ---------------------------------------------------------------------------------
