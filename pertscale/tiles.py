@@ -23,8 +23,8 @@ CONTROL_SHARE = 0.2
 #: Bytes of scratch per row of a window: index, key, total; and per row of the largest group.
 ROW_SCRATCH_BYTES = 20
 GROUP_SCRATCH_BYTES = 100
-#: The last blocks of genes are cut into this many tiles at least, so that all threads end together.
-LAST_PIECES = 4
+#: The last blocks of genes are cut into this many tiles per thread, so that all end together.
+LAST_PIECES = 8
 
 
 @dataclass(frozen=True)
@@ -169,17 +169,18 @@ def _tiles(
     n_parallel: int,
     n_threads: int,
 ) -> Iterator[Tile]:
-    """Yield whole blocks, then the last two per thread in pieces.
+    """Yield whole blocks, then the last one per thread in pieces.
 
     Every tile of a block costs a pass over the block's controls, unless it runs in the same
     process as another one; so a piece has at least as many cells as there are controls. Pieces of
     as many blocks as tasks run together take turns: two tasks that need the same controls at the
     same moment would have to wait for each other.
     """
-    n_whole = max(0, len(blocks) - 2 * n_threads)
-    pieces = max(LAST_PIECES, -(-2 * LAST_PIECES * n_threads // len(blocks)))
+    n_last = min(n_threads, len(blocks)) if n_threads > 1 else 0
+    n_whole = len(blocks) - n_last
     for context, start, stop in blocks[:n_whole]:
         yield Tile(context, 0, len(sizes[context]) - 1, start, stop)
+    pieces = -(-LAST_PIECES * n_threads // max(n_last, 1))
     for i in range(n_whole, len(blocks), n_parallel):
         turns = []
         for context, start, stop in blocks[i : i + n_parallel]:

@@ -69,10 +69,15 @@ def test_whole_blocks_first_then_pieces_that_take_turns():
     plan = plan_tiles(
         [[3000, *[2000] * 900]], matrix(5120), memory_bytes=10**9, n_parallel=2, n_threads=2
     )
-    whole, pieces = plan.tiles[:6], plan.tiles[6:]
+    whole, pieces = plan.tiles[:8], plan.tiles[8:]
     assert {(t.first, t.last) for t in whole} == {(0, 900)}
-    assert [t.gene_start for t in pieces[:4]] == [6 * 512, 7 * 512] * 2
-    assert len(pieces) == 4 * 4
+    assert [t.gene_start for t in pieces[:4]] == [8 * 512, 9 * 512] * 2
+    assert len(pieces) == 2 * 8
+    # one thread has nobody to wait for
+    plan = plan_tiles(
+        [[3000, *[2000] * 900]], matrix(5120), memory_bytes=10**9, n_parallel=1, n_threads=1
+    )
+    assert len(plan.tiles) == 10
     # enough for all threads even where there are fewer blocks than threads
     plan = plan_tiles(
         [[3000, *[2000] * 900]], matrix(512), memory_bytes=10**9, n_parallel=1, n_threads=20

@@ -12,12 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pertscale.stats._kernels.adjust import adjust
+from pertscale.stats._kernels.adjust import BIN_SHIFT, N_BINS, adjust, collect, count, steps_of
 from pertscale.stats._kernels.adjust import look_up as look_up_rows
-
-#: Leading bits of a float64 that number its bin: sign, exponent, eight bits of the mantissa.
-_BIN_SHIFT = 44
-_N_BINS = (0x3FF0 << 48 >> _BIN_SHIFT) + 1  # p-values are at most 1.0
 
 
 def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
@@ -50,11 +46,12 @@ def look_up(steps: np.ndarray, p_values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PValueRange:
-    """P-values from `low` up to, but not including, `high`; `below` are smaller than `low`."""
+    """`n_values` p-values from `low` up to, but not including, `high`; `below` are smaller."""
 
     low: float
     high: float
     below: int
+    n_values: int
 
 
 def count_p_values(
@@ -64,20 +61,21 @@ def count_p_values(
 
     A range can hold more where many p-values have almost the same value.
     """
-    counts = np.zeros(_N_BINS, np.int64)
+    counts = np.zeros(N_BINS, np.int64)
     for piece in pieces:
-        bins = np.ascontiguousarray(piece, np.float64).view(np.int64) >> _BIN_SHIFT
-        counts += np.bincount(bins.ravel(), minlength=_N_BINS)
+        count(piece, counts)
     below = np.concatenate([[0], np.cumsum(counts)])
     edges = [0]
     for b in np.flatnonzero(counts):
         if below[b + 1] - below[edges[-1]] > max_values and below[b] > below[edges[-1]]:
             edges.append(int(b))
-    values = (np.array(edges, np.int64) << _BIN_SHIFT).view(np.float64)
-    highs = [*values[1:], np.inf]
+    values = (np.array(edges, np.int64) << BIN_SHIFT).view(np.float64)
+    bounds = below[[*edges, N_BINS]]
     found = [
-        PValueRange(float(low), float(high), int(below[edge]))
-        for low, high, edge in zip(values, highs, edges, strict=True)
+        PValueRange(float(low), float(high), int(first), int(last - first))
+        for low, high, first, last in zip(
+            values, [*values[1:], np.inf], bounds[:-1], bounds[1:], strict=True
+        )
     ]
     return int(below[-1]), found
 
@@ -87,10 +85,13 @@ def sorted_steps(pieces: Iterable[np.ndarray], within: PValueRange, m: int) -> n
 
     Memory: about three times the p-values of the range.
     """
-    values = np.concatenate([p[(p >= within.low) & (p < within.high)] for p in pieces])
+    values = np.empty(within.n_values + 1)
+    n = 0
+    for piece in pieces:
+        n = collect(piece, within.low, within.high, values, n)
+    values = values[:n]
     values.sort()
-    q = values * (m / np.arange(within.below + 1, within.below + len(values) + 1))
-    return _steps(values, np.minimum.accumulate(q[::-1])[::-1])
+    return steps_of(values, within.below, m)
 
 
 def join_steps(ranges: Sequence[np.ndarray]) -> np.ndarray:
@@ -98,13 +99,8 @@ def join_steps(ranges: Sequence[np.ndarray]) -> np.ndarray:
     smallest = 1.0
     joined: list[np.ndarray] = []
     for values, q in reversed(ranges):
-        capped = _steps(values, np.minimum(q, smallest))
+        kept = np.append(q[:-1] < smallest, np.ones(min(len(q), 1), bool))
+        capped = np.stack([values[kept], np.minimum(q[kept], smallest)])
         smallest = float(capped[1, 0]) if capped.size else smallest
         joined.append(capped)
     return np.concatenate(joined[::-1], axis=1) if joined else np.empty((2, 0))
-
-
-def _steps(values: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Keep the last of each run of equal adjusted values."""
-    last = np.append(q[1:] != q[:-1], np.ones(min(len(q), 1), bool))
-    return np.stack([values[last], q[last]])

@@ -1,4 +1,4 @@
-"""Benjamini-Hochberg over sorted rows of p-values, and look-ups in the screen-wide steps."""
+"""Benjamini-Hochberg: over sorted rows of p-values, over a screen in ranges, and look-ups."""
 
 from __future__ import annotations
 
@@ -69,3 +69,62 @@ def look_up(p_values: np.ndarray, order: np.ndarray, steps: np.ndarray, out: np.
         Largest p-value of each step, ascending, and its adjusted value.
     """
     _look_up(p_values, order, steps[0], steps[1], out)
+
+
+#: Leading bits of a float64 that number its bin: sign, exponent, eight bits of the mantissa.
+BIN_SHIFT = 44
+N_BINS = (0x3FF0 << 48 >> BIN_SHIFT) + 1  # p-values are at most 1.0
+
+
+@jit
+def _count(p_values, counts):
+    bits = p_values.view(np.int64)
+    for i in range(len(bits)):
+        counts[np.uint64(bits[i] >> BIN_SHIFT)] += 1
+
+
+def count(p_values: np.ndarray, counts: np.ndarray) -> None:
+    """Add the p-values (a contiguous array of any shape) to the counts (:data:`N_BINS`) of bins."""
+    _count(p_values.reshape(-1), counts)
+
+
+@jit
+def _collect(p_values, low, high, out, n):
+    for i in range(len(p_values)):
+        p = p_values[i]
+        out[np.uint64(n)] = p
+        n += (p >= low) & (p < high)
+    return n
+
+
+def collect(p_values: np.ndarray, low: float, high: float, out: np.ndarray, n: int) -> int:
+    """Append the p-values in ``low <= p < high`` to the `n` that `out` holds; return how many it
+    holds then. `out` has one place more than is needed.
+    """
+    return int(_collect(p_values.reshape(-1), low, high, out, n))
+
+
+@jit
+def _steps(values, below, m, steps):
+    smallest = np.inf
+    at = len(values)
+    for i in range(len(values) - 1, -1, -1):
+        q = values[i] * (m / (below + i + 1))
+        if q < smallest:
+            smallest = q
+            at -= 1
+            steps[0, at] = values[i]
+            steps[1, at] = q
+    return at
+
+
+def steps_of(values: np.ndarray, below: int, m: int) -> np.ndarray:
+    """Adjust sorted p-values of `m`, `below` of which are smaller than these.
+
+    Returns
+    -------
+    ndarray (2, steps), float64
+        Of each run of equal adjusted values the largest p-value, and the adjusted value.
+    """
+    steps = np.empty((2, len(values)))
+    return steps[:, _steps(values, below, m, steps) :]
