@@ -107,7 +107,7 @@ class AnnDataSource(Source):
 
     def cell_names(self) -> np.ndarray:
         """Return the index of ``obs``."""
-        return as_names(self._obs.index())
+        return self._obs.names()
 
     def cell_columns(self) -> list[str]:
         """Return the columns of ``obs``."""
@@ -120,7 +120,7 @@ class AnnDataSource(Source):
     def genes(self) -> pd.DataFrame:
         """Return ``var`` (``raw/var`` for the raw matrix)."""
         columns = {name: self._var.column(name).array for name in self._var.columns}
-        return pd.DataFrame(columns, index=pd.Index(as_names(self._var.index()).astype(object)))
+        return pd.DataFrame(columns, index=pd.Index(self._var.names().astype(object)))
 
     def blocks(self, block_bytes: int) -> list[Block]:
         """Partition the stored entries."""
@@ -153,12 +153,11 @@ class Frame:
             self.n_rows = _length(self._node[self._index])
         self.columns = [n for n in names if n not in (self._index, "__categories")]
 
-    def index(self) -> Any:
+    def names(self) -> np.ndarray:
         """Return the names of the rows."""
         with reading(f"{self.place}, index"):
-            if self._compound:
-                return self._node[self._index]
-            return read_elem(self._node[self._index])
+            node = self._node[self._index]
+            return as_names(node if hasattr(node, "shape") else read_elem(node))
 
     def column(self, name: str) -> pd.Series:
         """Return one column."""

@@ -172,7 +172,7 @@ class MtxSource(TableSource):
 
     def cell_names(self) -> np.ndarray:
         """Return the barcodes."""
-        return as_names(self._cells.iloc[:, 0])
+        return as_names(self._cells.iloc[:, 0].array)
 
     def genes(self) -> pd.DataFrame:
         """Return the genes: index = names; without a header the columns are those of 10x."""

@@ -99,7 +99,7 @@ class TenxSource(TableSource):
 
     def _names(self, key: str, n: int) -> np.ndarray:
         with reading(f"{self.matrix.place}/{key}"):
-            found = as_names(self._group[key][:])
+            found = as_names(self._group[key])
         if len(found) != n:
             raise CorruptFileError(
                 f"{self.matrix.place}/{key} has {len(found)} names, the matrix needs {n}; "

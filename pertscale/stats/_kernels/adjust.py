@@ -98,8 +98,9 @@ def _collect(p_values, low, high, out, n):
 
 
 def collect(p_values: np.ndarray, low: float, high: float, out: np.ndarray, n: int) -> int:
-    """Append the p-values in ``low <= p < high`` to the `n` that `out` holds; return how many it
-    holds then. `out` has one place more than is needed.
+    """Append the p-values in ``low <= p < high`` to the `n` in `out`; return how many it has then.
+
+    `out` has one place more than is needed.
     """
     return int(_collect(p_values.reshape(-1), low, high, out, n))
 
