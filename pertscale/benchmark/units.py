@@ -39,6 +39,8 @@ from pertscale.stats.labels import LabelTable
 
 #: Genes of a block of the label matrix: what kNN and the scores hold at a time.
 GENE_CHUNK = 512
+#: Of the label matrix, what is in memory while it is written: a byte per pair.
+BAND_BYTES = 256_000_000
 #: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
 STRIP_PAIRS = 5_000_000
 TASK = "within"
@@ -85,11 +87,13 @@ def label_matrix(labels: LabelTable, context: str, folder: Path) -> LabelMatrix:
                 chunks=(max(1, matrix.shape[0]), min(GENE_CHUNK, matrix.shape[1])),
                 dtype=np.int8,
             )
-            row = 0  # in the order of the parts: chunks span all rows, so one writer
-            for block in matrix.data.blocks:
-                part = np.asarray(block)
-                array[row : row + len(part)] = part
-                row += len(part)
+            width = max(1, BAND_BYTES // max(1, matrix.shape[0] * GENE_CHUNK)) * GENE_CHUNK
+            for start in range(0, matrix.shape[1], width):
+                lazy = matrix.data[:, start : start + width]
+                band = np.empty(lazy.shape, np.int8)
+                # chunks span all rows, so this process collects them
+                da.store(lazy, band, lock=False, scheduler="threads")
+                array[:, start : start + width] = band
     return LabelMatrix(
         path,
         tuple(matrix[PERTURBATION].values),

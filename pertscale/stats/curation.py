@@ -89,36 +89,43 @@ def curate(
     wanted = {*names[n_de >= recipe.min_positives], *nulls}
     held_out = _held_out_genes(labels, recipe.gene_holdout, seed)
     drawn = {}
-    for name, pairs in _drawn(labels, context, wanted, recipe, seed):
-        positives = int((pairs["label"] != Label.NON_DE).sum())
-        if positives >= recipe.min_positives or name in nulls:
-            drawn[name] = pairs[~pairs["gene"].isin(held_out)]
-    if not any((pairs["label"] != Label.NON_DE).any() for pairs in drawn.values()):
+    for name, genes, label in _drawn(labels, context, wanted, recipe, seed):
+        if (label != Label.NON_DE).sum() >= recipe.min_positives or name in nulls:
+            keep = ~held_out[genes]
+            drawn[name] = genes[keep], label[keep]
+    if not any((label != Label.NON_DE).any() for _, label in drawn.values()):
         raise InputError(
             f"context {context!r}: no perturbation has {recipe.min_positives} differentially "
             f"expressed genes (the most is {n_de.max(initial=0)}), so there is nothing to curate"
         )
     options = {"curation": asdict(recipe), "seed": seed, "from": labels.key}
-    return LabelTable.from_pairs(
-        pd.concat([drawn[name] for name in sorted(drawn)], ignore_index=True),
-        context=context,
-        options=options,
+    listed = sorted(drawn)
+    codes, found = zip(*(drawn[name] for name in listed), strict=True)
+    pairs = pd.DataFrame(
+        {
+            "perturbation": np.repeat(np.array(listed, object), [len(c) for c in codes]),
+            "gene": labels.genes.to_numpy(object)[np.concatenate(codes)],
+            "label": np.concatenate(found),
+        }
     )
+    return LabelTable.from_pairs(pairs, context=context, options=options)
 
 
-def _held_out_genes(labels: LabelTable, share: float, seed: int) -> set[str]:
-    genes = sorted(map(str, labels.genes))
-    order = np.random.RandomState(seed).permutation(len(genes))
-    return {genes[i] for i in order[: int(share * len(genes))]}
+def _held_out_genes(labels: LabelTable, share: float, seed: int) -> np.ndarray:
+    """Return which genes are set aside, by their codes."""
+    by_name = np.argsort(labels.genes.to_numpy(str), kind="stable")
+    order = np.random.RandomState(seed).permutation(len(by_name))
+    held_out = np.zeros(len(by_name), bool)
+    held_out[by_name[order[: int(share * len(by_name))]]] = True
+    return held_out
 
 
 def _drawn(
     labels: LabelTable, context: str, wanted: set[str], recipe: Curation, seed: int
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the drawn pairs of each perturbation that is wanted, in the order of the table."""
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield name, genes (codes) and labels that are drawn, in the order of the table."""
     names = labels.perturbations[PERTURBATION].to_numpy(object)
-    genes = labels.genes.to_numpy(object)
-    by_name = np.argsort(genes.astype(str), kind="stable")
+    by_name = np.argsort(labels.genes.to_numpy(str), kind="stable")
     for part in labels.parts(context, _COLUMNS):
         codes = part[PERTURBATION]
         changes = np.flatnonzero(codes[1:] != codes[:-1]) + 1
@@ -128,16 +135,7 @@ def _drawn(
                 pairs = {column: values[start:stop] for column, values in part.items()}
                 random = np.random.RandomState(seed_from(seed, "negatives", name))
                 rows = _draw(pairs, by_name, recipe, random)
-                yield (
-                    name,
-                    pd.DataFrame(
-                        {
-                            "perturbation": name,
-                            "gene": genes[pairs["gene"][rows]],
-                            "label": pairs["label"][rows],
-                        }
-                    ),
-                )
+                yield name, pairs["gene"][rows], pairs["label"][rows]
 
 
 def _draw(
