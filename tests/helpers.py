@@ -17,3 +17,11 @@ def real_data(name: str) -> Path:
     if not (folder / name).exists():
         pytest.skip(f"real data {name!r} not found in {folder}; set PERTSCALE_DATA")
     return folder / name
+
+
+def shared_golden(name: str) -> Path:
+    """Return the path of a golden file with published values, which the project does not carry."""
+    folder = Path(os.environ.get("PERTSCALE_GOLDEN", ROOT.parent / "shared" / "spec" / "golden"))
+    if not (folder / name).exists():
+        pytest.skip(f"golden file {name!r} not found in {folder}; set PERTSCALE_GOLDEN")
+    return folder / name

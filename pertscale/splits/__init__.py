@@ -1,0 +1,19 @@
+"""Which perturbations a method is fitted on and which it is judged on.
+
+A :class:`Split` names perturbations, never cells: all cells and all genes of a perturbation fall on
+the same side (SPEC D1). The controls are in no part; every method may use them. A new rule is a
+function that returns a :class:`Split` with a ``kind`` of its own.
+"""
+
+from pertscale.splits.drawn import holdout, k_fold, repeated_holdout
+from pertscale.splits.published import doubles_split, gears_simulation
+from pertscale.splits.split import Split
+
+__all__ = [
+    "Split",
+    "doubles_split",
+    "gears_simulation",
+    "holdout",
+    "k_fold",
+    "repeated_holdout",
+]

@@ -1,0 +1,131 @@
+"""The splits of the second paper: GEARS' simulation split, and that of the doubles (SPEC D3, D4).
+
+Both draw from sorted names or genes with NumPy's legacy generator. The doubles are sorted by their
+names, so ``B+A`` and ``A+B`` draw differently: to get a published split, pass the names as the data
+set spells them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from pertscale import conditions
+from pertscale.errors import ArgumentError, InputError
+from pertscale.schema import COMBINATION_SEPARATOR, CONTROL
+from pertscale.splits.split import Split, checked_names, checked_seed
+
+#: Shares of the genes that GEARS calls seen: first train against test, then against validation.
+_GEARS_SHARES = (0.75, 0.9)
+
+
+def gears_simulation(perturbations: Iterable[str], *, seed: int = 1) -> Split:
+    """Split by genes, as GEARS' ``simulation`` split does (SPEC D3).
+
+    A share of the genes is drawn as seen: 75 %, then 90 % of those that are left for validation. A
+    single goes with its gene. Of the doubles of two seen genes the same share stays in training;
+    all others are test (in the second cut: validation).
+
+    Parameters
+    ----------
+    perturbations
+        Names; ``A``, ``A+ctrl`` and ``A+B`` are understood. The control is left out.
+    seed
+        The paper uses 1 and 2.
+
+    Raises
+    ------
+    InputError
+        A name occurs twice, or there are too few genes to fill training and test.
+    """
+    seed = checked_seed(seed)
+    names = _without_control(perturbations)
+    train, test = _cut(names, _GEARS_SHARES[0], seed)
+    train, val = _cut(train, _GEARS_SHARES[1], seed)
+    if not train or not test:
+        raise InputError(
+            f"GEARS' simulation split of {len(names)} perturbations leaves {len(train)} for "
+            f"training and {len(test)} for the test; it needs more genes"
+        )
+    return Split(f"gears-seed{seed}", train, test, val, seed, "gears_simulation")
+
+
+def _cut(names: Sequence[str], share: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Cut into what is kept, and what is not, by the genes drawn as seen."""
+    genes = sorted({gene for name in names for gene in genes_of(name)})
+    seen = set(_draw(genes, int(len(genes) * share), seed))
+    both = [n for n in names if len(genes_of(n)) > 1 and seen.issuperset(genes_of(n))]
+    kept = set(_draw(both, int(len(both) * share), seed))
+    kept |= {n for n in names if len(genes_of(n)) == 1 and seen.issuperset(genes_of(n))}
+    return tuple(n for n in names if n in kept), tuple(n for n in names if n not in kept)
+
+
+def doubles_split(
+    perturbations: Iterable[str], *, seed: int = 1, train_fraction: float = 0.5
+) -> Split:
+    """Put all singles and a share of the doubles into training (SPEC D4).
+
+    Of the doubles, sorted by name, ``int(train_fraction * n)`` are drawn for training, and of the
+    rest, sorted again, half for the test; what is left is validation. The paper judges on test and
+    validation together.
+
+    Parameters
+    ----------
+    perturbations
+        Names; ``A``, ``A+ctrl`` and ``A+B`` are understood. The control is left out. Combinations
+        of more than two genes count as doubles.
+    seed
+        The paper uses 1 to 5.
+    train_fraction
+        Share of the doubles in training, from 0 to below 1.
+
+    Raises
+    ------
+    ArgumentError
+        `train_fraction` or `seed` out of range.
+    InputError
+        A name occurs twice, or there are no singles or too few doubles.
+    """
+    if not 0 <= train_fraction < 1:
+        raise ArgumentError(f"train_fraction has to be from 0 to below 1, got {train_fraction}")
+    seed = checked_seed(seed)
+    names = _without_control(perturbations)
+    singles = [name for name in names if len(genes_of(name)) == 1]
+    doubles = sorted(set(names) - set(singles))
+    random = np.random.RandomState(seed)
+    train = _choose(random, doubles, int(train_fraction * len(doubles)))
+    rest = sorted(set(doubles) - set(train))
+    test = _choose(random, rest, max(1, len(rest) // 2))
+    if not singles or not test:
+        raise InputError(
+            f"the split of the doubles needs single perturbations to train on and doubles to hold "
+            f"out; there are {len(singles)} singles and {len(doubles)} doubles"
+        )
+    return Split(
+        f"doubles-seed{seed}",
+        (*singles, *sorted(train)),
+        tuple(sorted(test)),
+        tuple(sorted(set(rest) - set(test))),
+        seed,
+        "doubles",
+    )
+
+
+def genes_of(name: str) -> tuple[str, ...]:
+    """Return the genes of a name in either spelling; ``()`` for the control."""
+    tokens = [] if name == CONTROL else name.split(COMBINATION_SEPARATOR)
+    return tuple(t for t in tokens if t and not conditions.is_control_word(t))
+
+
+def _without_control(perturbations: Iterable[str]) -> list[str]:
+    return [n for n in checked_names(perturbations, what="perturbations") if genes_of(n)]
+
+
+def _draw(items: Sequence[str], n: int, seed: int) -> list[str]:
+    return _choose(np.random.RandomState(seed), items, n)
+
+
+def _choose(random: np.random.RandomState, items: Sequence[str], n: int) -> list[str]:
+    """Draw without replacement; the same as the authors' ``choice``, of which nothing is taken."""
+    return [items[i] for i in random.permutation(len(items))[:n]] if n else []
