@@ -1,0 +1,144 @@
+"""How well predicted deviations from additivity find the interactions (SPEC J6, J7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal
+
+import numpy as np
+
+from pertscale.errors import ArgumentError, InputError
+
+#: False discovery proportions that curves of several splits are averaged at.
+FDP_GRID: Final = np.linspace(0.0, 1.0, 101)
+_AREAS: Final = ("proper", "paper")
+
+
+@dataclass(frozen=True, eq=False)
+class CallCurve:
+    """True and false calls as the threshold on the absolute deviation goes down.
+
+    Attributes
+    ----------
+    magnitude : ndarray (n,)
+        Absolute predicted deviations in the order of calling, largest first; pairs without a
+        prediction come last, as -1.
+    true_calls, false_calls : ndarray (n,), int64
+        Interactions and others among the first 1, 2, …, n pairs.
+    """
+
+    magnitude: np.ndarray
+    true_calls: np.ndarray
+    false_calls: np.ndarray
+
+    @property
+    def n_positive(self) -> int:
+        """Number of interactions."""
+        return int(self.true_calls[-1])
+
+    @property
+    def n_negative(self) -> int:
+        """Number of other pairs."""
+        return int(self.false_calls[-1])
+
+    @cached_property
+    def fdp(self) -> np.ndarray:
+        """False discovery proportion of the first 1, 2, …, n calls."""
+        return self.false_calls / np.maximum(1, self.false_calls + self.true_calls)
+
+    @cached_property
+    def recall(self) -> np.ndarray:
+        """Share of the interactions among the first calls: the true positive rate."""
+        return self.true_calls / max(self.n_positive, 1)
+
+    def tpr_at(self, fdp: np.ndarray = FDP_GRID) -> np.ndarray:
+        """Return the largest true positive rate at false discovery proportions (SPEC J6).
+
+        Linear between those that occur, 0 below the lowest, 1 above the highest.
+        """
+        order = np.argsort(self.fdp, kind="stable")
+        best = np.maximum.accumulate(self.recall[order])
+        x, group = np.unique(self.fdp[order], return_inverse=True)
+        y = np.bincount(group, best) / np.bincount(group)
+        return np.interp(fdp, x, y, left=0.0, right=1.0)
+
+    def auprc(self, area: Literal["proper", "paper"] = "proper") -> float:
+        """Return the area under precision and recall.
+
+        'proper' is average precision over distinct thresholds; 'paper' the second paper's formula,
+        which sorts by precision and is too small.
+        """
+        _check_area(area)
+        precision = 1 - self.fdp
+        if area == "proper":
+            last = self._distinct
+            return float(np.sum(np.diff(self.recall[last], prepend=0.0) * precision[last]))
+        order = np.argsort(self.fdp, kind="stable")
+        order = order[np.argsort(precision[order], kind="stable")]
+        x, y = precision[order], self.recall[order]
+        return float(-np.sum((x[1:] + x[:-1]) / 2 * np.diff(y)))
+
+    def auroc(self, area: Literal["proper", "paper"] = "proper") -> float:
+        """Return the area under the ROC curve; 'paper' follows the second paper's order of ties."""
+        _check_area(area)
+        fpr = self.false_calls / max(self.n_negative, 1)
+        if area == "proper":
+            x, y = (np.append(0.0, v[self._distinct]) for v in (fpr, self.recall))
+        else:
+            order = np.argsort(self.fdp, kind="stable")
+            order = order[np.argsort(fpr[order], kind="stable")]
+            x, y = fpr[order], self.recall[order]
+        return float(np.sum((y[1:] + y[:-1]) / 2 * np.diff(x)))
+
+    @cached_property
+    def _distinct(self) -> np.ndarray:
+        """Position of the last pair of each run of equal magnitudes."""
+        return np.flatnonzero(np.append(np.diff(self.magnitude) != 0, True))
+
+
+def call_curve(deviation: np.ndarray, interaction: np.ndarray) -> CallCurve:
+    """Order pairs by the size of their predicted deviation and count true and false calls.
+
+    Parameters
+    ----------
+    deviation : ndarray (n,)
+        Prediction minus the observed additive expectation; NaN where there is no prediction: these
+        pairs are called last. Equal ones are called in their order.
+    interaction : ndarray (n,), bool
+        Whether the pair interacts.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, or there is no interaction or nothing else.
+    """
+    magnitude = np.abs(np.asarray(deviation, np.float64))
+    truth = np.asarray(interaction, bool)
+    if magnitude.ndim != 1 or magnitude.shape != truth.shape:
+        raise InputError(
+            f"deviations have shape {magnitude.shape} and interactions {truth.shape}; needed are "
+            "two vectors of one length"
+        )
+    if truth.all() or not truth.any():
+        raise InputError(
+            f"{int(truth.sum())} of {len(truth)} pairs interact; curves need some that do and some "
+            "that do not"
+        )
+    magnitude = np.where(np.isnan(magnitude), -1.0, magnitude)
+    order = np.argsort(-magnitude, kind="stable")
+    found = truth[order]
+    return CallCurve(magnitude[order], np.cumsum(found), np.cumsum(~found))
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return mean and standard error over splits; the error of a single one is NaN."""
+    found = np.asarray(values, np.float64)
+    error = found.std(ddof=1) / np.sqrt(len(found)) if len(found) > 1 else np.nan
+    return float(found.mean()), float(error)
+
+
+def _check_area(area: str) -> None:
+    if area not in _AREAS:
+        raise ArgumentError(f"area={area!r} is not one of {', '.join(_AREAS)}")

@@ -1,0 +1,270 @@
+"""Local false discovery rates, interactions, their classes and calls (SPEC J)."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.stats import norm
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation.interaction_calls import call_curve, mean_and_error
+from pertscale.stats.interactions import (
+    INTERACTION_CLASSES,
+    class_of_prediction,
+    classify,
+    complete_doubles,
+    find_interactions,
+    most_expressed,
+    same_direction,
+)
+from pertscale.stats.local_fdr import local_fdr
+from tests.helpers import GOLDEN
+
+
+def golden(name):
+    return json.loads((GOLDEN / name).read_text())
+
+
+INPUTS = golden("locfdr_inputs.json")
+EXPECTED = golden("locfdr_expected.json")
+NORMAL = norm.ppf((np.arange(500) + 0.5) / 500)
+LARGE = golden("locfdr_deterministic.json")
+ROWS = {"maximum_likelihood": "mle", "central_matching": "cme", "theoretical": "the"}
+
+
+def formula_made(n, scale):
+    """The large golden vectors: a normal core, exponential tails."""
+    n_core = round(n * 0.83)
+    n_up = round((n - n_core) * 0.6)
+
+    def spread(m):
+        return (np.arange(1, m + 1) - 0.5) / m
+
+    core = 0.0068 + 0.0576 * norm.ppf(spread(n_core))
+    up = 0.03 - scale * np.log1p(-spread(n_up))
+    down = -(0.03 - scale * np.log1p(-spread(n - n_core - n_up)))
+    return np.concatenate([core, up, down])
+
+
+def golden_case(name):
+    if name in INPUTS:
+        return np.array(INPUTS[name]), EXPECTED[name]
+    return formula_made(LARGE[name]["n"], LARGE[name]["params"]["scale"]), LARGE[name]
+
+
+@pytest.mark.parametrize("name", [*EXPECTED, *LARGE])
+def test_local_fdr_is_locfdrs(name):
+    values, want = golden_case(name)
+    tolerance = 1e-9 if name in EXPECTED else 1e-6
+    found = local_fdr(values)
+    matrix = want["mat"]["values"] if isinstance(want["mat"], dict) else want["mat"]
+    columns = dict(zip(want["matcols"], np.array(matrix, float).T, strict=True))
+    np.testing.assert_array_equal(found.counts, columns["counts"])
+    np.testing.assert_allclose(found.centers, columns["x"], rtol=1e-9)
+    np.testing.assert_allclose(found.fdr, columns["fdr"], rtol=0, atol=tolerance)
+    rows = dict(zip(want["fp0"]["rows"], want["fp0"]["values"], strict=True))
+    null = found.null
+    np.testing.assert_allclose([null.delta, null.sigma, null.p0], rows["mlest"], rtol=1e-8)
+    np.testing.assert_allclose([null.se_delta, null.se_sigma, null.se_p0], rows["mleSD"], rtol=1e-6)
+    if "fdr_first100" in want:
+        np.testing.assert_allclose(found.of(values[:100]), want["fdr_first100"], atol=tolerance)
+    lower, upper = found.thresholds(values)
+    for ours, side in ((lower, "lower"), (upper, "upper")):
+        if want[f"{side}_fdr"] > 0.05 and np.isinf(ours):
+            continue  # locfdr's rule returns an arbitrary central value; ours finds nothing there
+        assert ours == pytest.approx(want[f"{side}_threshold"], rel=1e-9)
+    assert bool(np.isinf(lower)) == (name in {"B_z_5pct_shift", "E_pure_null"})
+    assert bool(np.isinf(upper)) == (name == "E_pure_null")
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("null", ["central_matching", "theoretical"])
+def test_the_other_nulls_are_locfdrs(name, null):
+    values, want = golden_case(name)
+    rows = dict(zip(want["fp0"]["rows"], want["fp0"]["values"], strict=True))
+    found = local_fdr(values, null=null).null
+    np.testing.assert_allclose(
+        [found.delta, found.sigma, found.p0], rows[f"{ROWS[null]}st"], rtol=1e-8, atol=1e-12
+    )
+
+
+def test_tail_thresholds_hold_their_rate():
+    values, _ = golden_case("A_norman_like")
+    found = local_fdr(values)
+    lower, upper = found.thresholds(values, kind="tail")
+    local_lower, local_upper = found.thresholds(values)
+    assert local_lower < lower < 0 < upper < local_upper
+    beyond = found.centers > upper
+    rate = (found.null.p0 * found.null_density[beyond]).sum() / found.density[beyond].sum()
+    assert rate <= 0.05
+    wider = found.centers > upper - (found.centers[1] - found.centers[0])
+    assert (found.null.p0 * found.null_density[wider]).sum() > 0.05 * found.density[wider].sum()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros(500), "values that differ"),
+        (np.arange(50.0), "at least 119"),
+        (np.append(np.arange(500.0), np.nan), "1 of 501 values are not finite"),
+        (np.concatenate([np.zeros(400), np.linspace(-1, 1, 100)]), "half of the values"),
+        (np.arange(500.0), "not like a normal"),
+    ],
+)
+def test_a_null_that_cant_be_fitted_says_why(values, message):
+    with pytest.raises(InputError, match=message):
+        local_fdr(values)
+
+
+def test_unknown_nulls_and_densities_without_a_peak_are_refused():
+    with pytest.raises(ArgumentError, match="null="):
+        local_fdr(np.arange(500.0), null="mle")
+    with pytest.raises(InputError, match="not curved downwards"):
+        local_fdr(np.cos(np.linspace(0, np.pi, 1000)), null="central_matching")
+    with pytest.raises(ArgumentError, match="kind="):
+        local_fdr(NORMAL).thresholds(NORMAL, kind="both")
+
+
+# --- classes --------------------------------------------------------------------------------------
+
+
+def test_classes_are_the_golden_ones():
+    want = golden("interaction_classes.json")
+    cases = want["cases"]
+    control, first, second, both, additive = (
+        np.array([case[key] for case in cases], float)
+        for key in ("ctrl", "A", "B", "AB", "additive")
+    )
+    for rule in ("code", "text"):
+        found = classify(
+            control, first, second, both, lower=want["lower"], upper=want["upper"], rule=rule
+        )
+        assert list(found) == [case[rule].lower() for case in cases]
+    claimed = class_of_prediction(control, additive, both)
+    assert list(claimed) == [case["as_prediction"].lower() for case in cases]
+
+
+def profiles_with(interactions, *, n_doubles=40, n_genes=400, noise=0.02, seed=0):
+    """Singles and doubles that are additive but for `interactions`, a share of the pairs."""
+    random = np.random.default_rng(seed)
+    singles = [f"G{i:02d}" for i in range(12)]
+    doubles = sorted(f"{a}+{b}" for i, a in enumerate(singles) for b in singles[i + 1 :])[
+        :n_doubles
+    ]
+    control = random.gamma(2, 0.5, n_genes)
+    effect = {s: random.normal(0, 0.4, n_genes) * (random.random(n_genes) < 0.3) for s in singles}
+    truth = random.random((len(doubles), n_genes)) < interactions
+    size = random.uniform(0.3, 0.8, truth.shape) * random.choice([-1, 1], truth.shape)
+    rows = {"control": control} | {s: control + effect[s] for s in singles}
+    for i, double in enumerate(doubles):
+        a, b = double.split("+")
+        rows[double] = control + effect[a] + effect[b] + truth[i] * size[i]
+    values = np.stack(list(rows.values()))
+    values += random.normal(0, noise, values.shape)
+    genes = [f"read{i}" for i in range(n_genes)]
+    profiles = xr.DataArray(
+        values, dims=("perturbation", "gene"), coords={"perturbation": list(rows), "gene": genes}
+    )
+    return profiles, doubles, truth
+
+
+def test_known_interactions_are_found_at_the_stated_rate():
+    rates = []
+    for seed in range(6):
+        profiles, doubles, truth = profiles_with(0.05, seed=seed)
+        found = find_interactions(profiles, n_genes=400, threshold="tail")
+        calls = found.table.set_index(["perturbation", "gene"])["interaction"]
+        called = calls.unstack().loc[doubles, list(profiles["gene"].values)].to_numpy()
+        assert called[truth].mean() > 0.95
+        rates.append((called & ~truth).sum() / called.sum())
+        assert found.class_counts()["additive"] == (~called).sum()
+    assert 0.02 < np.mean(rates) < 0.08  # singles are shared, so single screens scatter around 5 %
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_additive_truth_is_not_called(seed):
+    profiles, _, _ = profiles_with(0.0, seed=seed)
+    found = find_interactions(profiles, n_genes=400)
+    assert found.table["interaction"].mean() < 0.001
+
+
+def test_the_table_of_interactions():
+    profiles, doubles, _ = profiles_with(0.05)
+    found = find_interactions(profiles, n_genes=50)
+    assert len(found.table) == len(doubles) * 50
+    order = np.argsort(-profiles.sel(perturbation="control").values, kind="stable")[:50]
+    assert list(found.table["gene"][:50]) == list(profiles["gene"].values[order])
+    row = found.table.iloc[61]
+    a, b = row["perturbation"].split("+")
+    at = {"gene": row["gene"]}
+    expected = profiles.sel(perturbation=a, **at) + profiles.sel(perturbation=b, **at)
+    expected = float(expected - profiles.sel(perturbation="control", **at))
+    assert row["additive"] == pytest.approx(expected)
+    assert row["deviation"] == pytest.approx(
+        float(profiles.sel(perturbation=row["perturbation"], **at)) - expected
+    )
+    assert set(found.table["interaction_class"]) <= set(INTERACTION_CLASSES)
+    assert same_direction(found.table).mean() < 0.6
+    assert "doubles" in repr(found)
+
+
+def test_what_interactions_need():
+    profiles, _, _ = profiles_with(0.05, n_doubles=3)
+    assert complete_doubles(["control", "A", "B", "A+B", "A+C", "A+B+C"]) == ["A+B"]
+    assert complete_doubles(["A", "B", "A+B"]) == []
+    with pytest.raises(InputError, match="both of its singles"):
+        find_interactions(profiles.sel(perturbation=["control", "G00", "G00+G01"]))
+    with pytest.raises(ArgumentError, match="rule="):
+        find_interactions(profiles, rule="both")
+    with pytest.raises(ArgumentError, match="level"):
+        find_interactions(profiles, level=5)
+    with pytest.raises(ArgumentError, match="n_genes"):
+        find_interactions(profiles, n_genes=0)
+    assert list(most_expressed(np.array([1.0, 3.0, 3.0, 2.0]), 3)) == [1, 2, 3]
+
+
+# --- calls ----------------------------------------------------------------------------------------
+
+
+def test_curves_are_the_golden_ones():
+    want = golden("tpr_fdp.json")
+    curves, auprc, auroc = [], [], []
+    for split in want["splits"]:
+        observed = np.array(split["obs_minus_add"])
+        truth = (observed > want["upper"]) | (observed < want["lower"])
+        curve = call_curve(np.array(split["pred_minus_add"]), truth)
+        np.testing.assert_allclose(curve.tpr_at(), split["curve_tpr"], atol=1e-9)
+        curves.append(curve.tpr_at())
+        auprc.append(curve.auprc("paper"))
+        auroc.append(curve.auroc("paper"))
+        assert auprc[-1] == pytest.approx(split["auprc_paper"], rel=1e-9)
+        assert auroc[-1] == pytest.approx(split["auroc_paper"], rel=1e-9)
+    np.testing.assert_allclose(np.mean(curves, axis=0), want["mean_curve"], atol=1e-9)
+    assert mean_and_error(auprc) == pytest.approx((want["auprc_mean"], want["auprc_se"]))
+    assert mean_and_error(auroc) == pytest.approx((want["auroc_mean"], want["auroc_se"]))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_proper_areas_are_scikit_learns(ties):
+    random = np.random.default_rng(0)
+    truth = random.random(500) < 0.2
+    deviation = random.normal(0, 1, 500) * np.where(truth, 2, 1)
+    deviation = np.round(deviation) if ties else deviation
+    curve = call_curve(deviation, truth)
+    assert curve.auprc() == pytest.approx(average_precision_score(truth, np.abs(deviation)))
+    assert curve.auroc() == pytest.approx(roc_auc_score(truth, np.abs(deviation)))
+
+
+def test_pairs_without_a_prediction_are_called_last():
+    curve = call_curve(np.array([np.nan, 0.0, 0.5]), np.array([True, False, True]))
+    assert list(curve.true_calls) == [1, 1, 2]
+    with pytest.raises(InputError, match="2 of 2 pairs interact"):
+        call_curve(np.ones(2), np.ones(2, bool))
+    with pytest.raises(InputError, match="one length"):
+        call_curve(np.ones(2), np.ones(3, bool))
+    with pytest.raises(ArgumentError, match="area="):
+        curve.auprc("trapezoid")
