@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,10 @@ from pertscale.gene_graph import (
 from pertscale.hashing import digest
 from pertscale.io import embedding_files
 from pertscale.io.embedding_files import Orientation
-from pertscale.schema import CONTROL
+from pertscale.schema import CONTROL, GENE, PERTURBATION
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -498,6 +501,36 @@ def from_training(
         "dim": dim,
     }
     return Embedding(name, tuple(genes), matrix, provenance)
+
+
+def from_screen(profiles: xr.DataArray, *, dim: int = 10, name: str = "other screen") -> Embedding:
+    """Embed perturbations by their profiles in another screen (SPEC H6).
+
+    Conditions are the observations: from each gene its mean over conditions is subtracted, and the
+    first `dim` columns of ``U D`` are kept. Pass all conditions of that screen, its control among
+    them: the control has a vector of its own then.
+
+    Parameters
+    ----------
+    profiles
+        Mean log1p expression (perturbation, gene), such as ``read_pseudobulk(...)["mean_log1p"]``.
+    dim
+        Length of the vectors.
+    name
+        Name of the embedding.
+
+    Raises
+    ------
+    ArgumentError
+        `dim` is above ``min(n_conditions, n_genes) - 1``.
+    InputError
+        Values that are not finite, or names that occur twice.
+    """
+    values = profiles.transpose(PERTURBATION, GENE).values
+    names = [str(n) for n in profiles[PERTURBATION].values]
+    found = from_training(values.T, genes=names, dim=dim, name=name)
+    provenance = {"read as": "principal components of conditions", "n_genes": values.shape[1]}
+    return replace(found, provenance={**provenance, "dim": dim})
 
 
 # --- shared steps ------------------------------------------------------------------------------

@@ -1,17 +1,31 @@
 """Scores of predictions: every method, ours or not, on the same footing."""
 
 from pertscale.evaluation.classification import evaluate, evaluate_both
+from pertscale.evaluation.comparison import (
+    common_perturbations,
+    compare_expression,
+    ratio_to_reference,
+)
 from pertscale.evaluation.confusion import confusion, confusion_per_row, scores_from_confusion
+from pertscale.evaluation.expression import error_by_genes, evaluate_expression
+from pertscale.evaluation.interaction_calls import CallCurve, call_curve
 from pertscale.evaluation.metrics import METRICS, Metric
 from pertscale.evaluation.ranking import RankCounts
 
 __all__ = [
     "METRICS",
+    "CallCurve",
     "Metric",
     "RankCounts",
+    "call_curve",
+    "common_perturbations",
+    "compare_expression",
     "confusion",
     "confusion_per_row",
+    "error_by_genes",
     "evaluate",
     "evaluate_both",
+    "evaluate_expression",
+    "ratio_to_reference",
     "scores_from_confusion",
 ]

@@ -47,5 +47,28 @@ _CLASSIFICATION: Final = (
     Metric("n_predicted_none", None, (0, INF), "pairs of the class without a prediction"),
 )
 
+_EXPRESSION: Final = (
+    Metric("l2", False, (0, INF), "Euclidean distance of prediction and truth; grows with genes"),
+    Metric("rmse", False, (0, INF), "the same divided by the root of the number of genes"),
+    Metric("pearson_delta", True, (-1, 1), "correlation of predicted and true change from control"),
+    Metric("pearson_delta_mean", True, (-1, 1), "the same from the mean training perturbation"),
+    Metric("direction", True, (0, 1), "share of the genes that are predicted to change as they do"),
+    Metric("l2_changed", False, (0, INF), "L2 over the genes that change most"),
+    Metric("pearson_changed", True, (-1, 1), "pearson_delta over the genes that change most"),
+    Metric("overlap_changed", True, (0, 1), "share of the most changed genes found as such"),
+    Metric("rank_l1", True, (0, 1), "1 if no other truth is nearer (L1); 0.5 is chance"),
+    Metric("rank_cosine", True, (0, 1), "the same by the cosine of changes; 0.5 is chance"),
+    Metric("spread_ratio", None, (0, INF), "spread over perturbations against the truth's"),
+    Metric("effective_rank", None, (0, INF), "directions in which predictions vary"),
+    Metric("effective_rank_truth", None, (0, INF), "directions in which the truth varies"),
+    Metric("n_without_prediction", False, (0, INF), "held-out perturbations not predicted"),
+)
+_INTERACTIONS: Final = (
+    Metric("auprc_interactions", True, (0, 1), "average precision of interactions by |deviation|"),
+    Metric("auroc_interactions", True, (0, 1), "area under the ROC curve of interactions"),
+)
+
 #: Every metric by its name.
-METRICS: Final[dict[str, Metric]] = {metric.name: metric for metric in _CLASSIFICATION}
+METRICS: Final[dict[str, Metric]] = {
+    metric.name: metric for metric in (*_CLASSIFICATION, *_EXPRESSION, *_INTERACTIONS)
+}

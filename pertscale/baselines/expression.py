@@ -1,0 +1,175 @@
+"""Deliberately simple models of expression: no change, mean, additive (SPEC H1-H3).
+
+Models are fitted on the pseudobulk profiles of the training perturbations, an ``xarray.DataArray``
+over (perturbation, gene) with the control among the perturbations, and predict the profiles of
+perturbations by their names. What a model can't predict is a row of NaN.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from sklearn.base import BaseEstimator
+
+from pertscale.conditions import targets
+from pertscale.errors import ArgumentError, InputError, NotFittedError
+from pertscale.schema import CONTROL, GENE, PERTURBATION
+
+Matrix = np.ndarray
+
+
+class ExpressionModel(BaseEstimator, ABC):
+    """Base of the models of expression, after the manners of scikit-learn.
+
+    Attributes
+    ----------
+    genes_ : ndarray of str, shape (n_genes,)
+        Genes that are predicted.
+    """
+
+    genes_: np.ndarray
+
+    def fit(self, profiles: xr.DataArray) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        profiles : DataArray (perturbation, gene)
+            Mean log1p expression of the training perturbations, the control among them. NumPy or
+            Dask.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        InputError
+            If the control is not there, a name occurs twice, or values are not finite.
+        """
+        names, genes = _checked_names(profiles)
+        self.genes_ = genes
+        self._fit(profiles.transpose(PERTURBATION, GENE), names)
+        return self
+
+    def predict(self, perturbations: Sequence[str]) -> xr.DataArray:
+        """Return predicted profiles, float64 (perturbation, gene); NaN where there is none.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        if not hasattr(self, "genes_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(profiles) first")
+        names = [str(n) for n in perturbations]
+        return xr.DataArray(
+            self._predict(names),
+            dims=(PERTURBATION, GENE),
+            coords={PERTURBATION: np.array(names, object), GENE: self.genes_},
+            name="prediction",
+        )
+
+    def fitted_params(self) -> dict[str, Any]:
+        """Return the parameters, for the record of a run."""
+        return dict(self.get_params(deep=False))
+
+    @abstractmethod
+    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
+        """Learn from checked profiles."""
+
+    @abstractmethod
+    def _predict(self, names: list[str]) -> Matrix:
+        """Return (perturbation, gene)."""
+
+
+class NoChange(ExpressionModel):
+    """Predict the control for every perturbation (SPEC H1)."""
+
+    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
+        self._control = rows(profiles, [names.index(CONTROL)])[0]
+
+    def _predict(self, names: list[str]) -> Matrix:
+        return np.broadcast_to(self._control, (len(names), len(self._control))).copy()
+
+
+class MeanExpression(ExpressionModel):
+    """Predict the mean over the training conditions, each counting once (SPEC H3).
+
+    Parameters
+    ----------
+    over : {'conditions', 'perturbations'}
+        'conditions' counts the control in, as the second paper does; 'perturbations' does not.
+    """
+
+    def __init__(self, *, over: str = "conditions") -> None:
+        self.over = over
+
+    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
+        if self.over not in ("conditions", "perturbations"):
+            raise ArgumentError(f"over={self.over!r} is not one of conditions, perturbations")
+        chosen = [i for i, n in enumerate(names) if self.over == "conditions" or n != CONTROL]
+        if not chosen:
+            raise InputError("there is no training perturbation to take the mean of")
+        self._mean = rows(profiles, chosen).mean(axis=0)
+
+    def _predict(self, names: list[str]) -> Matrix:
+        return np.broadcast_to(self._mean, (len(names), len(self._mean))).copy()
+
+
+class Additive(ExpressionModel):
+    """Add the changes of the single perturbations to the control (SPEC H2).
+
+    For any number of genes; a training single predicts itself. A combination with a gene whose
+    single perturbation is not in the training part has no prediction.
+    """
+
+    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
+        singles = [i for i, n in enumerate(names) if len(targets(n)) <= 1]
+        self._row = {names[i]: row for row, i in enumerate(singles)}
+        values = rows(profiles, singles)
+        self._control = values[self._row[CONTROL]]
+        self._change = values - self._control
+
+    def _predict(self, names: list[str]) -> Matrix:
+        out = np.full((len(names), len(self._control)), np.nan)
+        for i, name in enumerate(names):
+            genes = targets(name)
+            if all(gene in self._row for gene in genes):
+                out[i] = self._control + sum(self._change[self._row[gene]] for gene in genes)
+        return out
+
+
+def rows(profiles: xr.DataArray, chosen: Sequence[int]) -> Matrix:
+    """Return some profiles, float64; refuse values that are not finite."""
+    values = np.asarray(profiles[list(chosen)].values, np.float64)
+    if not np.isfinite(values).all():
+        i, gene = np.argwhere(~np.isfinite(values))[0]
+        name = str(profiles[PERTURBATION].values[list(chosen)[i]])
+        raise InputError(
+            f"the profile of {name!r} is {values[i, gene]} for gene "
+            f"{str(profiles[GENE].values[gene])!r}; training profiles have to be finite"
+        )
+    return values
+
+
+def _checked_names(profiles: xr.DataArray) -> tuple[list[str], np.ndarray]:
+    if set(profiles.dims) != {PERTURBATION, GENE}:
+        raise InputError(
+            f"profiles have dimensions {profiles.dims}, needed are ({PERTURBATION}, {GENE})"
+        )
+    names = [str(n) for n in profiles[PERTURBATION].values]
+    twice = pd.Index(names).duplicated()
+    if twice.any():
+        raise InputError(f"profiles have {names[int(np.argmax(twice))]!r} twice; give it once")
+    if CONTROL not in names:
+        raise InputError(
+            f"profiles have no row {CONTROL!r}; every model needs the control, beside the training "
+            "perturbations"
+        )
+    return names, profiles[GENE].values.astype(str).astype(object)

@@ -1,0 +1,250 @@
+"""The bilinear model of the second paper, and the decoder from embeddings (SPEC H4-H7, K2)."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pertscale.baselines.expression import ExpressionModel, Matrix, rows
+from pertscale.baselines.principal import principal_scores
+from pertscale.embeddings import Embedding
+from pertscale.errors import ArgumentError, InputError
+from pertscale.hashing import seed_from
+from pertscale.schema import CONTROL, GENE
+
+Special = Literal["training", "random", "identity", "zero"]
+_SPECIAL: Final = ("training", "random", "identity", "zero")
+#: Width of the random vectors.
+RANDOM_DIM: Final = 10
+#: Names of the control in embeddings of perturbations.
+_CONTROLS: Final = (CONTROL, "ctrl")
+
+
+class BilinearModel(ExpressionModel):
+    """``Y ≈ G W Pᵀ + b + y0``: genes times perturbations, both embedded (SPEC H4).
+
+    Parameters
+    ----------
+    dim : int
+        Principal components of an embedding that is learned from the training profiles.
+    ridge : float
+        Penalty, on both sides.
+    genes, perturbations : Embedding or {'training', 'random', 'identity', 'zero'}
+        Vectors of the read-out genes (G) and of the perturbations (P). 'training': genes by their
+        principal components over the training conditions; perturbations have the vector of the
+        gene they target. An :class:`pertscale.Embedding` may come from anywhere: another screen
+        (:func:`pertscale.embeddings.from_screen`), gene sets, a file. 'random' has one vector per
+        name, 'identity' an axis per name, 'zero' leaves ``b + y0``.
+    seed : int
+        Of random vectors; a vector depends on the seed and its name.
+
+    Attributes
+    ----------
+    weights_ : ndarray (dim of G, dim of P)
+    center_ : ndarray (gene,)
+        ``b``, the mean change of the matched training perturbations, the control among them.
+    matched_ : list of str
+        Training perturbations that have a vector.
+    genes_ : ndarray of str
+        Genes that have a vector, in the order of the embedding.
+
+    Notes
+    -----
+    Perturbations without a vector are not predicted. The control has a vector of zeros unless the
+    embedding of perturbations has one for it. Memory: one float64 copy of the training profiles.
+    """
+
+    weights_: Matrix
+    center_: np.ndarray
+    matched_: list[str]
+
+    def __init__(
+        self,
+        *,
+        dim: int = 10,
+        ridge: float = 0.1,
+        genes: Embedding | Special = "training",
+        perturbations: Embedding | Special = "training",
+        seed: int = 0,
+    ) -> None:
+        self.dim = dim
+        self.ridge = ridge
+        self.genes = genes
+        self.perturbations = perturbations
+        self.seed = seed
+
+    def fitted_params(self) -> dict[str, Any]:
+        """Return the parameters; embeddings by their names."""
+        return {
+            name: value.name if isinstance(value, Embedding) else value
+            for name, value in self.get_params(deep=False).items()
+        }
+
+    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
+        self._check_parameters()
+        read_out = pd.Index(self.genes_)
+        learned = None
+        if "training" in (self.genes, self.perturbations):
+            learned = principal_scores(profiles, self.dim)
+        gene_rows, G = self._gene_vectors(read_out, learned)
+        self._vectors = self._perturbation_vectors(read_out, learned, names)
+        self.matched_ = [n for n in names if n in self._vectors]
+        if len(gene_rows) < 2 or len(self.matched_) < 2:
+            raise InputError(
+                f"the bilinear model needs 2 genes and 2 training conditions with vectors; there "
+                f"are {len(gene_rows)} of {len(read_out)} genes and {len(self.matched_)} of "
+                f"{len(names)} conditions (the control counts as one)"
+            )
+        P = np.stack([self._vectors[n] for n in self.matched_])
+        chosen = profiles.isel({GENE: gene_rows})
+        control = rows(chosen, [names.index(CONTROL)])[0]
+        change = rows(chosen, [names.index(n) for n in self.matched_]) - control
+        self.genes_ = self.genes_[gene_rows]
+        self.center_ = change.mean(axis=0)
+        self._level = control + self.center_
+        left = _ridge_solve(G, (change - self.center_).T, self.ridge)
+        right = np.linalg.solve(P.T @ P + self.ridge * np.eye(P.shape[1]), (left @ P).T).T
+        self.weights_ = np.nan_to_num(right, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        self._by_gene = self.weights_ if G is None else G @ self.weights_
+
+    def _predict(self, names: list[str]) -> Matrix:
+        out = np.full((len(names), len(self._level)), np.nan)
+        for i, name in enumerate(names):
+            vector = self._vector_of(name)
+            if vector is not None:
+                out[i] = self._by_gene @ vector + self._level
+        return out
+
+    def _vector_of(self, name: str) -> np.ndarray | None:
+        if name in self._vectors:
+            return self._vectors[name]
+        if self.perturbations == "random":
+            return _random_vector(self.seed, "perturbation", name)
+        if self.perturbations in ("identity", "zero"):
+            return np.zeros(next(iter(self._vectors.values())).shape)
+        return None
+
+    def _gene_vectors(
+        self, read_out: pd.Index, learned: Matrix | None
+    ) -> tuple[np.ndarray, Matrix | None]:
+        """Return the matched genes and their vectors; None stands for the identity."""
+        everything = np.arange(len(read_out))
+        if isinstance(self.genes, Embedding):
+            first = {gene: i for i, gene in reversed(list(enumerate(read_out)))}
+            there = [i for i, name in enumerate(self.genes.names) if name in first]
+            matched = np.array([first[self.genes.names[i]] for i in there], np.intp)
+            return matched, self.genes.matrix[there]
+        if self.genes == "training":
+            return everything, learned
+        if self.genes == "random":
+            return everything, np.stack([_random_vector(self.seed, "gene", g) for g in read_out])
+        return everything, None if self.genes == "identity" else np.zeros((len(read_out), 1))
+
+    def _perturbation_vectors(
+        self, read_out: pd.Index, learned: Matrix | None, names: list[str]
+    ) -> dict[str, np.ndarray]:
+        """Return vectors by name, of all that may ever be asked for and of the control."""
+        given = self.perturbations
+        if isinstance(given, Embedding):
+            vectors = dict(zip(given.names, given.matrix, strict=True))
+            own = next((vectors[c] for c in _CONTROLS if c in vectors), np.zeros(given.dim))
+            return vectors | {CONTROL: own}
+        if given == "training":
+            assert learned is not None
+            listed = zip(reversed(list(read_out)), learned[::-1], strict=True)
+            return dict(listed) | {CONTROL: np.zeros(learned.shape[1])}  # the first of duplicates
+        if given == "random":
+            return {n: _random_vector(self.seed, "perturbation", n) for n in names}
+        axes = np.eye(len(names)) if given == "identity" else np.zeros((len(names), 1))
+        return dict(zip(names, axes, strict=True))
+
+    def _check_parameters(self) -> None:
+        for what in ("genes", "perturbations"):
+            value = getattr(self, what)
+            if not isinstance(value, Embedding) and value not in _SPECIAL:
+                raise ArgumentError(
+                    f"{what}={value!r} is neither an Embedding nor one of {', '.join(_SPECIAL)}"
+                )
+        if not self.ridge > 0:
+            raise ArgumentError(f"ridge has to be positive, got {self.ridge}")
+
+
+def _ridge_solve(G: Matrix | None, change: Matrix, ridge: float) -> Matrix:
+    """Return ``(GᵀG + λ)⁻¹ Gᵀ change``; without G for the identity."""
+    if G is None:
+        return change / (1 + ridge)
+    return np.linalg.solve(G.T @ G + ridge * np.eye(G.shape[1]), G.T @ change)
+
+
+def _random_vector(seed: int, kind: str, name: str) -> np.ndarray:
+    return np.random.default_rng(seed_from(seed, kind, name)).standard_normal(RANDOM_DIM)
+
+
+class RidgeDecoder(ExpressionModel):
+    """Ridge regression from embeddings of conditions to their profiles (SPEC K2).
+
+    How the second paper turns the cell embeddings of Geneformer, UCE and scBERT into predictions:
+    fitted on condition means, all genes together, the intercept not penalised.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        A vector per condition, for instance the mean over its cells. Conditions without one are
+        neither fitted nor predicted.
+    alpha : float
+        Penalty.
+
+    Attributes
+    ----------
+    coef_ : ndarray (d, gene)
+    intercept_ : ndarray (gene,)
+    """
+
+    coef_: Matrix
+    intercept_: np.ndarray
+
+    def __init__(self, *, embedding: Embedding, alpha: float = 1.0) -> None:
+        self.embedding = embedding
+        self.alpha = alpha
+
+    def fitted_params(self) -> dict[str, Any]:
+        """Return the parameters; the embedding by its name."""
+        return {"embedding": self.embedding.name, "alpha": self.alpha}
+
+    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
+        if not self.alpha > 0:
+            raise ArgumentError(f"alpha has to be positive, got {self.alpha}")
+        self._vectors = dict(zip(self.embedding.names, self.embedding.matrix, strict=True))
+        for spelling in _CONTROLS:
+            if spelling in self._vectors:
+                self._vectors.setdefault(CONTROL, self._vectors[spelling])
+        matched = [n for n in names if n in self._vectors]
+        if len(matched) < 2:
+            raise InputError(
+                f"embedding {self.embedding.name!r} has vectors for {len(matched)} of the "
+                f"{len(names)} training conditions; the decoder needs 2"
+            )
+        X = np.stack([self._vectors[n] for n in matched])
+        Y = rows(profiles, [names.index(n) for n in matched])
+        x, y = X.mean(axis=0), Y.mean(axis=0)
+        self.coef_ = _ridge_coefficients(X - x, Y - y, self.alpha)
+        self.intercept_ = y - x @ self.coef_
+
+    def _predict(self, names: list[str]) -> Matrix:
+        out = np.full((len(names), len(self.intercept_)), np.nan)
+        known = [i for i, n in enumerate(names) if n in self._vectors]
+        if known:
+            X = np.stack([self._vectors[names[i]] for i in known])
+            out[known] = X @ self.coef_ + self.intercept_
+        return out
+
+
+def _ridge_coefficients(X: Matrix, Y: Matrix, alpha: float) -> Matrix:
+    """Solve in whichever of rows and columns there are fewer of."""
+    n, d = X.shape
+    if d <= n:
+        return np.linalg.solve(X.T @ X + alpha * np.eye(d), X.T @ Y)
+    return X.T @ np.linalg.solve(X @ X.T + alpha * np.eye(n), Y)
