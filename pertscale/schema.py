@@ -39,6 +39,7 @@ GENE: Final = "gene"
 PERTURBATION: Final = "perturbation"
 CONTEXT: Final = "context"
 CLASS: Final = "class"
+METHOD: Final = "method"
 
 #: Canonical name of the controls of every context.
 CONTROL: Final = "control"
@@ -121,8 +122,10 @@ PSEUDOBULK_VARIABLES: Final = (
 # --- results ------------------------------------------------------------------------------
 
 SCORE_COLUMNS: Final = (
-    Column("task", "str", "'within' (one context) and, later, 'transfer', 'single', 'double'"),
-    Column("setting", "str", "'full', 'full_without_target' or 'curated'"),
+    Column("task", "str", "'within' (classes), 'single', 'double' (expression), 'interactions'"),
+    Column(
+        "setting", "str", "'full', 'full_without_target', 'curated'; 'top_expressed' of expression"
+    ),
     Column("context", "str", "context the scores are for"),
     Column("train_contexts", "str", "contexts the method was fitted on, joined by commas"),
     Column("split", "str", "name of the split"),
@@ -134,6 +137,21 @@ SCORE_COLUMNS: Final = (
     Column("metric", "str", "name of the metric (pertscale.evaluation.METRICS)"),
     Column("value", "float64", "its value; NaN where it is not defined"),
     Column("n", "int64", "pairs it was computed on"),
+)
+
+INTERACTION_COLUMNS: Final = (
+    Column("context", "str", "context of the double"),
+    Column("perturbation", "str", "the double"),
+    Column("gene", "str", "read-out gene"),
+    Column("control", "float64", "mean log1p expression of the control", "ln(1 + 1e4 c/S)"),
+    Column("first", "float64", "the same of the first single", "ln(1 + 1e4 c/S)"),
+    Column("second", "float64", "the same of the second single", "ln(1 + 1e4 c/S)"),
+    Column("double", "float64", "the same of the double", "ln(1 + 1e4 c/S)"),
+    Column("additive", "float64", "first + second - control", "ln(1 + 1e4 c/S)"),
+    Column("deviation", "float64", "double - additive", "ln(1 + 1e4 c/S)"),
+    Column("local_fdr", "float64", "local false discovery rate of the deviation (SPEC J2)"),
+    Column("interaction", "bool", "whether the deviation is beyond a threshold (SPEC J3)"),
+    Column("interaction_class", "str", "additive, buffering, synergy, opposite, other (SPEC J4)"),
 )
 
 DROP_COLUMNS: Final = (
@@ -166,6 +184,7 @@ PSEUDOBULK_DIR: Final = "pseudobulk.zarr"
 SPLITS_DIR: Final = "splits"
 PREDICTIONS_DIR: Final = "predictions"
 SCORES_FILE: Final = "scores.parquet"
+INTERACTIONS_FILE: Final = "interactions.parquet"
 DROPS_FILE: Final = "drops.parquet"
 SKIPPED_FILE: Final = "skipped.parquet"
 TIMINGS_FILE: Final = "timings.parquet"

@@ -17,6 +17,7 @@ from pertscale.baselines import (
     MeanExpression,
     NoChange,
     RidgeDecoder,
+    expression,
     principal,
 )
 from pertscale.embeddings import Embedding
@@ -212,6 +213,23 @@ def test_ridge_decoder_is_scikit_learns(dim):
     found = model.predict(["new", "G3", "unknown"]).values
     np.testing.assert_allclose(found[:2], expected.predict(vectors[[13, 4]]), rtol=1e-9)
     assert np.isnan(found[2]).all()
+
+
+def test_blocks_do_not_matter(monkeypatch):
+    names = ["control", *(f"G{i}" for i in range(12)), "G1+G2"]
+    profiles = profiles_of(names)
+    embedding = Embedding("cells", tuple(names), np.random.default_rng(1).normal(size=(14, 3)))
+    models = {
+        "mean": MeanExpression(), "additive": Additive(), "linear": BilinearModel(dim=3),
+        "identity": BilinearModel(genes="identity"), "decoder": RidgeDecoder(embedding=embedding),
+    }  # fmt: skip
+    asked = ["G3", "G1+G5", "G2+G3+G4", "control"]
+    whole = {name: model.fit(profiles).predict(asked).values for name, model in models.items()}
+    monkeypatch.setattr(expression, "BLOCK_BYTES", 8 * 20 * 3)
+    lazy = profiles.copy(data=da.from_array(profiles.values, chunks=(4, 20)))
+    for name, model in models.items():
+        found = model.fit(lazy).predict(asked).values
+        np.testing.assert_allclose(found, whole[name], rtol=1e-9, err_msg=name)
 
 
 # --- errors ---------------------------------------------------------------------------------------

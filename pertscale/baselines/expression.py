@@ -8,8 +8,8 @@ perturbations by their names. What a model can't predict is a row of NaN.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,9 @@ from pertscale.errors import ArgumentError, InputError, NotFittedError
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 
 Matrix = np.ndarray
+
+#: Profiles that are in memory at a time, as float64; lazy ones may be larger than memory.
+BLOCK_BYTES: Final = 64_000_000
 
 
 class ExpressionModel(BaseEstimator, ABC):
@@ -92,7 +95,7 @@ class NoChange(ExpressionModel):
     """Predict the control for every perturbation (SPEC H1)."""
 
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
-        self._control = rows(profiles, [names.index(CONTROL)])[0]
+        self._control = row_of(profiles, names.index(CONTROL))
 
     def _predict(self, names: list[str]) -> Matrix:
         return np.broadcast_to(self._control, (len(names), len(self._control))).copy()
@@ -116,7 +119,7 @@ class MeanExpression(ExpressionModel):
         chosen = [i for i, n in enumerate(names) if self.over == "conditions" or n != CONTROL]
         if not chosen:
             raise InputError("there is no training perturbation to take the mean of")
-        self._mean = rows(profiles, chosen).mean(axis=0)
+        self._mean = sum(block.sum(axis=0) for _, block in blocks(profiles, chosen)) / len(chosen)
 
     def _predict(self, names: list[str]) -> Matrix:
         return np.broadcast_to(self._mean, (len(names), len(self._mean))).copy()
@@ -130,32 +133,48 @@ class Additive(ExpressionModel):
     """
 
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
-        singles = [i for i, n in enumerate(names) if len(targets(n)) <= 1]
-        self._row = {names[i]: row for row, i in enumerate(singles)}
-        values = rows(profiles, singles)
-        self._control = values[self._row[CONTROL]]
-        self._change = values - self._control
+        self._profiles = profiles  # read when they are asked for
+        self._row = {n: i for i, n in enumerate(names) if len(targets(n)) <= 1}
+        self._control = row_of(profiles, self._row[CONTROL])
 
     def _predict(self, names: list[str]) -> Matrix:
         out = np.full((len(names), len(self._control)), np.nan)
-        for i, name in enumerate(names):
-            genes = targets(name)
-            if all(gene in self._row for gene in genes):
-                out[i] = self._control + sum(self._change[self._row[gene]] for gene in genes)
+        complete = [i for i, n in enumerate(names) if all(t in self._row for t in targets(n))]
+        out[complete] = self._control
+        added: dict[str, list[int]] = {t: [] for i in complete for t in targets(names[i])}
+        for i in complete:
+            for target in targets(names[i]):
+                added[target].append(i)
+        needed = list(added)
+        for at, block in blocks(self._profiles, [self._row[t] for t in needed]):
+            for target, profile in zip(needed[at], block, strict=True):
+                out[added[target]] += profile - self._control
         return out
 
 
-def rows(profiles: xr.DataArray, chosen: Sequence[int]) -> Matrix:
-    """Return some profiles, float64; refuse values that are not finite."""
-    values = np.asarray(profiles[list(chosen)].values, np.float64)
-    if not np.isfinite(values).all():
-        i, gene = np.argwhere(~np.isfinite(values))[0]
-        name = str(profiles[PERTURBATION].values[list(chosen)[i]])
-        raise InputError(
-            f"the profile of {name!r} is {values[i, gene]} for gene "
-            f"{str(profiles[GENE].values[gene])!r}; training profiles have to be finite"
-        )
-    return values
+def row_of(profiles: xr.DataArray, at: int) -> np.ndarray:
+    """Return one profile, float64; refuse values that are not finite."""
+    return next(block for _, block in blocks(profiles, [at]))[0]
+
+
+def blocks(profiles: xr.DataArray, chosen: Sequence[int]) -> Iterator[tuple[slice, Matrix]]:
+    """Yield ranges of the chosen rows and their profiles, float64, a part at a time.
+
+    Raises InputError for values that are not finite.
+    """
+    step = max(1, BLOCK_BYTES // (8 * max(1, profiles.shape[1])))
+    for start in range(0, len(chosen), step):
+        at = slice(start, min(start + step, len(chosen)))
+        part = list(chosen[at])
+        values = np.asarray(profiles[part].values, np.float64)
+        if not np.isfinite(values).all():
+            i, gene = np.argwhere(~np.isfinite(values))[0]
+            raise InputError(
+                f"the profile of {str(profiles[PERTURBATION].values[part[i]])!r} is "
+                f"{values[i, gene]} for gene {str(profiles[GENE].values[gene])!r}; training "
+                "profiles have to be finite"
+            )
+        yield at, values
 
 
 def _checked_names(profiles: xr.DataArray) -> tuple[list[str], np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pertscale.baselines.expression import ExpressionModel, Matrix, rows
+from pertscale.baselines.expression import ExpressionModel, Matrix, blocks, row_of
 from pertscale.baselines.principal import principal_scores
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
@@ -54,7 +54,7 @@ class BilinearModel(ExpressionModel):
     Notes
     -----
     Perturbations without a vector are not predicted. The control has a vector of zeros unless the
-    embedding of perturbations has one for it. Memory: one float64 copy of the training profiles.
+    embedding of perturbations has one for it. Lazy profiles are read in blocks, three times.
     """
 
     weights_: Matrix
@@ -100,14 +100,21 @@ class BilinearModel(ExpressionModel):
             )
         P = np.stack([self._vectors[n] for n in self.matched_])
         chosen = profiles.isel({GENE: gene_rows})
-        control = rows(chosen, [names.index(CONTROL)])[0]
-        change = rows(chosen, [names.index(n) for n in self.matched_]) - control
+        control = row_of(chosen, names.index(CONTROL))
+        at = [names.index(n) for n in self.matched_]
         self.genes_ = self.genes_[gene_rows]
-        self.center_ = change.mean(axis=0)
+        self.center_ = sum((b - control).sum(axis=0) for _, b in blocks(chosen, at)) / len(at)
         self._level = control + self.center_
-        left = _ridge_solve(G, (change - self.center_).T, self.ridge)
-        right = np.linalg.solve(P.T @ P + self.ridge * np.eye(P.shape[1]), (left @ P).T).T
-        self.weights_ = np.nan_to_num(right, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        left = np.zeros((len(control) if G is None else G.shape[1], P.shape[1]))  # G' (Z - b) P
+        for rows, block in blocks(chosen, at):
+            change = block - self._level
+            left += (change.T if G is None else G.T @ change.T) @ P[rows]
+        if G is None:
+            left = left / (1 + self.ridge)
+        else:
+            left = np.linalg.solve(G.T @ G + self.ridge * np.eye(G.shape[1]), left)
+        weights = np.linalg.solve(P.T @ P + self.ridge * np.eye(P.shape[1]), left.T).T
+        self.weights_ = np.nan_to_num(weights, nan=0.0, posinf=np.inf, neginf=-np.inf)
         self._by_gene = self.weights_ if G is None else G @ self.weights_
 
     def _predict(self, names: list[str]) -> Matrix:
@@ -172,13 +179,6 @@ class BilinearModel(ExpressionModel):
             raise ArgumentError(f"ridge has to be positive, got {self.ridge}")
 
 
-def _ridge_solve(G: Matrix | None, change: Matrix, ridge: float) -> Matrix:
-    """Return ``(GᵀG + λ)⁻¹ Gᵀ change``; without G for the identity."""
-    if G is None:
-        return change / (1 + ridge)
-    return np.linalg.solve(G.T @ G + ridge * np.eye(G.shape[1]), G.T @ change)
-
-
 def _random_vector(seed: int, kind: str, name: str) -> np.ndarray:
     return np.random.default_rng(seed_from(seed, kind, name)).standard_normal(RANDOM_DIM)
 
@@ -228,9 +228,11 @@ class RidgeDecoder(ExpressionModel):
                 f"{len(names)} training conditions; the decoder needs 2"
             )
         X = np.stack([self._vectors[n] for n in matched])
-        Y = rows(profiles, [names.index(n) for n in matched])
-        x, y = X.mean(axis=0), Y.mean(axis=0)
-        self.coef_ = _ridge_coefficients(X - x, Y - y, self.alpha)
+        at = [names.index(n) for n in matched]
+        x = X.mean(axis=0)
+        y = sum(block.sum(axis=0) for _, block in blocks(profiles, at)) / len(at)
+        solver = _ridge_solver(X - x, self.alpha)
+        self.coef_ = sum(solver[:, r] @ (block - y) for r, block in blocks(profiles, at))
         self.intercept_ = y - x @ self.coef_
 
     def _predict(self, names: list[str]) -> Matrix:
@@ -242,9 +244,9 @@ class RidgeDecoder(ExpressionModel):
         return out
 
 
-def _ridge_coefficients(X: Matrix, Y: Matrix, alpha: float) -> Matrix:
-    """Solve in whichever of rows and columns there are fewer of."""
+def _ridge_solver(X: Matrix, alpha: float) -> Matrix:
+    """Return ``(XᵀX + α)⁻¹ Xᵀ``, solved in whichever of rows and columns there are fewer of."""
     n, d = X.shape
     if d <= n:
-        return np.linalg.solve(X.T @ X + alpha * np.eye(d), X.T @ Y)
-    return X.T @ np.linalg.solve(X @ X.T + alpha * np.eye(n), Y)
+        return np.linalg.solve(X.T @ X + alpha * np.eye(d), X.T)
+    return np.linalg.solve(X @ X.T + alpha * np.eye(n), X).T

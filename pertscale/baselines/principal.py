@@ -12,7 +12,7 @@ from pertscale.errors import InputError
 from pertscale.schema import GENE, PERTURBATION
 
 #: A lazy matrix above this is decomposed block by block; below it is read.
-IN_MEMORY_BYTES: Final = 2_000_000_000
+IN_MEMORY_BYTES: Final = 500_000_000
 
 
 def principal_scores(profiles: xr.DataArray, dim: int) -> np.ndarray:

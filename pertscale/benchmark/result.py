@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from pertscale.benchmark.expression import open_predictions
 from pertscale.errors import NotFoundError
 from pertscale.io.atomic import read_json
 from pertscale.io.tables import read_table
 from pertscale.schema import (
     DROPS_FILE,
+    INTERACTIONS_FILE,
     MANIFEST_FILE,
     REPORT_FILE,
     SCORES_FILE,
@@ -91,6 +93,11 @@ class BenchmarkResult:
         """Cells, genes and perturbations that were left out, each with the reason."""
         return read_table(self.path / DROPS_FILE)
 
+    @cached_property
+    def interactions(self) -> pd.DataFrame:
+        """Pairs of doubles and genes (:data:`pertscale.schema.INTERACTION_COLUMNS`)."""
+        return read_table(self.path / INTERACTIONS_FILE)
+
     @property
     def report(self) -> Path:
         """The HTML page."""
@@ -128,6 +135,33 @@ class BenchmarkResult:
         raise NotFoundError(
             f"no predictions of {method!r} for context {context!r}, labels {labels!r}, split "
             f"{split!r} in {self.path}; see .manifest['units']"
+        )
+
+    def expression(self, *, context: str, task: str, split: str) -> xr.Dataset:
+        """Open the predictions of all models of expression on one split, lazily.
+
+        Parameters
+        ----------
+        context, task, split : str
+            As in :attr:`scores`; `task` is ``'single'`` or ``'double'``.
+
+        Returns
+        -------
+        Dataset
+            ``prediction`` (method, perturbation, gene), float32 mean log1p expression, NaN where a
+            model has none; ``truth`` (perturbation, gene).
+
+        Raises
+        ------
+        NotFoundError
+            If the benchmark has no such predictions.
+        """
+        for unit in self.manifest["expression"]:
+            if (unit["context"], unit["task"], unit["split"]) == (context, task, split):
+                return open_predictions(self.path, unit["folder"])
+        raise NotFoundError(
+            f"no predictions of expression for context {context!r}, task {task!r}, split {split!r} "
+            f"in {self.path}; see .manifest['expression']"
         )
 
     def summary(self) -> pd.DataFrame:

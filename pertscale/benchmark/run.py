@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 
 from pertscale import embeddings
-from pertscale.baselines import METHODS
+from pertscale.baselines import EXPRESSION_MODELS, METHODS
+from pertscale.benchmark import expression
+from pertscale.benchmark.expression import DOUBLE, SINGLE, ExpressionUnit
 from pertscale.benchmark.result import BenchmarkResult
 from pertscale.benchmark.units import (
     TASK,
@@ -29,7 +31,7 @@ from pertscale.benchmark.units import (
     run_unit,
     slug,
 )
-from pertscale.conditions import target_group
+from pertscale.conditions import target_group, targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.io.atomic import read_json, remove, write_json
@@ -43,6 +45,8 @@ from pertscale.schema import (
     CONTROL,
     DROP_COLUMNS,
     DROPS_FILE,
+    INTERACTION_COLUMNS,
+    INTERACTIONS_FILE,
     MANIFEST_FILE,
     PERTURBATION,
     PREDICTIONS_DIR,
@@ -55,13 +59,16 @@ from pertscale.schema import (
     TIMINGS_FILE,
 )
 from pertscale.screen import Screen, open_screen
-from pertscale.splits import Split, holdout
+from pertscale.splits import Split, doubles_split, holdout
 from pertscale.stats.curation import Curation, curate
+from pertscale.stats.interactions import Interactions, complete_doubles, find_interactions
 from pertscale.stats.labels import LabelTable
 from pertscale.stats.pseudobulk import read_pseudobulk
 from pertscale.stats.ranksum import rank_sum
 
 SETTINGS = ("full", "full_without_target", "curated")
+#: Classes within a context; expression of held-out singles and doubles; genetic interactions.
+TASKS = (TASK, SINGLE, DOUBLE, "interactions")
 #: Principal components of the embedding that is learned from the training part (SPEC H4).
 TRAINING_DIM = 10
 #: Scratch below the output folder that later calls reuse.
@@ -74,6 +81,7 @@ def run_benchmark(
     out: str | os.PathLike[str] | None = None,
     embedding: str | os.PathLike[str] | Embedding | None = None,
     split: str | os.PathLike[str] | Split | None = None,
+    tasks: Sequence[str] = TASKS,
     methods: Sequence[str] | None = None,
     settings: Sequence[str] = SETTINGS,
     test_fraction: float = 0.25,
@@ -90,7 +98,9 @@ def run_benchmark(
 
     Within each context perturbations are split into training and test; methods are fitted on the
     labels of the training perturbations and scored on those of the test perturbations, on all
-    pairs (``full``), on all but the target genes, and on pairs curated as in PerturbQA.
+    pairs (``full``), on all but the target genes, and on pairs curated as in PerturbQA. Models of
+    expression predict the profiles of the held-out singles, and of held-out doubles where there are
+    any; where both singles of a double are there, genetic interactions are called.
 
     Run again with the same arguments, nothing is computed again; with another option, only what
     depends on it; after an interruption, it goes on where it was.
@@ -109,8 +119,12 @@ def run_benchmark(
     split : path or Split, optional
         Who is held out, as a split file or :class:`pertscale.Split`; used in every context. By
         default a share of the perturbations is drawn.
+    tasks : sequence of str
+        Of ``'within'`` (classes), ``'single'``, ``'double'`` and ``'interactions'``; what the data
+        do not allow is skipped, with the reason.
     methods : sequence of str, optional
-        Names in :data:`pertscale.baselines.METHODS`; all by default.
+        Names in :data:`pertscale.baselines.METHODS` and
+        :data:`pertscale.baselines.EXPRESSION_MODELS`; all by default.
     settings : sequence of str
         Of ``'full'``, ``'full_without_target'`` and ``'curated'``.
     test_fraction : float
@@ -137,8 +151,9 @@ def run_benchmark(
     InputError
         For a screen or an embedding that can't be used.
     """
-    _check_names("methods", methods or (), METHODS)
+    _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
     _check_names("settings", settings, SETTINGS)
+    _check_names("tasks", tasks, TASKS)
     seeds = [seed] if isinstance(seed, int) else list(seed)
     source = store.path if isinstance(store, Screen) else os.fspath(store)
     folder = Path(out) if out is not None else Path(source).with_suffix(".benchmark")
@@ -164,16 +179,23 @@ def run_benchmark(
                 quiet=quiet,
             )
             stage.reused = labels.key == log.before(folder)
-        plan = _Plan(folder, screen, labels, given, list(methods or METHODS), log)
+        plan = _Plan(
+            folder, screen, labels, given,
+            [m for m in METHODS if methods is None or m in methods],
+            [m for m in EXPRESSION_MODELS if methods is None or m in methods],
+            log,
+        )  # fmt: skip
         for context in labels.contexts:
-            _plan_context(plan, context, settings, how)
+            _plan_context(plan, context, tasks, settings, how)
         with compute_here(resolved):
             _run_units(plan, quiet)
+            _run_expression(plan, tasks)
     _write_tables(plan)
     options = {
         "store": Path(screen.path).name,
         "embedding": None if given is None else given.name,
-        "methods": plan.methods,
+        "tasks": list(tasks),
+        "methods": [*plan.methods, *plan.models],
         "settings": list(settings),
         **how.as_dict(),
         **labels.options,
@@ -258,9 +280,10 @@ class _Log:
         stage = _Stage()
         yield stage
         seconds = time.perf_counter() - started
-        self.timings.append(
-            {"stage": name, "unit": unit, "seconds": seconds, "reused": stage.reused}
-        )
+        self.add(name, unit, seconds, stage.reused)
+
+    def add(self, name: str, unit: str, seconds: float, reused: bool) -> None:
+        self.timings.append({"stage": name, "unit": unit, "seconds": seconds, "reused": reused})
 
     def skip(self, what: str, context: str, reason: str) -> None:
         self.skipped.append({"what": what, "context": context, "reason": reason})
@@ -282,8 +305,11 @@ class _Plan:
     labels: LabelTable
     embedding: Embedding | None
     methods: list[str]
+    models: list[str]
     log: _Log
     units: list[Unit] = field(default_factory=list)
+    expression: list[ExpressionUnit] = field(default_factory=list)
+    interactions: dict[str, Interactions] = field(default_factory=dict)
     failed: list[Unit] = field(default_factory=list)
     matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
     vectors: dict[tuple[str, str], Embedding] = field(default_factory=dict)
@@ -316,7 +342,9 @@ def _state_of(source: Path) -> list[list[Any]]:
 # --- planning one context -----------------------------------------------------------------
 
 
-def _plan_context(plan: _Plan, context: str, settings: Sequence[str], how: _Splitting) -> None:
+def _plan_context(
+    plan: _Plan, context: str, tasks: Sequence[str], settings: Sequence[str], how: _Splitting
+) -> None:
     """Split the perturbations of a context and list what to fit and score."""
     table = plan.labels.perturbations
     mine = table[(table["context"] == context) & table["tested"]]
@@ -326,6 +354,21 @@ def _plan_context(plan: _Plan, context: str, settings: Sequence[str], how: _Spli
     except InputError as error:
         plan.log.skip("all methods", context, str(error))
         return
+    if TASK in tasks:
+        _plan_classes(plan, context, mine, splits, settings, groups)
+    if plan.models:
+        _plan_expression(plan, context, list(mine[PERTURBATION]), splits, tasks, how)
+
+
+def _plan_classes(
+    plan: _Plan,
+    context: str,
+    mine: pd.DataFrame,
+    splits: Sequence[Split],
+    settings: Sequence[str],
+    groups: dict[str, str],
+) -> None:
+    """List the classifiers' units; `mine` are the tested perturbations of the context."""
     if not (mine["n_up"] + mine["n_down"]).any():
         plan.log.skip(
             "curated", context, "no gene is differentially expressed in any perturbation; scores "
@@ -352,6 +395,45 @@ def _plan_context(plan: _Plan, context: str, settings: Sequence[str], how: _Spli
                 plan.log.skip(f"{kind}, {split.name}", context, str(error))
                 continue
             _plan_units(plan, context, kind, usable, split, wanted, groups)
+
+
+def _plan_expression(
+    plan: _Plan,
+    context: str,
+    names: list[str],
+    splits: Sequence[Split],
+    tasks: Sequence[str],
+    how: _Splitting,
+) -> None:
+    """List the units of expression: the same split for singles, one of its own for doubles."""
+    if SINGLE in tasks:
+        for split in splits:
+            _plan_expression_unit(plan, context, SINGLE, split, expression.single_unit)
+    if DOUBLE not in tasks:
+        return
+    try:
+        doubles = splits if how.given else [doubles_split(names, seed=s) for s in how.seeds]
+    except InputError as error:
+        plan.log.skip(DOUBLE, context, str(error))
+        return
+    for split in doubles:
+        _plan_expression_unit(plan, context, DOUBLE, split, expression.double_unit)
+
+
+def _plan_expression_unit(
+    plan: _Plan,
+    context: str,
+    task: str,
+    split: Split,
+    make: Callable[[str, Split, Sequence[str]], ExpressionUnit],
+) -> None:
+    try:
+        unit = make(context, split, plan.models)
+    except InputError as error:
+        plan.log.skip(f"{task}, {split.name}", context, str(error))
+        return
+    _write_split(plan, context, split)
+    plan.expression.append(unit)
 
 
 def _write_split(plan: _Plan, context: str, split: Split) -> None:
@@ -436,9 +518,42 @@ def _run_unit(plan: _Plan, unit: Unit, matrix: LabelMatrix) -> None:
         plan.failed.append(unit)
 
 
+def _run_expression(plan: _Plan, tasks: Sequence[str]) -> None:
+    """Fit and score the models of expression, then call interactions."""
+    for unit in plan.expression:
+        with plan.log.stage("expression", unit.title) as stage:
+            stage.reused = expression.is_done(plan.folder, unit, plan.labels.key)
+            if not stage.reused:
+                profiles = read_pseudobulk(plan.folder, context=unit.context)["mean_log1p"]
+                expression.run_unit(plan.folder, unit, profiles, plan.labels.key)
+        record = expression.unit_record(plan.folder, unit)
+        for model, reason in record["failed"].items():
+            plan.log.skip(f"{model} ({unit.task}, {unit.split.name})", unit.context, reason)
+        for model, fitted in record["models"].items():
+            plan.log.add("model", f"{unit.title} / {model}", fitted["seconds"], stage.reused)
+    if "interactions" in tasks:
+        for context in plan.labels.contexts:
+            _call_interactions(plan, context)
+
+
+def _call_interactions(plan: _Plan, context: str) -> None:
+    profiles = read_pseudobulk(plan.folder, context=context)["mean_log1p"]
+    names = [str(n) for n in profiles[PERTURBATION].values]
+    if not complete_doubles(names):
+        n = sum(len(targets(name)) == 2 for name in names)
+        reason = f"{n} double perturbations, none with both of its singles; A, B and A+B are needed"
+        plan.log.skip("interactions", context, reason)
+        return
+    with plan.log.stage("interactions", context):
+        try:
+            plan.interactions[context] = find_interactions(profiles)
+        except InputError as error:
+            plan.log.skip("interactions", context, str(error))
+
+
 def _write_tables(plan: _Plan) -> None:
     """Join the scores of the units, write what was left out, and clear what is no longer asked."""
-    wanted = {unit.folder for unit in plan.units}
+    wanted = {u.folder for u in plan.units} | {u.folder for u in plan.expression}
     for marker in sorted((plan.folder / PREDICTIONS_DIR).glob("*/*/*/*/unit.json")):
         if marker.parent.relative_to(plan.folder).as_posix() not in wanted:
             remove(marker.parent)
@@ -449,9 +564,34 @@ def _write_tables(plan: _Plan) -> None:
     for path in (plan.folder / SPLITS_DIR).glob("*.json"):
         if path.name not in files:
             remove(path)
-    write_table(plan.folder / SCORES_FILE, read_scores(plan.folder, plan.units))
+    write_table(plan.folder / SCORES_FILE, _scores(plan))
+    write_table(plan.folder / INTERACTIONS_FILE, _interactions(plan))
     write_table(plan.folder / DROPS_FILE, _drops(plan))
     write_table(plan.folder / SKIPPED_FILE, declared_frame(plan.log.skipped, SKIPPED_COLUMNS))
+
+
+def _scores(plan: _Plan) -> pd.DataFrame:
+    """Scores of classes, of expression, and of calls of interactions."""
+    parts = [read_scores(plan.folder, plan.units)]
+    parts += expression.read_unit_scores(plan.folder, plan.expression)
+    parts += [
+        expression.score_interactions(plan.folder, unit, plan.interactions[unit.context])
+        for unit in plan.expression
+        if unit.task == DOUBLE and unit.context in plan.interactions
+    ]
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else parts[0]
+
+
+def _interactions(plan: _Plan) -> pd.DataFrame:
+    """All pairs that were judged, context by context."""
+    tables = [
+        found.table.assign(context=context)[[c.name for c in INTERACTION_COLUMNS]]
+        for context, found in plan.interactions.items()
+    ]
+    if not tables:
+        return declared_frame([], INTERACTION_COLUMNS)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _drops(plan: _Plan) -> pd.DataFrame:
@@ -498,5 +638,29 @@ def _manifest(plan: _Plan, options: dict[str, Any]) -> dict[str, Any]:
             }
             for u in plan.units
         ],
+        "expression": [
+            {
+                "context": u.context,
+                "task": u.task,
+                "split": u.split.name,
+                "split_hash": u.split.hash,
+                "folder": u.folder,
+                "key": u.key(plan.labels.key),
+            }
+            for u in plan.expression
+        ],
+        "interactions": {
+            context: {
+                "null": asdict(found.fit.null),
+                "lower": found.lower,
+                "upper": found.upper,
+                "rule": found.rule,
+                "threshold": found.threshold,
+                "level": found.level,
+                "misfit": found.fit.misfit,
+                "notes": list(found.fit.notes),
+            }
+            for context, found in plan.interactions.items()
+        },
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
