@@ -46,9 +46,10 @@ def stable_hash(folder, tmp_path):
 def test_scores_have_the_declared_columns(finished):
     scores = finished.scores
     assert list(scores.columns) == [c.name for c in SCORE_COLUMNS]
-    assert set(scores["setting"]) == {"full", "full_without_target", "curated"}
-    assert set(scores["context"]) == {"alpha", "beta"}
-    assert set(scores["method"]) == set(ps.baselines.METHODS)
+    within = scores[scores["task"] == "within"]
+    assert set(within["setting"]) == {"full", "full_without_target", "curated"}
+    assert set(within["context"]) == {"alpha", "beta"}
+    assert set(within["method"]) == set(ps.baselines.METHODS)
     assert set(scores["metric"]) <= set(ps.evaluation.METRICS)
 
 
@@ -100,6 +101,7 @@ def test_everything_is_there(finished):
     assert names == {
         "manifest.json", "labels", "pseudobulk.zarr", "splits", "predictions", "scores.parquet",
         "drops.parquet", "skipped.parquet", "timings.parquet", "report.html",
+        "interactions.parquet",
     }  # fmt: skip
     manifest = json.loads((finished.path / "manifest.json").read_text())
     assert manifest["options"]["seeds"] == [0]

@@ -111,15 +111,17 @@ def is_done(out: Path, unit: ExpressionUnit, labels_key: str) -> bool:
     return marker.exists() and read_json(marker)["key"] == unit.key(labels_key)
 
 
-def run_unit(out: Path, unit: ExpressionUnit, profiles: xr.DataArray, labels_key: str) -> None:
-    """Fit and score all models of a unit, and keep their predictions.
+def run_unit(
+    out: Path, unit: ExpressionUnit, profiles: xr.DataArray, labels_key: str
+) -> dict[str, float]:
+    """Fit and score all models of a unit, and keep their predictions; return their seconds.
 
     Memory: the profiles that are held out, once per model; training profiles pass in blocks.
     """
     train = _rows(profiles, [CONTROL, *unit.split.train])
     truth = _rows(profiles, unit.held_out).compute()
     predictions: dict[str, xr.DataArray] = {}
-    models, failed = {}, {}
+    models, failed, seconds = {}, {}, {}
     for name in unit.models:
         started = time.perf_counter()
         model = EXPRESSION_MODELS[name](unit.split.seed)
@@ -132,10 +134,8 @@ def run_unit(out: Path, unit: ExpressionUnit, profiles: xr.DataArray, labels_key
             failed[name] = "it can predict none of the held-out perturbations"
             continue
         predictions[name] = predicted
-        models[name] = {
-            "params": model.fitted_params(),
-            "seconds": time.perf_counter() - started,
-        }
+        models[name] = model.fitted_params()
+        seconds[name] = time.perf_counter() - started
     table = compare_expression(
         truth,
         predictions,
@@ -147,10 +147,11 @@ def run_unit(out: Path, unit: ExpressionUnit, profiles: xr.DataArray, labels_key
         write_table(temporary / "scores.parquet", _with_head(table, unit, models))
         record = {"key": unit.key(labels_key), "models": models, "failed": failed}
         write_json(temporary / "unit.json", record)
+    return seconds
 
 
 def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:
-    """Return the models of a finished unit with their seconds, and why others failed."""
+    """Return the models of a finished unit with their parameters, and why others failed."""
     return dict(read_json(out / unit.folder / "unit.json"))
 
 
@@ -206,7 +207,7 @@ def _with_head(
         "split": unit.split.name,
         "seed": unit.split.seed,
         "params": table["method"].map(
-            {name: json.dumps(m["params"], sort_keys=True) for name, m in models.items()}
+            {name: json.dumps(params, sort_keys=True) for name, params in models.items()}
         ),
     }
     return table.assign(**head)[[c.name for c in SCORE_COLUMNS]]

@@ -280,9 +280,9 @@ class _Log:
         stage = _Stage()
         yield stage
         seconds = time.perf_counter() - started
-        self.add(name, unit, seconds, stage.reused)
+        self.add(name, unit, seconds, reused=stage.reused)
 
-    def add(self, name: str, unit: str, seconds: float, reused: bool) -> None:
+    def add(self, name: str, unit: str, seconds: float, *, reused: bool = False) -> None:
         self.timings.append({"stage": name, "unit": unit, "seconds": seconds, "reused": reused})
 
     def skip(self, what: str, context: str, reason: str) -> None:
@@ -525,12 +525,12 @@ def _run_expression(plan: _Plan, tasks: Sequence[str]) -> None:
             stage.reused = expression.is_done(plan.folder, unit, plan.labels.key)
             if not stage.reused:
                 profiles = read_pseudobulk(plan.folder, context=unit.context)["mean_log1p"]
-                expression.run_unit(plan.folder, unit, profiles, plan.labels.key)
+                seconds = expression.run_unit(plan.folder, unit, profiles, plan.labels.key)
+                for model, value in seconds.items():
+                    plan.log.add("model", f"{unit.title} / {model}", value)
         record = expression.unit_record(plan.folder, unit)
         for model, reason in record["failed"].items():
             plan.log.skip(f"{model} ({unit.task}, {unit.split.name})", unit.context, reason)
-        for model, fitted in record["models"].items():
-            plan.log.add("model", f"{unit.title} / {model}", fitted["seconds"], stage.reused)
     if "interactions" in tasks:
         for context in plan.labels.contexts:
             _call_interactions(plan, context)

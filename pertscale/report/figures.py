@@ -17,20 +17,22 @@ from pertscale.schema import CLASS_NAMES
 #: Okabe and Ito's colours, which the colour-blind can tell apart.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 CLASS_TITLES = dict(zip(CLASS_NAMES, ("Down", "Not DE", "Up"), strict=True))
-_STYLE: Any = {
+#: How all figures look.
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
     "svg.fonttype": "path",
+    "figure.dpi": 150,  # of what is drawn as pixels inside an SVG
 }
 
 
 def to_svg(figure: Figure, *, name: str) -> str:
     """Return a figure as inline SVG; the same figure gives the same text."""
     buffer = io.StringIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
@@ -52,7 +54,7 @@ def class_bars(
     """
     metrics = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
     mean = scores.groupby(["setting", "metric", "method", "group"])["value"].mean()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(settings) + 1.6, 6.4), layout="constrained")
         axes = figure.subplots(len(metrics), len(settings), sharex=True, sharey=True, squeeze=False)
         width = 0.84 / max(1, len(methods))
@@ -75,10 +77,13 @@ def class_bars(
     return figure
 
 
-def _panels(n: int, *, columns: int = 3) -> tuple[Figure, np.ndarray]:
+def panels(
+    n: int, *, columns: int = 3, size: tuple[float, float] = (3.4, 2.4)
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure of `n` panels of a size in inches, and their axes."""
     columns = min(columns, n)
     rows = -(-n // columns)
-    figure = Figure(figsize=(3.4 * columns + 0.4, 2.4 * rows + 0.2), layout="constrained")
+    figure = Figure(figsize=(size[0] * columns + 0.4, size[1] * rows + 0.2), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[n:]:
         axis.set_visible(False)
@@ -87,14 +92,14 @@ def _panels(n: int, *, columns: int = 3) -> tuple[Figure, np.ndarray]:
 
 def cells_per_perturbation(perturbations: pd.DataFrame, *, contexts: Sequence[str]) -> Figure:
     """Histogram of the cells of each perturbation, one panel per context."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _panels(len(contexts))
+    with mpl.rc_context(STYLE):
+        figure, axes = panels(len(contexts))
         for context, axis in zip(contexts, axes, strict=True):
             n = perturbations.loc[perturbations["context"] == context, "n_cells"].to_numpy()
             edges = np.geomspace(n.min(), n.max() + 1, 31) if len(n) else np.array([1, 2])
             axis.hist(n, bins=edges, color=COLORS[0])
             axis.set_xscale("log")
-            axis.set_title(_short(context))
+            axis.set_title(short(context))
             axis.set_xlabel("cells per perturbation")
             axis.set_ylabel("perturbations")
     return figure
@@ -102,18 +107,18 @@ def cells_per_perturbation(perturbations: pd.DataFrame, *, contexts: Sequence[st
 
 def p_value_histogram(counts: Mapping[str, np.ndarray]) -> Figure:
     """Histogram of p-values, one panel per context, from the counts of equal bins over 0..1."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _panels(len(counts))
+    with mpl.rc_context(STYLE):
+        figure, axes = panels(len(counts))
         for (context, n), axis in zip(counts.items(), axes, strict=True):
             edges = np.linspace(0, 1, len(n) + 1)
             axis.stairs(n / max(1, n.sum()), edges, fill=True, color=COLORS[0])
-            axis.set_title(_short(context))
+            axis.set_title(short(context))
             axis.set_xlabel("p-value")
             axis.set_ylabel("share of pairs")
     return figure
 
 
-def _short(name: str) -> str:
-    """Titles have to fit their panel; a dollar sign is not mathematics."""
+def short(name: str) -> str:
+    """Return a title that fits its panel; a dollar sign is not mathematics."""
     short = name if len(name) <= 36 else f"{name[:35]}…"
     return short.replace("$", r"\$")

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from pertscale.io.atomic import write_bytes
-from pertscale.report import figures
+from pertscale.report import figures, sections
 from pertscale.report.findings import findings
 from pertscale.report.tables import Table, class_table, overview, plain_table
 from pertscale.screen import Screen
@@ -38,6 +38,12 @@ METHODS = {
     "all_non_de": "nothing is differentially expressed",
     "random": "classes drawn with their training frequencies",
     "oracle": "the truth: what a perfect prediction scores",
+    "no_change": "the control's expression",
+    "mean": "the mean over training conditions, the control among them",
+    "mean_perturbation": "the mean over training perturbations",
+    "additive": "the control plus the changes of the single perturbations",
+    "linear": "genes and perturbations by their principal components, a bilinear map between",
+    "linear_random": "the same with random vectors for the genes",
 }
 P_VALUE_BINS = 50
 #: With so few cells the test's normal approximation is rough, and hardly any gene can be called.
@@ -59,17 +65,22 @@ def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
     Memory: the score table, and the p-values of one part of the label table at a time.
     """
     scores = result.scores
-    present = [s for s in SETTINGS if s in set(scores["setting"])]
+    within = scores[scores["task"] == "within"]
+    present = [s for s in SETTINGS if s in set(within["setting"])]
     page = _template().render(
         title=result.manifest["options"]["store"],
         findings=findings(scores),
-        contexts=[_context(scores, c, present) for c in dict.fromkeys(scores["context"])],
+        contexts=[_context(within, c, present) for c in dict.fromkeys(within["context"])],
+        expression=sections.expression_sections(result),
+        interactions=sections.interaction_sections(result),
+        overview=sections.overview_pictures(result),
+        resources=sections.resource_picture(result),
         settings=SETTINGS,
         screen=_screen(screen),
         dropped=_dropped(result.drops, screen),
         labels=_labels(result.labels),
         skipped=_table(result.skipped, "What did not run"),
-        methods=_methods(scores),
+        methods=_methods(scores[scores["task"] != "interactions"]),
         embeddings=result.manifest["embeddings"],
         timings=_timings(result),
         options={k: str(v) for k, v in result.manifest["options"].items()},

@@ -1,0 +1,327 @@
+"""Figures of predicted expression (the second paper's Figs 1a, 1b, 2a, 2c, Ext 1, 2, 7-10).
+
+Each takes a :class:`pertscale.BenchmarkResult`, or tables and arrays of one, and returns a
+matplotlib Figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pertscale.errors import InputError
+from pertscale.evaluation import error_by_genes, ratio_to_reference
+from pertscale.evaluation.expression import By, gene_numbers, top_genes
+from pertscale.report.figures import COLORS, STYLE, panels, short
+from pertscale.schema import CONTROL, GENE, METHOD, PERTURBATION
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from pertscale.benchmark.result import BenchmarkResult
+
+#: Perturbations of a swarm that are drawn; more would only be a blot.
+_MAX_POINTS = 2000
+
+
+def prediction_error(
+    result: BenchmarkResult, *, context: str, task: str = "double", metric: str = "l2"
+) -> Figure:
+    """Error of every held-out perturbation, by method, with the means (Fig 1a, 2a).
+
+    Methods are ordered by their mean; a dashed line marks the best.
+    """
+    rows = _scores(result, context, task, metric)
+    means = rows.groupby("method")["value"].mean().sort_values()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.9 * len(means) + 1.6, 3.6), layout="constrained")
+        axis = figure.subplots()
+        for i, method in enumerate(means.index):
+            values = rows.loc[rows["method"] == method, "value"].dropna().to_numpy()
+            values = values[
+                np.linspace(0, len(values) - 1, min(len(values), _MAX_POINTS)).astype(int)
+            ]
+            axis.scatter(
+                i + _swarm(values), values, s=7, color=COLORS[0], alpha=0.5, linewidths=0,
+                rasterized=True,
+            )  # fmt: skip
+            axis.plot([i - 0.3, i + 0.3], [means[method]] * 2, color="#c00000", linewidth=2)
+        axis.axhline(means.min(), color="#c00000", linewidth=0.8, linestyle="--", zorder=0)
+        axis.set_xticks(range(len(means)), [short(m) for m in means.index], rotation=30, ha="right")
+        axis.set_ylabel("prediction error (L2)" if metric == "l2" else metric)
+        axis.set_ylim(bottom=min(0, axis.get_ylim()[0]) if metric == "l2" else None)
+        axis.set_title(f"{short(context)}: held-out {task}s")
+    return figure
+
+
+def _swarm(values: np.ndarray) -> np.ndarray:
+    """Spread points sideways by a low-discrepancy sequence, wider where they are dense."""
+    order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    offset = (0.5 + order * 0.6180339887498949) % 1 - 0.5
+    counts, edges = np.histogram(values, bins=min(20, max(1, len(values))))
+    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(counts) - 1)
+    return 0.7 * offset * np.sqrt(counts[bins] / counts.max())
+
+
+def predicted_change(
+    result: BenchmarkResult, *, context: str, task: str, split: str, perturbation: str
+) -> Figure:
+    """Predicted against observed change of one perturbation, one panel per method (Fig 1b)."""
+    dataset = result.expression(context=context, task=task, split=split)
+    control = _control(result, context)
+    genes = top_genes(control, 1000)
+    truth = dataset["truth"].sel({PERTURBATION: perturbation}).values[genes] - control[genes]
+    scores = _scores(result, context, task, "pearson_delta")
+    chosen = scores[(scores["split"] == split) & (scores["group"] == perturbation)]
+    with mpl.rc_context(STYLE):
+        figure, axes = panels(dataset.sizes[METHOD], columns=4, size=(2.3, 2.3))
+        for method, axis in zip(dataset[METHOD].values, axes, strict=True):
+            values = dataset["prediction"].sel({METHOD: method, PERTURBATION: perturbation}).values
+            axis.axline((0, 0), slope=1, color="#999999", linewidth=0.7)
+            axis.scatter(
+                np.clip(values[genes] - control[genes], -1, 1), np.clip(truth, -1, 1),
+                s=5, color=COLORS[0], alpha=0.5, linewidths=0, rasterized=True,
+            )  # fmt: skip
+            r = chosen.loc[chosen["method"] == method, "value"]
+            text = f"r = {r.iloc[0]:.2f}" if len(r) and np.isfinite(r.iloc[0]) else "r undefined"
+            axis.text(0.04, 0.93, text, transform=axis.transAxes, fontsize=8)
+            axis.set_xlim(-1.05, 1.05)
+            axis.set_ylim(-1.05, 1.05)
+            axis.set_title(short(str(method)))
+        figure.supxlabel("predicted change from control", fontsize=9)
+        figure.supylabel("observed change", fontsize=9)
+    return figure
+
+
+def ratio_forest(
+    result: BenchmarkResult, *, context: str, task: str = "single", reference: str = "mean"
+) -> Figure:
+    """Error relative to the mean baseline's, with bootstrap intervals (Fig 2c).
+
+    Faded where the interval contains 1.
+    """
+    rows = result.scores
+    rows = rows[(rows["context"] == context) & (rows["task"] == task)]
+    table = ratio_to_reference(rows, reference=reference).sort_values("ratio", ascending=False)
+    table = table[table["method"] != reference]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 0.34 * len(table) + 1.1), layout="constrained")
+        axis = figure.subplots()
+        axis.axvline(1, color="#333333", linewidth=0.8)
+        for i, row in enumerate(table.itertuples()):
+            alpha = 0.4 if row.contains_one else 1.0
+            axis.plot([row.low, row.high], [i, i], color=COLORS[0], alpha=alpha, linewidth=1.6)
+            axis.plot(row.ratio, i, "o", color=COLORS[0], alpha=alpha, markersize=5)
+        axis.set_yticks(range(len(table)), [short(m) for m in table["method"]])
+        axis.set_ylim(-0.6, len(table) - 0.4)
+        axis.set_xscale("log", base=2)
+        low, high = axis.get_xlim()
+        ticks = [t for t in mpl.ticker.MaxNLocator(6).tick_values(low, high) if low <= t <= high]
+        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axis.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        axis.set_xlabel(f"error relative to {reference} (95 % interval)")
+        axis.set_title(f"{short(context)}: held-out {task}s")
+    return figure
+
+
+def error_against_genes(
+    result: BenchmarkResult, *, context: str, task: str, by: By = "expression"
+) -> Figure:
+    """Mean L2 over the n most expressed, or most changed, genes against n (Ext 2b, 8b)."""
+    control = _control(result, context)
+    curves: dict[str, list[np.ndarray]] = {}
+    for split in _splits(result, context, task):
+        dataset = result.expression(context=context, task=task, split=split)
+        truth = dataset["truth"].values.astype(np.float64)
+        for i, method in enumerate(dataset[METHOD].values):
+            predicted = dataset["prediction"][i].values
+            whole = ~np.isnan(predicted).any(axis=1)
+            if whole.any():
+                errors = error_by_genes(truth[whole], predicted[whole], control, by=by)
+                curves.setdefault(str(method), []).append(errors.mean(axis=0))
+    n = gene_numbers(len(control))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+        axis = figure.subplots()
+        for i, (method, found) in enumerate(curves.items()):
+            mean = np.mean(found, axis=0)[n - 1]
+            axis.plot(n, mean, color=COLORS[i % len(COLORS)], label=short(method))
+        axis.set_xscale("log")
+        axis.set_xlabel(
+            "genes, most expressed first" if by == "expression" else "genes, most changed first"
+        )
+        axis.set_ylabel("mean prediction error (L2)")
+        axis.set_title(f"{short(context)}: held-out {task}s")
+        figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
+    """Draw the standard deviation of each gene over perturbations, predicted and true (Ext 7).
+
+    A method that predicts the same for every perturbation has none; the line is the mean of the
+    truth's.
+    """
+    control = _control(result, context)
+    genes = top_genes(control, 1000)
+    found: dict[str, list[np.ndarray]] = {}
+    for split in _splits(result, context, task):
+        dataset = result.expression(context=context, task=task, split=split).isel({GENE: genes})
+        found.setdefault("truth", []).append(dataset["truth"].values.std(axis=0, ddof=1))
+        for i, method in enumerate(dataset[METHOD].values):
+            values = dataset["prediction"][i].values
+            values = values[~np.isnan(values).any(axis=1)]
+            if len(values) > 1:
+                found.setdefault(str(method), []).append(values.std(axis=0, ddof=1))
+    signed = {m: np.arcsinh(np.concatenate(v) / 0.02) for m, v in found.items()}
+    top = max(float(v.max()) for v in signed.values())
+    edges = np.linspace(0, max(top, 1e-9), 31)
+    ticks = np.array([0, 0.01, 0.03, 0.1, 0.3, 1])
+    ticks = ticks[np.arcsinh(ticks / 0.02) <= edges[-1]]
+    with mpl.rc_context(STYLE):
+        figure, axes = panels(len(signed), columns=3, size=(2.5, 1.8))
+        mean = np.arcsinh(np.concatenate(found["truth"]).mean() / 0.02)
+        for (method, values), axis in zip(signed.items(), axes, strict=True):
+            axis.hist(values, bins=edges, color=COLORS[1 if method == "truth" else 0])
+            axis.axvline(mean, color="#c00000", linewidth=1)
+            axis.set_xticks(np.arcsinh(ticks / 0.02), [f"{t:g}" for t in ticks])
+            axis.set_title(short(method))
+        figure.supxlabel("standard deviation over perturbations", fontsize=9)
+        figure.supylabel("genes", fontsize=9)
+    return figure
+
+
+def transfer_scatter(one: xr.DataArray, other: xr.DataArray, *, names: tuple[str, str]) -> Figure:
+    """Control expression of two screens, and how the changes of shared perturbations agree (Ext 9).
+
+    Parameters
+    ----------
+    one, other : DataArray (perturbation, gene)
+        Mean log1p expression with the control, of two screens.
+    names : tuple of str
+        Their names.
+    """
+    genes = [g for g in one[GENE].values if g in set(other[GENE].values)]
+    shared = [
+        p for p in one[PERTURBATION].values if p in set(other[PERTURBATION].values) and p != CONTROL
+    ]
+    if len(genes) < 2 or not shared:
+        raise InputError(
+            f"{names[0]} and {names[1]} share {len(genes)} genes and {len(shared)} perturbations; "
+            "needed are 2 and 1"
+        )
+    first, second = (x.sel({GENE: genes}) for x in (one, other))
+    levels = [x.sel({PERTURBATION: CONTROL}).values for x in (first, second)]
+    changes = [
+        x.sel({PERTURBATION: shared}).values - level
+        for x, level in zip((first, second), levels, strict=True)
+    ]
+    agreement = [_correlation(a, b) for a, b in zip(*changes, strict=True)]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.scatter(*levels, s=5, color=COLORS[0], alpha=0.5, linewidths=0, rasterized=True)
+        left.axline((0, 0), slope=1, color="#999999", linewidth=0.7)
+        r = _correlation(*levels)
+        left.set_title(f"control of {len(genes):,} genes, r = {r:.2f}")
+        left.set_xlabel(short(names[0]))
+        left.set_ylabel(short(names[1]))
+        right.hist(agreement, bins=np.linspace(-1, 1, 41), color=COLORS[0])
+        right.set_xlabel("correlation of changes from control")
+        right.set_ylabel("shared perturbations")
+        right.set_title(f"{len(shared):,} perturbations, mean {np.nanmean(agreement):.2f}")
+    return figure
+
+
+def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
+    """Principal components of the profiles, and what happens to the target genes (Ext 1)."""
+    profiles = result.pseudobulk["mean_log1p"]
+    profiles = profiles.isel({PERTURBATION: profiles["context"].values == context})
+    names = [str(n) for n in profiles[PERTURBATION].values]
+    values = np.asarray(profiles.values, np.float64)
+    centred = values - values.mean(axis=0)
+    variances, vectors = np.linalg.eigh(centred @ centred.T)
+    scores = vectors[:, ::-1][:, :2] * np.sqrt(np.maximum(variances[::-1][:2], 0))
+    control = values[names.index(CONTROL)]
+    at = pd.Index(profiles[GENE].values.astype(str)).get_indexer(names)
+    own = [(control[g], values[i, g]) for i, g in enumerate(at) if g >= 0]
+    n_genes = np.array([0 if n == CONTROL else n.count("+") + 1 for n in names])
+    kinds = {"control": n_genes == 0, "single": n_genes == 1, "combination": n_genes > 1}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.4, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for i, (kind, mine) in enumerate(kinds.items()):
+            if mine.any():
+                size = 40 if kind == "control" else 9
+                left.scatter(*scores[mine].T, s=size, color=COLORS[[5, 0, 1][i]], label=kind)
+        left.set_xlabel("first principal component")
+        left.set_ylabel("second")
+        left.legend(frameon=False, fontsize=8)
+        left.set_title(f"{short(context)}: {len(names) - 1:,} profiles")
+        right.set_title(f"expression of {len(own):,} targets")
+        if own:
+            before, after = np.array(sorted(own)).T
+            x = np.arange(len(before))
+            right.vlines(x, before, after, color="#bbbbbb", linewidth=0.8)
+            right.plot(x, before, ".", color="#555555", markersize=3, label="in control")
+            right.plot(x, after, ".", color=COLORS[5], markersize=4, label="when perturbed")
+            right.legend(frameon=False, fontsize=8)
+        right.set_xlabel("targets that are read out")
+        right.set_ylabel("mean log1p expression")
+    return figure
+
+
+def resources(result: BenchmarkResult) -> Figure:
+    """Seconds that fitting and predicting took, per method (Ext 10)."""
+    timings = result.timings
+    rows = timings[(timings["stage"] == "model") & ~timings["reused"]]
+    rows = rows.assign(method=rows["unit"].str.split(" / ").str[-1])
+    if not len(rows):
+        raise InputError("no model of expression was fitted in the last run, so there are no times")
+    medians = rows.groupby("method")["seconds"].median().sort_values()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.0, 0.34 * len(medians) + 1.0), layout="constrained")
+        axis = figure.subplots()
+        for i, method in enumerate(medians.index):
+            mine = rows.loc[rows["method"] == method, "seconds"]
+            axis.plot(mine, [i] * len(mine), "o", color=COLORS[0], alpha=0.6, markersize=4)
+        axis.set_yticks(range(len(medians)), [short(m) for m in medians.index])
+        axis.set_xscale("log")
+        axis.set_xlabel("seconds to fit and predict")
+    return figure
+
+
+# --- what the figures are made of ----------------------------------------------------------------
+
+
+def _scores(result: BenchmarkResult, context: str, task: str, metric: str) -> pd.DataFrame:
+    rows: Any = result.scores
+    rows = rows[
+        (rows["context"] == context)
+        & (rows["task"] == task)
+        & (rows["metric"] == metric)
+        & (rows["level"] == "perturbation")
+    ]
+    if not len(rows):
+        raise InputError(f"there are no scores of task {task!r} and {metric!r} in {context!r}")
+    return rows
+
+
+def _splits(result: BenchmarkResult, context: str, task: str) -> Sequence[str]:
+    units: Sequence[Mapping[str, str]] = result.manifest["expression"]
+    return [u["split"] for u in units if (u["context"], u["task"]) == (context, task)]
+
+
+def _control(result: BenchmarkResult, context: str) -> np.ndarray:
+    profiles = result.pseudobulk["mean_log1p"]
+    mine = (profiles["context"].values == context) & (profiles[PERTURBATION].values == CONTROL)
+    return np.asarray(profiles.isel({PERTURBATION: mine}).values[0], np.float64)
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.corrcoef(np.stack([one, other]))[0, 1])

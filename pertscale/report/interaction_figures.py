@@ -1,0 +1,297 @@
+"""Figures of genetic interactions (the second paper's Figs 1c-1f, Ext 3-6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import norm
+
+from pertscale.errors import InputError
+from pertscale.evaluation.interaction_calls import FDP_GRID, CallCurve, call_curve
+from pertscale.report.figures import COLORS, STYLE, panels, short
+from pertscale.schema import GENE, METHOD, PERTURBATION
+from pertscale.stats.interactions import INTERACTION_CLASSES, class_of_prediction, same_direction
+
+if TYPE_CHECKING:
+    from pertscale.benchmark.result import BenchmarkResult
+
+_CLASS_COLORS = dict(
+    zip(INTERACTION_CLASSES, ("#bbbbbb", *(COLORS[i] for i in (0, 2, 5, 3))), strict=True)
+)
+#: Deviations below this are rounding: the model is additive.
+_ADDITIVE = 1e-5
+#: Pairs per method that are looked at where the paper takes its strongest calls.
+_STRONGEST = 500
+_RECURRENT = 100
+
+
+def call_curves(result: BenchmarkResult, *, context: str) -> Figure:
+    """Draw true positive rate against false discovery proportion, mean over splits (Fig 1c)."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+        axis = figure.subplots()
+        for i, (method, curves) in enumerate(_curves(result, context).items()):
+            mean = np.mean([c.tpr_at() for c in curves], axis=0)
+            axis.plot(FDP_GRID, mean, color=COLORS[i % len(COLORS)], label=short(method))
+        axis.set_yscale("log")
+        axis.set_xlim(0, 1)
+        axis.set_xlabel("false discovery proportion")
+        axis.set_ylabel("true positive rate")
+        axis.set_title(f"{short(context)}: interactions of held-out doubles")
+        figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def precision_recall_and_roc(result: BenchmarkResult, *, context: str) -> Figure:
+    """Precision-recall and ROC curves of each split, with the mean areas (Ext 4)."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for i, (method, curves) in enumerate(_curves(result, context).items()):
+            color = COLORS[i % len(COLORS)]
+            areas = [np.mean([c.auprc() for c in curves]), np.mean([c.auroc() for c in curves])]
+            for j, curve in enumerate(curves):
+                style = {"color": color, "linewidth": 1, "alpha": 0.8}
+                label = f"{short(method)}: {areas[0]:.3f}, {areas[1]:.3f}" if j == 0 else None
+                left.plot(curve.recall, 1 - curve.fdp, label=label, **style)
+                right.plot(curve.false_calls / curve.n_negative, curve.recall, **style)
+        right.axline((0, 0), slope=1, color="#999999", linewidth=0.7)
+        for axis, x, y in ((left, "recall", "precision"), (right, "false positive rate", "recall")):
+            axis.set_xlim(0, 1)
+            axis.set_ylim(0, 1.02)
+            axis.set_xlabel(x)
+            axis.set_ylabel(y)
+        figure.legend(
+            loc="outside right upper", frameon=False, title="areas: precision-recall, ROC"
+        )
+    return figure
+
+
+def class_shares(result: BenchmarkResult) -> Figure:
+    """Share of each class of interactions, a bar per context (Fig 1e)."""
+    table = _table(result)
+    shares = pd.crosstab(table["context"], table["interaction_class"], normalize="index")
+    shares = shares.reindex(columns=list(INTERACTION_CLASSES), fill_value=0.0)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.45 * len(shares) + 1.3), layout="constrained")
+        axis = figure.subplots()
+        left = np.zeros(len(shares))
+        for name in INTERACTION_CLASSES:
+            width = 100 * shares[name].to_numpy()
+            label = f"{name} ({width.mean():.2f} %)"
+            axis.barh(range(len(shares)), width, left=left, color=_CLASS_COLORS[name], label=label)
+            left += width
+        axis.set_yticks(range(len(shares)), [short(c) for c in shares.index])
+        axis.set_xlim(0, 100)
+        axis.set_xlabel("pairs of doubles and genes, %")
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def deviations(result: BenchmarkResult, *, context: str) -> Figure:
+    """Observed against predicted deviation, and the classes of the strongest calls (Fig 1f).
+
+    Below: among the pairs that a method deviates most on, what they were observed to be, by what
+    the method claims.
+    """
+    found = _predicted(result, context)
+    with mpl.rc_context(STYLE):
+        n = len(found)
+        figure = Figure(figsize=(2.5 * n + 0.8, 4.6), layout="constrained")
+        axes = figure.subplots(2, n, squeeze=False, height_ratios=(3, 2))
+        for (method, table), (top, bottom) in zip(found.items(), axes.T, strict=True):
+            order = np.argsort(-table["predicted_deviation"].abs().to_numpy(), kind="stable")
+            strong = table.iloc[order[:_STRONGEST]]
+            rest = table.iloc[order[_STRONGEST : 20 * _STRONGEST]]
+            top.scatter(
+                rest["predicted_deviation"],
+                rest["deviation"],
+                s=2,
+                color="#dddddd",
+                rasterized=True,
+            )
+            for name in INTERACTION_CLASSES:
+                mine = strong[strong["interaction_class"] == name]
+                top.scatter(
+                    mine["predicted_deviation"], mine["deviation"], s=7, color=_CLASS_COLORS[name],
+                    rasterized=True,
+                )  # fmt: skip
+            top.axhline(0, color="#999999", linewidth=0.6)
+            top.axvline(0, color="#999999", linewidth=0.6)
+            top.set_title(short(method))
+            _composition(bottom, strong)
+        axes[0, 0].set_ylabel("observed deviation")
+        axes[1, 0].set_ylabel("calls")
+        figure.supxlabel("above: predicted deviation; below: predicted class", fontsize=9)
+        handles = [mpl.patches.Patch(color=c, label=k) for k, c in _CLASS_COLORS.items()]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False, title="observed")
+    return figure
+
+
+def _composition(axis: mpl.axes.Axes, strong: pd.DataFrame) -> None:
+    claimed = class_of_prediction(
+        *(strong[c].to_numpy() for c in ("control", "additive", "predicted"))
+    )
+    kinds = [name for name in INTERACTION_CLASSES[1:] if name != "other" or (claimed == name).any()]
+    counts = pd.crosstab(claimed, strong["interaction_class"].to_numpy())
+    counts = counts.reindex(index=kinds, columns=list(INTERACTION_CLASSES), fill_value=0)
+    bottom = np.zeros(len(kinds))
+    for name in INTERACTION_CLASSES:
+        axis.bar(range(len(kinds)), counts[name], bottom=bottom, color=_CLASS_COLORS[name])
+        bottom += counts[name].to_numpy()
+    axis.set_xticks(range(len(kinds)), kinds, rotation=30, ha="right", fontsize=8)
+
+
+def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
+    """QQ plot and histogram of the deviations, with the null and the thresholds (Ext 3)."""
+    values = np.sort(_table(result, context)["deviation"].to_numpy())
+    record = result.manifest["interactions"][context]
+    null, limits = record["null"], (record["lower"], record["upper"])
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.6, 3.3), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        shown = np.unique(np.linspace(0, len(values) - 1, 4000).astype(int))
+        quantiles = norm.ppf((shown + 0.5) / len(values))
+        left.axline((0, 0), slope=null["sigma"], color="#c00000", linewidth=1)
+        left.plot(quantiles, values[shown], ".", color=COLORS[0], markersize=2, rasterized=True)
+        left.set_xlabel("normal quantile")
+        left.set_ylabel("deviation from additivity")
+        spread = np.abs(np.quantile(values, [0.0005, 0.9995])).max()
+        far = max([spread, *(1.2 * abs(t) for t in limits if np.isfinite(t))])
+        edges = np.linspace(-far, far, 121)
+        right.hist(np.clip(values, -far, far), bins=edges, color="#bbbbbb")
+        x = np.linspace(-far, far, 400)
+        scale = null["p0"] * len(values) * (edges[1] - edges[0])
+        right.plot(x, scale * norm.pdf(x, null["delta"], null["sigma"]), color="#c00000")
+        for limit, beyond in zip(
+            limits, ((values < limits[0]).sum(), (values > limits[1]).sum()), strict=True
+        ):
+            if np.isfinite(limit):
+                right.axvline(limit, color="#333333", linewidth=0.8, linestyle="--")
+                right.text(
+                    limit, 0.97, f" {limit:.3f}\n {beyond:,} beyond ", fontsize=8, va="top",
+                    ha="left" if limit > 0 else "right", transform=right.get_xaxis_transform(),
+                )  # fmt: skip
+        right.set_xlabel("deviation from additivity")
+        right.set_ylabel("pairs")
+        left.set_title(f"{short(context)}: {len(values):,} pairs")
+        right.set_title(f"null N({null['delta']:.3f}, {null['sigma']:.3f}), p0 {null['p0']:.3f}")
+    return figure
+
+
+def recurrence(result: BenchmarkResult, *, context: str, of: str = "gene") -> Figure:
+    """How often the same genes, or doubles, are among the strongest calls (Ext 5).
+
+    Among pairs whose singles and double change in one direction; the four most frequent are named.
+    """
+    columns = {"observed": _table(result, context).rename(columns={"deviation": "strength"})}
+    for method, table in _predicted(result, context).items():
+        columns[method] = table.rename(columns={"predicted_deviation": "strength"})
+    name = GENE if of == "gene" else PERTURBATION
+    top = {}
+    for method, table in columns.items():
+        mine = table[same_direction(table)]
+        order = np.argsort(-mine["strength"].abs().to_numpy(), kind="stable")[:_RECURRENT]
+        top[method] = mine.iloc[order][name].value_counts()
+    counts = pd.DataFrame(top).fillna(0.0)
+    named = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index[:4]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.9 * len(top) + 2.6, 3.4), layout="constrained")
+        axis = figure.subplots()
+        bottom = np.zeros(len(top))
+        rows = [*((n, counts.loc[n]) for n in named), ("other", counts.drop(named).sum())]
+        for i, (label, values) in enumerate(rows):
+            color = "#dddddd" if label == "other" else COLORS[i]
+            axis.bar(range(len(top)), values, bottom=bottom, color=color, label=short(str(label)))
+            bottom += values.to_numpy()
+        axis.set_xticks(range(len(top)), [short(m) for m in top], rotation=30, ha="right")
+        axis.set_ylabel(f"strongest {_RECURRENT} calls")
+        figure.legend(loc="outside right upper", frameon=False, title=of)
+    return figure
+
+
+def chosen_genes(result: BenchmarkResult, *, context: str, genes: list[str]) -> Figure:
+    """Draw expected, observed and predicted expression of some genes over the doubles (Ext 6).
+
+    Doubles are ordered by their additive expectation; the band is where a value is no interaction.
+    """
+    record = result.manifest["interactions"][context]
+    found = _predicted(result, context)
+    width = abs(record["lower"]) if np.isfinite(record["lower"]) else 0.0
+    with mpl.rc_context(STYLE):
+        figure, axes = panels(len(genes) * len(found), columns=len(found), size=(2.8, 2.2))
+        cells = [(g, m, t[t[GENE] == g]) for g in genes for m, t in found.items()]
+        for (gene, method, table), axis in zip(cells, axes, strict=True):
+            if not len(table):
+                raise InputError(f"gene {gene!r} is not among those that were judged")
+            table = table.sort_values("additive", kind="stable")
+            x = np.arange(len(table))
+            additive = table["additive"].to_numpy()
+            axis.fill_between(x, additive - width, additive + width, color="#e5e5e5", step="mid")
+            colors = [_CLASS_COLORS[c] for c in table["interaction_class"]]
+            axis.scatter(x, table["double"], s=9, c=colors)
+            axis.plot(x, table["predicted"], ".", color="black", markersize=3)
+            axis.axhline(table["control"].iloc[0], color="#999999", linewidth=0.8)
+            axis.set_title(f"{short(gene)}, {short(method)}")
+        figure.supxlabel("doubles, by additive expectation", fontsize=9)
+        figure.supylabel("mean log1p expression", fontsize=9)
+    return figure
+
+
+# --- what the figures are made of ----------------------------------------------------------------
+
+
+def _table(result: BenchmarkResult, context: str | None = None) -> pd.DataFrame:
+    table = result.interactions
+    mine = table if context is None else table[table["context"] == context]
+    if not len(mine):
+        raise InputError(f"no interactions were called in {context or 'this benchmark'}")
+    return mine
+
+
+def _by_split(result: BenchmarkResult, context: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield per split and method the judged pairs of held-out doubles with what is predicted."""
+    table = _table(result, context)
+    for unit in result.manifest["expression"]:
+        if (unit["context"], unit["task"]) != (context, "double"):
+            continue
+        dataset = result.expression(context=context, task="double", split=unit["split"])
+        held_out = set(dataset[PERTURBATION].values)
+        mine = table[table[PERTURBATION].isin(held_out)]
+        doubles, genes = (pd.unique(mine[c].to_numpy()) for c in (PERTURBATION, GENE))
+        chosen = dataset["prediction"].sel({PERTURBATION: doubles, GENE: genes}).values
+        for method, values in zip(dataset[METHOD].values, chosen, strict=True):
+            deviation = np.ravel(values) - mine["additive"].to_numpy()
+            if np.nan_to_num(np.abs(deviation)).max(initial=0) < _ADDITIVE:
+                continue
+            yield (
+                str(method),
+                mine.assign(predicted=np.ravel(values), predicted_deviation=deviation),
+            )
+
+
+def _predicted(result: BenchmarkResult, context: str) -> dict[str, pd.DataFrame]:
+    """Return per method the predicted pairs of all splits."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for method, table in _by_split(result, context):
+        found.setdefault(method, []).append(table.dropna(subset="predicted"))
+    if not found:
+        raise InputError(f"{context!r} has no predictions of doubles that were judged")
+    return {method: pd.concat(tables) for method, tables in found.items()}
+
+
+def _curves(result: BenchmarkResult, context: str) -> dict[str, list[CallCurve]]:
+    found: dict[str, list[CallCurve]] = {}
+    for method, table in _by_split(result, context):
+        truth = table["interaction"].to_numpy()
+        if truth.any() and not truth.all():
+            curve = call_curve(table["predicted_deviation"].to_numpy(), truth)
+            found.setdefault(method, []).append(curve)
+    if not found:
+        raise InputError(f"{context!r} has no held-out interactions that a method could find")
+    return found
