@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 from pertscale._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from pertscale import baselines, embeddings, evaluation, io, schema, stats
+    from pertscale import (
+        baselines,
+        embeddings,
+        evaluation,
+        io,
+        report,
+        schema,
+        splits,
+        stats,
+    )
     from pertscale.benchmark import BenchmarkResult, read_result, run_benchmark, score_labels
     from pertscale.embeddings import Embedding
     from pertscale.embeddings import read as read_embedding
@@ -36,10 +45,12 @@ __all__ = [
     "read_embedding",
     "read_labels",
     "read_result",
+    "report",
     "run_benchmark",
     "schema",
     "score_labels",
     "simulate_screen",
+    "splits",
     "stats",
 ]
 
@@ -60,6 +71,7 @@ __getattr__, __dir__ = lazy_names(
         "read_embedding": "pertscale.embeddings:read",
         "read_labels": "pertscale.stats",
         "read_result": "pertscale.benchmark",
+        "report": "pertscale.report",
         "run_benchmark": "pertscale.benchmark",
         "schema": "pertscale.schema",
         "score_labels": "pertscale.benchmark",

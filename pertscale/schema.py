@@ -39,7 +39,8 @@ GENE: Final = "gene"
 PERTURBATION: Final = "perturbation"
 CONTEXT: Final = "context"
 CLASS: Final = "class"
-METHOD: Final = "method"
+#: Of predictions; not ``method``, which ``DataArray.sel`` takes for its own argument.
+MODEL: Final = "model"
 
 #: Canonical name of the controls of every context.
 CONTROL: Final = "control"

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.interaction_calls import call_curve, mean_and_error
+from pertscale.stats.empirical_null import local_fdr
 from pertscale.stats.interactions import (
     INTERACTION_CLASSES,
     class_of_prediction,
@@ -21,7 +22,6 @@ from pertscale.stats.interactions import (
     most_expressed,
     same_direction,
 )
-from pertscale.stats.local_fdr import local_fdr
 from tests.helpers import GOLDEN
 
 

@@ -31,7 +31,7 @@ from pertscale.io.tables import read_table, write_table
 from pertscale.schema import (
     CONTROL,
     GENE,
-    METHOD,
+    MODEL,
     PERTURBATION,
     PREDICTIONS_DIR,
     SCORE_COLUMNS,
@@ -156,9 +156,9 @@ def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:
 
 
 def open_predictions(out: Path, folder: str) -> xr.Dataset:
-    """Open ``prediction`` (method, perturbation, gene) and ``truth`` of a unit, lazily."""
+    """Open ``prediction`` (model, perturbation, gene) and ``truth`` of a unit, lazily."""
     dataset = xr.open_zarr(out / folder / "prediction.zarr", consolidated=False)
-    names = {n: dataset[n].compute().astype(object) for n in (METHOD, PERTURBATION, GENE)}
+    names = {n: dataset[n].compute().astype(object) for n in (MODEL, PERTURBATION, GENE)}
     return dataset.assign_coords(names)
 
 
@@ -172,7 +172,7 @@ def _write_predictions(
 ) -> None:
     genes = truth[GENE].values.astype(object)
     coords = {
-        METHOD: np.array(list(predictions), dtype=object),
+        MODEL: np.array(list(predictions), dtype=object),
         PERTURBATION: np.array(unit.held_out, dtype=object),
         GENE: genes,
     }
@@ -188,7 +188,7 @@ def _write_predictions(
             compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")],
         )
         for name, dims in (
-            ("prediction", (METHOD, PERTURBATION, GENE)), ("truth", (PERTURBATION, GENE)),
+            ("prediction", (MODEL, PERTURBATION, GENE)), ("truth", (PERTURBATION, GENE)),
         )
     }  # fmt: skip
     made["truth"][:] = truth.values
@@ -252,7 +252,7 @@ def predicted_deviations(
     additive = wide["additive"].reshape(len(doubles), len(genes)).astype(np.float32)
     return [
         (str(method), np.ravel(values - additive), wide["interaction"])
-        for method, values in zip(predictions[METHOD].values, chosen, strict=True)
+        for method, values in zip(predictions[MODEL].values, chosen, strict=True)
     ]
 
 

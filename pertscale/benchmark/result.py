@@ -148,7 +148,7 @@ class BenchmarkResult:
         Returns
         -------
         Dataset
-            ``prediction`` (method, perturbation, gene), float32 mean log1p expression, NaN where a
+            ``prediction`` (model, perturbation, gene), float32 mean log1p expression, NaN where a
             model has none; ``truth`` (perturbation, gene).
 
         Raises

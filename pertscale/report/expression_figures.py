@@ -18,7 +18,7 @@ from pertscale.errors import InputError
 from pertscale.evaluation import error_by_genes, ratio_to_reference
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
 from pertscale.report.figures import COLORS, STYLE, panels, short
-from pertscale.schema import CONTROL, GENE, METHOD, PERTURBATION
+from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -79,9 +79,9 @@ def predicted_change(
     scores = _scores(result, context, task, "pearson_delta")
     chosen = scores[(scores["split"] == split) & (scores["group"] == perturbation)]
     with mpl.rc_context(STYLE):
-        figure, axes = panels(dataset.sizes[METHOD], columns=4, size=(2.3, 2.3))
-        for method, axis in zip(dataset[METHOD].values, axes, strict=True):
-            values = dataset["prediction"].sel({METHOD: method, PERTURBATION: perturbation}).values
+        figure, axes = panels(dataset.sizes[MODEL], columns=4, size=(2.3, 2.3))
+        for method, axis in zip(dataset[MODEL].values, axes, strict=True):
+            values = dataset["prediction"].sel({MODEL: method, PERTURBATION: perturbation}).values
             axis.axline((0, 0), slope=1, color="#999999", linewidth=0.7)
             axis.scatter(
                 np.clip(values[genes] - control[genes], -1, 1), np.clip(truth, -1, 1),
@@ -138,7 +138,7 @@ def error_against_genes(
     for split in _splits(result, context, task):
         dataset = result.expression(context=context, task=task, split=split)
         truth = dataset["truth"].values.astype(np.float64)
-        for i, method in enumerate(dataset[METHOD].values):
+        for i, method in enumerate(dataset[MODEL].values):
             predicted = dataset["prediction"][i].values
             whole = ~np.isnan(predicted).any(axis=1)
             if whole.any():
@@ -173,7 +173,7 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     for split in _splits(result, context, task):
         dataset = result.expression(context=context, task=task, split=split).isel({GENE: genes})
         found.setdefault("truth", []).append(dataset["truth"].values.std(axis=0, ddof=1))
-        for i, method in enumerate(dataset[METHOD].values):
+        for i, method in enumerate(dataset[MODEL].values):
             values = dataset["prediction"][i].values
             values = values[~np.isnan(values).any(axis=1)]
             if len(values) > 1:

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from pertscale.errors import InputError
 from pertscale.evaluation.interaction_calls import FDP_GRID, CallCurve, call_curve
 from pertscale.report.figures import COLORS, STYLE, panels, short
-from pertscale.schema import GENE, METHOD, PERTURBATION
+from pertscale.schema import GENE, MODEL, PERTURBATION
 from pertscale.stats.interactions import INTERACTION_CLASSES, class_of_prediction, same_direction
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _by_split(result: BenchmarkResult, context: str) -> Iterator[tuple[str, pd.D
         mine = table[table[PERTURBATION].isin(held_out)]
         doubles, genes = (pd.unique(mine[c].to_numpy()) for c in (PERTURBATION, GENE))
         chosen = dataset["prediction"].sel({PERTURBATION: doubles, GENE: genes}).values
-        for method, values in zip(dataset[METHOD].values, chosen, strict=True):
+        for method, values in zip(dataset[MODEL].values, chosen, strict=True):
             deviation = np.ravel(values) - mine["additive"].to_numpy()
             if np.nan_to_num(np.abs(deviation)).max(initial=0) < _ADDITIVE:
                 continue

@@ -8,6 +8,8 @@ from pertscale._lazy import lazy_names
 
 if TYPE_CHECKING:
     from pertscale.stats.curation import Curation, curate
+    from pertscale.stats.empirical_null import LocalFdr, local_fdr
+    from pertscale.stats.interactions import Interactions, find_interactions
     from pertscale.stats.labels import LabelTable, read_labels
     from pertscale.stats.perturbqa import read_perturbqa
     from pertscale.stats.pseudobulk import read_pseudobulk
@@ -15,8 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Curation",
+    "Interactions",
     "LabelTable",
+    "LocalFdr",
     "curate",
+    "find_interactions",
+    "local_fdr",
     "rank_sum",
     "read_labels",
     "read_perturbqa",
@@ -27,8 +33,12 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Curation": "pertscale.stats.curation",
+        "Interactions": "pertscale.stats.interactions",
         "LabelTable": "pertscale.stats.labels",
+        "LocalFdr": "pertscale.stats.empirical_null",
         "curate": "pertscale.stats.curation",
+        "find_interactions": "pertscale.stats.interactions",
+        "local_fdr": "pertscale.stats.empirical_null",
         "rank_sum": "pertscale.stats.ranksum",
         "read_labels": "pertscale.stats.labels",
         "read_perturbqa": "pertscale.stats.perturbqa",

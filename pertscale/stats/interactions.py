@@ -12,7 +12,7 @@ import pandas as pd
 from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import CONTROL, GENE, PERTURBATION
-from pertscale.stats.local_fdr import LocalFdr, Null, local_fdr
+from pertscale.stats.empirical_null import LocalFdr, Null, local_fdr
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -92,7 +92,7 @@ def find_interactions(
     rule : {'text', 'code'}
         Classes by the paper's text, or by its code, which can't find opposite interactions.
     null : {'maximum_likelihood', 'central_matching', 'theoretical'}
-        As for :func:`pertscale.stats.local_fdr`.
+        As for :func:`pertscale.stats.empirical_null`.
 
     Returns
     -------
