@@ -157,6 +157,9 @@ def labels(store: str, **how: Any) -> None:
               "texts. Without it, learned from the training part.")  # fmt: skip
 @click.option("--split", type=click.Path(),
               help="Split file: JSON with train and test.")  # fmt: skip
+@click.option("--task", "tasks", multiple=True,
+              help="Only this task (within: classes; single, double: expression; "
+              "interactions); may be repeated.")  # fmt: skip
 @click.option("--method", "methods", multiple=True, help="Only this method; may be repeated.")
 @click.option("--setting", "settings", multiple=True,
               help="Only this setting (full, full_without_target, curated); may be "
@@ -171,6 +174,7 @@ def labels(store: str, **how: Any) -> None:
 @_quiet
 def run(
     store: str,
+    tasks: tuple[str, ...],
     methods: tuple[str, ...],
     settings: tuple[str, ...],
     seed: tuple[int, ...],
@@ -182,10 +186,15 @@ def run(
     is computed.
     """
     from pertscale.benchmark import run_benchmark
-    from pertscale.benchmark.run import SETTINGS
+    from pertscale.benchmark.run import SETTINGS, TASKS
 
     result = run_benchmark(
-        store, methods=methods or None, settings=settings or SETTINGS, seed=seed, **how
+        store,
+        tasks=tasks or TASKS,
+        methods=methods or None,
+        settings=settings or SETTINGS,
+        seed=seed,
+        **how,
     )
     click.echo(repr(result))
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 #: Metrics of the overview that a result shows of itself.
 HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "mcc")
+EXPRESSION_HEADLINE = ("l2", "pearson_delta", "rank_l1", "spread_ratio")
 
 
 @dataclass(frozen=True)
@@ -165,20 +166,34 @@ class BenchmarkResult:
         )
 
     def summary(self) -> pd.DataFrame:
-        """Return the headline scores: one row per context, setting, split and method."""
+        """Return the headline scores of classes: one row per context, setting, split and method."""
+        return self._headline(HEADLINE, ["context", "setting", "split", "method"])
+
+    def expression_summary(self) -> pd.DataFrame:
+        """Return those of expression: one row per context, task, split and method."""
+        return self._headline(EXPRESSION_HEADLINE, ["context", "task", "split", "method"])
+
+    def _headline(self, metrics: tuple[str, ...], keys: list[str]) -> pd.DataFrame:
         overall = self.scores[
-            (self.scores["level"] == "overall") & self.scores["metric"].isin(HEADLINE)
+            (self.scores["level"] == "overall") & self.scores["metric"].isin(metrics)
         ]
-        keys = ["context", "setting", "split", "method"]
-        wide = overall.pivot_table(index=keys, columns="metric", values="value", sort=False)
-        return wide.reindex(columns=list(HEADLINE)).reset_index().rename_axis(columns=None)
+        wide = overall.pivot_table(
+            index=keys, columns="metric", values="value", sort=False, dropna=False, observed=True
+        )
+        wide = wide.reindex(columns=list(metrics)).dropna(how="all")
+        return wide.reset_index().rename_axis(columns=None)
+
+    def _summaries(self) -> list[pd.DataFrame]:
+        return [t.round(3) for t in (self.summary(), self.expression_summary()) if len(t)]
 
     def __repr__(self) -> str:
-        return f"<BenchmarkResult {self.path}>\n{self.summary().round(3).to_string(index=False)}"
+        tables = [table.to_string(index=False) for table in self._summaries()]
+        return "\n".join([f"<BenchmarkResult {self.path}>", *tables])
 
     def _repr_html_(self) -> str:
-        table = self.summary().round(3).to_html(index=False, escape=True)
-        return f"<div><b>BenchmarkResult</b> {html.escape(str(self.path))}{table}</div>"
+        tables = [table.to_html(index=False, escape=True) for table in self._summaries()]
+        where = html.escape(str(self.path))
+        return f"<div><b>BenchmarkResult</b> {where}{''.join(tables)}</div>"
 
 
 def read_result(path: str | os.PathLike[str]) -> BenchmarkResult:
