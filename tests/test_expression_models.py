@@ -160,9 +160,10 @@ def test_out_of_core_components_give_the_same_predictions(monkeypatch):
     direct = BilinearModel(dim=4).fit(profiles).predict(["G20", "G3"])
     lazy = profiles.copy(data=da.from_array(profiles.values, chunks=(5, 30)))
     monkeypatch.setattr(principal, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(principal, "_BLOCK_BYTES", 13 * 8 * 20)
     found = BilinearModel(dim=4).fit(lazy).predict(["G20", "G3"])
     np.testing.assert_allclose(found.values, direct.values, rtol=1e-9)
-    with pytest.raises(InputError, match="dim=13"):
+    with pytest.raises(ArgumentError, match="dim has to be from 1 to 12"):
         BilinearModel(dim=13).fit(lazy)
 
 
