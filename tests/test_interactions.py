@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation.interaction_calls import call_curve, mean_and_error
+from pertscale.evaluation.interaction_calls import (
+    agreement,
+    call_curve,
+    mean_and_error,
+    recurrence,
+    strongest,
+)
 from pertscale.stats.empirical_null import local_fdr
 from pertscale.stats.interactions import (
     INTERACTION_CLASSES,
@@ -268,3 +275,20 @@ def test_pairs_without_a_prediction_are_called_last():
         call_curve(np.ones(2), np.ones(3, bool))
     with pytest.raises(ArgumentError, match="area="):
         curve.auprc("trapezoid")
+
+
+def test_recurrence_and_agreement_of_the_strongest_calls():
+    table = pd.DataFrame(
+        {
+            "perturbation": ["A+B", "A+B", "A+C", "A+C"],
+            "gene": ["x", "y", "x", "y"],
+            "strength": [-3.0, 1.0, 1.0, 0.5],
+        }
+    )
+    first = strongest(table, by="strength", n=2)
+    assert list(first.index) == [0, 1]
+    calls = {"one": first, "other": table.iloc[[0, 2]]}
+    found = recurrence(calls, of="gene")
+    assert found.to_dict() == {"one": {"x": 1, "y": 1}, "other": {"x": 2, "y": 0}}
+    assert list(recurrence(calls, of="perturbation").index) == ["A+B", "A+C"]
+    assert agreement(calls).to_numpy().tolist() == [[2, 1], [1, 2]]

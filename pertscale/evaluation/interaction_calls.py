@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
+import pandas as pd
 
 from pertscale.errors import ArgumentError, InputError
 
@@ -130,6 +131,44 @@ def call_curve(deviation: np.ndarray, interaction: np.ndarray) -> CallCurve:
     order = np.argsort(-magnitude, kind="stable")
     found = truth[order]
     return CallCurve(magnitude[order], np.cumsum(found), np.cumsum(~found))
+
+
+def strongest(table: pd.DataFrame, *, by: str, n: int) -> pd.DataFrame:
+    """Return the `n` rows with the largest absolute values in a column, the first of equal ones."""
+    order = np.argsort(-table[by].abs().to_numpy(), kind="stable")
+    return table.iloc[order[:n]]
+
+
+def recurrence(calls: Mapping[str, pd.DataFrame], *, of: str) -> pd.DataFrame:
+    """Count how often each gene, or double, is among the calls of each method (SPEC J8).
+
+    Parameters
+    ----------
+    calls : mapping of str to DataFrame
+        By method, such as :func:`strongest` returns them; columns ``perturbation`` and ``gene``.
+    of : {'gene', 'perturbation'}
+
+    Returns
+    -------
+    DataFrame
+        One row per name, the most frequent first; one column per method.
+    """
+    counts = pd.DataFrame({m: table[of].value_counts() for m, table in calls.items()})
+    counts = counts.fillna(0).astype(int)
+    return counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+
+
+def agreement(calls: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the number of calls that each two methods share (SPEC J11), methods x methods.
+
+    `calls` as for :func:`recurrence`; rows that stand several times, as over splits, count once.
+    """
+    sets = {
+        method: set(zip(table["perturbation"], table["gene"], strict=True))
+        for method, table in calls.items()
+    }
+    shared = [[len(one & other) for other in sets.values()] for one in sets.values()]
+    return pd.DataFrame(shared, index=list(sets), columns=list(sets))
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

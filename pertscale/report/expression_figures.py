@@ -244,12 +244,12 @@ def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
     profiles = profiles.isel({PERTURBATION: profiles["context"].values == context})
     names = [str(n) for n in profiles[PERTURBATION].values]
     values = np.asarray(profiles.values, np.float64)
-    centred = values - values.mean(axis=0)
-    variances, vectors = np.linalg.eigh(centred @ centred.T)
-    scores = vectors[:, ::-1][:, :2] * np.sqrt(np.maximum(variances[::-1][:2], 0))
-    control = values[names.index(CONTROL)]
+    control = values[names.index(CONTROL)].copy()
     at = pd.Index(profiles[GENE].values.astype(str)).get_indexer(names)
     own = [(control[g], values[i, g]) for i, g in enumerate(at) if g >= 0]
+    values -= values.mean(axis=0)
+    variances, vectors = np.linalg.eigh(values @ values.T)
+    scores = vectors[:, ::-1][:, :2] * np.sqrt(np.maximum(variances[::-1][:2], 0))
     n_genes = np.array([0 if n == CONTROL else n.count("+") + 1 for n in names])
     kinds = {"control": n_genes == 0, "single": n_genes == 1, "combination": n_genes > 1}
     with mpl.rc_context(STYLE):

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from pertscale.errors import InputError
-from pertscale.evaluation.interaction_calls import FDP_GRID, CallCurve, call_curve
+from pertscale.evaluation.interaction_calls import FDP_GRID, CallCurve, call_curve, strongest
+from pertscale.evaluation.interaction_calls import recurrence as count_recurrence
 from pertscale.report.figures import COLORS, STYLE, panels, short
 from pertscale.schema import GENE, MODEL, PERTURBATION
 from pertscale.stats.interactions import INTERACTION_CLASSES, class_of_prediction, same_direction
@@ -105,9 +106,8 @@ def deviations(result: BenchmarkResult, *, context: str) -> Figure:
         figure = Figure(figsize=(2.5 * n + 0.8, 4.6), layout="constrained")
         axes = figure.subplots(2, n, squeeze=False, height_ratios=(3, 2))
         for (method, table), (top, bottom) in zip(found.items(), axes.T, strict=True):
-            order = np.argsort(-table["predicted_deviation"].abs().to_numpy(), kind="stable")
-            strong = table.iloc[order[:_STRONGEST]]
-            rest = table.iloc[order[_STRONGEST : 20 * _STRONGEST]]
+            ordered = strongest(table, by="predicted_deviation", n=20 * _STRONGEST)
+            strong, rest = ordered.iloc[:_STRONGEST], ordered.iloc[_STRONGEST:]
             top.scatter(
                 rest["predicted_deviation"],
                 rest["deviation"],
@@ -189,17 +189,15 @@ def recurrence(result: BenchmarkResult, *, context: str, of: str = "gene") -> Fi
 
     Among pairs whose singles and double change in one direction; the four most frequent are named.
     """
-    columns = {"observed": _table(result, context).rename(columns={"deviation": "strength"})}
+    tables = {"observed": _table(result, context).rename(columns={"deviation": "strength"})}
     for method, table in _predicted(result, context).items():
-        columns[method] = table.rename(columns={"predicted_deviation": "strength"})
-    name = GENE if of == "gene" else PERTURBATION
-    top = {}
-    for method, table in columns.items():
-        mine = table[same_direction(table)]
-        order = np.argsort(-mine["strength"].abs().to_numpy(), kind="stable")[:_RECURRENT]
-        top[method] = mine.iloc[order][name].value_counts()
-    counts = pd.DataFrame(top).fillna(0.0)
-    named = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index[:4]
+        tables[method] = table.rename(columns={"predicted_deviation": "strength"})
+    top = {
+        method: strongest(table[same_direction(table)], by="strength", n=_RECURRENT)
+        for method, table in tables.items()
+    }
+    counts = count_recurrence(top, of=GENE if of == "gene" else PERTURBATION)
+    named = counts.index[:4]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.9 * len(top) + 2.6, 3.4), layout="constrained")
         axis = figure.subplots()
