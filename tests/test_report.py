@@ -131,8 +131,8 @@ def test_nothing_was_run(example, tmp_path):
 def test_findings_follow_from_the_scores():
     def rows(setting, **values):
         return [
-            {"context": "k", "setting": setting, "method": m, "level": "overall", "metric": metric,
-             "value": v}
+            {"task": "within", "context": "k", "setting": setting, "method": m,
+             "level": "overall", "metric": metric, "value": v}
             for m, v in values.items()
             for metric in ("macro_f1", "balanced_accuracy")
         ]  # fmt: skip
@@ -149,6 +149,22 @@ def test_findings_follow_from_the_scores():
     assert not any("how pairs are chosen" in line for line in findings(even))
     same = pd.DataFrame(rows("full", majority_vote=0.33, knn_1=0.33, oracle=0.33))
     assert findings(same) == ["k, full: all methods have the same macro F1, 0.330."]
+    errors = {"additive": 1.0, "mean": 2.5, "no_change": 2.0}
+    expression = pd.DataFrame(
+        {
+            "task": "double",
+            "context": "k",
+            "method": m,
+            "level": "overall",
+            "metric": "l2",
+            "value": v,
+        }
+        for m, v in errors.items()
+    )
+    assert findings(expression) == [
+        "k, held-out doubles: the smallest mean error is 1.000, by additive; 2.500 by mean, 2.000 by "
+        "no_change."
+    ]
 
 
 def test_tables():

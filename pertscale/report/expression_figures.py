@@ -181,7 +181,7 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     signed = {m: np.arcsinh(np.concatenate(v) / 0.02) for m, v in found.items()}
     top = max(float(v.max()) for v in signed.values())
     edges = np.linspace(0, max(top, 1e-9), 31)
-    ticks = np.array([0, 0.01, 0.03, 0.1, 0.3, 1])
+    ticks = np.array([0, 0.03, 0.1, 0.3, 1])
     ticks = ticks[np.arcsinh(ticks / 0.02) <= edges[-1]]
     with mpl.rc_context(STYLE):
         figure, axes = panels(len(signed), columns=3, size=(2.5, 1.8))

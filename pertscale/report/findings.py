@@ -9,7 +9,25 @@ _REFERENCE = ("oracle", "random", "all_non_de")
 
 
 def findings(scores: pd.DataFrame) -> list[str]:
-    """Return plain sentences per context: the best method, and the curated-full contrast."""
+    """Return plain sentences per context: best methods, and the curated-full contrast."""
+    return [*_of_classes(scores[scores["task"] == "within"]), *_of_expression(scores)]
+
+
+def _of_expression(scores: pd.DataFrame) -> list[str]:
+    """Which model has the smallest error on held-out singles and doubles, against no change."""
+    rows = scores[(scores["level"] == "overall") & (scores["metric"] == "l2")]
+    means = rows.groupby(["context", "task", "method"], sort=False)["value"].mean()
+    lines = []
+    for (context, task), mine in means.groupby(level=["context", "task"], sort=False):
+        errors = mine.droplevel(["context", "task"]).sort_values(kind="stable")
+        text = f"{context}, held-out {task}s: the smallest mean error is {errors.iloc[0]:.3f}, by "
+        text += errors.index[0]
+        others = [f"{errors[m]:.3f} by {m}" for m in ("mean", "no_change") if m in errors.index[1:]]
+        lines.append(f"{text}{'; ' if others else ''}{', '.join(others)}.")
+    return lines
+
+
+def _of_classes(scores: pd.DataFrame) -> list[str]:
     overall = scores[scores["level"] == "overall"]
     mean = overall.groupby(["context", "setting", "method", "metric"])["value"].mean()
     lines = []
