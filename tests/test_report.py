@@ -150,20 +150,14 @@ def test_findings_follow_from_the_scores():
     same = pd.DataFrame(rows("full", majority_vote=0.33, knn_1=0.33, oracle=0.33))
     assert findings(same) == ["k, full: all methods have the same macro F1, 0.330."]
     errors = {"additive": 1.0, "mean": 2.5, "no_change": 2.0}
-    expression = pd.DataFrame(
-        {
-            "task": "double",
-            "context": "k",
-            "method": m,
-            "level": "overall",
-            "metric": "l2",
-            "value": v,
-        }
+    rows_of_errors = [
+        {"task": "double", "setting": "top_expressed", "context": "k", "method": m,
+         "level": "overall", "metric": "l2", "value": v}
         for m, v in errors.items()
-    )
-    assert findings(expression) == [
-        "k, held-out doubles: the smallest mean error is 1.000, by additive; 2.500 by mean, 2.000 by "
-        "no_change."
+    ]  # fmt: skip
+    assert findings(pd.DataFrame(rows_of_errors)) == [
+        "k, held-out doubles: the smallest mean error is 1.000, by additive; "
+        "2.500 by mean, 2.000 by no_change."
     ]
 
 
