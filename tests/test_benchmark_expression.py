@@ -136,6 +136,16 @@ def test_a_split_of_ones_own_holds_out_its_doubles(screen, tmp_path):
         result.expression(context="sim", task="single", split="mine")
 
 
+def test_a_task_that_no_model_can_do(screen, tmp_path):
+    result = ps.run_benchmark(
+        screen, out=tmp_path / "run", tasks=("single",), methods=("additive",), quiet=True
+    )
+    assert len(result.scores) == 0
+    assert list(result.skipped["what"]) == ["additive (single, holdout-seed0)"]
+    assert "held-out singles" not in result.report.read_text()
+    assert result.expression_summary().empty
+
+
 def test_unknown_tasks_are_refused(screen, tmp_path):
     with pytest.raises(ArgumentError, match="did you mean 'double'"):
         ps.run_benchmark(screen, out=tmp_path / "run", tasks=("doubles",), quiet=True)

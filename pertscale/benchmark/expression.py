@@ -27,7 +27,7 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import call_curve, compare_expression
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
-from pertscale.io.tables import read_table, write_table
+from pertscale.io.tables import declared_frame, read_table, write_table
 from pertscale.schema import (
     CONTROL,
     GENE,
@@ -136,15 +136,15 @@ def run_unit(
         predictions[name] = predicted
         models[name] = model.fitted_params()
         seconds[name] = time.perf_counter() - started
-    table = compare_expression(
-        truth,
-        predictions,
-        control=_rows(profiles, [CONTROL])[0].compute(),
-        background=MeanExpression(over="perturbations").fit(train).predict(["mean"])[0],
-    )
+    scores = declared_frame([], SCORE_COLUMNS)
+    if predictions:
+        control = _rows(profiles, [CONTROL])[0].compute()
+        background = MeanExpression(over="perturbations").fit(train).predict(["mean"])[0]
+        table = compare_expression(truth, predictions, control=control, background=background)
+        scores = _with_head(table, unit, models)
     with atomic_path(out / unit.folder) as temporary:
         _write_predictions(temporary / "prediction.zarr", unit, truth, predictions)
-        write_table(temporary / "scores.parquet", _with_head(table, unit, models))
+        write_table(temporary / "scores.parquet", scores)
         record = {"key": unit.key(labels_key), "models": models, "failed": failed}
         write_json(temporary / "unit.json", record)
     return seconds

@@ -73,7 +73,7 @@ def predicted_change(
 ) -> Figure:
     """Predicted against observed change of one perturbation, one panel per method (Fig 1b)."""
     dataset = result.expression(context=context, task=task, split=split)
-    control = _control(result, context)
+    control = control_profile(result, context)
     genes = top_genes(control, 1000)
     truth = dataset["truth"].sel({PERTURBATION: perturbation}).values[genes] - control[genes]
     scores = _scores(result, context, task, "pearson_delta")
@@ -133,7 +133,7 @@ def error_against_genes(
     result: BenchmarkResult, *, context: str, task: str, by: By = "expression"
 ) -> Figure:
     """Mean L2 over the n most expressed, or most changed, genes against n (Ext 2b, 8b)."""
-    control = _control(result, context)
+    control = control_profile(result, context)
     curves: dict[str, list[np.ndarray]] = {}
     for split in _splits(result, context, task):
         dataset = result.expression(context=context, task=task, split=split)
@@ -167,7 +167,7 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     A method that predicts the same for every perturbation has none; the line is the mean of the
     truth's.
     """
-    control = _control(result, context)
+    control = control_profile(result, context)
     genes = top_genes(control, 1000)
     found: dict[str, list[np.ndarray]] = {}
     for split in _splits(result, context, task):
@@ -317,7 +317,8 @@ def _splits(result: BenchmarkResult, context: str, task: str) -> Sequence[str]:
     return [u["split"] for u in units if (u["context"], u["task"]) == (context, task)]
 
 
-def _control(result: BenchmarkResult, context: str) -> np.ndarray:
+def control_profile(result: BenchmarkResult, context: str) -> np.ndarray:
+    """Return mean log1p expression of the controls of a context, (gene,)."""
     profiles = result.pseudobulk["mean_log1p"]
     mine = (profiles["context"].values == context) & (profiles[PERTURBATION].values == CONTROL)
     return np.asarray(profiles.isel({PERTURBATION: mine}).values[0], np.float64)

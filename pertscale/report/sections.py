@@ -14,7 +14,7 @@ from pertscale.report import expression_figures as figures
 from pertscale.report import interaction_figures as of_interactions
 from pertscale.report.figures import to_svg
 from pertscale.report.tables import Table, plain_table
-from pertscale.schema import CONTROL, GENE, PERTURBATION
+from pertscale.schema import GENE, PERTURBATION
 
 if TYPE_CHECKING:
     from pertscale.benchmark.result import BenchmarkResult
@@ -52,9 +52,9 @@ class Section:
 
 
 def expression_sections(result: BenchmarkResult) -> list[Section]:
-    """Return a section per context and task of expression."""
-    units = result.manifest["expression"]
-    pairs = dict.fromkeys((u["context"], u["task"]) for u in units)
+    """Return a section per context and task of expression that a model was scored on."""
+    rows = result.scores[result.scores["metric"] == "l2"]
+    pairs = dict.fromkeys(zip(rows["context"], rows["task"], strict=True))
     return [_expression(result, context, task) for context, task in pairs]
 
 
@@ -96,9 +96,7 @@ def _strongest(result: BenchmarkResult, context: str, task: str) -> tuple[str, s
     units = result.manifest["expression"]
     split = next(u["split"] for u in units if (u["context"], u["task"]) == (context, task))
     truth = result.expression(context=context, task=task, split=split)["truth"]
-    profiles = result.pseudobulk["mean_log1p"]
-    mine = (profiles["context"].values == context) & (profiles[PERTURBATION].values == CONTROL)
-    control = profiles.isel({PERTURBATION: mine}).values[0]
+    control = figures.control_profile(result, context)
     at = int(np.argmax(np.linalg.norm(truth.values - control, axis=1)))
     return split, str(truth[PERTURBATION].values[at])
 
