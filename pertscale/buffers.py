@@ -6,11 +6,12 @@ that works through tiles takes its arrays from here and gives them back.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -54,3 +55,21 @@ class BufferPool:
         """Free the memory of all buffers that are not in use."""
         with self._lock:
             self._idle.clear()
+        trim()
+
+
+def trim() -> None:
+    """Give freed memory back to the system, where the C library keeps it for itself (glibc)."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
+
+
+def _find_malloc_trim() -> Callable[[int], int] | None:
+    """Return glibc's ``malloc_trim``; None with any other C library, all of which give back."""
+    try:
+        return cast(Callable[[int], int], ctypes.CDLL("libc.so.6").malloc_trim)
+    except (OSError, AttributeError):
+        return None
+
+
+_malloc_trim = _find_malloc_trim()

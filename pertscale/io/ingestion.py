@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pertscale.buffers import trim
 from pertscale.errors import (
     ArgumentError,
     CorruptFileError,
@@ -200,6 +201,7 @@ def ingest(
         choices = _choices(perturbation, control, context, batch, guide, gene_name)
         plan = plan_screen(specs, choices, name=final.stem, genes=genes)
         verdict, how = decide_scale(specs, declared=scale)
+        trim()  # what was read to decide is gone; the passes need the room
         _check_totals(plan, totals, verdict)
     except PertscaleError:
         if not is_resumable(work):  # else it is what an interrupted call left
