@@ -159,7 +159,7 @@ def ingest(
         How counts are stored.
     memory : str or int
         What the tasks of one process may hold together. The peak does not grow with the number
-        of cells, but for about 200 bytes each for names and labels. On disk, about 2 bytes per
+        of cells, but for about 100 bytes each for names and labels. On disk, about 2 bytes per
         count (6 per log-normalised value) are needed beside the store until it is finished.
     overwrite : bool
         Replace a store that is there already.
