@@ -186,7 +186,7 @@ def run(
     is computed.
     """
     from pertscale.benchmark import run_benchmark
-    from pertscale.benchmark.run import SETTINGS, TASKS
+    from pertscale.benchmark.plan import SETTINGS, TASKS
 
     result = run_benchmark(
         store,
