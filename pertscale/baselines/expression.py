@@ -119,7 +119,7 @@ class MeanExpression(ExpressionModel):
         chosen = [i for i, n in enumerate(names) if self.over == "conditions" or n != CONTROL]
         if not chosen:
             raise InputError("there is no training perturbation to take the mean of")
-        self._mean = sum(block.sum(axis=0) for _, block in blocks(profiles, chosen)) / len(chosen)
+        self._mean = mean_profile(profiles, chosen)
 
     def _predict(self, names: list[str]) -> Matrix:
         return np.broadcast_to(self._mean, (len(names), len(self._mean))).copy()
@@ -155,6 +155,14 @@ class Additive(ExpressionModel):
 def row_of(profiles: xr.DataArray, at: int) -> np.ndarray:
     """Return one profile, float64; refuse values that are not finite."""
     return next(block for _, block in blocks(profiles, [at]))[0]
+
+
+def mean_profile(profiles: xr.DataArray, chosen: Sequence[int]) -> np.ndarray:
+    """Return the mean of some profiles, float64."""
+    total = np.zeros(profiles.shape[1])
+    for _, block in blocks(profiles, chosen):
+        total += block.sum(axis=0)
+    return total / len(chosen)
 
 
 def blocks(profiles: xr.DataArray, chosen: Sequence[int]) -> Iterator[tuple[slice, Matrix]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pertscale.baselines.expression import ExpressionModel, Matrix, blocks, row_of
+from pertscale.baselines.expression import ExpressionModel, Matrix, blocks, mean_profile, row_of
 from pertscale.baselines.principal import principal_scores
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
@@ -103,7 +103,7 @@ class BilinearModel(ExpressionModel):
         control = row_of(chosen, names.index(CONTROL))
         at = [names.index(n) for n in self.matched_]
         self.genes_ = self.genes_[gene_rows]
-        self.center_ = sum((b - control).sum(axis=0) for _, b in blocks(chosen, at)) / len(at)
+        self.center_ = mean_profile(chosen, at) - control
         self._level = control + self.center_
         left = np.zeros((len(control) if G is None else G.shape[1], P.shape[1]))  # G' (Z - b) P
         for rows, block in blocks(chosen, at):
@@ -230,9 +230,11 @@ class RidgeDecoder(ExpressionModel):
         X = np.stack([self._vectors[n] for n in matched])
         at = [names.index(n) for n in matched]
         x = X.mean(axis=0)
-        y = sum(block.sum(axis=0) for _, block in blocks(profiles, at)) / len(at)
+        y = mean_profile(profiles, at)
         solver = _ridge_solver(X - x, self.alpha)
-        self.coef_ = sum(solver[:, r] @ (block - y) for r, block in blocks(profiles, at))
+        self.coef_ = np.zeros((X.shape[1], len(y)))
+        for r, block in blocks(profiles, at):
+            self.coef_ += solver[:, r] @ (block - y)
         self.intercept_ = y - x @ self.coef_
 
     def _predict(self, names: list[str]) -> Matrix:
