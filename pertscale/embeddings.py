@@ -485,12 +485,7 @@ def from_training(
         raise InputError(
             f"the profile of condition {row} has no finite value for {genes[column]!r}"
         )
-    limit = min(centred.shape) - 1
-    if not 1 <= dim <= limit:
-        raise ArgumentError(
-            f"dim has to be from 1 to {limit}, as there are {centred.shape[0]} conditions and "
-            f"{centred.shape[1]} genes; got {dim}"
-        )
+    check_dim(dim, *centred.shape)
     centred -= centred.mean(axis=1, keepdims=True)
     left, values, _ = svds(centred.T, k=dim, v0=start_vector(min(centred.shape)))
     leading = np.argsort(-values, kind="stable")
@@ -501,6 +496,16 @@ def from_training(
         "dim": dim,
     }
     return Embedding(name, tuple(genes), matrix, provenance)
+
+
+def check_dim(dim: int, n_conditions: int, n_genes: int) -> None:
+    """Raise an ArgumentError if conditions x genes do not have `dim` principal components."""
+    limit = min(n_conditions, n_genes) - 1
+    if not 1 <= dim <= limit:
+        raise ArgumentError(
+            f"dim has to be from 1 to {limit}, as there are {n_conditions} conditions and "
+            f"{n_genes} genes; got {dim}"
+        )
 
 
 def from_screen(profiles: xr.DataArray, *, dim: int = 10, name: str = "other screen") -> Embedding:

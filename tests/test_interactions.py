@@ -12,6 +12,7 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation.expression import top_genes
 from pertscale.evaluation.interaction_calls import (
     agreement,
     call_curve,
@@ -26,7 +27,6 @@ from pertscale.stats.interactions import (
     classify,
     complete_doubles,
     find_interactions,
-    most_expressed,
     same_direction,
 )
 from tests.helpers import GOLDEN
@@ -231,7 +231,7 @@ def test_what_interactions_need():
         find_interactions(profiles, level=5)
     with pytest.raises(ArgumentError, match="n_genes"):
         find_interactions(profiles, n_genes=0)
-    assert list(most_expressed(np.array([1.0, 3.0, 3.0, 2.0]), 3)) == [1, 2, 3]
+    assert list(top_genes(np.array([1.0, 3.0, 3.0, 2.0]), 3)) == [1, 2, 3]
 
 
 # --- calls ----------------------------------------------------------------------------------------

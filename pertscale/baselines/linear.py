@@ -19,8 +19,8 @@ Special = Literal["training", "random", "identity", "zero"]
 _SPECIAL: Final = ("training", "random", "identity", "zero")
 #: Width of the random vectors.
 RANDOM_DIM: Final = 10
-#: Names of the control in embeddings of perturbations.
-_CONTROLS: Final = (CONTROL, "ctrl")
+#: Other name of the control in embeddings of perturbations.
+_CTRL: Final = "ctrl"
 
 
 class BilinearModel(ExpressionModel):
@@ -156,9 +156,7 @@ class BilinearModel(ExpressionModel):
         """Return vectors by name, of all that may ever be asked for and of the control."""
         given = self.perturbations
         if isinstance(given, Embedding):
-            vectors = dict(zip(given.names, given.matrix, strict=True))
-            own = next((vectors[c] for c in _CONTROLS if c in vectors), np.zeros(given.dim))
-            return vectors | {CONTROL: own}
+            return {CONTROL: np.zeros(given.dim)} | _by_name(given)
         if given == "training":
             assert learned is not None
             listed = zip(reversed(list(read_out)), learned[::-1], strict=True)
@@ -177,6 +175,14 @@ class BilinearModel(ExpressionModel):
                 )
         if not self.ridge > 0:
             raise ArgumentError(f"ridge has to be positive, got {self.ridge}")
+
+
+def _by_name(embedding: Embedding) -> dict[str, np.ndarray]:
+    """Return vectors by name; the control's, if there is one, under its canonical name too."""
+    vectors = dict(zip(embedding.names, embedding.matrix, strict=True))
+    if _CTRL in vectors:
+        vectors.setdefault(CONTROL, vectors[_CTRL])
+    return vectors
 
 
 def _random_vector(seed: int, kind: str, name: str) -> np.ndarray:
@@ -217,10 +223,7 @@ class RidgeDecoder(ExpressionModel):
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
         if not self.alpha > 0:
             raise ArgumentError(f"alpha has to be positive, got {self.alpha}")
-        self._vectors = dict(zip(self.embedding.names, self.embedding.matrix, strict=True))
-        for spelling in _CONTROLS:
-            if spelling in self._vectors:
-                self._vectors.setdefault(CONTROL, self._vectors[spelling])
+        self._vectors = _by_name(self.embedding)
         matched = [n for n in names if n in self._vectors]
         if len(matched) < 2:
             raise InputError(

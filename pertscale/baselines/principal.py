@@ -10,7 +10,6 @@ import xarray as xr
 from scipy.linalg import eigh
 
 from pertscale import embeddings
-from pertscale.errors import ArgumentError
 from pertscale.schema import GENE, PERTURBATION
 
 #: A lazy matrix above this goes through the products of its conditions; below it is read.
@@ -46,11 +45,7 @@ def principal_scores(profiles: xr.DataArray, dim: int) -> np.ndarray:
         names = [str(i) for i in range(profiles.sizes[GENE])]  # duplicated symbols stay apart
         return embeddings.from_training(profiles.values, genes=names, dim=dim).matrix
     n_conditions, n_genes = profiles.shape
-    if not 1 <= dim <= min(n_conditions, n_genes) - 1:
-        raise ArgumentError(
-            f"dim has to be from 1 to {min(n_conditions, n_genes) - 1}, as there are "
-            f"{n_conditions} conditions and {n_genes} genes; got {dim}"
-        )
+    embeddings.check_dim(dim, n_conditions, n_genes)
     products = np.zeros((n_conditions, n_conditions))
     total = np.zeros(n_conditions)
     for _, block in _gene_blocks(profiles):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation.expression import top_genes
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.stats.empirical_null import LocalFdr, Null, local_fdr
 
@@ -118,7 +119,7 @@ def find_interactions(
         )
     at = pd.Index(names)
     control = np.asarray(profiles[at.get_loc(CONTROL)].values, np.float64)
-    genes = most_expressed(control, n_genes)
+    genes = top_genes(control, n_genes)
     chosen = profiles.isel({GENE: genes})
     first, second, both = (
         np.asarray(chosen[at.get_indexer(listed)].values, np.float64)
@@ -160,13 +161,6 @@ def complete_doubles(names: Sequence[str]) -> list[str]:
     if CONTROL not in there:
         return []
     return [n for n in names if len(targets(n)) == 2 and there.issuperset(targets(n))]
-
-
-def most_expressed(control: np.ndarray, n: int) -> np.ndarray:
-    """Return the positions of the `n` highest values, the highest first; ties: the first (I1)."""
-    if n < 1:
-        raise ArgumentError(f"n_genes has to be at least 1, got {n}")
-    return np.argsort(-np.asarray(control, np.float64), kind="stable")[:n]
 
 
 # --- classes ------------------------------------------------------------------------------------
