@@ -24,7 +24,7 @@ from pertscale.baselines import EXPRESSION_MODELS, MeanExpression
 from pertscale.benchmark.units import slug
 from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation import call_curve, compare_expression
+from pertscale.evaluation import call_curve, compare_expression, predicted_pairs
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
 from pertscale.io.tables import declared_frame, read_table, write_table
@@ -43,8 +43,6 @@ SINGLE: Final = "single"
 DOUBLE: Final = "double"
 #: The setting of their scores: the genes that the control expresses most.
 TOP_EXPRESSED: Final = "top_expressed"
-#: Predictions are kept as float32.
-_ROUNDING: Final = 1e-5
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
 _VERSION: Final = 1
 
@@ -223,37 +221,20 @@ def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> 
     not judged, and doubles or genes that a model does not predict are called last.
     """
     rows = []
-    for method, deviation, interaction in predicted_deviations(out, unit, found):
-        is_additive = np.nan_to_num(np.abs(deviation)).max() < _ROUNDING
-        if is_additive or interaction.all() or not interaction.any():
+    predictions = open_predictions(out, unit.folder)["prediction"]
+    for method, pairs in predicted_pairs(found.table, predictions):
+        interaction = pairs["interaction"].to_numpy()
+        if interaction.all() or not interaction.any():
             continue
-        curve = call_curve(deviation, interaction)
+        curve = call_curve(pairs["predicted_deviation"].to_numpy(), interaction)
         for metric, value in (
             ("auprc_interactions", curve.auprc()),
             ("auroc_interactions", curve.auroc()),
         ):
-            rows.append((method, "overall", "", metric, value, len(deviation)))
+            rows.append((method, "overall", "", metric, value, len(pairs)))
     table = pd.DataFrame(rows, columns=["method", "level", "group", "metric", "value", "n"])
     models = unit_record(out, unit)["models"]
     return _with_head(table, unit, models).assign(task="interactions")
-
-
-def predicted_deviations(
-    out: Path, unit: ExpressionUnit, found: Interactions
-) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Return per model the predicted deviations of the held-out doubles, and what interacts."""
-    table = found.table[found.table[PERTURBATION].isin(unit.held_out)]
-    if not len(table):
-        return []
-    wide = {c: table[c].to_numpy() for c in (PERTURBATION, GENE, "additive", "interaction")}
-    doubles, genes = (pd.unique(wide[c]) for c in (PERTURBATION, GENE))
-    predictions = open_predictions(out, unit.folder)["prediction"]
-    chosen = predictions.sel({PERTURBATION: doubles, GENE: genes}).values
-    additive = wide["additive"].reshape(len(doubles), len(genes)).astype(np.float32)
-    return [
-        (str(method), np.ravel(values - additive), wide["interaction"])
-        for method, values in zip(predictions[MODEL].values, chosen, strict=True)
-    ]
 
 
 def read_unit_scores(out: Path, units: Sequence[ExpressionUnit]) -> list[pd.DataFrame]:

@@ -8,7 +8,14 @@ from pertscale.evaluation.comparison import (
 )
 from pertscale.evaluation.confusion import confusion, confusion_per_row, scores_from_confusion
 from pertscale.evaluation.expression import error_by_genes, evaluate_expression
-from pertscale.evaluation.interaction_calls import CallCurve, call_curve
+from pertscale.evaluation.interaction_calls import (
+    CallCurve,
+    agreement,
+    call_curve,
+    predicted_pairs,
+    recurrence,
+    strongest,
+)
 from pertscale.evaluation.metrics import METRICS, Metric
 from pertscale.evaluation.ranking import RankCounts
 
@@ -17,6 +24,7 @@ __all__ = [
     "CallCurve",
     "Metric",
     "RankCounts",
+    "agreement",
     "call_curve",
     "common_perturbations",
     "compare_expression",
@@ -26,6 +34,9 @@ __all__ = [
     "evaluate",
     "evaluate_both",
     "evaluate_expression",
+    "predicted_pairs",
     "ratio_to_reference",
+    "recurrence",
     "scores_from_confusion",
+    "strongest",
 ]

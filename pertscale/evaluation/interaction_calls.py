@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import pandas as pd
 
 from pertscale.errors import ArgumentError, InputError
+from pertscale.schema import GENE, MODEL, PERTURBATION
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 #: False discovery proportions that curves of several splits are averaged at.
 FDP_GRID: Final = np.linspace(0.0, 1.0, 101)
+#: Deviations below this are the rounding of float32.
+_ROUNDING: Final = 1e-5
 _AREAS: Final = ("proper", "paper")
 
 
@@ -131,6 +137,39 @@ def call_curve(deviation: np.ndarray, interaction: np.ndarray) -> CallCurve:
     order = np.argsort(-magnitude, kind="stable")
     found = truth[order]
     return CallCurve(magnitude[order], np.cumsum(found), np.cumsum(~found))
+
+
+def predicted_pairs(
+    judged: pd.DataFrame, predictions: xr.DataArray
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield per model the judged pairs of predicted doubles with what it predicts (SPEC J5).
+
+    A model that is additive deviates nowhere and is left out.
+
+    Parameters
+    ----------
+    judged : DataFrame
+        As ``Interactions.table``: every double on the same genes.
+    predictions : DataArray (model, perturbation, gene), float32
+        Mean log1p expression; NaN where there is none.
+
+    Yields
+    ------
+    tuple of (str, DataFrame)
+        The model; the rows of `judged` with the columns ``predicted`` and ``predicted_deviation``,
+        the prediction minus the observed additive expectation.
+    """
+    mine = judged[judged[PERTURBATION].isin(predictions[PERTURBATION].values)]
+    if not len(mine):
+        return
+    doubles, genes = (pd.unique(mine[c].to_numpy()) for c in (PERTURBATION, GENE))
+    chosen = predictions.sel({PERTURBATION: doubles, GENE: genes}).values
+    additive = mine["additive"].to_numpy(np.float32)
+    for model, values in zip(predictions[MODEL].values, chosen, strict=True):
+        predicted = np.ravel(values)
+        deviation = predicted - additive
+        if np.nan_to_num(np.abs(deviation)).max() >= _ROUNDING:
+            yield str(model), mine.assign(predicted=predicted, predicted_deviation=deviation)
 
 
 def strongest(table: pd.DataFrame, *, by: str, n: int) -> pd.DataFrame:

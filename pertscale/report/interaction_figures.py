@@ -12,10 +12,16 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from pertscale.errors import InputError
-from pertscale.evaluation.interaction_calls import FDP_GRID, CallCurve, call_curve, strongest
+from pertscale.evaluation.interaction_calls import (
+    FDP_GRID,
+    CallCurve,
+    call_curve,
+    predicted_pairs,
+    strongest,
+)
 from pertscale.evaluation.interaction_calls import recurrence as count_recurrence
 from pertscale.report.figures import COLORS, STYLE, panels, short
-from pertscale.schema import GENE, MODEL, PERTURBATION
+from pertscale.schema import GENE, PERTURBATION
 from pertscale.stats.interactions import INTERACTION_CLASSES, class_of_prediction, same_direction
 
 if TYPE_CHECKING:
@@ -24,8 +30,6 @@ if TYPE_CHECKING:
 _CLASS_COLORS = dict(
     zip(INTERACTION_CLASSES, ("#bbbbbb", *(COLORS[i] for i in (0, 2, 5, 3))), strict=True)
 )
-#: Deviations below this are rounding: the model is additive.
-_ADDITIVE = 1e-5
 #: Pairs per method that are looked at where the paper takes its strongest calls.
 _STRONGEST = 500
 _RECURRENT = 100
@@ -259,18 +263,7 @@ def _by_split(result: BenchmarkResult, context: str) -> Iterator[tuple[str, pd.D
         if (unit["context"], unit["task"]) != (context, "double"):
             continue
         dataset = result.expression(context=context, task="double", split=unit["split"])
-        held_out = set(dataset[PERTURBATION].values)
-        mine = table[table[PERTURBATION].isin(held_out)]
-        doubles, genes = (pd.unique(mine[c].to_numpy()) for c in (PERTURBATION, GENE))
-        chosen = dataset["prediction"].sel({PERTURBATION: doubles, GENE: genes}).values
-        for method, values in zip(dataset[MODEL].values, chosen, strict=True):
-            deviation = np.ravel(values) - mine["additive"].to_numpy()
-            if np.nan_to_num(np.abs(deviation)).max(initial=0) < _ADDITIVE:
-                continue
-            yield (
-                str(method),
-                mine.assign(predicted=np.ravel(values), predicted_deviation=deviation),
-            )
+        yield from predicted_pairs(table, dataset["prediction"])
 
 
 def _predicted(result: BenchmarkResult, context: str) -> dict[str, pd.DataFrame]:
