@@ -14,7 +14,7 @@ LAYERS = (
     ("benchmark",),
     ("report",),
     ("baselines", "evaluation", "stats"),
-    ("screen", "tiles", "splits", "embeddings", "gene_graph", "simulate"),
+    ("screen", "tiles", "splits", "embeddings", "gene_graph", "gene_names", "simulate"),
     ("io",),
     ("runner", "progress", "conditions", "hashing", "memory", "buffers"),
     ("schema", "errors", "_lazy", "_jit"),

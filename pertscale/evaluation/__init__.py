@@ -17,6 +17,7 @@ from pertscale.evaluation.interaction_calls import (
     strongest,
 )
 from pertscale.evaluation.metrics import METRICS, Metric
+from pertscale.evaluation.per_gene import auroc_by_gene, evaluate_per_gene
 from pertscale.evaluation.ranking import RankCounts
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Metric",
     "RankCounts",
     "agreement",
+    "auroc_by_gene",
     "call_curve",
     "common_perturbations",
     "compare_expression",
@@ -34,6 +36,7 @@ __all__ = [
     "evaluate",
     "evaluate_both",
     "evaluate_expression",
+    "evaluate_per_gene",
     "predicted_pairs",
     "ratio_to_reference",
     "recurrence",

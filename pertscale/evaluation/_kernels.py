@@ -162,3 +162,41 @@ def sort_distinct(keys: np.ndarray, spare: np.ndarray, counts: np.ndarray) -> An
     keys[_U(distinct)] = previous
     counts[_U(distinct)] = count
     return distinct + 1
+
+
+@jit
+def column_auroc(values: np.ndarray, positive: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Return the area under the ROC curve within each column; NaN where one side is empty.
+
+    Parameters
+    ----------
+    values : ndarray (rows, columns), float64
+        Larger for positives; no NaN.
+    positive, used : ndarray (rows, columns), bool
+        The positives, and the pairs that count.
+    """
+    n_columns = values.shape[1]
+    areas = np.full(n_columns, np.nan)
+    for column in range(n_columns):
+        rows = np.flatnonzero(used[:, column])
+        score = values[rows, column]
+        order = np.argsort(score)
+        n_positive = 0
+        rank_sum = 0.0
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop < len(order) and score[order[stop]] == score[order[start]]:
+                stop += 1
+            rank = (start + stop + 1) / 2
+            for i in range(start, stop):
+                if positive[rows[order[i]], column]:
+                    n_positive += 1
+                    rank_sum += rank
+            start = stop
+        n_negative = len(order) - n_positive
+        if n_positive > 0 and n_negative > 0:
+            areas[column] = (rank_sum - n_positive * (n_positive + 1) / 2) / (
+                n_positive * n_negative
+            )
+    return areas

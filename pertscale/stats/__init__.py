@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pertscale.stats.curation import Curation, curate
     from pertscale.stats.empirical_null import LocalFdr, local_fdr
     from pertscale.stats.interactions import Interactions, find_interactions
+    from pertscale.stats.label_files import read_label_table
     from pertscale.stats.labels import LabelTable, read_labels
     from pertscale.stats.perturbqa import read_perturbqa
     from pertscale.stats.pseudobulk import read_pseudobulk
@@ -24,6 +25,7 @@ __all__ = [
     "find_interactions",
     "local_fdr",
     "rank_sum",
+    "read_label_table",
     "read_labels",
     "read_perturbqa",
     "read_pseudobulk",
@@ -40,6 +42,7 @@ __getattr__, __dir__ = lazy_names(
         "find_interactions": "pertscale.stats.interactions",
         "local_fdr": "pertscale.stats.empirical_null",
         "rank_sum": "pertscale.stats.ranksum",
+        "read_label_table": "pertscale.stats.label_files",
         "read_labels": "pertscale.stats.labels",
         "read_perturbqa": "pertscale.stats.perturbqa",
         "read_pseudobulk": "pertscale.stats.pseudobulk",

@@ -1,0 +1,109 @@
+"""AUROC within each read-out gene, averaged over genes: PerturbQA's score (SPEC C3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Final
+
+import dask
+import numpy as np
+import pandas as pd
+
+from pertscale.evaluation._kernels import column_auroc
+from pertscale.schema import Label
+
+#: Pairs of matrices in memory that are looked at together.
+_BLOCK_PAIRS: Final = 2**22
+#: Below every score: a pair without a prediction.
+_NONE: Final = -1.0
+
+
+def auroc_by_gene(
+    truth: Any, scores: Any, *, exclude: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each gene's areas over the perturbations: of its change, and of its direction.
+
+    Parameters
+    ----------
+    truth
+        Labels (perturbation, gene), NumPy or Dask.
+    scores
+        Class scores (perturbation, gene, 3) in the order of ``schema.CLASSES``. Changed genes are
+        ranked by ``1 - non_de``, directions by ``up / (up + down)``. NaN ranks below all others.
+    exclude
+        (row, gene) positions to leave out, shape (n, 2).
+
+    Returns
+    -------
+    tuple of ndarray (gene,)
+        Of differential expression against none, and of up against down among the changed pairs.
+        NaN for genes with one class only.
+
+    Notes
+    -----
+    Memory: all perturbations of a chunk of genes.
+    """
+    lazy = any(map(dask.is_dask_collection, (truth, scores)))
+    areas = dask.delayed(_areas, pure=False) if lazy else _areas
+    left_out = np.empty((0, 2), np.intp) if exclude is None else exclude
+    chunks = [
+        areas(truth[:, genes], scores[:, genes], _within(left_out, genes))
+        for genes in _gene_slices(truth, scores)
+    ]
+    found = dask.compute(*chunks) if lazy else chunks
+    changed, upwards = zip(*found, strict=True)
+    return np.concatenate(changed), np.concatenate(upwards)
+
+
+def evaluate_per_gene(
+    truth: Any, scores: Any, *, exclude: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Return the means of :func:`auroc_by_gene` over genes, as rows of a score table.
+
+    A pass of its own over `truth` and `scores`: each area needs all perturbations of a gene.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``level, group, metric, value, n`` as of :func:`pertscale.evaluation.evaluate`:
+        ``auroc_de_per_gene`` and ``auroc_direction_per_gene`` at level ``overall``; `n` is the
+        number of genes with both sides.
+    """
+    rows = []
+    names = ("auroc_de_per_gene", "auroc_direction_per_gene")
+    for metric, areas in zip(names, auroc_by_gene(truth, scores, exclude=exclude), strict=True):
+        there = areas[~np.isnan(areas)]
+        value = float(there.mean()) if len(there) else np.nan
+        rows.append(("overall", "", metric, value, len(there)))
+    return pd.DataFrame(rows, columns=["level", "group", "metric", "value", "n"])
+
+
+def _gene_slices(truth: Any, scores: Any) -> Iterator[slice]:
+    if dask.is_dask_collection(scores):
+        widths = list(scores.chunks[1])
+    else:
+        step = max(1, _BLOCK_PAIRS // max(1, truth.shape[0]))
+        widths = [min(step, truth.shape[1] - g) for g in range(0, truth.shape[1], step)]
+    return (slice(a, b) for a, b in pairwise(np.cumsum([0, *widths]).tolist()))
+
+
+def _within(left_out: np.ndarray, genes: slice) -> np.ndarray:
+    here = (left_out[:, 1] >= genes.start) & (left_out[:, 1] < genes.stop)
+    return left_out[here] - [0, genes.start]
+
+
+def _areas(
+    truth: np.ndarray, scores: np.ndarray, left_out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    if len(left_out):
+        truth = np.array(truth)
+        truth[tuple(left_out.T)] = Label.UNTESTED
+    down, non_de, up = np.moveaxis(np.asarray(scores, np.float64), 2, 0)
+    tested = truth != Label.UNTESTED
+    changed = tested & (truth != Label.NON_DE)
+    direction = np.divide(up, up + down, out=np.full(up.shape, 0.5), where=up + down > 0)
+    return (
+        column_auroc(np.nan_to_num(1 - non_de, nan=_NONE), changed, tested),
+        column_auroc(np.where(np.isnan(up), _NONE, direction), truth == Label.UP, changed),
+    )

@@ -1,0 +1,59 @@
+"""Tables of aliases: other names of genes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pertscale.errors import CorruptFileError, InputError, NotFoundError
+
+Aliases = str | os.PathLike[str] | Mapping[str, str]
+
+
+def read_aliases(aliases: Aliases) -> dict[str, str]:
+    """Return other name → name, from a mapping, a JSON object, or a table of two columns.
+
+    Raises
+    ------
+    NotFoundError, CorruptFileError
+        There is no such file, or it is damaged.
+    InputError
+        It does not have two columns, or one alias stands for two names.
+    """
+    if isinstance(aliases, Mapping):
+        return {str(k): str(v) for k, v in aliases.items()}
+    path = Path(aliases)
+    if not path.exists():
+        raise NotFoundError(f"there is no file {path}")
+    try:
+        pairs = _read_pairs(path)
+    except (ValueError, UnicodeDecodeError, OSError) as error:
+        raise CorruptFileError(f"not a table of aliases: {error} ({path})") from error
+    found: dict[str, str] = {}
+    for pair in pairs:
+        if len(pair) != 2:
+            raise InputError(
+                f"a table of aliases has two columns, other name and name; found {list(pair)} "
+                f"({path})"
+            )
+        other, name = map(str, pair)
+        if found.setdefault(other, name) != name:
+            raise InputError(f"{other!r} stands for {found[other]!r} and for {name!r} ({path})")
+    return found
+
+
+def _read_pairs(path: Path) -> Iterable[Sequence[Any]]:
+    if path.suffix == ".json":
+        return list(json.loads(path.read_text(encoding="utf-8")).items())
+    if path.suffix == ".parquet":
+        return list(pd.read_parquet(path).itertuples(index=False, name=None))
+    separator = "\t" if path.suffix in (".tsv", ".txt") else ","
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = [row for row in csv.reader(file, delimiter=separator) if row]
+    return rows[1:]  # the first line names the columns

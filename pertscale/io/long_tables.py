@@ -1,0 +1,178 @@
+"""Long tables of other tools: one row per (perturbation, gene), whatever the columns are called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
+
+#: Suffixes of tables, gzipped ones with ``.gz`` after them.
+TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt")
+#: Spellings of the columns that say which pair a row is of, in the order of preference.
+SPELLINGS: Final = {
+    PERTURBATION: (
+        "perturbation", "pert", "target_gene", "gene_target", "condition", "target", "group",
+    ),
+    GENE: ("gene", "feature", "names", "readout", "response_gene", "gene_name", "symbol"),
+    CONTEXT: ("context", "cell_line", "cell_type", "celltype", "line", "reference_context"),
+    "split": ("split", "split_id"),
+}  # fmt: skip
+#: Words for the classes, compared in lower case with spaces, hyphens and underscores left out.
+_WORDS: Final = (
+    dict.fromkeys(("down", "decrease", "decreased", "downregulated"), Label.DOWN)
+    | dict.fromkeys(("up", "increase", "increased", "upregulated"), Label.UP)
+    | dict.fromkeys(
+        (
+            "nonde",
+            "notde",
+            "none",
+            "no",
+            "nochange",
+            "unchanged",
+            "ns",
+            "notdifferentiallyexpressed",
+        ),
+        Label.NON_DE,
+    )
+)  # fmt: skip
+#: Integer codes of the classes by who uses them; every source has its own (SPEC 0.1).
+CODES: Final = {
+    "pertscale": {-1: Label.DOWN, 0: Label.NON_DE, 1: Label.UP},
+    "synthpert": {0: Label.NON_DE, 1: Label.DOWN, 2: Label.UP},
+    "up_first": {0: Label.NON_DE, 1: Label.UP, 2: Label.DOWN},
+}
+_MISSING: Final = frozenset({"", "na", "nan", "none", "null", "<na>"})
+
+
+def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a csv, tsv (also gzipped) or parquet table; names such as ``NA`` stay names.
+
+    Raises
+    ------
+    NotFoundError, CorruptFileError
+        There is no such file, or it is damaged.
+    InputError
+        It has no rows.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise NotFoundError(f"there is no file {path}")
+    plain = path.name.removesuffix(".gz").lower()
+    try:
+        if plain.endswith(".parquet"):
+            table = pq.read_table(path, partitioning=None).to_pandas()
+        else:
+            separator = "," if plain.endswith(".csv") else "\t"
+            table = pd.read_csv(path, sep=separator, keep_default_na=False)
+    except (ValueError, OSError, EOFError, pa.ArrowException) as error:
+        raise CorruptFileError(f"not a complete table: {error} ({path})") from error
+    if not len(table):
+        raise InputError(f"the table has no rows ({path})")
+    return table
+
+
+def column_of(role: str, columns: Sequence[str]) -> str | None:
+    """Return the column that plays a role, or None; the spelling that is preferred wins."""
+    lower = {str(c).lower(): str(c) for c in columns}
+    return next((lower[s] for s in SPELLINGS[role] if s in lower), None)
+
+
+def pair_columns(table: pd.DataFrame, path: object) -> pd.DataFrame:
+    """Rename the columns that say which pair a row is of; raise where they are not there."""
+    found = {role: column_of(role, table.columns) for role in SPELLINGS}
+    lacking = [role for role in (PERTURBATION, GENE) if found[role] is None]
+    if lacking:
+        raise InputError(
+            f"no column for the {' and the '.join(lacking)} among {', '.join(table.columns)}; "
+            f"rename one to {' or '.join(SPELLINGS[lacking[0]][:3])} ({path})"
+        )
+    renamed = table.rename(columns={c: role for role, c in found.items() if c is not None})
+    for role in (PERTURBATION, GENE, CONTEXT):
+        if role in renamed:
+            renamed[role] = renamed[role].astype(str)
+    return renamed
+
+
+def one_context(table: pd.DataFrame, context: str | None, path: object) -> pd.DataFrame:
+    """Return the rows of one context; a table without such a column is of any."""
+    if CONTEXT not in table:
+        return table
+    there = sorted(table[CONTEXT].unique())
+    if context is None and len(there) == 1:
+        return table
+    if context is None or context not in there:
+        raise InputError(
+            f"the table has the contexts {', '.join(there)}, asked for was {context!r}; name one "
+            f"with context= ({path})"
+        )
+    return table[table[CONTEXT] == context].reset_index(drop=True)
+
+
+def as_numbers(values: pd.Series, path: object) -> np.ndarray:
+    """Return a column as float64, missing values as NaN; raise for anything else."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values.to_numpy(np.float64)
+    numbers = pd.to_numeric(values, errors="coerce")
+    text = values.astype(str).str.strip()
+    wrong = numbers.isna() & ~text.str.lower().isin(_MISSING)
+    if wrong.any():
+        raise InputError(
+            f"column {values.name!r} has {text[wrong].iloc[0]!r} in row "
+            f"{int(np.flatnonzero(wrong)[0])}, a number is needed ({path})"
+        )
+    return numbers.to_numpy(np.float64)
+
+
+def as_labels(values: pd.Series, codes: str | None, path: object) -> np.ndarray:
+    """Return classes as int8 labels from words, or from integers whose meaning is known.
+
+    Raises
+    ------
+    InputError
+        A value that is no class, or integers that could mean several things.
+    """
+    if pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values):
+        return _labels_of_words(values, codes, path)
+    found = {int(v) if float(v).is_integer() else float(v) for v in pd.unique(values)}
+    if codes is None and not found <= {-1, 0, 1}:
+        raise InputError(
+            f"the labels are the numbers {sorted(found)[:6]}, which mean different things in "
+            f"different sources; say whose with codes= ({', '.join(map(repr, CODES))}) ({path})"
+        )
+    if codes is None and -1 not in found and 1 in found:
+        raise InputError(
+            f"the labels are {sorted(found)}: 1 may be 'up' or only 'differentially expressed'; "
+            f"pass codes='pertscale' if it is up (for PerturbQA's pair of files use "
+            f"pertscale.stats.read_perturbqa) ({path})"
+        )
+    table = CODES[codes or "pertscale"]
+    if not found <= set(table):
+        raise InputError(
+            f"the labels are {sorted(found)[:6]}; codes={codes or 'pertscale'!r} has "
+            f"{sorted(table)} ({path})"
+        )
+    return values.map({k: int(v) for k, v in table.items()}).to_numpy(np.int8)
+
+
+def _labels_of_words(values: pd.Series, codes: str | None, path: object) -> np.ndarray:
+    text = values.astype(str).str.strip().str.lower().str.replace(r"[-_ ]", "", regex=True)
+    known = text.isin(list(_WORDS))
+    if not known.all():
+        numbers = pd.to_numeric(values, errors="coerce")
+        if numbers.notna().all():
+            return as_labels(numbers.rename(values.name), codes, path)
+        row = int(np.flatnonzero(~known)[0])
+        raise InputError(
+            f"row {row} has the label {values.iloc[row]!r}; known words are "
+            f"{', '.join(sorted(_WORDS))} ({path})"
+        )
+    return text.map({k: int(v) for k, v in _WORDS.items()}).to_numpy(np.int8)
