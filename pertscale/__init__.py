@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pertscale.benchmark import BenchmarkResult, read_result, run_benchmark, score_labels
     from pertscale.embeddings import Embedding
     from pertscale.embeddings import read as read_embedding
+    from pertscale.predictions import Predictions, read_predictions
     from pertscale.screen import Screen, open_screen
     from pertscale.simulate import simulate_screen
     from pertscale.splits import Split
@@ -34,6 +35,7 @@ __all__ = [
     "BenchmarkResult",
     "Embedding",
     "LabelTable",
+    "Predictions",
     "Screen",
     "Split",
     "baselines",
@@ -44,6 +46,7 @@ __all__ = [
     "open_screen",
     "read_embedding",
     "read_labels",
+    "read_predictions",
     "read_result",
     "report",
     "run_benchmark",
@@ -60,6 +63,7 @@ __getattr__, __dir__ = lazy_names(
         "BenchmarkResult": "pertscale.benchmark",
         "Embedding": "pertscale.embeddings",
         "LabelTable": "pertscale.stats",
+        "Predictions": "pertscale.predictions",
         "Screen": "pertscale.screen",
         "Split": "pertscale.splits",
         "baselines": "pertscale.baselines",
@@ -70,6 +74,7 @@ __getattr__, __dir__ = lazy_names(
         "open_screen": "pertscale.screen",
         "read_embedding": "pertscale.embeddings:read",
         "read_labels": "pertscale.stats",
+        "read_predictions": "pertscale.predictions",
         "read_result": "pertscale.benchmark",
         "report": "pertscale.report",
         "run_benchmark": "pertscale.benchmark",

@@ -1,0 +1,81 @@
+"""Predictions of any model as they lie on disk: one module per format.
+
+:func:`read_parts` looks at a path and returns what it holds as :class:`Part`, names as the file
+spells them; what they mean for a screen is decided where the screen is known.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pertscale.errors import ArgumentError, InputError, NotFoundError
+from pertscale.io.prediction_files._part import CLASS_SCORES, EXPRESSION, LABELS, Part
+from pertscale.io.prediction_files.arrays import read_anndata, read_npz, read_pickle, read_zarr
+from pertscale.io.prediction_files.directory import is_prediction_folder, read_folder
+from pertscale.io.prediction_files.tables import read_table_file
+
+__all__ = ["CLASS_SCORES", "EXPRESSION", "LABELS", "Part", "read_parts"]
+
+_TABLES = (".csv", ".tsv", ".txt", ".parquet")
+_KNOWN = (
+    "h5ad, AnnData-Zarr, Zarr (xarray), csv, tsv, parquet, npz, pkl, or a folder with "
+    "all_predictions.json and gene_names.json"
+)
+
+
+def read_parts(
+    path: str | os.PathLike[str],
+    *,
+    genes: str | os.PathLike[str] | Sequence[str] | None = None,
+    codes: str | None = None,
+    layer: str | None = None,
+    perturbation: str | None = None,
+    allow_pickle: bool = False,
+) -> list[Part] | None:
+    """Read a file of predictions; None if it holds single cells, which are not read here.
+
+    Parameters
+    ----------
+    path
+        File or folder.
+    genes
+        Names of the values, for formats that do not carry them: dictionaries of vectors.
+    codes
+        Meaning of integer classes (:data:`pertscale.io.long_tables.CODES`).
+    layer
+        Matrix of an AnnData file; ``X`` by default.
+    perturbation
+        Column of perturbations of an AnnData file, where it can't be told.
+    allow_pickle
+        Whether a pickle of plain numbers may be read; nothing in it is run.
+
+    Raises
+    ------
+    NotFoundError, CorruptFileError
+        The path is missing or damaged.
+    InputError
+        The content is no prediction.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise NotFoundError(f"there is no file or folder {path}")
+    suffix = Path(path.name.removesuffix(".gz").lower()).suffix
+    if genes is not None and suffix not in (".npz", ".pkl", ".pickle"):
+        raise ArgumentError(f"genes= is for dictionaries of vectors, but {path} names its genes")
+    if path.is_dir():
+        if is_prediction_folder(path):
+            return read_folder(path)
+        if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
+            return read_zarr(path, layer=layer, perturbation=perturbation)
+        raise InputError(f"{path} is a folder without predictions; pertscale reads {_KNOWN}")
+    if suffix == ".h5ad":
+        return read_anndata(path, layer=layer, perturbation=perturbation)
+    if suffix in _TABLES:
+        return read_table_file(path, codes=codes)
+    if suffix == ".npz":
+        return read_npz(path, genes=genes)
+    if suffix in (".pkl", ".pickle"):
+        return read_pickle(path, genes=genes, allow_pickle=allow_pickle)
+    raise InputError(f"{path} has a format that is not known; pertscale reads {_KNOWN}")

@@ -1,0 +1,176 @@
+"""Predictions as arrays: pseudobulk h5ad, AnnData-Zarr, xarray's Zarr, npz, dictionaries."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import zarr
+
+from pertscale.errors import AmbiguousInputError, InputError
+from pertscale.io.long_tables import SPELLINGS
+from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
+from pertscale.io.safe_pickle import load as load_pickle
+from pertscale.io.sources import SourceSpec, open_source
+from pertscale.io.sources._base import Source, reading
+from pertscale.schema import CONTEXT, GENE, PERTURBATION
+
+_BLOCK_BYTES: Final = 64_000_000
+#: Variable of a dataset that is taken where there are several.
+_VARIABLE: Final = "prediction"
+#: Columns that name perturbations in AnnData files, as for screens; then the index.
+_PERTURBATION: Final = (*SPELLINGS[PERTURBATION][:-2], "gene", "target")
+
+
+# --- AnnData --------------------------------------------------------------------------------------
+
+
+def read_anndata(path: Path, *, layer: str | None, perturbation: str | None) -> list[Part] | None:
+    """Read an AnnData file that has one row per condition; None if it has single cells."""
+    format_ = "zarr" if path.is_dir() else "h5ad"
+    with open_source(SourceSpec(str(path.absolute()), format_, matrix=layer or "X")) as source:
+        names = _row_names(source, perturbation, path)
+        keys = {
+            role: source.cell_column(column).astype(str)
+            for role in (CONTEXT, "split")
+            if (column := _column(source, SPELLINGS[role])) is not None
+        }
+        table = pd.DataFrame({PERTURBATION: names, **keys})
+        if table.duplicated().any():
+            return None
+        values = _dense(source)
+        genes = checked_gene_names(list(source.genes().index), path)
+    if not keys:
+        return [Part(EXPRESSION, tuple(names), genes, values)]
+    parts = []
+    for found, rows in table.groupby(list(keys), sort=True):
+        head = dict(zip(keys, map(str, found), strict=True))
+        parts.append(
+            Part(
+                EXPRESSION, tuple(rows[PERTURBATION]), genes, values[rows.index],
+                context=head.get(CONTEXT, ""), split=head.get("split", ""),
+            )
+        )  # fmt: skip
+    return parts
+
+
+def _row_names(source: Source, perturbation: str | None, path: Path) -> list[str]:
+    column = perturbation or _column(source, _PERTURBATION)
+    if column is None:
+        return [str(n) for n in source.cell_names()]
+    return source.cell_column(column).astype(str).tolist()
+
+
+def _column(source: Source, spellings: Sequence[str]) -> str | None:
+    lower = {name.lower(): name for name in source.cell_columns()}
+    return next((lower[s] for s in spellings if s in lower), None)
+
+
+def _dense(source: Source) -> np.ndarray:
+    values = np.zeros((source.n_cells, source.n_genes), np.float32)
+    for block in source.blocks(_BLOCK_BYTES):
+        found = source.read(block)
+        rows = found.row_start + np.repeat(np.arange(found.n_rows), np.diff(found.indptr))
+        values[rows, found.indices] += found.data
+    return values
+
+
+# --- Zarr -----------------------------------------------------------------------------------------
+
+
+def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> list[Part] | None:
+    """Read a Zarr store: AnnData's, or a dataset over (perturbation, gene), lazily."""
+    import xarray as xr
+
+    with reading(str(path)):
+        attributes = dict(zarr.open_group(path, mode="r").attrs)
+        if attributes.get("encoding-type") == "anndata":
+            return read_anndata(path, layer=layer, perturbation=perturbation)
+        dataset = xr.open_zarr(path, consolidated=False, chunks={})
+    fitting = [str(n) for n, v in dataset.data_vars.items() if {PERTURBATION, GENE} == set(v.dims)]
+    chosen = layer or (_VARIABLE if _VARIABLE in fitting else None)
+    if chosen is None and len(fitting) > 1:
+        raise AmbiguousInputError(
+            f"several variables over ({PERTURBATION}, {GENE}): {', '.join(sorted(fitting))}; name "
+            f"one with layer= ({path})"
+        )
+    if not fitting or (chosen is not None and chosen not in fitting):
+        raise InputError(
+            f"no variable {chosen or ''!r} over ({PERTURBATION}, {GENE}); the store has "
+            f"{ {str(n): v.dims for n, v in dataset.data_vars.items()} } ({path})"
+        )
+    array = dataset[chosen or fitting[0]].transpose(PERTURBATION, GENE)
+    genes = checked_gene_names(array[GENE].values.tolist(), path)
+    context, split = (str(dataset.attrs.get(key, "")) for key in (CONTEXT, "split"))
+    names = tuple(map(str, array[PERTURBATION].values))
+    return [Part(EXPRESSION, names, genes, array.data.astype(np.float32), context, split)]
+
+
+# --- dictionaries ---------------------------------------------------------------------------------
+
+
+def read_npz(path: Path, *, genes: Any) -> list[Part]:
+    """Read ``perturbations, genes, values``, or an array per condition with `genes` given."""
+    with reading(str(path)), np.load(path, allow_pickle=False) as file:
+        content = {name: file[name] for name in file.files}
+    if "values" not in content:
+        return [_from_dict(content, genes, path)]
+    if PERTURBATION + "s" not in content or "genes" not in content:
+        raise InputError(f"needed are perturbations, genes, values; found {list(content)} ({path})")
+    values = np.asarray(content["values"], np.float32)
+    names, columns = (tuple(map(str, content[k].tolist())) for k in (PERTURBATION + "s", "genes"))
+    if values.shape != (len(names), len(columns)):
+        raise InputError(
+            f"values has shape {values.shape} for {len(names)} perturbations and {len(columns)} "
+            f"genes ({path})"
+        )
+    return [Part(EXPRESSION, names, checked_gene_names(columns, path), values)]
+
+
+def read_pickle(path: Path, *, genes: Any, allow_pickle: bool) -> list[Part]:
+    """Read a dictionary condition → vector, such as GEARS' predictions."""
+    if not allow_pickle:
+        raise InputError(
+            f"a pickle is a program; pass allow_pickle=True to read plain numbers from it with a "
+            f"reader that runs nothing, or save it as .npz ({path})"
+        )
+    content = load_pickle(path)
+    if not isinstance(content, dict) or not content:
+        raise InputError(
+            f"expected a dictionary condition → vector, found {type(content).__name__} ({path})"
+        )
+    return [_from_dict(content, genes, path)]
+
+
+def _from_dict(content: Mapping[Any, Any], genes: Any, path: Path) -> Part:
+    if genes is None:
+        raise InputError(
+            f"a dictionary of vectors does not say which genes they are of; pass genes= (a list, "
+            f"or a file with one name per line, or a JSON list) ({path})"
+        )
+    names = gene_list(genes)
+    rows = []
+    for key, value in content.items():
+        row = np.asarray(value, np.float32).ravel()
+        if len(row) != len(names):
+            raise InputError(
+                f"{key!r} has {len(row)} values, there are {len(names)} genes ({path})"
+            )
+        rows.append(row)
+    conditions = tuple("_".join(map(str, k)) if isinstance(k, tuple) else str(k) for k in content)
+    return Part(EXPRESSION, conditions, checked_gene_names(names, path), np.stack(rows))
+
+
+def gene_list(genes: str | os.PathLike[str] | Sequence[str]) -> list[str]:
+    """Return names of genes from a list, a JSON list, or a text with one name per line."""
+    if not isinstance(genes, str | os.PathLike):
+        return [str(g) for g in genes]
+    path = Path(genes)
+    with reading(str(path)):
+        text = path.read_text(encoding="utf-8")
+        return [str(g) for g in json.loads(text)] if path.suffix == ".json" else text.split()

@@ -1,0 +1,472 @@
+"""Predictions of any model, and how they are put on a screen's genes and perturbations.
+
+A file is read into :class:`Predictions` as it is: names as it spells them, values on its own scale.
+:meth:`Predictions.align` puts one context and split on a screen: perturbations by the grammar of
+names, genes by name, values as mean log1p expression beside the screen's own control. What is not
+there is NaN, and counted; nothing is filled in here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from pertscale.conditions import Grammar, is_control_word, known_targets, name_of, targets
+from pertscale.errors import AmbiguousInputError, ArgumentError, InputError
+from pertscale.gene_names import match_genes
+from pertscale.hashing import digest
+from pertscale.io.aliases import Aliases
+from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
+from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
+
+Matrix = np.ndarray
+
+CELLS: Final = "cells"
+DELTA: Final = "delta"
+LFC: Final = "lfc"
+#: Scales of predicted expression.
+EXPRESSION_SCALES: Final = (LOG1P_1E4, COUNTS, DELTA, LFC)
+#: Added to means before their ratio is taken, as scanpy does (SPEC B3).
+_PSEUDO: Final = 1e-9
+#: Profiles are on a scale if they lie this near to the control, in lengths of the control, and
+#: twice as near as on any other.
+_NEAR: Final = 0.35
+#: Log-normalised values lie below this (SPEC A2).
+_LOG_LIMIT: Final = 15.0
+#: Profiles that are looked at to prove a scale.
+_SAMPLED: Final = 64
+
+Control = Literal["observed", "in_file"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Predictions:
+    """What a file predicts; made by :func:`read_predictions`.
+
+    Attributes
+    ----------
+    source : str
+        File or folder.
+    kind : {'expression', 'labels', 'class_scores', 'cells'}
+    scale : str or None
+        Of expression: 'log1p_1e4', 'counts', 'delta' or 'lfc'; None where it still has to be proved
+        against a screen's control.
+    control : {'observed', 'in_file'}
+        What changes are measured from.
+    parts : tuple of Part
+        Contexts and splits that the file tells apart; empty for cells, which are read later.
+    options : dict
+        How a file of cells is to be read.
+    """
+
+    source: str
+    kind: str
+    scale: str | None
+    control: Control
+    parts: tuple[Part, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    aliases: Aliases | None = None
+
+    @property
+    def key(self) -> str:
+        """Hash of the source's files (name, size, time) and of how they are read."""
+        path = Path(self.source)
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        stats = [(f.name, f.stat()) for f in files if f.is_file()]
+        state = [[name, s.st_size, s.st_mtime_ns] for name, s in stats]
+        aliases = {} if self.aliases is None else self.aliases
+        known = aliases if isinstance(aliases, Mapping) else Path(aliases).read_text()
+        return digest(
+            str(path), state, self.kind, self.scale or "", self.control, self.options, known
+        )
+
+    def part(self, context: str, split: str) -> Part | None:
+        """Return the part for a context and split; None if the file has none for them.
+
+        A part that names no context or split is for any.
+        """
+        fitting = [
+            part
+            for part in self.parts
+            if part.context in ("", context) and part.split in ("", split)
+        ]
+        if not fitting:
+            return None
+        return max(fitting, key=lambda p: (p.context == context, p.split == split))
+
+    def align(
+        self,
+        context: str,
+        split: str,
+        *,
+        perturbations: Sequence[str],
+        genes: Sequence[str],
+        control: Matrix | None = None,
+        gene_ids: Sequence[str] | None = None,
+    ) -> Aligned | None:
+        """Put the predictions on a screen.
+
+        Parameters
+        ----------
+        context, split : str
+            What they are to be scored on; None is returned if the file has nothing for it.
+        perturbations : sequence of str
+            Canonical names that may be asked for.
+        genes : sequence of str
+            Read-out genes of the screen.
+        control : ndarray (n_genes,), optional
+            The screen's control, mean log1p expression; needed for expression.
+        gene_ids : sequence of str, optional
+            Second names of the genes.
+
+        Raises
+        ------
+        InputError
+            No gene or no perturbation is found, a perturbation is there twice, or the scale is
+            contradicted by the values or can't be proved.
+        """
+        part = self.part(context, split)
+        if part is None:
+            return None
+        match = match_genes(part.genes, genes, reference_ids=gene_ids, aliases=self.aliases)
+        if not match.n_matched:
+            raise InputError(
+                f"none of the {len(part.genes)} genes (such as {part.genes[0]!r}) is a gene of the "
+                f"screen (such as {genes[0]!r}); pass aliases=, or turn the table if rows and "
+                f"columns are swapped ({self.source})"
+            )
+        rows, unmatched = _match_rows(part.perturbations, perturbations, genes, self.source)
+        if not set(rows) - {CONTROL}:
+            raise InputError(
+                f"none of the {len(part.perturbations)} conditions (such as "
+                f"{part.perturbations[0]!r}) is a perturbation of the screen (such as "
+                f"{perturbations[0]!r}) ({self.source})"
+            )
+        return Aligned(
+            self, part, match.position, rows, unmatched, match.account, control, tuple(genes)
+        )
+
+    def __repr__(self) -> str:
+        scale = "" if self.kind != EXPRESSION else f", {self.scale or 'scale to be proved'}"
+        sizes = "; ".join(
+            " ".join(filter(None, [p.context, p.split, f"{len(p.perturbations)} x {len(p.genes)}"]))
+            for p in self.parts
+        )
+        sizes = f", {sizes}" if sizes else ""
+        return f"<Predictions {Path(self.source).name}: {self.kind}{scale}{sizes}>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """A part of predictions on a screen's genes; what is asked for is computed then.
+
+    Attributes
+    ----------
+    position : ndarray of intp
+        Position of each gene of the file in the screen; -1 where there is none.
+    rows : dict
+        Canonical perturbation → row of the part; the file's own control is among them.
+    unmatched : tuple of str
+        Labels of the file that are no perturbation of the screen.
+    """
+
+    predictions: Predictions
+    part: Part
+    position: np.ndarray
+    rows: dict[str, int]
+    unmatched: tuple[str, ...]
+    gene_account: pd.DataFrame
+    control: Matrix | None
+    genes: tuple[str, ...]
+
+    @property
+    def has_gene(self) -> np.ndarray:
+        """Which genes of the screen the file has, (n_genes,) bool."""
+        there = np.zeros(len(self.genes), bool)
+        there[self.position[self.position >= 0]] = True
+        return there
+
+    def coverage(self, perturbations: Sequence[str]) -> dict[str, Any]:
+        """Return how many of some perturbations and of the genes there are, and what is missing."""
+        lost = [p for p in perturbations if p not in self.rows]
+        genes_lost = [g for g, there in zip(self.genes, self.has_gene, strict=True) if not there]
+        return {
+            "n_perturbations": len(perturbations),
+            "n_perturbations_predicted": len(perturbations) - len(lost),
+            "perturbations_missing": ",".join(lost),
+            "n_genes": len(self.genes),
+            "n_genes_predicted": len(self.genes) - len(genes_lost),
+            "genes_missing": ",".join(genes_lost),
+            "not_in_screen": ",".join(self.unmatched),
+        }
+
+    def classes(self, perturbations: Sequence[str]) -> tuple[Matrix, Matrix]:
+        """Return labels int8 and class scores float32 of some perturbations.
+
+        Labels are ``Label.UNTESTED`` and scores NaN where nothing is predicted. A file of labels
+        has scores of 0 and 1.
+        """
+        if self.part.kind == LABELS:
+            labels = self._placed(perturbations, int(Label.UNTESTED), np.int8)
+            scores = np.stack([labels == c for c in (-1, 0, 1)], axis=2).astype(np.float32)
+            scores[labels == Label.UNTESTED] = np.nan
+            return labels, scores
+        scores = self._placed(perturbations, np.nan, np.float32)
+        best = np.nan_to_num(scores, nan=-1.0)[:, :, [1, 2, 0]].argmax(axis=2)  # ties: non-DE, up
+        labels = np.array([0, 1, -1], np.int8)[best]
+        labels[np.isnan(scores).any(axis=2)] = Label.UNTESTED
+        return labels, scores
+
+    def profiles(self, perturbations: Sequence[str]) -> Matrix:
+        """Return mean log1p expression of some perturbations, float32; NaN where there is none."""
+        assert self.control is not None
+        scale, control = self.proved_scale(), self.control
+        values = self._placed(perturbations, np.nan, np.float32)
+        _check_values(values, scale, perturbations, self.predictions.source)
+        found = _to_log1p(values, scale, control)
+        if self.predictions.control == "in_file" and scale in (LOG1P_1E4, COUNTS):
+            if CONTROL not in self.rows:
+                raise InputError(
+                    f"control='in_file' was asked for, but there is no control among the conditions"
+                    f" ({self.predictions.source})"
+                )
+            own = _to_log1p(self._placed([CONTROL], np.nan, np.float32), scale, control)
+            found = control + (found - own)
+        return found.astype(np.float32)
+
+    def proved_scale(self) -> str:
+        """Return the declared scale, or the one that the values and the control prove.
+
+        Raises InputError if none or several fit.
+        """
+        declared = self.predictions.scale
+        if declared is not None:
+            return declared
+        assert self.control is not None
+        names = [n for n in self.rows if n != CONTROL][:_SAMPLED]
+        values = self._placed(names, np.nan, np.float32)
+        known = dict.fromkeys((LOG1P_1E4, COUNTS) if np.nanmin(values, initial=0) >= 0 else (), 0.0)
+        for scale in known:
+            known[scale] = _distance(_to_log1p(values, scale, self.control), self.control)
+        best, *others = sorted(known, key=known.__getitem__) or [""]
+        if best and known[best] < _NEAR and all(known[o] > 2 * known[best] for o in others):
+            return best
+        seen = ", ".join(f"{distance:.2f} as {scale}" for scale, distance in known.items())
+        raise InputError(
+            f"the scale of the values can't be proved: from the screen's control they are "
+            f"{seen or 'on both sides'}, in lengths of the control; declare it with scale= "
+            f"({', '.join(EXPRESSION_SCALES)}) ({self.predictions.source})"
+        )
+
+    def _placed(self, perturbations: Sequence[str], missing: float, dtype: Any) -> Matrix:
+        """Return rows of the file in the screen's order of genes."""
+        known = np.flatnonzero([name in self.rows for name in perturbations])
+        at = np.array([self.rows[n] for n in perturbations if n in self.rows], np.intp)
+        source = self.part.values[at] if len(at) else np.empty((0, *self.part.values.shape[1:]))
+        found = np.asarray(source, dtype)
+        shape = (len(perturbations), len(self.genes), *found.shape[2:])
+        out = np.full(shape, missing, dtype)
+        here = self.position >= 0
+        out[np.ix_(known, self.position[here])] = found[:, here]
+        return out
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def read_predictions(
+    path: str | os.PathLike[str],
+    *,
+    scale: str | None = None,
+    control: Control = "observed",
+    context: str | None = None,
+    split: str | None = None,
+    genes: str | os.PathLike[str] | Sequence[str] | None = None,
+    aliases: Aliases | None = None,
+    codes: str | None = None,
+    layer: str | None = None,
+    perturbation: str | None = None,
+    control_label: str | Sequence[str] = (),
+    context_column: str | None = None,
+    allow_pickle: bool = False,
+) -> Predictions:
+    """Read what a model predicts, whichever way it was written.
+
+    Parameters
+    ----------
+    path
+        Single cells: ``.h5ad`` or AnnData-Zarr; never loaded whole. One row per condition: h5ad,
+        AnnData-Zarr, Zarr over (perturbation, gene), a wide csv/tsv/parquet (rows are conditions),
+        ``.npz``; the second paper's folder (``all_predictions.json``, ``gene_names.json``);
+        a dictionary condition → vector (``.pkl``, ``.npz``), such as GEARS'. Long csv/parquet with
+        ``perturbation, gene`` and ``value``, or ``label``, or ``p_down, p_non_de, p_up``; further
+        columns ``context`` and ``split`` tell parts apart.
+    scale : {'log1p_1e4', 'counts', 'delta', 'lfc'}, optional
+        Of expression: mean log1p of counts per 10,000; mean counts, which are scaled to 10,000 and
+        logged (the log of a mean, for want of the mean of logs); change of mean log1p expression
+        from control; log2 fold change of its ``expm1``. Without it, it has to be proved against the
+        screen's control, which only the first two can be.
+    control : {'observed', 'in_file'}
+        What changes are measured from: the screen's own controls, or those that the file brings.
+        The latter is recorded with every score.
+    context, split : str, optional
+        What the predictions are for, where the file does not say.
+    genes : list or path, optional
+        Names of the values, for dictionaries of vectors.
+    aliases : path or mapping, optional
+        Other names of genes → names of the screen's.
+    codes : str, optional
+        Meaning of integer classes: 'pertscale', 'synthpert' or 'up_first'.
+    layer : str, optional
+        Matrix of an AnnData file, or variable of a dataset.
+    perturbation, control_label, context_column : optional
+        Columns and control labels of files of cells, where they can't be told.
+    allow_pickle : bool
+        Whether a pickle of plain numbers may be read; nothing in it is run.
+
+    Returns
+    -------
+    Predictions
+
+    Raises
+    ------
+    NotFoundError, CorruptFileError
+        The path is missing or damaged.
+    InputError
+        The content is no prediction, or has values that its scale can't have.
+
+    Notes
+    -----
+    Memory: the values as float32, one row of text at a time; Zarr stays on disk.
+    """
+    if scale is not None and scale not in EXPRESSION_SCALES:
+        raise ArgumentError(f"scale={scale!r} is not one of {', '.join(EXPRESSION_SCALES)}")
+    if control not in ("observed", "in_file"):
+        raise ArgumentError(f"control={control!r} is not 'observed' or 'in_file'")
+    parts = read_parts(
+        path, genes=genes, codes=codes, layer=layer, perturbation=perturbation,
+        allow_pickle=allow_pickle,
+    )  # fmt: skip
+    where = str(Path(path).absolute())
+    if parts is None:
+        options = {
+            "layer": layer, "perturbation": perturbation, "control_label": list(
+                [control_label] if isinstance(control_label, str) else control_label
+            ), "context_column": context_column, "context": context, "split": split or "",
+        }  # fmt: skip
+        if scale in (DELTA, LFC):
+            raise ArgumentError(f"single cells are counts or log1p_1e4, not {scale} ({path})")
+        return Predictions(where, CELLS, scale, control, (), options, aliases)
+    kind = parts[0].kind
+    if kind == EXPRESSION and scale is None and any(_has_negative(part.values) for part in parts):
+        raise AmbiguousInputError(
+            f"some values are negative, so they are changes: declare scale='delta' (of mean log1p "
+            f"expression) or scale='lfc' (log2 fold change) ({path})"
+        )
+    if kind != EXPRESSION and scale is not None:
+        raise ArgumentError(f"scale={scale!r} is for expression, but the file has {kind} ({path})")
+    named = tuple(
+        replace(part, context=part.context or context or "", split=part.split or split or "")
+        for part in parts
+    )
+    return Predictions(
+        where, kind, scale if kind == EXPRESSION else kind, control, named, {}, aliases
+    )
+
+
+def _has_negative(values: Any) -> bool:
+    return bool((values < 0).any())
+
+
+def _match_rows(
+    labels: Sequence[str], perturbations: Sequence[str], genes: Sequence[str], where: str
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return canonical name → row, and the labels that are no perturbation of the screen."""
+    wanted = set(perturbations)
+    known = known_targets(labels, genes) | {t for p in perturbations for t in targets(p)}
+    grammar = Grammar(known, frozenset(filter(is_control_word, labels)))
+    rows: dict[str, int] = {}
+    unmatched = []
+    for row, label in enumerate(labels):
+        name = label if label in wanted else _canonical(label, grammar)
+        if name is None or (name != CONTROL and name not in wanted):
+            unmatched.append(label)
+        elif name in rows:
+            raise InputError(
+                f"{name!r} is predicted twice, as {labels[rows[name]]!r} and {label!r}; keep one "
+                f"({where})"
+            )
+        else:
+            rows[name] = row
+    return rows, tuple(unmatched)
+
+
+def _canonical(label: str, grammar: Grammar) -> str | None:
+    if not label.strip():
+        return CONTROL  # GEARS and scGPT write the control as an empty name (SPEC 0.2)
+    found = grammar.parse(label)
+    return None if found is None else name_of(found)
+
+
+# --- scales ---------------------------------------------------------------------------------------
+
+
+def _to_log1p(values: Matrix, scale: str, control: Matrix) -> Matrix:
+    """Return mean log1p expression; `control` is the screen's, (n_genes,)."""
+    if scale == LOG1P_1E4:
+        return values
+    if scale == DELTA:
+        return control + values
+    if scale == LFC:
+        level = (np.expm1(control) + _PSEUDO) * np.exp2(values.astype(np.float64)) - _PSEUDO
+        return np.log1p(np.maximum(level, 0))
+    # counts: to the share of 10,000 that these genes have in the control
+    there = ~np.isnan(values).all(axis=0)
+    share = np.expm1(control[there]).sum() / np.expm1(control).sum()
+    total = np.nansum(values, axis=1, dtype=np.float64, keepdims=True)
+    factor = np.divide(TARGET_TOTAL * share, total, out=np.zeros_like(total), where=total > 0)
+    return np.log1p(values * factor)
+
+
+def _distance(profiles: Matrix, control: Matrix) -> float:
+    """Median distance of profiles from the control, in lengths of the control."""
+    there = ~np.isnan(profiles)
+    difference = np.where(there, profiles - control, 0.0)
+    length = np.sqrt((np.where(there, control, 0.0) ** 2).sum(axis=1))
+    return float(np.median(np.sqrt((difference**2).sum(axis=1)) / np.maximum(length, _PSEUDO)))
+
+
+def _check_values(values: Matrix, scale: str, names: Sequence[str], where: str) -> None:
+    """Refuse what a scale can't have."""
+    infinite = np.isinf(values)
+    low = (values < 0) if scale in (LOG1P_1E4, COUNTS) else np.zeros_like(infinite)
+    high = (values > _LOG_LIMIT) if scale in (LOG1P_1E4, DELTA) else np.zeros_like(infinite)
+    bad = infinite | low | high
+    if bad.any():
+        row, gene = np.argwhere(bad)[0]
+        raise InputError(
+            f"the prediction of {names[row]!r} has the value {values[row, gene]:.6g}, which "
+            f"scale={scale!r} can't have; declare the right scale= "
+            f"({', '.join(EXPRESSION_SCALES)}) ({where})"
+        )
+
+
+__all__ = [
+    "CELLS",
+    "CLASS_SCORES",
+    "EXPRESSION",
+    "LABELS",
+    "Aligned",
+    "Predictions",
+    "read_predictions",
+]
