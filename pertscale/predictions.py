@@ -9,6 +9,7 @@ there is NaN, and counted; nothing is filled in here.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -166,35 +167,45 @@ class Predictions:
         return f"<pre>{escape(repr(self))}</pre>"
 
 
-@dataclass(frozen=True, eq=False)
-class Aligned:
-    """A part of predictions on a screen's genes; what is asked for is computed then.
+class OnScreen(ABC):
+    """Predictions on a screen's genes and perturbations, whatever they were read from.
 
     Attributes
     ----------
-    position : ndarray of intp
-        Position of each gene of the file in the screen; -1 where there is none.
-    rows : dict
-        Canonical perturbation → row of the part; the file's own control is among them.
+    predictions : Predictions
+    genes : tuple of str
+        Read-out genes of the screen.
     unmatched : tuple of str
         Labels of the file that are no perturbation of the screen.
+    note : str
+        What users should know, beside what is missing.
     """
 
     predictions: Predictions
-    part: Part
-    position: np.ndarray
-    rows: dict[str, int]
-    unmatched: tuple[str, ...]
-    gene_account: pd.DataFrame
-    control: Matrix | None
     genes: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    note: str
 
     @property
+    @abstractmethod
+    def rows(self) -> Mapping[str, int]:
+        """Canonical names of what is predicted, the file's own control among them, with rows."""
+
+    @property
+    @abstractmethod
     def has_gene(self) -> np.ndarray:
-        """Which genes of the screen the file has, (n_genes,) bool."""
-        there = np.zeros(len(self.genes), bool)
-        there[self.position[self.position >= 0]] = True
-        return there
+        """Which genes of the screen are predicted, (n_genes,) bool."""
+
+    @abstractmethod
+    def classes(self, perturbations: Sequence[str]) -> tuple[Matrix, Matrix]:
+        """Return labels int8 (perturbation, gene) and class scores float32 (…, 3).
+
+        Labels are ``Label.UNTESTED`` and scores NaN where nothing is predicted.
+        """
+
+    @abstractmethod
+    def profiles(self, perturbations: Sequence[str]) -> Matrix:
+        """Return mean log1p expression (perturbation, gene), float32; NaN where there is none."""
 
     def coverage(self, perturbations: Sequence[str]) -> dict[str, Any]:
         """Return how many of some perturbations and of the genes there are, and what is missing."""
@@ -208,14 +219,44 @@ class Aligned:
             "n_genes_predicted": len(self.genes) - len(genes_lost),
             "genes_missing": ",".join(genes_lost),
             "not_in_screen": ",".join(self.unmatched),
+            "note": self.note,
         }
 
-    def classes(self, perturbations: Sequence[str]) -> tuple[Matrix, Matrix]:
-        """Return labels int8 and class scores float32 of some perturbations.
 
-        Labels are ``Label.UNTESTED`` and scores NaN where nothing is predicted. A file of labels
-        has scores of 0 and 1.
-        """
+@dataclass(frozen=True, eq=False)
+class Aligned(OnScreen):
+    """A part of a file on a screen's genes; values are computed when they are asked for.
+
+    Attributes
+    ----------
+    position : ndarray of intp
+        Position of each gene of the file in the screen; -1 where there is none.
+    """
+
+    predictions: Predictions
+    part: Part
+    position: np.ndarray
+    found: dict[str, int]
+    unmatched: tuple[str, ...]
+    gene_account: pd.DataFrame
+    control: Matrix | None
+    genes: tuple[str, ...]
+    note: str = ""
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Canonical perturbation → row of the part."""
+        return self.found
+
+    @property
+    def has_gene(self) -> np.ndarray:
+        """Which genes of the screen the file has, (n_genes,) bool."""
+        there = np.zeros(len(self.genes), bool)
+        there[self.position[self.position >= 0]] = True
+        return there
+
+    def classes(self, perturbations: Sequence[str]) -> tuple[Matrix, Matrix]:
+        """Return labels and class scores; a file of labels has scores of 0 and 1."""
         if self.part.kind == LABELS:
             labels = self._placed(perturbations, int(Label.UNTESTED), np.int8)
             scores = np.stack([labels == c for c in (-1, 0, 1)], axis=2).astype(np.float32)

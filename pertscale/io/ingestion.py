@@ -210,11 +210,34 @@ def ingest(
     account = [*_shape_lines(plan), how, *plan.account]
     say("\n".join(account), quiet=quiet)
     stored = np.dtype(dtype if verdict == COUNTS else np.float32)
+    return write_screen(
+        plan, final, scale=verdict, dtype=stored, account=account, totals=totals, memory=budget,
+        client=client, quiet=quiet,
+    )  # fmt: skip
+
+
+def write_screen(
+    plan: ScreenPlan,
+    final: Path,
+    *,
+    scale: str,
+    dtype: np.dtype,
+    account: Sequence[str],
+    totals: str | None,
+    memory: int,
+    client: ClientLike,
+    quiet: bool,
+) -> Path:
+    """Write the store that a plan describes, or go on where an interrupted call was.
+
+    Parameters and errors are those of :func:`ingest`, as it has made them out.
+    """
+    work = work_folder(final)
     with use_client(client) as resolved:
         parallel = tasks_per_process(resolved)
-        tasks = prepare(work, plan, scale=verdict, dtype=stored, memory=budget, parallel=parallel)
+        tasks = prepare(work, plan, scale=scale, dtype=dtype, memory=memory, parallel=parallel)
         _write_matrix(tasks, resolved, quiet=quiet)
-    added = _write_tables(tasks, plan, verdict, totals, account)
+    added = _write_tables(tasks, plan, scale, totals, account)
     replace(work / "store", final)
     remove(work)
     remove_leftovers(final.parent, final.name)

@@ -100,13 +100,13 @@ def plan_screen(
     found = interpret(labels, roles, tables[0])
     perturbation = pd.Categorical.from_codes(found.codes, categories=list(found.names))
     context, context_note = _contexts(specs, sizes, columns, roles, name)
-    destination, groups = _sort_cells(perturbation, context)
+    destination, groups = sort_cells(perturbation, context)
     _check_controls(groups, columns.place)
     reasons = {left.label: left.reason for left in found.left_out}
-    cell_drops = _cell_drops(specs, sizes, labels, reasons, context, destination)
+    dropped = cell_drops(specs, sizes, labels, reasons, context, destination)
     account = [note for spec in specs for note in spec.notes]
     account += [f"{line.role}: {line.text}" for line in roles.account]
-    account += [*context_note, *_drop_account(cell_drops), *gene_plan.account]
+    account += [*context_note, *_drop_account(dropped), *gene_plan.account]
     return ScreenPlan(
         specs=tuple(specs),
         n_input=sizes,
@@ -117,7 +117,7 @@ def plan_screen(
         groups=groups,
         perturbation=perturbation,
         context=context,
-        drops=_stacked([gene_plan.drops, cell_drops]),
+        drops=_stacked([gene_plan.drops, dropped]),
         account=tuple(account),
     )
 
@@ -148,7 +148,7 @@ def _contexts(
     return pd.Categorical.from_codes(codes, categories=[only]), [note]
 
 
-def _sort_cells(
+def sort_cells(
     perturbation: pd.Categorical, context: pd.Categorical
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Order the kept cells by (context, control first, perturbation), stable; list the groups."""
@@ -193,7 +193,7 @@ def _check_controls(groups: pd.DataFrame, place: str) -> None:
 # --- cells that are left out --------------------------------------------------------------------
 
 
-def _cell_drops(
+def cell_drops(
     specs: Sequence[SourceSpec],
     n_input: Sequence[int],
     labels: pd.Series,

@@ -23,6 +23,7 @@ from pertscale.io.sources.cells import (
     find_cell_table,
     spec_with_cells,
 )
+from pertscale.io.sources.controls import ControlSource
 from pertscale.io.sources.csv import CsvSource
 from pertscale.io.sources.h5ad import H5adSource, open_hdf5
 from pertscale.io.sources.mtx import MtxSource, find_matrix, orientation, read_header
@@ -36,6 +37,7 @@ _OPENERS: dict[str, Callable[[SourceSpec], Source]] = {
     "10x_h5": TenxSource,
     "mtx": MtxSource,
     "csv": CsvSource,
+    "controls": ControlSource,
 }
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HDF5_ENDINGS = (".h5ad", ".h5", ".hdf5")

@@ -31,9 +31,10 @@ class SourceSpec:
     path
         File or folder.
     format
-        ``"h5ad"``, ``"zarr"``, ``"10x_h5"``, ``"mtx"`` or ``"csv"``.
+        ``"h5ad"``, ``"zarr"``, ``"10x_h5"``, ``"mtx"`` or ``"csv"``; ``"controls"`` for the control
+        cells of a screen store.
     matrix
-        ``"X"``, ``"raw"`` or the name of a layer.
+        ``"X"``, ``"raw"`` or the name of a layer; of controls the scale to read them on.
     cells
         Table of cells, for the formats that have no columns of their own.
     text

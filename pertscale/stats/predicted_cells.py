@@ -1,0 +1,357 @@
+"""Predicted single cells, judged as observed ones are: rank-sum against controls (SPEC G1).
+
+The predicted cells and the screen's own control cells are stacked into one screen store, out of
+core, and that screen is tested like any other. Perturbations that the screen does not have, and the
+controls that the file brings, are left out with a row that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from pertscale.conditions import Grammar, is_control_word, known_targets, name_of, targets
+from pertscale.errors import InputError
+from pertscale.gene_names import GeneMatch, match_genes
+from pertscale.io.columns import INDEX, Roles, label_column
+from pertscale.io.ingestion import write_screen
+from pertscale.io.labels import text_categories
+from pertscale.io.long_tables import SPELLINGS
+from pertscale.io.scale import decide_scale
+from pertscale.io.screen_plan import ScreenPlan, cell_drops, sort_cells
+from pertscale.io.several import joined_columns
+from pertscale.io.sources import SourceSpec, find_source, open_source
+from pertscale.memory import memory_bytes
+from pertscale.predictions import OnScreen, Predictions
+from pertscale.runner import ClientLike
+from pertscale.schema import CONTEXT, CONTROL, COUNTS, LOG1P_1E4, PERTURBATION, Label
+from pertscale.screen import Screen, open_screen
+from pertscale.stats.labels import LabelTable
+from pertscale.stats.pseudobulk import read_pseudobulk
+from pertscale.stats.ranksum import rank_sum
+
+_PERTURBATION: Final = (*SPELLINGS[PERTURBATION][:-1], "gene")
+_OWN_CONTROL: Final = "own control; the screen's are used"
+#: Label of the screen's own controls in the account.
+_SCREEN_CONTROL: Final = "control of the screen"
+#: Above this ratio, predicted and observed numbers of cells give tests of different power.
+_MOST_CELLS: Final = 2.0
+
+
+def label_predicted_cells(
+    predictions: Predictions,
+    screen: Screen,
+    folder: Path,
+    *,
+    controls: Mapping[str, np.ndarray],
+    memory: str | int = "1GB",
+    client: ClientLike = None,
+    quiet: bool = False,
+    **options: Any,
+) -> dict[str, PredictedContext]:
+    """Test predicted cells against controls; return what they say of each context.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Of kind 'cells'.
+    screen : Screen
+        The screen that they are scored on: its genes, perturbations and controls.
+    folder : Path
+        Where ``screen.zarr``, ``labels/`` and ``pseudobulk.zarr`` are written.
+    controls : mapping of str to ndarray (n_genes,)
+        Mean log1p expression of the screen's controls by context.
+    memory, client, quiet, **options
+        As of :func:`pertscale.stats.rank_sum`.
+
+    Raises
+    ------
+    InputError
+        If no gene, context or perturbation of the file is one of the screen, or its scale can't be
+        brought to the screen's.
+    """
+    store = folder / "screen.zarr"
+    plan, scale, account = plan_predicted_cells(predictions, screen)
+    if not store.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        dtype = np.dtype(screen.info["dtype"] if scale == COUNTS else np.float32)
+        write_screen(
+            plan, store, scale=scale, dtype=dtype, account=account, totals=None,
+            memory=memory_bytes(memory), client=client, quiet=quiet,
+        )  # fmt: skip
+    labels = rank_sum(store, out=folder, memory=memory, client=client, quiet=quiet, **options)
+    predicted = open_screen(store)
+    return {
+        context: PredictedContext(
+            predictions, context, labels, tuple(screen.genes), _labels_left_out(plan.drops),
+            _cells_note(screen, predicted, context), controls[context],
+        )
+        for context in labels.contexts
+    }  # fmt: skip
+
+
+def plan_predicted_cells(
+    predictions: Predictions, screen: Screen
+) -> tuple[ScreenPlan, str, list[str]]:
+    """Decide where every predicted cell and control goes; reads names and labels only.
+
+    Returns
+    -------
+    tuple of (ScreenPlan, str, list of str)
+        The plan, the scale of the new store, and sentences on both.
+    """
+    how = predictions.options
+    spec = find_source(predictions.source, matrix=how["layer"])
+    scale, verdict = _common_scale(spec, predictions, screen)
+    with open_source(spec) as source:
+        n_predicted, genes = source.n_cells, [str(g) for g in source.genes().index]
+        columns = source.cell_columns()
+    match = match_genes(
+        genes, list(screen.genes), reference_ids=gene_ids(screen), aliases=predictions.aliases
+    )
+    if not match.n_matched:
+        raise InputError(
+            f"none of the {len(genes)} genes (such as {genes[0]!r}) is a gene of the screen (such "
+            f"as {screen.genes[0]!r}); pass aliases= ({predictions.source})"
+        )
+    labels = label_column(joined_columns([spec]), _column(columns, how, PERTURBATION, spec))
+    perturbation, reasons = _perturbations(labels, predictions, screen)
+    context = _contexts(spec, columns, predictions, screen)
+    specs: tuple[SourceSpec, ...] = (spec,)
+    sizes: tuple[int, ...] = (n_predicted,)
+    kept, maps = _gene_maps(match, screen)
+    if predictions.control == "observed":
+        controls = SourceSpec(screen.path, "controls", matrix=scale)
+        with open_source(controls) as source:
+            n, where = source.n_cells, source.cell_column(CONTEXT)
+        used = where.isin(context.categories[np.unique(context.codes[context.codes >= 0])])
+        specs, sizes, maps = (controls, spec), (n, n_predicted), (maps[1], maps[0])
+        perturbation = np.concatenate([np.where(used, 0, -1), perturbation])
+        context = pd.Categorical(
+            np.concatenate([where.to_numpy(object), _objects(context)]), context.categories
+        )
+        labels = pd.Series(pd.Categorical([*([_SCREEN_CONTROL] * n), *labels.astype(object)]))
+        reasons[_SCREEN_CONTROL] = "control of a context that is not predicted"
+    else:
+        maps = (maps[0],)
+    names = pd.Categorical.from_codes(perturbation, [CONTROL, *screen.perturbations])
+    destination, groups = sort_cells(names, context)
+    _check_groups(groups, predictions)
+    roles = Roles(PERTURBATION, (CONTROL,), CONTEXT, None, None, INDEX, None, ())
+    drops = cell_drops(specs, sizes, labels, reasons, context, destination)
+    var = pd.DataFrame({"gene_name": screen.genes[kept]}, index=screen.genes[kept])
+    account = [verdict, f"genes: {len(kept)} of {screen.n_genes} are predicted"]
+    plan = ScreenPlan(
+        specs, sizes, roles, var, maps, destination, groups, names, context, drops, tuple(account)
+    )
+    return plan, scale, account
+
+
+def gene_ids(screen: Screen) -> list[str] | None:
+    """Return the second names of a screen's genes, where it has them."""
+    var = screen.var
+    return var["gene_id"].astype(str).tolist() if "gene_id" in var else None
+
+
+def _common_scale(spec: SourceSpec, predictions: Predictions, screen: Screen) -> tuple[str, str]:
+    scale, verdict = decide_scale([spec], declared=predictions.scale)
+    if scale == COUNTS and screen.scale == LOG1P_1E4:
+        raise InputError(
+            f"the predicted cells are counts, but the screen's controls are log1p of counts per "
+            f"10,000; normalise the prediction the same way ({predictions.source})"
+        )
+    return scale, verdict
+
+
+def _column(columns: Sequence[str], how: dict[str, Any], role: str, spec: SourceSpec) -> str:
+    if how["perturbation"] is not None:
+        return str(how["perturbation"])
+    lower = {name.lower(): name for name in columns}
+    found = next((lower[s] for s in _PERTURBATION if s in lower), None)
+    if found is None:
+        raise InputError(
+            f"no column of perturbations among {', '.join(columns)}; pass perturbation= "
+            f"({spec.path})"
+        )
+    return found
+
+
+def _perturbations(
+    labels: pd.Series, predictions: Predictions, screen: Screen
+) -> tuple[np.ndarray, dict[str, str]]:
+    """Return each cell's position in (control, perturbations of the screen); -1 with a reason."""
+    cells = text_categories(labels)
+    texts = [str(c) for c in cells.categories]
+    known = known_targets(texts, screen.genes) | {
+        t for n in screen.perturbations for t in targets(n)
+    }
+    own = predictions.options["control_label"]
+    controls = frozenset(own or filter(is_control_word, texts))
+    grammar = Grammar(known, controls)
+    position = {name: i + 1 for i, name in enumerate(screen.perturbations)}
+    table, reasons = [], {}
+    for text in texts:
+        found = None if text in position else grammar.parse(text)
+        name = text if text in position else (None if found is None else name_of(found))
+        is_own = name == CONTROL
+        code = 0 if is_own and predictions.control == "in_file" else position.get(name or "", -1)
+        if code < 0:
+            reasons[text] = _OWN_CONTROL if is_own else "no perturbation of the screen"
+        table.append(code)
+    return np.array([*table, -1])[cells.codes], reasons
+
+
+def _contexts(
+    spec: SourceSpec, columns: Sequence[str], predictions: Predictions, screen: Screen
+) -> pd.Categorical:
+    """Return the screen's context of every predicted cell; missing where it has none such."""
+    how = predictions.options
+    lower = {name.lower(): name for name in columns}
+    column = how["context_column"] or next(
+        (lower[s] for s in SPELLINGS[CONTEXT] if s in lower), None
+    )
+    with open_source(spec) as source:
+        if column is not None and how["context"] is None:
+            found = text_categories(source.cell_column(column))
+            if set(map(str, found.categories)) & set(screen.contexts):
+                return pd.Categorical(_objects(found), list(screen.contexts))
+            if len(screen.contexts) > 1:
+                raise InputError(
+                    f"column {column!r} has {', '.join(map(str, found.categories[:5]))}, the "
+                    f"screen's contexts are {', '.join(screen.contexts)}; pass context= "
+                    f"({predictions.source})"
+                )
+        only = how["context"] or screen.contexts[0]
+        if only not in screen.contexts or (how["context"] is None and len(screen.contexts) > 1):
+            raise InputError(
+                f"for which of the contexts {', '.join(screen.contexts)} are the cells? pass "
+                f"context= ({predictions.source})"
+            )
+        return pd.Categorical([only] * source.n_cells, list(screen.contexts))
+
+
+def _objects(values: pd.Categorical) -> np.ndarray:
+    return np.asarray(values.astype(object), object)
+
+
+def _gene_maps(match: GeneMatch, screen: Screen) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Return the screen's genes that are kept, and the ways of predicted genes and of its own."""
+    kept = np.sort(match.position[match.position >= 0])
+    way = np.full(screen.n_genes + 1, -1, np.int32)  # the last for genes that were not found
+    way[kept] = np.arange(len(kept))
+    return kept, (way[match.position], way[:-1])
+
+
+def _check_groups(groups: pd.DataFrame, predictions: Predictions) -> None:
+    if groups.empty or groups["is_control"].all():
+        raise InputError(
+            f"no cell is left: no label of the file is a perturbation of the screen; see how the "
+            f"two spell them, or pass perturbation= ({predictions.source})"
+        )
+    lacking = set(groups[CONTEXT]) - set(groups.loc[groups["is_control"], CONTEXT])
+    if lacking:
+        raise InputError(
+            f"control='in_file', but the file has no control cells for "
+            f"{', '.join(sorted(lacking))}; name them with control_label=, or leave control= out "
+            f"({predictions.source})"
+        )
+
+
+def _labels_left_out(drops: pd.DataFrame) -> tuple[str, ...]:
+    if not len(drops):
+        return ()
+    mine = drops[drops["reason"].isin(["no perturbation of the screen"])]
+    return tuple(sorted(set(mine["label"])))
+
+
+def _cells_note(observed: Screen, predicted: Screen, context: str) -> str:
+    """Say so where predicted and observed perturbations differ much in cells: the power differs."""
+    sizes = []
+    for screen in (observed, predicted):
+        groups = screen.context_groups(context)
+        groups = groups[~groups["is_control"]].set_index("perturbation")
+        sizes.append(groups["stop"] - groups["start"])
+    ratio = float((sizes[1] / sizes[0]).dropna().median())
+    if 1 / _MOST_CELLS <= ratio <= _MOST_CELLS:
+        return ""
+    return f"{ratio:.2g} times as many cells as were observed, so the tests differ in power"
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedContext(OnScreen):
+    """What predicted cells say of one context.
+
+    Attributes
+    ----------
+    labels : LabelTable
+        Of the predicted cells.
+    control : ndarray (n_genes,)
+        The screen's control, mean log1p expression.
+    """
+
+    predictions: Predictions
+    context: str
+    labels: LabelTable
+    genes: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    note: str
+    control: np.ndarray
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Perturbation → row of the label table, where it was tested."""
+        table = self.labels.perturbations
+        mine = table[(table[CONTEXT] == self.context) & table["tested"]]
+        return {str(name): int(row) for row, name in mine[PERTURBATION].items()}
+
+    @cached_property
+    def position(self) -> np.ndarray:
+        """Position of each gene of the label table in the screen."""
+        return pd.Index(self.genes).get_indexer(self.labels.genes)
+
+    @property
+    def has_gene(self) -> np.ndarray:
+        """Which genes of the screen are predicted."""
+        there = np.zeros(len(self.genes), bool)
+        there[self.position] = True
+        return there
+
+    def classes(self, perturbations: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels and class scores; a class is scored by how far z points to it."""
+        labels = np.full((len(perturbations), len(self.genes)), Label.UNTESTED, np.int8)
+        scores = np.full((*labels.shape, 3), np.nan, np.float32)
+        at = {self.rows[name]: i for i, name in enumerate(perturbations) if name in self.rows}
+        for part in self.labels.parts(self.context, ["z", "label"]):
+            for row in np.unique(part[PERTURBATION]).tolist():
+                if row in at:
+                    mine = part[PERTURBATION] == row
+                    columns = self.position[part["gene"][mine]]
+                    labels[at[row], columns] = part["label"][mine]
+                    scores[at[row], columns] = _scores_of_z(part["z"][mine])
+        return labels, scores
+
+    def profiles(self, perturbations: Sequence[str]) -> np.ndarray:
+        """Return the mean log1p expression of the predicted cells, float32; NaN without any."""
+        assert self.labels.path is not None
+        mean = read_pseudobulk(self.labels.path.parent, context=self.context)["mean_log1p"]
+        names = pd.Index(mean[PERTURBATION].values.astype(str))
+        out = np.full((len(perturbations), len(self.genes)), np.nan, np.float32)
+        rows = names.get_indexer(list(perturbations))
+        known = np.flatnonzero(rows >= 0)
+        out[np.ix_(known, self.position)] = mean.values[rows[known]]
+        if self.predictions.control == "in_file":
+            own = mean.values[names.get_loc(CONTROL)]
+            out[:, self.position] += (self.control[self.position] - own).astype(np.float32)
+        return out
+
+
+def _scores_of_z(z: np.ndarray) -> np.ndarray:
+    """Return (n, 3): the share of |z| / (1 + |z|) goes to its direction, the rest to non-DE."""
+    size = np.abs(z) / (1 + np.abs(z))
+    return np.stack([np.where(z < 0, size, 0), 1 - size, np.where(z > 0, size, 0)], axis=1)
