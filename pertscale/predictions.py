@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.conditions import Grammar, is_control_word, known_targets, name_of, targets
-from pertscale.errors import AmbiguousInputError, ArgumentError, InputError
+from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases
@@ -41,6 +41,8 @@ _PSEUDO: Final = 1e-9
 _NEAR: Final = 0.35
 #: Log-normalised values lie below this (SPEC A2).
 _LOG_LIMIT: Final = 15.0
+#: Logarithms of counts are not negative; values below zero may weigh this share of those above.
+_MOST_BELOW: Final = 0.5
 #: Profiles that are looked at to prove a scale.
 _SAMPLED: Final = 64
 
@@ -74,6 +76,11 @@ class Predictions:
     parts: tuple[Part, ...]
     options: dict[str, Any] = field(default_factory=dict)
     aliases: Aliases | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the file or folder."""
+        return Path(self.source).name
 
     @property
     def key(self) -> str:
@@ -161,7 +168,7 @@ class Predictions:
             for p in self.parts
         )
         sizes = f", {sizes}" if sizes else ""
-        return f"<Predictions {Path(self.source).name}: {self.kind}{scale}{sizes}>"
+        return f"<Predictions {self.name}: {self.kind}{scale}{sizes}>"
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"
@@ -296,7 +303,8 @@ class Aligned(OnScreen):
         assert self.control is not None
         names = [n for n in self.rows if n != CONTROL][:_SAMPLED]
         values = self._placed(names, np.nan, np.float32)
-        known = dict.fromkeys((LOG1P_1E4, COUNTS) if np.nanmin(values, initial=0) >= 0 else (), 0.0)
+        negative = np.nanmin(values, initial=0) < 0
+        known = dict.fromkeys((LOG1P_1E4,) if negative else (LOG1P_1E4, COUNTS), 0.0)
         for scale in known:
             known[scale] = _distance(_to_log1p(values, scale, self.control), self.control)
         best, *others = sorted(known, key=known.__getitem__) or [""]
@@ -304,8 +312,8 @@ class Aligned(OnScreen):
             return best
         seen = ", ".join(f"{distance:.2f} as {scale}" for scale, distance in known.items())
         raise InputError(
-            f"the scale of the values can't be proved: from the screen's control they are "
-            f"{seen or 'on both sides'}, in lengths of the control; declare it with scale= "
+            f"the scale of the values can't be proved: they differ from the screen's control by "
+            f"{seen}, in lengths of the control; declare it with scale= "
             f"({', '.join(EXPRESSION_SCALES)}) ({self.predictions.source})"
         )
 
@@ -409,11 +417,6 @@ def read_predictions(
             raise ArgumentError(f"single cells are counts or log1p_1e4, not {scale} ({path})")
         return Predictions(where, CELLS, scale, control, (), options, aliases)
     kind = parts[0].kind
-    if kind == EXPRESSION and scale is None and any(_has_negative(part.values) for part in parts):
-        raise AmbiguousInputError(
-            f"some values are negative, so they are changes: declare scale='delta' (of mean log1p "
-            f"expression) or scale='lfc' (log2 fold change) ({path})"
-        )
     if kind != EXPRESSION and scale is not None:
         raise ArgumentError(f"scale={scale!r} is for expression, but the file has {kind} ({path})")
     named = tuple(
@@ -423,10 +426,6 @@ def read_predictions(
     return Predictions(
         where, kind, scale if kind == EXPRESSION else kind, control, named, {}, aliases
     )
-
-
-def _has_negative(values: Any) -> bool:
-    return bool((values < 0).any())
 
 
 def _match_rows(
@@ -488,11 +487,18 @@ def _distance(profiles: Matrix, control: Matrix) -> float:
 
 
 def _check_values(values: Matrix, scale: str, names: Sequence[str], where: str) -> None:
-    """Refuse what a scale can't have."""
-    infinite = np.isinf(values)
-    low = (values < 0) if scale in (LOG1P_1E4, COUNTS) else np.zeros_like(infinite)
-    high = (values > _LOG_LIMIT) if scale in (LOG1P_1E4, DELTA) else np.zeros_like(infinite)
-    bad = infinite | low | high
+    """Refuse what a scale can't have.
+
+    Networks that predict logarithms miss zero by a little on either side: that is taken as it is.
+    """
+    bad = np.isinf(values)
+    if scale == COUNTS:
+        bad |= values < 0
+    if scale in (LOG1P_1E4, DELTA):
+        bad |= values > _LOG_LIMIT
+    below, above = (np.abs(values[side]).sum() for side in (values < 0, values > 0))
+    if scale == LOG1P_1E4 and below > _MOST_BELOW * above:
+        bad |= values < 0
     if bad.any():
         row, gene = np.argwhere(bad)[0]
         raise InputError(
@@ -500,14 +506,3 @@ def _check_values(values: Matrix, scale: str, names: Sequence[str], where: str) 
             f"scale={scale!r} can't have; declare the right scale= "
             f"({', '.join(EXPRESSION_SCALES)}) ({where})"
         )
-
-
-__all__ = [
-    "CELLS",
-    "CLASS_SCORES",
-    "EXPRESSION",
-    "LABELS",
-    "Aligned",
-    "Predictions",
-    "read_predictions",
-]

@@ -123,12 +123,24 @@ PSEUDOBULK_VARIABLES: Final = (
 # --- results ------------------------------------------------------------------------------
 
 SCORE_COLUMNS: Final = (
-    Column("task", "str", "'within' (classes), 'single', 'double' (expression), 'interactions'"),
     Column(
-        "setting", "str", "'full', 'full_without_target', 'curated'; 'top_expressed' of expression"
+        "task",
+        "str",
+        "'within' (classes), 'single', 'double' (expression), 'interactions', 'transfer' (both)",
+    ),
+    Column(
+        "setting",
+        "str",
+        "classes: 'full', 'full_without_target', 'curated', in transfer also '..._overlap' (genes "
+        "that the method was trained on); expression: 'top_expressed', 'top_expressed_common'",
     ),
     Column("context", "str", "context the scores are for"),
-    Column("train_contexts", "str", "contexts the method was fitted on, joined by commas"),
+    Column(
+        "train_contexts",
+        "str",
+        "contexts the method was fitted on, joined by ',' if together, by '|' if their scores were "
+        "averaged; in transfer 'file' for predictions from files",
+    ),
     Column("split", "str", "name of the split"),
     Column("seed", "int64", "seed of the split"),
     Column("method", "str", "name of the method"),
@@ -153,6 +165,21 @@ INTERACTION_COLUMNS: Final = (
     Column("local_fdr", "float64", "local false discovery rate of the deviation (SPEC J2)"),
     Column("interaction", "bool", "whether the deviation is beyond a threshold (SPEC J3)"),
     Column("interaction_class", "str", "additive, buffering, synergy, opposite, other (SPEC J4)"),
+)
+
+COVERAGE_COLUMNS: Final = (
+    Column("what", "str", "'prediction' (a file) or 'embedding'"),
+    Column("name", "str", "name of the method or embedding"),
+    Column("context", "str", "context it was asked for"),
+    Column("split", "str", "split it was asked for"),
+    Column("n_perturbations", "int64", "perturbations asked for: held out; of embeddings all"),
+    Column("n_perturbations_predicted", "int64", "those it has"),
+    Column("perturbations_missing", "str", "the others, joined by commas"),
+    Column("n_genes", "int64", "read-out genes of the screen"),
+    Column("n_genes_predicted", "int64", "those it has"),
+    Column("genes_missing", "str", "the others, joined by commas"),
+    Column("not_in_screen", "str", "labels of the file that are no perturbation of the screen"),
+    Column("note", "str", "what else to know"),
 )
 
 DROP_COLUMNS: Final = (
@@ -186,6 +213,7 @@ SPLITS_DIR: Final = "splits"
 PREDICTIONS_DIR: Final = "predictions"
 SCORES_FILE: Final = "scores.parquet"
 INTERACTIONS_FILE: Final = "interactions.parquet"
+COVERAGE_FILE: Final = "coverage.parquet"
 DROPS_FILE: Final = "drops.parquet"
 SKIPPED_FILE: Final = "skipped.parquet"
 TIMINGS_FILE: Final = "timings.parquet"

@@ -266,12 +266,25 @@ def test_a_scale_that_can_not_be_proved_has_to_be_declared(tmp_path):
     delta = truth - control
     frame = pd.DataFrame(delta, index=NAMES, columns=genes)
     frame.to_csv(tmp_path / "p.csv", index_label="condition")
-    with pytest.raises(AmbiguousInputError, match="declare scale='delta'"):
-        ps.read_predictions(tmp_path / "p.csv")
     frame.abs().to_csv(tmp_path / "q.csv", index_label="condition")
-    found = ps.read_predictions(tmp_path / "q.csv")
-    with pytest.raises(InputError, match="can't be proved"):
-        found.align("x", "s", perturbations=NAMES, genes=genes, control=control).profiles(NAMES)
+    where = {"perturbations": NAMES, "genes": genes, "control": control}
+    for name in ("p.csv", "q.csv"):
+        with pytest.raises(InputError, match="can't be proved"):
+            ps.read_predictions(tmp_path / name).align("x", "s", **where).profiles(NAMES)
+    declared = ps.read_predictions(tmp_path / "p.csv", scale="log1p_1e4")
+    with pytest.raises(InputError, match="scale='log1p_1e4' can't have"):
+        declared.align("x", "s", **where).profiles(NAMES)
+
+
+def test_logarithms_that_miss_zero_by_a_little_are_taken_as_they_are(tmp_path):
+    genes, control, truth = _realistic()
+    truth[:, truth.mean(axis=0) < 0.1] -= 0.1
+    frame = pd.DataFrame(truth, index=NAMES, columns=genes)
+    frame.to_csv(tmp_path / "p.csv", index_label="condition")
+    found = ps.read_predictions(tmp_path / "p.csv")
+    aligned = found.align("x", "s", perturbations=NAMES, genes=genes, control=control)
+    assert aligned.proved_scale() == "log1p_1e4"
+    np.testing.assert_allclose(aligned.profiles(NAMES), truth, rtol=1e-5, atol=1e-6)
 
 
 def test_declared_scales_that_the_values_contradict(tmp_path):

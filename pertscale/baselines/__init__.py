@@ -6,17 +6,19 @@ one for expression an :class:`ExpressionModel` and a line in :data:`EXPRESSION_M
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from pertscale.baselines._base import LabelClassifier
+from pertscale.baselines.copied import CopiedEffect, CopiedLabels
 from pertscale.baselines.expression import Additive, ExpressionModel, MeanExpression, NoChange
 from pertscale.baselines.linear import BilinearModel, RidgeDecoder
 from pertscale.baselines.majority import MajorityVote
+from pertscale.baselines.methods import ExpressionMethod, Method
 from pertscale.baselines.neighbors import WeightedKNN
 from pertscale.baselines.neighbors_cv import WeightedKNNCV
+from pertscale.baselines.own import own_methods
 from pertscale.baselines.reference import AllNonDE, ClassFrequencyRandom, Oracle
+from pertscale.baselines.thresholds import labels_of_changes, scores_of_changes, tune_threshold
 
 __all__ = [
     "EXPRESSION_MODELS",
@@ -25,6 +27,9 @@ __all__ = [
     "AllNonDE",
     "BilinearModel",
     "ClassFrequencyRandom",
+    "CopiedEffect",
+    "CopiedLabels",
+    "ExpressionMethod",
     "ExpressionModel",
     "LabelClassifier",
     "MajorityVote",
@@ -35,26 +40,11 @@ __all__ = [
     "RidgeDecoder",
     "WeightedKNN",
     "WeightedKNNCV",
+    "labels_of_changes",
+    "own_methods",
+    "scores_of_changes",
+    "tune_threshold",
 ]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method of the benchmark.
-
-    Attributes
-    ----------
-    make
-        Takes the seed, returns the unfitted classifier.
-    needs_embedding
-        Whether it can only run with an embedding of the perturbations.
-    needs_truth
-        Whether ``predict`` has to be told the truth (the oracle).
-    """
-
-    make: Callable[[int], LabelClassifier]
-    needs_embedding: bool = False
-    needs_truth: bool = False
 
 
 #: Every method by the name it has in score tables.
@@ -68,12 +58,12 @@ METHODS: Final[dict[str, Method]] = {
     "oracle": Method(lambda seed: Oracle(), needs_truth=True),
 }
 
-#: Models of expression by the name they have in score tables; they take the seed of the split.
-EXPRESSION_MODELS: Final[dict[str, Callable[[int], ExpressionModel]]] = {
-    "no_change": lambda seed: NoChange(),
-    "mean": lambda seed: MeanExpression(),
-    "mean_perturbation": lambda seed: MeanExpression(over="perturbations"),
-    "additive": lambda seed: Additive(),
-    "linear": lambda seed: BilinearModel(seed=seed),
-    "linear_random": lambda seed: BilinearModel(genes="random", seed=seed),
+#: Models of expression by the name they have in score tables.
+EXPRESSION_MODELS: Final[dict[str, ExpressionMethod]] = {
+    "no_change": ExpressionMethod(lambda seed: NoChange()),
+    "mean": ExpressionMethod(lambda seed: MeanExpression()),
+    "mean_perturbation": ExpressionMethod(lambda seed: MeanExpression(over="perturbations")),
+    "additive": ExpressionMethod(lambda seed: Additive()),
+    "linear": ExpressionMethod(lambda seed: BilinearModel(seed=seed)),
+    "linear_random": ExpressionMethod(lambda seed: BilinearModel(genes="random", seed=seed)),
 }

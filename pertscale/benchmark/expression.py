@@ -3,14 +3,18 @@
 A unit is all models on one split of one context: they are compared on common genes and
 perturbations, so they are scored together. Like a unit of the classifiers it is a folder that is
 renamed into place when it is complete, with the hash of all that it depends on.
+
+Outsiders, that is, predictions from files and models of users, do not decide which genes and
+perturbations count: where they predict nothing they are scored as predicting no change, and a
+second table compares all on what all predict.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,14 +24,17 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
-from pertscale.baselines import EXPRESSION_MODELS, MeanExpression
-from pertscale.benchmark.units import slug
+from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
+from pertscale.benchmark.predictors import given_params
+from pertscale.benchmark.units import slug, with_head
 from pertscale.conditions import targets
+from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import call_curve, compare_expression, predicted_pairs
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
 from pertscale.io.tables import declared_frame, read_table, write_table
+from pertscale.predictions import OnScreen
 from pertscale.schema import (
     CONTROL,
     GENE,
@@ -41,30 +48,44 @@ from pertscale.stats.interactions import Interactions
 
 SINGLE: Final = "single"
 DOUBLE: Final = "double"
-#: The setting of their scores: the genes that the control expresses most.
+#: Settings of their scores: the genes that the control expresses most, of those that the baselines
+#: predict; and of those that everybody predicts.
 TOP_EXPRESSED: Final = "top_expressed"
+COMMON: Final = "top_expressed_common"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExpressionUnit:
     """What to fit and score.
 
     Attributes
     ----------
     context : str
-    task : {'single', 'double'}
+    task : {'single', 'double', 'transfer'}
     split : Split
         Its test and validation parts are held out together (SPEC D5).
-    models : tuple of str
-        Of :data:`pertscale.baselines.EXPRESSION_MODELS`.
+    models : dict of str to ExpressionMethod
+        What is fitted, by name.
+    own : frozenset of str
+        Which of these are a user's.
+    given : dict of str to OnScreen
+        Predictions from files, by name.
+    embedding : Embedding, optional
+        For models of users that need one.
+    train_contexts : tuple of str
+        Contexts that the models are fitted on.
     """
 
     context: str
     task: str
     split: Split
-    models: tuple[str, ...]
+    models: Mapping[str, ExpressionMethod]
+    own: frozenset[str] = frozenset()
+    given: Mapping[str, OnScreen] = field(default_factory=dict)
+    embedding: Embedding | None = None
+    train_contexts: tuple[str, ...] = ()
 
     @property
     def held_out(self) -> list[str]:
@@ -72,80 +93,158 @@ class ExpressionUnit:
         return [*self.split.test, *self.split.val]
 
     @property
+    def source(self) -> str:
+        """Contexts that the models are fitted on, as in score tables."""
+        return ",".join(self.train_contexts or (self.context,))
+
+    @property
     def folder(self) -> str:
         """Folder below the output folder."""
-        return f"{PREDICTIONS_DIR}/{slug(self.context)}/{self.task}/{self.split.name}/expression"
+        kind = f"{self.task}-from-{slug(self.source)}" if self.train_contexts else self.task
+        return f"{PREDICTIONS_DIR}/{slug(self.context)}/{kind}/{self.split.name}/expression"
 
     @property
     def title(self) -> str:
         """Name in progress and timings."""
-        return f"{self.context} / {self.task} / {self.split.name}"
+        source = f" from {self.source}" if self.train_contexts else ""
+        return f"{self.context}{source} / {self.task} / {self.split.name}"
 
-    def key(self, labels_key: str) -> str:
-        """Hash of all that the unit's files depend on; labels and profiles have one key."""
+    def key(self, inputs: str) -> str:
+        """Hash of all that the unit's files depend on; `inputs` is that of the profiles."""
+        models = [[name, model.key] for name, model in self.models.items()]
+        given = [[name, found.predictions.key] for name, found in self.given.items()]
+        needed = any(model.needs_embedding for model in self.models.values())
+        vectors = self.embedding.hash if needed and self.embedding is not None else ""
         return digest(
-            _VERSION, labels_key, self.context, self.task, self.split.hash, self.split.name,
-            self.split.seed, list(self.models),
+            _VERSION, inputs, self.context, self.task, self.source, self.split.hash,
+            self.split.name, self.split.seed, models, given, vectors,
         )  # fmt: skip
 
 
-def single_unit(context: str, split: Split, models: Sequence[str]) -> ExpressionUnit:
+def single_split(split: Split) -> Split:
     """Restrict a split to single perturbations; raises InputError where nothing is left."""
     everyone = [*split.train, *split.test, *split.val]
-    singles = [n for n in everyone if len(targets(n)) == 1]
-    return ExpressionUnit(context, SINGLE, split.restrict(singles), tuple(models))
+    return split.restrict([n for n in everyone if len(targets(n)) == 1])
 
 
-def double_unit(context: str, split: Split, models: Sequence[str]) -> ExpressionUnit:
+def double_split(split: Split) -> Split:
     """Hold out the doubles of a split; its held-out singles are neither predicted nor used."""
     parts = {p: [n for n in getattr(split, p) if len(targets(n)) > 1] for p in ("test", "val")}
-    kept = [*split.train, *parts["test"], *parts["val"]]
-    return ExpressionUnit(context, DOUBLE, split.restrict(kept), tuple(models))
+    return split.restrict([*split.train, *parts["test"], *parts["val"]])
 
 
-def is_done(out: Path, unit: ExpressionUnit, labels_key: str) -> bool:
+def is_done(out: Path, unit: ExpressionUnit, inputs: str) -> bool:
     """Whether the unit's folder is there and belongs to the same inputs."""
     marker = out / unit.folder / "unit.json"
-    return marker.exists() and read_json(marker)["key"] == unit.key(labels_key)
+    return marker.exists() and read_json(marker)["key"] == unit.key(inputs)
 
 
 def run_unit(
-    out: Path, unit: ExpressionUnit, profiles: xr.DataArray, labels_key: str
+    out: Path, unit: ExpressionUnit, train: xr.DataArray, observed: xr.DataArray, inputs: str
 ) -> dict[str, float]:
     """Fit and score all models of a unit, and keep their predictions; return their seconds.
 
+    Parameters
+    ----------
+    out : Path
+    unit : ExpressionUnit
+    train : DataArray (perturbation, gene)
+        Profiles to fit on, the control among them.
+    observed : DataArray (perturbation, gene)
+        Profiles of the context itself, its control among them; the truth.
+    inputs : str
+        Hash of both.
+
+    Notes
+    -----
     Memory: the profiles that are held out, once per model; training profiles pass in blocks.
     """
-    train = _rows(profiles, [CONTROL, *unit.split.train])
-    truth = _rows(profiles, unit.held_out).compute()
-    predictions: dict[str, xr.DataArray] = {}
-    models, failed, seconds = {}, {}, {}
-    for name in unit.models:
-        started = time.perf_counter()
-        model = EXPRESSION_MODELS[name](unit.split.seed)
-        try:
-            predicted = model.fit(train).predict(unit.held_out)
-        except (ArgumentError, InputError) as error:  # too few conditions for a model
-            failed[name] = str(error)
-            continue
-        if predicted.isnull().all():
-            failed[name] = "it can predict none of the held-out perturbations"
-            continue
-        predictions[name] = predicted
-        models[name] = model.fitted_params()
-        seconds[name] = time.perf_counter() - started
+    truth = rows_of(observed, unit.held_out).compute()
+    control = rows_of(observed, [CONTROL])[0].compute()
+    fitted, seconds = _fit_models(unit, train)
+    predictions = {**fitted.predictions, **_given_profiles(unit, truth)}
+    params = fitted.params | {name: given_params(f) for name, f in unit.given.items()}
     scores = declared_frame([], SCORE_COLUMNS)
     if predictions:
-        control = _rows(profiles, [CONTROL])[0].compute()
         background = MeanExpression(over="perturbations").fit(train).predict(["mean"])[0]
-        table = compare_expression(truth, predictions, control=control, background=background)
-        scores = _with_head(table, unit, models)
+        scores = _scores(unit, truth, predictions, params, control, background)
     with atomic_path(out / unit.folder) as temporary:
         _write_predictions(temporary / "prediction.zarr", unit, truth, predictions)
         write_table(temporary / "scores.parquet", scores)
-        record = {"key": unit.key(labels_key), "models": models, "failed": failed}
+        record = {"key": unit.key(inputs), "models": params, "failed": fitted.failed}
         write_json(temporary / "unit.json", record)
     return seconds
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Predictions of fitted models, their parameters, and why others have none."""
+
+    predictions: dict[str, xr.DataArray]
+    params: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+
+
+def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dict[str, float]]:
+    found, seconds = _Fitted({}, {}, {}), {}
+    for name, method in unit.models.items():
+        started = time.perf_counter()
+        try:
+            model = fit_model(method, unit.split.seed, train, unit.embedding)
+            predicted = model.predict(unit.held_out)
+        except (ArgumentError, InputError) as error:  # too few conditions for a model
+            found.failed[name] = str(error)
+            continue
+        if predicted.isnull().all():
+            found.failed[name] = "it can predict none of the held-out perturbations"
+            continue
+        found.predictions[name] = predicted
+        found.params[name] = model.fitted_params()
+        seconds[name] = time.perf_counter() - started
+    return found, seconds
+
+
+def fit_model(
+    method: ExpressionMethod, seed: int, train: xr.DataArray, embedding: Embedding | None
+) -> ExpressionModel:
+    """Make a model and fit it."""
+    model = method.make(seed)
+    if method.needs_embedding:
+        model.set_params(embedding=embedding)
+    return model.fit(train)
+
+
+def _given_profiles(unit: ExpressionUnit, truth: xr.DataArray) -> dict[str, xr.DataArray]:
+    return {
+        name: truth.copy(data=found.profiles(unit.held_out)) for name, found in unit.given.items()
+    }
+
+
+def _scores(
+    unit: ExpressionUnit,
+    truth: xr.DataArray,
+    predictions: dict[str, xr.DataArray],
+    params: dict[str, dict[str, Any]],
+    control: xr.DataArray,
+    background: xr.DataArray,
+) -> pd.DataFrame:
+    """Score all on the genes and perturbations of the baselines; and on what all predict."""
+    outsiders = {*unit.given, *unit.own} & set(predictions)
+    filled = {
+        name: p.fillna(control) if name in outsiders else p for name, p in predictions.items()
+    }
+    compare = partial(compare_expression, truth, control=control, background=background)
+    tables = [(TOP_EXPRESSED, compare(filled))]
+    if any(predictions[name].isnull().any() for name in outsiders):
+        try:
+            tables.append((COMMON, compare(predictions)))
+        except InputError:
+            tables.append((COMMON, tables[0][1][:0]))  # no gene that all of them predict
+    head = {"task": unit.task, "context": unit.context, "train_contexts": unit.source}
+    return pd.concat(
+        [with_head(t, unit.split, None, params, **head, setting=s) for s, t in tables],
+        ignore_index=True,
+    )
 
 
 def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:
@@ -153,14 +252,15 @@ def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:
     return dict(read_json(out / unit.folder / "unit.json"))
 
 
-def open_predictions(out: Path, folder: str) -> xr.Dataset:
+def open_predictions(folder: Path) -> xr.Dataset:
     """Open ``prediction`` (model, perturbation, gene) and ``truth`` of a unit, lazily."""
-    dataset = xr.open_zarr(out / folder / "prediction.zarr", consolidated=False)
+    dataset = xr.open_zarr(folder / "prediction.zarr", consolidated=False)
     names = {n: dataset[n].compute().astype(object) for n in (MODEL, PERTURBATION, GENE)}
     return dataset.assign_coords(names)
 
 
-def _rows(profiles: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
+def rows_of(profiles: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
+    """Return the profiles of some perturbations."""
     at = pd.Index(profiles[PERTURBATION].values.astype(str)).get_indexer(list(names))
     return profiles.isel({PERTURBATION: at})
 
@@ -194,23 +294,6 @@ def _write_predictions(
         made["prediction"][i] = prediction.reindex({GENE: genes}).values
 
 
-def _with_head(
-    table: pd.DataFrame, unit: ExpressionUnit, models: dict[str, dict[str, Any]]
-) -> pd.DataFrame:
-    head = {
-        "task": unit.task,
-        "setting": TOP_EXPRESSED,
-        "context": unit.context,
-        "train_contexts": unit.context,
-        "split": unit.split.name,
-        "seed": unit.split.seed,
-        "params": table["method"].map(
-            {name: json.dumps(params, sort_keys=True) for name, params in models.items()}
-        ),
-    }
-    return table.assign(**head)[[c.name for c in SCORE_COLUMNS]]
-
-
 # --- interactions ---------------------------------------------------------------------------------
 
 
@@ -221,7 +304,7 @@ def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> 
     not judged, and doubles or genes that a model does not predict are called last.
     """
     rows = []
-    predictions = open_predictions(out, unit.folder)["prediction"]
+    predictions = open_predictions(out / unit.folder)["prediction"]
     for method, pairs in predicted_pairs(found.table, predictions):
         interaction = pairs["interaction"].to_numpy()
         if interaction.all() or not interaction.any():
@@ -233,8 +316,9 @@ def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> 
         ):
             rows.append((method, "overall", "", metric, value, len(pairs)))
     table = pd.DataFrame(rows, columns=["method", "level", "group", "metric", "value", "n"])
-    models = unit_record(out, unit)["models"]
-    return _with_head(table, unit, models).assign(task="interactions")
+    head = {"task": "interactions", "context": unit.context, "train_contexts": unit.source}
+    params = unit_record(out, unit)["models"]
+    return with_head(table, unit.split, None, params, **head, setting=TOP_EXPRESSED)
 
 
 def read_unit_scores(out: Path, units: Sequence[ExpressionUnit]) -> list[pd.DataFrame]:

@@ -3,74 +3,150 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pertscale.benchmark import expression
-from pertscale.benchmark.expression import DOUBLE
-from pertscale.benchmark.plan import Plan
-from pertscale.benchmark.units import TASK, read_scores
+from pertscale.benchmark.expression import DOUBLE, ExpressionUnit, unit_record
+from pertscale.benchmark.plan import TRANSFER, Plan, Runs, split_file, write_splits
+from pertscale.benchmark.transfer import FROM_FILE
+from pertscale.benchmark.units import Unit, read_scores
 from pertscale.io.atomic import remove
 from pertscale.io.tables import declared_frame, write_table
 from pertscale.schema import (
+    COVERAGE_COLUMNS,
+    COVERAGE_FILE,
     DROP_COLUMNS,
     DROPS_FILE,
     INTERACTION_COLUMNS,
     INTERACTIONS_FILE,
     PREDICTIONS_DIR,
     SCHEMA_VERSION,
+    SCORE_COLUMNS,
     SCORES_FILE,
     SKIPPED_COLUMNS,
     SKIPPED_FILE,
     SPLITS_DIR,
+    Column,
 )
+from pertscale.stats.interactions import Interactions
 
 
-def write_tables(plan: Plan) -> None:
-    """Join the scores of the units, write what was left out, and clear what is no longer asked."""
-    wanted = {u.folder for u in plan.units} | {u.folder for u in plan.expression}
-    for marker in sorted((plan.folder / PREDICTIONS_DIR).glob("*/*/*/*/unit.json")):
-        if marker.parent.relative_to(plan.folder).as_posix() not in wanted:
+def write_tables(runs: Runs, plans: Sequence[Plan]) -> None:
+    """Write all tables: of the runs and of the screens, which may be one and the same."""
+    _clear(runs)
+    write_splits(runs)
+    parts = [runs, *(plan for plan in plans if plan is not runs)]
+    scores = [*(_scores(part) for part in parts), *(_interaction_scores(plan) for plan in plans)]
+    skipped = [row for part in parts for row in part.log.skipped]
+    coverage = [row for part in parts for row in part.coverage]
+    for plan in plans:
+        coverage += [*plan.outsiders.coverage, *_embedding_coverage(plan)]
+    folder = runs.folder
+    write_table(folder / SCORES_FILE, with_averages(_stacked(scores, SCORE_COLUMNS)))
+    write_table(
+        folder / INTERACTIONS_FILE, _stacked(list(map(_interactions, plans)), INTERACTION_COLUMNS)
+    )
+    write_table(folder / DROPS_FILE, _stacked(list(map(_drops, plans)), DROP_COLUMNS))
+    write_table(folder / COVERAGE_FILE, declared_frame(coverage, COVERAGE_COLUMNS))
+    write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))
+
+
+def _clear(runs: Runs) -> None:
+    """Remove what an earlier call left and this one does not ask for."""
+    wanted = {u.folder for u in (*runs.units, *runs.failed)} | {u.folder for u in runs.expression}
+    for marker in sorted((runs.folder / PREDICTIONS_DIR).glob("*/*/*/*/unit.json")):
+        if marker.parent.relative_to(runs.folder).as_posix() not in wanted:
             remove(marker.parent)
             for parent in list(marker.parents)[1:4]:  # split, labels, context
                 if not any(parent.iterdir()):
                     parent.rmdir()
-    files = {file for mine in plan.splits.values() for file in mine.values()}
-    for path in (plan.folder / SPLITS_DIR).glob("*.json"):
+    files = {split_file(c, split) for c, mine in runs.splits.items() for split in mine.values()}
+    for path in (runs.folder / SPLITS_DIR).glob("*.json"):
         if path.name not in files:
             remove(path)
-    write_table(plan.folder / SCORES_FILE, _scores(plan))
-    write_table(plan.folder / INTERACTIONS_FILE, _interactions(plan))
-    write_table(plan.folder / DROPS_FILE, _drops(plan))
-    write_table(plan.folder / SKIPPED_FILE, declared_frame(plan.log.skipped, SKIPPED_COLUMNS))
 
 
-def _scores(plan: Plan) -> pd.DataFrame:
-    """Scores of classes, of expression, and of calls of interactions."""
-    parts = [read_scores(plan.folder, plan.units)]
-    parts += expression.read_unit_scores(plan.folder, plan.expression)
-    parts += [
+def _stacked(tables: Sequence[pd.DataFrame], columns: Sequence[Column]) -> pd.DataFrame:
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else declared_frame([], columns)
+
+
+def _scores(runs: Runs) -> pd.DataFrame:
+    """Scores of classes and of expression."""
+    parts = [read_scores(runs.folder, runs.units)]
+    parts += expression.read_unit_scores(runs.folder, runs.expression)
+    return _stacked(parts, SCORE_COLUMNS)
+
+
+def _interaction_scores(plan: Plan) -> pd.DataFrame:
+    """Scores of calls of interactions."""
+    parts = [
         expression.score_interactions(plan.folder, unit, plan.interactions[unit.context])
         for unit in plan.expression
         if unit.task == DOUBLE and unit.context in plan.interactions
     ]
-    filled = [part for part in parts if len(part)]
-    return pd.concat(filled, ignore_index=True) if filled else parts[0]
+    return _stacked(parts, SCORE_COLUMNS)
+
+
+def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
+    """Append to transferred scores their mean over sources that each were trained on alone."""
+    alone = scores[
+        (scores["task"] == TRANSFER)
+        & (scores["level"] != "perturbation")
+        & (scores["train_contexts"] != FROM_FILE)
+        & ~scores["train_contexts"].str.contains("[,|]", regex=True)
+    ]
+    keys = [
+        "task", "setting", "context", "split", "seed", "method", "level", "group", "metric",
+    ]  # fmt: skip
+    mean = alone.groupby(keys, sort=False, as_index=False).agg(
+        train_contexts=("train_contexts", lambda names: "|".join(sorted(names))),
+        value=("value", "mean"),
+        n=("n", "sum"),
+    )
+    mean = mean[mean["train_contexts"].str.contains("|", regex=False)].assign(params="{}")
+    return _stacked([scores, mean[scores.columns]], SCORE_COLUMNS)
 
 
 def _interactions(plan: Plan) -> pd.DataFrame:
     """All pairs that were judged, context by context."""
+    columns = [c.name for c in INTERACTION_COLUMNS]
     tables = [
-        found.table.assign(context=context)[[c.name for c in INTERACTION_COLUMNS]]
-        for context, found in plan.interactions.items()
+        found.table.assign(context=context)[columns] for context, found in plan.interactions.items()
     ]
-    if not tables:
-        return declared_frame([], INTERACTION_COLUMNS)
-    return pd.concat(tables, ignore_index=True)
+    return _stacked(tables, INTERACTION_COLUMNS)
+
+
+def _embedding_coverage(plan: Plan) -> list[dict[str, Any]]:
+    """Which perturbations and genes have a vector, per embedding, context and split."""
+    rows = []
+    genes = list(plan.screen.genes)
+    for (context, split), embedding in plan.vectors.items():
+        names = list(plan.screen.context_groups(context)["perturbation"][1:])
+        found = embedding.coverage(names, targets=plan.screen.targets)["covered"].to_numpy()
+        there = embedding.coverage(genes)["covered"].to_numpy()
+        rows.append(
+            {
+                "what": "embedding", "name": embedding.name, "context": context, "split": split,
+                "n_perturbations": len(names),
+                "n_perturbations_predicted": int(found.sum()),
+                "perturbations_missing": _missing(names, found),
+                "n_genes": len(genes), "n_genes_predicted": int(there.sum()),
+                "genes_missing": _missing(genes, there), "not_in_screen": "", "note": "",
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _missing(names: list[str], found: np.ndarray) -> str:
+    return ",".join(name for name, there in zip(names, found, strict=True) if not there)
 
 
 def _drops(plan: Plan) -> pd.DataFrame:
@@ -92,55 +168,61 @@ def _drops(plan: Plan) -> pd.DataFrame:
     return declared_frame([*ingested, *untested], DROP_COLUMNS)
 
 
-def manifest(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
+def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict[str, Any]:
     """Return what ``manifest.json`` says: versions, options, hashes, splits, units."""
     packages = ("pertscale", "dask", "distributed", "numpy", "scipy", "pandas", "numba", "zarr")
+    alone = len(plans) == 1 and plans[0] is runs
     return {
         "schema_version": SCHEMA_VERSION,
-        "task": TASK,
         "options": options,
-        "screen": plan.screen.fingerprint,
-        "labels_key": plan.labels.key,
+        "screen": plans[0].screen.fingerprint if alone else "",
+        "labels_key": plans[0].labels.key if alone else "",
+        "screens": [] if alone else [p.folder.relative_to(runs.folder).as_posix() for p in plans],
         "embeddings": {
             f"{context} / {split}": {"name": e.name, "hash": e.hash, "provenance": e.provenance}
+            for plan in plans
             for (context, split), e in plan.vectors.items()
         },
-        "splits": plan.splits,
+        "splits": {
+            context: {name: split_file(context, split) for name, split in mine.items()}
+            for context, mine in runs.splits.items()
+        },
         "units": [
-            {
-                "context": u.context,
-                "labels": u.labels,
-                "split": u.split.name,
-                "split_hash": u.split.hash,
-                "method": u.method,
-                "folder": u.folder,
-                "key": u.key(plan.matrices[u.context, u.labels]),
-            }
-            for u in plan.units
+            {**_unit_head(u), "labels": u.labels, "method": u.method,
+             "key": u.key(runs.matrices[u.context, u.labels])}
+            for u in runs.units
         ],
         "expression": [
-            {
-                "context": u.context,
-                "task": u.task,
-                "split": u.split.name,
-                "split_hash": u.split.hash,
-                "folder": u.folder,
-                "key": u.key(plan.labels.key),
-            }
-            for u in plan.expression
+            {**_unit_head(u), "key": unit_record(runs.folder, u)["key"]} for u in runs.expression
         ],
         "interactions": {
-            context: {
-                "null": asdict(found.fit.null),
-                "lower": found.lower,
-                "upper": found.upper,
-                "rule": found.rule,
-                "threshold": found.threshold,
-                "level": found.level,
-                "misfit": found.fit.misfit,
-                "notes": list(found.fit.notes),
-            }
+            context: _null_of(found)
+            for plan in plans
             for context, found in plan.interactions.items()
         },
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+    }  # fmt: skip
+
+
+def _unit_head(unit: Unit | ExpressionUnit) -> dict[str, Any]:
+    return {
+        "task": unit.task,
+        "context": unit.context,
+        "train_contexts": unit.source,
+        "split": unit.split.name,
+        "split_hash": unit.split.hash,
+        "folder": unit.folder,
+    }
+
+
+def _null_of(found: Interactions) -> dict[str, Any]:
+    return {
+        "null": asdict(found.fit.null),
+        "lower": found.lower,
+        "upper": found.upper,
+        "rule": found.rule,
+        "threshold": found.threshold,
+        "level": found.level,
+        "misfit": found.fit.misfit,
+        "notes": list(found.fit.notes),
     }

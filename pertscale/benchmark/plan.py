@@ -1,25 +1,32 @@
-"""What a benchmark is to run: splits, units of classifiers and of models of expression."""
+"""What a benchmark is to run: splits, units of classes and of expression."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from pertscale import embeddings
-from pertscale.baselines import METHODS
+from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
+from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark import expression
-from pertscale.benchmark.expression import DOUBLE, SINGLE, ExpressionUnit
+from pertscale.benchmark.expression import DOUBLE, SINGLE, ExpressionUnit, fit_model, rows_of
 from pertscale.benchmark.log import Log
+from pertscale.benchmark.outsiders import Outsiders
+from pertscale.benchmark.predictors import Fitted, Given, Thresholded, TrainingPart, given_params
 from pertscale.benchmark.units import TASK, LabelMatrix, Unit, label_matrix, slug
 from pertscale.conditions import target_group
 from pertscale.embeddings import Embedding
 from pertscale.errors import InputError
-from pertscale.schema import CONTROL, PERTURBATION, SPLITS_DIR
+from pertscale.hashing import digest
+from pertscale.predictions import EXPRESSION, OnScreen
+from pertscale.schema import CONTROL, GENE, PERTURBATION, SPLITS_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split, doubles_split, holdout
 from pertscale.stats.curation import Curation, curate
@@ -28,8 +35,11 @@ from pertscale.stats.labels import LabelTable
 from pertscale.stats.pseudobulk import read_pseudobulk
 
 SETTINGS = ("full", "full_without_target", "curated")
-#: Classes within a context; expression of held-out singles and doubles; genetic interactions.
-TASKS = (TASK, SINGLE, DOUBLE, "interactions")
+INTERACTIONS = "interactions"
+TRANSFER = "transfer"
+#: Classes within a context; expression of held-out singles and doubles; genetic interactions;
+#: from some contexts to another.
+TASKS = (TASK, SINGLE, DOUBLE, INTERACTIONS, TRANSFER)
 #: Principal components of the embedding that is learned from the training part (SPEC H4).
 TRAINING_DIM = 10
 #: Scratch below the output folder that later calls reuse.
@@ -61,171 +71,360 @@ class Splitting:
         return {"seeds": list(self.seeds), "test_fraction": self.test_fraction}
 
 
-@dataclass
-class Plan:
-    """What is to be run, collected context by context."""
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for.
+
+    Attributes
+    ----------
+    methods : dict of str to Method
+        Classifiers by name.
+    models : dict of str to ExpressionMethod
+        Models of expression by name.
+    own : frozenset of str
+        Which of both are the user's.
+    tasks, settings : tuple of str
+    how : Splitting
+    embedding : Embedding, optional
+    threshold : {'match_rate', 'macro_f1'}
+    exclude_test_perturbations : bool
+    aliases
+        Other names of genes → names.
+    """
+
+    methods: dict[str, Method]
+    models: dict[str, ExpressionMethod]
+    own: frozenset[str]
+    tasks: tuple[str, ...]
+    settings: tuple[str, ...]
+    how: Splitting
+    embedding: Embedding | None
+    threshold: Rule
+    exclude_test_perturbations: bool
+    aliases: Any
+
+
+@dataclass(kw_only=True)
+class Runs:
+    """Units that are run and reported together, in one output folder.
+
+    Attributes
+    ----------
+    folder : Path
+    wanted : Wanted
+    log : Log
+    targets : dict of str to dict
+        By context, the target genes of each perturbation.
+    coverage : list of dict
+        :data:`pertscale.schema.COVERAGE_COLUMNS`.
+    splits : dict of str to dict of str to Split
+        By context and name.
+    """
 
     folder: Path
-    screen: Screen
-    labels: LabelTable
-    embedding: Embedding | None
-    methods: list[str]
-    models: list[str]
+    wanted: Wanted
     log: Log
     units: list[Unit] = field(default_factory=list)
-    expression: list[ExpressionUnit] = field(default_factory=list)
-    interactions: dict[str, Interactions] = field(default_factory=dict)
     failed: list[Unit] = field(default_factory=list)
+    expression: list[ExpressionUnit] = field(default_factory=list)
     matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
+    targets: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    coverage: list[dict[str, Any]] = field(default_factory=list)
+    splits: dict[str, dict[str, Split]] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Plan(Runs):
+    """What is to be run on one screen, collected context by context."""
+
+    screen: Screen
+    labels: LabelTable
+    outsiders: Outsiders
+    interactions: dict[str, Interactions] = field(default_factory=dict)
     vectors: dict[tuple[str, str], Embedding] = field(default_factory=dict)
-    splits: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: Splits of each context by which classes are held out, in the order of the seeds.
+    class_splits: dict[str, list[Split]] = field(default_factory=dict)
+
+    def profiles(self, context: str) -> xr.DataArray:
+        """Return mean log1p expression (perturbation, gene) of a context, lazily."""
+        return read_pseudobulk(self.folder, context=context)["mean_log1p"]
+
+    def groups(self) -> dict[str, str]:
+        """Return the target behind each perturbation."""
+        return target_group(self.screen.perturbations, set(self.screen.genes))
+
+    def vectors_of(self, embedding: Embedding, names: Sequence[str]) -> np.ndarray:
+        """Return vectors of perturbations, (n, d), of length 1; NaN where there is none."""
+        return embedding.normalized().vectors(names, targets=self.screen.targets)
 
 
-def plan_context(
-    plan: Plan, context: str, tasks: Sequence[str], settings: Sequence[str], how: Splitting
-) -> None:
+def plan_context(plan: Plan, context: str) -> None:
     """Split the perturbations of a context and list what to fit and score."""
     table = plan.labels.perturbations
     mine = table[(table["context"] == context) & table["tested"]]
-    groups = target_group(plan.screen.perturbations, set(plan.screen.genes))
+    groups = plan.groups()
+    names = list(mine[PERTURBATION])
     try:
-        splits = how.splits(list(mine[PERTURBATION]), groups)
+        splits = plan.wanted.how.splits(names, groups)
     except InputError as error:
         plan.log.skip("all methods", context, str(error))
         return
-    if TASK in tasks:
-        _plan_classes(plan, context, mine, splits, settings, groups)
-    if plan.models:
-        _plan_expression(plan, context, list(mine[PERTURBATION]), splits, tasks, how)
+    plan.class_splits[context] = splits
+    plan.targets[context] = plan.screen.targets
+    if {TASK, TRANSFER} & set(plan.wanted.tasks):
+        tables = _tables(plan, context, mine)
+        for split in splits:
+            _keep_split(plan, context, split)
+            if TASK in plan.wanted.tasks:
+                _plan_classes(plan, context, split, tables, groups)
+    if plan.wanted.models or plan.outsiders.files:
+        _plan_expression(plan, context, names, splits)
 
 
-def _plan_classes(
-    plan: Plan,
-    context: str,
-    mine: pd.DataFrame,
-    splits: Sequence[Split],
-    settings: Sequence[str],
-    groups: dict[str, str],
-) -> None:
-    """List the classifiers' units; `mine` are the tested perturbations of the context."""
-    if not (mine["n_up"] + mine["n_down"]).any():
+# --- classes --------------------------------------------------------------------------------------
+
+
+def _tables(plan: Plan, context: str, mine: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Write the label matrices of a context; return which settings are scored on which."""
+    settings, changed = plan.wanted.settings, (mine["n_up"] + mine["n_down"]).any()
+    if not changed:
         plan.log.skip(
             "curated", context, "no gene is differentially expressed in any perturbation; scores "
             "of the full setting only say how often a method predicts otherwise",
         )  # fmt: skip
     full = tuple(s for s in settings if s.startswith("full"))
-    tables = {"full": (plan.labels, full)} if full else {}
-    if "curated" in settings and (mine["n_up"] + mine["n_down"]).any():
+    tables = {"full": plan.labels} if full else {}
+    if "curated" in settings and changed:
         try:
-            tables["curated"] = (
-                curate(plan.labels, context=context, recipe=Curation()),
-                ("curated",),
-            )
+            tables["curated"] = curate(plan.labels, context=context, recipe=Curation())
         except InputError as error:
             plan.log.skip("curated", context, str(error))
-    for split in splits:
-        _write_split(plan, context, split)
-        for kind, (labels, wanted) in tables.items():
-            matrix = label_matrix(labels, context, plan.folder / WORK_DIR / kind)
-            plan.matrices[context, kind] = matrix
-            try:
-                usable = split.restrict(matrix.perturbations)
-            except InputError as error:
-                plan.log.skip(f"{kind}, {split.name}", context, str(error))
-                continue
-            _plan_units(plan, context, kind, usable, split, wanted, groups)
+    for kind, labels in tables.items():
+        place = plan.folder / WORK_DIR / kind
+        plan.matrices[context, kind] = label_matrix(labels, context, place)
+    return {kind: full if kind == "full" else (kind,) for kind in tables}
 
 
-def _plan_expression(
+def _plan_classes(
     plan: Plan,
     context: str,
-    names: list[str],
-    splits: Sequence[Split],
-    tasks: Sequence[str],
-    how: Splitting,
+    split: Split,
+    tables: dict[str, tuple[str, ...]],
+    groups: dict[str, str],
 ) -> None:
+    """List the units of classes of one split."""
+    given = _given(plan, context, split)
+    changes = _changes(plan, context, split, given)
+    for kind, settings in tables.items():
+        matrix = plan.matrices[context, kind]
+        try:
+            usable = split.restrict(matrix.perturbations)
+        except InputError as error:
+            plan.log.skip(f"{kind}, {split.name}", context, str(error))
+            continue
+        unit = partial(Unit, context, kind, usable)
+        training = (TrainingPart(matrix, usable.train),)
+        mine = tuple(groups[n] for n in usable.train)
+        for name, method in plan.wanted.methods.items():
+            vectors = embedding_for(plan, context, split) if method.needs_embedding else None
+            reason = _no_vectors(plan, vectors, usable.train)
+            if reason is not None:
+                plan.log.skip(f"{name} ({kind}, {split.name})", context, reason)
+                continue
+            fitted = fitted_on(plan, method, training, usable.train, vectors, mine)
+            plan.units.append(unit(name, settings, fitted))
+        plan.units += [unit(name, settings, predictor) for name, predictor in changes.items()]
+        plan.units += [
+            unit(name, settings, Given(found))
+            for name, found in given.items()
+            if found.predictions.kind != EXPRESSION
+        ]
+
+
+def fitted_on(
+    plan: Plan,
+    method: Method,
+    training: tuple[TrainingPart, ...],
+    names: Sequence[str],
+    vectors: Embedding | str | None,
+    groups: tuple[str, ...],
+) -> Fitted:
+    """Return a classifier on the labels of one screen."""
+    embedding = vectors if isinstance(vectors, Embedding) else None
+
+    def both(test: Sequence[str]) -> np.ndarray:
+        assert embedding is not None
+        return plan.vectors_of(embedding, [*names, *test])
+
+    def of_genes(genes: Sequence[str]) -> np.ndarray:
+        assert embedding is not None
+        return embedding.normalized().vectors(list(genes))
+
+    key = "" if embedding is None else embedding.hash
+    return Fitted(method, training, both, key, groups, of_genes)
+
+
+def _no_vectors(plan: Plan, vectors: Embedding | str | None, train: Sequence[str]) -> str | None:
+    """Return why a method that needs vectors can't run, or None."""
+    if not isinstance(vectors, Embedding):
+        return vectors
+    if np.isfinite(plan.vectors_of(vectors, train)).all(axis=1).any():
+        return None
+    return f"embedding {vectors.name!r} has none of the training perturbations"
+
+
+def _given(plan: Plan, context: str, split: Split) -> dict[str, OnScreen]:
+    """Return the predictions from files for a split; a row says where there are none."""
+    found = {}
+    for name in plan.outsiders.files:
+        mine = plan.outsiders.find(name, context, split)
+        if mine is None:
+            reason = "its files are for other contexts or splits"
+            plan.log.skip(f"{name} ({split.name})", context, reason)
+        else:
+            found[name] = mine
+    return found
+
+
+def _changes(
+    plan: Plan, context: str, split: Split, given: dict[str, OnScreen]
+) -> dict[str, Thresholded]:
+    """Return the models of expression and files of it as predictors of classes (SPEC G2)."""
+    control = plan.outsiders.controls[context]
+    genes, everything = tuple(plan.screen.genes), frozenset(split.train + split.test)
+    found = {}
+    for name, method in plan.wanted.models.items():
+        fitted = lru_cache(maxsize=1)(partial(_fitted_model, plan, context, split, method))
+        found[name] = Thresholded(
+            partial(_model_changes, fitted, control, genes), genes, np.ones(len(genes), bool),
+            everything, plan.wanted.threshold, digest(plan.labels.key, name, method.key),
+            partial(_params_of, fitted),
+        )  # fmt: skip
+    for name, mine in given.items():
+        if mine.predictions.kind == EXPRESSION:
+            found[name] = thresholded_file(mine, control, plan.wanted.threshold)
+    return found
+
+
+def thresholded_file(found: OnScreen, control: np.ndarray, rule: Rule) -> Thresholded:
+    """Return predicted expression from a file as a predictor of classes."""
+    return Thresholded(
+        partial(_file_changes, found, control), found.genes, found.has_gene, frozenset(found.rows),
+        rule, found.predictions.key, partial(given_params, found),
+    )  # fmt: skip
+
+
+def _fitted_model(
+    plan: Plan, context: str, split: Split, method: ExpressionMethod
+) -> ExpressionModel:
+    embedding = embedding_for(plan, context, split) if method.needs_embedding else None
+    train = rows_of(plan.profiles(context), [CONTROL, *split.train])
+    if isinstance(embedding, str):
+        raise InputError(embedding)
+    return fit_model(method, split.seed, train, embedding)
+
+
+def _model_changes(
+    fitted: Callable[[], ExpressionModel],
+    control: np.ndarray,
+    genes: Sequence[str],
+    names: Sequence[str],
+) -> np.ndarray:
+    predicted = fitted().predict(names).reindex({GENE: list(genes)})
+    return (predicted.values - control).astype(np.float32)
+
+
+def _params_of(fitted: Callable[[], ExpressionModel]) -> dict[str, Any]:
+    return fitted().fitted_params()
+
+
+def _file_changes(found: OnScreen, control: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    return found.profiles(names) - control.astype(np.float32)
+
+
+# --- expression -----------------------------------------------------------------------------------
+
+
+def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequence[Split]) -> None:
     """List the units of expression: the same split for singles, one of its own for doubles."""
-    if SINGLE in tasks:
+    wanted = plan.wanted
+    if SINGLE in wanted.tasks:
         for split in splits:
-            _plan_expression_unit(plan, context, SINGLE, split, expression.single_unit)
-    if DOUBLE not in tasks:
+            _plan_expression_unit(plan, context, SINGLE, split, expression.single_split)
+    if DOUBLE not in wanted.tasks:
         return
     try:
-        doubles = splits if how.given else [doubles_split(names, seed=s) for s in how.seeds]
+        given = wanted.how.given
+        doubles = splits if given else [doubles_split(names, seed=s) for s in wanted.how.seeds]
     except InputError as error:
         plan.log.skip(DOUBLE, context, str(error))
         return
     for split in doubles:
-        _plan_expression_unit(plan, context, DOUBLE, split, expression.double_unit)
+        _plan_expression_unit(plan, context, DOUBLE, split, expression.double_split)
 
 
 def _plan_expression_unit(
-    plan: Plan,
-    context: str,
-    task: str,
-    split: Split,
-    make: Callable[[str, Split, Sequence[str]], ExpressionUnit],
+    plan: Plan, context: str, task: str, split: Split, restrict: Callable[[Split], Split]
 ) -> None:
     try:
-        unit = make(context, split, plan.models)
+        usable = restrict(split)
     except InputError as error:
         plan.log.skip(f"{task}, {split.name}", context, str(error))
         return
-    _write_split(plan, context, split)
-    plan.expression.append(unit)
-
-
-def _write_split(plan: Plan, context: str, split: Split) -> None:
-    file = f"{slug(context)}-{split.name}.json"
-    split.write(plan.folder / SPLITS_DIR / file)
-    plan.splits.setdefault(context, {})[split.name] = file
-
-
-def _plan_units(
-    plan: Plan,
-    context: str,
-    kind: str,
-    usable: Split,
-    split: Split,
-    settings: tuple[str, ...],
-    groups: dict[str, str],
-) -> None:
-    embedding = _embedding_for(plan, context, split)
-    for name in plan.methods:
-        key = ""
-        if METHODS[name].needs_embedding:
-            if isinstance(embedding, str):
-                plan.log.skip(f"{name} ({kind}, {split.name})", context, embedding)
-                continue
-            covered = np.isfinite(vectors_of(plan, embedding, usable.train)).all(axis=1)
-            if not covered.any():
-                reason = f"embedding {embedding.name!r} has none of the training perturbations"
-                plan.log.skip(f"{name} ({kind}, {split.name})", context, reason)
-                continue
-            key = embedding.hash
-        plan.units.append(
-            Unit(context, kind, usable, name, settings, tuple(groups[n] for n in usable.train), key)
+    _keep_split(plan, context, split)
+    given = {
+        name: found
+        for name, found in _given(plan, context, split).items()
+        if found.predictions.kind not in ("labels", "class_scores")
+    }
+    models = plan.wanted.models
+    embedding = None
+    if any(method.needs_embedding for method in models.values()):
+        found = embedding_for(plan, context, split)
+        embedding = found if isinstance(found, Embedding) else None
+    if models or given:
+        plan.expression.append(
+            ExpressionUnit(context, task, usable, models, plan.wanted.own, given, embedding)
         )
 
 
-def _embedding_for(plan: Plan, context: str, split: Split) -> Embedding | str:
+def _keep_split(plan: Plan, context: str, split: Split) -> None:
+    plan.splits.setdefault(context, {})[split.name] = split
+
+
+def split_file(context: str, split: Split) -> str:
+    """Return the name of a split's file below the output folder's ``splits``."""
+    return f"{slug(context)}-{split.name}.json"
+
+
+def write_splits(runs: Runs) -> None:
+    """Write the splits of all contexts."""
+    for context, mine in runs.splits.items():
+        for split in mine.values():
+            split.write(runs.folder / SPLITS_DIR / split_file(context, split))
+
+
+# --- vectors --------------------------------------------------------------------------------------
+
+
+def embedding_for(plan: Plan, context: str, split: Split) -> Embedding | str:
     """Return the vectors for a split, or why there are none."""
-    if plan.embedding is not None:
-        plan.vectors[context, split.name] = plan.embedding
-        return plan.embedding
+    if plan.wanted.embedding is not None:
+        plan.vectors[context, split.name] = plan.wanted.embedding
+        return plan.wanted.embedding
     if (context, split.name) not in plan.vectors:
-        profiles = read_pseudobulk(plan.folder, context=context)["mean_log1p"]
+        profiles = plan.profiles(context)
         mine = np.isin(profiles[PERTURBATION].values.astype(str), [*split.train, CONTROL])
-        dim = min(TRAINING_DIM, int(mine.sum()) - 1, len(plan.labels.genes) - 1)
-        if dim < 1:
-            return "too few training perturbations to learn an embedding from; pass embedding="
-        learned = embeddings.from_training(
-            profiles.isel({PERTURBATION: mine}).values, genes=list(plan.labels.genes), dim=dim
-        )
+        learned = learned_embedding(profiles.isel({PERTURBATION: mine}), list(plan.labels.genes))
+        if isinstance(learned, str):
+            return learned
         plan.vectors[context, split.name] = learned
     return plan.vectors[context, split.name]
 
 
-def vectors_of(plan: Plan, embedding: Embedding, names: Sequence[str]) -> np.ndarray:
-    """Return the vectors of perturbations, (n, d), scaled to length 1; NaN where there is none."""
-    return embedding.normalized().vectors(names, targets=plan.screen.targets)
+def learned_embedding(profiles: xr.DataArray, genes: list[str]) -> Embedding | str:
+    """Embed genes by their expression over training profiles; or say why that can't be."""
+    dim = min(TRAINING_DIM, profiles.shape[0] - 1, len(genes) - 1)
+    if dim < 1:
+        return "too few training perturbations to learn an embedding from; pass embedding="
+    return embeddings.from_training(profiles.values, genes=genes, dim=dim)

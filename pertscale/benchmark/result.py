@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pertscale.benchmark.expression import open_predictions
+from pertscale.benchmark.expression import TOP_EXPRESSED, open_predictions
 from pertscale.errors import NotFoundError
 from pertscale.io.atomic import read_json
 from pertscale.io.tables import read_table
 from pertscale.schema import (
+    CLASS_NAMES,
+    COVERAGE_FILE,
     DROPS_FILE,
     INTERACTIONS_FILE,
     MANIFEST_FILE,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 #: Metrics of the overview that a result shows of itself.
 HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "mcc")
+PER_CLASS = ("precision", "recall", "f1")
 EXPRESSION_HEADLINE = ("l2", "pearson_delta", "rank_l1", "spread_ratio")
 
 
@@ -58,6 +61,17 @@ class BenchmarkResult:
     def scores(self) -> pd.DataFrame:
         """Scores, one row per metric (:data:`pertscale.schema.SCORE_COLUMNS`)."""
         return read_table(self.path / SCORES_FILE)
+
+    @property
+    def expression_scores(self) -> pd.DataFrame:
+        """Scores of held-out singles and doubles over the genes that the control expresses most.
+
+        Of :attr:`scores`, those that figures show: what files and own models leave out counts as
+        no change.
+        """
+        scores = self.scores
+        shown = scores["task"].isin(["single", "double"]) & (scores["setting"] == TOP_EXPRESSED)
+        return scores[shown]
 
     @cached_property
     def labels(self) -> LabelTable:
@@ -95,6 +109,11 @@ class BenchmarkResult:
         return read_table(self.path / DROPS_FILE)
 
     @cached_property
+    def coverage(self) -> pd.DataFrame:
+        """What predictions and embeddings cover (:data:`pertscale.schema.COVERAGE_COLUMNS`)."""
+        return read_table(self.path / COVERAGE_FILE)
+
+    @cached_property
     def interactions(self) -> pd.DataFrame:
         """Pairs of doubles and genes (:data:`pertscale.schema.INTERACTION_COLUMNS`)."""
         return read_table(self.path / INTERACTIONS_FILE)
@@ -104,7 +123,21 @@ class BenchmarkResult:
         """The HTML page."""
         return self.path / REPORT_FILE
 
-    def predictions(self, *, context: str, labels: str, split: str, method: str) -> xr.Dataset:
+    @property
+    def screens(self) -> dict[str, BenchmarkResult]:
+        """Results of the screens, where there were several: labels and predictions of each."""
+        folders = [self.path / folder for folder in self.manifest["screens"]]
+        return {folder.name: BenchmarkResult(folder) for folder in folders}
+
+    def predictions(
+        self,
+        *,
+        context: str,
+        labels: str,
+        split: str,
+        method: str,
+        train_contexts: str | None = None,
+    ) -> xr.Dataset:
         """Open the predictions of one method, lazily.
 
         Parameters
@@ -113,6 +146,8 @@ class BenchmarkResult:
             As in :attr:`scores`.
         labels : {'full', 'curated'}
             The labels the method was fitted on.
+        train_contexts : str, optional
+            As in :attr:`scores`, for a method that was trained on other contexts.
 
         Returns
         -------
@@ -126,25 +161,21 @@ class BenchmarkResult:
         """
         import xarray as xr
 
-        for unit in self.manifest["units"]:
-            if (unit["context"], unit["labels"], unit["split"], unit["method"]) == (
-                context, labels, split, method,
-            ):  # fmt: skip
-                return xr.open_zarr(
-                    self.path / unit["folder"] / "prediction.zarr", consolidated=False
-                )
-        raise NotFoundError(
-            f"no predictions of {method!r} for context {context!r}, labels {labels!r}, split "
-            f"{split!r} in {self.path}; see .manifest['units']"
-        )
+        wanted = {"labels": labels, "method": method}
+        folder = self._folder("units", context, split, train_contexts, wanted)
+        return xr.open_zarr(folder / "prediction.zarr", consolidated=False)
 
-    def expression(self, *, context: str, task: str, split: str) -> xr.Dataset:
+    def expression(
+        self, *, context: str, task: str, split: str, train_contexts: str | None = None
+    ) -> xr.Dataset:
         """Open the predictions of all models of expression on one split, lazily.
 
         Parameters
         ----------
         context, task, split : str
-            As in :attr:`scores`; `task` is ``'single'`` or ``'double'``.
+            As in :attr:`scores`; `task` is ``'single'``, ``'double'`` or ``'transfer'``.
+        train_contexts : str, optional
+            As in :attr:`scores`, for transfer.
 
         Returns
         -------
@@ -157,34 +188,51 @@ class BenchmarkResult:
         NotFoundError
             If the benchmark has no such predictions.
         """
-        for unit in self.manifest["expression"]:
-            if (unit["context"], unit["task"], unit["split"]) == (context, task, split):
-                return open_predictions(self.path, unit["folder"])
-        raise NotFoundError(
-            f"no predictions of expression for context {context!r}, task {task!r}, split {split!r} "
-            f"in {self.path}; see .manifest['expression']"
-        )
+        folder = self._folder("expression", context, split, train_contexts, {"task": task})
+        return open_predictions(folder)
+
+    def _folder(
+        self, kind: str, context: str, split: str, trained: str | None, wanted: dict[str, str]
+    ) -> Path:
+        """Return the folder of a unit of the manifest."""
+        keys = {**wanted, "context": context, "split": split, "train_contexts": trained or context}
+        for unit in self.manifest[kind]:
+            if all(unit[key] == value for key, value in keys.items()):
+                return self.path / str(unit["folder"])
+        told = ", ".join(f"{key} {value!r}" for key, value in keys.items())
+        raise NotFoundError(f"no predictions for {told} in {self.path}; see .manifest[{kind!r}]")
 
     def summary(self) -> pd.DataFrame:
         """Return the headline scores of classes: one row per context, setting, split and method."""
-        return self._headline(HEADLINE, ["context", "setting", "split", "method"])
+        within = self.scores[self.scores["task"] == "within"]
+        return _headline(within, HEADLINE, ["context", "setting", "split", "method"])
 
     def expression_summary(self) -> pd.DataFrame:
         """Return those of expression: one row per context, task, split and method."""
-        return self._headline(EXPRESSION_HEADLINE, ["context", "task", "split", "method"])
+        scores = self.scores[self.scores["task"].isin(["single", "double"])]
+        keys = ["context", "task", "setting", "split", "method"]
+        return _headline(scores, EXPRESSION_HEADLINE, keys)
 
-    def _headline(self, metrics: tuple[str, ...], keys: list[str]) -> pd.DataFrame:
-        overall = self.scores[
-            (self.scores["level"] == "overall") & self.scores["metric"].isin(metrics)
-        ]
-        wide = overall.pivot_table(
-            index=keys, columns="metric", values="value", sort=False, dropna=False, observed=True
-        )
-        wide = wide.reindex(columns=list(metrics)).dropna(how="all")
-        return wide.reset_index().rename_axis(columns=None)
+    def transfer_summary(self) -> pd.DataFrame:
+        """Return the first paper's Table 4: methods trained on other contexts (SPEC E4).
+
+        One row per context, setting, training contexts (one alone; several joined by ``|``, their
+        scores averaged; or by ``,``, trained together), split and method: the headline scores, and
+        precision, recall and F1 of each class.
+        """
+        scores = self.scores[self.scores["task"] == "transfer"]
+        keys = ["context", "setting", "train_contexts", "split", "method"]
+        overall = _headline(scores, HEADLINE, keys)
+        classes = scores[(scores["level"] == "class") & scores["metric"].isin(PER_CLASS)]
+        named = classes.assign(metric=classes["metric"] + "_" + classes["group"])
+        columns = [f"{metric}_{name}" for name in CLASS_NAMES for metric in PER_CLASS]
+        wide = named.pivot_table(index=keys, columns="metric", values="value", sort=False)
+        wide = wide.reindex(columns=columns).reset_index().rename_axis(columns=None)
+        return overall.merge(wide, on=keys, how="left")
 
     def _summaries(self) -> list[pd.DataFrame]:
-        return [t.round(3) for t in (self.summary(), self.expression_summary()) if len(t)]
+        tables = (self.summary(), self.expression_summary(), self.transfer_summary())
+        return [table.round(3) for table in tables if len(table)]
 
     def __repr__(self) -> str:
         tables = [table.to_string(index=False) for table in self._summaries()]
@@ -194,6 +242,15 @@ class BenchmarkResult:
         tables = [table.to_html(index=False, escape=True) for table in self._summaries()]
         where = html.escape(str(self.path))
         return f"<div><b>BenchmarkResult</b> {where}{''.join(tables)}</div>"
+
+
+def _headline(scores: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) -> pd.DataFrame:
+    overall = scores[(scores["level"] == "overall") & scores["metric"].isin(metrics)]
+    wide = overall.pivot_table(
+        index=keys, columns="metric", values="value", sort=False, dropna=False, observed=True
+    )
+    wide = wide.reindex(columns=list(metrics)).dropna(how="all")
+    return wide.reset_index().rename_axis(columns=None)
 
 
 def read_result(path: str | os.PathLike[str]) -> BenchmarkResult:

@@ -3,39 +3,58 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from pertscale import embeddings
-from pertscale.baselines import EXPRESSION_MODELS, METHODS
+from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method, own_methods
+from pertscale.baselines.own import Own
+from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.benchmark import expression
+from pertscale.benchmark.expression import ExpressionUnit, rows_of
 from pertscale.benchmark.log import Log
 from pertscale.benchmark.outputs import manifest, write_tables
+from pertscale.benchmark.outsiders import Outsiders, PredictionsLike, read_all
 from pertscale.benchmark.plan import (
+    INTERACTIONS,
     SETTINGS,
     TASKS,
+    TRANSFER,
     WORK_DIR,
     Plan,
+    Runs,
     Splitting,
+    Wanted,
     plan_context,
-    vectors_of,
 )
 from pertscale.benchmark.result import BenchmarkResult
-from pertscale.benchmark.units import LabelMatrix, Unit, compute_here, is_done, run_unit
+from pertscale.benchmark.transfer import plan_transfer
+from pertscale.benchmark.units import compute_here, failure, is_done, run_unit, slug
 from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFoundError
+from pertscale.io.aliases import Aliases
 from pertscale.io.atomic import read_json, write_json
 from pertscale.io.ingestion import ingest
+from pertscale.io.several import unique_names
 from pertscale.io.store import is_store
 from pertscale.io.tables import declared_frame, write_table
+from pertscale.predictions import CELLS, Predictions
 from pertscale.progress import Progress, say
 from pertscale.report import write_report
 from pertscale.runner import ClientLike, use_client
-from pertscale.schema import MANIFEST_FILE, PERTURBATION, TIMING_COLUMNS, TIMINGS_FILE
+from pertscale.schema import (
+    CONTROL,
+    MANIFEST_FILE,
+    PERTURBATION,
+    TIMING_COLUMNS,
+    TIMINGS_FILE,
+)
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
 from pertscale.stats.interactions import complete_doubles, find_interactions
@@ -44,16 +63,21 @@ from pertscale.stats.ranksum import rank_sum
 
 
 def run_benchmark(
-    store: str | os.PathLike[str] | Screen,
+    store: str | os.PathLike[str] | Screen | Sequence[str | os.PathLike[str] | Screen],
     *,
     out: str | os.PathLike[str] | None = None,
     embedding: str | os.PathLike[str] | Embedding | None = None,
     split: str | os.PathLike[str] | Split | None = None,
+    predictions: Mapping[str, PredictionsLike] | None = None,
+    models: Own | None = None,
     tasks: Sequence[str] = TASKS,
     methods: Sequence[str] | None = None,
     settings: Sequence[str] = SETTINGS,
     test_fraction: float = 0.25,
     seed: int | Sequence[int] = 0,
+    threshold: Rule = "match_rate",
+    exclude_test_perturbations: bool = True,
+    aliases: Aliases | None = None,
     test: str = "mannwhitney",
     fdr: float = 0.01,
     fold_change: str = "geometric",
@@ -68,28 +92,39 @@ def run_benchmark(
     labels of the training perturbations and scored on those of the test perturbations, on all
     pairs (``full``), on all but the target genes, and on pairs curated as in PerturbQA. Models of
     expression predict the profiles of the held-out singles, and of held-out doubles where there are
-    any; where both singles of a double are there, genetic interactions are called.
+    any; where both singles of a double are there, genetic interactions are called. Their changes
+    become classes by a threshold from the training part, so that all stand in one table. Where
+    there are several contexts, methods are also fitted on the others, one by one and together.
 
     Run again with the same arguments, nothing is computed again; with another option, only what
     depends on it; after an interruption, it goes on where it was.
 
     Parameters
     ----------
-    store : path or Screen
+    store : path, Screen, or a list of these
         A screen store; or a file that :func:`pertscale.io.ingest` reads, which is then ingested
-        into the output folder.
+        into the output folder. Several are run one by one, into ``screens/`` of the output folder,
+        and then from contexts of some to those of others.
     out : path, optional
-        Output folder; by default the store's name with the suffix ``.benchmark``.
+        Output folder; by default the store's name with the suffix ``.benchmark``. Needed for
+        several stores.
     embedding : path or Embedding, optional
-        Vectors of genes for the nearest-neighbour methods: any file that
+        Vectors of genes for the methods that need them: any file that
         :func:`pertscale.read_embedding` reads. Without one, genes are embedded by their expression
         over the training perturbations (SPEC H4), split by split.
     split : path or Split, optional
         Who is held out, as a split file or :class:`pertscale.Split`; used in every context. By
         default a share of the perturbations is drawn.
+    predictions : mapping, optional
+        Other models' predictions to score: name → file that :func:`pertscale.read_predictions`
+        reads, what it returned, several of these, or a mapping from the name of a split. What they
+        leave out counts as no change.
+    models : mapping or sequence of str, optional
+        Your own models, fitted and scored like the baselines: name → object with ``fit`` and
+        ``predict``, or names of entry points (:func:`pertscale.baselines.own_methods`).
     tasks : sequence of str
-        Of ``'within'`` (classes), ``'single'``, ``'double'`` and ``'interactions'``; what the data
-        do not allow is skipped, with the reason.
+        Of ``'within'`` (classes), ``'single'``, ``'double'``, ``'interactions'`` and
+        ``'transfer'``; what the data do not allow is skipped, with the reason.
     methods : sequence of str, optional
         Names in :data:`pertscale.baselines.METHODS` and
         :data:`pertscale.baselines.EXPRESSION_MODELS`; all by default.
@@ -99,6 +134,13 @@ def run_benchmark(
         Share of the perturbations held out (SPEC D1), where `split` is not given.
     seed : int or sequence of int
         Seeds of the splits, one split each, where `split` is not given.
+    threshold : {'match_rate', 'macro_f1'}
+        How changes of expression become classes (SPEC G2): as many as are differentially expressed
+        in the training part, or those with its best macro F1.
+    exclude_test_perturbations : bool
+        Whether perturbations that are held out in a context are unseen in the others too (SPEC E4).
+    aliases : path or mapping, optional
+        Other names of genes → names, for several stores and for predictions.
     test, fdr, fold_change, min_cells
         Of :func:`pertscale.stats.rank_sum`.
     memory : str or int
@@ -115,71 +157,163 @@ def run_benchmark(
     Raises
     ------
     ArgumentError
-        For an unknown method or setting.
+        For an unknown method or setting, or something that is no model.
     InputError
-        For a screen or an embedding that can't be used.
+        For a screen, an embedding or predictions that can't be used.
     """
+    own = own_methods(models)
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
     _check_names("settings", settings, SETTINGS)
     _check_names("tasks", tasks, TASKS)
+    if threshold not in RULES:
+        raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
+    files = read_all(predictions)
+    _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
+    chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
+    everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | own
+    used = {name: m for name, m in everything.items() if name in chosen or name in own}
     seeds = [seed] if isinstance(seed, int) else list(seed)
-    source = store.path if isinstance(store, Screen) else os.fspath(store)
-    folder = Path(out) if out is not None else Path(source).with_suffix(".benchmark")
-    folder = folder.absolute()  # workers may have another working directory
-    if not Path(source).exists():
-        raise NotFoundError(f"there is no store or file {source}")
-    given = _read_embedding(embedding)
-    how = Splitting(_read_split(split), tuple(seeds), test_fraction)
-    log = Log(quiet=quiet)
+    wanted = Wanted(
+        {name: m for name, m in used.items() if isinstance(m, Method)},
+        {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
+        frozenset(own), tuple(tasks), tuple(settings),
+        Splitting(_read_split(split), tuple(seeds), test_fraction), _read_embedding(embedding),
+        threshold, exclude_test_perturbations, aliases,
+    )  # fmt: skip
+    testing = {"test": test, "fdr": fdr, "fold_change": fold_change, "min_cells": min_cells}
+    folder, stores = _places(store, out)
     with use_client(client) as resolved:
-        folder.mkdir(parents=True, exist_ok=True)
-        screen = _screen(store, folder, memory, resolved, log)
-        with log.stage("labels") as stage:
-            labels = rank_sum(
-                screen,
-                out=folder,
-                test=test,
-                fdr=fdr,
-                fold_change=fold_change,
-                min_cells=min_cells,
-                memory=memory,
-                client=resolved,
-                quiet=quiet,
+        how = {"memory": memory, "client": resolved, "quiet": quiet}
+        plans = [
+            _run_screen(
+                one, folder if place is None else folder / place, wanted, files, testing, how
             )
-            stage.reused = labels.key == log.before(folder)
-        plan = Plan(
-            folder, screen, labels, given,
-            [m for m in METHODS if methods is None or m in methods],
-            [m for m in EXPRESSION_MODELS if methods is None or m in methods],
-            log,
-        )  # fmt: skip
-        for context in labels.contexts:
-            plan_context(plan, context, tasks, settings, how)
-        with compute_here(resolved):
-            _run_units(plan, quiet)
-            _run_expression(plan, tasks)
-    write_tables(plan)
+            for place, one in stores.items()
+        ]
+        together = len(stores) > 1
+        runs = Runs(folder=folder, wanted=wanted, log=Log(quiet=quiet)) if together else plans[0]
+        if TRANSFER in wanted.tasks:
+            with compute_here(resolved):
+                _run_transfer(plans, runs)
+    for plan in plans if together else ():
+        _finish(plan, [plan], files)
+    return _finish(runs, plans, files)
+
+
+def _run_screen(
+    store: Any,
+    folder: Path,
+    wanted: Wanted,
+    files: dict[str, list[Predictions]],
+    testing: dict[str, Any],
+    how: dict[str, Any],
+) -> Plan:
+    """Label one screen and run all units of its own contexts."""
+    log = Log(quiet=how["quiet"])
+    folder.mkdir(parents=True, exist_ok=True)
+    screen = _screen(store, folder, how["memory"], how["client"], log)
+    with log.stage("labels") as stage:
+        labels = rank_sum(screen, out=folder, **testing, **how)
+        stage.reused = labels.key == log.before(folder)
+    outsiders = Outsiders(files, screen, _controls(folder, screen))
+    if any(one.kind == CELLS for mine in files.values() for one in mine):
+        with log.stage("predicted cells"):
+            outsiders.label_cells(folder / WORK_DIR / "cells", **testing, **how)
+    plan = Plan(
+        folder=folder, wanted=wanted, log=log, screen=screen, labels=labels, outsiders=outsiders
+    )
+    for context in labels.contexts:
+        plan_context(plan, context)
+    with compute_here(how["client"]):
+        _run_units(plan)
+        _run_expression(plan)
+    return plan
+
+
+def _finish(
+    runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
+) -> BenchmarkResult:
+    """Write tables, manifest and report."""
+    write_tables(runs, plans)
+    wanted = runs.wanted
     options = {
-        "store": Path(screen.path).name,
-        "embedding": None if given is None else given.name,
-        "tasks": list(tasks),
-        "methods": [*plan.methods, *plan.models],
-        "settings": list(settings),
-        **how.as_dict(),
-        **labels.options,
+        "store": ", ".join(Path(plan.screen.path).name for plan in plans),
+        "embedding": None if wanted.embedding is None else wanted.embedding.name,
+        "predictions": {name: [one.name for one in mine] for name, mine in files.items()},
+        "models": sorted(wanted.own),
+        "tasks": list(wanted.tasks),
+        "methods": [*wanted.methods, *wanted.models],
+        "settings": list(wanted.settings),
+        "threshold": wanted.threshold,
+        "exclude_test_perturbations": wanted.exclude_test_perturbations,
+        **wanted.how.as_dict(),
+        **plans[0].labels.options,
     }
-    write_json(folder / MANIFEST_FILE, manifest(plan, options))
-    return _report(folder, screen, log)
+    write_json(runs.folder / MANIFEST_FILE, manifest(runs, plans, options))
+    return _report(runs, plans)
 
 
-def _report(folder: Path, screen: Screen, log: Log) -> BenchmarkResult:
+def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
+    """Return the mean log1p expression of the controls by context, (n_genes,) each."""
+    return {
+        context: rows_of(read_pseudobulk(folder, context=context)["mean_log1p"], [CONTROL]).values[
+            0
+        ]
+        for context in screen.contexts
+    }
+
+
+def _places(store: Any, out: Any) -> tuple[Path, dict[str, Any]]:
+    """Return the output folder, absolute, and the stores by their folders in it ('.': itself)."""
+    several = not isinstance(store, str | os.PathLike | Screen)
+    listed = list(store) if several else [store]
+    paths = [Path(one.path if isinstance(one, Screen) else os.fspath(one)) for one in listed]
+    for path in paths:
+        if not path.exists():
+            raise NotFoundError(f"there is no store or file {path}")
+    if not paths:
+        raise ArgumentError("no store was given; pass a store, or a list of stores")
+    twice = [str(p) for p in paths if paths.count(p) > 1]
+    if twice:
+        raise ArgumentError(
+            f"{twice[0]} was given twice; its contexts would be trained on themselves"
+        )
+    if len(paths) == 1:
+        folder = Path(out) if out is not None else paths[0].with_suffix(".benchmark")
+        return folder.absolute(), {".": listed[0]}
+    if out is None:
+        raise ArgumentError("several stores have no output folder in common; pass out=")
+    names = unique_names(path.stem for path in paths)
+    places = (f"screens/{slug(name)}" for name in names)
+    return Path(out).absolute(), dict(zip(places, listed, strict=True))
+
+
+def _check_apart(ours: Sequence[str], own: Iterable[str], files: Iterable[str]) -> None:
+    """Refuse a name that stands for two methods, or that tables can't hold."""
+    seen = set(ours)
+    for name in [*own, *files]:
+        if not name.strip():
+            raise ArgumentError("a model or a file of predictions has an empty name")
+        if name in seen:
+            raise ArgumentError(f"{name!r} names two methods; give predictions and models others")
+        seen.add(name)
+
+
+def _report(runs: Runs, plans: Sequence[Plan]) -> BenchmarkResult:
     """Write the report, and the times before and after it: it shows those of the other stages."""
-    write_table(folder / TIMINGS_FILE, declared_frame(log.timings, TIMING_COLUMNS))
-    with log.stage("report"):
-        write_report(BenchmarkResult(folder), screen)
-    write_table(folder / TIMINGS_FILE, declared_frame(log.timings, TIMING_COLUMNS))
+    folder, alone = runs.folder, plans[0] is runs
+    timings = [] if alone else [row for plan in plans for row in plan.log.timings]
+
+    def write_timings() -> None:
+        rows = [*timings, *runs.log.timings]
+        write_table(folder / TIMINGS_FILE, declared_frame(rows, TIMING_COLUMNS))
+
+    write_timings()
+    with runs.log.stage("report"):
+        write_report(BenchmarkResult(folder), plans[0].screen if alone else None)
+    write_timings()
     result = BenchmarkResult(folder)
-    say(f"report: {result.report}", quiet=log.quiet)
+    say(f"report: {result.report}", quiet=runs.log.quiet)
     return result
 
 
@@ -226,50 +360,74 @@ def _state_of(source: Path) -> list[list[Any]]:
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
-def _run_units(plan: Plan, quiet: bool) -> None:
-    with Progress("methods", total=len(plan.units), quiet=quiet) as progress:
+def _run_units(plan: Runs) -> None:
+    with Progress("methods", total=len(plan.units), quiet=plan.log.quiet) as progress:
         for unit in plan.units:
             matrix = plan.matrices[unit.context, unit.labels]
             with plan.log.stage("method", unit.title) as stage:
                 stage.reused = is_done(plan.folder, unit, matrix)
                 if not stage.reused:
-                    _run_unit(plan, unit, matrix)
+                    run_unit(plan.folder, unit, matrix, plan.targets[unit.context])
             progress.advance()
-    plan.units = [unit for unit in plan.units if unit not in plan.failed]
+    done = []
+    for unit in plan.units:
+        reason = failure(plan.folder, unit)
+        if reason is None:
+            done.append(unit)
+        else:
+            what = f"{unit.method} ({unit.labels}, {unit.split.name})"
+            plan.log.skip(what, unit.context, reason)
+            plan.failed.append(unit)
+    plan.units = done
 
 
-def _run_unit(plan: Plan, unit: Unit, matrix: LabelMatrix) -> None:
-    names = [*unit.split.train, *unit.split.test]
-    vectors = np.empty((len(names), 0))
-    if unit.embedding:
-        vectors = vectors_of(plan, plan.vectors[unit.context, unit.split.name], names)
-    try:
-        run_unit(plan.folder, unit, matrix, vectors, plan.screen.targets)
-    except (ArgumentError, InputError) as error:  # too few training perturbations for a method
-        plan.log.skip(f"{unit.method} ({unit.labels}, {unit.split.name})", unit.context, str(error))
-        plan.failed.append(unit)
-
-
-def _run_expression(plan: Plan, tasks: Sequence[str]) -> None:
+def _run_expression(plan: Plan) -> None:
     """Fit and score the models of expression, then call interactions."""
     for unit in plan.expression:
-        with plan.log.stage("expression", unit.title) as stage:
-            stage.reused = expression.is_done(plan.folder, unit, plan.labels.key)
-            if not stage.reused:
-                profiles = read_pseudobulk(plan.folder, context=unit.context)["mean_log1p"]
-                seconds = expression.run_unit(plan.folder, unit, profiles, plan.labels.key)
-                for model, value in seconds.items():
-                    plan.log.add("model", f"{unit.title} / {model}", value)
-        record = expression.unit_record(plan.folder, unit)
-        for model, reason in record["failed"].items():
-            plan.log.skip(f"{model} ({unit.task}, {unit.split.name})", unit.context, reason)
-    if "interactions" in tasks:
+        observed = plan.profiles(unit.context)
+        train = rows_of(observed, [CONTROL, *unit.split.train])
+        _run_expression_unit(plan, unit, partial(_same, train), observed, plan.labels.key)
+    if INTERACTIONS in plan.wanted.tasks:
         for context in plan.labels.contexts:
             _call_interactions(plan, context)
 
 
+def _run_expression_unit(
+    runs: Runs,
+    unit: ExpressionUnit,
+    train: Callable[[], xr.DataArray],
+    observed: xr.DataArray,
+    inputs: str,
+) -> None:
+    with runs.log.stage("expression", unit.title) as stage:
+        stage.reused = expression.is_done(runs.folder, unit, inputs)
+        if not stage.reused:
+            seconds = expression.run_unit(runs.folder, unit, train(), observed, inputs)
+            for model, value in seconds.items():
+                runs.log.add("model", f"{unit.title} / {model}", value)
+    for model, reason in expression.unit_record(runs.folder, unit)["failed"].items():
+        source = f" from {unit.source}" if unit.train_contexts else ""
+        runs.log.skip(f"{model} ({unit.task}{source}, {unit.split.name})", unit.context, reason)
+
+
+def _same(train: xr.DataArray) -> xr.DataArray:
+    return train
+
+
+def _run_transfer(plans: Sequence[Plan], runs: Runs) -> None:
+    """Run all that is trained on some contexts and predicts another."""
+    before = list(runs.units)
+    runs.units = []
+    transferred = plan_transfer(plans, runs)
+    _run_units(runs)
+    runs.units = [*before, *runs.units]
+    for one in transferred:
+        _run_expression_unit(runs, one.unit, one.train, one.observed(), one.inputs)
+        runs.expression.append(one.unit)
+
+
 def _call_interactions(plan: Plan, context: str) -> None:
-    profiles = read_pseudobulk(plan.folder, context=context)["mean_log1p"]
+    profiles = plan.profiles(context)
     names = [str(n) for n in profiles[PERTURBATION].values]
     if not complete_doubles(names):
         n = sum(len(targets(name)) == 2 for name in names)

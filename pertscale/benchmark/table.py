@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines import METHODS
-from pertscale.benchmark.units import fit_predict, with_head
+from pertscale.benchmark.predictors import fit_predict
+from pertscale.benchmark.units import TASK, with_areas, with_head
 from pertscale.conditions import target_group, targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError
@@ -73,13 +74,10 @@ def score_labels(
             genes = {row: targets(groups[row]) for row in rows}
             vectors = embedding.normalized().vectors(rows, targets=genes)
         predicted, scores, params = fit_predict(
-            name,
-            seed=split.seed,
-            y_train=y_train,
-            truth=truth,
-            vectors=vectors,
-            groups=[groups[row] for row in split.train],
-        )
+            METHODS[name], split.seed, vectors[: len(y_train)], y_train, vectors[len(y_train) :],
+            groups=np.array([groups[row] for row in split.train]), truth=truth,
+        )  # fmt: skip
         table = evaluate(truth, predicted, scores=scores, perturbations=split.test)
-        tables.append(with_head(table, "full", context, split, name, params))
+        head = {"task": TASK, "setting": "full", "context": context, "train_contexts": context}
+        tables.append(with_head(with_areas(table, truth, scores), split, name, params, **head))
     return pd.concat(tables, ignore_index=True)

@@ -1,4 +1,4 @@
-"""One method on one split of one context's labels: fitted, predicted, scored, and kept.
+"""One method on one split of one context's labels: predicted, scored, and kept.
 
 A unit is a folder that is renamed into place when it is complete, with the hash of all that it
 depends on. A unit whose hash has not changed is not done again.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import dask
 import dask.array as da
@@ -21,8 +21,8 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
-from pertscale.baselines import METHODS
-from pertscale.evaluation import evaluate_both
+from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
 from pertscale.io.tables import read_table, write_table
@@ -45,7 +45,7 @@ BAND_BYTES = 256_000_000
 STRIP_PAIRS = 5_000_000
 TASK = "within"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION = 1
+_VERSION = 2
 
 
 def slug(name: str) -> str:
@@ -105,6 +105,28 @@ def label_matrix(labels: LabelTable, context: str, folder: Path) -> LabelMatrix:
 # --- units ------------------------------------------------------------------------------------
 
 
+class Predictor(Protocol):
+    """What makes the predictions of a unit; see :mod:`pertscale.benchmark.predictors`.
+
+    Attributes
+    ----------
+    local : bool
+        Whether predictions are made in this process, as what they are made from is here.
+    """
+
+    local: ClassVar[bool]
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the predictions depend on, beside the unit's own labels and split."""
+
+    def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
+        """Return labels and class scores of the test perturbations, lazily, and parameters."""
+
+    def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
+        """Which genes it was trained on, or predicts, (n_genes,) bool."""
+
+
 @dataclass(frozen=True)
 class Unit:
     """What to fit and score.
@@ -113,16 +135,16 @@ class Unit:
     ----------
     context : str
     labels : {'full', 'curated'}
-        The labels that are fitted and predicted.
+        The labels that are predicted.
     split : Split
     method : str
-        Of :data:`pertscale.baselines.METHODS`.
+        Name in score tables.
     settings : tuple of str
-        Settings to score: 'full' and 'full_without_target', or 'curated'.
-    groups : tuple of str
-        Target group of each training perturbation, for cross-validation.
-    embedding : str
-        Hash of the vectors; empty where the method needs none.
+        Settings to score; see :func:`_score`.
+    predictor : Predictor
+    task : {'within', 'transfer'}
+    train_contexts : tuple of str
+        Contexts that the method is fitted on.
     """
 
     context: str
@@ -130,26 +152,39 @@ class Unit:
     split: Split
     method: str
     settings: tuple[str, ...]
-    groups: tuple[str, ...]
-    embedding: str
+    predictor: Predictor
+    task: str = TASK
+    train_contexts: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Contexts that the method is fitted on, as in score tables."""
+        return ",".join(self.train_contexts or (self.context,))
 
     @property
     def folder(self) -> str:
         """Folder below the output folder."""
-        return (
-            f"{PREDICTIONS_DIR}/{slug(self.context)}/{self.labels}/{self.split.name}/{self.method}"
-        )
+        kind = self.labels
+        if self.task != TASK:
+            kind += f"-from-{slug(self.source)}"
+        return f"{PREDICTIONS_DIR}/{slug(self.context)}/{kind}/{self.split.name}/{self.file_name}"
+
+    @property
+    def file_name(self) -> str:
+        """Name of the method as a folder: users choose names too."""
+        return self.method if re.fullmatch(r"[a-z][a-z0-9_]*", self.method) else slug(self.method)
 
     @property
     def title(self) -> str:
         """Name in progress and timings."""
-        return f"{self.context} / {self.labels} / {self.split.name} / {self.method}"
+        source = "" if self.task == TASK else f" from {self.source}"
+        return f"{self.context}{source} / {self.labels} / {self.split.name} / {self.method}"
 
     def key(self, matrix: LabelMatrix) -> str:
         """Hash of all that the unit's files depend on."""
         return digest(
             _VERSION, matrix.key, self.split.hash, self.split.name, self.split.seed, self.method,
-            list(self.settings), list(self.groups), self.embedding,
+            list(self.settings), self.predictor.key, self.task, self.source,
         )  # fmt: skip
 
 
@@ -159,54 +194,39 @@ def is_done(out: Path, unit: Unit, matrix: LabelMatrix) -> bool:
     return marker.exists() and read_json(marker)["key"] == unit.key(matrix)
 
 
-def fit_predict(
-    name: str,
-    *,
-    seed: int,
-    y_train: Any,
-    truth: Any,
-    vectors: np.ndarray,
-    groups: Sequence[str],
-) -> tuple[Any, Any, dict[str, Any]]:
-    """Fit a method and predict; return labels, class scores, and the parameters it ended with.
-
-    `vectors` are the embedding of the training, then of the test perturbations, (n, d); d may be 0.
-    """
-    method = METHODS[name]
-    n_train = y_train.shape[0]
-    model = method.make(seed).fit(vectors[:n_train], y_train, groups=np.array(groups))
-    told = {"truth": truth} if method.needs_truth else {}
-    predicted, scores = model.predict_both(vectors[n_train:], **told)
-    params = model.fitted_params()
-    if method.needs_embedding:
-        missing = np.isnan(vectors[n_train:]).any(axis=1)
-        params["n_test_without_embedding"] = int(missing.sum())
-    return predicted, scores, params
-
-
 def run_unit(
-    out: Path,
-    unit: Unit,
-    matrix: LabelMatrix,
-    vectors: np.ndarray,
-    targets: dict[str, tuple[str, ...]],
+    out: Path, unit: Unit, matrix: LabelMatrix, targets: Mapping[str, Sequence[str]]
 ) -> None:
-    """Fit, predict, score and keep one unit; `vectors` as in :func:`fit_predict`."""
-    truth = matrix.rows(unit.split.test)
-    predicted, scores, params = fit_predict(
-        unit.method,
-        seed=unit.split.seed,
-        y_train=matrix.rows(unit.split.train),
-        truth=truth,
-        vectors=vectors,
-        groups=unit.groups,
-    )
+    """Fit, predict, score and keep one unit; `targets` are the genes of each perturbation.
+
+    What a method can't do, for want of training perturbations say, is kept as well, as the reason.
+    """
+    try:
+        predicted, scores, params = unit.predictor.predict(unit, matrix)
+    except (ArgumentError, InputError) as error:
+        with atomic_path(out / unit.folder) as temporary:
+            temporary.mkdir(parents=True)
+            record = {"key": unit.key(matrix), "failed": str(error)}
+            write_json(temporary / "unit.json", record)
+        return
     with atomic_path(out / unit.folder) as temporary:
         _write_prediction(temporary / "prediction.zarr", unit, matrix, predicted, scores)
-        observed = truth.compute()  # a byte per pair, for every strip of rows
+        observed = matrix.rows(unit.split.test).compute()  # a byte per pair, for every strip
         frame = _score(temporary / "prediction.zarr", unit, matrix, observed, params, targets)
         write_table(temporary / "scores.parquet", frame)
         write_json(temporary / "unit.json", {"key": unit.key(matrix), "params": params})
+
+
+def failure(out: Path, unit: Unit) -> str | None:
+    """Return why a finished unit has no predictions, or None."""
+    reason = read_json(out / unit.folder / "unit.json").get("failed")
+    return None if reason is None else str(reason)
+
+
+def strip_rows(n_rows: int, n_genes: int) -> int:
+    """Perturbations of a strip, and so of a chunk on disk."""
+    n_rows = max(1, n_rows)
+    return -(-n_rows // -(-n_rows * n_genes // STRIP_PAIRS))
 
 
 def _write_prediction(
@@ -222,8 +242,7 @@ def _write_prediction(
     xr.Dataset(coords=coords, attrs=attrs).to_zarr(path, zarr_format=3, consolidated=False)
     root = zarr.open_group(path, mode="r+")
     dims = (PERTURBATION, GENE, CLASS)
-    n_test = max(1, len(unit.split.test))
-    rows = -(-n_test // -(-n_test * len(matrix.genes) // STRIP_PAIRS))
+    rows = strip_rows(len(unit.split.test), len(matrix.genes))
     arrays: Any = [
         root.create_array(
             name,
@@ -235,7 +254,8 @@ def _write_prediction(
         )
         for name, array, dtype in (("label", predicted, np.int8), ("score", scores, np.float32))
     ]
-    da.store([predicted, scores], arrays, lock=False)
+    where: dict[str, Any] = {"scheduler": "threads"} if unit.predictor.local else {}
+    da.store([predicted, scores], arrays, lock=False, **where)
 
 
 def _score(
@@ -244,46 +264,73 @@ def _score(
     matrix: LabelMatrix,
     truth: np.ndarray,
     params: dict[str, Any],
-    targets: dict[str, tuple[str, ...]],
+    targets: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
+    """Score a unit in each of its settings.
+
+    ``full`` and ``curated`` are all pairs, ``full_without_target`` all but the targets, and
+    ``..._overlap`` those of the genes that the method was trained on, or that a file predicts.
+    """
     root = zarr.open_group(path, mode="r")
     predicted, scores = da.from_zarr(root["label"]), da.from_zarr(root["score"])
-    targets_at = _target_pairs(unit, matrix, targets)
-    tables = evaluate_both(
-        truth, predicted, scores=scores, perturbations=unit.split.test, exclude=targets_at
-    )
-    # curated pairs leave the targets out already
+    names = unit.split.test
+    tables: dict[str, pd.DataFrame] = {}
+    whole = [s for s in unit.settings if not s.endswith("_overlap")]
+    if whole:
+        left_out = _target_pairs(unit, matrix, targets)
+        both = evaluate_both(truth, predicted, scores=scores, perturbations=names, exclude=left_out)
+        for setting in whole:  # curated pairs leave the targets out already
+            rest = setting == "full_without_target"
+            exclude = left_out if rest else None
+            tables[setting] = with_areas(both[rest], truth, scores, exclude)
+    for setting in unit.settings:
+        if setting not in tables:
+            there = unit.predictor.has_gene(matrix)
+            part = truth[:, there], predicted[:, there], scores[:, there]
+            table = evaluate(part[0], part[1], scores=part[2], perturbations=names)
+            tables[setting] = with_areas(table, part[0], part[2])
+    head = {"task": unit.task, "context": unit.context, "train_contexts": unit.source}
     parts = [
-        with_head(tables[setting != "full"], setting, unit.context, unit.split, unit.method, params)
-        for setting in unit.settings
+        with_head(tables[s], unit.split, unit.method, params, **head, setting=s)
+        for s in unit.settings
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def with_head(
-    table: pd.DataFrame,
-    setting: str,
-    context: str,
-    split: Split,
-    method: str,
-    params: dict[str, Any],
+def with_areas(
+    table: pd.DataFrame, truth: np.ndarray, scores: Any, exclude: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Put the columns that say what was scored in front of :func:`evaluate`'s."""
-    head = {
-        "task": TASK,
-        "setting": setting,
-        "context": context,
-        "train_contexts": context,
-        "split": split.name,
-        "seed": split.seed,
-        "method": method,
-        "params": json.dumps(params, sort_keys=True),
-    }
-    return table.assign(**head)[[c.name for c in SCORE_COLUMNS]]
+    """Put the areas within genes after the other scores of level overall."""
+    n = int((table["level"] == "overall").sum())
+    areas = evaluate_per_gene(truth, scores, exclude=exclude)
+    return pd.concat([table[:n], areas, table[n:]], ignore_index=True)
+
+
+def with_head(
+    table: pd.DataFrame, split: Split, method: str | None, params: dict[str, Any], **head: str
+) -> pd.DataFrame:
+    """Put the columns that say what was scored in front of scores.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As of :func:`evaluate`, with a column ``method`` where `method` is None.
+    split : Split
+    method : str, optional
+    params : dict
+        Of the method; of all methods by name where `method` is None.
+    **head : str
+        ``task``, ``setting``, ``context``, ``train_contexts``.
+    """
+    if method is not None:
+        table, params = table.assign(method=method), {method: params}
+    texts = {name: json.dumps(mine, sort_keys=True) for name, mine in params.items()}
+    columns = {"split": split.name, "seed": split.seed, "params": table["method"].map(texts)}
+    return table.assign(**head, **columns)[[c.name for c in SCORE_COLUMNS]]
 
 
 def _target_pairs(
-    unit: Unit, matrix: LabelMatrix, targets: dict[str, tuple[str, ...]]
+    unit: Unit, matrix: LabelMatrix, targets: Mapping[str, Sequence[str]]
 ) -> np.ndarray:
     """(row, gene) positions of the target genes of the test perturbations."""
     genes = pd.Index(matrix.genes)

@@ -105,7 +105,7 @@ def ratio_forest(
 
     Faded where the interval contains 1.
     """
-    rows = result.scores
+    rows = result.expression_scores
     rows = rows[(rows["context"] == context) & (rows["task"] == task)]
     table = ratio_to_reference(rows, reference=reference).sort_values("ratio", ascending=False)
     table = table[table["method"] != reference]
@@ -300,7 +300,7 @@ def resources(result: BenchmarkResult) -> Figure:
 
 
 def _scores(result: BenchmarkResult, context: str, task: str, metric: str) -> pd.DataFrame:
-    rows: Any = result.scores
+    rows: Any = result.expression_scores
     rows = rows[
         (rows["context"] == context)
         & (rows["task"] == task)

@@ -16,6 +16,7 @@ def findings(scores: pd.DataFrame) -> list[str]:
 def _of_expression(scores: pd.DataFrame) -> list[str]:
     """Which model has the smallest error on held-out singles and doubles, against no change."""
     rows = scores[(scores["level"] == "overall") & (scores["metric"] == "l2")]
+    rows = rows[rows["task"].isin(["single", "double"]) & (rows["setting"] == "top_expressed")]
     means = rows.groupby(["context", "task", "method"], sort=False)["value"].mean()
     lines = []
     for (context, task), mine in means.groupby(level=["context", "task"], sort=False):

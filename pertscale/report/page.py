@@ -44,8 +44,14 @@ METHODS = {
     "additive": "the control plus the changes of the single perturbations",
     "linear": "genes and perturbations by their principal components, a bilinear map between",
     "linear_random": "the same with random vectors for the genes",
+    "logistic": "ridge logistic regression per gene on the perturbation's vector",
+    "logistic_pairs": "one logistic regression on the vectors of perturbation and gene",
+    "same_perturbation": "what the same perturbation does in the training contexts",
+    "linear_other_screen": "the bilinear model with vectors of perturbations from the other screen",
 }
 P_VALUE_BINS = 50
+#: Names of a list that the page shows; tables have them all.
+_NAMES_SHOWN = 5
 #: With so few cells the test's normal approximation is rough, and hardly any gene can be called.
 FEW_CELLS = 25
 
@@ -66,21 +72,25 @@ def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
     """
     scores = result.scores
     within = scores[scores["task"] == "within"]
+    alone = not result.screens
     present = [s for s in SETTINGS if s in set(within["setting"])]
     page = _template().render(
         title=result.manifest["options"]["store"],
         findings=findings(scores),
         contexts=[_context(within, c, present) for c in dict.fromkeys(within["context"])],
-        expression=sections.expression_sections(result),
-        interactions=sections.interaction_sections(result),
-        overview=sections.overview_pictures(result),
+        expression=sections.expression_sections(result) if alone else [],
+        interactions=sections.interaction_sections(result) if alone else [],
+        transfer=sections.transfer_sections(result),
+        screens=[(name, f"screens/{name}/report.html") for name in result.screens],
+        coverage=_coverage(result.coverage),
+        overview=sections.overview_pictures(result) if alone else [],
         resources=sections.resource_picture(result),
         settings=SETTINGS,
         screen=_screen(screen),
         dropped=_dropped(result.drops, screen),
-        labels=_labels(result.labels),
+        labels=_labels(result.labels) if alone else None,
         skipped=_table(result.skipped, "What did not run"),
-        methods=_methods(scores[scores["task"] != "interactions"]),
+        methods=_methods(scores[~scores["task"].isin(["interactions", "transfer"])]),
         embeddings=result.manifest["embeddings"],
         timings=_timings(result),
         options={k: str(v) for k, v in result.manifest["options"].items()},
@@ -124,6 +134,19 @@ def _context(scores: pd.DataFrame, context: str, present: list[str]) -> dict[str
         "bars": _svg(figure, f"bars-{context}"),
         "classes": [class_table(scores, context=context, setting=s) for s in settings],
     }
+
+
+def _coverage(coverage: pd.DataFrame) -> Table | None:
+    """Say what files, embeddings and other contexts cover; long lists of names are cut."""
+    shown = coverage.drop_duplicates()
+    for column in ("perturbations_missing", "genes_missing", "not_in_screen"):
+        shown = shown.assign(**{column: shown[column].map(_cut)})
+    return _table(shown, "What predictions, embeddings and other contexts cover")
+
+
+def _cut(names: str) -> str:
+    listed = names.split(",")
+    return names if len(listed) <= _NAMES_SHOWN else f"{', '.join(listed[:_NAMES_SHOWN])}, …"
 
 
 def _screen(screen: Screen | None) -> dict[str, Any] | None:

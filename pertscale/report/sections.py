@@ -44,16 +44,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """One task in one context."""
+    """One task in one context: tables, then figures."""
 
     title: str
-    table: Table | None
+    tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
 
 
 def expression_sections(result: BenchmarkResult) -> list[Section]:
     """Return a section per context and task of expression that a model was scored on."""
-    rows = result.scores[result.scores["metric"] == "l2"]
+    rows = result.expression_scores
+    rows = rows[rows["metric"] == "l2"]
     pairs = dict.fromkeys(zip(rows["context"], rows["task"], strict=True))
     return [_expression(result, context, task) for context, task in pairs]
 
@@ -68,7 +69,8 @@ def _expression(result: BenchmarkResult, context: str, task: str) -> Section:
             result, context=context, task=task, split=split, perturbation=strongest
         ),
     }
-    mine = result.scores[(result.scores["context"] == context) & (result.scores["task"] == task)]
+    mine = result.expression_scores
+    mine = mine[(mine["context"] == context) & (mine["task"] == task)]
     if "mean" in set(mine["method"]) and mine["method"].nunique() > 1:
         drawn["ratio"] = figures.ratio_forest(result, context=context, task=task)
     captions = {**_EXPRESSION_CAPTIONS, "change": _CHANGE.format(strongest)}
@@ -76,7 +78,7 @@ def _expression(result: BenchmarkResult, context: str, task: str) -> Section:
         _picture(f"{context}-{task}-{kind}", figure, captions[kind])
         for kind, figure in drawn.items()
     )
-    return Section(f"{context}: held-out {task}s", _means(result, context, task), pictures)
+    return Section(f"{context}: held-out {task}s", (_means(result, context, task),), pictures)
 
 
 _EXPRESSION_CAPTIONS = {
@@ -103,7 +105,7 @@ def _strongest(result: BenchmarkResult, context: str, task: str) -> tuple[str, s
 
 def _means(result: BenchmarkResult, context: str, task: str) -> Table:
     """Return the mean scores of every method, over splits, the best L2 first."""
-    rows = result.scores
+    rows = result.expression_scores
     rows = rows[
         (rows["context"] == context) & (rows["task"] == task) & (rows["level"] == "overall")
     ]
@@ -113,6 +115,43 @@ def _means(result: BenchmarkResult, context: str, task: str) -> Table:
     frame = wide.rename(columns=_MEANS).reset_index().rename_axis(columns=None)
     caption = f"{int(n.min()):,} to {int(n.max()):,}" if n.min() < n.max() else f"{int(n.max()):,}"
     return plain_table(frame, caption=f"Means over {caption} held-out perturbations", digits=3)
+
+
+def transfer_sections(result: BenchmarkResult) -> list[Section]:
+    """Return a section per context that methods of other contexts were scored on (Table 4)."""
+    summary = result.transfer_summary()
+    return [
+        Section(f"{context}, from other contexts", _transfer_tables(result, summary, context), ())
+        for context in dict.fromkeys(summary["context"])
+    ]
+
+
+def _transfer_tables(
+    result: BenchmarkResult, summary: pd.DataFrame, context: str
+) -> tuple[Table, ...]:
+    mine = summary[summary["context"] == context]
+    tables = []
+    for setting, rows in mine.groupby("setting", sort=False):
+        if rows["macro_f1"].notna().any():
+            means = rows.drop(columns=["context", "setting", "split", "mcc"])
+            means = means.groupby(["train_contexts", "method"], sort=False).mean().reset_index()
+            caption = f"{setting}: classes of {context} (Table 4)"
+            tables.append(plain_table(means, caption=caption, digits=3))
+    scores = result.scores
+    errors = scores[
+        (scores["task"] == "transfer")
+        & (scores["context"] == context)
+        & (scores["setting"] == "top_expressed")
+        & (scores["level"] == "overall")
+    ]
+    if len(errors):
+        wide = errors.pivot_table(
+            index=["train_contexts", "method"], columns="metric", values="value", sort=False
+        )
+        wide = wide.reindex(columns=["l2", "pearson_delta", "rank_l1", "spread_ratio"])
+        caption = f"Expression of {context}, effects of other contexts on its own control"
+        tables.append(plain_table(wide.reset_index(), caption=caption, digits=3))
+    return tuple(tables)
 
 
 def interaction_sections(result: BenchmarkResult) -> list[Section]:
@@ -145,7 +184,7 @@ def _interactions(result: BenchmarkResult, context: str) -> Section:
     )
     caption = f"{table[PERTURBATION].nunique():,} doubles, {len(table):,} pairs"
     shown = plain_table(frame, caption=caption)
-    return Section(f"{context}: genetic interactions", shown, pictures)
+    return Section(f"{context}: genetic interactions", (shown,), pictures)
 
 
 _INTERACTION_CAPTIONS = {

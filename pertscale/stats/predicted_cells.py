@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from pertscale.baselines.thresholds import scores_of_changes
 from pertscale.conditions import Grammar, is_control_word, known_targets, name_of, targets
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
@@ -333,7 +334,7 @@ class PredictedContext(OnScreen):
                     mine = part[PERTURBATION] == row
                     columns = self.position[part["gene"][mine]]
                     labels[at[row], columns] = part["label"][mine]
-                    scores[at[row], columns] = _scores_of_z(part["z"][mine])
+                    scores[at[row], columns] = scores_of_changes(part["z"][mine])
         return labels, scores
 
     def profiles(self, perturbations: Sequence[str]) -> np.ndarray:
@@ -349,9 +350,3 @@ class PredictedContext(OnScreen):
             own = mean.values[names.get_loc(CONTROL)]
             out[:, self.position] += (self.control[self.position] - own).astype(np.float32)
         return out
-
-
-def _scores_of_z(z: np.ndarray) -> np.ndarray:
-    """Return (n, 3): the share of |z| / (1 + |z|) goes to its direction, the rest to non-DE."""
-    size = np.abs(z) / (1 + np.abs(z))
-    return np.stack([np.where(z < 0, size, 0), 1 - size, np.where(z > 0, size, 0)], axis=1)

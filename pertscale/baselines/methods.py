@@ -1,0 +1,53 @@
+"""How the benchmark knows a method: what makes it, and what it has to be given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pertscale.baselines._base import LabelClassifier
+from pertscale.baselines.expression import ExpressionModel
+
+
+@dataclass(frozen=True)
+class Method:
+    """A classifier of the benchmark.
+
+    Attributes
+    ----------
+    make
+        Takes the seed, returns the unfitted classifier.
+    needs_embedding
+        Whether it can only run with an embedding of the perturbations.
+    needs_truth
+        Whether ``predict`` has to be told the truth (the oracle).
+    needs_gene_vectors
+        Whether its parameter ``gene_vectors`` has to be set.
+    key
+        Hash of a model that is not ours; decides whether an earlier result may be taken.
+    """
+
+    make: Callable[[int], LabelClassifier]
+    needs_embedding: bool = False
+    needs_truth: bool = False
+    needs_gene_vectors: bool = False
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class ExpressionMethod:
+    """A model of expression of the benchmark.
+
+    Attributes
+    ----------
+    make
+        Takes the seed of the split, returns the unfitted model.
+    needs_embedding
+        Whether its parameter ``embedding`` has to be set.
+    key
+        As of :class:`Method`.
+    """
+
+    make: Callable[[int], ExpressionModel]
+    needs_embedding: bool = False
+    key: str = ""

@@ -1,0 +1,127 @@
+"""What does not come from here: predictions in files, put on the screen of a benchmark."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from pertscale.benchmark.units import slug
+from pertscale.errors import ArgumentError
+from pertscale.predictions import CELLS, EXPRESSION, OnScreen, Predictions, read_predictions
+from pertscale.screen import Screen
+from pertscale.splits import Split
+from pertscale.stats.predicted_cells import PredictedContext, gene_ids, label_predicted_cells
+
+#: Of one method: a file, what was read of one, several of these, or one per split by its name.
+PredictionsLike = (
+    str | os.PathLike[str] | Predictions | Iterable[Predictions] | Mapping[str, Any]
+)  # fmt: skip
+
+
+def read_all(predictions: Mapping[str, PredictionsLike] | None) -> dict[str, list[Predictions]]:
+    """Read what was passed as ``predictions=``, by method.
+
+    Raises
+    ------
+    ArgumentError
+        It is no mapping of names.
+    """
+    if predictions is None:
+        return {}
+    if not isinstance(predictions, Mapping):
+        raise ArgumentError(
+            "predictions= takes a dictionary name → file, such as {'STATE': 'adata_pred.h5ad'}; "
+            f"got {type(predictions).__name__}"
+        )
+    return {str(name): _read(found) for name, found in predictions.items()}
+
+
+def _read(found: Any) -> list[Predictions]:
+    if isinstance(found, Predictions):
+        return [found]
+    if isinstance(found, str | os.PathLike):
+        return [read_predictions(found)]
+    if isinstance(found, Mapping):
+        return [_for_split(one, str(split)) for split, one in found.items()]
+    return [one for each in found for one in _read(each)]
+
+
+def _for_split(found: Any, split: str) -> Predictions:
+    if not isinstance(found, Predictions):
+        return read_predictions(found, split=split)
+    if found.kind == CELLS:
+        return replace(found, options={**found.options, "split": split})
+    return replace(found, parts=tuple(replace(part, split=split) for part in found.parts))
+
+
+@dataclass
+class Outsiders:
+    """Predictions of all methods on one screen.
+
+    Attributes
+    ----------
+    files : dict
+        As :func:`read_all` returns them.
+    screen : Screen
+    controls : dict of str to ndarray (n_genes,)
+        Mean log1p expression of the controls, by context.
+    coverage : list of dict
+        What was asked for and what there is (:data:`pertscale.schema.COVERAGE_COLUMNS`).
+    found : dict
+        What :meth:`find` has found, by method, context and split.
+    """
+
+    files: dict[str, list[Predictions]]
+    screen: Screen
+    controls: Mapping[str, np.ndarray]
+    cells: dict[tuple[str, int], dict[str, PredictedContext]] = field(default_factory=dict)
+    coverage: list[dict[str, Any]] = field(default_factory=list)
+    found: dict[tuple[str, str, str], OnScreen | None] = field(default_factory=dict)
+
+    def label_cells(self, folder: Any, **how: Any) -> None:
+        """Test the predicted cells of all methods; `how` is of :func:`label_predicted_cells`."""
+        for name, files in self.files.items():
+            for i, predictions in enumerate(files):
+                if predictions.kind == CELLS:
+                    place = folder / f"{slug(name)}-{predictions.key[:12]}"
+                    self.cells[name, i] = label_predicted_cells(
+                        predictions, self.screen, place, controls=self.controls, **how
+                    )
+
+    def find(self, name: str, context: str, split: Split) -> OnScreen | None:
+        """Return a method's predictions for a context and split, None where it has none.
+
+        Raises
+        ------
+        InputError
+            For values that can't be used.
+        """
+        key = (name, context, split.hash)
+        if key not in self.found:
+            candidates = (self._one(name, i, context, split) for i in range(len(self.files[name])))
+            mine = next((one for one in candidates if one is not None), None)
+            self.found[key] = mine
+            if mine is not None:
+                held_out = [*split.test, *split.val]
+                if mine.predictions.kind == EXPRESSION:
+                    mine.profiles(held_out)  # values that can't be used are an error now
+                row = {"what": "prediction", "name": name, "context": context, "split": split.name}
+                self.coverage.append({**row, **mine.coverage(held_out)})
+        return self.found[key]
+
+    def _one(self, name: str, i: int, context: str, split: Split) -> OnScreen | None:
+        predictions = self.files[name][i]
+        if predictions.kind == CELLS:
+            meant = predictions.options["split"] in ("", split.name)
+            return self.cells[name, i].get(context) if meant else None
+        return predictions.align(
+            context, split.name,
+            perturbations=self.screen.perturbations,
+            genes=list(self.screen.genes),
+            control=self.controls[context],
+            gene_ids=gene_ids(self.screen),
+        )  # fmt: skip

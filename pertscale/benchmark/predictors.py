@@ -1,0 +1,297 @@
+"""What predicts classes in a unit: a fitted classifier, a model of expression, a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+
+from pertscale.baselines import Method
+from pertscale.baselines.thresholds import (
+    Rule,
+    labels_of_changes,
+    matching_rate,
+    scores_of_changes,
+    tune_threshold,
+)
+from pertscale.benchmark.units import GENE_CHUNK, LabelMatrix, Unit, strip_rows
+from pertscale.errors import InputError
+from pertscale.hashing import digest
+from pertscale.predictions import OnScreen
+from pertscale.schema import Label
+
+#: Scores of a pair that a file does not predict: it counts as unchanged.
+_NON_DE_SCORES = np.array([0, 1, 0], np.float32)
+
+#: Returns predicted changes from control (perturbation, gene) of perturbations, NaN for none.
+Changes = Callable[[Sequence[str]], np.ndarray]
+
+
+# --- training labels ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainingPart:
+    """Training perturbations of one context, on the genes of the labels that are predicted.
+
+    Attributes
+    ----------
+    matrix : LabelMatrix
+    names : tuple of str
+        Training perturbations, as the matrix spells them.
+    position : ndarray of intp, optional
+        Position of each predicted gene in the matrix, -1 where it has none; None if the genes are
+        the same.
+    """
+
+    matrix: LabelMatrix
+    names: tuple[str, ...]
+    position: np.ndarray | None = None
+
+    def labels(self) -> da.Array:
+        """Return training labels, lazily; pairs of genes without labels are untested."""
+        rows = self.matrix.rows(self.names)
+        if self.position is None:
+            return rows
+        there = da.from_array(self.position >= 0, chunks=GENE_CHUNK)
+        taken = da.take(rows, np.maximum(self.position, 0), axis=1).rechunk((-1, GENE_CHUNK))
+        return da.where(there[None], taken, np.int8(Label.UNTESTED))
+
+    @property
+    def key(self) -> str:
+        """Hash of the labels and of how they are put on genes."""
+        genes = "" if self.position is None else self.position
+        return digest(self.matrix.key, list(self.names), genes)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A classifier that is fitted on the labels of one or more contexts.
+
+    Attributes
+    ----------
+    method : Method
+    training : tuple of TrainingPart
+    vectors : callable
+        Returns the vectors of training, then of some test perturbations, (n, d).
+    vectors_key : str
+        Hash of the embedding; empty where the method needs none.
+    groups : tuple of str
+        Target group of each training perturbation, for cross-validation.
+    gene_vectors : callable
+        Returns the vectors of genes, (n, d).
+    """
+
+    method: Method
+    training: tuple[TrainingPart, ...]
+    vectors: Callable[[Sequence[str]], np.ndarray]
+    vectors_key: str
+    groups: tuple[str, ...]
+    gene_vectors: Callable[[Sequence[str]], np.ndarray]
+
+    local: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        """Hash of training labels, vectors, groups, and of a method of the user's own."""
+        parts = [part.key for part in self.training]
+        return digest("fitted", parts, self.vectors_key, list(self.groups), self.method.key)
+
+    def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
+        """Fit, and predict lazily; what is fitted is in `params`."""
+        y = da.concatenate([part.labels() for part in self.training]).rechunk({0: -1})
+        train, test = (np.empty((n, 0)) for n in (y.shape[0], len(unit.split.test)))
+        if self.method.needs_embedding:
+            both = self.vectors(unit.split.test)
+            train, test = both[: len(train)], both[len(train) :]
+        genes = self.gene_vectors(matrix.genes) if self.method.needs_gene_vectors else None
+        truth = matrix.rows(unit.split.test) if self.method.needs_truth else None
+        groups = np.array(self.groups)
+        return fit_predict(
+            self.method, unit.split.seed, train, y, test,
+            groups=groups, truth=truth, gene_vectors=genes,
+        )  # fmt: skip
+
+    def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
+        """Which genes were tested in some training perturbation."""
+        y = da.concatenate([part.labels() for part in self.training])
+        return np.asarray((y != Label.UNTESTED).any(axis=0).compute())
+
+
+def fit_predict(
+    method: Method,
+    seed: int,
+    train: np.ndarray,
+    y: Any,
+    test: np.ndarray,
+    *,
+    groups: np.ndarray,
+    truth: Any = None,
+    gene_vectors: np.ndarray | None = None,
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Fit a method and predict; return labels, class scores, and the parameters it ended with.
+
+    `train` and `test` are vectors of perturbations, (n, d); d may be 0. `truth` and `gene_vectors`
+    are for methods that need them.
+    """
+    model = method.make(seed)
+    if gene_vectors is not None:
+        model.set_params(gene_vectors=gene_vectors)
+    model.fit(train, y, groups=groups)
+    told = {"truth": truth} if method.needs_truth else {}
+    predicted, scores = model.predict_both(test, **told)
+    params = model.fitted_params()
+    if method.needs_embedding:
+        params["n_test_without_embedding"] = int(np.isnan(test).any(axis=1).sum())
+    return predicted, scores, params
+
+
+# --- changes of expression ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholded:
+    """Classes from changes of expression, by a threshold from the training part (SPEC G2).
+
+    Where no training perturbation is predicted, as in most files, the threshold calls as large a
+    share of the predicted test pairs as is differentially expressed in the training part.
+
+    Attributes
+    ----------
+    changes : callable
+        Of the genes of `genes`.
+    genes : tuple of str
+    there : ndarray of bool
+        Which genes are predicted; the others count as unchanged.
+    covered : frozenset of str
+        Perturbations that `changes` has.
+    rule : {'match_rate', 'macro_f1'}
+    source_key : str
+    params : dict
+        Of the model, for the record.
+    """
+
+    changes: Changes
+    genes: tuple[str, ...]
+    there: np.ndarray
+    covered: frozenset[str]
+    rule: Rule
+    source_key: str
+    params: Callable[[], dict[str, Any]] = field(default=dict)
+
+    local: ClassVar[bool] = True
+
+    @property
+    def key(self) -> str:
+        """Hash of the model or file and of the rule."""
+        return digest("thresholded", self.source_key, self.rule)
+
+    def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
+        """Which genes there are changes of."""
+        there = pd.Series(self.there, index=self.genes)
+        return there.reindex(list(matrix.genes)).to_numpy(bool)
+
+    def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
+        """Tune the threshold, and predict block by block of perturbations."""
+        columns = pd.Index(self.genes).get_indexer(list(matrix.genes))
+        step = strip_rows(len(unit.split.train), len(matrix.genes))
+        known = [name for name in unit.split.train if name in self.covered]
+        if known:
+            blocks = self._training(known, step, columns, matrix)
+            threshold, origin = tune_threshold(blocks, rule=self.rule), "training"
+        else:
+            threshold, origin = self._matched(unit, matrix, columns), "rate of training"
+        rows = strip_rows(len(unit.split.test), len(matrix.genes))
+        predict = dask.delayed(self._block, pure=False)
+        labels, scores = [], []
+        for names in _batches(unit.split.test, rows):
+            both = predict(names, columns, threshold)
+            shape = (len(names), len(columns))
+            labels.append(da.from_delayed(both[0], shape, np.int8))
+            scores.append(da.from_delayed(both[1], (*shape, 3), np.float32))
+        params = {**self.params(), "threshold": threshold, "threshold_from": origin}
+        return (
+            da.concatenate(labels).rechunk((rows, GENE_CHUNK)),
+            da.concatenate(scores).rechunk((rows, GENE_CHUNK, 3)),
+            params,
+        )
+
+    def _block(self, names: Sequence[str], columns: np.ndarray, threshold: float) -> Any:
+        change = self.changes(names)[:, columns]
+        return labels_of_changes(change, threshold), scores_of_changes(change)
+
+    def _training(
+        self, names: Sequence[str], step: int, columns: np.ndarray, matrix: LabelMatrix
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in _batches(names, step):
+            yield self.changes(batch)[:, columns], matrix.rows(batch).compute()
+
+    def _matched(self, unit: Unit, matrix: LabelMatrix, columns: np.ndarray) -> float:
+        if self.rule != "match_rate":
+            raise InputError(
+                f"threshold={self.rule!r} needs predictions of training perturbations, and there "
+                "are none; add them, or pass threshold='match_rate'"
+            )
+        truth = matrix.rows(unit.split.train)
+        tested = truth != Label.UNTESTED
+        n, changed = dask.compute(tested.sum(), (tested & (truth != Label.NON_DE)).sum())
+        mine = [name for name in unit.split.test if name in self.covered]
+        return matching_rate(self.changes(mine)[:, columns], changed / n)
+
+
+def _batches(names: Sequence[str], size: int) -> Iterator[list[str]]:
+    return (list(names[i : i + size]) for i in range(0, len(names), size))
+
+
+# --- files of classes -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Classes that a file says, or that follow from predicted cells.
+
+    A pair that is not predicted counts as unchanged: leaving it out is no better than saying so.
+    """
+
+    found: OnScreen
+
+    local: ClassVar[bool] = True
+
+    @property
+    def key(self) -> str:
+        """Hash of the file."""
+        return digest("given", self.found.predictions.key)
+
+    def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
+        """Which genes the file has."""
+        there = pd.Series(self.found.has_gene, index=list(self.found.genes))
+        return there.reindex(list(matrix.genes)).to_numpy(bool)
+
+    def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
+        """Put the classes on the genes of the labels."""
+        columns = pd.Index(self.found.genes).get_indexer(list(matrix.genes))
+        rows = strip_rows(len(unit.split.test), len(matrix.genes))
+        labels, scores = self.found.classes(unit.split.test)
+        labels, scores = labels[:, columns], scores[:, columns]
+        missing = labels == Label.UNTESTED
+        labels[missing] = Label.NON_DE
+        scores[missing] = _NON_DE_SCORES
+        params = {"n_pairs_not_predicted": int(missing.sum()), **given_params(self.found)}
+        chunks = (rows, GENE_CHUNK)
+        return da.from_array(labels, chunks=chunks), da.from_array(scores, (*chunks, 3)), params
+
+
+def given_params(found: OnScreen) -> dict[str, Any]:
+    """Return what the record of a run says of a file: what it is, and what it is measured from."""
+    predictions = found.predictions
+    return {
+        "file": predictions.name,
+        "kind": predictions.kind,
+        "scale": predictions.scale,
+        "control": predictions.control,
+    }

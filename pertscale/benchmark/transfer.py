@@ -1,0 +1,551 @@
+"""From some contexts to another: units that are trained elsewhere (SPEC E4).
+
+A site is a context of a screen, wherever its store is. For every target site methods are fitted on
+the training perturbations of each other site alone (pairwise), and of all others together (pooled).
+Genes are matched by name, id or alias; what perturbations are called in another site follows from
+what their target genes are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pertscale.baselines import (
+    BilinearModel,
+    CopiedEffect,
+    CopiedLabels,
+    ExpressionMethod,
+    ExpressionModel,
+    Method,
+)
+from pertscale.benchmark.expression import SINGLE, ExpressionUnit, rows_of, single_split
+from pertscale.benchmark.plan import (
+    TRANSFER,
+    Plan,
+    Runs,
+    learned_embedding,
+    thresholded_file,
+)
+from pertscale.benchmark.predictors import Fitted, Given, TrainingPart
+from pertscale.benchmark.units import LabelMatrix, Unit
+from pertscale.conditions import name_of
+from pertscale.embeddings import Embedding, from_screen
+from pertscale.errors import InputError
+from pertscale.gene_names import GeneMatch, match_genes
+from pertscale.hashing import digest
+from pertscale.predictions import EXPRESSION
+from pertscale.schema import CONTROL, GENE, PERTURBATION
+from pertscale.splits import Split
+from pertscale.stats.predicted_cells import gene_ids
+
+#: In place of training contexts, where predictions come from a file.
+FROM_FILE: Final = "file"
+#: Method that copies the labels, or the effect, of the same perturbation elsewhere.
+COPY: Final = "same_perturbation"
+#: The bilinear model of the target's own training part, with vectors of perturbations from the
+#: source (SPEC H6).
+OTHER_SCREEN: Final = "linear_other_screen"
+#: Why these two do not run by default.
+_NEEDS_SEEN: Final = (
+    "they need the held-out perturbations in other contexts; pass exclude_test_perturbations=False"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A context that can be trained on or predicted.
+
+    Attributes
+    ----------
+    name : str
+        Name in score tables: the context, with the store where that alone is not unique.
+    plan : Plan
+    context : str
+    """
+
+    name: str
+    plan: Plan
+    context: str
+
+    @property
+    def splits(self) -> list[Split]:
+        """Splits of its perturbations, one per seed."""
+        return self.plan.class_splits.get(self.context, [])
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """Target behind each perturbation."""
+        return self.plan.groups()
+
+    @property
+    def genes(self) -> list[str]:
+        """Read-out genes."""
+        return list(self.plan.screen.genes)
+
+    @cached_property
+    def gene_ids(self) -> list[str] | None:
+        """Second names of the genes."""
+        return gene_ids(self.plan.screen)
+
+    def matrix(self, kind: str) -> LabelMatrix | None:
+        """Labels of a kind, full or curated."""
+        return self.plan.matrices.get((self.context, kind))
+
+
+@dataclass(frozen=True, eq=False)
+class Bridge:
+    """Names of a source site in terms of a target site.
+
+    Attributes
+    ----------
+    source, target : Site
+    aliases
+        Other names of genes → names.
+    """
+
+    source: Site
+    target: Site
+    aliases: Any
+
+    @cached_property
+    def match(self) -> GeneMatch:
+        """Where the source's read-out genes are in the target."""
+        return match_genes(
+            self.source.genes, self.target.genes, ids=self.source.gene_ids,
+            reference_ids=self.target.gene_ids, aliases=self.aliases,
+        )  # fmt: skip
+
+    @cached_property
+    def position(self) -> np.ndarray:
+        """Position of each gene of the target in the source, -1 where it has none."""
+        position = np.full(len(self.target.genes), -1, np.intp)
+        here = np.flatnonzero(self.match.position >= 0)
+        position[self.match.position[here]] = here
+        return position
+
+    @cached_property
+    def group(self) -> dict[str, str]:
+        """Perturbation of the source → its target genes as the target site calls them."""
+        wanted = {g for group in self.target.groups.values() for g in group.split("+")}
+        mine = sorted({g for group in self.source.groups.values() for g in group.split("+")})
+        reference = [*self.target.genes, *sorted(wanted - set(self.target.genes))]
+        ids = self.target.gene_ids
+        reference_ids = None if ids is None else [*ids, *reference[len(ids) :]]
+        own_ids = self.source.gene_ids
+        second = {} if own_ids is None else dict(zip(self.source.genes, own_ids, strict=True))
+        found = match_genes(
+            mine, reference, ids=[second.get(g, g) for g in mine],
+            reference_ids=reference_ids, aliases=self.aliases,
+        )  # fmt: skip
+        called = {
+            gene: reference[at] if at >= 0 else gene
+            for gene, at in zip(mine, found.position.tolist(), strict=True)
+        }
+        return {
+            name: name_of(called[g] for g in group.split("+"))
+            for name, group in self.source.groups.items()
+        }
+
+    def account(self) -> dict[str, Any]:
+        """Return a row of the coverage table: genes of the target that the source has."""
+        there = self.position >= 0
+        genes = np.array(self.target.genes, object)
+        names = self.source.plan.screen.perturbations
+        known = set(self.target.groups.values())
+        also = [n for n in names if self.group[n] in known]
+        how = self.match.account["how"].value_counts().to_dict() if len(self.match.account) else {}
+        return {
+            "what": "transfer", "name": self.source.name, "context": self.target.name, "split": "",
+            "n_perturbations": len(self.target.plan.screen.perturbations),
+            "n_perturbations_predicted": len({self.group[n] for n in also}),
+            "perturbations_missing": "",
+            "n_genes": len(genes), "n_genes_predicted": int(there.sum()),
+            "genes_missing": ",".join(genes[~there]),
+            "not_in_screen": ",".join(n for n in names if self.group[n] not in known),
+            "note": ", ".join(f"{n} genes of the source: {why}" for why, n in how.items()),
+        }  # fmt: skip
+
+
+def sites_of(plans: Sequence[Plan]) -> list[Site]:
+    """Return the contexts of all screens, with names of their own."""
+    pairs = [(plan, context) for plan in plans for context in plan.labels.contexts]
+    contexts = [context for _, context in pairs]
+    return [
+        Site(
+            context if contexts.count(context) == 1 else f"{plan.folder.name}:{context}",
+            plan, context,
+        )
+        for plan, context in pairs
+    ]  # fmt: skip
+
+
+def plan_transfer(plans: Sequence[Plan], root: Runs) -> list[TransferExpression]:
+    """List the units of all targets in the plan `root`; return those of expression."""
+    sites = [site for site in sites_of(plans) if site.splits]
+    expression: list[TransferExpression] = []
+    if len(sites) < 2:
+        names = ", ".join(site.name for site in sites) or "none"
+        reason = f"one context needs another to be trained on; there are: {names}"
+        root.log.skip(TRANSFER, "", reason)
+        return expression
+    if root.wanted.exclude_test_perturbations:
+        root.log.skip(f"{COPY}, {OTHER_SCREEN} ({TRANSFER})", "", _NEEDS_SEEN)
+    for target in sites:
+        root.targets[target.name] = target.plan.screen.targets
+        bridges = [Bridge(s, target, root.wanted.aliases) for s in sites if s is not target]
+        root.coverage += [bridge.account() for bridge in bridges]
+        for split in target.splits:
+            root.splits.setdefault(target.name, {})[split.name] = split
+            _plan_given(root, target, split)
+            for chosen in _modes(bridges):
+                _plan_classes(root, target, split, chosen)
+                mine = _expression_of(root, target, split, chosen)
+                if mine is not None:
+                    expression.append(mine)
+    return expression
+
+
+def _modes(bridges: Sequence[Bridge]) -> Iterator[list[Bridge]]:
+    """Each source alone, then all together where there are several."""
+    yield from ([bridge] for bridge in bridges)
+    if len(bridges) > 1:
+        yield list(bridges)
+
+
+def _settings(root: Runs, kind: str) -> tuple[str, ...]:
+    wanted = [s for s in root.wanted.settings if s.startswith(kind)]
+    return tuple(name for s in wanted for name in (s, f"{kind}_overlap") if s == kind)
+
+
+# --- classes --------------------------------------------------------------------------------------
+
+
+def _plan_classes(root: Runs, target: Site, split: Split, bridges: Sequence[Bridge]) -> None:
+    sources = tuple(bridge.source.name for bridge in bridges)
+    for kind in ("full", "curated"):
+        matrix, settings = target.matrix(kind), _settings(root, kind)
+        if matrix is None or not settings:
+            continue
+        what = f"from {','.join(sources)} ({kind}, {split.name})"
+        try:
+            usable = split.restrict(matrix.perturbations)
+            training = training_parts(
+                bridges, kind, usable, exclude=root.wanted.exclude_test_perturbations
+            )
+        except InputError as error:
+            root.log.skip(what, target.name, str(error))
+            continue
+        root.matrices[target.name, kind] = matrix
+        for name, predictor in _predictors(root, training, usable, target, split, bridges).items():
+            if isinstance(predictor, str):
+                root.log.skip(f"{name} {what}", target.name, predictor)
+            else:
+                root.units.append(
+                    Unit(target.name, kind, usable, name, settings, predictor, TRANSFER, sources)
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Training labels of all sources, and what their rows are called in the target.
+
+    Attributes
+    ----------
+    parts : tuple of TrainingPart
+    groups : tuple of str
+        Target genes of each row.
+    """
+
+    parts: tuple[TrainingPart, ...]
+    groups: tuple[str, ...]
+
+
+def training_parts(
+    bridges: Sequence[Bridge], kind: str, split: Split, *, exclude: bool
+) -> Training:
+    """Return the sources' training labels, where asked for without what the target holds out.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+    target = bridges[0].target
+    predicted = target.matrix(kind)
+    assert predicted is not None
+    wanted = pd.Index(target.genes).get_indexer(list(predicted.genes))
+    parts, groups = [], []
+    for bridge in bridges:
+        source = bridge.source
+        matrix = source.matrix(kind)
+        if matrix is None:
+            continue
+        there_too = set(matrix.perturbations)
+        names = tuple(n for n in _train_names(bridge, split, exclude) if n in there_too)
+        if not names:
+            continue
+        there = pd.Index(matrix.genes).get_indexer(
+            [source.genes[at] if at >= 0 else "" for at in bridge.position]
+        )
+        parts.append(TrainingPart(matrix, names, there[wanted]))
+        groups += [bridge.group[name] for name in names]
+    if not parts:
+        raise InputError("no training perturbation is left in the sources")
+    return Training(tuple(parts), tuple(groups))
+
+
+def _predictors(
+    root: Runs,
+    training: Training,
+    usable: Split,
+    target: Site,
+    split: Split,
+    bridges: Sequence[Bridge],
+) -> dict[str, Fitted | str]:
+    """Return the classifiers on one training set, or why one can't be."""
+    found: dict[str, Fitted | str] = {}
+    embedding = _embedding(root, target, split, bridges)
+    for name, method in root.wanted.methods.items():
+        if method.needs_embedding and isinstance(embedding, str):
+            found[name] = embedding
+            continue
+        vectors = embedding if isinstance(embedding, Embedding) else None
+        found[name] = _fitted(method, training, target, vectors if method.needs_embedding else None)
+    if not root.wanted.exclude_test_perturbations:
+        found[COPY] = _copied(training, target)
+    return found
+
+
+def _fitted(
+    method: Method, training: Training, target: Site, embedding: Embedding | None
+) -> Fitted:
+    def both(test: Sequence[str]) -> np.ndarray:
+        assert embedding is not None
+        groups = [*training.groups, *(target.groups[name] for name in test)]
+        return embedding.normalized().vectors(groups)
+
+    def of_genes(genes: Sequence[str]) -> np.ndarray:
+        assert embedding is not None
+        return embedding.normalized().vectors(list(genes))
+
+    key = "" if embedding is None else embedding.hash
+    return Fitted(method, training.parts, both, key, training.groups, of_genes)
+
+
+def _copied(training: Training, target: Site) -> Fitted:
+    """Return the method that copies labels; perturbations are told apart by numbers."""
+    codes = {group: float(i) for i, group in enumerate(sorted(set(training.groups)))}
+
+    def both(test: Sequence[str]) -> np.ndarray:
+        groups = [*training.groups, *(target.groups[name] for name in test)]
+        return np.array([[codes.get(group, np.nan)] for group in groups])
+
+    method = Method(lambda seed: CopiedLabels(), needs_embedding=True)
+    return Fitted(method, training.parts, both, digest(codes), training.groups, both)
+
+
+def _embedding(
+    root: Runs, target: Site, split: Split, bridges: Sequence[Bridge]
+) -> Embedding | str:
+    """Return the vectors of genes: those given, or learned from the sources' training profiles."""
+    if root.wanted.embedding is not None:
+        return root.wanted.embedding
+    shared = np.logical_and.reduce([bridge.position >= 0 for bridge in bridges])
+    genes = [g for g, there in zip(target.genes, shared, strict=True) if there]
+    if len(genes) < 2:
+        return "the contexts share too few genes to learn vectors from; pass embedding="
+    parts = []
+    for bridge in bridges:
+        profiles = bridge.source.plan.profiles(bridge.source.context)
+        names = _train_names(bridge, split, root.wanted.exclude_test_perturbations)
+        mine = rows_of(profiles, [CONTROL, *names])
+        parts.append(mine.isel({GENE: bridge.position[shared]}).values)
+    stacked = xr.DataArray(np.concatenate(parts), dims=(PERTURBATION, GENE))
+    return learned_embedding(stacked, genes)
+
+
+def _train_names(bridge: Bridge, split: Split, exclude: bool) -> list[str]:
+    """Training perturbations of a source, without those that the target holds out."""
+    source, target = bridge.source, bridge.target
+    mine = next((s for s in source.splits if s.name == split.name), source.splits[0])
+    held_out = {target.groups[n] for n in (*split.test, *split.val)}
+    return [n for n in mine.train if not (exclude and bridge.group[n] in held_out)]
+
+
+# --- predictions from files -----------------------------------------------------------------------
+
+
+def _plan_given(root: Runs, target: Site, split: Split) -> None:
+    """List what files say of a target's held-out perturbations, beside the transferred methods."""
+    plan = target.plan
+    for name in plan.outsiders.files:
+        found = plan.outsiders.find(name, target.context, split)
+        if found is None:
+            continue
+        control = plan.outsiders.controls[target.context]
+        is_expression = found.predictions.kind == EXPRESSION
+        predictor = (
+            thresholded_file(found, control, root.wanted.threshold)
+            if is_expression
+            else Given(found)
+        )
+        for kind in ("full", "curated"):
+            matrix, settings = target.matrix(kind), _settings(root, kind)
+            if matrix is None or not settings:
+                continue
+            try:
+                usable = split.restrict(matrix.perturbations)
+            except InputError:
+                continue  # _plan_classes says so
+            root.matrices[target.name, kind] = matrix
+            root.units.append(
+                Unit(target.name, kind, usable, name, settings, predictor, TRANSFER, (FROM_FILE,))
+            )
+
+
+# --- expression -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class TransferExpression:
+    """A unit of expression with the profiles that it is fitted on.
+
+    The effect of a perturbation in the sources, put on the target's own control, is a training
+    profile of the target; where several sources have it, the mean of their effects. Genes that a
+    source does not read out are unchanged in it.
+
+    Attributes
+    ----------
+    unit : ExpressionUnit
+    bridges : tuple of Bridge
+    names : dict of str to list of (Bridge, str)
+        Perturbation in the target's spelling → where it is.
+    """
+
+    unit: ExpressionUnit
+    bridges: tuple[Bridge, ...]
+    names: Mapping[str, list[tuple[Bridge, str]]]
+
+    @property
+    def target(self) -> Site:
+        """The context that is predicted."""
+        return self.bridges[0].target
+
+    @property
+    def inputs(self) -> str:
+        """Hash of all profiles."""
+        keys = [bridge.source.plan.labels.key for bridge in self.bridges]
+        listed = {name: [b.source.name + n for b, n in at] for name, at in self.names.items()}
+        positions = [bridge.position for bridge in self.bridges]
+        return digest(self.target.plan.labels.key, keys, listed, *positions)
+
+    def observed(self) -> xr.DataArray:
+        """Return the target's own profiles, lazily."""
+        return self.target.plan.profiles(self.target.context)
+
+    def train(self) -> xr.DataArray:
+        """Return the training profiles, the target's control first; in memory, float64."""
+        control = rows_of(self.observed(), [CONTROL]).values[0]
+        values = np.tile(control, (1 + len(self.names), 1))
+        row_of = {name: i + 1 for i, name in enumerate(self.names)}
+        for bridge in self.bridges:
+            mine = [(n, name) for name, at in self.names.items() for b, n in at if b is bridge]
+            profiles = bridge.source.plan.profiles(bridge.source.context)
+            there = np.flatnonzero(bridge.position >= 0)
+            columns = bridge.position[there]
+            own = rows_of(profiles, [CONTROL]).values[0][columns]
+            effects = rows_of(profiles, [n for n, _ in mine]).values[:, columns] - own
+            for (_, name), effect in zip(mine, effects, strict=True):
+                values[row_of[name], there] += effect / len(self.names[name])
+        return xr.DataArray(
+            values,
+            dims=(PERTURBATION, GENE),
+            coords={
+                PERTURBATION: np.array([CONTROL, *self.names], object),
+                GENE: np.array(self.target.genes, object),
+            },
+        )
+
+
+def _expression_of(
+    root: Runs, target: Site, split: Split, bridges: Sequence[Bridge]
+) -> TransferExpression | None:
+    """Return the unit of single perturbations' expression for one training set."""
+    sources = tuple(bridge.source.name for bridge in bridges)
+    if not root.wanted.models or SINGLE not in root.wanted.tasks:
+        return None
+    what = f"expression from {','.join(sources)} ({split.name})"
+    exclude = root.wanted.exclude_test_perturbations
+    names: dict[str, list[tuple[Bridge, str]]] = {}
+    for bridge in bridges:
+        for name in _train_names(bridge, split, exclude):
+            called = bridge.group[name]
+            if "+" not in called and called != CONTROL:
+                names.setdefault(called, []).append((bridge, name))
+    try:
+        usable = single_split(split)
+        if not names:
+            raise InputError("no training perturbation is left in the sources")
+    except InputError as error:
+        root.log.skip(what, target.name, str(error))
+        return None
+    models = dict(root.wanted.models)
+    if not exclude:
+        models[COPY] = ExpressionMethod(lambda seed: CopiedEffect())
+        if len(bridges) == 1:
+            models[OTHER_SCREEN] = _linear_by_other_screen(target, split, bridges[0])
+    given = {
+        name: found
+        for name in target.plan.outsiders.files
+        if (found := target.plan.outsiders.find(name, target.context, split)) is not None
+        and found.predictions.kind not in ("labels", "class_scores")
+    }
+    embedding = _embedding(root, target, split, bridges)
+    vectors = embedding if isinstance(embedding, Embedding) else None
+    unit = ExpressionUnit(
+        target.name, TRANSFER, usable, models, root.wanted.own, given, vectors, sources
+    )
+    return TransferExpression(unit, tuple(bridges), names)
+
+
+class _TrainedAtHome(ExpressionModel):
+    """A model that is fitted on other profiles than it is given: the target's own."""
+
+    def __init__(self, model: ExpressionModel, profiles: xr.DataArray) -> None:
+        self.model = model
+        self.profiles = profiles
+
+    def fitted_params(self) -> dict[str, Any]:
+        return self.model.fitted_params()
+
+    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
+        self.model.fit(self.profiles)
+        self.genes_ = self.model.genes_
+
+    def _predict(self, names: list[str]) -> np.ndarray:
+        return np.asarray(self.model.predict(names).values)
+
+
+def _linear_by_other_screen(target: Site, split: Split, bridge: Bridge) -> ExpressionMethod:
+    """Return the bilinear model with vectors from the source's profiles of all its conditions."""
+    own = rows_of(target.plan.profiles(target.context), [CONTROL, *split.train])
+
+    def make(seed: int) -> ExpressionModel:
+        profiles = bridge.source.plan.profiles(bridge.source.context)
+        called = [bridge.group.get(n, n) for n in profiles[PERTURBATION].values.astype(str)]
+        _, first = np.unique(called, return_index=True)
+        named = profiles.assign_coords({PERTURBATION: np.array(called, object)})
+        vectors = from_screen(
+            named.isel({PERTURBATION: np.sort(first)}), dim=min(10, len(first) - 1),
+            name=bridge.source.name,
+        )  # fmt: skip
+        return _TrainedAtHome(BilinearModel(perturbations=vectors, seed=seed), own)
+
+    return ExpressionMethod(make)
