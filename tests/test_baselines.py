@@ -24,8 +24,8 @@ from pertscale.baselines import (
     WeightedKNN,
     WeightedKNNCV,
 )
+from pertscale.baselines._folds import folds
 from pertscale.baselines._search import nearest
-from pertscale.baselines.neighbors_cv import folds
 from pertscale.errors import ArgumentError, InputError, NotFittedError
 from pertscale.evaluation import evaluate
 from pertscale.schema import CLASSES, Label

@@ -244,6 +244,32 @@ def without_embedding(X: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.logical_and.reduce(np.isnan(X), axis=1)
 
 
+def with_embedding(X: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the rows that have an embedding.
+
+    Raises
+    ------
+    InputError
+        If no row has one.
+    """
+    rows = np.flatnonzero(~without_embedding(X))
+    if not len(rows):
+        raise InputError(
+            f"none of the {len(X)} training perturbations has an embedding; the method "
+            "needs one, so check that its names match those of the perturbations"
+        )
+    return rows
+
+
+def check_dimensions(X: NDArray[np.float64], n_dimensions: int) -> None:
+    """Refuse vectors with another number of dimensions than the training embedding."""
+    if X.shape[1] != n_dimensions:
+        raise InputError(
+            f"X has {X.shape[1]} dimensions, the training embedding {n_dimensions}; "
+            "both have to come from the same embedding"
+        )
+
+
 def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """Refuse a parameter that is not among the allowed values."""
     if value not in allowed:

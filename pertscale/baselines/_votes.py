@@ -55,6 +55,13 @@ def winning_class(votes: NDArray, *, order: Sequence[int]) -> NDArray[np.int8]:
     return labels
 
 
+def majority_labels(counts: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Return the most frequent label per gene, Non-DE if there is none (SPEC E1)."""
+    labels = winning_class(counts, order=DE_FIRST)
+    labels[~counts.any(axis=0)] = Label.NON_DE
+    return labels
+
+
 def class_shares(votes: NDArray) -> NDArray[np.float64]:
     """Divide votes by their sum over the classes; all to Non-DE where there is no vote.
 

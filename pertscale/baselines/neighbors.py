@@ -9,7 +9,14 @@ import dask
 import numpy as np
 from numpy.typing import NDArray
 
-from pertscale.baselines._base import Block, LabelClassifier, check_choice, without_embedding
+from pertscale.baselines._base import (
+    Block,
+    LabelClassifier,
+    check_choice,
+    check_dimensions,
+    with_embedding,
+    without_embedding,
+)
 from pertscale.baselines._kernels import add_votes
 from pertscale.baselines._search import (
     Metric,
@@ -19,14 +26,14 @@ from pertscale.baselines._search import (
     vote_weights,
 )
 from pertscale.baselines._votes import (
-    DE_FIRST,
     NON_DE,
     NON_DE_FIRST,
     class_counts,
     class_shares,
+    majority_labels,
     winning_class,
 )
-from pertscale.errors import ArgumentError, InputError
+from pertscale.errors import ArgumentError
 from pertscale.schema import CLASSES, Label
 
 Missing = Literal["majority", "nonde", "mean_vector", "drop"]
@@ -116,11 +123,7 @@ class WeightedKNN(LabelClassifier):
 
     def _queries(self, X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the vectors to search for, and which perturbations have none of their own."""
-        if X.shape[1] != self._vectors.shape[1]:
-            raise InputError(
-                f"X has {X.shape[1]} dimensions, the training embedding {self._vectors.shape[1]}; "
-                "both have to come from the same embedding"
-            )
+        check_dimensions(X, self._vectors.shape[1])
         missing = without_embedding(X)
         unit = self.normalize or self.metric == "cosine"
         X = unit_rows(X) if unit else X.copy()
@@ -128,23 +131,6 @@ class WeightedKNN(LabelClassifier):
             mean = self._vectors.mean(axis=0, keepdims=True)
             X[missing] = unit_rows(mean) if unit else mean
         return X, missing
-
-
-def with_embedding(X: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the rows that have an embedding.
-
-    Raises
-    ------
-    InputError
-        If no row has one.
-    """
-    rows = np.flatnonzero(~without_embedding(X))
-    if not len(rows):
-        raise InputError(
-            f"none of the {len(X)} training perturbations has an embedding; nearest neighbours "
-            "need one, so check that its names match those of the perturbations"
-        )
-    return rows
 
 
 def check_voting(metric: str, weights: str, exponent: float) -> None:
@@ -167,13 +153,6 @@ def voted_labels(votes: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArr
     """
     labels = winning_class(votes, order=NON_DE_FIRST)
     return np.where(votes.any(axis=0), labels, majority_labels(counts))
-
-
-def majority_labels(counts: NDArray[np.int64]) -> NDArray[np.int8]:
-    """Return the most frequent label per gene, Non-DE if there is none (SPEC E1)."""
-    labels = winning_class(counts, order=DE_FIRST)
-    labels[~counts.any(axis=0)] = Label.NON_DE
-    return labels
 
 
 def _vote(

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import dask
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pertscale.baselines._base import (
-    GENE_STEP,
     Block,
     LabelClassifier,
     check_choice,
     check_training,
+    with_embedding,
     without_embedding,
+)
+from pertscale.baselines._folds import (
+    CRITERIA,
+    Criterion,
+    best_candidate,
+    cross_validate,
+    folds,
+    row_groups,
 )
 from pertscale.baselines._kernels import add_votes
 from pertscale.baselines._search import (
@@ -32,14 +39,11 @@ from pertscale.baselines.neighbors import (
     WeightedKNN,
     check_voting,
     voted_labels,
-    with_embedding,
 )
-from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation import confusion, scores_from_confusion
+from pertscale.errors import ArgumentError
 from pertscale.schema import CLASSES
 
 GRID = (1, 3, 5, 10, 20, 30, 50, 100)
-CRITERIA = ("macro_f1", "balanced_accuracy", "accuracy")
 
 
 class WeightedKNNCV(LabelClassifier):
@@ -84,7 +88,7 @@ class WeightedKNNCV(LabelClassifier):
         *,
         grid: Sequence[int] = GRID,
         n_folds: int = 5,
-        criterion: Literal["macro_f1", "balanced_accuracy", "accuracy"] = "macro_f1",
+        criterion: Criterion = "macro_f1",
         seed: int = 0,
         metric: Metric = "euclidean",
         weights: Weights = "distance",
@@ -136,16 +140,11 @@ class WeightedKNNCV(LabelClassifier):
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None = None) -> None:
         check_choice("criterion", self.criterion, CRITERIA)
         check_voting(self.metric, self.weights, self.exponent)
-        names = np.arange(len(X)) if groups is None else np.asarray(groups)
-        if names.shape != (len(X),):
-            raise InputError(f"groups has shape {names.shape}; X has {len(X)} rows, one group each")
-        part_of_row = folds(names, n_folds=self.n_folds, seed=self.seed)
+        part_of_row = folds(row_groups(groups, len(X)), n_folds=self.n_folds, seed=self.seed)
         grid = self._usable_grid(part_of_row[with_embedding(X)])
         plan = [self._fold(X, part_of_row == part, grid) for part in range(self.n_folds)]
-        counts = _pooled_confusions(y, plan, n_candidates=len(grid))
-        values = scores_from_confusion(counts)[self.criterion]
-        self.cv_scores_ = dict(zip(grid, values.tolist(), strict=True))
-        self.k_ = max(grid, key=lambda k: (self.cv_scores_[k], -k))
+        self.cv_scores_ = cross_validate(y, plan, grid, criterion=self.criterion)
+        self.k_ = best_candidate(self.cv_scores_)
         self.model_ = WeightedKNN(
             k=self.k_,
             metric=self.metric,
@@ -202,54 +201,3 @@ class _Fold:
         for start, stop in zip([0, *self.grid], self.grid, strict=False):
             add_votes(self.index[:, start:stop], self.weight[:, start:stop], y, rows, votes)
             yield voted_labels(votes, counts)
-
-
-def folds(groups: NDArray, *, n_folds: int, seed: int) -> NDArray[np.intp]:
-    """Assign every row to a fold, the rows of a group to the same one (SPEC D2).
-
-    Parameters
-    ----------
-    groups
-        Group of each row, shape (n,).
-    n_folds
-        Number of folds.
-    seed
-        Seed of the legacy ``RandomState`` that permutes the sorted groups.
-
-    Returns
-    -------
-    ndarray of intp, shape (n,)
-        Fold of each row, from 0.
-    """
-    names, group_of_row = np.unique(groups, return_inverse=True)
-    if not 2 <= n_folds <= len(names):
-        raise InputError(
-            f"n_folds={n_folds} with {len(names)} training perturbations or groups; use from 2 "
-            "folds up to one per group"
-        )
-    part_of_group = np.empty(len(names), dtype=np.intp)
-    order = np.random.RandomState(seed).permutation(len(names))
-    for part, members in enumerate(np.array_split(order, n_folds)):
-        part_of_group[members] = part
-    return part_of_group[group_of_row]
-
-
-def _pooled_confusions(y: Any, plan: list[_Fold], *, n_candidates: int) -> NDArray[np.int64]:
-    """Add up the confusion matrices of all folds and genes, shape (candidate, 3, 4)."""
-    if not dask.is_dask_collection(y):
-        return _confusions(y, plan, n_candidates)
-    shared = dask.delayed(plan)
-    sweep = dask.delayed(_confusions)
-    chunks = y.rechunk({0: -1}).to_delayed().ravel()
-    return sum(dask.compute(*(sweep(chunk, shared, n_candidates) for chunk in chunks)))
-
-
-def _confusions(y: NDArray[np.int8], plan: list[_Fold], n_candidates: int) -> NDArray[np.int64]:
-    total = np.zeros((n_candidates, len(CLASSES), len(CLASSES) + 1), dtype=np.int64)
-    for start in range(0, y.shape[1], GENE_STEP):
-        part = np.ascontiguousarray(y[:, start : start + GENE_STEP])
-        for fold in plan:
-            truth = part[fold.query]
-            for candidate, labels in enumerate(fold.predictions(part)):
-                total[candidate] += confusion(truth, labels)
-    return total
