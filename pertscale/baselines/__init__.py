@@ -12,6 +12,7 @@ from pertscale.baselines._base import LabelClassifier
 from pertscale.baselines.copied import CopiedEffect, CopiedLabels
 from pertscale.baselines.expression import Additive, ExpressionModel, MeanExpression, NoChange
 from pertscale.baselines.linear import BilinearModel, RidgeDecoder
+from pertscale.baselines.logistic import LogisticPerGene
 from pertscale.baselines.majority import MajorityVote
 from pertscale.baselines.methods import ExpressionMethod, Method
 from pertscale.baselines.neighbors import WeightedKNN
@@ -32,6 +33,7 @@ __all__ = [
     "ExpressionMethod",
     "ExpressionModel",
     "LabelClassifier",
+    "LogisticPerGene",
     "MajorityVote",
     "MeanExpression",
     "Method",

@@ -1,0 +1,286 @@
+"""Multinomial ridge regressions of many genes on one design, by Newton's method. Arrays only.
+
+All genes share the design, so its singular vectors are the basis of the weights. There the Hessian
+at the intercepts alone is diagonal, once the contrasts of each gene's classes are chosen well, and
+is a preconditioner for conjugate gradients. What is left are products of the design with the
+weights of a batch of genes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pertscale.schema import CLASSES
+
+Floats = NDArray[np.float64]
+
+#: Squared error of the scores in units of their standard error at which a gene is done, for C <= 1.
+_TOLERANCE: Final = 1e-14
+#: Newton steps after which a gene is left as it is; ten are usual.
+_MAX_STEPS: Final = 100
+#: Genes times rows (or dimensions) of a batch: its arrays take half a megabyte each.
+_BATCH: Final = 2**15
+_MIN_GENES: Final = 64
+
+#: Orthonormal contrasts of three classes, and the single one of two, as scikit-learn penalises it.
+_THREE: Final = np.array([[-1, -1], [0, 2], [1, -1]]) / np.sqrt([2, 6])
+_TWO: Final = np.array([[-0.5], [0.5]])
+
+
+@dataclass(frozen=True)
+class Design:
+    """A training embedding in its singular basis, after a column of ones for the intercept."""
+
+    matrix: Floats  # (row, 1 + rank)
+    mean_squares: Floats  # of the columns
+    mean: Floats  # of the embedding
+    rotation: Floats  # (dimension, rank)
+
+    @classmethod
+    def of(cls, X: Floats) -> Self:
+        """Return the design of an embedding, shape (row, dimension)."""
+        mean = X.mean(axis=0)
+        left, singular, right = np.linalg.svd(X - mean, full_matrices=False)
+        scale = np.abs(X).max(initial=0) * np.sqrt(X.size)
+        kept = singular > 10 * np.finfo(np.float64).eps * scale
+        matrix = _with_ones(left[:, kept] * singular[kept])
+        return cls(matrix, np.square(matrix).mean(axis=0), mean, right[kept].T)
+
+    def features(self, X: Floats) -> Floats:
+        """Return the rows of further vectors, shape (n, 1 + rank)."""
+        return _with_ones((X - self.mean) @ self.rotation)
+
+
+def ridge_path(design: Design, y: NDArray[np.int8], penalties: Sequence[float]) -> Iterator[Floats]:
+    """Fit every gene for one C after the other, each from the solution before.
+
+    Minimises the log loss plus ``|weights|^2 / (2 C)``, the intercept being free, over the classes
+    that a gene has: all three with a weight vector each; of two with one for both, as scikit-learn
+    does. A single class has probability 1.
+
+    Parameters
+    ----------
+    design
+        Of the rows of `y`.
+    y
+        Labels, shape (row, gene); untested ones carry no weight.
+    penalties
+        The values of C.
+
+    Yields
+    ------
+    ndarray of float64, shape (3, 1 + rank, gene)
+        Weights in the basis of the design: ``design.features(X) @ weights`` are log probabilities
+        up to a constant. Absent classes have an intercept of -inf, genes without labels of NaN.
+    """
+    present = np.stack([(y == code).any(axis=0) for code in CLASSES])
+    start = np.zeros((len(CLASSES), design.matrix.shape[1], y.shape[1]))
+    start[:, 0] = np.where(present, 0.0, np.where(present.any(axis=0), -np.inf, np.nan))
+    batches = [batch for classes in (2, 3) for batch in _batches(design, y, present, classes)]
+    solutions = [
+        (genes, classes, _path(design, problem, penalties)) for genes, classes, problem in batches
+    ]
+    for _ in penalties:
+        weights = start.copy()
+        for genes, classes, path in solutions:
+            weights[classes, :, genes[:, None]] = next(path)
+        yield weights
+
+
+def probabilities(logits: Floats, *, axis: int) -> Floats:
+    """Return the softmax of log probabilities up to a constant."""
+    odds = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    return odds / odds.sum(axis=axis, keepdims=True)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What the genes of a batch are fitted to. Their scores are (gene, contrast, row)."""
+
+    contrasts: Floats  # (gene, class, contrast), orthogonal
+    tested: Floats  # (gene, 1, row), 0 or 1
+    target: Floats  # (gene, contrast, row): the contrasts of the label, 0 if untested
+    shares: Floats  # (gene, class)
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int8]) -> Self:
+        """Set up genes with the same number of classes, coded from 0; -1 is untested."""
+        hot = np.stack([codes == code for code in range(codes.max() + 1)], axis=1) * 1.0
+        shares = hot.sum(axis=2)
+        shares /= shares.sum(axis=1, keepdims=True)
+        contrasts = _uncorrelated_contrasts(shares)
+        tested = hot.sum(axis=1, keepdims=True)
+        return cls(contrasts, tested, contrasts.swapaxes(1, 2) @ hot, shares)
+
+    def intercepts(self) -> Floats:
+        """Return the scores of the class shares, shape (gene, contrast)."""
+        length = np.square(self.contrasts).sum(axis=1)
+        return np.einsum("gck,gc->gk", self.contrasts, np.log(self.shares)) / length
+
+    def take(self, genes: NDArray) -> Self:
+        """Return the problem of some of the genes."""
+        return replace(self, **{name: values[genes] for name, values in vars(self).items()})
+
+    def losses(self, scores: Floats) -> Floats:
+        """Return the log loss of every gene."""
+        logits = self.contrasts @ scores
+        top = logits.max(axis=1, keepdims=True)
+        partition = np.log(np.exp(logits - top).sum(axis=1, keepdims=True)) + top
+        return (self.tested * partition).sum(axis=(1, 2)) - (self.target * scores).sum(axis=(1, 2))
+
+    def derivatives(self, scores: Floats) -> tuple[Floats, Floats]:
+        """Return the first and second ones, (gene, contrast, row) and (.., contrast, .., row)."""
+        p = probabilities(self.contrasts @ scores, axis=1) * self.tested
+        transposed = self.contrasts.swapaxes(1, 2)
+        mean = transposed @ p
+        curvature = np.empty((*mean.shape[:2], *mean.shape[1:]))
+        for i in range(mean.shape[1]):
+            for j in range(i + 1):
+                product = (transposed[:, i] * transposed[:, j])[:, None] @ p
+                curvature[:, i, j] = product[:, 0] - mean[:, i] * mean[:, j]
+                curvature[:, j, i] = curvature[:, i, j]
+        return mean - self.target, curvature
+
+
+def _with_ones(X: Floats) -> Floats:
+    return np.concatenate([np.ones((len(X), 1)), X], axis=1)
+
+
+def _uncorrelated_contrasts(shares: Floats) -> Floats:
+    """Return contrasts in which the class covariance is diagonal, (gene, class, contrast)."""
+    if shares.shape[1] == 2:
+        return np.broadcast_to(_TWO, (len(shares), *_TWO.shape))
+    mean = shares @ _THREE
+    covariance = np.einsum("ci,gc,cj->gij", _THREE, shares, _THREE)
+    covariance -= mean[:, :, None] * mean[:, None]
+    return _THREE @ np.linalg.eigh(covariance)[1]
+
+
+def _batches(
+    design: Design, y: NDArray[np.int8], present: NDArray[np.bool_], n_classes: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], _Problem]]:
+    """Yield genes, the positions (gene, class) of their classes, and the problem."""
+    chosen = np.flatnonzero(present.sum(axis=0) == n_classes)
+    step = max(_MIN_GENES, _BATCH // max(design.matrix.shape))
+    for start in range(0, len(chosen), step):
+        genes = chosen[start : start + step]
+        classes = np.nonzero(present[:, genes].T)[1].reshape(len(genes), n_classes)
+        labels, own = y[:, genes].T, np.array(CLASSES)[classes]
+        codes = np.full(labels.shape, -1, dtype=np.int8)
+        for code in range(n_classes):
+            codes[labels == own[:, code, None]] = code
+        yield genes, classes, _Problem.of(codes)
+
+
+def _path(design: Design, problem: _Problem, penalties: Sequence[float]) -> Iterator[Floats]:
+    """Yield the weights of every class present, (gene, class, 1 + rank), for every C."""
+    n_genes, _, n_contrasts = problem.contrasts.shape
+    weights = np.zeros((n_genes, n_contrasts, design.matrix.shape[1]))
+    weights[:, :, 0] = problem.intercepts()
+    for C in penalties:
+        weights = _minimise(design, problem, weights, C)
+        yield problem.contrasts @ weights
+
+
+def _minimise(design: Design, problem: _Problem, weights: Floats, C: float) -> Floats:
+    """Take Newton steps until every gene is done; those that are leave the batch."""
+    penalty = np.full(design.matrix.shape[1], 1 / C)
+    penalty[0] = 0
+    tolerance = _TOLERANCE / max(1.0, C)
+    result = weights.copy()
+    live = np.arange(len(weights))
+    scores = _project(weights, design.matrix.T)
+    for _ in range(_MAX_STEPS):
+        slope, curvature = problem.derivatives(scores)
+        gradient = _project(slope, design.matrix) + penalty * weights
+        variance = np.einsum("gkkn->gk", curvature)[:, :, None]
+        diagonal = variance * design.mean_squares + penalty
+        error = (np.square(gradient) / diagonal).sum(axis=(1, 2))
+        more = error > tolerance
+        if not more.all():
+            result[live[~more]] = weights[~more]
+            live, problem = live[more], problem.take(more)
+            weights, scores, curvature = weights[more], scores[more], curvature[more]
+            gradient, diagonal, error = gradient[more], diagonal[more], error[more]
+        if not len(live):
+            return result
+        precision = np.clip(np.sqrt(error), 0.1 * np.sqrt(tolerance / error), 0.1)
+        step, change = _newton_direction(
+            design.matrix, curvature, gradient, diagonal, penalty, precision
+        )
+        length = _step_length(problem, weights, scores, step, change, gradient, penalty)
+        weights, scores = weights + length * step, scores + length * change
+    result[live] = weights
+    return result
+
+
+def _newton_direction(
+    matrix: Floats,
+    curvature: Floats,
+    gradient: Floats,
+    diagonal: Floats,
+    penalty: Floats,
+    precision: Floats,
+) -> tuple[Floats, Floats]:
+    """Solve Newton's equations by conjugate gradients, every gene to its own relative precision.
+
+    Returns the step of the weights, and how it changes the scores.
+    """
+    step, change = np.zeros_like(gradient), np.zeros((*gradient.shape[:2], len(matrix)))
+    residual = -gradient
+    scaled = residual / diagonal
+    direction = scaled
+    size = (residual * scaled).sum(axis=(1, 2))
+    enough = precision**2 * size
+    live = size > 0
+    while live.any():
+        moved = _project(direction, matrix.T)
+        bent = (curvature * moved[:, None]).sum(axis=2)
+        image = _project(bent, matrix) + penalty * direction
+        length = np.where(live, size / (direction * image).sum(axis=(1, 2)), 0)[:, None, None]
+        step += length * direction
+        change += length * moved
+        residual -= length * image
+        scaled = residual / diagonal
+        before, size = size, (residual * scaled).sum(axis=(1, 2))
+        direction = scaled + (size / before)[:, None, None] * direction
+        live &= size > enough
+    return step, change
+
+
+def _step_length(
+    problem: _Problem,
+    weights: Floats,
+    scores: Floats,
+    step: Floats,
+    change: Floats,
+    gradient: Floats,
+    penalty: Floats,
+) -> Floats:
+    """Return 1 where the full step lowers the objective, else a length that is sure to.
+
+    With a step that changes the differences of logits by at most r, the curvature along it grows
+    by at most exp(r t): t = log(1 + r) / r minimises the bound on the objective that follows.
+    """
+
+    def objective(weights: Floats, scores: Floats) -> Floats:
+        return problem.losses(scores) + (penalty * weights**2).sum(axis=(1, 2)) / 2
+
+    before = objective(weights, scores)
+    promised = 1e-4 * (gradient * step).sum(axis=(1, 2))
+    rounding = 1e-12 * np.abs(before)
+    good = objective(weights + step, scores + change) <= before + promised + rounding
+    reach = np.ptp(problem.contrasts @ change, axis=1).max(axis=1)
+    safe = np.log1p(reach) / np.maximum(reach, np.finfo(np.float64).tiny)
+    return np.where(good, 1.0, safe)[:, None, None]
+
+
+def _project(values: Floats, matrix: Floats) -> Floats:
+    """Multiply the last axis with a matrix, all genes and contrasts in one product."""
+    product = values.reshape(-1, len(matrix)) @ matrix
+    return product.reshape(*values.shape[:2], matrix.shape[1])

@@ -1,0 +1,264 @@
+"""Logistic regression of each gene's label on the perturbation's embedding (SPEC E3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal, Self
+
+import dask
+import dask.array as da
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pertscale.baselines._base import (
+    GENE_STEP,
+    Block,
+    LabelClassifier,
+    check_choice,
+    check_dimensions,
+    check_training,
+    with_embedding,
+    without_embedding,
+)
+from pertscale.baselines._folds import (
+    CRITERIA,
+    Criterion,
+    best_candidate,
+    cross_validate,
+    folds,
+    row_groups,
+)
+from pertscale.baselines._search import unit_rows
+from pertscale.baselines._softmax import Design, probabilities, ridge_path
+from pertscale.baselines._votes import (
+    NON_DE_FIRST,
+    class_counts,
+    class_shares,
+    majority_labels,
+    winning_class,
+)
+from pertscale.errors import ArgumentError, InputError
+from pertscale.schema import CLASSES
+
+#: Candidates for C.
+GRID: Final = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
+
+
+class LogisticPerGene(LabelClassifier):
+    """Multinomial ridge regression of each gene's label on the embedding (SPEC E3, `per_gene`).
+
+    For every gene, the log loss over its tested training perturbations plus ``|weights|^2 / (2 C)``
+    is minimised, as ``sklearn.linear_model.LogisticRegression(C=C)`` does on that gene; the
+    intercept is free. Classes that a gene never has get probability 0, and a single class 1. All
+    genes share one singular value decomposition and are fitted in batches, to about 1e-7 in the
+    probabilities. The most probable class is predicted; among equals Non-DE, then Up, then Down.
+
+    Training perturbations without an embedding are left out. Test perturbations without one, and
+    genes without a label among the others, get the majority vote of the gene over all training
+    perturbations (:class:`MajorityVote`), or Non-DE if it was never tested.
+
+    Parameters
+    ----------
+    C
+        Inverse strength of the penalty, or ``"cv"``: the one of `grid`, for all genes together,
+        that predicts held-out perturbations best, as :class:`WeightedKNNCV` chooses k. The
+        smallest of the best is taken.
+    grid
+        Candidates of ``C="cv"``.
+    n_folds
+        Number of folds.
+    criterion
+        ``"macro_f1"``, ``"balanced_accuracy"`` or ``"accuracy"``.
+    seed
+        Seed of the folds.
+    normalize
+        Scale embeddings to length 1.
+
+    Attributes
+    ----------
+    C_ : float
+        The value of C in use.
+    cv_scores_ : dict of float to float
+        With ``C="cv"``, the criterion for every C.
+
+    Notes
+    -----
+    Memory: 24 bytes per gene and dimension of the embedding (or per training perturbation, if
+    there are fewer). With a Dask `y` that is held for the chunks in work only: the regressions are
+    part of the prediction, and fitted again by the next one.
+    """
+
+    C_: float
+    cv_scores_: dict[float, float]
+
+    def __init__(
+        self,
+        *,
+        C: float | Literal["cv"] = 1.0,
+        grid: Sequence[float] = GRID,
+        n_folds: int = 5,
+        criterion: Criterion = "macro_f1",
+        seed: int = 0,
+        normalize: bool = True,
+    ) -> None:
+        self.C = C
+        self.grid = grid
+        self.n_folds = n_folds
+        self.criterion = criterion
+        self.seed = seed
+        self.normalize = normalize
+
+    def fit(self, X: ArrayLike, y: Any, groups: ArrayLike | None = None) -> Self:
+        """Choose C if it is to be chosen, and fit all genes.
+
+        Parameters
+        ----------
+        X, y
+            As of :class:`LabelClassifier`; ``C="cv"`` sweeps a Dask `y` once, chunk by chunk.
+        groups
+            Group of each row, shape (n,): rows of a group stay in one fold.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        InputError
+            As :meth:`LabelClassifier.fit`, and for fewer groups than folds.
+        ArgumentError
+            For a parameter with an unknown value.
+        """
+        X, y = check_training(X, y)
+        self._fit(X, y, groups)
+        return self._mark_fitted(y)
+
+    def fitted_params(self) -> dict[str, Any]:
+        """Return the parameters, and as ``C`` the one in use."""
+        return super().fitted_params() | {"C": self.C_}
+
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None = None) -> None:
+        grid = check_penalties(self.C, self.grid)
+        check_choice("criterion", self.criterion, CRITERIA)
+        self._n_dimensions = X.shape[1]
+        rows = with_embedding(X)
+        vectors = self._vectors(X)
+        if self.C == "cv":
+            parts = folds(row_groups(groups, len(X)), n_folds=self.n_folds, seed=self.seed)
+            plan = [_Fold.of(vectors, parts == part, grid) for part in range(self.n_folds)]
+            self.cv_scores_ = cross_validate(y, plan, grid, criterion=self.criterion)
+        self.C_ = best_candidate(self.cv_scores_) if self.C == "cv" else grid[0]
+        self._design = Design.of(vectors[rows])
+        self._columns = _fitted(y, rows, self._design, self.C_)
+
+    def _vectors(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return unit_rows(X) if self.normalize else X
+
+    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+        check_dimensions(X, self._n_dimensions)
+        known = ~without_embedding(X)
+        features = self._design.features(self._vectors(X[known]))
+        return self._columns, partial(_predict, features=features, known=known)
+
+
+def check_penalties(C: float | str, grid: Sequence[float]) -> list[float]:
+    """Return the values of C to try, ascending: one, or those of the grid with ``"cv"``."""
+    values = list(grid) if C == "cv" else [C]
+    if not values or not all(_is_positive(value) for value in values):
+        raise ArgumentError(
+            f"C={C!r}, grid={grid!r}: use a positive number for C, or 'cv' and a grid of them"
+        )
+    return sorted({float(value) for value in values})
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and bool(0 < value < np.inf)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A held-out fold: its rows, those to fit on and to predict, and their features."""
+
+    held_out: NDArray[np.bool_]
+    train: NDArray[np.intp]
+    query: NDArray[np.intp]
+    design: Design
+    features: NDArray[np.float64]
+    grid: list[float]
+
+    @classmethod
+    def of(cls, vectors: NDArray, held_out: NDArray[np.bool_], grid: list[float]) -> Self:
+        known = ~without_embedding(vectors)
+        train, query = np.flatnonzero(known & ~held_out), np.flatnonzero(known & held_out)
+        if not len(train):
+            raise InputError(
+                "a fold holds out all training perturbations with an embedding; use more folds, "
+                "smaller groups, or a number for C"
+            )
+        design = Design.of(vectors[train])
+        return cls(held_out, train, query, design, design.features(vectors[query]), grid)
+
+    def predictions(self, y: NDArray[np.int8]) -> Iterator[NDArray[np.int8]]:
+        """Yield the labels of the query rows for every C."""
+        counts = class_counts(y[~self.held_out])
+        for weights in ridge_path(self.design, y[self.train], self.grid):
+            yield _labels_and_scores(self.features, weights, counts)[0]
+
+
+def _fitted(y: Any, rows: NDArray[np.intp], design: Design, C: float) -> Any:
+    """Return weights (class by feature) and label counts per gene, lazily if `y` is lazy."""
+    if not dask.is_dask_collection(y):
+        return _fit_genes(y, rows=rows, design=design, C=C)
+    n_columns = len(CLASSES) * (design.matrix.shape[1] + 1)
+    return da.map_blocks(
+        _fit_genes,
+        y.rechunk({0: -1}),
+        rows=rows,
+        design=dask.delayed(design),  # one node of the graph, not a copy per task
+        C=C,
+        chunks=((n_columns,), y.chunks[1]),
+        dtype=np.float64,
+        meta=np.empty((0, 0)),
+    )
+
+
+def _fit_genes(
+    y: NDArray[np.int8], *, rows: NDArray[np.intp], design: Design, C: float
+) -> NDArray[np.float64]:
+    n_weights = len(CLASSES) * design.matrix.shape[1]
+    columns = np.empty((n_weights + len(CLASSES), y.shape[1]))
+    for start in range(0, y.shape[1], GENE_STEP):
+        part = slice(start, start + GENE_STEP)
+        (weights,) = ridge_path(design, y[rows, part], [C])
+        columns[:n_weights, part] = weights.reshape(n_weights, -1)
+        columns[n_weights:, part] = class_counts(y[:, part])
+    return columns
+
+
+def _predict(
+    columns: NDArray[np.float64],
+    genes: NDArray[np.int64],
+    *,
+    features: NDArray[np.float64],
+    known: NDArray[np.bool_],
+) -> tuple[NDArray, NDArray]:
+    """Predict a block of genes: the majority vote, and the regression where there is a vector."""
+    counts = columns[-len(CLASSES) :].astype(np.int64)
+    weights = columns[: -len(CLASSES)].reshape(len(CLASSES), -1, len(genes))
+    labels = np.tile(majority_labels(counts), (len(known), 1))
+    scores = np.tile(class_shares(counts)[:, None], (1, len(known), 1))
+    labels[known], scores[:, known] = _labels_and_scores(features, weights, counts)
+    return labels, np.moveaxis(scores, 0, -1)
+
+
+def _labels_and_scores(
+    features: NDArray[np.float64], weights: NDArray[np.float64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Return labels (row, gene) and probabilities (3, row, gene)."""
+    logits = features[:, 1:] @ weights[:, 1:] + weights[:, :1]
+    fitted = ~np.isnan(weights[0, 0])
+    scores = np.where(fitted, probabilities(logits, axis=0), class_shares(counts)[:, None])
+    labels = winning_class(scores, order=NON_DE_FIRST)
+    return np.where(fitted, labels, majority_labels(counts)), scores
