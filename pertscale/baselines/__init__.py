@@ -13,6 +13,7 @@ from pertscale.baselines.copied import CopiedEffect, CopiedLabels
 from pertscale.baselines.expression import Additive, ExpressionModel, MeanExpression, NoChange
 from pertscale.baselines.linear import BilinearModel, RidgeDecoder
 from pertscale.baselines.logistic import LogisticPerGene
+from pertscale.baselines.logistic_pairs import LogisticPairs
 from pertscale.baselines.majority import MajorityVote
 from pertscale.baselines.methods import ExpressionMethod, Method
 from pertscale.baselines.neighbors import WeightedKNN
@@ -33,6 +34,7 @@ __all__ = [
     "ExpressionMethod",
     "ExpressionModel",
     "LabelClassifier",
+    "LogisticPairs",
     "LogisticPerGene",
     "MajorityVote",
     "MeanExpression",

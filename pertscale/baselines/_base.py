@@ -224,17 +224,18 @@ def check_labels(y: NDArray) -> NDArray[np.int8]:
     return y.astype(np.int8, copy=False)
 
 
-def check_embedding(X: ArrayLike) -> NDArray[np.float64]:
+def check_embedding(X: ArrayLike, name: str = "X") -> NDArray[np.float64]:
     """Return an embedding as float64; rows are finite, or NaN throughout."""
     values = np.asarray(X, dtype=np.float64)
     if values.ndim != 2:
-        raise InputError(f"X has shape {values.shape}; an embedding has one row per perturbation")
+        raise InputError(
+            f"{name} has shape {values.shape}; an embedding has one row per perturbation or gene"
+        )
     damaged = ~np.isfinite(values).all(axis=1) & ~without_embedding(values)
     if damaged.any():
         raise InputError(
-            f"row {np.flatnonzero(damaged)[0]} of X has values that are infinite, or NaN in some "
-            "columns only; a row is finite, or NaN in all columns if the perturbation has no "
-            "embedding"
+            f"row {np.flatnonzero(damaged)[0]} of {name} has values that are infinite, or NaN in "
+            "some columns only; a row is finite, or NaN in all columns if there is no embedding"
         )
     return values
 

@@ -27,8 +27,13 @@ class Fold(Protocol):
     def query(self) -> NDArray[np.intp]:
         """Rows to predict."""
 
-    def predictions(self, y: NDArray[np.int8]) -> Iterator[NDArray[np.int8]]:
-        """Yield the labels of the query rows for every candidate."""
+    def predictions(
+        self, y: NDArray[np.int8], genes: NDArray[np.intp]
+    ) -> Iterator[NDArray[np.int8]]:
+        """Yield the labels of the query rows for every candidate.
+
+        `y` holds all rows of a few genes, `genes` the positions of these.
+        """
 
 
 def row_groups(groups: ArrayLike | None, n_rows: int) -> NDArray:
@@ -98,19 +103,27 @@ def best_candidate(scores: dict[Candidate, float]) -> Candidate:
 def _pooled_confusions(y: Any, plan: Sequence[Fold], *, n_candidates: int) -> NDArray[np.int64]:
     """Add up the confusion matrices of all folds and genes, shape (candidate, 3, 4)."""
     if not dask.is_dask_collection(y):
-        return _confusions(y, plan, n_candidates)
+        return _confusions(y, np.arange(y.shape[1]), plan, n_candidates)
     shared = dask.delayed(plan)
     sweep = dask.delayed(_confusions)
     chunks = y.rechunk({0: -1}).to_delayed().ravel()
-    return sum(dask.compute(*(sweep(chunk, shared, n_candidates) for chunk in chunks)))
+    genes = np.split(np.arange(y.shape[1]), np.cumsum(y.chunks[1])[:-1])
+    parts = (
+        sweep(chunk, positions, shared, n_candidates)
+        for chunk, positions in zip(chunks, genes, strict=True)
+    )
+    return sum(dask.compute(*parts))
 
 
-def _confusions(y: NDArray[np.int8], plan: Sequence[Fold], n_candidates: int) -> NDArray[np.int64]:
+def _confusions(
+    y: NDArray[np.int8], genes: NDArray[np.intp], plan: Sequence[Fold], n_candidates: int
+) -> NDArray[np.int64]:
     total = np.zeros((n_candidates, len(CLASSES), len(CLASSES) + 1), dtype=np.int64)
-    for start in range(0, y.shape[1], GENE_STEP):
-        part = np.ascontiguousarray(y[:, start : start + GENE_STEP])
+    for start in range(0, len(genes), GENE_STEP):
+        stop = start + GENE_STEP
+        part = np.ascontiguousarray(y[:, start:stop])
         for fold in plan:
             truth = part[fold.query]
-            for candidate, labels in enumerate(fold.predictions(part)):
+            for candidate, labels in enumerate(fold.predictions(part, genes[start:stop])):
                 total[candidate] += confusion(truth, labels)
     return total

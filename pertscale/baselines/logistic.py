@@ -200,7 +200,9 @@ class _Fold:
         design = Design.of(vectors[train])
         return cls(held_out, train, query, design, design.features(vectors[query]), grid)
 
-    def predictions(self, y: NDArray[np.int8]) -> Iterator[NDArray[np.int8]]:
+    def predictions(
+        self, y: NDArray[np.int8], genes: NDArray[np.intp]
+    ) -> Iterator[NDArray[np.int8]]:
         """Yield the labels of the query rows for every C."""
         counts = class_counts(y[~self.held_out])
         for weights in ridge_path(self.design, y[self.train], self.grid):

@@ -193,7 +193,9 @@ class _Fold:
     weight: NDArray[np.float64]
     grid: list[int]
 
-    def predictions(self, y: NDArray[np.int8]) -> Iterator[NDArray[np.int8]]:
+    def predictions(
+        self, y: NDArray[np.int8], genes: NDArray[np.intp]
+    ) -> Iterator[NDArray[np.int8]]:
         """Yield the labels of the query rows for every candidate k."""
         counts = class_counts(y[~self.held_out])
         votes = np.zeros((len(CLASSES), len(self.query), y.shape[1]))

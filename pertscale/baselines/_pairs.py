@@ -1,0 +1,111 @@
+"""Pairs of a perturbation and a gene as rows of features, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import dask
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from pertscale.schema import Label
+
+#: Pairs whose labels are read and shuffled together.
+WINDOW: Final = 2**20
+#: Numbers in a block of features, 32 MB.
+BLOCK: Final = 2**22
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Shifts and factors of features: variance 1 each, divided by the number of features."""
+
+    mean: NDArray[np.float64]
+    factor: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float64], n_features: int) -> Self:
+        """Return the scale of vectors that are finite; columns that do not vary become 0."""
+        mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
+        varies = deviation > 1e-12 * np.abs(vectors).max(axis=0, initial=0)
+        factor = np.divide(n_features**-0.5, deviation, out=np.zeros_like(mean), where=varies)
+        return cls(mean, factor)
+
+    def __call__(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (vectors - self.mean) * self.factor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The tested pairs of perturbations and genes that have vectors.
+
+    Attributes
+    ----------
+    labels
+        Shape (perturbation, gene), NumPy or Dask; only `rows` and `genes` are used.
+    rows, genes
+        Positions of those with vectors.
+    row_features, gene_features
+        Their features, in the same order.
+    """
+
+    labels: Any
+    rows: NDArray[np.intp]
+    genes: NDArray[np.intp]
+    row_features: NDArray[np.float64]
+    gene_features: NDArray[np.float64]
+
+    def count(self) -> int:
+        """Count the pairs, in one sweep over the labels."""
+        tested = self.labels[self.rows][:, self.genes] != Label.UNTESTED
+        return int(dask.compute(tested.sum(dtype=np.int64))[0])
+
+    def epoch(self, random: np.random.Generator) -> Iterator[tuple[da.Array, da.Array]]:
+        """Yield features (pair, feature) and labels, lazily, until every pair came once.
+
+        The genes are cut into windows that do not depend on the chunks of the labels. Windows come
+        in random order, the pairs of a window in random order too; each block of features is made
+        from the two tables when it is computed.
+        """
+        step = max(1, WINDOW // len(self.rows))
+        starts = random.permutation(np.arange(0, len(self.genes), step))
+        for start in starts:
+            part = slice(start, start + step)
+            (labels,) = dask.compute(self.labels[:, self.genes[part]])
+            labels = labels[self.rows]
+            row, gene = np.nonzero(labels != Label.UNTESTED)
+            order = random.permutation(len(row))
+            if len(order):
+                yield self._window(row[order], gene[order], labels, part)
+
+    def _window(
+        self, row: NDArray[np.intp], gene: NDArray[np.intp], labels: NDArray[np.int8], part: slice
+    ) -> tuple[da.Array, da.Array]:
+        tables = dask.delayed((self.row_features, self.gene_features[part]), traverse=False)
+        n_features = self.row_features.shape[1] + self.gene_features.shape[1]
+        step = max(1, BLOCK // n_features)
+        features = [
+            da.from_delayed(
+                dask.delayed(block_of_features)(tables, row[at : at + step], gene[at : at + step]),
+                shape=(min(step, len(row) - at), n_features),
+                dtype=np.float64,
+            )
+            for at in range(0, len(row), step)
+        ]
+        return da.concatenate(features), da.from_array(labels[row, gene], chunks=step)
+
+
+def block_of_features(
+    tables: tuple[NDArray[np.float64], NDArray[np.float64]],
+    row: NDArray[np.intp],
+    gene: NDArray[np.intp],
+) -> NDArray[np.float64]:
+    """Return the features of pairs, shape (pair, feature): the perturbation's, then the gene's."""
+    n_row_features = tables[0].shape[1]
+    block = np.empty((len(row), n_row_features + tables[1].shape[1]))
+    block[:, :n_row_features] = tables[0][row]
+    block[:, n_row_features:] = tables[1][gene]
+    return block
