@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import dask
 import dask.array as da
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
+from sklearn.multiclass import OneVsRestClassifier
 
-from pertscale.baselines import LogisticPerGene, MajorityVote
+from pertscale.baselines import LogisticPairs, LogisticPerGene, MajorityVote, _pairs
 from pertscale.baselines._softmax import Design, ridge_path
 from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation import confusion, scores_from_confusion
 from pertscale.schema import CLASSES
 from tests.helpers import GOLDEN
 from tests.test_baselines import FROM_GOLDEN, UNTESTED, forbidden, screen
@@ -30,8 +33,8 @@ def by_scikit_learn(X, labels, queries, C):
     if len(present) == 1:
         proba[:, CLASSES.index(present[0])] = 1
         return proba
-    # Newton's method: the default solver stops earlier, whatever its tolerance
-    model = LogisticRegression(C=C, solver="newton-cg", tol=1e-10, max_iter=10_000)
+    # Newton's method: the other solvers stop earlier, whatever their tolerance
+    model = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-10, max_iter=10_000)
     model.fit(X[rows], labels[rows])
     proba[:, np.searchsorted(CLASSES, model.classes_)] = model.predict_proba(queries)
     return proba
@@ -243,3 +246,166 @@ def test_parameters_survive_cloning():
     method = LogisticPerGene(C="cv", grid=(0.5, 2.0), seed=4)
     assert clone(method).get_params() == method.get_params()
     json.dumps(method.fit(*screen()).fitted_params())
+
+
+# --- one regression on pairs --------------------------------------------------------------------
+
+
+def planted(n=60, n_genes=150, d=(4, 3), untested=0.1, seed=0):
+    """Return embeddings of both sides and labels that follow from their sum."""
+    rng = np.random.default_rng(seed)
+    X, genes = rng.standard_normal((n, d[0])), 3 + 5 * rng.standard_normal((n_genes, d[1]))
+    signal = 2 * (X @ rng.standard_normal(d[0]))[:, None] + 0.3 * genes @ rng.standard_normal(d[1])
+    signal += rng.logistic(size=signal.shape)
+    y = ((signal > 3).astype(np.int8) - (signal < -3)).astype(np.int8)
+    y[rng.random(y.shape) < untested] = UNTESTED
+    return X, genes, y
+
+
+def macro_f1(truth, labels):
+    return float(scores_from_confusion(confusion(truth, labels))["macro_f1"])
+
+
+def test_pairs_are_learned_as_scikit_learn_does_on_all_at_once():
+    X, genes, y = planted()
+    method = LogisticPairs(genes, C=0.1, n_epochs=60).fit(X, y)
+    row, gene = np.nonzero(y != UNTESTED)
+    sides = [(v - v.mean(axis=0)) / v.std(axis=0) / np.sqrt(7) for v in (X, genes)]
+    features = np.concatenate([sides[0][row], sides[1][gene]], axis=1)
+    oracle = OneVsRestClassifier(LogisticRegression(C=0.1)).fit(features, y[row, gene])
+    want = np.concatenate([model.coef_ for model in oracle.estimators_])
+    assert np.linalg.norm(method.model_.coef_ - want) < 0.02 * np.linalg.norm(want)
+    scores = method.predict_proba(X)[row, gene]
+    np.testing.assert_allclose(scores, oracle.predict_proba(features), atol=0.02)
+    # the sum of both sides is what the model says of a pair
+    np.testing.assert_allclose(scores, method.model_.predict_proba(features), atol=1e-6)
+    assert method.model_.alpha == pytest.approx(1 / (0.1 * len(row)))
+
+
+def test_pairs_beat_the_majority_vote_where_the_vectors_carry_the_label():
+    X, genes, y = planted(n=80)
+    labels = LogisticPairs(genes, n_epochs=10).fit(X[:60], y[:60]).predict(X[60:])
+    majority = MajorityVote().fit(X[:60], y[:60]).predict(X[60:])
+    assert macro_f1(y[60:], labels) > macro_f1(y[60:], majority) + 0.2
+
+
+@pytest.mark.parametrize("chunks", [(60, 150), (7, 40), (60, 11)])
+def test_pairs_give_equal_bits_whatever_the_chunks(chunks, monkeypatch):
+    monkeypatch.setattr(_pairs, "WINDOW", 60 * 32)
+    monkeypatch.setattr(_pairs, "BLOCK", 7 * 500)
+    X, genes, y = planted()
+    X[3], genes[[2, 149]] = np.nan, np.nan
+    parameters = {"C": "cv", "grid": (1e-3, 1.0), "n_folds": 3}
+    want = LogisticPairs(genes, **parameters).fit(X, y)
+    method = LogisticPairs(genes, **parameters).fit(X, da.from_array(y, chunks=chunks))
+    assert method.cv_scores_ == want.cv_scores_
+    labels, scores = method.predict_both(X)
+    assert labels.chunks[1] == da.core.normalize_chunks(chunks, y.shape)[1]
+    np.testing.assert_array_equal(labels.compute(), want.predict(X))
+    np.testing.assert_array_equal(scores.compute(), want.predict_proba(X))
+    other = LogisticPairs(genes, **parameters, seed=1).fit(X, y)
+    assert (other.model_.coef_ != want.model_.coef_).any()
+
+
+def test_pairs_exist_a_block_at_a_time_and_once_per_pass(monkeypatch):
+    monkeypatch.setattr(_pairs, "WINDOW", 60 * 50)
+    monkeypatch.setattr(_pairs, "BLOCK", 7 * 400)
+    alive, sizes, most = set(), [], []
+    make = _pairs.block_of_features
+
+    def counted(*args):
+        block = make(*args)
+        alive.add(id(block))
+        weakref.finalize(block, alive.discard, id(block))
+        sizes.append(len(block))
+        most.append(len(alive))
+        return block
+
+    monkeypatch.setattr(_pairs, "block_of_features", counted)
+    X, genes, y = planted()
+    LogisticPairs(genes, n_epochs=3).fit(X, da.from_array(y, chunks=(60, 13)))
+    assert sum(sizes) == 3 * (y != UNTESTED).sum()
+    assert max(sizes) <= 400
+    assert max(most) <= 2
+
+
+def test_pairs_without_vectors_get_the_majority_vote():
+    X, genes, y = planted(n=80)
+    X[[2, 70]], genes[[5, 9]] = np.nan, np.nan
+    y[:60, 5] = UNTESTED
+    labels, scores = LogisticPairs(genes).fit(X[:60], y[:60]).predict_both(X[60:])
+    majority = MajorityVote().fit(X[:60], y[:60]).predict_both(X[60:])
+    for got, want in zip((labels, scores), majority, strict=True):
+        np.testing.assert_array_equal(got[10], want[10])
+        np.testing.assert_array_equal(got[:, [5, 9]], want[:, [5, 9]])
+    rows, kept = np.delete(np.arange(60), 2), np.delete(np.arange(150), [5, 9])
+    alone = LogisticPairs(genes[kept]).fit(X[rows], y[np.ix_(rows, kept)]).predict_proba(X[60:])
+    known = np.delete(np.arange(20), 10)
+    np.testing.assert_allclose(scores[np.ix_(known, kept)], alone[known], atol=1e-6)
+
+
+def test_choice_of_the_penalty_on_pairs_equals_separate_fits():
+    X, genes, y = planted(n=30, n_genes=60)
+    genes[7] = np.nan
+    grid = (1e-3, 0.1)
+    method = LogisticPairs(genes, C="cv", grid=grid, n_folds=3, seed=2).fit(X, y)
+    parts = np.array_split(np.random.RandomState(2).permutation(30), 3)
+    for C in grid:
+        total = 0
+        for part in parts:
+            train = np.setdiff1d(np.arange(30), part)
+            fold = LogisticPairs(genes, C=C, seed=2).fit(X[train], y[train])
+            total = total + confusion(y[part], fold.predict(X[part]))
+        want = scores_from_confusion(total)["macro_f1"]
+        assert method.cv_scores_[C] == pytest.approx(float(want), rel=1e-12)
+    assert max(grid, key=method.cv_scores_.get) == method.C_
+
+
+def test_classes_that_never_occur_are_not_predicted():
+    X, genes, y = planted()
+    y[y == 1] = 0
+    labels, scores = LogisticPairs(genes, n_epochs=10).fit(X, y).predict_both(X)
+    assert not (labels == 1).any()
+    assert scores[..., 2].max() < 0.01
+    assert not LogisticPairs(genes).fit(X, np.zeros_like(y)).predict(X).any()
+
+
+def test_constant_columns_of_vectors_are_ignored():
+    X, genes, y = planted()
+    wide = np.concatenate([np.full((60, 1), 0.3), X], axis=1)
+    method = LogisticPairs(genes).fit(wide, y)
+    assert not method.model_.coef_[:, 0].any()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [({"C": -1.0}, "use"), ({"n_epochs": 0}, "use"), ({"C": "cv", "criterion": "mcc"}, "use")],
+)
+def test_unknown_parameters_of_pairs_are_refused(parameters, message):
+    X, genes, y = planted()
+    with pytest.raises(ArgumentError, match=message):
+        LogisticPairs(genes, **parameters).fit(X, y)
+
+
+def test_unusable_gene_vectors_are_refused():
+    X, genes, y = planted()
+    with pytest.raises(InputError, match="149 rows and y 150 genes"):
+        LogisticPairs(genes[1:]).fit(X, y)
+    with pytest.raises(InputError, match="row 4 of gene_vectors"):
+        LogisticPairs(np.where(np.indices(genes.shape).sum(axis=0) == 6, np.inf, genes)).fit(X, y)
+    with pytest.raises(InputError, match="0 of 150 genes"):
+        LogisticPairs(np.full_like(genes, np.nan)).fit(X, y)
+    with pytest.raises(InputError, match="none of the tested pairs"):
+        LogisticPairs(genes).fit(X, np.full_like(y, UNTESTED))
+    with pytest.raises(InputError, match="3 dimensions, the training embedding 4"):
+        LogisticPairs(genes).fit(X, y).predict(X[:, :3])
+
+
+def test_parameters_of_pairs_survive_cloning():
+    X, genes, y = planted()
+    method = LogisticPairs(genes, C="cv", grid=(1.0,), n_folds=2)
+    assert method.get_params()["gene_vectors"] is genes
+    np.testing.assert_array_equal(clone(method).gene_vectors, genes)
+    params = method.fit(X, y).fitted_params()
+    assert params["C"] == 1.0
+    assert "gene_vectors" not in json.loads(json.dumps(params))

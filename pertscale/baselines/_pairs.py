@@ -58,11 +58,6 @@ class Pairs:
     row_features: NDArray[np.float64]
     gene_features: NDArray[np.float64]
 
-    def count(self) -> int:
-        """Count the pairs, in one sweep over the labels."""
-        tested = self.labels[self.rows][:, self.genes] != Label.UNTESTED
-        return int(dask.compute(tested.sum(dtype=np.int64))[0])
-
     def epoch(self, random: np.random.Generator) -> Iterator[tuple[da.Array, da.Array]]:
         """Yield features (pair, feature) and labels, lazily, until every pair came once.
 
@@ -96,6 +91,12 @@ class Pairs:
             for at in range(0, len(row), step)
         ]
         return da.concatenate(features), da.from_array(labels[row, gene], chunks=step)
+
+
+def count_tested(labels: Any, rows: NDArray[np.intp], genes: NDArray[np.intp]) -> int:
+    """Count the tested pairs of these rows and genes, in one sweep."""
+    tested = labels[rows][:, genes] != Label.UNTESTED
+    return int(dask.compute(tested.sum(dtype=np.int64))[0])
 
 
 def block_of_features(

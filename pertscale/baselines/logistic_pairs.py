@@ -34,7 +34,7 @@ from pertscale.baselines._folds import (
     folds,
     row_groups,
 )
-from pertscale.baselines._pairs import Pairs, Scale
+from pertscale.baselines._pairs import Pairs, Scale, count_tested
 from pertscale.baselines._votes import (
     NON_DE_FIRST,
     class_counts,
@@ -200,16 +200,16 @@ class LogisticPairs(LabelClassifier):
     ) -> list[_Scores]:
         """Fit a model for every C on some rows."""
         known = np.flatnonzero(~without_embedding(genes))
-        n_features = X.shape[1] + genes.shape[1]
-        of_rows, of_genes = Scale.of(X[rows], n_features), Scale.of(genes[known], n_features)
-        pairs = Pairs(y, rows, known, of_rows(X[rows]), of_genes(genes[known]))
-        n_pairs = pairs.count()
+        n_pairs = count_tested(y, rows, known)
         if not n_pairs:
             raise InputError(
                 f"none of the tested pairs has a vector of both; {len(rows)} perturbations to "
                 f"train on and {len(known)} of {len(genes)} genes have one, so check the names "
                 "and the labels"
             )
+        n_features = X.shape[1] + genes.shape[1]
+        of_rows, of_genes = Scale.of(X[rows], n_features), Scale.of(genes[known], n_features)
+        pairs = Pairs(y, rows, known, of_rows(X[rows]), of_genes(genes[known]))
         models = [self._descent(C, n_pairs) for C in penalties]
         random = np.random.default_rng(self.seed)
         for _ in range(self.n_epochs):
