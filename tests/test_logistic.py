@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import weakref
 
 import dask
@@ -15,8 +16,10 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pertscale.baselines import LogisticPairs, LogisticPerGene, MajorityVote, _pairs
+from pertscale.baselines._blas import one_blas_thread
 from pertscale.baselines._softmax import Design, ridge_path
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import confusion, scores_from_confusion
@@ -246,6 +249,30 @@ def test_parameters_survive_cloning():
     method = LogisticPerGene(C="cv", grid=(0.5, 2.0), seed=4)
     assert clone(method).get_params() == method.get_params()
     json.dumps(method.fit(*screen()).fitted_params())
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_blas_has_one_thread_while_anyone_needs_it_so():
+    with threadpool_limits(2, user_api="blas"):  # this thread is the one threadpoolctl listens to
+        before, inside = blas_threads(), []
+
+        def work():
+            with one_blas_thread():
+                inside.append(blas_threads())
+
+        for _ in range(2):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            assert blas_threads() == before
+        with one_blas_thread():
+            work()
+            inside.append(blas_threads())
+        assert blas_threads() == before
+    assert inside == [{1}] * 4
 
 
 # --- one regression on pairs --------------------------------------------------------------------

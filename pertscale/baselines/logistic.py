@@ -22,6 +22,7 @@ from pertscale.baselines._base import (
     with_embedding,
     without_embedding,
 )
+from pertscale.baselines._blas import one_blas_thread
 from pertscale.baselines._folds import (
     CRITERIA,
     Criterion,
@@ -139,19 +140,24 @@ class LogisticPerGene(LabelClassifier):
         """Return the parameters, and as ``C`` the one in use."""
         return super().fitted_params() | {"C": self.C_}
 
+    @one_blas_thread()
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None = None) -> None:
         grid = check_penalties(self.C, self.grid)
         check_choice("criterion", self.criterion, CRITERIA)
         self._n_dimensions = X.shape[1]
         rows = with_embedding(X)
         vectors = self._vectors(X)
+        in_memory = not dask.is_dask_collection(y)
+        if in_memory:  # in parallel nevertheless
+            y = da.from_array(y, chunks=(-1, GENE_STEP), name=False)
         if self.C == "cv":
             parts = folds(row_groups(groups, len(X)), n_folds=self.n_folds, seed=self.seed)
             plan = [_Fold.of(vectors, parts == part, grid) for part in range(self.n_folds)]
             self.cv_scores_ = cross_validate(y, plan, grid, criterion=self.criterion)
         self.C_ = best_candidate(self.cv_scores_) if self.C == "cv" else grid[0]
         self._design = Design.of(vectors[rows])
-        self._columns = _fitted(y, rows, self._design, self.C_)
+        columns = _fitted(y, rows, self._design, self.C_)
+        self._columns = columns.compute() if in_memory else columns
 
     def _vectors(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return unit_rows(X) if self.normalize else X
@@ -205,14 +211,13 @@ class _Fold:
     ) -> Iterator[NDArray[np.int8]]:
         """Yield the labels of the query rows for every C."""
         counts = class_counts(y[~self.held_out])
-        for weights in ridge_path(self.design, y[self.train], self.grid):
-            yield _labels_and_scores(self.features, weights, counts)[0]
+        with one_blas_thread():
+            for weights in ridge_path(self.design, y[self.train], self.grid):
+                yield _labels_and_scores(self.features, weights, counts)[0]
 
 
-def _fitted(y: Any, rows: NDArray[np.intp], design: Design, C: float) -> Any:
-    """Return weights (class by feature) and label counts per gene, lazily if `y` is lazy."""
-    if not dask.is_dask_collection(y):
-        return _fit_genes(y, rows=rows, design=design, C=C)
+def _fitted(y: da.Array, rows: NDArray[np.intp], design: Design, C: float) -> da.Array:
+    """Return weights (class by feature) and label counts per gene, lazily."""
     n_columns = len(CLASSES) * (design.matrix.shape[1] + 1)
     return da.map_blocks(
         _fit_genes,
@@ -226,6 +231,7 @@ def _fitted(y: Any, rows: NDArray[np.intp], design: Design, C: float) -> Any:
     )
 
 
+@one_blas_thread()
 def _fit_genes(
     y: NDArray[np.int8], *, rows: NDArray[np.intp], design: Design, C: float
 ) -> NDArray[np.float64]:
@@ -239,6 +245,7 @@ def _fit_genes(
     return columns
 
 
+@one_blas_thread()
 def _predict(
     columns: NDArray[np.float64],
     genes: NDArray[np.int64],
