@@ -20,7 +20,7 @@ class _Commands(click.Group):
     """Shows commands in the order in which one uses them; one clear line for bad input."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["check", "ingest", "labels", "run", "report", "simulate", "demo"]
+        return ["check", "ingest", "labels", "run", "report", "models", "simulate", "demo"]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -211,6 +211,37 @@ def report(folder: str, store: str | None) -> None:
     result = read_result(folder)
     write_report(result, open_screen(store) if store is not None else None)
     click.echo(str(result.report))
+
+
+@main.group()
+def models() -> None:
+    """Drive models that have environments of their own."""
+
+
+@models.command("run")
+@click.argument("config", type=click.Path())
+@click.option("--store", type=click.Path(), required=True, help="The screen store.")
+@click.option("--out", type=click.Path(), required=True, help="Output folder.")
+@click.option("--split", type=click.Path(),
+              help="Split file: JSON with train and test.")  # fmt: skip
+@click.option("--task", "tasks", type=click.Choice(["single", "double"]), multiple=True,
+              help="Only this task; may be repeated.")  # fmt: skip
+@click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True,
+              help="Seed of a split; may be repeated.")  # fmt: skip
+@_quiet
+def run_models(config: str, tasks: tuple[str, ...], **how: Any) -> None:
+    """Run the models of CONFIG, a models.toml, on the splits of a benchmark.
+
+    Each predicts what is held out and sees nothing of it. Run again, only what has no predictions
+    yet is run. The exit code is 1 if a model has none.
+    """
+    from pertscale.models import run_models as run_all
+    from pertscale.models.config import TASKS
+
+    found = run_all(config, tasks=tasks or TASKS, **how)
+    click.echo(found.to_string(index=False))
+    if not found["status"].isin(["complete", "partial", "skipped"]).all():
+        sys.exit(1)
 
 
 @main.command()

@@ -1,0 +1,22 @@
+"""Models that can't be imported: each runs in an environment of its own, files are exchanged.
+
+A task folder holds the cells that a model may see and says what it is to predict; a model is a
+command that reads the folder and writes ``predictions.parquet``. What comes back is checked before
+it stands where a benchmark finds it.
+"""
+
+from pertscale.models.check import check_predictions
+from pertscale.models.config import ModelSpec, read_config
+from pertscale.models.drive import run_models
+from pertscale.models.run import ModelRun, run_model
+from pertscale.models.task import write_task
+
+__all__ = [
+    "ModelRun",
+    "ModelSpec",
+    "check_predictions",
+    "read_config",
+    "run_model",
+    "run_models",
+    "write_task",
+]

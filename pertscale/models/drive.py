@@ -1,0 +1,177 @@
+"""run_models: every model on every split, each once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pertscale.benchmark.expression import double_unit, single_unit
+from pertscale.benchmark.plan import Splitting
+from pertscale.benchmark.units import slug
+from pertscale.conditions import target_group
+from pertscale.errors import ArgumentError, InputError
+from pertscale.io.atomic import read_json, remove, remove_leftovers
+from pertscale.io.tables import declared_frame
+from pertscale.models.config import TASKS, ModelSpec, read_config
+from pertscale.models.run import DONE, finished_run, run_model
+from pertscale.models.task import REQUEST_FILE, task_key, write_task
+from pertscale.progress import say
+from pertscale.schema import PERTURBATION, Column
+from pertscale.screen import Screen, open_screen
+from pertscale.splits import Split, doubles_split
+from pertscale.stats.options import RankSumOptions
+
+RUN_COLUMNS = (
+    Column("model", "str", "name of the model"),
+    Column("context", "str", "context of the cells"),
+    Column("task", "str", "'single' or 'double'"),
+    Column("split", "str", "name of the split; empty where none could be drawn"),
+    Column("status", "str", "that of ModelRun, or 'skipped'"),
+    Column("reason", "str", "what is missing, wrong or failed"),
+    Column("seconds", "float64", "wall time", "s"),
+    Column("peak_memory_bytes", "float64", "largest resident memory of a process", "bytes"),
+    Column("path", "str", "the predictions, where there are some"),
+)
+#: Share of the perturbations held out: the default of run_benchmark.
+_TEST_FRACTION = 0.25
+#: Below a split's folder; models' names can't start with a dot. Gone when all models are done.
+_TASK_DIR = ".task"
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A split of a context, or why there is none."""
+
+    context: str
+    task: str
+    split: Split | None
+    reason: str = ""
+
+
+def run_models(
+    config: str | os.PathLike[str],
+    store: str | os.PathLike[str] | Screen,
+    *,
+    out: str | os.PathLike[str],
+    split: str | os.PathLike[str] | Split | None = None,
+    seeds: Sequence[int] = (0,),
+    context: str | None = None,
+    tasks: Sequence[str] = TASKS,
+    quiet: bool = False,
+) -> pd.DataFrame:
+    """Run the models of a file on the splits that :func:`pertscale.run_benchmark` scores.
+
+    One model at a time, each as a subprocess; one that fails does not stop the others. Run again,
+    only what has no predictions yet, or whose inputs or command have changed, is run. The
+    predictions are in ``out/CONTEXT/TASK/SPLIT/MODEL/predictions.parquet``, beside the log and
+    the record of the run.
+
+    Parameters
+    ----------
+    config : path
+        A models.toml, as :func:`pertscale.models.read_config` reads it.
+    store : path or Screen
+        A screen store.
+    out : path
+        Output folder.
+    split : path or Split, optional
+        Who is held out. By default a quarter of the perturbations, and for doubles half of the
+        doubles, is drawn, once per seed.
+    seeds : sequence of int
+        Seeds of the splits; also what the models are asked to use.
+    context : str, optional
+        Only this context; all by default.
+    tasks : sequence of str
+        Of ``'single'`` and ``'double'``.
+    quiet : bool
+        Tell nothing meanwhile.
+
+    Returns
+    -------
+    DataFrame
+        One row per model and split: ``model, context, task, split, status, reason, seconds,
+        peak_memory_bytes, path``. What could not be run has the status ``'skipped'``.
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown task.
+    InputError
+        For a file of models that can't be used.
+    UnknownNameError
+        For an unknown context.
+    """
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown:
+        raise ArgumentError(f"tasks has {unknown[0]!r}, known are {', '.join(TASKS)}")
+    specs = read_config(config)
+    screen = open_screen(store)
+    given = split if split is None or isinstance(split, Split) else Split.read(split)
+    how = Splitting(given, tuple(seeds), _TEST_FRACTION)
+    rows: list[dict[str, Any]] = []
+    for each in screen.contexts if context is None else (context,):
+        for unit in _units(screen, each, tasks, how):
+            mine = [spec for spec in specs.values() if unit.task in spec.tasks]
+            rows += _run_unit(screen, unit, mine, Path(out).absolute(), quiet)
+    return declared_frame(rows, RUN_COLUMNS)
+
+
+def _units(screen: Screen, context: str, tasks: Sequence[str], how: Splitting) -> Iterator[_Unit]:
+    """Yield the splits as a benchmark plans them, of the perturbations that it tests."""
+    groups = screen.context_groups(context)
+    tested = groups["stop"] - groups["start"] >= RankSumOptions().min_cells
+    names = list(groups.loc[tested & ~groups["is_control"], PERTURBATION])
+    targets = target_group(screen.perturbations, set(screen.genes))
+    for task in (t for t in TASKS if t in tasks):
+        make = single_unit if task == "single" else double_unit
+        try:
+            if task == "single" or how.given is not None:
+                splits = how.splits(names, targets)
+            else:
+                splits = [doubles_split(names, seed=seed) for seed in how.seeds]
+            for split in splits:
+                yield _Unit(context, task, make(context, split, ()).split)
+        except InputError as error:
+            yield _Unit(context, task, None, str(error))
+
+
+def _run_unit(
+    screen: Screen, unit: _Unit, specs: Sequence[ModelSpec], out: Path, quiet: bool
+) -> Iterator[dict[str, Any]]:
+    """Run the models on a split; the task is written when the first of them needs it."""
+    head = {"context": unit.context, "task": unit.task}
+    split = unit.split
+    if split is None:
+        say(f"skipped {unit.task} ({unit.context}): {unit.reason}", quiet=quiet)
+        none = {"split": "", "status": "skipped", "reason": unit.reason, "path": ""}
+        yield from ({"model": spec.name, **head, **none} for spec in specs)
+        return
+    folder = out / slug(unit.context) / unit.task / split.name
+    key = task_key(screen, split, context=unit.context, seed=split.seed)
+    runs = []
+    for spec in specs:
+        run = finished_run(spec, key, folder / spec.name)
+        if run is None:
+            title = f"{spec.name} ({unit.context}, {unit.task}, {split.name})"
+            say(f"running {title}; it writes {folder / spec.name / 'model.log'}", quiet=quiet)
+            task = _task(screen, split, unit.context, folder / _TASK_DIR, key)
+            run = run_model(spec, task, folder / spec.name)
+            say(f"{run.status} after {run.seconds:.0f} s: {title} {run.reason}", quiet=quiet)
+        runs.append(run)
+        yield {**head, "split": split.name, **asdict(run), "path": run.path or ""}
+    if all(run.status in DONE for run in runs):
+        remove(folder / _TASK_DIR)
+
+
+def _task(screen: Screen, split: Split, context: str, folder: Path, key: str) -> Path:
+    """Return the task's folder, written unless it is there with the same content."""
+    request = folder / REQUEST_FILE
+    if request.exists() and read_json(request)["key"] == key:
+        return folder
+    remove_leftovers(folder.parent, folder.name)
+    return write_task(screen, split, folder, context=context, seed=split.seed)
