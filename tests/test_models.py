@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
 import sys
 import time
 import tomllib
@@ -269,6 +270,23 @@ def test_interruption_ends_the_whole_group(task, tmp_path, monkeypatch):
     assert started[0].poll() is not None
     wait_for(lambda: not is_running(int(child.read_text())))
     assert not (tmp_path / "fake" / "run.json").exists()
+
+
+def test_no_model_outlives_pertscale(task, tmp_path):
+    child = tmp_path / "fake" / "child"
+    code = (
+        "import sys; from pertscale.models import ModelSpec, run_model\n"
+        "run_model(ModelSpec('fake', tuple(sys.argv[3:])), *sys.argv[1:3])"
+    )
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code, task, tmp_path / "fake", *COMMAND, "hang"], cwd=ROOT
+    )
+    try:
+        wait_for(lambda: child.exists() and child.read_text())
+    finally:
+        driver.kill()
+        driver.wait()
+    wait_for(lambda: not is_running(int(child.read_text())))
 
 
 def test_memory_is_that_of_the_model(task, tmp_path):

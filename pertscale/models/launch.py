@@ -14,7 +14,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+_POLL_SECONDS = 0.05
 
 
 def main(usage: str, command: list[str]) -> int:
@@ -27,7 +30,13 @@ def main(usage: str, command: list[str]) -> int:
     except OSError as error:
         print(f"can't start {command[0]!r}: {error.strerror}", file=sys.stderr)
         return 127
-    _, status, used = os.wait4(process.pid, 0)
+    parent = os.getppid()
+    ended, status, used = os.wait4(process.pid, os.WNOHANG)
+    while not ended:
+        time.sleep(_POLL_SECONDS)
+        if os.getppid() != parent:  # nobody is left who could end the group, or wants its result
+            os.killpg(0, signal.SIGKILL)
+        ended, status, used = os.wait4(process.pid, os.WNOHANG)
     process.returncode = code = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
     # renamed, so that who reads it finds all of it

@@ -100,7 +100,8 @@ def run_model(
     ModelRun
     """
     task, out = Path(task).absolute(), Path(out).absolute()
-    remove(out)
+    for name in (RUN_FILE, PREDICTIONS_FILE, META_FILE, LOG_FILE, WORK_DIR):
+        remove(out / name)
     work = out / WORK_DIR
     work.mkdir(parents=True)
     end = _run(spec, task, work, out / LOG_FILE)
