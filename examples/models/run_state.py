@@ -1,4 +1,4 @@
-"""STATE (the transition model) as a model of `pertscale models run`: python run_state.py TASK OUT.
+"""STATE as a model of `pertscale models run`: python run_state.py TASK OUT [KEY=VALUE ...].
 
 An environment of its own, tried with Python 3.11 on a CPU:
 
@@ -9,7 +9,8 @@ An environment of its own, tried with Python 3.11 on a CPU:
 STATE was made to carry known perturbations over to other cell lines. To predict new ones it needs
 vectors of them: here each gene's principal components over the training conditions, summed over
 the genes of a condition; a gene that was not read out can't be predicted. Control cells are then
-perturbed by `state tx infer`, and averaged. PERTSCALE_STEPS is the number of steps [4000].
+perturbed by `state tx infer`, and averaged. PERTSCALE_STEPS is the number of steps [4000]; what
+follows OUT goes to `state tx train` as it is, such as model.kwargs.hidden_dim=128 without a GPU.
 
 Licence: the code of STATE (arc-state 0.11.1) is CC BY-NC-SA 4.0, for non-commercial use; it is run
 as a separate program only. Adduri et al., bioRxiv 2025.
@@ -35,7 +36,7 @@ CONTROL_CELLS = 300
 DIM = 10
 
 
-def main(task: Path, out: Path) -> None:
+def main(task: Path, out: Path, overrides: list[str]) -> None:
     """Train on the task's cells and write the predictions."""
     started = time.perf_counter()
     request = json.loads((task / "request.json").read_text())
@@ -74,7 +75,7 @@ def main(task: Path, out: Path) -> None:
         "output_dir": folder,
         "name": "run",
     }
-    arguments = [f"{key}={value}" for key, value in settings.items()]
+    arguments = [*(f"{key}={value}" for key, value in settings.items()), *overrides]
     subprocess.run([state, "tx", "train", *arguments], check=True)
     subprocess.run(
         [state, "tx", "infer", "--model-dir", folder / "run", "--adata", folder / "queries.h5ad",
@@ -143,4 +144,4 @@ def write_queries(path: Path, data: anndata.AnnData, conditions: list[str], seed
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
