@@ -82,6 +82,8 @@ def main(task: Path, out: Path, overrides: list[str]) -> None:
          "--pert-col", "condition", "--control-pert", CTRL, "--seed", str(request["seed"]),
          "--output", folder / "predicted.h5ad"],
         check=True,
+        # its checkpoint holds more than weights; it is the one that was written a line above
+        env={**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
     )  # fmt: skip
     predicted = anndata.read_h5ad(folder / "predicted.h5ad")
     values = pd.DataFrame(np.asarray(predicted.X), columns=data.var_names)
