@@ -163,7 +163,9 @@ def test_tasks_that_cannot_be(screen, tmp_path, split, how, error, message):
         ("wrong_condition", "wrong", "'G0+G1+ctrl' (did you mean 'G0+G1'?)"),
         ("twice", "wrong", "condition 'G0+G1' is there twice"),
         ("nan", "wrong", "10 of 300 values can't be: nan of gene 'G3' in 'G0+G1' is not finite"),
-        ("change", "wrong", "is below 0; give the expression itself"),
+        ("small_negatives", "complete", ""),
+        ("change", "wrong", "5 of 5 conditions are no expression: in 'G0+G1' values below 0"),
+        ("zero", "wrong", "5 of 5 conditions are no expression"),
         ("counts", "wrong", "is not below 15"),
         ("log2", "wrong", "expm1 adds up to"),
         ("text", "wrong", "column 'G0' holds object, not numbers"),
@@ -178,7 +180,7 @@ def test_check(task, tmp_path, how, status, message):
     found = check_predictions(task, tmp_path)
     assert found.status == status
     assert message in found.reason
-    if status == "complete":
+    if how in ("right", "column"):
         pd.testing.assert_frame_equal(found.predictions, table, check_names=False)
     assert (found.predictions is None) == (status == "wrong")
 

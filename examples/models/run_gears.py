@@ -71,14 +71,14 @@ def main(task: Path, out: Path) -> None:
     found = model.predict(list(lists.values()))
     values = np.stack([found["_".join(lists[name])] for name in asked])
     frame = pd.DataFrame(values, index=pd.Index(asked, name="condition"), columns=data.var_names)
-    frame = frame[request["genes"]].clip(lower=0)  # the network is not bound to what can be
+    frame = frame[request["genes"]]
     frame.to_parquet(out / "predictions.parquet")
     meta = {
         "versions": {p: version(p) for p in ("cell-gears", "torch", "torch_geometric", "numpy")},
         "seconds": time.perf_counter() - started,
         "epochs": epochs,
         "graph": "gene sets" if os.environ.get("PERTSCALE_GMT") else "co-expression",
-        "values_below_zero": int((values < 0).sum()),
+        "lowest_value": float(values.min()),  # the network is not bound to what can be
         "not_predicted": [name for name in request["conditions"] if name not in spelling],
     }
     (out / "meta.json").write_text(json.dumps(meta, indent=1))
