@@ -20,7 +20,7 @@ class _Commands(click.Group):
     """Shows commands in the order in which one uses them; one clear line for bad input."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["check", "ingest", "labels", "run", "report", "models", "simulate", "demo"]
+        return ["check", "ingest", "labels", "run", "score", "report", "models", "simulate", "demo"]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -148,52 +148,114 @@ def labels(store: str, **how: Any) -> None:
     click.echo(repr(rank_sum(store, **how)))
 
 
+_benchmark = _options(
+    click.option("--out", type=click.Path(), help="Output folder [default: STORE with .benchmark; "
+                 "needed for several stores]."),
+    click.option("--embedding", type=click.Path(),
+                 help="Vectors of genes: parquet, csv, npz, h5ad, a .gmt of gene sets, a .json of "
+                 "texts. Without it, learned from the training part."),
+    click.option("--split", type=click.Path(), help="Split file: JSON with train and test."),
+    click.option("--task", "tasks", multiple=True,
+                 help="Only this task (within: classes; single, double: expression; interactions; "
+                 "transfer: from other contexts); may be repeated."),
+    click.option("--method", "methods", multiple=True,
+                 help="Only this method; may be repeated."),
+    click.option("--setting", "settings", multiple=True,
+                 help="Only this setting (full, full_without_target, curated); may be repeated."),
+    click.option("--test-fraction", type=float, default=0.25, show_default=True,
+                 help="Share of the perturbations held out."),
+    click.option("--seed", type=int, multiple=True, default=(0,), show_default=True,
+                 help="Seed of a split; may be repeated."),
+    click.option("--threshold", type=click.Choice(["match_rate", "macro_f1"]),
+                 default="match_rate", show_default=True,
+                 help="How changes of expression become classes."),
+    click.option("--include-test-perturbations", "exclude_test_perturbations", flag_value=False,
+                 default=True, help="Transfer: keep in other contexts what one holds out."),
+    click.option("--aliases", type=click.Path(), help="Table of other names of genes."),
+)  # fmt: skip
+
+
 @main.command()
-@click.argument("store", type=click.Path())
-@click.option("--out", type=click.Path(),
-              help="Output folder [default: STORE with .benchmark].")  # fmt: skip
-@click.option("--embedding", type=click.Path(),
-              help="Vectors of genes: parquet, csv, npz, h5ad, a .gmt of gene sets, a .json of "
-              "texts. Without it, learned from the training part.")  # fmt: skip
-@click.option("--split", type=click.Path(),
-              help="Split file: JSON with train and test.")  # fmt: skip
-@click.option("--task", "tasks", multiple=True,
-              help="Only this task (within: classes; single, double: expression; "
-              "interactions); may be repeated.")  # fmt: skip
-@click.option("--method", "methods", multiple=True, help="Only this method; may be repeated.")
-@click.option("--setting", "settings", multiple=True,
-              help="Only this setting (full, full_without_target, curated); may be "
+@click.argument("stores", nargs=-1, required=True, type=click.Path())
+@click.option("--model", "models", multiple=True,
+              help="A model that an installed package brings (entry point); may be "
               "repeated.")  # fmt: skip
-@click.option("--test-fraction", type=float, default=0.25, show_default=True,
-              help="Share of the perturbations held out.")  # fmt: skip
-@click.option("--seed", type=int, multiple=True, default=(0,), show_default=True,
-              help="Seed of a split; may be repeated.")  # fmt: skip
+@_benchmark
 @_testing
 @_memory
 @_client
 @_quiet
-def run(
+def run(stores: tuple[str, ...], **how: Any) -> None:
+    """Run the benchmark on STORES: labels, baselines, scores, report.
+
+    A store may also be a file that `ingest` reads. Run again, only what depends on a changed option
+    is computed. Several stores are also run from one to another.
+    """
+    _run(stores, **how)
+
+
+@main.command()
+@click.argument("store", type=click.Path())
+@click.argument("predictions", nargs=-1, required=True, metavar="NAME=FILE...")
+@click.option("--scale", type=click.Choice(["log1p_1e4", "counts", "delta", "lfc"]),
+              help="Of predicted expression; without it the values have to prove it.")  # fmt: skip
+@click.option("--control", type=click.Choice(["observed", "in_file"]), default="observed",
+              show_default=True, help="What changes are measured from.")  # fmt: skip
+@click.option("--codes", type=click.Choice(["pertscale", "synthpert", "up_first"]),
+              help="Meaning of integer classes.")  # fmt: skip
+@click.option("--genes", type=click.Path(),
+              help="Names of the genes, for dictionaries of vectors.")  # fmt: skip
+@_benchmark
+@_testing
+@_memory
+@_client
+@_quiet
+def score(
     store: str,
+    predictions: tuple[str, ...],
+    scale: str | None,
+    control: Any,
+    codes: str | None,
+    genes: str | None,
+    **how: Any,
+) -> None:
+    """Score predictions of any model on STORE, beside the baselines.
+
+    Each is NAME=FILE: predicted cells (h5ad, AnnData-Zarr), profiles (h5ad, Zarr, csv, parquet,
+    npz, the second paper's folder), or classes (csv, parquet). The options are for all files.
+    """
+    from pertscale.predictions import read_predictions
+
+    found: dict[str, Any] = {}
+    for item in predictions:
+        name, mark, path = item.partition("=")
+        if not (mark and name and path):
+            raise click.UsageError(f"{item!r} is not NAME=FILE, such as STATE=adata_pred.h5ad")
+        if name in found:
+            raise click.UsageError(f"{name!r} is given twice")
+        found[name] = read_predictions(
+            path, scale=scale, control=control, codes=codes, genes=genes, aliases=how["aliases"]
+        )
+    _run((store,), predictions=found, **how)
+
+
+def _run(
+    stores: tuple[str, ...],
     tasks: tuple[str, ...],
     methods: tuple[str, ...],
     settings: tuple[str, ...],
-    seed: tuple[int, ...],
+    models: tuple[str, ...] = (),
     **how: Any,
 ) -> None:
-    """Run the benchmark on STORE: labels, baselines, scores, report.
-
-    STORE may also be a file that `ingest` reads. Run again, only what depends on a changed option
-    is computed.
-    """
     from pertscale.benchmark import run_benchmark
     from pertscale.benchmark.plan import SETTINGS, TASKS
 
     result = run_benchmark(
-        store,
+        _source(stores),
         tasks=tasks or TASKS,
         methods=methods or None,
         settings=settings or SETTINGS,
-        seed=seed,
+        models=models or None,
         **how,
     )
     click.echo(repr(result))

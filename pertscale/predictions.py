@@ -24,7 +24,7 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases
-from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
+from pertscale.io.prediction_files import EXPRESSION, LABELS, Part, read_parts
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
 
 Matrix = np.ndarray

@@ -75,7 +75,7 @@ def spec_of(how, **more):
 def test_held_out_cells_are_not_in_the_task(screen, task):
     data = anndata.read_h5ad(task / "data.h5ad")
     obs = screen.obs
-    seen = obs["perturbation"].isin(["control", *SPLIT.train, *SPLIT.val])
+    seen = obs["perturbation"].isin(["control", *SPLIT.train])
     held_out = obs.index[obs["perturbation"].isin(SPLIT.test)]
     assert len(held_out) > 50
     assert not set(data.obs_names) & set(held_out)
@@ -85,7 +85,7 @@ def test_held_out_cells_are_not_in_the_task(screen, task):
     )
     assert data.X.dtype == np.float32
     assert list(data.var_names) == list(data.var["gene_name"]) == list(screen.genes)
-    assert set(data.obs["condition"]) == {"ctrl", *(f"{s}+ctrl" for s in SINGLES), *SPLIT.val}
+    assert set(data.obs["condition"]) == {"ctrl", *(f"{s}+ctrl" for s in SINGLES)}
     assert list(data.obs["control"]) == list((data.obs["condition"] == "ctrl").astype(int))
     assert set(data.obs["cell_type"]) == set(screen.contexts)
     assert set(data.obs["batch"]) == {"1", "2"}
@@ -95,7 +95,7 @@ def test_held_out_cells_are_not_in_the_task(screen, task):
 
 def test_task_says_what_is_asked_for(screen, task):
     assert sorted(p.name for p in task.iterdir()) == ["data.h5ad", "request.json", "split.json"]
-    assert read_json(task / "split.json") == {"train": SINGLES, "val": DOUBLES[3:5]}
+    assert read_json(task / "split.json") == {"train": SINGLES, "val": []}
     request = read_json(task / "request.json")
     assert request["conditions"] == DOUBLES[:5]
     assert request["genes"] == list(screen.genes)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from pertscale.baselines._base import LabelClassifier
 from pertscale.baselines.copied import CopiedEffect, CopiedLabels
 from pertscale.baselines.expression import Additive, ExpressionModel, MeanExpression, NoChange
@@ -57,6 +59,12 @@ METHODS: Final[dict[str, Method]] = {
     "knn_cv": Method(lambda seed: WeightedKNNCV(seed=seed), needs_embedding=True),
     "knn_1": Method(lambda seed: WeightedKNN(k=1), needs_embedding=True),
     "knn_10": Method(lambda seed: WeightedKNN(k=10), needs_embedding=True),
+    "logistic": Method(lambda seed: LogisticPerGene(seed=seed), needs_embedding=True),
+    "logistic_pairs": Method(
+        lambda seed: LogisticPairs(np.empty((0, 0)), seed=seed),
+        needs_embedding=True,
+        needs_gene_vectors=True,
+    ),
     "all_non_de": Method(lambda seed: AllNonDE()),
     "random": Method(lambda seed: ClassFrequencyRandom(seed=seed)),
     "oracle": Method(lambda seed: Oracle(), needs_truth=True),

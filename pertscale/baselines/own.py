@@ -17,11 +17,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 
-from pertscale.baselines._base import LabelClassifier
-from pertscale.baselines._votes import class_counts, class_shares
+from pertscale.baselines._base import LabelClassifier, with_embedding
+from pertscale.baselines._votes import class_counts, class_shares, majority_labels
 from pertscale.baselines.expression import ExpressionModel, Matrix, row_of
 from pertscale.baselines.methods import ExpressionMethod, Method
-from pertscale.baselines.neighbors import majority_labels, with_embedding
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest

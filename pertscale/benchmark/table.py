@@ -65,6 +65,9 @@ def score_labels(
         matrix.sel({PERTURBATION: list(part)}).values for part in (split.train, split.test)
     )
     rows = [*split.train, *split.test]
+    gene_vectors = None
+    if embedding is not None:
+        gene_vectors = embedding.normalized().vectors(list(matrix[GENE].values))
     tables = []
     for name in chosen:
         if METHODS[name].needs_embedding and embedding is None:
@@ -76,6 +79,7 @@ def score_labels(
         predicted, scores, params = fit_predict(
             METHODS[name], split.seed, vectors[: len(y_train)], y_train, vectors[len(y_train) :],
             groups=np.array([groups[row] for row in split.train]), truth=truth,
+            gene_vectors=gene_vectors if METHODS[name].needs_gene_vectors else None,
         )  # fmt: skip
         table = evaluate(truth, predicted, scores=scores, perturbations=split.test)
         head = {"task": TASK, "setting": "full", "context": context, "train_contexts": context}

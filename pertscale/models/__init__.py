@@ -7,7 +7,7 @@ it stands where a benchmark finds it.
 
 from pertscale.models.check import check_predictions
 from pertscale.models.config import ModelSpec, read_config
-from pertscale.models.drive import run_models
+from pertscale.models.drive import predictions_of, run_models
 from pertscale.models.run import ModelRun, run_model
 from pertscale.models.task import write_task
 
@@ -15,6 +15,7 @@ __all__ = [
     "ModelRun",
     "ModelSpec",
     "check_predictions",
+    "predictions_of",
     "read_config",
     "run_model",
     "run_models",

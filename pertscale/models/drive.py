@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from pertscale.benchmark.expression import double_unit, single_unit
+from pertscale.benchmark.expression import double_split, single_split
 from pertscale.benchmark.plan import Splitting
 from pertscale.benchmark.units import slug
 from pertscale.conditions import target_group
@@ -20,8 +20,9 @@ from pertscale.io.tables import declared_frame
 from pertscale.models.config import TASKS, ModelSpec, read_config
 from pertscale.models.run import DONE, finished_run, run_model
 from pertscale.models.task import REQUEST_FILE, task_key, write_task
+from pertscale.predictions import Predictions, read_predictions
 from pertscale.progress import say
-from pertscale.schema import PERTURBATION, Column
+from pertscale.schema import LOG1P_1E4, PERTURBATION, Column
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split, doubles_split
 from pertscale.stats.options import RankSumOptions
@@ -121,6 +122,21 @@ def run_models(
     return declared_frame(rows, RUN_COLUMNS)
 
 
+def predictions_of(runs: pd.DataFrame) -> dict[str, list[Predictions]]:
+    """Return what the models of a table predict, for ``run_benchmark(store, predictions=...)``.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        As :func:`run_models` returns it; rows without predictions are left out.
+    """
+    found: dict[str, list[Predictions]] = {}
+    for run in runs[runs["path"] != ""].itertuples():
+        mine = read_predictions(run.path, scale=LOG1P_1E4, context=run.context, split=run.split)
+        found.setdefault(run.model, []).append(mine)
+    return found
+
+
 def _units(screen: Screen, context: str, tasks: Sequence[str], how: Splitting) -> Iterator[_Unit]:
     """Yield the splits as a benchmark plans them, of the perturbations that it tests."""
     groups = screen.context_groups(context)
@@ -128,14 +144,14 @@ def _units(screen: Screen, context: str, tasks: Sequence[str], how: Splitting) -
     names = list(groups.loc[tested & ~groups["is_control"], PERTURBATION])
     targets = target_group(screen.perturbations, set(screen.genes))
     for task in (t for t in TASKS if t in tasks):
-        make = single_unit if task == "single" else double_unit
+        restrict = single_split if task == "single" else double_split
         try:
             if task == "single" or how.given is not None:
                 splits = how.splits(names, targets)
             else:
                 splits = [doubles_split(names, seed=seed) for seed in how.seeds]
             for split in splits:
-                yield _Unit(context, task, make(context, split, ()).split)
+                yield _Unit(context, task, restrict(split))
         except InputError as error:
             yield _Unit(context, task, None, str(error))
 

@@ -2,8 +2,8 @@
 
 Layout::
 
-    data.h5ad      cells of the training and validation perturbations and controls, and no others
-    split.json     {"train": [...], "val": [...]}
+    data.h5ad      cells of the training perturbations and controls, and no others
+    split.json     {"train": [...], "val": []}
     request.json   conditions to predict, genes, scale, seed, threads; how data.h5ad spells names
 
 Perturbations have pertscale's names, but ``condition`` in data.h5ad is their genes in the grammar
@@ -26,6 +26,7 @@ from dask.system import CPU_COUNT
 from pertscale.errors import ArgumentError, InputError, UnknownNameError
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, write_json
+from pertscale.io.h5ad_writer import Block, write_h5ad
 from pertscale.io.store import CHUNK_ROWS, open_root, read_column
 from pertscale.schema import (
     COMBINATION_SEPARATOR,
@@ -37,8 +38,6 @@ from pertscale.schema import (
     TARGET_TOTAL,
 )
 from pertscale.screen import Screen
-from pertscale.simulate.h5ad import write_h5ad
-from pertscale.simulate.sampling import Block
 from pertscale.splits import Split
 
 FORMAT_VERSION: Final = 1
@@ -62,9 +61,9 @@ def write_task(
 ) -> Path:
     """Write the task folder of a split.
 
-    The cells of the test perturbations are not in the files, so no model can see them. Those of
-    the validation perturbations are, for models that stop early; the benchmark judges test and
-    validation together, as the second paper does (SPEC D4), so both are to be predicted.
+    The cells of test and validation perturbations are not in the files, so no model can see them:
+    the benchmark judges both, as the second paper does (SPEC D4). A model that needs a validation
+    part of its own takes it from the training perturbations.
 
     Parameters
     ----------
@@ -101,7 +100,7 @@ def write_task(
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         _write_data(temporary / DATA_FILE, screen, groups, genes)
-        write_json(temporary / SPLIT_FILE, {p: list(getattr(split, p)) for p in ("train", "val")})
+        write_json(temporary / SPLIT_FILE, {"train": list(split.train), "val": []})
         write_json(
             temporary / REQUEST_FILE,
             {
@@ -172,7 +171,7 @@ def _the_genes(screen: Screen, genes: Sequence[str] | None) -> list[str]:
 
 
 def _the_groups(screen: Screen, split: Split, context: str) -> pd.DataFrame:
-    """Return the groups whose cells are written: controls, training, validation."""
+    """Return the groups whose cells are written: controls and training."""
     groups = screen.context_groups(context)
     unknown = sorted({*split.train, *split.val, *split.test} - set(groups[PERTURBATION]))
     if unknown:
@@ -185,7 +184,7 @@ def _the_groups(screen: Screen, split: Split, context: str) -> pd.DataFrame:
             f"context {context!r} of {screen.path} has no control cells, and models predict "
             f"differences to them; name the controls with control= when you ingest"
         )
-    return groups[groups[PERTURBATION].isin({CONTROL, *split.train, *split.val})]
+    return groups[groups[PERTURBATION].isin({CONTROL, *split.train})]
 
 
 # --- the cells ------------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pertscale.io.h5ad_writer import Block
 from pertscale.simulate.effects import Effects
 from pertscale.simulate.expression import LIBRARY_SD, GeneModel
 
@@ -19,15 +19,6 @@ BLOCK_ENTRIES = 1 << 21
 _WALK_LIMIT = 24.0
 #: No cell holds more molecules of a gene; the tails of the distributions would, in a million cells.
 _LARGEST = 65_535
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows of a CSR matrix: sorted column indices, counts, and non-zeros per row."""
-
-    counts: NDArray[np.float32]
-    indices: NDArray[np.int32]
-    row_lengths: NDArray[np.int64]
 
 
 def rows_per_block(n_genes: int) -> int:

@@ -19,6 +19,7 @@ from dask.system import CPU_COUNT
 
 from pertscale.errors import ExistsError
 from pertscale.io.atomic import atomic_path
+from pertscale.io.h5ad_writer import Block, write_h5ad
 from pertscale.progress import Progress
 from pertscale.simulate.arguments import (
     check_cells,
@@ -35,8 +36,7 @@ from pertscale.simulate.design import (
     interaction_table,
     truth_dataset,
 )
-from pertscale.simulate.h5ad import write_h5ad
-from pertscale.simulate.sampling import Block, rows_per_block, sample_block
+from pertscale.simulate.sampling import rows_per_block, sample_block
 
 #: Mean total count per cell and gene where none is asked for: 39 % of the entries are not zero.
 UMI_PER_GENE = 1.67
@@ -262,8 +262,8 @@ class _Watch:
         with Progress("simulate", total=self._n_blocks, quiet=self._quiet) as progress:
             for block in self._blocks:
                 yield block
-                self.n_nonzero += len(block.counts)
-                self.total_counts += int(block.counts.sum(dtype=np.float64))
+                self.n_nonzero += len(block.values)
+                self.total_counts += int(block.values.sum(dtype=np.float64))
                 progress.advance()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,18 @@ import h5py
 import numpy as np
 import pandas as pd
 from anndata.io import write_elem
-
-from pertscale.simulate.sampling import Block
+from numpy.typing import NDArray
 
 _CHUNK = 1 << 18  # elements: 1 MiB, what HDF5 caches of a dataset
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of a CSR matrix: sorted column indices, values, and non-zeros per row."""
+
+    values: NDArray[np.float32]
+    indices: NDArray[np.int32]
+    row_lengths: NDArray[np.int64]
 
 
 def write_h5ad(
@@ -49,8 +58,8 @@ def _write_csr(
     row = end = 0
     for block in blocks:
         bounds = end + np.cumsum(block.row_lengths)
-        start, end = end, end + len(block.counts)
-        for dataset, values in ((data, block.counts), (indices, block.indices)):
+        start, end = end, end + len(block.values)
+        for dataset, values in ((data, block.values), (indices, block.indices)):
             dataset.resize((end,))
             dataset[start:end] = values
         indptr[row + 1 : row + 1 + len(bounds)] = bounds
