@@ -21,7 +21,13 @@ if TYPE_CHECKING:
         splits,
         stats,
     )
-    from pertscale.benchmark import BenchmarkResult, read_result, run_benchmark, score_labels
+    from pertscale.benchmark import (
+        BenchmarkResult,
+        read_result,
+        run_benchmark,
+        score_labels,
+        score_transfer,
+    )
     from pertscale.embeddings import Embedding
     from pertscale.embeddings import read as read_embedding
     from pertscale.predictions import Predictions, read_predictions
@@ -54,6 +60,7 @@ __all__ = [
     "run_benchmark",
     "schema",
     "score_labels",
+    "score_transfer",
     "simulate_screen",
     "splits",
     "stats",
@@ -83,6 +90,7 @@ __getattr__, __dir__ = lazy_names(
         "run_benchmark": "pertscale.benchmark",
         "schema": "pertscale.schema",
         "score_labels": "pertscale.benchmark",
+        "score_transfer": "pertscale.benchmark",
         "simulate_screen": "pertscale.simulate",
         "splits": "pertscale.splits",
         "stats": "pertscale.stats",

@@ -401,8 +401,15 @@ def test_the_oracle_says_what_it_is_told_and_nothing_else():
 # --- all methods --------------------------------------------------------------------------------
 
 
+def made(name, n_genes):
+    method = METHODS[name].make(1)
+    if METHODS[name].needs_gene_vectors:
+        method.set_params(gene_vectors=np.random.default_rng(3).normal(size=(n_genes, 4)))
+    return method
+
+
 def predict(name, X, y, test, truth):
-    method = METHODS[name].make(1).fit(X, y)
+    method = made(name, y.shape[1]).fit(X, y)
     return (
         method.predict_both(test, truth=truth)
         if METHODS[name].needs_truth
@@ -419,10 +426,12 @@ def test_methods_follow_the_contract(name):
     assert set(np.unique(labels)) <= {*CLASSES, UNTESTED}
     defined = labels != UNTESTED
     np.testing.assert_allclose(scores[defined].sum(-1), 1, rtol=1e-6)
-    method = METHODS[name].make(1)
+    method = made(name, 40)
     assert type(method).__name__ in repr(method)
-    json.dumps(method.get_params())
-    assert clone(method).get_params() == method.get_params()
+    json.dumps({**method.get_params(), "gene_vectors": None})
+    assert {**clone(method).get_params(), "gene_vectors": None} == {
+        **method.get_params(), "gene_vectors": None,
+    }  # fmt: skip
     with pytest.raises(NotFittedError, match="not fitted"):
         method.predict(X)
     fitted = method.fit(X[:45], y[:45])

@@ -36,6 +36,13 @@ def finished(example, tmp_path_factory):
     return ps.run_benchmark(example.screen, out=out, quiet=True)
 
 
+@pytest.fixture(scope="module")
+def within(example, tmp_path_factory):
+    """The same, classes within a context only."""
+    out = tmp_path_factory.mktemp("benchmark") / "within"
+    return ps.run_benchmark(example.screen, out=out, tasks=["within"], quiet=True)
+
+
 def stable_hash(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.rmtree(copy, ignore_errors=True)
@@ -59,7 +66,9 @@ def test_scores_are_those_of_the_kept_predictions(finished):
     """Recomputed with scikit-learn from the label table, the split file and the predictions."""
     split = finished.splits["alpha"]["holdout-seed0"]
     truth = finished.labels.matrix("alpha").sel(perturbation=list(split.test)).values.ravel()
-    overall = finished.scores.query("context == 'alpha' and level == 'overall'")
+    overall = finished.scores.query(
+        "task == 'within' and context == 'alpha' and level == 'overall'"
+    )
     for method in ("majority_vote", "knn_cv", "knn_10", "random"):
         kept = finished.predictions(
             context="alpha", labels="full", split="holdout-seed0", method=method
@@ -132,7 +141,8 @@ def test_one_option_changed(example, tmp_path, monkeypatch):
         ps.Embedding(name, list(example.screen.genes), random.normal(size=(700, 5)), {})
         for name in ("one", "other")
     )
-    ps.run_benchmark(example.screen, out=tmp_path, embedding=one, quiet=True)
+    how = {"out": tmp_path, "tasks": ["within"], "quiet": True}
+    ps.run_benchmark(example.screen, embedding=one, **how)
     ran: list[str] = []
     real = run_module.run_unit
 
@@ -141,10 +151,10 @@ def test_one_option_changed(example, tmp_path, monkeypatch):
         return real(out, unit, *more)
 
     monkeypatch.setattr(run_module, "run_unit", recording)
-    ps.run_benchmark(example.screen, out=tmp_path, embedding=other, quiet=True)
-    assert set(ran) == {"knn_cv", "knn_1", "knn_10"}
+    ps.run_benchmark(example.screen, embedding=other, **how)
+    assert set(ran) == {n for n, m in ps.baselines.METHODS.items() if m.needs_embedding}
     ran.clear()
-    changed = ps.run_benchmark(example.screen, out=tmp_path, embedding=other, seed=5, quiet=True)
+    changed = ps.run_benchmark(example.screen, embedding=other, seed=5, **how)
     assert set(ran) >= IN_CLASSES
     assert changed.timings.set_index("stage").loc["labels", "reused"]
     assert set(changed.scores["split"]) == {"holdout-seed5"}
@@ -158,7 +168,7 @@ def test_seeds_methods_settings(example, tmp_path):
     )  # fmt: skip
     assert set(result.scores["seed"]) == {1, 2}
     assert set(result.scores["method"]) == {"majority_vote"}
-    assert set(result.scores["setting"]) == {"full"}
+    assert set(result.scores["setting"]) == {"full", "full_overlap"}
     for wrong, message in (({"methods": ["knn_cw"]}, "did you mean 'knn_cv'"),
                            ({"settings": ["ful"]}, "did you mean 'full'")):  # fmt: skip
         with pytest.raises(ArgumentError, match=message):
@@ -206,12 +216,12 @@ def dying(*arguments):
     real(*arguments)
 
 run.run_unit = dying
-ps.run_benchmark(sys.argv[1], out=sys.argv[2], quiet=True)
+ps.run_benchmark(sys.argv[1], out=sys.argv[2], tasks=["within"], quiet=True)
 """
 
 
 @pytest.mark.parametrize("after", [0, 5, 17])
-def test_killed_while_scoring(example, finished, tmp_path, monkeypatch, after):
+def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after):
     """SIGKILL, then the same call: the same bytes, and only what was missing is done."""
     out = tmp_path / "run"
     dead = subprocess.run(
@@ -224,10 +234,10 @@ def test_killed_while_scoring(example, finished, tmp_path, monkeypatch, after):
     monkeypatch.setattr(
         run_module, "run_unit", lambda out, unit, *m: (ran.append(unit.title), real(out, unit, *m))
     )
-    ps.run_benchmark(example.screen, out=out, quiet=True)
-    n_units = len(json.loads((out / "manifest.json").read_text())["units"])
+    ps.run_benchmark(example.screen, out=out, tasks=["within"], quiet=True)
+    n_units = len(list(out.glob("predictions/*/*/*/*/unit.json")))
     assert len(ran) == n_units - after
-    assert stable_hash(out, tmp_path) == stable_hash(finished.path, tmp_path)
+    assert stable_hash(out, tmp_path) == stable_hash(within.path, tmp_path)
 
 
 def test_a_file_is_ingested_into_the_output_folder(example, tmp_path):

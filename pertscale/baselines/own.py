@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
+from pickle import PicklingError
 from typing import Any, Final
 from uuid import uuid4
 
@@ -106,7 +107,13 @@ def model_key(model: Any) -> str:
         return uuid4().hex
     try:
         return digest(joblib.hash(model), inspect.getsource(module))
-    except (OSError, TypeError, AttributeError, ValueError):  # compiled, or can't be pickled
+    except (
+        OSError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        PicklingError,
+    ):  # compiled, or can't be pickled
         return uuid4().hex
 
 

@@ -2,6 +2,6 @@
 
 from pertscale.benchmark.result import BenchmarkResult, read_result
 from pertscale.benchmark.run import run_benchmark
-from pertscale.benchmark.table import score_labels
+from pertscale.benchmark.table import score_labels, score_transfer
 
-__all__ = ["BenchmarkResult", "read_result", "run_benchmark", "score_labels"]
+__all__ = ["BenchmarkResult", "read_result", "run_benchmark", "score_labels", "score_transfer"]

@@ -1,22 +1,32 @@
-"""Scoring the baselines on a label table that came without a screen."""
+"""Scoring the baselines on label tables that came without a screen."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from pertscale.baselines import METHODS
+from pertscale.benchmark.outputs import with_averages
+from pertscale.benchmark.plan import TRANSFER
 from pertscale.benchmark.predictors import fit_predict
 from pertscale.benchmark.units import TASK, with_areas, with_head
 from pertscale.conditions import target_group, targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import evaluate
-from pertscale.schema import GENE, PERTURBATION
+from pertscale.gene_names import match_genes
+from pertscale.io.aliases import Aliases
+from pertscale.schema import GENE, PERTURBATION, Label
 from pertscale.splits import Split
 from pertscale.stats.labels import LabelTable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Rows = Literal["train", "test", "all"]
 
 
 def score_labels(
@@ -55,33 +65,144 @@ def score_labels(
     """
     context = labels.only_context(context)
     matrix = labels.matrix(context).compute()
-    names = list(matrix[PERTURBATION].values)
-    split = split.restrict(names)
-    groups = target_group(names, set(matrix[GENE].values))
+    split = split.restrict(list(matrix[PERTURBATION].values))
+    train, truth = (matrix.sel({PERTURBATION: list(part)}) for part in (split.train, split.test))
+    head = {"task": TASK, "context": context, "train_contexts": context}
+    return _scored(train.values, split.train, truth, split, embedding, methods, ("full",), head)
+
+
+def score_transfer(
+    labels: Mapping[str, LabelTable],
+    splits: Mapping[str, Split],
+    *,
+    embedding: Embedding | None = None,
+    methods: Sequence[str] | None = None,
+    exclude_test_perturbations: bool = True,
+    source_rows: Rows = "train",
+    target_rows: Rows = "test",
+    aliases: Aliases | None = None,
+) -> pd.DataFrame:
+    """Fit the baselines on the labels of some contexts and score them on another (SPEC E4).
+
+    Every context is predicted: from each other one alone (pairwise), whose scores are averaged as
+    well, and from all others together (pooled).
+
+    Parameters
+    ----------
+    labels : mapping of str to LabelTable
+        One context each, by its name.
+    splits : mapping of str to Split
+        By the same names.
+    embedding, methods
+        As of :func:`score_labels`.
+    exclude_test_perturbations : bool
+        Leave the perturbations that are predicted out of the other contexts.
+    source_rows : {'train', 'all'}
+        Perturbations of the other contexts to train on: with 'all' their held-out ones too.
+    target_rows : {'test', 'all'}
+        Perturbations to predict.
+    aliases : path or mapping, optional
+        Other names of genes → names.
+
+    Returns
+    -------
+    DataFrame
+        :data:`pertscale.schema.SCORE_COLUMNS`; settings ``full`` (genes without training labels
+        count as unchanged) and ``full_overlap`` (they are left out). ``train_contexts`` are joined
+        by ``,`` if pooled, by ``|`` if averaged. Memory: the label matrices.
+
+    Raises
+    ------
+    ArgumentError
+        There are fewer than two contexts, or one has no split.
+    """
+    if len(labels) < 2 or set(labels) != set(splits):
+        raise ArgumentError(
+            f"labels are of {', '.join(labels) or 'none'}, splits of "
+            f"{', '.join(splits) or 'none'}; needed are at least two contexts, each with both"
+        )
+    for value, part, what in ((source_rows, "train", "source"), (target_rows, "test", "target")):
+        if value not in (part, "all"):
+            raise ArgumentError(f"{what}_rows={value!r} is not {part!r} or 'all'")
+    matrices = {name: table.matrix().compute() for name, table in labels.items()}
+    tables = []
+    for target, matrix in matrices.items():
+        split = splits[target].restrict(list(matrix[PERTURBATION].values))
+        test = split.test
+        if target_rows == "all":
+            test = (*split.train, *split.test, *split.val)
+        truth = matrix.sel({PERTURBATION: list(test)})
+        others = [name for name in matrices if name != target]
+        modes = [[name] for name in others] + ([others] if len(others) > 1 else [])
+        for sources in modes:
+            parts = [
+                _elsewhere(matrices[s], splits[s], source_rows, matrix, aliases,
+                           test if exclude_test_perturbations else ())
+                for s in sources
+            ]  # fmt: skip
+            y, names = np.concatenate([p[0] for p in parts]), [n for p in parts for n in p[1]]
+            head = {"task": TRANSFER, "context": target, "train_contexts": ",".join(sources)}
+            settings = ("full", "full_overlap")
+            tables.append(_scored(y, names, truth, split, embedding, methods, settings, head))
+    return with_averages(pd.concat(tables, ignore_index=True))
+
+
+def _elsewhere(
+    matrix: xr.DataArray,
+    split: Split,
+    rows: Rows,
+    target: xr.DataArray,
+    aliases: Aliases | None,
+    without: Sequence[str],
+) -> tuple[np.ndarray, list[str]]:
+    """Return labels of another context on the genes of the target, and their perturbations."""
+    there = set(matrix[PERTURBATION].values) - set(without)
+    mine = split.train if rows == "train" else (*split.train, *split.test, *split.val)
+    names = [name for name in mine if name in there]
+    match = match_genes(list(matrix[GENE].values), list(target[GENE].values), aliases=aliases)
+    y = np.full((len(names), target.shape[1]), Label.UNTESTED, np.int8)
+    here = match.position >= 0
+    y[:, match.position[here]] = matrix.sel({PERTURBATION: names}).values[:, here]
+    return y, names
+
+
+def _scored(
+    y_train: np.ndarray,
+    train: Sequence[str],
+    truth: xr.DataArray,
+    split: Split,
+    embedding: Embedding | None,
+    methods: Sequence[str] | None,
+    settings: Sequence[str],
+    head: dict[str, str],
+) -> pd.DataFrame:
+    """Fit all methods, predict the perturbations of `truth`, and score them in each setting."""
+    test, genes = ([str(n) for n in truth[dim].values] for dim in (PERTURBATION, GENE))
     chosen = list(methods) if methods is not None else [
         name for name, method in METHODS.items() if embedding or not method.needs_embedding
     ]  # fmt: skip
-    y_train, truth = (
-        matrix.sel({PERTURBATION: list(part)}).values for part in (split.train, split.test)
-    )
-    rows = [*split.train, *split.test]
-    gene_vectors = None
-    if embedding is not None:
-        gene_vectors = embedding.normalized().vectors(list(matrix[GENE].values))
+    rows = [*train, *test]
+    groups = target_group(rows, set(genes))
+    gene_vectors = None if embedding is None else embedding.normalized().vectors(genes)
+    seen = (y_train != Label.UNTESTED).any(axis=0)
     tables = []
     for name in chosen:
-        if METHODS[name].needs_embedding and embedding is None:
+        method = METHODS[name]
+        if method.needs_embedding and embedding is None:
             raise ArgumentError(f"method {name!r} needs an embedding; pass embedding=")
         vectors = np.empty((len(rows), 0))
-        if embedding is not None and METHODS[name].needs_embedding:
-            genes = {row: targets(groups[row]) for row in rows}
-            vectors = embedding.normalized().vectors(rows, targets=genes)
+        if embedding is not None and method.needs_embedding:
+            of_row = {row: targets(groups[row]) for row in rows}
+            vectors = embedding.normalized().vectors(rows, targets=of_row)
         predicted, scores, params = fit_predict(
-            METHODS[name], split.seed, vectors[: len(y_train)], y_train, vectors[len(y_train) :],
-            groups=np.array([groups[row] for row in split.train]), truth=truth,
-            gene_vectors=gene_vectors if METHODS[name].needs_gene_vectors else None,
+            method, split.seed, vectors[: len(train)], y_train, vectors[len(train) :],
+            groups=np.array([groups[row] for row in train]), truth=truth.values,
+            gene_vectors=gene_vectors if method.needs_gene_vectors else None,
         )  # fmt: skip
-        table = evaluate(truth, predicted, scores=scores, perturbations=split.test)
-        head = {"task": TASK, "setting": "full", "context": context, "train_contexts": context}
-        tables.append(with_head(with_areas(table, truth, scores), split, name, params, **head))
+        for setting in settings:
+            kept = seen if setting.endswith("_overlap") else np.ones(len(genes), bool)
+            part = truth.values[:, kept], predicted[:, kept], scores[:, kept]
+            table = evaluate(part[0], part[1], scores=part[2], perturbations=test)
+            table = with_areas(table, part[0], part[2])
+            tables.append(with_head(table, split, name, params, **head, setting=setting))
     return pd.concat(tables, ignore_index=True)

@@ -21,6 +21,9 @@ N_GENES: Final = 1000
 N_CHANGED: Final = 20
 #: Perturbations whose distances to all others are held at a time.
 _ROWS: Final = 256
+#: Predictions are kept as float32: what differs by less than this share of a value is the same.
+_ROUNDING: Final = 1e-6
+_CORRELATIONS: Final = ("pearson_delta", "pearson_delta_mean", "pearson_changed")
 _COLUMNS: Final = ("level", "group", "metric", "value", "n")
 
 By = Literal["expression", "change"]
@@ -65,7 +68,8 @@ def evaluate_expression(
         Columns ``level, group, metric, value, n``. Level ``perturbation``: ``l2, rmse,
         pearson_delta, pearson_delta_mean, direction, l2_changed, pearson_changed, overlap_changed,
         rank_l1, rank_cosine``, n = genes. Level ``overall``: their means over the perturbations
-        where they are defined, n = perturbations; ``spread_ratio, effective_rank,
+        where they are defined, n = perturbations (a correlation that is not, as the prediction is
+        constant, counts as 0 unless all are); ``spread_ratio, effective_rank,
         effective_rank_truth``; ``n_without_prediction``. Memory: a few copies of the chosen genes.
 
     Raises
@@ -90,16 +94,30 @@ def evaluate_expression(
         for metric, values in scores.items()
     ]
     kept = np.ones(len(truth), bool) if averaged is None else np.asarray(averaged, bool)
+    predicts = ~missing.all(axis=1)
     for metric, values in scores.items():
-        defined = values[kept & np.isfinite(values)]
-        mean = float(defined.mean()) if len(defined) else np.nan
-        rows.append(("overall", "", metric, mean, len(defined)))
+        mean, n_defined = _mean(metric, values[kept], predicts[kept])
+        rows.append(("overall", "", metric, mean, n_defined))
     whole = kept & ~missing.any(axis=1)
     collapse = collapse_figures(truth[whole], predicted[whole])
     rows += [("overall", "", m, value, int(whole.sum())) for m, value in collapse.items()]
     lacking = float(missing.all(axis=1).sum())
     rows.append(("overall", "", "n_without_prediction", lacking, len(truth)))
     return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _mean(metric: str, values: np.ndarray, predicts: np.ndarray) -> tuple[float, int]:
+    """Return the mean over perturbations and how many it is over.
+
+    A correlation with a constant is not defined. Where a method has others, it counts as none: to
+    predict no change for the hard perturbations must not raise the mean over the rest.
+    """
+    defined = np.isfinite(values)
+    if not defined.any():
+        return np.nan, 0
+    if metric in _CORRELATIONS:
+        values, defined = np.nan_to_num(values), defined | predicts
+    return float(values[defined].mean()), int(defined.sum())
 
 
 def _per_perturbation(
@@ -115,17 +133,18 @@ def _per_perturbation(
     n = there.sum(axis=1)
     delta, change = predicted - control, truth - control
     l2 = _l2(predicted - truth, there)
+    rounding = _ROUNDING * float(np.abs(control).max(initial=0))
     changed = there & _most_changed(change, n_changed)
     with np.errstate(invalid="ignore", divide="ignore"):
         rmse = l2 / np.sqrt(n)
     scores = {
         "l2": l2,
         "rmse": rmse,
-        "pearson_delta": _pearson(delta, change, there),
-        "pearson_delta_mean": _pearson(predicted - background, truth - background, there),
+        "pearson_delta": _pearson(delta, change, there, rounding),
+        "pearson_delta_mean": _pearson(predicted - background, truth - background, there, rounding),
         "direction": _share(np.sign(delta) == np.sign(change), there & (change != 0)),
         "l2_changed": _l2(predicted - truth, changed),
-        "pearson_changed": _pearson(delta, change, changed),
+        "pearson_changed": _pearson(delta, change, changed, rounding),
         "overlap_changed": _overlap(delta, change, there, n_changed),
         **retrieval(truth, predicted, control, np.asarray(missing.any(axis=1))),
     }
@@ -148,15 +167,17 @@ def _l2(difference: Matrix, there: Matrix) -> np.ndarray:
     return np.where(there.any(axis=1), np.sqrt(squares.sum(axis=1)), np.nan)
 
 
-def _pearson(one: Matrix, two: Matrix, there: Matrix) -> np.ndarray:
-    """Return the correlation over genes; NaN where a side is constant (SPEC I3)."""
+def _pearson(one: Matrix, two: Matrix, there: Matrix, rounding: float) -> np.ndarray:
+    """Return the correlation over genes; NaN where a side is constant (SPEC I3).
+
+    Values that lie within `rounding` of each other are constant.
+    """
     n = np.maximum(there.sum(axis=1, keepdims=True), 1)
     centred = []
     for values in (one, two):
         kept = np.where(there, values, 0.0)
-        constant = np.where(there, values, -np.inf).max(axis=1) == np.where(
-            there, values, np.inf
-        ).min(axis=1)
+        top = np.where(there, values, -np.inf).max(axis=1)
+        constant = top - np.where(there, values, np.inf).min(axis=1) <= rounding
         kept = np.where(there, kept - kept.sum(axis=1, keepdims=True) / n, 0.0)
         kept[constant] = 0.0  # and not the rounding of its mean
         centred.append(kept)
