@@ -26,12 +26,15 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_graph import (
     adjacency_spectral_embedding,
     fix_signs,
+    graph_from_edges,
     jaccard_graph,
     start_vector,
 )
 from pertscale.hashing import digest
 from pertscale.io import embedding_files
+from pertscale.io.cell_vectors import read_cell_vectors
 from pertscale.io.embedding_files import Orientation
+from pertscale.io.long_tables import as_numbers, read_long
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 
 if TYPE_CHECKING:
@@ -379,6 +382,105 @@ def _membership(
     rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     ones = np.ones(len(rows), dtype=np.int32)
     return names, sparse.csr_array((ones, (rows, columns)), shape=(len(names), len(terms)))
+
+
+def from_edges(path: str | os.PathLike[str], *, dim: int = 2, name: str | None = None) -> Embedding:
+    """Embed genes by a graph that is given as a table of edges, such as GEARS' (SPEC H7).
+
+    Parameters
+    ----------
+    path
+        csv, tsv or parquet with ``source, target, importance``, as ``go_essential_all.csv``; the
+        graph is taken as it is, undirected.
+    dim
+        Length of the vectors; 2 in the second paper's code, 10 in its text.
+    name
+        Name of the embedding, by default the file's.
+
+    Raises
+    ------
+    InputError
+        A column is missing, or a weight is no number.
+    ArgumentError
+        `dim` is not below the number of genes.
+    """
+    table = read_long(path)
+    columns = ("source", "target", "importance")
+    lacking = [c for c in columns if c not in table]
+    if lacking:
+        raise InputError(
+            f"a graph has the columns {', '.join(columns)}; {', '.join(lacking)} missing among "
+            f"{', '.join(map(str, table.columns))} ({path})"
+        )
+    weight = as_numbers(table["importance"], path)
+    names, graph = graph_from_edges(
+        table["source"].astype(str).tolist(), table["target"].astype(str).tolist(), weight.tolist()
+    )
+    matrix = adjacency_spectral_embedding(graph, dim=dim)
+    provenance = {"file": Path(path).name, "read as": "edges, adjacency spectral embedding"}
+    return Embedding(
+        name or Path(path).name.split(".")[0], names, matrix, {**provenance, "dim": dim}
+    )
+
+
+# --- from cells (SPEC K2) ----------------------------------------------------------------------
+
+
+def from_cells(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    perturbation: str | None = None,
+    name: str | None = None,
+) -> Embedding:
+    """Embed perturbations by the mean vector of their cells: Geneformer, UCE, scBERT (SPEC K2).
+
+    Parameters
+    ----------
+    path
+        ``.h5ad`` with a vector per cell (or per condition) in ``obsm`` or ``X``; read in blocks.
+    key
+        Entry of ``obsm``, or ``"X"``; by default the only entry, or ``X`` where there is none.
+    perturbation
+        Column of perturbations, where it can't be told by its name.
+    name
+        Name of the embedding, by default the file's.
+
+    Returns
+    -------
+    Embedding
+        A vector per perturbation, names in their canonical spelling; the control is ``control``.
+
+    Raises
+    ------
+    AmbiguousInputError
+        There are several entries, and `key` is not given.
+    InputError
+        There are no vectors, or no labels.
+    """
+    labels, blocks, how = read_cell_vectors(path, key=key, perturbation=perturbation)
+    texts = [str(c) for c in labels.categories]
+    grammar = conditions.Grammar(
+        conditions.known_targets(texts, ()), frozenset(filter(conditions.is_control_word, texts))
+    )
+    parsed = [grammar.parse(text) for text in texts]
+    names = sorted({conditions.name_of(p) for p in parsed if p is not None})
+    row = {found: i for i, found in enumerate(names)}
+    way = np.array([-1 if p is None else row[conditions.name_of(p)] for p in parsed] + [-1])
+    total, count = None, np.zeros(len(names))
+    start = 0
+    for block in blocks:
+        at = way[labels.codes[start : start + len(block)]]
+        start += len(block)
+        total = np.zeros((len(names), block.shape[1])) if total is None else total
+        np.add.at(total, at[at >= 0], block[at >= 0])
+        count += np.bincount(at[at >= 0], minlength=len(names))
+    if total is None or not names:
+        raise InputError(f"no labelled vectors found ({path})")
+    provenance = {"file": Path(path).name, "read as": f"mean over cells of {how}"}
+    return Embedding(
+        name or Path(path).name.split(".")[0], tuple(names), total / count[:, None], provenance
+    )
 
 
 # --- from texts --------------------------------------------------------------------------------

@@ -14,7 +14,12 @@ from pertscale.errors import ArgumentError
 from pertscale.predictions import CELLS, EXPRESSION, OnScreen, Predictions, read_predictions
 from pertscale.screen import Screen
 from pertscale.splits import Split
-from pertscale.stats.predicted_cells import PredictedContext, gene_ids, label_predicted_cells
+from pertscale.stats.predicted_cells import (
+    OtherContextError,
+    PredictedContext,
+    gene_ids,
+    label_predicted_cells,
+)
 
 #: Of one method: a file, what was read of one, several of these, or one per split by its name.
 PredictionsLike = (
@@ -69,6 +74,8 @@ class Outsiders:
     screen : Screen
     controls : dict of str to ndarray (n_genes,)
         Mean log1p expression of the controls, by context.
+    alone : bool
+        Whether it is the only screen.
     coverage : list of dict
         What was asked for and what there is (:data:`pertscale.schema.COVERAGE_COLUMNS`).
     found : dict
@@ -78,19 +85,28 @@ class Outsiders:
     files: dict[str, list[Predictions]]
     screen: Screen
     controls: Mapping[str, np.ndarray]
+    alone: bool = True
     cells: dict[tuple[str, int], dict[str, PredictedContext]] = field(default_factory=dict)
     coverage: list[dict[str, Any]] = field(default_factory=list)
     found: dict[tuple[str, str, str], OnScreen | None] = field(default_factory=dict)
 
     def label_cells(self, folder: Any, **how: Any) -> None:
-        """Test the predicted cells of all methods; `how` is of :func:`label_predicted_cells`."""
+        """Test the predicted cells of all methods; `how` is of :func:`label_predicted_cells`.
+
+        With several screens, cells of other contexts are those of another screen.
+        """
         for name, files in self.files.items():
             for i, predictions in enumerate(files):
                 if predictions.kind == CELLS:
                     place = folder / f"{slug(name)}-{predictions.key[:12]}"
-                    self.cells[name, i] = label_predicted_cells(
-                        predictions, self.screen, place, controls=self.controls, **how
-                    )
+                    try:
+                        self.cells[name, i] = label_predicted_cells(
+                            predictions, self.screen, place, controls=self.controls, **how
+                        )
+                    except OtherContextError:
+                        if self.alone:
+                            raise
+                        self.cells[name, i] = {}
 
     def find(self, name: str, context: str, split: Split) -> OnScreen | None:
         """Return a method's predictions for a context and split, None where it has none.

@@ -138,7 +138,8 @@ def run_benchmark(
         How changes of expression become classes (SPEC G2): as many as are differentially expressed
         in the training part, or those with its best macro F1.
     exclude_test_perturbations : bool
-        Whether perturbations that are held out in a context are unseen in the others too (SPEC E4).
+        Whether perturbations that a context holds out are left out of the others too, when methods
+        are trained on those (SPEC E4). With False they copy what the same perturbation does there.
     aliases : path or mapping, optional
         Other names of genes → names, for several stores and for predictions.
     test, fdr, fold_change, min_cells
@@ -184,13 +185,11 @@ def run_benchmark(
     folder, stores = _places(store, out)
     with use_client(client) as resolved:
         how = {"memory": memory, "client": resolved, "quiet": quiet}
+        together = len(stores) > 1
         plans = [
-            _run_screen(
-                one, folder if place is None else folder / place, wanted, files, testing, how
-            )
+            _run_screen(one, folder / place, wanted, files, not together, testing, how)
             for place, one in stores.items()
         ]
-        together = len(stores) > 1
         runs = Runs(folder=folder, wanted=wanted, log=Log(quiet=quiet)) if together else plans[0]
         if TRANSFER in wanted.tasks:
             with compute_here(resolved):
@@ -205,6 +204,7 @@ def _run_screen(
     folder: Path,
     wanted: Wanted,
     files: dict[str, list[Predictions]],
+    alone: bool,
     testing: dict[str, Any],
     how: dict[str, Any],
 ) -> Plan:
@@ -215,7 +215,7 @@ def _run_screen(
     with log.stage("labels") as stage:
         labels = rank_sum(screen, out=folder, **testing, **how)
         stage.reused = labels.key == log.before(folder)
-    outsiders = Outsiders(files, screen, _controls(folder, screen))
+    outsiders = Outsiders(files, screen, _controls(folder, screen), alone)
     if any(one.kind == CELLS for mine in files.values() for one in mine):
         with log.stage("predicted cells"):
             outsiders.label_cells(folder / WORK_DIR / "cells", **testing, **how)

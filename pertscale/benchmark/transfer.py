@@ -1,9 +1,10 @@
 """From some contexts to another: units that are trained elsewhere (SPEC E4).
 
 A site is a context of a screen, wherever its store is. For every target site methods are fitted on
-the training perturbations of each other site alone (pairwise), and of all others together (pooled).
-Genes are matched by name, id or alias; what perturbations are called in another site follows from
-what their target genes are called.
+the perturbations of each other site alone (pairwise), and of all others together (pooled); those
+that the target holds out are left out there too, unless asked for otherwise. Genes are matched by
+name, id or alias; what perturbations are called in another site follows from what their target
+genes are called.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pertscale.baselines import (
     ExpressionModel,
     Method,
 )
-from pertscale.benchmark.expression import SINGLE, ExpressionUnit, rows_of, single_split
+from pertscale.benchmark.expression import ExpressionUnit, rows_of, single_split
 from pertscale.benchmark.plan import (
     TRANSFER,
     Plan,
@@ -270,7 +271,7 @@ class Training:
 def training_parts(
     bridges: Sequence[Bridge], kind: str, split: Split, *, exclude: bool
 ) -> Training:
-    """Return the sources' training labels, where asked for without what the target holds out.
+    """Return the sources' labels, where asked for without what the target holds out.
 
     Raises
     ------
@@ -354,7 +355,7 @@ def _copied(training: Training, target: Site) -> Fitted:
 def _embedding(
     root: Runs, target: Site, split: Split, bridges: Sequence[Bridge]
 ) -> Embedding | str:
-    """Return the vectors of genes: those given, or learned from the sources' training profiles."""
+    """Return the vectors of genes: those given, or learned from the profiles trained on."""
     if root.wanted.embedding is not None:
         return root.wanted.embedding
     shared = np.logical_and.reduce([bridge.position >= 0 for bridge in bridges])
@@ -372,11 +373,11 @@ def _embedding(
 
 
 def _train_names(bridge: Bridge, split: Split, exclude: bool) -> list[str]:
-    """Training perturbations of a source, without those that the target holds out."""
-    source, target = bridge.source, bridge.target
-    mine = next((s for s in source.splits if s.name == split.name), source.splits[0])
+    """Return the tested perturbations of a source, without those that the target holds out."""
+    target, table = bridge.target, bridge.source.plan.labels.perturbations
+    mine = table[(table["context"] == bridge.source.context) & table["tested"]][PERTURBATION]
     held_out = {target.groups[n] for n in (*split.test, *split.val)}
-    return [n for n in mine.train if not (exclude and bridge.group[n] in held_out)]
+    return [n for n in mine if not (exclude and bridge.group[n] in held_out)]
 
 
 # --- predictions from files -----------------------------------------------------------------------
@@ -479,7 +480,7 @@ def _expression_of(
 ) -> TransferExpression | None:
     """Return the unit of single perturbations' expression for one training set."""
     sources = tuple(bridge.source.name for bridge in bridges)
-    if not root.wanted.models or SINGLE not in root.wanted.tasks:
+    if not root.wanted.models:
         return None
     what = f"expression from {','.join(sources)} ({split.name})"
     exclude = root.wanted.exclude_test_perturbations

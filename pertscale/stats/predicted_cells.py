@@ -45,6 +45,10 @@ _SCREEN_CONTROL: Final = "control of the screen"
 _MOST_CELLS: Final = 2.0
 
 
+class OtherContextError(InputError):
+    """The predicted cells are of contexts that the screen does not have."""
+
+
 def label_predicted_cells(
     predictions: Predictions,
     screen: Screen,
@@ -73,9 +77,10 @@ def label_predicted_cells(
 
     Raises
     ------
+    OtherContextError
+        If no context of the file is one of the screen.
     InputError
-        If no gene, context or perturbation of the file is one of the screen, or its scale can't be
-        brought to the screen's.
+        If no gene or perturbation is, or the file's scale can't be brought to the screen's.
     """
     store = folder / "screen.zarr"
     plan, scale, account = plan_predicted_cells(predictions, screen)
@@ -220,16 +225,20 @@ def _contexts(
     with open_source(spec) as source:
         if column is not None and how["context"] is None:
             found = text_categories(source.cell_column(column))
-            if set(map(str, found.categories)) & set(screen.contexts):
-                return pd.Categorical(_objects(found), list(screen.contexts))
-            if len(screen.contexts) > 1:
-                raise InputError(
-                    f"column {column!r} has {', '.join(map(str, found.categories[:5]))}, the "
-                    f"screen's contexts are {', '.join(screen.contexts)}; pass context= "
-                    f"({predictions.source})"
+            there = [str(c) for c in found.categories]
+            if not set(there) & set(screen.contexts):
+                raise OtherContextError(
+                    f"column {column!r} has {', '.join(there[:5])}, the screen's contexts are "
+                    f"{', '.join(screen.contexts)}; pass context= ({predictions.source})"
                 )
+            return pd.Categorical(_objects(found), list(screen.contexts))
         only = how["context"] or screen.contexts[0]
-        if only not in screen.contexts or (how["context"] is None and len(screen.contexts) > 1):
+        if only not in screen.contexts:
+            raise OtherContextError(
+                f"the cells are of context {only!r}, the screen has "
+                f"{', '.join(screen.contexts)} ({predictions.source})"
+            )
+        if how["context"] is None and len(screen.contexts) > 1:
             raise InputError(
                 f"for which of the contexts {', '.join(screen.contexts)} are the cells? pass "
                 f"context= ({predictions.source})"
