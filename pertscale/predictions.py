@@ -371,7 +371,8 @@ def read_predictions(
     context, split : str, optional
         What the predictions are for, where the file does not say.
     genes : list or path, optional
-        Names of the values, for dictionaries of vectors.
+        Names of the values in their order, where the file does not carry them: dictionaries of
+        vectors, and h5ad that only numbers its genes, as STATE's.
     aliases : path or mapping, optional
         Other names of genes → names of the screen's.
     codes : str, optional
@@ -412,6 +413,7 @@ def read_predictions(
             "layer": layer, "perturbation": perturbation, "control_label": list(
                 [control_label] if isinstance(control_label, str) else control_label
             ), "context_column": context_column, "context": context, "split": split or "",
+            "genes": None if genes is None else gene_list(genes),
         }  # fmt: skip
         if scale in (DELTA, LFC):
             raise ArgumentError(f"single cells are counts or log1p_1e4, not {scale} ({path})")

@@ -360,7 +360,7 @@ def test_what_is_no_prediction(tmp_path):
     pd.DataFrame({"condition": ["A"], "G": ["high"]}).to_csv(tmp_path / "x.csv", index=False)
     with pytest.raises(InputError, match="column 'G' has 'high' in row 0"):
         ps.read_predictions(tmp_path / "x.csv")
-    with pytest.raises(ArgumentError, match="genes= is for dictionaries"):
+    with pytest.raises(ArgumentError, match="genes= is for h5ad and dictionaries"):
         ps.read_predictions(_write(tmp_path, "csv"), genes=GENES)
 
 

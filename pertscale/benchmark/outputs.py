@@ -17,6 +17,7 @@ from pertscale.benchmark.expression import DOUBLE, ExpressionUnit, unit_record
 from pertscale.benchmark.plan import TRANSFER, Plan, Runs, split_file, write_splits
 from pertscale.benchmark.transfer import FROM_FILE
 from pertscale.benchmark.units import Unit, read_scores
+from pertscale.embeddings import Embedding
 from pertscale.io.atomic import remove
 from pertscale.io.tables import declared_frame, write_table
 from pertscale.schema import (
@@ -125,24 +126,37 @@ def _interactions(plan: Plan) -> pd.DataFrame:
 
 
 def _embedding_coverage(plan: Plan) -> list[dict[str, Any]]:
-    """Which perturbations and genes have a vector, per embedding, context and split."""
-    rows = []
-    genes = list(plan.screen.genes)
-    for (context, split), embedding in plan.vectors.items():
-        names = list(plan.screen.context_groups(context)["perturbation"][1:])
-        found = embedding.coverage(names, targets=plan.screen.targets)["covered"].to_numpy()
-        there = embedding.coverage(genes)["covered"].to_numpy()
-        rows.append(
-            {
-                "what": "embedding", "name": embedding.name, "context": context, "split": split,
-                "n_perturbations": len(names),
-                "n_perturbations_predicted": int(found.sum()),
-                "perturbations_missing": _missing(names, found),
-                "n_genes": len(genes), "n_genes_predicted": int(there.sum()),
-                "genes_missing": _missing(genes, there), "not_in_screen": "", "note": "",
-            }
-        )  # fmt: skip
+    """Which perturbations and genes have a vector: of the methods', and of models' own."""
+    rows = [
+        _covered(plan, embedding, context, split, embedding.name)
+        for (context, split), embedding in plan.vectors.items()
+    ]
+    for name, method in plan.wanted.models.items():
+        if name in plan.wanted.own:
+            for value in method.make(0).get_params(deep=False).values():
+                if isinstance(value, Embedding):
+                    rows += [
+                        _covered(plan, value, context, "", f"{name}: {value.name}")
+                        for context in plan.labels.contexts
+                    ]
     return rows
+
+
+def _covered(
+    plan: Plan, embedding: Embedding, context: str, split: str, name: str
+) -> dict[str, Any]:
+    names = list(plan.screen.context_groups(context)["perturbation"][1:])
+    genes = list(plan.screen.genes)
+    found = embedding.coverage(names, targets=plan.screen.targets)["covered"].to_numpy()
+    there = embedding.coverage(genes)["covered"].to_numpy()
+    return {
+        "what": "embedding", "name": name, "context": context, "split": split,
+        "n_perturbations": len(names),
+        "n_perturbations_predicted": int(found.sum()),
+        "perturbations_missing": _missing(names, found),
+        "n_genes": len(genes), "n_genes_predicted": int(there.sum()),
+        "genes_missing": _missing(genes, there), "not_in_screen": "", "note": "",
+    }  # fmt: skip
 
 
 def _missing(names: list[str], found: np.ndarray) -> str:

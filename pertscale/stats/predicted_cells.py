@@ -24,6 +24,7 @@ from pertscale.io.columns import INDEX, Roles, label_column
 from pertscale.io.ingestion import write_screen
 from pertscale.io.labels import text_categories
 from pertscale.io.long_tables import SPELLINGS
+from pertscale.io.prediction_files.arrays import genes_in_order
 from pertscale.io.scale import decide_scale
 from pertscale.io.screen_plan import ScreenPlan, cell_drops, sort_cells
 from pertscale.io.several import joined_columns
@@ -116,7 +117,8 @@ def plan_predicted_cells(
     spec = find_source(predictions.source, matrix=how["layer"])
     scale, verdict = _common_scale(spec, predictions, screen)
     with open_source(spec) as source:
-        n_predicted, genes = source.n_cells, [str(g) for g in source.genes().index]
+        n_predicted = source.n_cells
+        genes = genes_in_order(source, how["genes"], predictions.source)
         columns = source.cell_columns()
     match = match_genes(
         genes, list(screen.genes), reference_ids=gene_ids(screen), aliases=predictions.aliases

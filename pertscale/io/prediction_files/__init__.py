@@ -41,7 +41,8 @@ def read_parts(
     path
         File or folder.
     genes
-        Names of the values, for formats that do not carry them: dictionaries of vectors.
+        Names of the values in their order, where the file does not carry them: dictionaries of
+        vectors, and h5ad whose ``var`` has numbers.
     codes
         Meaning of integer classes (:data:`pertscale.io.long_tables.CODES`).
     layer
@@ -62,8 +63,8 @@ def read_parts(
     if not path.exists():
         raise NotFoundError(f"there is no file or folder {path}")
     suffix = Path(path.name.removesuffix(".gz").lower()).suffix
-    if genes is not None and suffix not in (".npz", ".pkl", ".pickle"):
-        raise ArgumentError(f"genes= is for dictionaries of vectors, but {path} names its genes")
+    if genes is not None and suffix not in (".npz", ".pkl", ".pickle", ".h5ad"):
+        raise ArgumentError(f"genes= is for h5ad and dictionaries, but {path} names its genes")
     if path.is_dir():
         if is_prediction_folder(path):
             return read_folder(path)
@@ -71,7 +72,7 @@ def read_parts(
             return read_zarr(path, layer=layer, perturbation=perturbation)
         raise InputError(f"{path} is a folder without predictions; pertscale reads {_KNOWN}")
     if suffix == ".h5ad":
-        return read_anndata(path, layer=layer, perturbation=perturbation)
+        return read_anndata(path, layer=layer, perturbation=perturbation, genes=genes)
     if suffix in _TABLES:
         return read_table_file(path, codes=codes)
     if suffix == ".npz":

@@ -30,7 +30,9 @@ _PERTURBATION: Final = (*SPELLINGS[PERTURBATION][:-2], "gene", "target")
 # --- AnnData --------------------------------------------------------------------------------------
 
 
-def read_anndata(path: Path, *, layer: str | None, perturbation: str | None) -> list[Part] | None:
+def read_anndata(
+    path: Path, *, layer: str | None, perturbation: str | None, genes: Any = None
+) -> list[Part] | None:
     """Read an AnnData file that has one row per condition; None if it has single cells."""
     format_ = "zarr" if path.is_dir() else "h5ad"
     with open_source(SourceSpec(str(path.absolute()), format_, matrix=layer or "X")) as source:
@@ -44,19 +46,38 @@ def read_anndata(path: Path, *, layer: str | None, perturbation: str | None) -> 
         if table.duplicated().any():
             return None
         values = _dense(source)
-        genes = checked_gene_names(list(source.genes().index), path)
+        columns = genes_in_order(source, genes, path)
     if not keys:
-        return [Part(EXPRESSION, tuple(names), genes, values)]
+        return [Part(EXPRESSION, tuple(names), columns, values)]
     parts = []
     for found, rows in table.groupby(list(keys), sort=True):
         head = dict(zip(keys, map(str, found), strict=True))
         parts.append(
             Part(
-                EXPRESSION, tuple(rows[PERTURBATION]), genes, values[rows.index],
+                EXPRESSION, tuple(rows[PERTURBATION]), columns, values[rows.index],
                 context=head.get(CONTEXT, ""), split=head.get("split", ""),
             )
         )  # fmt: skip
     return parts
+
+
+def genes_in_order(source: Source, genes: Any, path: object) -> tuple[str, ...]:
+    """Return the genes of an AnnData file, or those that the user names in their place.
+
+    Raises InputError where a file that only numbers its genes is not told their names.
+    """
+    own = [str(g) for g in source.genes().index]
+    if genes is not None:
+        given = gene_list(genes)
+        if len(given) != len(own):
+            raise InputError(f"genes= names {len(given)} genes, the file has {len(own)} ({path})")
+        return checked_gene_names(given, path)
+    if own == [str(i) for i in range(len(own))]:
+        raise InputError(
+            f"the file numbers its genes from 0, as STATE does; pass their names in that order as "
+            f"genes= (a list, or a file) ({path})"
+        )
+    return checked_gene_names(own, path)
 
 
 def _row_names(source: Source, perturbation: str | None, path: Path) -> list[str]:
