@@ -25,6 +25,7 @@ from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases
 from pertscale.io.prediction_files import EXPRESSION, LABELS, Part, read_parts
+from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
 
 Matrix = np.ndarray
