@@ -169,8 +169,8 @@ _benchmark = _options(
     click.option("--threshold", type=click.Choice(["match_rate", "macro_f1"]),
                  default="match_rate", show_default=True,
                  help="How changes of expression become classes."),
-    click.option("--include-test-perturbations", "exclude_test_perturbations", flag_value=False,
-                 default=True, help="Transfer: keep in other contexts what one holds out."),
+    click.option("--include-test-perturbations", is_flag=True,
+                 help="Transfer: keep in other contexts what one holds out."),
     click.option("--aliases", type=click.Path(), help="Table of other names of genes."),
 )  # fmt: skip
 
@@ -244,6 +244,7 @@ def _run(
     tasks: tuple[str, ...],
     methods: tuple[str, ...],
     settings: tuple[str, ...],
+    include_test_perturbations: bool,
     models: tuple[str, ...] = (),
     **how: Any,
 ) -> None:
@@ -256,6 +257,7 @@ def _run(
         methods=methods or None,
         settings=settings or SETTINGS,
         models=models or None,
+        exclude_test_perturbations=not include_test_perturbations,
         **how,
     )
     click.echo(repr(result))

@@ -6,9 +6,11 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from sklearn.linear_model import LogisticRegression, Ridge
 
 import pertscale as ps
+from pertscale.cli import main
 from pertscale.errors import ArgumentError, InputError
 from pertscale.stats.predicted_cells import label_predicted_cells
 from tests.conftest import draw_counts, write_h5ad
@@ -360,6 +362,7 @@ def test_models_of_users_enter_with_the_same_splits(screen, baseline, truth):
         "ridge": Ridge(alpha=10.0),
         "classifier": LogisticRegression(),
         "vote": ps.baselines.MajorityVote(ties="nonde_first"),
+        "pairs": ps.baselines.LogisticPairs(np.empty((0, 0)), C=0.1, n_epochs=1),
         "decoder": ps.baselines.BilinearModel(dim=3, perturbations="zero"),
     }
     result = run(screen, baseline, models=models)
@@ -371,7 +374,7 @@ def test_models_of_users_enter_with_the_same_splits(screen, baseline, truth):
     for method in ("twice", "ridge", "decoder"):
         assert value(result, method, "l2") > 0
         assert value(result, method, "macro_f1", setting="full", task="within") > 0
-    for method in ("classifier", "vote"):
+    for method in ("classifier", "vote", "pairs"):
         assert value(result, method, "macro_f1", setting="full", task="within") > 0
     assert value(result, "vote", "accuracy", setting="full", task="within") == pytest.approx(
         value(result, "majority_vote", "accuracy", setting="full", task="within"), abs=0.02
@@ -413,3 +416,26 @@ def test_entry_points_lead_to_models(monkeypatch):
     monkeypatch.setattr(own, "entry_points", lambda group: Found())
     (method,) = own.own_methods(["mine"]).values()
     assert method.make(0).fitted_params() == {"model": "TwiceTheMean"}
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_the_command_score(screen, baseline, truth, tmp_path):
+    path = written(tmp_path, truth.loc[held_out(baseline)] - truth.loc["control"])
+    how = ["--out", str(baseline.path), "--task", "single", "--scale", "delta", "--quiet"]
+    found = CliRunner().invoke(main, ["score", screen[0].path, f"mine={path}", *how])
+    assert found.exit_code == 0, found.output
+    assert "mine" in found.output
+    scored = ps.read_result(baseline.path)
+    assert value(scored, "mine", "l2") == pytest.approx(0, abs=1e-4)
+    assert scored.manifest["options"]["exclude_test_perturbations"] is True
+    for wrong, message in (
+        (["mine"], "is not NAME=FILE"),
+        ([f"a={path}", f"a={path}"], "'a' is given twice"),
+        ([f"mean={path}"], "'mean' names two methods"),
+        (["a=nothing.parquet"], "there is no file"),
+    ):
+        found = CliRunner().invoke(main, ["score", screen[0].path, *wrong, *how])
+        assert found.exit_code != 0
+        assert message in found.output

@@ -76,7 +76,8 @@ def _method(name: str, model: Any) -> Method | ExpressionMethod:
         model = model()
     key = model_key(model)
     if isinstance(model, LabelClassifier):
-        return Method(_fresh(model), needs_embedding=True, key=key)
+        takes_genes = "gene_vectors" in model.get_params(deep=False)
+        return Method(_fresh(model), needs_embedding=True, needs_gene_vectors=takes_genes, key=key)
     if isinstance(model, ExpressionModel):
         return ExpressionMethod(_fresh(model), key=key)
     estimator = isinstance(model, BaseEstimator)

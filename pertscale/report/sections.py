@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from pertscale.report import expression_figures as figures
 from pertscale.report import interaction_figures as of_interactions
-from pertscale.report.figures import to_svg
+from pertscale.report.figures import CLASS_TITLES, to_svg
 from pertscale.report.tables import Table, plain_table
-from pertscale.schema import GENE, PERTURBATION
+from pertscale.schema import CLASS_NAMES, GENE, PERTURBATION
 
 if TYPE_CHECKING:
     from pertscale.benchmark.result import BenchmarkResult
@@ -133,10 +133,11 @@ def _transfer_tables(
     tables = []
     for setting, rows in mine.groupby("setting", sort=False):
         if rows["macro_f1"].notna().any():
-            means = rows.drop(columns=["context", "setting", "split", "mcc"])
+            means = rows[_shown(rows["train_contexts"])]
+            means = means.drop(columns=["context", "setting", "split", "mcc"])
             means = means.groupby(["train_contexts", "method"], sort=False).mean().reset_index()
-            caption = f"{setting}: classes of {context} (Table 4)"
-            tables.append(plain_table(means, caption=caption, digits=3))
+            table = plain_table(means, caption=f"{setting} (Table 4)", digits=3)
+            tables.append(replace(table, columns=_TRANSFER_COLUMNS, groups=_TRANSFER_GROUPS))
     scores = result.scores
     errors = scores[
         (scores["task"] == "transfer")
@@ -149,9 +150,23 @@ def _transfer_tables(
             index=["train_contexts", "method"], columns="metric", values="value", sort=False
         )
         wide = wide.reindex(columns=["l2", "pearson_delta", "rank_l1", "spread_ratio"])
+        wide = wide[_shown(wide.index.get_level_values("train_contexts").to_series()).to_numpy()]
         caption = f"Expression of {context}, effects of other contexts on its own control"
         tables.append(plain_table(wide.reset_index(), caption=caption, digits=3))
     return tuple(tables)
+
+
+_TRANSFER_COLUMNS = (
+    "Trained on", "Method", "Accuracy", "Balanced acc.", "Macro F1",
+    *(("Prec.", "Recall", "F1") * len(CLASS_NAMES)),
+)  # fmt: skip
+_TRANSFER_GROUPS = (("", 5), *((CLASS_TITLES[name], 3) for name in CLASS_NAMES))
+
+
+def _shown(trained: pd.Series) -> pd.Series:
+    """Mark the averages over single sources, the pooled ones and files; all if there is one."""
+    several = trained.str.contains("[|,]", regex=True)
+    return several | (trained == "file") if several.any() else several | True
 
 
 def interaction_sections(result: BenchmarkResult) -> list[Section]:
