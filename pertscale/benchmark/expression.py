@@ -21,8 +21,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import xarray as xr
-import zarr
-from zarr.codecs import BloscCodec
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
 from pertscale.benchmark.predictors import given_params
@@ -33,6 +31,7 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import call_curve, compare_expression, predicted_pairs
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
+from pertscale.io.datasets import Variable, create_dataset
 from pertscale.io.tables import declared_frame, read_table, write_table
 from pertscale.predictions import OnScreen
 from pertscale.schema import (
@@ -269,26 +268,17 @@ def _write_predictions(
     path: Path, unit: ExpressionUnit, truth: xr.DataArray, predictions: dict[str, xr.DataArray]
 ) -> None:
     genes = truth[GENE].values.astype(object)
-    coords = {
-        MODEL: np.array(list(predictions), dtype=object),
-        PERTURBATION: np.array(unit.held_out, dtype=object),
-        GENE: genes,
-    }
-    attrs = {"context": unit.context, "task": unit.task, "split": unit.split.name}
-    xr.Dataset(coords=coords, attrs=attrs).to_zarr(path, zarr_format=3, consolidated=False)
-    root: Any = zarr.open_group(path, mode="r+")
-    shape = (len(predictions), *truth.shape)
-    rows = max(1, min(truth.shape[0], 4_000_000 // max(1, truth.shape[1])))
-    made = {
-        name: root.create_array(
-            name, shape=shape[-len(dims) :], chunks=(1, rows, shape[2])[-len(dims) :],
-            dtype=np.float32, dimension_names=dims, fill_value=np.nan,
-            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")],
-        )
-        for name, dims in (
-            ("prediction", (MODEL, PERTURBATION, GENE)), ("truth", (PERTURBATION, GENE)),
-        )
-    }  # fmt: skip
+    rows = min(truth.shape[0], 4_000_000 // max(1, truth.shape[1]))
+    dims = (MODEL, PERTURBATION, GENE)
+    made = create_dataset(
+        path,
+        coords={MODEL: list(predictions), PERTURBATION: unit.held_out, GENE: genes.tolist()},
+        attrs={"context": unit.context, "task": unit.task, "split": unit.split.name},
+        variables={
+            "prediction": Variable(dims, (1, rows, len(genes)), np.float32),
+            "truth": Variable(dims[1:], (rows, len(genes)), np.float32),
+        },
+    )
     made["truth"][:] = truth.values
     for i, prediction in enumerate(predictions.values()):
         made["prediction"][i] = prediction.reindex({GENE: genes}).values

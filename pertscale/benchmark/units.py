@@ -17,14 +17,13 @@ import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
-import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec
 
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
+from pertscale.io.datasets import Variable, create_dataset
 from pertscale.io.tables import read_table, write_table
 from pertscale.schema import (
     CLASS,
@@ -233,27 +232,18 @@ def _write_prediction(
     path: Path, unit: Unit, matrix: LabelMatrix, predicted: Any, scores: Any
 ) -> None:
     """Write labels and class scores, each block computed once."""
-    coords = {
-        PERTURBATION: np.array(unit.split.test, dtype=object),
-        GENE: np.array(matrix.genes, dtype=object),
-        CLASS: np.array(CLASS_NAMES, dtype=object),
-    }
-    attrs = {"context": unit.context, "method": unit.method, "split": unit.split.name}
-    xr.Dataset(coords=coords, attrs=attrs).to_zarr(path, zarr_format=3, consolidated=False)
-    root = zarr.open_group(path, mode="r+")
+    chunks = (strip_rows(len(unit.split.test), len(matrix.genes)), predicted.chunks[1][0])
     dims = (PERTURBATION, GENE, CLASS)
-    rows = strip_rows(len(unit.split.test), len(matrix.genes))
-    arrays: Any = [
-        root.create_array(
-            name,
-            shape=array.shape,
-            chunks=(rows, *(max(1, c[0]) for c in array.chunks[1:])),
-            dtype=dtype,
-            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")],
-            dimension_names=dims[: array.ndim],
-        )
-        for name, array, dtype in (("label", predicted, np.int8), ("score", scores, np.float32))
-    ]
+    root = create_dataset(
+        path,
+        coords={PERTURBATION: unit.split.test, GENE: matrix.genes, CLASS: CLASS_NAMES},
+        attrs={"context": unit.context, "method": unit.method, "split": unit.split.name},
+        variables={
+            "label": Variable(dims[:2], chunks, np.int8),
+            "score": Variable(dims, (*chunks, len(CLASS_NAMES)), np.float32),
+        },
+    )
+    arrays: Any = [root["label"], root["score"]]
     where: dict[str, Any] = {"scheduler": "threads"} if unit.predictor.local else {}
     da.store([predicted, scores], arrays, lock=False, **where)
 
