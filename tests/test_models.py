@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,6 +86,9 @@ def test_held_out_cells_are_not_in_the_task(screen, task):
     )
     assert data.X.dtype == np.float32
     assert list(data.var_names) == list(data.var["gene_name"]) == list(screen.genes)
+    with h5py.File(task / "data.h5ad") as file:
+        for text in ("obs/cell", "obs/condition/categories", "var/gene", "var/gene_name"):
+            assert file[text].attrs["encoding-type"] == "string-array"  # which AnnData 0.9 reads
     assert set(data.obs["condition"]) == {"ctrl", *(f"{s}+ctrl" for s in SINGLES)}
     assert list(data.obs["control"]) == list((data.obs["condition"] == "ctrl").astype(int))
     assert set(data.obs["cell_type"]) == set(screen.contexts)
@@ -168,7 +172,7 @@ def test_tasks_that_cannot_be(screen, tmp_path, split, how, error, message):
         ("zero", "wrong", "5 of 5 conditions are no expression"),
         ("counts", "wrong", "is not below 15"),
         ("log2", "wrong", "expm1 adds up to"),
-        ("text", "wrong", "column 'G0' holds object, not numbers"),
+        ("text", "wrong", "column 'G0' holds no numbers"),
         ("numbers", "wrong", "rows have no names, the first is 0"),
     ],
 )

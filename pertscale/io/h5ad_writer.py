@@ -40,9 +40,17 @@ def write_h5ad(
     """
     with h5py.File(path, "w") as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        write_elem(file, "obs", obs)
-        write_elem(file, "var", var)
+        write_elem(file, "obs", _with_plain_text(obs))
+        write_elem(file, "var", _with_plain_text(var))
         _write_csr(file.create_group("X"), blocks, (len(obs), len(var)), compression)
+
+
+def _with_plain_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Turn pandas' own strings into objects: old versions of AnnData can't read the former."""
+    strings = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
+    plain = frame.astype(dict.fromkeys(strings, object))
+    plain.index = pd.Index(frame.index.to_numpy(object), dtype=object, name=frame.index.name)
+    return plain
 
 
 def _write_csr(

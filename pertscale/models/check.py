@@ -131,7 +131,7 @@ def _check_values(found: pd.DataFrame) -> None:
         raise _Wrong("there is no value at all; predict at least one condition and one gene")
     text = [c for c, kind in found.dtypes.items() if kind.kind not in "iuf"]
     if text:
-        raise _Wrong(f"column {text[0]!r} holds {found[text[0]].dtype}, not numbers")
+        raise _Wrong(f"column {text[0]!r} holds no numbers")
     values = found.to_numpy(np.float64)
     for bad, what in (
         (~np.isfinite(values), "is not finite; leave the whole condition out instead"),
