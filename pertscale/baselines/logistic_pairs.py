@@ -46,6 +46,9 @@ from pertscale.baselines.logistic import GRID, check_penalties
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import CLASSES
 
+#: Steps that ``n_epochs="auto"`` makes, and the most passes that it takes for them.
+STEPS: Final = 5_000_000
+MOST_EPOCHS: Final = 20
 #: First step of the descent; features have a mean squared length of 1.
 FIRST_STEP: Final = 1.0
 
@@ -71,8 +74,8 @@ class LogisticPairs(LabelClassifier):
         all pairs at once: ``alpha = 1 / (C * number of pairs)``. Or ``"cv"``: chosen from `grid`
         as in :class:`LogisticPerGene`; that takes as long as ``len(grid) * n_folds`` fits.
     n_epochs
-        Passes over the pairs. The weights are averaged over the second half of all steps. Two are
-        enough for millions of pairs; give more for fewer than about 100,000.
+        Passes over the pairs; ``"auto"`` takes as many as make five million steps, from 1 to 20.
+        The weights are averaged over the second half of all steps.
     grid, n_folds, criterion
         As of :class:`LogisticPerGene`.
     seed
@@ -106,7 +109,7 @@ class LogisticPairs(LabelClassifier):
         gene_vectors: ArrayLike,
         *,
         C: float | Literal["cv"] = 1.0,
-        n_epochs: int = 2,
+        n_epochs: int | Literal["auto"] = "auto",
         grid: Sequence[float] = GRID,
         n_folds: int = 5,
         criterion: Criterion = "macro_f1",
@@ -155,8 +158,12 @@ class LogisticPairs(LabelClassifier):
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None = None) -> None:
         grid = check_penalties(self.C, self.grid)
         check_choice("criterion", self.criterion, CRITERIA)
-        if not isinstance(self.n_epochs, int | np.integer) or self.n_epochs < 1:
-            raise ArgumentError(f"n_epochs={self.n_epochs!r}: use a number of passes from 1 on")
+        if self.n_epochs != "auto" and (
+            not isinstance(self.n_epochs, int | np.integer) or self.n_epochs < 1
+        ):
+            raise ArgumentError(
+                f"n_epochs={self.n_epochs!r}: use a number of passes from 1 on, or 'auto'"
+            )
         genes = check_gene_vectors(self.gene_vectors, y.shape[1])
         rows = with_embedding(X)
         if self.C == "cv":
@@ -210,9 +217,10 @@ class LogisticPairs(LabelClassifier):
         n_features = X.shape[1] + genes.shape[1]
         of_rows, of_genes = Scale.of(X[rows], n_features), Scale.of(genes[known], n_features)
         pairs = Pairs(y, rows, known, of_rows(X[rows]), of_genes(genes[known]))
-        models = [self._descent(C, n_pairs) for C in penalties]
+        n_epochs = self._passes(n_pairs)
+        models = [self._descent(C, n_pairs, n_epochs) for C in penalties]
         random = np.random.default_rng(self.seed)
-        for _ in range(self.n_epochs):
+        for _ in range(n_epochs):
             for features, labels in pairs.epoch(random):
                 # one block at a time, whatever the scheduler: the next one needs the model anyway
                 with dask.config.set(scheduler="sync"):
@@ -220,14 +228,19 @@ class LogisticPairs(LabelClassifier):
                         model.partial_fit(features, labels, classes=list(CLASSES))
         return [_Scores(of_rows, of_genes, model.estimator_) for model in models]
 
-    def _descent(self, C: float, n_pairs: int) -> Incremental:
+    def _passes(self, n_pairs: int) -> int:
+        if self.n_epochs != "auto":
+            return self.n_epochs
+        return int(np.clip(-(-STEPS // n_pairs), 1, MOST_EPOCHS))
+
+    def _descent(self, C: float, n_pairs: int, n_epochs: int) -> Incremental:
         model = SGDClassifier(
             loss="log_loss",
             alpha=1 / (C * n_pairs),
             learning_rate="invscaling",
             eta0=FIRST_STEP,
             power_t=0.25,
-            average=max(1, self.n_epochs * n_pairs // 2),
+            average=max(1, n_epochs * n_pairs // 2),
             shuffle=False,
         )
         return Incremental(model, shuffle_blocks=False)

@@ -75,6 +75,7 @@ def score_transfer(
     labels: Mapping[str, LabelTable],
     splits: Mapping[str, Split],
     *,
+    target: str | None = None,
     embedding: Embedding | None = None,
     methods: Sequence[str] | None = None,
     exclude_test_perturbations: bool = True,
@@ -93,6 +94,8 @@ def score_transfer(
         One context each, by its name.
     splits : mapping of str to Split
         By the same names.
+    target : str, optional
+        Predict this context only.
     embedding, methods
         As of :func:`score_labels`.
     exclude_test_perturbations : bool
@@ -114,7 +117,7 @@ def score_transfer(
     Raises
     ------
     ArgumentError
-        There are fewer than two contexts, or one has no split.
+        There are fewer than two contexts, one has no split, or `target` is none of them.
     """
     if len(labels) < 2 or set(labels) != set(splits):
         raise ArgumentError(
@@ -124,15 +127,18 @@ def score_transfer(
     for value, part, what in ((source_rows, "train", "source"), (target_rows, "test", "target")):
         if value not in (part, "all"):
             raise ArgumentError(f"{what}_rows={value!r} is not {part!r} or 'all'")
+    if target is not None and target not in labels:
+        raise ArgumentError(f"target={target!r} is none of {', '.join(labels)}")
     matrices = {name: table.matrix().compute() for name, table in labels.items()}
     tables = []
-    for target, matrix in matrices.items():
-        split = splits[target].restrict(list(matrix[PERTURBATION].values))
+    for context in matrices if target is None else [target]:
+        matrix = matrices[context]
+        split = splits[context].restrict(list(matrix[PERTURBATION].values))
         test = split.test
         if target_rows == "all":
             test = (*split.train, *split.test, *split.val)
         truth = matrix.sel({PERTURBATION: list(test)})
-        others = [name for name in matrices if name != target]
+        others = [name for name in matrices if name != context]
         modes = [[name] for name in others] + ([others] if len(others) > 1 else [])
         for sources in modes:
             parts = [
@@ -141,7 +147,7 @@ def score_transfer(
                 for s in sources
             ]  # fmt: skip
             y, names = np.concatenate([p[0] for p in parts]), [n for p in parts for n in p[1]]
-            head = {"task": TRANSFER, "context": target, "train_contexts": ",".join(sources)}
+            head = {"task": TRANSFER, "context": context, "train_contexts": ",".join(sources)}
             settings = ("full", "full_overlap")
             tables.append(_scored(y, names, truth, split, embedding, methods, settings, head))
     return with_averages(pd.concat(tables, ignore_index=True))
