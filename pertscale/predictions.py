@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -431,18 +431,42 @@ def read_predictions(
     )
 
 
+def canonical_names(
+    labels: Sequence[str],
+    perturbations: Sequence[str],
+    genes: Iterable[str],
+    controls: Sequence[str] = (),
+) -> list[str | None]:
+    """Return the screen's perturbation, or ``control``, that each label of a file means.
+
+    None for what is no perturbation of the screen. `controls` are labels that are control; without
+    them, words that always are.
+    """
+    wanted = set(perturbations)
+    known = known_targets(labels, genes) | {t for name in perturbations for t in targets(name)}
+    grammar = Grammar(known, frozenset(controls or filter(is_control_word, labels)))
+    found: list[str | None] = []
+    for label in labels:
+        if label in wanted:
+            found.append(label)
+        elif not label.strip():
+            found.append(CONTROL)  # GEARS and scGPT write it as an empty name (SPEC 0.2)
+        else:
+            parsed = grammar.parse(label)
+            name = None if parsed is None else name_of(parsed)
+            found.append(name if name == CONTROL or name in wanted else None)
+    return found
+
+
 def _match_rows(
     labels: Sequence[str], perturbations: Sequence[str], genes: Sequence[str], where: str
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Return canonical name → row, and the labels that are no perturbation of the screen."""
-    wanted = set(perturbations)
-    known = known_targets(labels, genes) | {t for p in perturbations for t in targets(p)}
-    grammar = Grammar(known, frozenset(filter(is_control_word, labels)))
     rows: dict[str, int] = {}
     unmatched = []
-    for row, label in enumerate(labels):
-        name = label if label in wanted else _canonical(label, grammar)
-        if name is None or (name != CONTROL and name not in wanted):
+    names = canonical_names(labels, perturbations, genes)
+    for row, (label, name) in enumerate(zip(labels, names, strict=True)):
+        if name is None:
             unmatched.append(label)
         elif name in rows:
             raise InputError(
@@ -452,13 +476,6 @@ def _match_rows(
         else:
             rows[name] = row
     return rows, tuple(unmatched)
-
-
-def _canonical(label: str, grammar: Grammar) -> str | None:
-    if not label.strip():
-        return CONTROL  # GEARS and scGPT write the control as an empty name (SPEC 0.2)
-    found = grammar.parse(label)
-    return None if found is None else name_of(found)
 
 
 # --- scales ---------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines.thresholds import scores_of_changes
-from pertscale.conditions import Grammar, is_control_word, known_targets, name_of, targets
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.io.columns import INDEX, Roles, label_column
@@ -30,7 +29,7 @@ from pertscale.io.screen_plan import ScreenPlan, cell_drops, sort_cells
 from pertscale.io.several import joined_columns
 from pertscale.io.sources import SourceSpec, find_source, open_source
 from pertscale.memory import memory_bytes
-from pertscale.predictions import OnScreen, Predictions
+from pertscale.predictions import OnScreen, Predictions, canonical_names
 from pertscale.runner import ClientLike
 from pertscale.schema import CONTEXT, CONTROL, COUNTS, LOG1P_1E4, PERTURBATION, Label
 from pertscale.screen import Screen, open_screen
@@ -39,6 +38,7 @@ from pertscale.stats.pseudobulk import read_pseudobulk
 from pertscale.stats.ranksum import rank_sum
 
 _PERTURBATION: Final = (*SPELLINGS[PERTURBATION][:-1], "gene")
+_NOT_IN_SCREEN: Final = "no perturbation of the screen"
 _OWN_CONTROL: Final = "own control; the screen's are used"
 #: Label of the screen's own controls in the account.
 _SCREEN_CONTROL: Final = "control of the screen"
@@ -196,22 +196,17 @@ def _perturbations(
     """Return each cell's position in (control, perturbations of the screen); -1 with a reason."""
     cells = text_categories(labels)
     texts = [str(c) for c in cells.categories]
-    known = known_targets(texts, screen.genes) | {
-        t for n in screen.perturbations for t in targets(n)
-    }
-    own = predictions.options["control_label"]
-    controls = frozenset(own or filter(is_control_word, texts))
-    grammar = Grammar(known, controls)
+    names = canonical_names(
+        texts, screen.perturbations, screen.genes, predictions.options["control_label"]
+    )
     position = {name: i + 1 for i, name in enumerate(screen.perturbations)}
+    if predictions.control == "in_file":
+        position[CONTROL] = 0
     table, reasons = [], {}
-    for text in texts:
-        found = None if text in position else grammar.parse(text)
-        name = text if text in position else (None if found is None else name_of(found))
-        is_own = name == CONTROL
-        code = 0 if is_own and predictions.control == "in_file" else position.get(name or "", -1)
-        if code < 0:
-            reasons[text] = _OWN_CONTROL if is_own else "no perturbation of the screen"
-        table.append(code)
+    for text, name in zip(texts, names, strict=True):
+        table.append(-1 if name is None else position.get(name, -1))
+        if table[-1] < 0:
+            reasons[text] = _OWN_CONTROL if name == CONTROL else _NOT_IN_SCREEN
     return np.array([*table, -1])[cells.codes], reasons
 
 
@@ -278,7 +273,7 @@ def _check_groups(groups: pd.DataFrame, predictions: Predictions) -> None:
 def _labels_left_out(drops: pd.DataFrame) -> tuple[str, ...]:
     if not len(drops):
         return ()
-    mine = drops[drops["reason"].isin(["no perturbation of the screen"])]
+    mine = drops[drops["reason"] == _NOT_IN_SCREEN]
     return tuple(sorted(set(mine["label"])))
 
 
