@@ -181,6 +181,28 @@ def test_the_scale_gains_nothing(screen, baseline, truth, tmp_path):
         assert large == pytest.approx(plain, abs=2e-3)
 
 
+def test_what_a_file_says_of_training_perturbations_gains_nothing(
+    screen, baseline, truth, tmp_path
+):
+    """Classes of held-out pairs do not depend on it; the best macro F1 can only be had with it."""
+    names, train = held_out(baseline), list(baseline.splits[CONTEXT][SPLIT].train)
+    noisy = truth.loc[names] + np.random.default_rng(4).normal(0, 0.1, (len(names), 200))
+    steered = pd.concat([noisy, truth.loc["control"] + 0 * truth.loc[train]])
+    how = {
+        name: ps.read_predictions(written(tmp_path, frame, f"{name}.parquet"), scale="log1p_1e4")
+        for name, frame in (("alone", noisy), ("steered", steered))
+    }
+    result = run(screen, baseline, predictions=how)
+    for metric in ("macro_f1", "accuracy", "mcc"):
+        alone, other = (
+            value(result, m, metric, setting="full", task="within") for m in ("alone", "steered")
+        )
+        assert alone == other
+    result = run(screen, baseline, predictions=how, threshold="macro_f1")
+    assert "needs predictions of training perturbations" in " ".join(result.skipped["reason"])
+    assert value(result, "steered", "macro_f1", setting="full", task="within") > 0
+
+
 def test_own_controls_gain_nothing(screen, baseline, truth, tmp_path):
     """A file whose controls hide a shift is measured from the real ones, unless that is asked."""
     names = held_out(baseline)
@@ -328,6 +350,12 @@ def test_predictions_of_another_split_or_with_a_bad_name(screen, baseline, truth
     assert value(result, "per split", "l2") == pytest.approx(0, abs=1e-4)
     with pytest.raises(ArgumentError, match="'mean' names two methods"):
         run(screen, baseline, predictions={"mean": path})
+    with pytest.raises(ArgumentError, match="predictions= has a int"):
+        run(screen, baseline, predictions={"three": 3})
+    long = "n" * 300
+    result = run(screen, baseline, predictions={long: path, "../up/<b>": path})
+    assert value(result, long, "l2") == value(result, "../up/<b>", "l2")
+    assert "../up/&lt;b&gt;" in result.report.read_text()
     with pytest.raises(ArgumentError, match="takes a dictionary"):
         run(screen, baseline, predictions=path)
     truth.rename(index=lambda n: f"x{n}").rename_axis("condition").to_csv(tmp_path / "b.csv")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from pertscale.stats.predicted_cells import (
 
 #: Of one method: a file, what was read of one, several of these, or one per split by its name.
 PredictionsLike = (
-    str | os.PathLike[str] | Predictions | Iterable[Predictions] | Mapping[str, Any]
+    str | os.PathLike[str] | Predictions | Sequence[Predictions] | Mapping[str, Any]
 )  # fmt: skip
 
 
@@ -52,7 +52,12 @@ def _read(found: Any) -> list[Predictions]:
         return [read_predictions(found)]
     if isinstance(found, Mapping):
         return [_for_split(one, str(split)) for split, one in found.items()]
-    return [one for each in found for one in _read(each)]
+    if isinstance(found, list | tuple):
+        return [one for each in found for one in _read(each)]
+    raise ArgumentError(
+        f"predictions= has a {type(found).__name__}; needed is a file, what "
+        "pertscale.read_predictions returned, a list of these, or split name → one of these"
+    )
 
 
 def _for_split(found: Any, split: str) -> Predictions:

@@ -297,7 +297,7 @@ def _changes(
         fitted = lru_cache(maxsize=1)(partial(_fitted_model, plan, context, split, method))
         found[name] = Thresholded(
             partial(_model_changes, fitted, control, genes), genes, np.ones(len(genes), bool),
-            everything, plan.wanted.threshold, digest(plan.labels.key, name, method.key),
+            everything, plan.wanted.threshold, False, digest(plan.labels.key, name, method.key),
             partial(_params_of, fitted),
         )  # fmt: skip
     for name, mine in given.items():
@@ -310,7 +310,7 @@ def thresholded_file(found: OnScreen, control: np.ndarray, rule: Rule) -> Thresh
     """Return predicted expression from a file as a predictor of classes."""
     return Thresholded(
         partial(_file_changes, found, control), found.genes, found.has_gene, frozenset(found.rows),
-        rule, found.predictions.key, partial(given_params, found),
+        rule, True, found.predictions.key, partial(given_params, found),
     )  # fmt: skip
 
 

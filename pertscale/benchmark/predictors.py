@@ -158,8 +158,9 @@ def fit_predict(
 class Thresholded:
     """Classes from changes of expression, by a threshold from the training part (SPEC G2).
 
-    Where no training perturbation is predicted, as in most files, the threshold calls as large a
-    share of the predicted test pairs as is differentially expressed in the training part.
+    A model that is fitted here is tuned on its predictions of training perturbations. What a file
+    says of those was made by somebody who may have seen the rest, so for files the threshold calls
+    as large a share of the predicted test pairs as is differentially expressed in training.
 
     Attributes
     ----------
@@ -171,6 +172,7 @@ class Thresholded:
     covered : frozenset of str
         Perturbations that `changes` has.
     rule : {'match_rate', 'macro_f1'}
+    is_file : bool
     source_key : str
     params : dict
         Of the model, for the record.
@@ -181,6 +183,7 @@ class Thresholded:
     there: np.ndarray
     covered: frozenset[str]
     rule: Rule
+    is_file: bool
     source_key: str
     params: Callable[[], dict[str, Any]] = field(default=dict)
 
@@ -201,7 +204,7 @@ class Thresholded:
         columns = pd.Index(self.genes).get_indexer(list(matrix.genes))
         step = strip_rows(len(unit.split.train), len(matrix.genes))
         known = [name for name in unit.split.train if name in self.covered]
-        if known:
+        if known and not (self.is_file and self.rule == "match_rate"):
             blocks = self._training(known, step, columns, matrix)
             threshold, origin = tune_threshold(blocks, rule=self.rule), "training"
         else:

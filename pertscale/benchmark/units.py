@@ -171,7 +171,9 @@ class Unit:
     @property
     def file_name(self) -> str:
         """Name of the method as a folder: users choose names too."""
-        return self.method if re.fullmatch(r"[a-z][a-z0-9_]*", self.method) else slug(self.method)
+        return (
+            self.method if re.fullmatch(r"[a-z][a-z0-9_]{,40}", self.method) else slug(self.method)
+        )
 
     @property
     def title(self) -> str:
