@@ -352,6 +352,9 @@ def test_predictions_of_another_split_or_with_a_bad_name(screen, baseline, truth
         run(screen, baseline, predictions={"mean": path})
     with pytest.raises(ArgumentError, match="predictions= has a int"):
         run(screen, baseline, predictions={"three": 3})
+    renamed = written(tmp_path, truth.rename(columns={"G7": "OLD7"}), "r.parquet")
+    result = run(screen, baseline, predictions={"renamed": renamed}, aliases={"OLD7": "G7"})
+    assert result.coverage.query("name == 'renamed'")["n_genes_predicted"].iloc[0] == 200
     long = "n" * 300
     result = run(screen, baseline, predictions={long: path, "../up/<b>": path})
     assert value(result, long, "l2") == value(result, "../up/<b>", "l2")

@@ -11,6 +11,7 @@ import numpy as np
 
 from pertscale.benchmark.units import slug
 from pertscale.errors import ArgumentError
+from pertscale.io.aliases import Aliases
 from pertscale.predictions import CELLS, EXPRESSION, OnScreen, Predictions, read_predictions
 from pertscale.screen import Screen
 from pertscale.splits import Split
@@ -27,8 +28,10 @@ PredictionsLike = (
 )  # fmt: skip
 
 
-def read_all(predictions: Mapping[str, PredictionsLike] | None) -> dict[str, list[Predictions]]:
-    """Read what was passed as ``predictions=``, by method.
+def read_all(
+    predictions: Mapping[str, PredictionsLike] | None, aliases: Aliases | None = None
+) -> dict[str, list[Predictions]]:
+    """Read what was passed as ``predictions=``, by method; `aliases` where a file has none.
 
     Raises
     ------
@@ -42,7 +45,12 @@ def read_all(predictions: Mapping[str, PredictionsLike] | None) -> dict[str, lis
             "predictions= takes a dictionary name → file, such as {'STATE': 'adata_pred.h5ad'}; "
             f"got {type(predictions).__name__}"
         )
-    return {str(name): _read(found) for name, found in predictions.items()}
+    return {
+        str(name): [
+            replace(one, aliases=aliases) if one.aliases is None else one for one in _read(found)
+        ]
+        for name, found in predictions.items()
+    }
 
 
 def _read(found: Any) -> list[Predictions]:

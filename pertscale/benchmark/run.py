@@ -168,7 +168,7 @@ def run_benchmark(
     _check_names("tasks", tasks, TASKS)
     if threshold not in RULES:
         raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
-    files = read_all(predictions)
+    files = read_all(predictions, aliases)
     _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | own
