@@ -24,6 +24,7 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases
+from pertscale.io.long_tables import CODES
 from pertscale.io.prediction_files import EXPRESSION, LABELS, Part, read_parts
 from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
@@ -158,8 +159,10 @@ class Predictions:
                 f"{part.perturbations[0]!r}) is a perturbation of the screen (such as "
                 f"{perturbations[0]!r}) ({self.source})"
             )
+        counts = match.account["how"].value_counts()
+        note = ", ".join(f"{n} genes: {how}" for how, n in counts.items())
         return Aligned(
-            self, part, match.position, rows, unmatched, match.account, control, tuple(genes)
+            self, part, match.position, rows, unmatched, match.account, control, tuple(genes), note
         )
 
     def __repr__(self) -> str:
@@ -402,6 +405,8 @@ def read_predictions(
     """
     if scale is not None and scale not in EXPRESSION_SCALES:
         raise ArgumentError(f"scale={scale!r} is not one of {', '.join(EXPRESSION_SCALES)}")
+    if codes is not None and codes not in CODES:
+        raise ArgumentError(f"codes={codes!r} is not one of {', '.join(CODES)}")
     if control not in ("observed", "in_file"):
         raise ArgumentError(f"control={control!r} is not 'observed' or 'in_file'")
     parts = read_parts(

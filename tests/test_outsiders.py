@@ -432,6 +432,103 @@ def test_a_models_arrays_need_the_right_shape():
         method.make(0).fit(profiles).predict(["A", "C"])
 
 
+class Raises(TwiceTheMean):
+    def fit(self, profiles):
+        raise MemoryError("boom")
+
+
+class Turned(TwiceTheMean):
+    def predict(self, perturbations):
+        found = super().predict(perturbations)
+        import xarray as xr
+
+        return xr.DataArray(
+            found.to_numpy().T, dims=("gene", "perturbation"),
+            coords={"gene": list(found.columns), "perturbation": list(found.index)},
+        )  # fmt: skip
+
+
+class Twice(TwiceTheMean):
+    def predict(self, perturbations):
+        found = super().predict(perturbations)
+        return pd.concat([found, found])
+
+
+class Infinite(TwiceTheMean):
+    def predict(self, perturbations):
+        return super().predict(perturbations).astype(float) + np.inf
+
+
+def test_a_model_that_fails_does_not_stop_the_others(screen, baseline):
+    models = {"raises": Raises(), "turned": Turned(), "twice_each": Twice(),
+              "infinite": Infinite(), "plain": TwiceTheMean()}  # fmt: skip
+    result = run(screen, baseline, models=models)
+    assert value(result, "turned", "l2") == value(result, "plain", "l2")
+    reasons = " ".join(result.skipped["reason"])
+    for told in ("Raises.fit raised MemoryError: boom", "returned a perturbation twice",
+                 "returned infinite values"):  # fmt: skip
+        assert told in reasons
+
+
+def test_a_file_without_the_held_out_perturbations_has_no_score(screen, baseline, truth, tmp_path):
+    train = list(baseline.splits[CONTEXT][SPLIT].train)
+    path = written(tmp_path, truth.loc[train])
+    result = run(screen, baseline, predictions={"late": path})
+    assert "late" not in set(result.scores["method"])
+    assert "none of the held-out perturbations" in " ".join(result.skipped["reason"])
+
+
+def test_missing_perturbations_are_counted_and_rounding_is_no_direction(
+    screen, baseline, truth, tmp_path
+):
+    names = held_out(baseline)
+    how = {
+        "some": ps.read_predictions(written(tmp_path, truth.loc[names[:2]], "s.parquet")),
+        "control": ps.read_predictions(
+            written(tmp_path, truth.loc[["control"] * len(names)].set_axis(names), "c.parquet")
+        ),
+    }
+    result = run(screen, baseline, predictions=how)
+    assert value(result, "some", "n_without_prediction") == len(names) - 2
+    for metric in ("direction", "overlap_changed", "rank_cosine", "l2"):
+        assert value(result, "control", metric) == pytest.approx(
+            value(result, "no_change", metric), rel=1e-6
+        )
+
+
+def test_what_is_left_out_of_doubles_calls_as_no_change_does(tmp_path):
+    """Interactions: NaN and the control's expression are the same."""
+    ps.simulate_screen(
+        tmp_path / "d.h5ad", n_cells=4000, n_genes=80, n_perturbations=12, n_doubles=24, quiet=True
+    )
+    store = ps.io.ingest(tmp_path / "d.h5ad", tmp_path / "d.zarr", quiet=True)
+    how = {"out": tmp_path / "run", "tasks": ["double", "interactions"], "quiet": True,
+           "methods": ["no_change", "mean", "additive"]}  # fmt: skip
+    result = ps.run_benchmark(store, **how)
+    (splits,) = result.splits.values()
+    (split,) = splits.values()
+    profiles = result.pseudobulk["mean_log1p"].to_pandas()
+    names = [*split.test, *split.val]
+    noisy = profiles.loc[names] + np.random.default_rng(0).normal(0, 0.05, (len(names), 80))
+    control = profiles.loc["control"]
+    large = (noisy - control).abs() > 0.3
+    half = noisy[noisy.columns[:40]]
+    files = {
+        "gaps": noisy.mask(large), "filled": noisy.mask(large, control, axis=1), "half": half,
+    }  # fmt: skip
+    found = {
+        name: ps.read_predictions(written(tmp_path, frame, f"{name}.parquet"), scale="log1p_1e4")
+        for name, frame in files.items()
+    }
+    result = ps.run_benchmark(store, **how, predictions=found)
+    rows = result.scores.query("task == 'interactions'").pivot(
+        index="method", columns="metric", values="value"
+    )
+    np.testing.assert_allclose(rows.loc["gaps"], rows.loc["filled"], rtol=1e-6)
+    assert rows.loc["additive"].isna().all()
+    assert rows.loc["half"].notna().all()
+
+
 def test_entry_points_lead_to_models(monkeypatch):
     from pertscale.baselines import own
 

@@ -381,3 +381,16 @@ def test_reprs_escape_names(tmp_path):
     found = ps.read_predictions(tmp_path / "<b>.csv", context="<i>")
     assert "3 x 5" in repr(found)
     assert "<b>" not in found._repr_html_()
+
+
+def test_cut_off_tables_and_archives(tmp_path):
+    path = _write(tmp_path, "csv")
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(CorruptFileError, match="the last row has 2 fields, the header 6"):
+        ps.read_predictions(path)
+    path = _write(tmp_path, "npz")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CorruptFileError, match=r"pred\.npz"):
+        ps.read_predictions(path)
+    with pytest.raises(ArgumentError, match="codes='synthper' is not one of"):
+        ps.read_predictions(_write(tmp_path, "parquet long"), codes="synthper")

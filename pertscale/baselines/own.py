@@ -136,10 +136,10 @@ class AnyModel(ExpressionModel):
 
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
         self._model = copy.deepcopy(self.model)
-        self._model.fit(profiles)
+        _called(self._model.fit, profiles)
 
     def _predict(self, names: list[str]) -> Matrix:
-        found = self._model.predict(names)
+        found = _called(self._model.predict, names)
         if isinstance(found, pd.DataFrame):
             found = xr.DataArray(
                 found.to_numpy(np.float64),
@@ -147,15 +147,41 @@ class AnyModel(ExpressionModel):
                 coords={PERTURBATION: found.index.astype(str), GENE: found.columns.astype(str)},
             )
         if isinstance(found, xr.DataArray):
-            where = {PERTURBATION: names, GENE: self.genes_}
-            return np.asarray(found.reindex(where).values, np.float64)
+            found = self._in_order(found, names)
         values = np.asarray(found, np.float64)
+        if np.isinf(values).any():
+            raise InputError(f"{type(self.model).__name__}.predict returned infinite values")
         if values.shape != (len(names), len(self.genes_)):
             raise InputError(
                 f"{type(self.model).__name__}.predict returned shape {values.shape}, needed is "
                 f"{(len(names), len(self.genes_))}: perturbations asked for x genes of the profiles"
             )
         return values
+
+    def _in_order(self, found: xr.DataArray, names: list[str]) -> xr.DataArray:
+        """Put labelled predictions in the order asked for; NaN where there is none."""
+        where = {PERTURBATION: names, GENE: self.genes_}
+        for dim in where:
+            if dim not in found.dims or dim not in found.coords:
+                raise InputError(
+                    f"{type(self.model).__name__}.predict returned dimensions {found.dims}; needed "
+                    f"are {PERTURBATION} and {GENE}, with names"
+                )
+            if found.indexes[dim].has_duplicates:
+                raise InputError(
+                    f"{type(self.model).__name__}.predict returned a {dim} twice; give each once"
+                )
+        return found.reindex(where).transpose(PERTURBATION, GENE)
+
+
+def _called(function: Callable[[Any], Any], argument: Any) -> Any:
+    """Call what a user wrote; what it raises is why this model, and no other, has no score."""
+    try:
+        return function(argument)
+    except Exception as error:
+        raise InputError(
+            f"{function.__qualname__} raised {type(error).__name__}: {error}"
+        ) from error
 
 
 class EmbeddingRegressor(ExpressionModel):

@@ -51,6 +51,7 @@ DOUBLE: Final = "double"
 #: predict; and of those that everybody predicts.
 TOP_EXPRESSED: Final = "top_expressed"
 COMMON: Final = "top_expressed_common"
+_INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
 _VERSION: Final = 2
 
@@ -239,6 +240,10 @@ def _scores(
             tables.append((COMMON, compare(predictions)))
         except InputError:
             tables.append((COMMON, tables[0][1][:0]))  # no gene that all of them predict
+    for name in outsiders:  # what was filled in is no prediction
+        row = (tables[0][1]["method"] == name) & (tables[0][1]["metric"] == "n_without_prediction")
+        lacking = predictions[name].isnull().all(GENE).sum()
+        tables[0][1].loc[row, "value"] = float(lacking)
     head = {"task": unit.task, "context": unit.context, "train_contexts": unit.source}
     return pd.concat(
         [with_head(t, unit.split, None, params, **head, setting=s) for s, t in tables],
@@ -290,20 +295,23 @@ def _write_predictions(
 def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> pd.DataFrame:
     """Score how well each model's deviations from additivity find the interactions (SPEC J5-J7).
 
-    A model that is additive has no deviation and is left out, as are held-out doubles that were
-    not judged, and doubles or genes that a model does not predict are called last.
+    What a model does not predict counts as no change. A model that is additive calls nothing: its
+    areas are not defined.
     """
     rows = []
     predictions = open_predictions(out / unit.folder)["prediction"]
-    for method, pairs in predicted_pairs(found.table, predictions):
+    deviating = dict(predicted_pairs(found.table, predictions))
+    for method in map(str, predictions[MODEL].values):
+        if method not in deviating:
+            rows += [(method, "overall", "", metric, np.nan, 0) for metric in _INTERACTION_METRICS]
+            continue
+        pairs = deviating[method]
         interaction = pairs["interaction"].to_numpy()
         if interaction.all() or not interaction.any():
             continue
         curve = call_curve(pairs["predicted_deviation"].to_numpy(), interaction)
-        for metric, value in (
-            ("auprc_interactions", curve.auprc()),
-            ("auroc_interactions", curve.auroc()),
-        ):
+        areas = (curve.auprc(), curve.auroc())
+        for metric, value in zip(_INTERACTION_METRICS, areas, strict=True):
             rows.append((method, "overall", "", metric, value, len(pairs)))
     table = pd.DataFrame(rows, columns=["method", "level", "group", "metric", "value", "n"])
     head = {"task": "interactions", "context": unit.context, "train_contexts": unit.source}

@@ -232,8 +232,8 @@ def _unit_head(unit: Unit | ExpressionUnit) -> dict[str, Any]:
 def _null_of(found: Interactions) -> dict[str, Any]:
     return {
         "null": asdict(found.fit.null),
-        "lower": found.lower,
-        "upper": found.upper,
+        "lower": found.lower if np.isfinite(found.lower) else None,  # JSON has no infinity
+        "upper": found.upper if np.isfinite(found.upper) else None,
         "rule": found.rule,
         "threshold": found.threshold,
         "level": found.level,

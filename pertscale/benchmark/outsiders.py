@@ -142,6 +142,17 @@ class Outsiders:
                 self.coverage.append({**row, **mine.coverage(held_out)})
         return self.found[key]
 
+    def meant_for(self, name: str) -> str:
+        """Return the contexts and splits that a method's files are for, in words."""
+        told = []
+        for predictions in self.files[name]:
+            if predictions.kind == CELLS:
+                pairs = [(str(predictions.options["context"] or ""), predictions.options["split"])]
+            else:
+                pairs = [(part.context, part.split) for part in predictions.parts]
+            told += [f"context {c or 'any'!r} and split {s or 'any'!r}" for c, s in pairs]
+        return "; ".join(dict.fromkeys(told))
+
     def _one(self, name: str, i: int, context: str, split: Split) -> OnScreen | None:
         predictions = self.files[name][i]
         if predictions.kind == CELLS:

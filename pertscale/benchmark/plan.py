@@ -220,7 +220,9 @@ def _plan_classes(
         try:
             usable = split.restrict(matrix.perturbations)
         except InputError as error:
-            plan.log.skip(f"{kind}, {split.name}", context, str(error))
+            left = "curation keeps none of its test perturbations, or none of its training ones"
+            why = left if kind == "curated" else str(error)
+            plan.log.skip(f"{kind}, {split.name}", context, why)
             continue
         unit = partial(Unit, context, kind, usable)
         training = (TrainingPart(matrix, usable.train),)
@@ -278,8 +280,12 @@ def _given(plan: Plan, context: str, split: Split) -> dict[str, OnScreen]:
     found = {}
     for name in plan.outsiders.files:
         mine = plan.outsiders.find(name, context, split)
+        held_out = {*split.test, *split.val}
         if mine is None:
-            reason = "its files are for other contexts or splits"
+            reason = f"its files are for {plan.outsiders.meant_for(name)}"
+            plan.log.skip(f"{name} ({split.name})", context, reason)
+        elif not held_out & set(mine.rows):
+            reason = "it predicts none of the held-out perturbations; see splits/"
             plan.log.skip(f"{name} ({split.name})", context, reason)
         else:
             found[name] = mine

@@ -334,7 +334,13 @@ def _read_embedding(embedding: Any) -> Embedding | None:
 
 
 def _read_split(split: Any) -> Split | None:
-    return split if split is None or isinstance(split, Split) else Split.read(split)
+    if split is None or isinstance(split, Split):
+        return split
+    if not isinstance(split, str | os.PathLike):
+        raise ArgumentError(
+            f"split= takes a split file or a pertscale.Split, got {type(split).__name__}"
+        )
+    return Split.read(split)
 
 
 def _screen(store: Any, folder: Path, memory: str | int, client: Any, log: Log) -> Screen:

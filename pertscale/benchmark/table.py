@@ -63,6 +63,11 @@ def score_labels(
     ArgumentError
         If a method was asked for that needs an embedding, and there is none.
     """
+    if not isinstance(split, Split):
+        raise ArgumentError(
+            f"split is {split!r}; a table without a column of splits has none: draw one with "
+            "pertscale.splits.holdout(labels.perturbations['perturbation'])"
+        )
     context = labels.only_context(context)
     matrix = labels.matrix(context).compute()
     split = split.restrict(list(matrix[PERTURBATION].values))

@@ -131,9 +131,10 @@ def _per_perturbation(
     """Return the scores of each perturbation, and the genes that they are of."""
     there = ~missing
     n = there.sum(axis=1)
+    rounding = _ROUNDING * float(np.abs(control).max(initial=0))
+    predicted = np.where(np.abs(predicted - control) <= rounding, control, predicted)
     delta, change = predicted - control, truth - control
     l2 = _l2(predicted - truth, there)
-    rounding = _ROUNDING * float(np.abs(control).max(initial=0))
     changed = there & _most_changed(change, n_changed)
     with np.errstate(invalid="ignore", divide="ignore"):
         rmse = l2 / np.sqrt(n)

@@ -144,7 +144,8 @@ def predicted_pairs(
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield per model the judged pairs of predicted doubles with what it predicts (SPEC J5).
 
-    A model that is additive deviates nowhere and is left out.
+    What a model does not predict counts as no change. A model that is additive deviates nowhere
+    and is left out.
 
     Parameters
     ----------
@@ -165,10 +166,11 @@ def predicted_pairs(
     doubles, genes = (pd.unique(mine[c].to_numpy()) for c in (PERTURBATION, GENE))
     chosen = predictions.sel({PERTURBATION: doubles, GENE: genes}).values
     additive = mine["additive"].to_numpy(np.float32)
+    control = mine["control"].to_numpy(np.float32)
     for model, values in zip(predictions[MODEL].values, chosen, strict=True):
-        predicted = np.ravel(values)
+        predicted = np.where(np.isnan(values.ravel()), control, values.ravel())
         deviation = predicted - additive
-        if np.nan_to_num(np.abs(deviation)).max() >= _ROUNDING:
+        if np.abs(deviation).max() >= _ROUNDING:
             yield str(model), mine.assign(predicted=predicted, predicted_deviation=deviation)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +52,8 @@ CODES: Final = {
     "synthpert": {0: Label.NON_DE, 1: Label.DOWN, 2: Label.UP},
     "up_first": {0: Label.NON_DE, 1: Label.UP, 2: Label.DOWN},
 }
+#: The end of a text table that is looked at for its last line.
+_TAIL_BYTES: Final = 8_000_000
 _MISSING: Final = frozenset({"", "na", "nan", "none", "null", "<na>"})
 
 
@@ -77,7 +81,28 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise CorruptFileError(f"not a complete table: {error} ({path})") from error
     if not len(table):
         raise InputError(f"the table has no rows ({path})")
+    if not plain.endswith(".parquet"):
+        _check_whole(path, separator)
     return table
+
+
+def _check_whole(path: Path, separator: str) -> None:
+    """Raise where the last line has fewer fields than the first: the file was cut off."""
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        first = last = file.readline()
+        if path.suffix != ".gz":
+            file.seek(max(file.tell(), path.stat().st_size - _TAIL_BYTES))
+        for line in file:
+            last = line if line.strip() else last
+    fields = [
+        len(next(csv.reader([line.decode("utf-8", "replace")], delimiter=separator)))
+        for line in (first, last)
+    ]
+    if fields[1] < fields[0]:
+        raise CorruptFileError(
+            f"the last row has {fields[1]} fields, the header {fields[0]}; the file is cut off: "
+            f"copy or write it again ({path})"
+        )
 
 
 def column_of(role: str, columns: Sequence[str]) -> str | None:

@@ -155,7 +155,11 @@ def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
     """QQ plot and histogram of the deviations, with the null and the thresholds (Ext 3)."""
     values = np.sort(_table(result, context)["deviation"].to_numpy())
     record = result.manifest["interactions"][context]
-    null, limits = record["null"], (record["lower"], record["upper"])
+    null = record["null"]
+    limits = tuple(
+        far if record[side] is None else record[side]
+        for side, far in (("lower", -np.inf), ("upper", np.inf))
+    )
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -224,7 +228,7 @@ def chosen_genes(result: BenchmarkResult, *, context: str, genes: list[str]) -> 
     """
     record = result.manifest["interactions"][context]
     found = _predicted(result, context)
-    width = abs(record["lower"]) if np.isfinite(record["lower"]) else 0.0
+    width = 0.0 if record["lower"] is None else abs(record["lower"])
     with mpl.rc_context(STYLE):
         figure, axes = panels(len(genes) * len(found), columns=len(found), size=(2.8, 2.2))
         cells = [(g, m, t[t[GENE] == g]) for g in genes for m, t in found.items()]

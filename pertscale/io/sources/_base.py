@@ -7,6 +7,7 @@ and file handles never do.
 
 from __future__ import annotations
 
+import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -189,7 +190,9 @@ def reading(place: str) -> Iterator[None]:
         yield
     except PertscaleError:
         raise
-    except (OSError, KeyError, EOFError, ValueError, RuntimeError, zlib.error) as error:
+    except (
+        OSError, KeyError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
         reason = str(error).strip("'\"") or type(error).__name__
         raise CorruptFileError(
             f"{place} can't be read ({reason}); the file is incomplete or damaged: "
