@@ -295,24 +295,24 @@ def _write_predictions(
 def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> pd.DataFrame:
     """Score how well each model's deviations from additivity find the interactions (SPEC J5-J7).
 
-    What a model does not predict counts as no change. A model that is additive calls nothing: its
-    areas are not defined.
+    What a model does not predict counts as no change. The areas are not defined for a model that
+    is additive, which calls nothing, nor where none or all of the pairs interact.
     """
     rows = []
     predictions = open_predictions(out / unit.folder)["prediction"]
     deviating = dict(predicted_pairs(found.table, predictions))
     for method in map(str, predictions[MODEL].values):
-        if method not in deviating:
-            rows += [(method, "overall", "", metric, np.nan, 0) for metric in _INTERACTION_METRICS]
-            continue
-        pairs = deviating[method]
-        interaction = pairs["interaction"].to_numpy()
-        if interaction.all() or not interaction.any():
-            continue
-        curve = call_curve(pairs["predicted_deviation"].to_numpy(), interaction)
-        areas = (curve.auprc(), curve.auroc())
-        for metric, value in zip(_INTERACTION_METRICS, areas, strict=True):
-            rows.append((method, "overall", "", metric, value, len(pairs)))
+        areas, n = (np.nan, np.nan), 0
+        if method in deviating:
+            pairs = deviating[method]
+            interaction, n = pairs["interaction"].to_numpy(), len(pairs)
+            if interaction.any() and not interaction.all():
+                curve = call_curve(pairs["predicted_deviation"].to_numpy(), interaction)
+                areas = (curve.auprc(), curve.auroc())
+        rows += [
+            (method, "overall", "", metric, value, n)
+            for metric, value in zip(_INTERACTION_METRICS, areas, strict=True)
+        ]
     table = pd.DataFrame(rows, columns=["method", "level", "group", "metric", "value", "n"])
     head = {"task": "interactions", "context": unit.context, "train_contexts": unit.source}
     params = unit_record(out, unit)["models"]

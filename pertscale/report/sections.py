@@ -220,7 +220,8 @@ _INTERACTION_CAPTIONS = {
 def _has_calls(result: BenchmarkResult, context: str) -> bool:
     """Whether a model was scored on held-out interactions."""
     scores = result.scores
-    return bool(((scores["context"] == context) & (scores["task"] == "interactions")).any())
+    mine = scores[(scores["context"] == context) & (scores["task"] == "interactions")]
+    return bool(mine["value"].notna().any())
 
 
 def overview_pictures(result: BenchmarkResult) -> list[Picture]:
