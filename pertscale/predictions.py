@@ -307,6 +307,11 @@ class Aligned(OnScreen):
         assert self.control is not None
         names = [n for n in self.rows if n != CONTROL][:_SAMPLED]
         values = self._placed(names, np.nan, np.float32)
+        if np.isnan(values).all():
+            raise InputError(
+                "there is no value for any perturbation and gene of the screen, all are missing "
+                f"({self.predictions.source})"
+            )
         negative = np.nanmin(values, initial=0) < 0
         known = dict.fromkeys((LOG1P_1E4,) if negative else (LOG1P_1E4, COUNTS), 0.0)
         for scale in known:
@@ -526,6 +531,11 @@ def _check_values(values: Matrix, scale: str, names: Sequence[str], where: str) 
         bad |= values < 0
     if bad.any():
         row, gene = np.argwhere(bad)[0]
+        if np.isinf(values[row, gene]):
+            raise InputError(
+                f"the prediction of {names[row]!r} has the value {values[row, gene]}; write what "
+                f"is not predicted as missing (NaN, or an empty cell) ({where})"
+            )
         raise InputError(
             f"the prediction of {names[row]!r} has the value {values[row, gene]:.6g}, which "
             f"scale={scale!r} can't have; declare the right scale= "

@@ -57,7 +57,10 @@ def _wide(table: pd.DataFrame, path: Path) -> Part:
     names = table.iloc[:, 0].astype(str)
     body = table.iloc[:, 1:]
     if not body.shape[1]:
-        raise InputError(f"one column only, {first!r}: no genes with values ({path})")
+        raise InputError(
+            f"one column only, {first[:60]!r}: no genes with values; csv files are separated by "
+            f"commas, tsv files by tabs ({path})"
+        )
     values = np.stack([as_numbers(body[c], path) for c in body.columns], axis=1)
     columns = tuple(map(str, body.columns))
     if first.lower() in SPELLINGS[GENE] and first.lower() not in SPELLINGS[PERTURBATION]:
