@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from pertscale import __version__
 from pertscale.errors import PertscaleError
@@ -20,7 +21,10 @@ class _Commands(click.Group):
     """Shows commands in the order in which one uses them; one clear line for bad input."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["check", "ingest", "labels", "run", "score", "report", "models", "simulate", "demo"]
+        return [
+            "check", "ingest", "labels", "run", "score", "report", "models", "slurm", "simulate",
+            "demo",
+        ]  # fmt: skip
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -306,6 +310,76 @@ def run_models(config: str, tasks: tuple[str, ...], **how: Any) -> None:
     click.echo(found.to_string(index=False))
     if not found["status"].isin(["complete", "partial", "skipped"]).all():
         sys.exit(1)
+
+
+def _for_labels_and_python(
+    store: str, out: str, run_options: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Check options of `run`; return those that `labels` takes too, and all for run_benchmark."""
+    context = run.make_context("pertscale run", [store, "--out", out, *run_options])
+    if context.params["stores"] != (store,):
+        raise click.UsageError(f"a script is for one store: {' '.join(context.params['stores'])}")
+    of_labels = {option.name for option in labels.params}
+    words: list[str] = []
+    keywords: dict[str, Any] = {}
+    for option in run.params:
+        name = str(option.name)
+        value = context.params[name]
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        if name == "client" or (name == "out" and value != out):
+            raise click.UsageError(f"{option.opts[0]} is for the script to say; leave it out")
+        if name in of_labels - {"out"}:
+            words += [option.opts[0]] if value is True else [option.opts[0], str(value)]
+        if name == "include_test_perturbations":
+            keywords["exclude_test_perturbations"] = not value
+        elif name not in ("stores", "out"):
+            is_path = isinstance(option.type, click.Path)
+            keywords[name] = str(Path(value).absolute()) if is_path else value
+    return tuple(words), keywords
+
+
+@main.command(context_settings={"max_content_width": 100})
+@click.argument("recipe", type=click.Choice(["notebook", "runner", "batch", "array"]))
+@click.argument("store", type=click.Path())
+@click.argument("run_options", nargs=-1, metavar="[-- RUN OPTIONS]")
+@click.option("--out", type=click.Path(), required=True, help="Output folder of the benchmark.")
+@click.option("--script", type=click.Path(), required=True, help="File to write.")
+@click.option("--workers", type=int, default=4, show_default=True,
+              help="Worker processes, or jobs of the array.")  # fmt: skip
+@click.option("--cpus", type=int, default=1, show_default=True, help="Threads of each.")
+@click.option("--memory", default="4GB", show_default=True, help="Memory of each.")
+@click.option("--time", help="Time limit, as SLURM writes it.")
+@click.option("--partition", help="Partition (queue).")
+@click.option("--account", help="Account.")
+@click.option("--name", default="pertscale", show_default=True, help="Name of the job.")
+@click.option("--interface", help="Network interface of the cluster, such as ib0.")
+@click.option("--resubmit", type=int, default=0, show_default=True,
+              help="How often the job queues itself again when its time is over.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace a script that is there.")
+def slurm(
+    recipe: str, store: str, run_options: tuple[str, ...], out: str, script: str, overwrite: bool,
+    **asked: Any,
+) -> None:  # fmt: skip
+    r"""Write a SLURM script that runs the benchmark on STORE, ready to be submitted.
+
+    \b
+    notebook  Python for a notebook: SLURM starts workers, one job each
+    runner    one job, one srun: scheduler, client and workers (dask-jobqueue's SLURMRunner)
+    batch     one job in plain shell: scheduler file, workers by srun
+    array     a job array without a scheduler, each job a share of the labels, and a last job
+
+    What is asked of SLURM are the options; those of `pertscale run` stand after --, as in
+
+    \b
+      pertscale slurm batch k562.zarr --out runs/k562 --script k562.sh --workers 16 \
+        --time 04:00:00 -- --embedding genept.parquet
+    """
+    from pertscale.slurm import Call, Job, write_script
+
+    call = Call(store, out, run_options, *_for_labels_and_python(store, out, run_options))
+    start = write_script(recipe, script, call, Job(**asked), overwrite=overwrite)
+    click.echo(f"submit it, and again to go on where it was: {start}")
 
 
 @main.command()

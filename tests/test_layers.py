@@ -11,7 +11,7 @@ from tests.helpers import ROOT
 #: From the top down; modules of one line may import each other.
 LAYERS = (
     ("cli", "__main__"),
-    ("models",),
+    ("models", "slurm"),
     ("benchmark",),
     ("report",),
     ("baselines", "evaluation", "stats"),
