@@ -57,8 +57,9 @@ def _options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 _quiet = click.option("--quiet", is_flag=True, help="Print no account and no progress.")
 _memory = click.option(
-    "--memory", default="2GB", show_default=True,
-    help="What the tasks of one process may hold together.",
+    "--memory", default="auto", show_default=True,
+    help="What the tasks of one process may hold together; auto: what its limits leave, 2 GB at "
+    "most.",
 )  # fmt: skip
 _client = click.option(
     "--scheduler", "client", metavar="ADDRESS|FILE",
