@@ -14,8 +14,6 @@ from pertscale.errors import ArgumentError, PertscaleError
 
 #: Share of a task's memory that its worker may take; its nanny needs some as well.
 WORKER_SHARE = 0.9
-#: Share of it that the tiles of a worker may hold; Python, numba and Dask need the rest.
-TILES_SHARE = 0.45
 
 
 def task_memory(environ: Mapping[str, str] | None = None) -> int:
@@ -45,15 +43,11 @@ def worker_memory(environ: Mapping[str, str] | None = None) -> int:
     return int(task_memory(environ) * WORKER_SHARE)
 
 
-def tiles_memory(environ: Mapping[str, str] | None = None) -> int:
-    """Return the ``memory=`` of pertscale that fits a task of the job this runs in."""
-    return int(task_memory(environ) * TILES_SHARE)
-
-
-def wait_for_workers(
-    client: Any, count: int, *, timeout: float = 300, poll: float = 0.2
-) -> int:  # fmt: skip
+def wait_for_workers(client: Any, count: int, *, timeout: float = 300) -> int:
     """Wait until `count` workers are there; after `timeout` seconds go on with those that are.
+
+    A run waits for the first one by itself. Tiles are cut for the workers that are there when it
+    begins, though, so that with all of them there is work for all.
 
     Returns
     -------
@@ -67,7 +61,7 @@ def wait_for_workers(
     """
     end = time.monotonic() + timeout
     while (found := len(client.nthreads())) < count and time.monotonic() < end:
-        time.sleep(poll)
+        time.sleep(0.2)
     if found == 0:
         raise PertscaleError(
             f"none of {count} workers has come to the scheduler at {client.scheduler.address} "
@@ -94,16 +88,14 @@ def _wait(scheduler_file: str, count: int, timeout: float = 300) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Do what a shell script asks for: ``worker-memory``, ``tiles-memory``, ``wait FILE N``."""
+    """Do what a shell script asks for: ``worker-memory``, ``wait FILE N``."""
     match arguments:
         case ["worker-memory"]:
             print(worker_memory())
-        case ["tiles-memory"]:
-            print(tiles_memory())
         case ["wait", scheduler_file, count]:
             _wait(scheduler_file, int(count))
         case _:
-            raise ArgumentError(f"{arguments} is none of worker-memory, tiles-memory, wait FILE N")
+            raise ArgumentError(f"{arguments} is neither worker-memory nor wait FILE N")
 
 
 if __name__ == "__main__":

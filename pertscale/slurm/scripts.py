@@ -14,7 +14,6 @@ from typing import Final
 from pertscale import __version__
 from pertscale.errors import ArgumentError, ExistsError
 from pertscale.io.atomic import atomic_path
-from pertscale.slurm.inside import TILES_SHARE
 from pertscale.slurm.job import Call, Job, one_line
 
 #: Seconds before the end of its time at which a job is warned.
@@ -111,8 +110,7 @@ def _names(recipe: str, path: Path, call: Call, job: Job) -> dict[str, str]:
         "interface": shlex.join(interface),
         "run_arguments": shlex.join(call.run_arguments),
         "labels_arguments": shlex.join(call.labels_arguments),
-        "call": _python_call(store, out, call, "tiles_memory()"),
-        "call_from_outside": _python_call(store, out, call, repr(_tiles_memory(job))),
+        "call": _python_call(store, out, call),
         "cluster": _python_arguments(_cluster(job), 12),
         "options": repr({} if job.interface is None else {"interface": job.interface}),
     }
@@ -152,15 +150,8 @@ def _cluster(job: Job) -> dict[str, object]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def _tiles_memory(job: Job) -> str:
-    return f"{int(job.mebibytes_per_cpu * job.cpus * TILES_SHARE)}MiB"
-
-
-def _python_call(store: str, out: str, call: Call, memory: str) -> str:
-    """Return the arguments of run_benchmark; `memory` is code."""
-    keywords = {"out": out, **call.keywords}
-    first = [] if "memory" in keywords else [f"memory={memory}"]
-    return _python_arguments(keywords, 12, repr(store), *first)
+def _python_call(store: str, out: str, call: Call) -> str:
+    return _python_arguments({"out": out, **call.keywords}, 12, repr(store))
 
 
 def _python_arguments(keywords: Mapping[str, object], indent: int, *first: str) -> str:
