@@ -149,6 +149,12 @@ class LocalSlurm:
             self.run("scancel", job)
         wait_until(lambda: not self.run("squeue", "-h"), "all jobs are gone", timeout=30)
 
+    def resume_nodes(self) -> None:
+        """Put nodes that a test has set down to work again."""
+        for node in self.run("sinfo", "-h", "-N", "-t", "down", "-o", "%N").split():
+            self.run("scontrol", "update", f"nodename={node}", "state=resume")
+        self.wait_for_nodes()
+
     def wait_for_nodes(self) -> None:
         """Wait until every node is idle."""
         wait_until(
@@ -191,6 +197,13 @@ class LocalSlurm:
             fields.get("BatchHost", ""),
             output.read_text(errors="replace") if output.is_file() else "",
         )
+
+    def jobs(self, name: str) -> list[str]:
+        """Return the numbers of all jobs of a name, also of those that have ended."""
+        shown = self.run("scontrol", "-o", "show", "jobs").splitlines()
+        return [
+            line.split()[0].removeprefix("JobId=") for line in shown if f" JobName={name} " in line
+        ]
 
     def wait(self, number: str, timeout: float = 120) -> Job:
         """Wait until a job has ended (sbatch --wait looks only every ten seconds)."""

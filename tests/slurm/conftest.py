@@ -1,0 +1,134 @@
+"""A SLURM for the tests of this folder, and a screen they all run on."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask
+import pytest
+
+from pertscale.io import ingest
+from pertscale.simulate import simulate_screen
+from pertscale.stats import rank_sum
+from tests.slurm.local_slurm import PACKAGES, LocalSlurm, missing_programs, wait_until
+
+#: Of `pertscale run`: classes by one method on all pairs.
+ONE_METHOD = ("--task", "within", "--method", "all_non_de", "--setting", "full")
+#: Labels and a report, in hundreds of tiles, so that there is a middle.
+MANY_TILES = ("--task", "interactions", "--memory", "2300KB")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.once)
+
+
+@pytest.fixture(scope="package")
+def slurm() -> Iterator[LocalSlurm]:
+    """Three nodes; only one such SLURM is up at a time, whoever else tests on this machine."""
+    if missing := missing_programs():
+        reason = f"not installed: {', '.join(missing)}; apt-get install {PACKAGES}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with (Path(tempfile.gettempdir()) / "pertscale-test-slurm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = LocalSlurm()
+        try:
+            found.start()
+            yield found
+        finally:
+            found.stop()
+
+
+@pytest.fixture(autouse=True)
+def alone(slurm: LocalSlurm) -> Iterator[None]:
+    """Leave no job, and all nodes up, to the next test."""
+    yield
+    slurm.cancel_all()
+    slurm.resume_nodes()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A screen, what its labels have to be, and a folder to work in."""
+
+    slurm: LocalSlurm
+    store: Path
+    expected: dict[str, str]
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        # a name that has to be quoted in a shell, and braces for str.format
+        return self.folder / "out $HOME's {folder}"
+
+    def write(self, recipe: str, *options: str, run: tuple[str, ...] = ONE_METHOD) -> Path:
+        """Have the command write a script."""
+        script = self.folder / f"{recipe} job.sh"
+        subprocess.run(
+            [sys.executable, "-m", "pertscale", "slurm", recipe, str(self.store),
+             "--out", str(self.out), "--script", str(script), "--workers", "2",
+             "--memory", "1500MB", *options, "--", *run],
+            check=True, cwd=self.folder,
+        )  # fmt: skip
+        return script
+
+    def n_tiles(self) -> int:
+        """Count the tiles that are done."""
+        return len(list(self.out.glob(".rank-sum-*/tiles/*.bin")))
+
+    def wait_for_middle(self) -> None:
+        """Wait until a run has done some tiles."""
+        wait_until(lambda: self.n_tiles() >= 10, "some tiles are done", timeout=90)
+
+    def check_middle(self) -> None:
+        """Check that a run is in its middle at this moment."""
+        assert self.n_tiles() >= 10
+        assert not (self.out / "labels").exists()
+
+    def check_labels(self) -> None:
+        """Check that the labels are those of one process with threads, byte by byte."""
+        assert hashes(self.out) == self.expected
+        assert (self.out / "report.html").exists()
+        assert not list(self.out.glob(".rank-sum-*"))
+        assert not list(self.out.glob(".slurm-*"))
+
+
+@pytest.fixture(scope="package")
+def screen(slurm: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """A screen that is wide rather than long: hundreds of tiles, but little to compute."""
+    folder = tmp_path_factory.mktemp("wide screen")
+    simulate_screen(
+        folder / "wide.h5ad", n_cells=4000, n_genes=12_000, n_perturbations=20, umi_per_cell=1500,
+        quiet=True,
+    )  # fmt: skip
+    ingest(folder / "wide.h5ad", folder / "wide.zarr", quiet=True)
+    with dask.config.set(scheduler="threads"):
+        rank_sum(folder / "wide.zarr", out=folder / "expected", quiet=True)
+    return folder / "wide.zarr", hashes(folder / "expected")
+
+
+@pytest.fixture
+def setting(slurm: LocalSlurm, screen: tuple[Path, dict], tmp_path: Path) -> Setting:
+    store, expected = screen
+    return Setting(slurm, store, expected, tmp_path)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Return a hash of every file of the labels and the pseudobulk, by its name."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for part in ("labels", "pseudobulk.zarr")
+        for path in sorted((folder / part).rglob("*"))
+        if path.is_file()
+    }
