@@ -109,7 +109,7 @@ def screen(slurm: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A screen that is wide rather than long: hundreds of tiles, but little to compute."""
     folder = tmp_path_factory.mktemp("wide screen")
     simulate_screen(
-        folder / "wide.h5ad", n_cells=4000, n_genes=12_000, n_perturbations=20, umi_per_cell=1500,
+        folder / "wide.h5ad", n_cells=3000, n_genes=8000, n_perturbations=20, umi_per_cell=1500,
         quiet=True,
     )  # fmt: skip
     ingest(folder / "wide.h5ad", folder / "wide.zarr", quiet=True)
