@@ -67,7 +67,7 @@ def test_bad_input_is_one_clear_line(tmp_path, arguments, code, message):
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "ingest", "labels", "run", "report", "models", "simulate", "demo"]
+    "command", ["check", "ingest", "labels", "run", "report", "models", "slurm", "simulate", "demo"]
 )
 def test_help(tmp_path, command):
     shown = pertscale(command, "--help", cwd=tmp_path).stdout

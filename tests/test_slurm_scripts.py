@@ -90,9 +90,7 @@ def test_python_is_valid_and_holds_the_call(tmp_path, recipe):
 
 
 def test_what_slurm_is_asked_for(tmp_path):
-    job = Job(
-        workers=6, cpus=2, memory="8GiB", time="04:00:00", partition="a,b", name="k562"
-    )
+    job = Job(workers=6, cpus=2, memory="8GiB", time="04:00:00", partition="a,b", name="k562")
     for recipe, tasks in {"batch": "7", "runner": "8", "array": "1"}.items():
         write_script(recipe, tmp_path / recipe, Call("s", "o"), job)
         asked = directives(tmp_path / recipe)
