@@ -26,12 +26,6 @@ ONE_METHOD = ("--task", "within", "--method", "all_non_de", "--setting", "full")
 MANY_TILES = ("--task", "interactions", "--memory", "2300KB")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.once)
-
-
 @pytest.fixture(scope="package")
 def slurm() -> Iterator[LocalSlurm]:
     """Three nodes; only one such SLURM is up at a time, whoever else tests on this machine."""
@@ -89,7 +83,7 @@ class Setting:
 
     def wait_for_middle(self) -> None:
         """Wait until a run has done some tiles."""
-        wait_until(lambda: self.n_tiles() >= 10, "some tiles are done", timeout=90)
+        wait_until(lambda: self.n_tiles() >= 10, "some tiles are done", timeout=180)
 
     def check_middle(self) -> None:
         """Check that a run is in its middle at this moment."""

@@ -205,7 +205,7 @@ class LocalSlurm:
             line.split()[0].removeprefix("JobId=") for line in shown if f" JobName={name} " in line
         ]
 
-    def wait(self, number: str, timeout: float = 120) -> Job:
+    def wait(self, number: str, timeout: float = 300) -> Job:
         """Wait until a job has ended (sbatch --wait looks only every ten seconds)."""
         wait_until(
             lambda: self.job(number).state in ENDED,

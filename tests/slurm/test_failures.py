@@ -8,8 +8,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tests.slurm.conftest import MANY_TILES
 from tests.slurm.local_slurm import Job, wait_until
+
+pytestmark = pytest.mark.once
 
 
 def already_there(job: Job) -> int:
@@ -32,7 +36,7 @@ def test_a_worker_is_cancelled(setting):
         setting.slurm.run("scancel", worker)
         assert setting.slurm.wait(worker).state == "CANCELLED"
         setting.check_middle()
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     setting.check_labels()
 
@@ -45,7 +49,7 @@ def test_a_node_goes_down(setting):
         node for node in setting.slurm.nodes if node != setting.slurm.job(number).batch_host
     )
     setting.slurm.run("scontrol", "update", f"nodename={lost}", "state=down", "reason=test")
-    wait_until(lambda: setting.slurm.job(number).restarts == 1, "queued again", timeout=30)
+    wait_until(lambda: setting.slurm.job(number).restarts == 1, "queued again", timeout=60)
     setting.check_middle()
     # --nodes=3 was this test's; two are left
     setting.slurm.run("scontrol", "update", f"jobid={number}", "numnodes=2")
@@ -81,7 +85,7 @@ def test_it_queues_itself_again(setting):
     number = setting.slurm.submit(script)
     setting.wait_for_middle()
     setting.slurm.run("scancel", "--batch", "--signal=USR1", number)  # as at the end of its time
-    wait_until(lambda: setting.slurm.job(number).restarts == 1, "queued again", timeout=30)
+    wait_until(lambda: setting.slurm.job(number).restarts == 1, "queued again", timeout=60)
     setting.check_middle()
     job = setting.slurm.wait(number)
     assert (job.state, job.exit_code) == ("COMPLETED", "0:0"), job.output

@@ -6,12 +6,16 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.once
+
 
 def test_notebook(setting):
     script = setting.write("notebook", "--name", "from-python")
     done = subprocess.run(
         [sys.executable, str(script)], cwd=setting.folder, env=setting.slurm.env,
-        capture_output=True, text=True, timeout=180, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "all_non_de" in done.stdout
