@@ -42,6 +42,7 @@ def test_a_worker_is_cancelled(setting):
 
 
 def test_a_node_goes_down(setting):
+    """The one with the batch script, the scheduler and the client on it."""
     script = setting.write("batch", run=MANY_TILES)
     number = setting.slurm.submit(script, "--nodes=3")
     setting.wait_for_middle()
