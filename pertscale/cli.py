@@ -73,7 +73,7 @@ def _stop(number: int, _: Any) -> None:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pertscale")
 def main() -> None:
-    r"""Labels, honest baselines and scores for Perturb-seq screens, out of core.
+    """Labels, honest baselines and scores for Perturb-seq screens, out of core.
 
     \b
     A screen's file becomes a store once, and the benchmark runs on the store:
@@ -405,7 +405,7 @@ def slurm(
     recipe: str, store: str, run_options: tuple[str, ...], out: str, script: str, overwrite: bool,
     **asked: Any,
 ) -> None:  # fmt: skip
-    r"""Write a SLURM script that runs the benchmark on STORE, ready to be submitted.
+    """Write a SLURM script that runs the benchmark on STORE, ready to be submitted.
 
     \b
     notebook  Python for a notebook: SLURM starts workers, one job each
@@ -416,7 +416,7 @@ def slurm(
     What is asked of SLURM are the options; those of `pertscale run` stand after --, as in
 
     \b
-      pertscale slurm batch k562.zarr --out runs/k562 --script k562.sh --workers 16 \
+      pertscale slurm batch k562.zarr --out runs/k562 --script k562.sh --workers 16 \\
         --time 04:00:00 -- --embedding genept.parquet
     """
     from pertscale.slurm import Call, Job, write_script

@@ -72,4 +72,6 @@ def test_bad_input_is_one_clear_line(tmp_path, arguments, code, message):
 def test_help(tmp_path, command):
     shown = pertscale(command, "--help", cwd=tmp_path).stdout
     assert "Usage: " in shown
-    assert command in pertscale("--help", cwd=tmp_path).stdout
+    overview = pertscale("--help", cwd=tmp_path).stdout
+    assert command in overview
+    assert "\\b" not in overview + shown  # a mark for click that it did not see

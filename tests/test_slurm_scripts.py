@@ -217,7 +217,7 @@ def test_a_job_without_memory():
 
 def test_waits_for_workers(capsys):
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0")
         as cluster,
         Client(cluster) as client,
     ):  # fmt: skip
