@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import threading
 import time
@@ -21,6 +22,15 @@ def say(message: str, *, quiet: bool = False) -> None:
 def _in_notebook() -> bool:
     shell = sys.modules.get("IPython")
     return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
+def _bar_class() -> Any:
+    """Return the widget in a notebook that can show it, elsewhere the bar of text."""
+    if _in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm
+    else:  # tqdm.auto would warn in every notebook without widgets
+        from tqdm import tqdm
+    return tqdm
 
 
 class Progress:
@@ -47,9 +57,7 @@ class Progress:
         if quiet or total == 0:
             return
         if _in_notebook() or sys.stderr.isatty():
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=total, desc=label, unit="tile", leave=True)
+            self._bar = _bar_class()(total=total, desc=label, unit="tile", leave=True)
         else:
             self._lines = True
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.buffers import trim
+from pertscale.cards import place
 from pertscale.errors import (
     ArgumentError,
     CorruptFileError,
@@ -241,7 +242,7 @@ def write_screen(
     replace(work / "store", final)
     remove(work)
     remove_leftovers(final.parent, final.name)
-    say("\n".join([*added, f"wrote {final}"]), quiet=quiet)
+    say("\n".join([*added, f"wrote {place(final)}"]), quiet=quiet)
     return final
 
 

@@ -346,7 +346,7 @@ class LabelTable:
         return len(mine) * len(self.genes)
 
     def __repr__(self) -> str:
-        lines = [f"<LabelTable {self.path or 'in memory'}>"]
+        lines = [f"<LabelTable {self._place()}>"]
         lines += [
             f"  {r.context}: {r.perturbations:,} perturbations x {r.genes:,} genes, {r.pairs:,} "
             f"pairs; {r.up_percent:.2f} % up, {r.down_percent:.2f} % down"
@@ -355,7 +355,6 @@ class LabelTable:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        name = "in memory" if self.path is None else cards.place(self.path)
         summary = self.summary()
         rows = [_summary_row(row) for row in summary.to_dict("records")]
         columns = ["context", "", "down %", "not DE %", "up %", "perturbations", "genes", "pairs"]
@@ -364,11 +363,14 @@ class LabelTable:
         )
         return cards.card(
             "LabelTable",
-            name,
+            self._place(),
             cards.table(columns, rows),
             cards.facts({"bar": legend, **self._facts(summary)}),
             self._strongest(),
         )
+
+    def _place(self) -> str:
+        return "in memory" if self.path is None else cards.place(self.path)
 
     def _facts(self, summary: pd.DataFrame) -> dict[str, object]:
         """Return how the labels were made, and what was not tested."""
