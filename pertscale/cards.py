@@ -43,10 +43,10 @@ _STYLE: Final = Markup(
 .pertscale-card table tr, .pertscale-card table tbody tr:nth-child(n),
 .pertscale-card table tbody tr:hover { background: none; border: 0; }
 .pertscale-card table th, .pertscale-card table td { padding: .1em 1.2em .1em 0; border: 0;
-  text-align: left; vertical-align: middle; font-weight: normal; color: inherit; max-width: 42em;
-  overflow-wrap: anywhere; white-space: normal; background: none; }
-.pertscale-card table.n td + td, .pertscale-card table.n th + th { text-align: right; }
-.pertscale-card table td.t, .pertscale-card table th.t { text-align: left !important; }
+  text-align: left !important; vertical-align: middle; font-weight: normal; max-width: 42em;
+  overflow-wrap: anywhere; white-space: normal; background: none; color: inherit; }
+.pertscale-card table.n td + td, .pertscale-card table.n th + th { text-align: right !important; }
+.pertscale-card table.n td.t, .pertscale-card table.n th.t { text-align: left !important; }
 .pertscale-card thead th, .pertscale-card table.facts th { opacity: .65; }
 .pertscale-card table.facts th { vertical-align: top; white-space: nowrap; }
 .pertscale-card table strong { font-weight: 700; }
@@ -175,20 +175,22 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.0f} bytes"
 
 
-def place(path: str | os.PathLike[str]) -> str:
-    """Return a path as it is written from the current folder, where it is below that."""
+def shown_path(path: object) -> str:
+    """Return a path as it is written from the current folder, where it is below that; or a URL."""
+    if not isinstance(path, str | os.PathLike) or "://" in str(path):
+        return str(path)
     try:
         return Path(path).absolute().relative_to(Path.cwd()).as_posix()
     except (ValueError, OSError):  # elsewhere, or the current folder is gone
         return str(path)
 
 
-def link(path: str | os.PathLike[str], text: Any) -> Markup:
+def link(path: object, text: Any) -> Markup:
     """Return a link to a file below the current folder, where notebooks can follow it.
 
     Elsewhere browsers refuse to: then it is the path.
     """
-    where = place(path)
+    where = shown_path(path)
     if Path(where).is_absolute() or "://" in where:
         return Markup("{}: {}").format(text, where)
     return Markup('<a href="./{}" target="_blank">{}</a>').format(quote(where), text)

@@ -14,9 +14,14 @@ LINE_EVERY = 30.0
 
 
 def say(message: str, *, quiet: bool = False) -> None:
-    """Print a line for the user on standard error, where progress goes too."""
+    """Print a line for the user where progress goes too."""
     if not quiet:
-        print(message, file=sys.stderr, flush=True)
+        print(message, file=_stream(), flush=True)
+
+
+def _stream() -> Any:
+    """Return standard error; in a notebook standard output, since there the other is red."""
+    return sys.stdout if _in_notebook() else sys.stderr
 
 
 def _in_notebook() -> bool:
@@ -57,7 +62,7 @@ class Progress:
         if quiet or total == 0:
             return
         if _in_notebook() or sys.stderr.isatty():
-            self._bar = _bar_class()(total=total, desc=label, unit="tile", leave=True)
+            self._bar = _bar_class()(total=total, desc=label, unit="tile", file=_stream())
         else:
             self._lines = True
 

@@ -237,7 +237,7 @@ class Screen:
 
     def _facts(self) -> dict[str, object]:
         """Return what the card says of the store, without reading the matrix or a whole table."""
-        matrix = zarr.open_array(f"{self.path}/{MATRIX}", mode="r")
+        matrix = open_root(self.path)[MATRIX]
         left_out = self._info.get("n_input", self.n_cells) - self.n_cells
         return {
             "bar": cards.legend({"second": "control", "main": "perturbed"}),

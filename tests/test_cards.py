@@ -100,6 +100,8 @@ def test_links_are_relative_and_no_scheme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert 'href="./run/report.html"' in cards.link(tmp_path / "run" / "report.html", "report")
     assert 'href="./javascript%3A1/a%22b"' in cards.link(tmp_path / "javascript:1" / 'a"b', "x")
+    assert "href" not in cards.link("s3://bucket/run/report.html", "report")
+    assert cards.shown_path("s3://bucket/run") == "s3://bucket/run"
     assert "href" not in cards.link(tmp_path.parent / "report.html", "report")
 
 

@@ -73,7 +73,7 @@ def score_tables(overall: pd.DataFrame) -> list[ScoreTable]:
 
 def whole_card(result: BenchmarkResult) -> str:
     """Return the card of a result; it reads its small tables and the overall scores."""
-    name = cards.place(result.path)
+    name = cards.shown_path(result.path)
     if not (result.path / MANIFEST_FILE).exists():
         return cards.card("BenchmarkResult", name, cards.line(GONE))
     parts = [part for table in score_tables(result.overall) for part in _shown(table)]

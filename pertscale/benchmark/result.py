@@ -245,9 +245,9 @@ class BenchmarkResult:
 
     def __repr__(self) -> str:
         if not (self.path / MANIFEST_FILE).exists():
-            return f"<BenchmarkResult {cards.place(self.path)}: {GONE}>"
+            return f"<BenchmarkResult {cards.shown_path(self.path)}: {GONE}>"
         tables = [t.frame.round(3).to_string(index=False) for t in score_tables(self.overall)]
-        return "\n".join([f"<BenchmarkResult {cards.place(self.path)}>", *tables])
+        return "\n".join([f"<BenchmarkResult {cards.shown_path(self.path)}>", *tables])
 
     def _repr_html_(self) -> str:
         return whole_card(self)

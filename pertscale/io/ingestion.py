@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.buffers import trim
-from pertscale.cards import place
+from pertscale.cards import shown_path
 from pertscale.errors import (
     ArgumentError,
     CorruptFileError,
@@ -242,7 +242,7 @@ def write_screen(
     replace(work / "store", final)
     remove(work)
     remove_leftovers(final.parent, final.name)
-    say("\n".join([*added, f"wrote {place(final)}"]), quiet=quiet)
+    say("\n".join([*added, f"wrote {shown_path(final)}"]), quiet=quiet)
     return final
 
 

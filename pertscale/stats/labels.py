@@ -370,7 +370,7 @@ class LabelTable:
         )
 
     def _place(self) -> str:
-        return "in memory" if self.path is None else cards.place(self.path)
+        return "in memory" if self.path is None else cards.shown_path(self.path)
 
     def _facts(self, summary: pd.DataFrame) -> dict[str, object]:
         """Return how the labels were made, and what was not tested."""
