@@ -46,7 +46,7 @@ PROMISES = {
         1,
     ),
     "categories": ([r"macro_f1", r"majority_vote", r"report\.html"], 1),
-    "expression": ([r"additive", r"synergy", r"above 2 .* 1\.000"], 7),
+    "expression": ([r"additive", r"synergy", r"above 2 .* 1\.000"], 6),
 }
 
 
@@ -84,7 +84,8 @@ def test_what_is_committed(name):
     text = path.read_text()
     assert len(text) < 1_000_000
     assert not re.search(r"/(tmp|home|root|work|Users|private|var)/", _without_pictures(notebook))
-    assert "Warning" not in _without_pictures(notebook)
+    shown = [o for c in notebook.cells for o in c.get("outputs", ())]
+    assert not [o.text for o in shown if o.get("name") == "stderr"], "nothing warns"
 
 
 def _without_pictures(notebook):
@@ -104,6 +105,12 @@ def test_notebook_runs(name, tmp_path):
     committed = nbformat.read(NOTEBOOKS[name], as_version=4)
     found = run_notebooks.execute(nbformat.read(NOTEBOOKS[name], as_version=4), tmp_path)
     check_promises(name, found)
-    kinds = [[[o.output_type for o in c.get("outputs", ())] for c in n.cells]
-             for n in (committed, found)]  # fmt: skip
-    assert kinds[0] == kinds[1], "run the notebook again and commit its outputs: notebooks/run.py"
+    assert _kinds(found) == _kinds(committed), "commit what notebooks/run.py makes of it"
+
+
+def _kinds(notebook):
+    """Kinds of outputs, cell by cell; a busy machine may have warned."""
+    return [
+        [o.output_type for o in cell.get("outputs", ()) if o.get("name") != "stderr"]
+        for cell in notebook.cells
+    ]
