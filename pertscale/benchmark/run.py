@@ -37,6 +37,7 @@ from pertscale.benchmark.plan import (
 from pertscale.benchmark.result import BenchmarkResult
 from pertscale.benchmark.transfer import plan_transfer
 from pertscale.benchmark.units import compute_here, failure, is_done, run_unit, slug
+from pertscale.cards import shown_path
 from pertscale.clients import ClientLike, naming_losses, use_client
 from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
@@ -365,7 +366,7 @@ def _report(runs: Runs, plans: Sequence[Plan]) -> BenchmarkResult:
         write_report(BenchmarkResult(folder), plans[0].screen if alone else None)
     write_timings()
     result = BenchmarkResult(folder)
-    say(f"report: {result.report}", quiet=runs.log.quiet)
+    say(f"report: {shown_path(result.report)}", quiet=runs.log.quiet)
     return result
 
 
