@@ -59,11 +59,13 @@ class Progress:
         What is being done.
     total : int
         Number of units.
+    unit : str
+        What one of them is.
     quiet : bool
         Show nothing.
     """
 
-    def __init__(self, label: str, *, total: int, quiet: bool = False) -> None:
+    def __init__(self, label: str, *, total: int, unit: str = "tile", quiet: bool = False) -> None:
         self.label = label
         self.total = total
         self.done = 0
@@ -74,7 +76,7 @@ class Progress:
         if quiet or total == 0:
             return
         if _in_notebook() or sys.stderr.isatty():
-            self._bar = _bar_class()(total=total, desc=label, unit="tile", file=_stream())
+            self._bar = _bar_class()(total=total, desc=label, unit=unit, file=_stream())
         else:
             self._lines = True
 

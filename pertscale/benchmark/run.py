@@ -420,7 +420,9 @@ def _state_of(source: Path) -> list[list[Any]]:
 
 
 def _run_units(plan: Runs) -> None:
-    with Progress("methods", total=len(plan.units), quiet=plan.log.quiet) as progress:
+    with Progress(
+        "methods", total=len(plan.units), unit="method", quiet=plan.log.quiet
+    ) as progress:
         for unit in plan.units:
             matrix = plan.matrices[unit.context, unit.labels]
             with plan.log.stage("method", unit.title) as stage:
