@@ -162,7 +162,9 @@ class Screen:
         if self.scale == COUNTS:
             variables = {"counts": (dims, matrix), "expression": (dims, self._normalized(matrix))}
         coords: dict[str, Any] = {GENE: np.asarray(self.genes, object), CELL: obs.index}
-        coords |= {name: (CELL, _coordinate(obs[name])) for name in obs.columns}
+        for name in obs.columns:
+            own = f"{name}_source" if name in (GENE, *variables) else name  # xarray has one of each
+            coords[own] = (CELL, _coordinate(obs[name]))
         attrs = {"scale": self.scale, "screen": Path(self.path).name}
         return xr.Dataset(variables, coords=coords, attrs=attrs)
 

@@ -89,7 +89,8 @@ def write_metadata(
         Columns of the cells, one at a time, so that they need not be in memory together. The
         first is the index.
     var, groups, drops : DataFrame
-        The index of `var` are the gene names.
+        The index of `var` are the gene names. Columns have names that can be folders
+        (:mod:`pertscale.io.column_names`).
     info : mapping
         What is stored as JSON under ``uns/pertscale/info``.
     """
@@ -126,8 +127,8 @@ def _frame_columns(frame: pd.DataFrame, index: str) -> Iterator[tuple[str, Any]]
 def _write_columns(group: Any, columns: Iterator[tuple[str, Any]], *, dim: str) -> None:
     names = []
     for name, values in columns:
-        _write_column(group, name.replace("/", "_"), values, dim)
-        names.append(name.replace("/", "_"))
+        _write_column(group, name, values, dim)
+        names.append(name)
     _encode(group, "dataframe", "0.2.0", **{"_index": names[0], "column-order": names[1:]})
 
 
