@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import anndata as ad
@@ -39,14 +40,20 @@ WORDS = (
 )  # fmt: skip
 #: Two spellings that look the same, or differ by case alone.
 TWINS = (
-    "tp53", "TP53", unicodedata.normalize("NFC", "Ge\u0301n"), unicodedata.normalize("NFD", "G\xe9n"),
+    "tp53", "TP53", unicodedata.normalize("NFC", "G\xe9n"), unicodedata.normalize("NFD", "G\xe9n"),
     "\u202egnp.exe", "\U0001f9ec", "\ufeffbom", "a\u200bb", "ﬁ", "İ",
 )  # fmt: skip
 NAMES = (*MARKUP, *PATHS, *WORDS, *TWINS)
-#: Two differ by case alone, two have the same letters, one is of the separators of our own tables.
-CONTEXTS = (f"<script>document.title='{MARK}'</script>", "../../up", "k562", "K562", "a,b|c")
+#: Two differ by case alone; in all there are the separators of our own tables.
+CONTEXTS = (
+    f"K562,$\\frac{{$|<script>document.title='{MARK}'</script>",
+    f"k562,$\\frac{{$|<script>document.title='{MARK}'</script>",
+    f"../../up, \"><svg onload=document.title='{MARK}'>",
+)
 CONTROL = "non-targeting"
-N_CELLS, N_CONTROLS = 8, 40
+N_CELLS, N_CONTROLS = 6, 30
+#: Genes of which the doubles are made.
+DOUBLED = (*MARKUP[:4], "$x^2$", "$\\frac{$", *PATHS[:4], "tp53", "TP53")
 
 
 def genes() -> list[str]:
@@ -56,8 +63,8 @@ def genes() -> list[str]:
 
 def cells(seed: int = 0) -> pd.DataFrame:
     """Every name as a perturbation in every context; doubles, cells without label or context."""
-    doubles = [f"G{i}+G{i + 1}" for i in range(6)]
-    labels = [CONTROL] * (N_CONTROLS // N_CELLS) + [*NAMES, *(f"G{i}" for i in range(10)), *doubles]
+    doubles = [f"{one}+{two}" for one, two in pairwise(DOUBLED)]
+    labels = [CONTROL] * (N_CONTROLS // N_CELLS) + [*NAMES, *doubles]
     rows = [(c, p) for c in CONTEXTS for p in labels for _ in range(N_CELLS)]
     rows += [(CONTEXTS[0], p) for p in ("", None, "unassigned", "G1+doublet")] * 3
     rows += [(c, "G1") for c in ("", None)] * 2
@@ -76,9 +83,14 @@ def cells(seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(table, index=pd.Index(index, dtype=object))
 
 
+_NO_COLUMNS = (".", "..", "_index", "perturbation")
 #: Names of columns: what HDF5 takes, short enough for a file, not one of the roles'.
 COLUMNS = (
-    *(name for name in NAMES if "/" not in name and len(name) < 200 and name not in (".", "..", "_index", "perturbation")),
+    *(
+        name
+        for name in NAMES
+        if "/" not in name and len(name) < 200 and name not in _NO_COLUMNS
+    ),
     "Batch", "BATCH", "context", "total_counts", "source_file", "source_row", "é" * 150,
 )  # fmt: skip
 

@@ -26,7 +26,7 @@ LAYERS = (
         "simulate",
     ),
     ("io",),
-    ("runner", "progress", "conditions", "hashing", "memory", "buffers"),
+    ("runner", "progress", "conditions", "hashing", "folder_names", "memory", "buffers"),
     ("schema", "errors", "_lazy", "_jit"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -10,14 +10,12 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable
 
+from pertscale.folder_names import DEVICES
 from pertscale.hashing import digest
 
 #: Separators of paths, what Windows refuses, control and format characters, lone surrogates.
 _UNSAFE = re.compile(r'[/\\<>:"|?*]')
 _UNSAFE_KINDS = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-_RESERVED = re.compile(
-    r"zarr\.json|(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE | re.DOTALL
-)
 #: Bytes of a folder's name; file systems take 255, and some of ours get an ending.
 _MOST_BYTES = 200
 
@@ -49,8 +47,10 @@ def stored_names(names: Iterable[str], ours: Collection[str] = ()) -> dict[str, 
 
 
 def renamed(found: dict[str, str]) -> list[str]:
-    """Return a sentence for the account where names of columns have changed."""
-    changed = [f"{old!r} as {new!r}" for old, new in found.items() if old != new]
+    """Return a sentence for the account where names of columns had to change."""
+    changed = [
+        f"{old!r} as {new!r}" for old, new in found.items() if new not in (old, f"{old}_source")
+    ]
     return [f"columns: stored {', '.join(changed)}"] if changed else []
 
 
@@ -63,7 +63,7 @@ def _plain(name: str) -> str:
     outer = re.fullmatch(r"([.\s]*)(.*?)([.\s]*)", safe, re.DOTALL)
     assert outer is not None  # it matches any text
     plain = "_" * len(outer[1]) + outer[2] + "_" * len(outer[3])
-    if not plain or _RESERVED.fullmatch(plain):
+    if not plain or plain.lower() == "zarr.json" or DEVICES.fullmatch(plain):
         plain += "_"
     if len(plain.encode()) <= _MOST_BYTES:
         return plain

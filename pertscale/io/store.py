@@ -30,6 +30,8 @@ import zarr
 from zarr.codecs import BloscCodec, TransposeCodec
 
 from pertscale.errors import InputError, NotFoundError
+from pertscale.io.limits import checked_array
+from pertscale.io.reading import reading
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
 
 #: Rows and genes of a chunk: 2 MB of uint16.
@@ -192,34 +194,41 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
 def read_info(root: Any) -> dict[str, Any]:
     """Read ``uns/pertscale/info``."""
-    info = json.loads(str(root[METADATA + "/info"][()]))
-    if info["schema_version"] > SCHEMA_VERSION:
+    with reading(f"{root.store_path}, {METADATA}/info"):
+        info = dict(json.loads(str(root[METADATA + "/info"][()])))
+        version = int(info["schema_version"])
+    if version > SCHEMA_VERSION:
         raise InputError(
-            f"the store was written with schema {info['schema_version']}, this pertscale knows up "
+            f"the store was written with schema {version}, this pertscale knows up "
             f"to {SCHEMA_VERSION}; update pertscale"
         )
-    return dict(info)
+    return info
 
 
 def read_frame(group: Any, *, columns: list[str] | None = None) -> pd.DataFrame:
     """Read a table, or some of its columns, with its index."""
-    index = group.attrs["_index"]
-    names = group.attrs["column-order"] if columns is None else columns
-    data = {name: read_column(group, name) for name in names}
-    return pd.DataFrame(data, index=pd.Index(read_column(group, index), name=index))
+    with reading(str(group.store_path)):
+        index = group.attrs["_index"]
+        names = group.attrs["column-order"] if columns is None else columns
+        data = {name: read_column(group, name) for name in names}
+        return pd.DataFrame(data, index=pd.Index(read_column(group, index), name=index))
 
 
 def read_column(group: Any, name: str) -> Any:
     """Read one column: a NumPy array, an object array of str, or a Categorical."""
-    node = group[name]
-    if isinstance(node, zarr.Array):
-        return _values(node)
-    return pd.Categorical.from_codes(
-        _values(node["codes"]), pd.Index(_values(node["categories"])), bool(node.attrs["ordered"])
-    )
+    with reading(f"{group.store_path}/{name}"):
+        node = group[name]
+        if isinstance(node, zarr.Array):
+            return _values(node)
+        categories = pd.Index(_values(node["categories"]))
+        return pd.Categorical.from_codes(
+            _values(node["codes"]), categories, bool(node.attrs["ordered"])
+        )
 
 
 def _values(array: Any) -> np.ndarray:
     """Read a vector; text as Python strings, which every version of pandas takes."""
-    values = np.asarray(array[:])
+    place = str(array.store_path)
+    with reading(place):
+        values = np.asarray(checked_array(array, place)[:])
     return values if values.dtype.kind in "biuf" else values.astype(object)
