@@ -44,14 +44,11 @@ TWINS = (
     "\u202egnp.exe", "\U0001f9ec", "\ufeffbom", "a\u200bb", "ﬁ", "İ",
 )  # fmt: skip
 NAMES = (*MARKUP, *PATHS, *WORDS, *TWINS)
-#: Two differ by case alone; in all there are the separators of our own tables.
-CONTEXTS = (
-    f"K562,$\\frac{{$|<script>document.title='{MARK}'</script>",
-    f"k562,$\\frac{{$|<script>document.title='{MARK}'</script>",
-    f"../../up, \"><svg onload=document.title='{MARK}'>",
-)
+#: They differ by case alone, and have the separators of our own tables in them.
+_ATTACK = f"$\\frac{{$|../../up\"><svg onload=document.title='{MARK}'>"
+CONTEXTS = (f"K562,{_ATTACK}", f"k562,{_ATTACK}")
 CONTROL = "non-targeting"
-N_CELLS, N_CONTROLS = 6, 30
+N_CELLS, N_CONTROLS = 5, 30
 #: Genes of which the doubles are made.
 DOUBLED = (*MARKUP[:4], "$x^2$", "$\\frac{$", *PATHS[:4], "tp53", "TP53")
 
@@ -61,10 +58,14 @@ def genes() -> list[str]:
     return [*NAMES, NAMES[0], "TP53", "", *(f"G{i}" for i in range(40))]
 
 
+def doubles() -> list[str]:
+    """Canonical names of the doubles."""
+    return ["+".join(sorted(pair)) for pair in pairwise(DOUBLED)]
+
+
 def cells(seed: int = 0) -> pd.DataFrame:
     """Every name as a perturbation in every context; doubles, cells without label or context."""
-    doubles = [f"{one}+{two}" for one, two in pairwise(DOUBLED)]
-    labels = [CONTROL] * (N_CONTROLS // N_CELLS) + [*NAMES, *doubles]
+    labels = [CONTROL] * (N_CONTROLS // N_CELLS) + [*NAMES, *doubles()]
     rows = [(c, p) for c in CONTEXTS for p in labels for _ in range(N_CELLS)]
     rows += [(CONTEXTS[0], p) for p in ("", None, "unassigned", "G1+doublet")] * 3
     rows += [(c, "G1") for c in ("", None)] * 2
