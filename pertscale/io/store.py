@@ -31,7 +31,7 @@ from zarr.codecs import BloscCodec, TransposeCodec
 
 from pertscale.errors import InputError, NotFoundError
 from pertscale.io.limits import checked_array
-from pertscale.io.reading import reading
+from pertscale.io.reading import DAMAGE, reading
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
 
 #: Rows and genes of a chunk: 2 MB of uint16.
@@ -174,12 +174,14 @@ def open_root(path: str | os.PathLike[str]) -> Any:
         raise NotFoundError(f"no screen store at {where}")
     try:
         root = zarr.open_group(where, mode="r", zarr_format=3)
-    except (FileNotFoundError, ValueError) as error:
+    except DAMAGE as error:  # no group of Zarr, or one whose description makes no sense
         raise InputError(
             f"{where} is not a screen store; make one with pertscale.io.ingest({where!r}, "
             "'screen.zarr')"
         ) from error
-    if METADATA + "/info" not in root:
+    with reading(where):
+        ours = METADATA + "/info" in root
+    if not ours:
         raise InputError(
             f"{where} is a Zarr group, but not a screen store of pertscale; make one with "
             f"pertscale.io.ingest({where!r}, 'screen.zarr')"
