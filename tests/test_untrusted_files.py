@@ -401,6 +401,15 @@ SPLITS = {
 }
 
 
+def test_names_in_tables_stay_as_they_are_spelled(tmp_path):
+    names = ["NA", "nan", "None", "007", "1e5", "-1", "True", "=cmd()", '"q"', "a,b", " ", "x\ty"]
+    long = pd.DataFrame({"perturbation": names, "gene": names[::-1], "value": 1.0})
+    for name, separator in (("p.csv", ","), ("p.tsv.gz", "\t")):
+        long.to_csv(tmp_path / name, index=False, sep=separator)
+        (part,) = read_parts(tmp_path / name)
+        assert (list(part.perturbations), list(part.genes)) == (names, names[::-1])
+
+
 @pytest.mark.parametrize("name", SPLITS)
 def test_forged_split(tmp_path, name):
     (tmp_path / "s.json").write_text(SPLITS[name])

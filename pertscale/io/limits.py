@@ -116,7 +116,7 @@ def _shaped(array: Any, place: str) -> str:
 def _stored_bytes(array: Any) -> int:
     if hasattr(array, "nbytes_stored"):
         return int(array.nbytes_stored())
-    return int(array.id.get_storage_size())
+    return min(int(array.id.get_storage_size()), int(array.file.id.get_filesize()))
 
 
 def _check_codecs(array: Any, place: str) -> None:

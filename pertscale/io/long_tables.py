@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,10 @@ SPELLINGS: Final = {
     CONTEXT: ("context", "cell_line", "cell_type", "celltype", "line", "reference_context"),
     "split": ("split", "split_id"),
 }  # fmt: skip
+#: Columns of names: ``007`` and ``1e5`` are names there, not numbers.
+_NAMES: Final = frozenset(
+    word for role in (PERTURBATION, GENE, CONTEXT) for word in SPELLINGS[role]
+)
 #: Words for the classes, compared in lower case with spaces, hyphens and underscores left out.
 _WORDS: Final = (
     dict.fromkeys(("down", "decrease", "decreased", "downregulated"), Label.DOWN)
@@ -79,7 +83,10 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
         else:
             separator = "," if plain.endswith(".csv") else "\t"
             with _open(path) as file:
-                table = pd.read_csv(file, sep=separator, keep_default_na=False)
+                columns = pd.read_csv(file, sep=separator, nrows=0).columns
+            as_text: dict[Any, type] = {c: str for c in columns if c.lower() in _NAMES}
+            with _open(path) as file:
+                table = pd.read_csv(file, sep=separator, keep_default_na=False, dtype=as_text)
             _check_whole(path, separator)
     except PertscaleError:
         raise
