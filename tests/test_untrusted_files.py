@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import re
 import shutil
 import warnings
 import zipfile
@@ -21,9 +22,11 @@ import pertscale as ps
 from pertscale.errors import CorruptFileError, InputError, PertscaleError
 from pertscale.io import limits
 from pertscale.io.aliases import read_aliases
+from pertscale.io.h5ad_writer import write_h5ad
 from pertscale.io.prediction_files import read_parts
 from pertscale.io.sources import find_source, open_source
 from pertscale.models.config import read_config
+from pertscale.models.run import _filled
 
 HUGE = 10**12
 N_CELLS, N_GENES = 8, 5
@@ -457,6 +460,19 @@ def test_commands_are_lists(tmp_path):
     (tmp_path / "models.toml").write_text('[models.X]\ncommand = "m {task} {out}; rm -rf x"\n')
     with pytest.raises(InputError, match="list of texts"):
         read_config(tmp_path / "models.toml")
+
+
+def test_placeholders_are_filled_once():
+    places = {"{task}": "/x/{out}/t", "{out}": "/x/{task}/o"}
+    assert _filled("--in={task};{out}", places) == "--in=/x/{out}/t;/x/{task}/o"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_names_that_hdf5_cannot_hold(tmp_path, name):
+    frame = pd.DataFrame({"x": pd.Categorical([name])}, index=["c"])
+    for obs, var in ((frame, frame[[]]), (frame[[]].set_axis([name]), frame[[]])):
+        with pytest.raises(InputError, match=re.escape(repr(name))):
+            write_h5ad(tmp_path / "t.h5ad", [], obs=obs, var=var, compression=None)
 
 
 def test_a_wide_csv_is_read(tmp_path):
