@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-import html
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,21 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from pertscale import cards
 from pertscale.conditions import target_group
-from pertscale.errors import UnknownNameError
+from pertscale.errors import CorruptFileError, UnknownNameError
+from pertscale.io.reading import reading
 from pertscale.io.store import open_root, read_column, read_frame, read_info
-from pertscale.schema import CELL, CONTROL, COUNTS, GENE, MATRIX, METADATA, TARGET_TOTAL
+from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
 
 if TYPE_CHECKING:
     import anndata
     import dask.array as da
     import xarray as xr
+
+#: Contexts that a notebook shows; more are folded away.
+_MOST_CONTEXTS = 8
+_SCALES = {COUNTS: "raw counts", LOG1P_1E4: "log1p of counts per 10,000"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -162,7 +169,9 @@ class Screen:
         if self.scale == COUNTS:
             variables = {"counts": (dims, matrix), "expression": (dims, self._normalized(matrix))}
         coords: dict[str, Any] = {GENE: np.asarray(self.genes, object), CELL: obs.index}
-        coords |= {name: (CELL, _coordinate(obs[name])) for name in obs.columns}
+        for name in obs.columns:
+            own = f"{name}_source" if name in (GENE, *variables) else name  # xarray has one of each
+            coords[own] = (CELL, _coordinate(obs[name]))
         attrs = {"scale": self.scale, "screen": Path(self.path).name}
         return xr.Dataset(variables, coords=coords, attrs=attrs)
 
@@ -213,9 +222,63 @@ class Screen:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        head = repr(self).split("\n", 1)[0][1:-1]
-        table = self.summary().to_html(index=False, escape=True)
-        return f"<div><b>{html.escape(head)}</b>{table}</div>"
+        several = f" in {len(self.contexts)} contexts" if len(self.contexts) > 1 else ""
+        shape = (
+            f"{self.n_cells:,} cells × {self.n_genes:,} genes, "
+            f"{len(self.perturbations):,} perturbations{several}"
+        )
+        rows = self.summary().to_dict("records")
+        shown, more = rows[:_MOST_CONTEXTS], rows[_MOST_CONTEXTS:]
+        largest = max(row["cells"] for row in rows)
+        parts = [cards.line(shape), _context_table(shown, largest)]
+        if more:
+            folded = cards.details(f"{len(more)} more contexts", _context_table(more, largest))
+            parts.append(folded)
+        parts.append(cards.facts(self._facts()))
+        if account := self._info.get("account"):
+            parts.append(cards.details("how the source was read", cards.bullets(account)))
+        return cards.card("Screen", Path(self.path).name, *parts)
+
+    def _facts(self) -> dict[str, object]:
+        """Return what the card says of the store, without reading the matrix or a whole table."""
+        matrix = open_root(self.path)[MATRIX]
+        left_out = self._info.get("n_input", self.n_cells) - self.n_cells
+        return {
+            "bar": cards.legend({"second": "control", "main": "perturbed"}),
+            "values": f"{_SCALES.get(self.scale, self.scale)}, {matrix.dtype}",
+            "chunks": " × ".join(f"{n:,}" for n in matrix.chunks) + " (cells × genes)",
+            "on disk": _stored(self.path),
+            "left out": f"{left_out:,} of {self._info.get('n_input', self.n_cells):,} cells",
+            "sources": cards.some(self._info.get("sources", [])),
+            "fingerprint": self.fingerprint[:12],
+        }
+
+
+def _context_table(rows: Sequence[dict[Any, Any]], largest: int) -> str:
+    """Return contexts as html, each with a bar: controls, then perturbed cells."""
+    columns = ["context", "", "cells", "control", "perturbations", "cells per perturbation"]
+    shown = []
+    for row in rows:
+        perturbed = row["cells"] - row["control_cells"]
+        numbers = [row[n] for n in ("cells", "control_cells", "perturbations")]
+        typical = row["median_cells_per_perturbation"]
+        shown.append(
+            (
+                row["context"],
+                cards.bar({"second": row["control_cells"], "main": perturbed}, whole=largest),
+                *(f"{n:,}" for n in numbers),
+                "–" if np.isnan(typical) else f"{typical:,.0f}",
+            )
+        )
+    return cards.table(columns, shown)
+
+
+def _stored(path: str) -> str:
+    """Return the size of the matrix's files; empty for a store that is not on a disk."""
+    folder = Path(path) / MATRIX
+    if not folder.is_dir():
+        return ""
+    return cards.size(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()))
 
 
 def _log_normalize(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
@@ -253,10 +316,27 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
         return path
     where = str(Path(path).absolute())
     root = open_root(where)
-    groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
-    var = root["var"]
-    genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)
+    with reading(where):
+        groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
+        var = root["var"]
+        genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)
+        shape = tuple(root[MATRIX].shape)
+        _check_groups(groups, shape, len(genes), where)
     return Screen(path=where, genes=genes, _groups=groups, _info=read_info(root))
+
+
+def _check_groups(groups: pd.DataFrame, shape: tuple[int, ...], n_genes: int, where: str) -> None:
+    """Raise unless the groups are the rows of the matrix, one after the other."""
+    ends = [0, *groups["stop"]]
+    if (
+        list(groups["start"]) != ends[:-1]
+        or (ends[-1], n_genes) != shape
+        or any(stop <= start for start, stop in pairwise(ends))
+    ):
+        raise CorruptFileError(
+            f"{where} has groups of {ends[-1]:,} cells and {n_genes:,} genes, its matrix is "
+            f"{' x '.join(f'{n:,}' for n in shape)}; the store is damaged: ingest the source again"
+        )
 
 
 _opened: OrderedDict[tuple[str, str], Screen] = OrderedDict()

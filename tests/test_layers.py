@@ -26,8 +26,18 @@ LAYERS = (
         "simulate",
     ),
     ("io",),
-    ("runner", "clients", "events", "progress", "conditions", "hashing", "memory", "buffers"),
-    ("schema", "errors", "_lazy", "_jit"),
+    (
+        "runner",
+        "clients",
+        "events",
+        "progress",
+        "conditions",
+        "hashing",
+        "folder_names",
+        "memory",
+        "buffers",
+    ),
+    ("schema", "errors", "cards", "_lazy", "_jit"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PACKAGE = ROOT / "pertscale"

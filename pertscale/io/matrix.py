@@ -14,6 +14,7 @@ from numcodecs import blosc
 
 from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError
+from pertscale.io.limits import checked_array
 from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
 from pertscale.schema import MATRIX
 
@@ -38,7 +39,8 @@ class MatrixReader:
         self, path: str, *, gene_start: int, gene_stop: int, buffers: Buffers | None = None
     ) -> None:
         self.path = path
-        self._array = zarr.open_array(f"{path}/{MATRIX}", mode="r")
+        array = zarr.open_array(f"{path}/{MATRIX}", mode="r")
+        self._array = checked_array(array, f"{path}, {MATRIX!r}", whole=False)
         self._column, first = divmod(gene_start, CHUNK_GENES)
         self._genes = slice(first, first + gene_stop - gene_start)
         self._decode_chunk = self._decode_file if _is_plain(self._array) else self._decode_any

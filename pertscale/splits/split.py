@@ -7,19 +7,17 @@ import operator
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from pertscale import conditions
+from pertscale import cards, conditions
 from pertscale.errors import (
     ArgumentError,
-    CorruptFileError,
     InputError,
-    NotFoundError,
 )
 from pertscale.hashing import digest
 from pertscale.io.atomic import write_bytes
+from pertscale.io.json_files import read_json_file
 from pertscale.schema import CONTROL
 
 PARTS: Final = ("train", "test", "val")
@@ -178,15 +176,19 @@ class Split:
         return f"<Split {self.name!r}: {sizes} ({self.kind}, seed {self.seed})>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{part}</th><td>{len(getattr(self, part))}</td>"
-            f"<td>{escape(_some(getattr(self, part)))}</td></tr>"
-            for part in PARTS
-        )
-        return (
-            f"<table><caption>Split {escape(self.name)} ({escape(self.kind)}, seed {self.seed})"
-            f"</caption><tr><th>part</th><th>n</th><th>perturbations</th></tr>{rows}</table>"
-        )
+        total = sum(len(getattr(self, part)) for part in PARTS)
+        rows = [
+            (
+                part,
+                cards.bar({color: len(getattr(self, part))}, whole=total),
+                f"{len(getattr(self, part)):,}",
+                cards.some(getattr(self, part)),
+            )
+            for part, color in zip(PARTS, ("main", "second", "third"), strict=True)
+        ]
+        facts = {"rule": self.kind, "seed": self.seed, "hash": self.hash[:12]}
+        table = cards.table(["part", "", "n", "perturbations"], rows, text=4)
+        return cards.card("Split", self.name, table, cards.facts(facts))
 
 
 def checked_seed(seed: int) -> int:
@@ -209,10 +211,24 @@ def checked_names(names: Iterable[str], *, what: str) -> tuple[str, ...]:
     for i, name in enumerate(checked):
         if not isinstance(name, str) or not name:
             raise InputError(f"{what}: entry {i} is {name!r}, a name is needed")
+        if not can_be_written(name):
+            raise InputError(
+                f"{what}: entry {i} is {name!r}, which no file can hold: it has half of a "
+                "character (a lone surrogate); correct it where it comes from"
+            )
         if name in seen:
             raise InputError(f"{what}: {name!r} occurs twice; give every name once")
         seen.add(name)
     return tuple(map(str, checked))
+
+
+def can_be_written(name: str) -> bool:
+    """Return whether a name can be written as UTF-8, as all files of ours are."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _canonical_parts(parts: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
@@ -229,12 +245,7 @@ def _canonical_parts(parts: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise NotFoundError(f"there is no split file {path}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CorruptFileError(f"not JSON, which a split file is: {error} ({path})") from error
+    content = read_json_file(path, "a split file")
     if not isinstance(content, dict):
         raise InputError(
             f"a split file is a JSON object with 'train' and 'test', found {type(content).__name__}"
@@ -247,7 +258,3 @@ def _part_of_file(names: Any, part: str, path: str | os.PathLike[str]) -> tuple[
     if not isinstance(names, list):
         raise InputError(f"{part!r} has to be a list, found {type(names).__name__} ({path})")
     return checked_names(names, what=f"{path}, part {part!r}")
-
-
-def _some(names: tuple[str, ...], *, n: int = 8) -> str:
-    return ", ".join(names[:n]) + (", …" if len(names) > n else "")
