@@ -26,6 +26,8 @@ from pertscale.tiles import Matrix, Tile, TilePlan, plan_tiles
 
 _FILE = "plan.json"
 TILES_DIR = "tiles"
+#: Threads that a cluster's plan is made for at least: workers come one by one, the plan stays.
+_FEWEST = 16
 #: Control cells that the density of a block of genes is taken from.
 _SAMPLED_CONTROLS = CHUNK_ROWS
 
@@ -54,7 +56,7 @@ class Means:
         return cls(
             task_budget(memory, worker_limit=memory_limit(client)),
             tasks_per_process(client),
-            tasks_in_all(client) * n_shares,
+            max(tasks_in_all(client), _FEWEST if client is not None else 1) * n_shares,
         )
 
 
