@@ -50,5 +50,21 @@ class NotFittedError(PertscaleError, ValueError, AttributeError):
     """``predict`` was called before ``fit``."""
 
 
+class ClusterError(PertscaleError, RuntimeError):
+    """The Dask cluster can't do the work: no worker comes, versions differ, it is gone."""
+
+
+class TaskError(PertscaleError, RuntimeError):
+    """Tasks of a map failed, the others are done."""
+
+
+class StorageError(PertscaleError, OSError):
+    """The disk is full, read-only, or not writable for this user."""
+
+
+class LockedError(PertscaleError, RuntimeError):
+    """Another process works in the same output folder."""
+
+
 class PertscaleWarning(UserWarning):
     """Something that the user should look at, while the work goes on."""

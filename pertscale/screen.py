@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import zarr
 
 from pertscale.conditions import target_group
 from pertscale.errors import UnknownNameError
-from pertscale.io.store import open_root, read_column, read_frame, read_info
-from pertscale.schema import CELL, CONTROL, COUNTS, GENE, MATRIX, METADATA, TARGET_TOTAL
+from pertscale.io.places import absolute
+from pertscale.io.store import open_matrix, open_root, read_column, read_frame, read_info
+from pertscale.schema import CELL, CONTROL, COUNTS, GENE, METADATA, TARGET_TOTAL
 
 if TYPE_CHECKING:
     import anndata
@@ -38,7 +38,7 @@ class Screen:
     Attributes
     ----------
     path : str
-        The store, absolute.
+        The store, absolute, or its URL.
     genes : Index
         Unique names of the read-out genes.
     """
@@ -142,7 +142,7 @@ class Screen:
     def _matrix(self) -> da.Array:
         import dask.array as da
 
-        return da.from_zarr(zarr.open_array(f"{self.path}/{MATRIX}", mode="r"))
+        return da.from_zarr(open_matrix(self.path))
 
     def to_xarray(self) -> xr.Dataset:
         """Return a lazy Dataset over (cell, gene).
@@ -235,8 +235,9 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
 
     Parameters
     ----------
-    path : path or Screen
-        A store that :func:`pertscale.io.ingest` wrote; a Screen is returned as it is.
+    path : path, URL or Screen
+        A store that :func:`pertscale.io.ingest` wrote, on a disk or on object storage
+        (``s3://bucket/k562.zarr``); a Screen is returned as it is.
 
     Returns
     -------
@@ -248,10 +249,12 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
         If there is nothing at `path`.
     InputError
         If what is there is not a screen store.
+    StorageError
+        If object storage can't be reached, or refuses.
     """
     if isinstance(path, Screen):
         return path
-    where = str(Path(path).absolute())
+    where = str(absolute(path))
     root = open_root(where)
     groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
     var = root["var"]

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pertscale.io.places import Remote, place
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -64,8 +66,11 @@ def remove_leftovers(folder: Path, final_name: str) -> None:
             remove(leftover)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file atomically."""
+def write_bytes(path: str | os.PathLike[str] | Remote, data: bytes) -> None:
+    """Write a file atomically; on object storage that is one request."""
+    if isinstance(path, Remote):
+        path.write_bytes(data)
+        return
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -76,6 +81,6 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: str | os.PathLike[str] | Remote) -> Any:
     """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return json.loads(place(path).read_text(encoding="utf-8"))

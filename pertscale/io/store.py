@@ -30,6 +30,8 @@ import zarr
 from zarr.codecs import BloscCodec, TransposeCodec
 
 from pertscale.errors import InputError, NotFoundError
+from pertscale.io.object_storage import naming
+from pertscale.io.places import Remote, for_zarr, place
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
 
 #: Rows and genes of a chunk: 2 MB of uint16.
@@ -38,6 +40,8 @@ CHUNK_GENES = 512
 #: Above this many chunks they are packed into shards, for the sake of the file system.
 MAX_FILES = 20_000
 _VECTOR_CHUNK = 65_536
+#: What makes a Zarr group of a folder. On object storage it is put last.
+ROOT_FILE = "zarr.json"
 
 
 # --- writing ------------------------------------------------------------------------------
@@ -166,27 +170,43 @@ def write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
 
 def open_root(path: str | os.PathLike[str]) -> Any:
     """Open a store that pertscale wrote; a clear error for anything else."""
-    where = os.fspath(path)
-    if not Path(where).exists():
+    where = place(path)
+    if not where.exists():
         raise NotFoundError(f"no screen store at {where}")
+    if isinstance(where, Remote) and not (where / ROOT_FILE).exists():
+        raise NotFoundError(
+            f"no finished screen store at {where}: there are objects, but no {ROOT_FILE}, which is "
+            "put last; it is being written, or that was interrupted: make the same call of ingest "
+            "again"
+        )
     try:
-        root = zarr.open_group(where, mode="r", zarr_format=3)
+        with naming(str(where)):
+            root = zarr.open_group(for_zarr(where), mode="r", zarr_format=3)
     except (FileNotFoundError, ValueError) as error:
         raise InputError(
-            f"{where} is not a screen store; make one with pertscale.io.ingest({where!r}, "
+            f"{where} is not a screen store; make one with pertscale.io.ingest({str(where)!r}, "
             "'screen.zarr')"
         ) from error
     if METADATA + "/info" not in root:
         raise InputError(
             f"{where} is a Zarr group, but not a screen store of pertscale; make one with "
-            f"pertscale.io.ingest({where!r}, 'screen.zarr')"
+            f"pertscale.io.ingest({str(where)!r}, 'screen.zarr')"
         )
     return root
 
 
+def open_matrix(path: str | os.PathLike[str]) -> Any:
+    """Open the matrix of a store, for reading."""
+    where = place(path)
+    with naming(str(where)):
+        return zarr.open_array(for_zarr(where / MATRIX), mode="r", zarr_format=3)
+
+
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Whether `path` is a finished screen store."""
-    return (Path(path) / METADATA / "info" / "zarr.json").exists()
+    where = place(path)
+    inside = (where / METADATA / "info" / ROOT_FILE).exists()
+    return inside and (isinstance(where, Path) or (where / ROOT_FILE).exists())
 
 
 def read_info(root: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from html import escape
-from pathlib import Path
 from typing import Any, Final
 
 from pertscale import conditions
@@ -20,6 +19,7 @@ from pertscale.errors import (
 )
 from pertscale.hashing import digest
 from pertscale.io.atomic import write_bytes
+from pertscale.io.places import Place, place
 from pertscale.schema import CONTROL
 
 PARTS: Final = ("train", "test", "val")
@@ -141,7 +141,7 @@ class Split:
         InputError
             It is not of this form, or its parts are not those that its hash was made of.
         """
-        content = _read_object(Path(path))
+        content = _read_object(place(path))
         record = content.pop(RECORD, None)
         unknown = sorted(set(content) - set(PARTS))
         missing = sorted({"train", "test"} - set(content))
@@ -152,7 +152,7 @@ class Split:
             )
         parts = {part: _part_of_file(content[part], part, path) for part in content}
         if record is None:
-            return cls(name=Path(path).stem, kind="file", **_canonical_parts(parts))
+            return cls(name=place(path).stem, kind="file", **_canonical_parts(parts))
         return cls._from_record(record, parts, path)
 
     @classmethod
@@ -228,7 +228,7 @@ def _canonical_parts(parts: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     }
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Place) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
