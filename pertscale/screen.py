@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from pertscale.conditions import target_group
-from pertscale.errors import UnknownNameError
-from pertscale.io.places import absolute
+from pertscale.errors import InputError, UnknownNameError
+from pertscale.io.places import Remote, absolute, place
 from pertscale.io.store import open_matrix, open_root, read_column, read_frame, read_info
 from pertscale.schema import CELL, CONTROL, COUNTS, GENE, METADATA, TARGET_TOTAL
 
@@ -260,6 +260,21 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
     var = root["var"]
     genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)
     return Screen(path=where, genes=genes, _groups=groups, _info=read_info(root))
+
+
+def check_unchanged(screen: Screen) -> None:
+    """Fail if a store on object storage was replaced since it was opened.
+
+    There the objects are replaced one by one under their names: who read meanwhile has read a
+    mixture. On a disk the old files stay until they are closed.
+    """
+    if not isinstance(place(screen.path), Remote):
+        return
+    if open_screen(screen.path).fingerprint != screen.fingerprint:
+        raise InputError(
+            f"{screen.path} was replaced by another screen while it was read; make the same call "
+            "again"
+        )
 
 
 _opened: OrderedDict[tuple[str, str], Screen] = OrderedDict()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import pandas as pd
 from pertscale.benchmark.expression import TOP_EXPRESSED, open_predictions
 from pertscale.errors import NotFoundError
 from pertscale.io.atomic import read_json
-from pertscale.io.places import Place, Remote, for_zarr, place
+from pertscale.io.places import Place, PlaceLike, for_zarr, place
 from pertscale.io.tables import read_table
 from pertscale.schema import (
     CLASS_NAMES,
@@ -47,7 +46,8 @@ class BenchmarkResult:
     Attributes
     ----------
     path : Path or Remote
-        The folder, on a disk or on object storage; every table is read from it when it is first asked for.
+        The folder, on a disk or on object storage; every table is read from it when it is first
+        asked for.
     """
 
     path: Place
@@ -253,7 +253,7 @@ def _headline(scores: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) -
     return wide.reset_index().rename_axis(columns=None)
 
 
-def read_result(path: str | os.PathLike[str] | Remote) -> BenchmarkResult:
+def read_result(path: PlaceLike) -> BenchmarkResult:
     """Open the output folder of a finished benchmark, by its path or URL.
 
     Raises

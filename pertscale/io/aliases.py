@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.io.places import local_path
 
 Aliases = str | os.PathLike[str] | Mapping[str, str]
 
@@ -28,7 +29,7 @@ def read_aliases(aliases: Aliases) -> dict[str, str]:
     """
     if isinstance(aliases, Mapping):
         return {str(k): str(v) for k, v in aliases.items()}
-    path = Path(aliases)
+    path = local_path(aliases, "a table of aliases")
     if not path.exists():
         raise NotFoundError(f"there is no file {path}")
     try:

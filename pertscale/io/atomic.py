@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pertscale.io.places import Remote, place
+from pertscale.io.places import PlaceLike, Remote, place
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def remove_leftovers(folder: Path, final_name: str) -> None:
             remove(leftover)
 
 
-def write_bytes(path: str | os.PathLike[str] | Remote, data: bytes) -> None:
+def write_bytes(path: PlaceLike, data: bytes) -> None:
     """Write a file atomically; on object storage that is one request."""
     if isinstance(path, Remote):
         path.write_bytes(data)
@@ -81,6 +81,6 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
-def read_json(path: str | os.PathLike[str] | Remote) -> Any:
+def read_json(path: PlaceLike) -> Any:
     """Read a JSON file."""
     return json.loads(place(path).read_text(encoding="utf-8"))

@@ -102,7 +102,8 @@ def hide_credentials(text: str) -> str:
 def naming(url: str) -> Iterator[None]:
     """Turn the exceptions of storage libraries into errors that name the URL and what to do.
 
-    An object that is not there stays a FileNotFoundError; a bucket that is not there does not.
+    An object that is not there stays a FileNotFoundError; a bucket that is not there does not. A
+    condition of a request that does not hold is a FileExistsError.
     """
     try:
         yield
@@ -112,10 +113,20 @@ def naming(url: str) -> Iterator[None]:
         if "bucket does not exist" in str(error):
             raise no_bucket(url) from error
         raise
+    except FileExistsError:
+        raise
     except Exception as error:
+        if _code_of(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
+            raise FileExistsError(url) from error
         if not isinstance(error, OSError) and not type(error).__module__.startswith(_LIBRARIES):
             raise
         raise StorageError(f"{url}: {_reason(error)}") from error
+
+
+def _code_of(error: BaseException) -> str:
+    """Return S3's code of an error that s3fs has translated."""
+    response = getattr(error.__cause__ or error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def _reason(error: BaseException) -> str:

@@ -120,9 +120,10 @@ class Remote:
 
 
 Place = Path | Remote
+PlaceLike = str | os.PathLike[str] | Remote
 
 
-def place(path: str | os.PathLike[str] | Remote) -> Place:
+def place(path: PlaceLike) -> Place:
     """Return a local path, or the place that a URL names.
 
     Raises
@@ -155,13 +156,13 @@ def place(path: str | os.PathLike[str] | Remote) -> Place:
     return Remote(protocol, key)
 
 
-def absolute(path: str | os.PathLike[str] | Remote) -> Place:
+def absolute(path: PlaceLike) -> Place:
     """Return a place that means the same in workers with another working directory."""
     found = place(path)
     return found.absolute() if isinstance(found, Path) else found
 
 
-def local_path(path: str | os.PathLike[str], what: str) -> Path:
+def local_path(path: PlaceLike, what: str) -> Path:
     """Return a path; refuse a URL where only files on a disk will do."""
     found = place(path)
     if isinstance(found, Remote):
@@ -189,5 +190,3 @@ def arrow_filesystem(where: Place) -> Any:
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
     return PyFileSystem(FSSpecHandler(where.fs))
-
-

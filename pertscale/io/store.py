@@ -174,6 +174,11 @@ def open_root(path: str | os.PathLike[str]) -> Any:
     if not where.exists():
         raise NotFoundError(f"no screen store at {where}")
     if isinstance(where, Remote) and not (where / ROOT_FILE).exists():
+        if not where.objects():
+            raise InputError(
+                f"{where} is an object, not a screen store; copy it to a disk, and make a store of "
+                f"it: pertscale.io.ingest({where.name!r}, '{where.with_suffix('.zarr')}')"
+            )
         raise NotFoundError(
             f"no finished screen store at {where}: there are objects, but no {ROOT_FILE}, which is "
             "put last; it is being written, or that was interrupted: make the same call of ingest "

@@ -16,6 +16,7 @@ from pertscale.benchmark.units import slug
 from pertscale.conditions import target_group
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.atomic import read_json, remove, remove_leftovers
+from pertscale.io.places import local_path
 from pertscale.io.tables import declared_frame
 from pertscale.models.config import TASKS, ModelSpec, read_config
 from pertscale.models.run import DONE, finished_run, run_model
@@ -111,6 +112,7 @@ def run_models(
     if unknown:
         raise ArgumentError(f"tasks has {unknown[0]!r}, known are {', '.join(TASKS)}")
     specs = read_config(config)
+    folder = local_path(out, "the folder of runs").absolute()
     screen = open_screen(store)
     given = split if split is None or isinstance(split, Split) else Split.read(split)
     how = Splitting(given, tuple(seeds), _TEST_FRACTION)
@@ -118,7 +120,7 @@ def run_models(
     for each in screen.contexts if context is None else (context,):
         for unit in _units(screen, each, tasks, how):
             mine = [spec for spec in specs.values() if unit.task in spec.tasks]
-            rows += _run_unit(screen, unit, mine, Path(out).absolute(), quiet)
+            rows += _run_unit(screen, unit, mine, folder, quiet)
     return declared_frame(rows, RUN_COLUMNS)
 
 

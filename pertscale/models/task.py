@@ -32,7 +32,6 @@ from pertscale.schema import (
     CONTROL,
     COUNTS,
     LOG1P_1E4,
-    MATRIX,
     PERTURBATION,
     TARGET_TOTAL,
 )

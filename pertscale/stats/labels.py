@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
 from pertscale.io.atomic import read_json
 from pertscale.io.object_storage import naming
-from pertscale.io.places import Place, Remote, arrow_filesystem, place
+from pertscale.io.places import Place, PlaceLike, Remote, arrow_filesystem, place
 from pertscale.io.tables import read_table
 from pertscale.schema import (
     CONTEXT,
@@ -362,7 +361,7 @@ class LabelTable:
         return f"<div><b>LabelTable</b> {where}{table}</div>"
 
 
-def read_labels(path: str | os.PathLike[str] | Remote) -> LabelTable:
+def read_labels(path: PlaceLike) -> LabelTable:
     """Open a label table on disk or on object storage.
 
     Parameters

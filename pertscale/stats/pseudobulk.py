@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from pertscale.buffers import Buffers
 from pertscale.errors import NotFoundError
 from pertscale.io.atomic import atomic_path
 from pertscale.io.object_storage import naming
-from pertscale.io.places import Remote, for_zarr, place
+from pertscale.io.places import PlaceLike, for_zarr, place
 from pertscale.io.store import write_array
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, PSEUDOBULK_DIR, PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def read_pseudobulk(path: str | os.PathLike[str] | Remote, *, context: str | None = None) -> xr.Dataset:
+def read_pseudobulk(path: PlaceLike, *, context: str | None = None) -> xr.Dataset:
     """Open the pseudobulk of a screen, lazily.
 
     Parameters

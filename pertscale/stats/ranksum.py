@@ -19,6 +19,8 @@ from pertscale.errors import InputError
 from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, replace
 from pertscale.io.matrix import MatrixReader
+from pertscale.io.places import Place, Remote, absolute, place
+from pertscale.io.publish import Layout, finished_folder
 from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
 from pertscale.memory import memory_bytes
 from pertscale.runner import (
@@ -30,7 +32,7 @@ from pertscale.runner import (
     use_client,
 )
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
-from pertscale.screen import Screen, open_screen
+from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, table_bytes
 from pertscale.stats.controls import control_rows
 from pertscale.stats.labels import LabelTable, read_labels
@@ -45,6 +47,8 @@ from pertscale.tiles import Matrix, TilePlan, plan_tiles
 MIN_CONTROLS = 2
 #: Control cells that the density of a block of genes is taken from.
 _SAMPLED_CONTROLS = CHUNK_ROWS
+#: What is published on object storage.
+_LAYOUT = Layout((LABELS_DIR, PSEUDOBULK_DIR), f"{LABELS_DIR}/{MANIFEST_FILE}", keep=False)
 
 
 def rank_sum(
@@ -68,9 +72,9 @@ def rank_sum(
 
     Parameters
     ----------
-    screen : path or Screen
-        A screen store.
-    out : path, optional
+    screen : path, URL or Screen
+        A screen store; one on object storage is read by the workers directly.
+    out : path or URL, optional
         Folder for ``labels/`` and ``pseudobulk.zarr``; by default the store's name with the
         suffix ``.labels``. A finished table of the same screen and options is returned as it is;
         an interrupted one is continued.
@@ -105,11 +109,18 @@ def rank_sum(
     """
     screen = open_screen(screen)
     options = RankSumOptions(test, fdr, fold_change, min_cells)
-    folder = Path(out) if out is not None else Path(screen.path).with_suffix(".labels")
-    folder = folder.absolute()  # workers may have another working directory
+    output = absolute(out) if out is not None else place(screen.path).with_suffix(".labels")
     key = labels_key(screen, options)
-    if _is_finished(folder, key):
-        return read_labels(folder)
+    if _is_finished(output, key):
+        return read_labels(output)
+    if isinstance(output, Remote):
+        with finished_folder(output, _LAYOUT, quiet=quiet) as local:
+            rank_sum(
+                screen, out=local, test=test, fdr=fdr, fold_change=fold_change,
+                min_cells=min_cells, memory=memory, client=client, quiet=quiet,
+            )  # fmt: skip
+        return read_labels(output)
+    folder = output
     _check_controls(screen)
     staging = folder / f".rank-sum-{key}"
     _remove_stale(folder, staging)
@@ -134,6 +145,7 @@ def rank_sum(
         parts = make_parts(screen, staging, options)
         receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
         everywhere(release_memory, resolved)
+    check_unchanged(screen)
     finish_tables(screen, staging, options, receipts, key)
     for name in (PSEUDOBULK_DIR, LABELS_DIR):  # the labels' manifest says that both are there
         replace(staging / name, folder / name)
@@ -146,7 +158,7 @@ def labels_key(screen: Screen, options: RankSumOptions) -> str:
     return digest("rank-sum", 2, screen.fingerprint, options.as_dict())
 
 
-def _is_finished(folder: Path, key: str) -> bool:
+def _is_finished(folder: Place, key: str) -> bool:
     manifest = folder / LABELS_DIR / MANIFEST_FILE
     return manifest.exists() and read_json(manifest)["key"] == key
 
