@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -13,6 +16,8 @@ from pertscale import __version__
 from pertscale.errors import PertscaleError
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: Exit code of a command that was stopped by a signal and can go on ("temporary failure").
+STOPPED = 75
 
 
 class _Commands(click.Group):
@@ -23,13 +28,41 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _stopped_by_signals():
+                return super().invoke(ctx)
         except PertscaleError as error:
             click.echo(f"pertscale: {error}", err=True)
             ctx.exit(1)
+        except _Stopped as stop:
+            again = shlex.join(["pertscale", *sys.argv[1:]])
+            click.echo(
+                f"pertscale: stopped by {stop.args[0]}; the same command goes on where it was:\n"
+                f"{again}",
+                err=True,
+            )
+            ctx.exit(STOPPED)
         except KeyboardInterrupt:
             click.echo("pertscale: interrupted; the same command goes on where it was", err=True)
             ctx.exit(130)
+
+
+class _Stopped(KeyboardInterrupt):
+    """A batch system told this process to end."""
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Stop cleanly on the signals that batch systems send before the walltime ends."""
+    before = {s: signal.signal(s, _stop) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, _: Any) -> None:
+    raise _Stopped(signal.Signals(number).name)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,8 +89,9 @@ def _options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 _quiet = click.option("--quiet", is_flag=True, help="Print no account and no progress.")
 _memory = click.option(
-    "--memory", default="2GB", show_default=True,
-    help="What the tasks of one process may hold together.",
+    "--memory", default="auto", show_default=True,
+    help="What the tasks of one process may hold together; auto: what its limits leave, 2 GB at "
+    "most.",
 )  # fmt: skip
 _client = click.option(
     "--scheduler", "client", metavar="ADDRESS|FILE",
@@ -133,18 +167,26 @@ def ingest(files: tuple[str, ...], store: str, **how: Any) -> None:
 @main.command()
 @click.argument("store", type=click.Path())
 @click.option("--out", type=click.Path(), help="Folder to write to [default: STORE with .labels].")
+@click.option("--share", metavar="I/N",
+              help="Test only the I-th of N shares of the tiles, for job arrays.")  # fmt: skip
 @_testing
 @_memory
 @_client
 @_quiet
-def labels(store: str, **how: Any) -> None:
+def labels(store: str, share: str | None, **how: Any) -> None:
     """Test every perturbation of STORE against its controls: the label table alone.
 
-    Writes labels/ (Parquet) and pseudobulk.zarr.
+    Writes labels/ (Parquet) and pseudobulk.zarr. With --share only a part of the work is done, by
+    as many processes as there are shares, that need nothing but the same --out; then the same
+    command without it, or `run`, puts everything together.
     """
-    from pertscale.stats import rank_sum
+    from pertscale.stats import rank_sum, rank_sum_share
 
-    click.echo(repr(rank_sum(store, **how)))
+    if share is None:
+        click.echo(repr(rank_sum(store, **how)))
+    else:
+        n_tiles = rank_sum_share(store, share=share, **how)
+        click.echo(f"share {share}: {n_tiles} tiles are done")
 
 
 _benchmark = _options(

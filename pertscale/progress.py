@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal or in a notebook, plain lines elsewhere."""
+"""Progress of long work: a bar on a terminal or in a notebook, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -23,8 +23,20 @@ def _in_notebook() -> bool:
     return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
 
 
+def duration(seconds: float) -> str:
+    """Write a time as people do: '8 s', '2 min 5 s', '3 h 12 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 class Progress:
     """Counts finished units of one piece of work; safe to call from several threads.
+
+    Shows how many are done, how fast, and how long the rest will take.
 
     Parameters
     ----------
@@ -64,7 +76,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._lines and kind is None:
+        elif self._lines and (kind is None or self.done):
             self._line()
 
     def advance(self, n: int = 1) -> None:
@@ -79,4 +91,8 @@ class Progress:
 
     def _line(self) -> None:
         seconds = time.monotonic() - self._started
-        say(f"{self.label}: {self.done}/{self.total} in {seconds:.0f} s")
+        line = f"{self.label}: {self.done}/{self.total} in {duration(seconds)}"
+        if 0 < self.done < self.total and seconds > 0:
+            rate = self.done / seconds
+            line += f", {rate:.3g}/s, {duration((self.total - self.done) / rate)} left"
+        say(line)

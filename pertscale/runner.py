@@ -4,23 +4,40 @@ A task gets a descriptor (a path, row ranges, options: under a kilobyte), opens 
 writes its own piece under the commit protocol of :mod:`pertscale.io.atomic`, and gives back a
 small receipt. No matrix travels through the graph.
 
-The current scheduler is used as it is: a ``distributed`` client where there is one, else Dask's
-local scheduler (threads unless configured otherwise). Nothing is started, closed or configured.
+A task that fails is tried again, :data:`TRIES` times in all, and does not take the others down:
+they are done, then what failed is reported. A full disk, and :data:`MOST_FAILED` failures, end the
+map at once.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import pickle
+import queue
+import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import dask
 import dask.threaded
 from dask.callbacks import Callback
 
-from pertscale.errors import ArgumentError, PertscaleError
+from pertscale.clients import naming_losses, no_worker, worker_timeout
+from pertscale.errors import (
+    ClusterError,
+    CorruptFileError,
+    PertscaleError,
+    StorageError,
+    TaskError,
+)
+from pertscale.events import emit
 from pertscale.progress import Progress
 
 T = TypeVar("T")
@@ -28,81 +45,42 @@ R = TypeVar("R")
 
 #: Tasks handed to a distributed scheduler beyond those that its threads can run at once.
 IN_FLIGHT_PER_THREAD = 4
+#: How often a task is tried that fails in a way that may pass.
+TRIES = 3
+#: With this many failed tasks the cause is none of theirs.
+MOST_FAILED = 20
+#: Failed tasks that an error lists.
+_LISTED = 10
+#: Seconds between two looks at a cluster that finishes nothing.
+_TICK = 2.0
+#: What no other task could write either.
+_NO_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-ClientLike = Any  # None, Client, cluster, address, or the path of a scheduler file
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task, with what it took.
 
-
-@contextmanager
-def use_client(client: ClientLike) -> Iterator[Any]:
-    """Resolve what the user passed as ``client=`` to a ``distributed.Client`` or None.
-
-    A client that is opened here (for a cluster, an address or a scheduler file) is closed here;
-    one that the user made stays as it was. None means the current client where there is one.
+    Attributes
+    ----------
+    result
+        What the function returned.
+    error : Exception, optional
+        Why there is no result.
+    seconds : float
+    n_tries : int
+    worker : str
+        Host and process.
+    peak_bytes : int
+        Largest resident memory of that process so far.
     """
-    if client is None:
-        yield _current_client()
-        return
-    from distributed import Client
 
-    if isinstance(client, Client):
-        yield client
-        return
-    if isinstance(client, str) and "://" in client:
-        where: dict[str, Any] = {"address": client}
-    elif isinstance(client, str | os.PathLike):
-        if not os.path.exists(client):  # noqa: PTH110
-            raise ArgumentError(
-                f"client={str(client)!r} is neither an address such as 'tcp://host:8786' nor "
-                "the path of an existing scheduler file"
-            )
-        where = {"scheduler_file": os.fspath(client)}
-    elif hasattr(client, "scheduler_address"):
-        where = {"address": client}
-    else:
-        raise ArgumentError(
-            f"client= got a {type(client).__name__}; give a distributed Client, a cluster, an "
-            "address ('tcp://…'), the path of a scheduler file, or None for the current one"
-        )
-    try:
-        opened = Client(**where, set_as_default=False)
-    except OSError as error:
-        raise ArgumentError(f"no scheduler answers at client={client!r}: {error}") from error
-    with opened:
-        yield opened
-
-
-def _current_client() -> Any:
-    if "distributed" not in sys.modules:
-        return None  # nobody has made a client; importing it takes a third of a second
-    from distributed import get_client
-
-    if dask.config.get("scheduler", None) in ("threads", "processes", "sync", "synchronous"):
-        return None  # chosen by the user in a `with dask.config.set(scheduler=…)` block
-    try:
-        return get_client(timeout=0)
-    except ValueError:
-        return None
-
-
-def tasks_per_process(client: Any) -> int:
-    """Return how many tasks run at once in one process: they share its memory."""
-    if client is not None:
-        return max(client.nthreads().values(), default=1)
-    if dask.config.get("scheduler", "threads") not in ("threads", "threading"):
-        return 1
-    return tasks_in_all(None)
-
-
-def tasks_in_all(client: Any) -> int:
-    """Return how many tasks run at once in all processes."""
-    if client is not None:
-        return max(1, sum(client.nthreads().values()))
-    if dask.config.get("scheduler", "threads") in ("sync", "synchronous", "single-threaded"):
-        return 1
-    pool = dask.config.get("pool", None)
-    workers = dask.config.get("num_workers", None) or getattr(pool, "_max_workers", None)
-    return int(workers or dask.system.CPU_COUNT)
+    result: Any = None
+    error: Exception | None = None
+    seconds: float = 0.0
+    n_tries: int = 0
+    worker: str = ""
+    peak_bytes: int = 0
 
 
 def run(
@@ -120,94 +98,272 @@ def run(
     function : callable
         Defined at the top of a module, so that a worker can import it.
     descriptors : sequence
-        Small and picklable.
+        Small and picklable. One with a method ``describe()`` is named by it where it fails, and
+        one with an attribute ``name`` by that in the log.
     label : str
         Name of the tasks on the dashboard and of the progress bar.
     client : distributed.Client, optional
-        As resolved by :func:`use_client`.
+        As resolved by :func:`pertscale.clients.use_client`.
     quiet : bool
         Show no progress.
 
     Raises
     ------
-    Exception
-        Whatever a task raised. Finished pieces stay, so the same call goes on from there.
+    TaskError, or the PertscaleError that a task raised
+        Lists the tasks that failed; the others are done, so the same call goes on from there.
+    StorageError
+        The disk is full or not writable.
+    ClusterError
+        The scheduler or all of its workers are gone.
     """
     if not descriptors:
         return []
     with Progress(label, total=len(descriptors), quiet=quiet) as progress:
+        found = _Outcomes(label, descriptors, progress)
+        call = partial(attempt, function)
         if client is not None:
-            return _run_distributed(function, descriptors, label, client, progress)
-        return _run_local(function, descriptors, label, progress)
+            _run_distributed(call, descriptors, label, client, found.add)
+        else:
+            _run_local(call, descriptors, label, found.add)
+        return found.results()
 
 
-def everywhere(function: Callable[[], None], client: Any) -> None:
-    """Call a function in this process, and in every worker if there is a client."""
-    function()
-    if client is not None:
-        client.run(function)
+# --- one task -----------------------------------------------------------------------------------
+
+
+def attempt(function: Callable[[T], R], descriptor: T) -> Outcome:
+    """Call a function, again where that may help; failures are part of the outcome."""
+    started = time.perf_counter()
+    result, failure, n = None, None, 0
+    for n in range(1, TRIES + 1):
+        try:
+            result, failure = function(descriptor), None
+            break
+        except Exception as error:  # noqa: BLE001 - the client reports it, with the others
+            failure = _portable(error)
+            if not _may_pass(error):
+                break
+            time.sleep(0.2 * (n < TRIES))
+    return Outcome(
+        result, failure, time.perf_counter() - started, n,
+        f"{socket.gethostname()}:{os.getpid()}", peak_bytes(),
+    )  # fmt: skip
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in _NO_STORAGE:
+        return False
+    return not isinstance(error, PertscaleError) or isinstance(error, CorruptFileError)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error that can travel to the client, with the trace of this process."""
+    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, OSError) and error.errno in _NO_STORAGE:
+        return StorageError(f"{error.strerror}: {error.filename or error}")
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - whatever its class does on the way
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.__traceback__ = error.__cause__ = error.__context__ = None  # they hold arrays
+    if not isinstance(error, PertscaleError):
+        error.add_note(trace)
+    return error
+
+
+def peak_bytes() -> int:
+    """Return the largest resident memory of this process so far, in bytes."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+# --- all of them --------------------------------------------------------------------------------
+
+
+class _Outcomes:
+    """Collects outcomes: counts them, tells the log, and reports failures together."""
+
+    def __init__(self, label: str, descriptors: Sequence[Any], progress: Progress) -> None:
+        self._label, self._descriptors, self._progress = label, descriptors, progress
+        self._found: dict[int, Outcome] = {}
+        self._failed: list[int] = []
+
+    def add(self, i: int, outcome: Outcome) -> None:
+        self._found[i] = outcome
+        receipt = outcome.result if isinstance(outcome.result, dict) else {}
+        emit(
+            "task", stage=self._label, unit=str(getattr(self._descriptors[i], "name", i)),
+            seconds=outcome.seconds, worker=outcome.worker, peak_bytes=outcome.peak_bytes,
+            bytes_read=receipt.get("bytes_read"), n_tries=outcome.n_tries,
+            error=None if outcome.error is None else _text(outcome.error),
+        )  # fmt: skip
+        if outcome.error is None:
+            self._progress.advance()
+            return
+        self._failed.append(i)
+        if isinstance(outcome.error, StorageError):
+            raise StorageError(
+                f"{self._label}: {outcome.error}; make room, or write to another place; the same "
+                "call goes on with what is missing"
+            ) from outcome.error
+        if len(self._failed) == MOST_FAILED:
+            self._raise("the rest was not tried")
+
+    def results(self) -> list[Any]:
+        if self._failed:
+            self._raise("the others are done")
+        return [self._found[i].result for i in range(len(self._descriptors))]
+
+    def _raise(self, rest: str) -> None:
+        errors = [self._found[i].error for i in self._failed]
+        lines = [
+            f"  {_describe(self._descriptors[i])}: {_text(error)}"
+            for i, error in zip(self._failed[:_LISTED], errors, strict=False)
+            if error is not None
+        ]
+        if len(self._failed) > _LISTED:
+            lines.append(f"  … and {len(self._failed) - _LISTED} more")
+        first = errors[0]
+        kind = type(first) if isinstance(first, PertscaleError) else TaskError
+        raise kind(
+            f"{self._label}: {len(self._failed)} of {len(self._descriptors)} tasks failed, {rest}; "
+            "the same call does only what is missing\n" + "\n".join(lines)
+        ) from first
+
+
+def _describe(descriptor: Any) -> str:
+    if hasattr(descriptor, "describe"):
+        return str(descriptor.describe())
+    return str(getattr(descriptor, "name", descriptor))
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, PertscaleError) else f"{type(error).__name__}: {error}"
+
+
+# --- where they run -----------------------------------------------------------------------------
 
 
 def _run_local(
-    function: Callable[[T], R], descriptors: Sequence[T], label: str, progress: Progress
-) -> list[R]:
+    call: Callable[[Any], Outcome],
+    descriptors: Sequence[Any],
+    label: str,
+    add: Callable[[int, Outcome], None],
+) -> None:
     token = dask.base.tokenize(label, len(descriptors))
-    task = dask.delayed(function, pure=False, traverse=False)
+    task = dask.delayed(call, pure=False, traverse=False)
     # tuple keys are ordered by their number, so tasks start in the order of the descriptors
     tasks = [task(d, dask_key_name=(f"{label}-{token}", i)) for i, d in enumerate(descriptors)]
 
-    def count(*_: Any) -> None:
-        progress.advance()
+    def collect(key: Any, outcome: Outcome, *_: Any) -> None:
+        if isinstance(key, tuple):
+            add(key[1], outcome)
 
     # named here, since looking for a default would import `distributed`
     scheduler = None if dask.config.get("scheduler", None) else dask.threaded.get
-    with Callback(posttask=count):
-        return list(dask.compute(*tasks, optimize_graph=False, scheduler=scheduler))
+    with Callback(posttask=collect):
+        dask.compute(*tasks, optimize_graph=False, scheduler=scheduler)
 
 
 def _run_distributed(
-    function: Callable[[T], R],
-    descriptors: Sequence[T],
+    call: Callable[[Any], Outcome],
+    descriptors: Sequence[Any],
     label: str,
     client: Any,
-    progress: Progress,
-) -> list[R]:
-    from distributed import as_completed
-
-    waiting = iter(enumerate(descriptors))
-    position: dict[str, int] = {}
-    results: dict[int, R] = {}
-    flow = as_completed(loop=client.loop)
-
-    def submit_next() -> None:
-        item = next(waiting, None)
-        if item is None:
-            return
-        i, descriptor = item
-        future = client.submit(
-            function, descriptor, pure=False, key=f"{label}-{os.urandom(6).hex()}-{i}", priority=-i
-        )
-        position[future.key] = i
-        flow.add(future)
-
-    threads = max(1, sum(client.nthreads().values()))
-    for _ in range(threads * IN_FLIGHT_PER_THREAD):
-        submit_next()
-    for future in flow:
-        results[position[future.key]] = _result(future, label)
-        progress.advance()
-        submit_next()
-    return [results[i] for i in range(len(descriptors))]
+    add: Callable[[int, Outcome], None],
+) -> None:
+    with _Flow(client, call, label) as flow:
+        waiting = deque(enumerate(descriptors))
+        lost = []
+        while waiting or flow.n_open:
+            while waiting and flow.has_room():
+                flow.submit(*waiting.popleft())
+            i, outcome = flow.next()
+            if outcome is None:
+                lost.append(i)
+            else:
+                add(i, outcome)
+        for i in lost:  # the worker may have died of another task: now they run alone
+            flow.submit(i, descriptors[i])
+            _, outcome = flow.next()
+            add(i, outcome or Outcome(error=_lost_worker(client)))
 
 
-def _result(future: Any, label: str) -> Any:
-    from distributed.scheduler import KilledWorker
+def _lost_worker(client: Any) -> TaskError:
+    return TaskError(
+        "its workers died each time, when it ran alone too; most often because they ran out of "
+        "memory: give workers more, or pass a smaller memory= "
+        f"(what workers said is in their logs; scheduler {client.scheduler.address})"
+    )
 
-    try:
-        return future.result()
-    except KilledWorker as error:
-        raise PertscaleError(
-            f"{label}: a task lost its worker {error.allowed_failures + 1} times, most often "
-            "because the worker ran out of memory; give the workers more memory or pass a smaller "
-            "memory= (the same call goes on with the tiles that are missing)"
-        ) from error
+
+class _Flow:
+    """Tasks on a distributed scheduler: a few more than its workers can run at once."""
+
+    def __init__(self, client: Any, call: Callable[[Any], Outcome], label: str) -> None:
+        self._client, self._call, self._label = client, call, label
+        self._open: dict[str, tuple[int, Any]] = {}
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._looked, self._threads = 0.0, 0
+        self._alone_since: float | None = None
+
+    def __enter__(self) -> _Flow:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._open and self._client.status == "running":
+            self._client.cancel([future for _, future in self._open.values()], force=True)
+
+    @property
+    def n_open(self) -> int:
+        return len(self._open)
+
+    def has_room(self) -> bool:
+        if time.monotonic() - self._looked > _TICK:  # workers come and go
+            self._look()
+        return self.n_open < max(1, self._threads) * IN_FLIGHT_PER_THREAD
+
+    def submit(self, i: int, descriptor: Any) -> None:
+        key = f"{self._label}-{os.urandom(6).hex()}-{i}"
+        with naming_losses(self._client):
+            future = self._client.submit(
+                self._call, descriptor, pure=False, key=key, priority=-i
+            )  # fmt: skip
+        self._open[key] = i, future
+        future.add_done_callback(self._done.put)
+
+    def next(self) -> tuple[int, Outcome | None]:
+        """Wait for a task; no outcome if its worker died too often."""
+        from distributed import KilledWorker
+
+        while True:
+            try:
+                future = self._done.get(timeout=_TICK)
+                break
+            except queue.Empty:
+                self._look()
+        i, _ = self._open.pop(future.key)
+        if future.status == "finished":
+            with naming_losses(self._client):
+                return i, future.result()
+        if future.status != "error":
+            raise ClusterError(
+                f"a task of {self._label} was {future.status} by the scheduler at "
+                f"{self._client.scheduler.address}; the same call goes on with what is missing"
+            )
+        error = future.exception()
+        return i, None if isinstance(error, KilledWorker) else Outcome(error=error)
+
+    def _look(self) -> None:
+        """See who is there; fail if it is nobody for too long."""
+        with naming_losses(self._client):
+            self._threads = sum(self._client.nthreads().values())
+        self._looked = time.monotonic()
+        if self._threads:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = self._looked
+        elif self._looked - self._alone_since > worker_timeout():
+            raise ClusterError(no_worker(self._client))

@@ -199,10 +199,17 @@ SKIPPED_COLUMNS: Final = (
 )
 
 TIMING_COLUMNS: Final = (
-    Column("stage", "str", "stage of the benchmark"),
-    Column("unit", "str", "context, setting, split and method, where the stage has them"),
+    Column("level", "str", "'stage' of the benchmark; 'task': of one of its maps (tiles, parts)"),
+    Column("stage", "str", "stage of the benchmark, or the map"),
+    Column("unit", "str", "context, setting, split and method, or tile; where there are any"),
     Column("seconds", "float64", "wall time", "s"),
     Column("reused", "bool", "whether an earlier run's result was taken instead of computing"),
+    Column("bytes_read", "float64", "decoded bytes of the matrix; missing for a stage", "bytes"),
+    Column(
+        "peak_bytes", "float64", "largest resident memory of the process up to its end", "bytes"
+    ),
+    Column("worker", "str", "host and process"),
+    Column("n_tries", "int64", "how often it was tried"),
 )
 
 #: Names inside the output folder of a benchmark.
@@ -217,4 +224,5 @@ COVERAGE_FILE: Final = "coverage.parquet"
 DROPS_FILE: Final = "drops.parquet"
 SKIPPED_FILE: Final = "skipped.parquet"
 TIMINGS_FILE: Final = "timings.parquet"
+LOG_FILE: Final = "log.jsonl"
 REPORT_FILE: Final = "report.html"

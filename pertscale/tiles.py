@@ -75,10 +75,10 @@ class Matrix:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Tiles in the order in which they should start, and what one of them may hold in memory.
+    """Tiles in the order in which they should start, and what one of them holds in memory.
 
     A window has at most `window_rows` rows and `window_groups` perturbations, or is one
-    perturbation.
+    perturbation. A tile needs `tile_bytes` at most.
     """
 
     tiles: tuple[Tile, ...]
@@ -144,8 +144,10 @@ def plan_tiles(
         for context in range(len(sizes))
         for g in range(0, matrix.n_genes, width)
     ]
-    tiles = _tiles(sizes, blocks, chunks * matrix.row_chunk, n_parallel, max(n_threads, 1))
-    return TilePlan(tuple(tiles), chunks * matrix.row_chunk, groups, tile_bytes)
+    rows = chunks * matrix.row_chunk
+    tiles = _tiles(sizes, blocks, rows, n_parallel, max(n_threads, 1))
+    needed = _bytes(matrix, width, rows, groups, n_control, largest)
+    return TilePlan(tuple(tiles), rows, groups, int(needed))
 
 
 def _bytes(

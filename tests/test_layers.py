@@ -26,7 +26,7 @@ LAYERS = (
         "simulate",
     ),
     ("io",),
-    ("runner", "progress", "conditions", "hashing", "memory", "buffers"),
+    ("runner", "clients", "events", "progress", "conditions", "hashing", "memory", "buffers"),
     ("schema", "errors", "_lazy", "_jit"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -7,9 +7,10 @@ import dask
 import pytest
 from distributed import Client, LocalCluster, get_client
 
-from pertscale.errors import ArgumentError
+from pertscale.clients import tasks_per_process, use_client
+from pertscale.errors import ArgumentError, TaskError
 from pertscale.progress import Progress, say
-from pertscale.runner import run, tasks_per_process, use_client
+from pertscale.runner import run
 
 
 def double(x):
@@ -30,7 +31,7 @@ def process_id(_):
 def test_receipts_come_back_in_order(scheduler):
     with dask.config.set(scheduler=scheduler):
         assert run(double, range(20), label="double", quiet=True) == list(range(0, 40, 2))
-        with pytest.raises(ValueError, match="three"):
+        with pytest.raises(TaskError, match="3: ValueError: three"):
             run(fails_on_three, range(5), label="fails", quiet=True)
 
 
@@ -46,7 +47,7 @@ def test_on_a_cluster(cluster, tmp_path):
     with Client(cluster) as client:
         assert run(double, range(50), label="double", client=client, quiet=True)[49] == 98
         assert os.getpid() not in run(process_id, [0, 1], label="pid", client=client, quiet=True)
-        with pytest.raises(ValueError, match="three"):
+        with pytest.raises(TaskError, match="3: ValueError: three"):
             run(fails_on_three, range(5), label="fails", client=client, quiet=True)
         assert tasks_per_process(client) == 2
         with use_client(None) as found:

@@ -1,17 +1,28 @@
-"""The record of a run: what took how long, and what was skipped."""
+"""The record of a run: what took how long, what was skipped, and everything as it happened.
+
+``log.jsonl`` in the output folder has a line of JSON for each event, appended at once, so that it
+tells how far a run came that died. All have ``time``, ``run`` (one per call) and ``event``.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pertscale.events import emit, recording
 from pertscale.io.atomic import read_json
 from pertscale.progress import say
-from pertscale.schema import MANIFEST_FILE
+from pertscale.runner import peak_bytes
+from pertscale.schema import LOG_FILE, MANIFEST_FILE
 
 
 @dataclass
@@ -31,24 +42,68 @@ class Log:
 
     @contextmanager
     def stage(self, name: str, unit: str = "") -> Iterator[Stage]:
-        """Time what is done inside the block."""
+        """Time what is done inside the block, and the tasks of its maps."""
         started = time.perf_counter()
         stage = Stage()
-        yield stage
+        with recording(self._note):
+            yield stage
         seconds = time.perf_counter() - started
         self.add(name, unit, seconds, reused=stage.reused)
 
     def add(self, name: str, unit: str, seconds: float, *, reused: bool = False) -> None:
         """Add a time that was taken elsewhere."""
-        self.timings.append({"stage": name, "unit": unit, "seconds": seconds, "reused": reused})
+        row = {
+            "level": "stage", "stage": name, "unit": unit, "seconds": seconds, "reused": reused,
+            "bytes_read": None, "peak_bytes": float(peak_bytes()), "worker": "", "n_tries": 1,
+        }  # fmt: skip
+        self.timings.append(row)
+        emit("stage", stage=name, unit=unit, seconds=seconds, reused=reused)
 
     def skip(self, what: str, context: str, reason: str) -> None:
         """Add something that did not run, and tell the user."""
         self.skipped.append({"what": what, "context": context, "reason": reason})
+        emit("skipped", what=what, context=context, reason=reason)
         say(f"skipped {what} ({context}): {reason}", quiet=self.quiet)
+
+    def _note(self, kind: str, fields: dict[str, Any]) -> None:
+        if kind == "task" and fields["error"] is None:
+            row = {k: v for k, v in fields.items() if k != "error"}
+            self.timings.append({"level": "task", "reused": False, **row})
 
     @staticmethod
     def before(folder: Path) -> str | None:
         """Key of the labels that the last finished run used."""
         manifest = folder / MANIFEST_FILE
         return read_json(manifest)["labels_key"] if manifest.exists() else None
+
+
+@contextmanager
+def log_file(folder: Path, **start: Any) -> Iterator[None]:
+    """Append what happens inside the block to the folder's log, from its start to its end."""
+    run = uuid.uuid4().hex[:8]
+    descriptor = os.open(folder / LOG_FILE, os.O_APPEND | os.O_CREAT | os.O_RDWR, 0o666)
+
+    def write(kind: str, fields: dict[str, Any]) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, "run": run, "event": kind, **fields}, default=str)
+        os.write(descriptor, (line + "\n").encode())  # one call: lines of two runs do not mix
+
+    try:
+        _end_line(descriptor)
+        with recording(write):
+            emit("start", host=socket.gethostname(), pid=os.getpid(), **start)
+            try:
+                yield
+            except BaseException as error:
+                emit("failed", error=type(error).__name__, message=str(error))
+                raise
+            emit("end")
+    finally:
+        os.close(descriptor)
+
+
+def _end_line(descriptor: int) -> None:
+    """End the line that a run which was killed has left unfinished."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        os.write(descriptor, b"\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pertscale.baselines.own import Own
 from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.benchmark import expression
 from pertscale.benchmark.expression import ExpressionUnit, rows_of
-from pertscale.benchmark.log import Log
+from pertscale.benchmark.log import Log, log_file
 from pertscale.benchmark.outputs import manifest, write_tables
 from pertscale.benchmark.outsiders import Outsiders, PredictionsLike, read_all
 from pertscale.benchmark.plan import (
@@ -35,21 +36,24 @@ from pertscale.benchmark.plan import (
 from pertscale.benchmark.result import BenchmarkResult
 from pertscale.benchmark.transfer import plan_transfer
 from pertscale.benchmark.units import compute_here, failure, is_done, run_unit, slug
+from pertscale.clients import ClientLike, naming_losses, use_client
 from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFoundError
+from pertscale.events import emit
 from pertscale.io.aliases import Aliases
 from pertscale.io.atomic import read_json, write_json
 from pertscale.io.ingestion import ingest
+from pertscale.io.lock import locked
 from pertscale.io.places import Place, Remote, absolute, place
 from pertscale.io.publish import Layout, finished_folder
 from pertscale.io.several import unique_names
 from pertscale.io.store import is_store
 from pertscale.io.tables import declared_frame, write_table
+from pertscale.memory import AUTO
 from pertscale.predictions import CELLS, Predictions
 from pertscale.progress import Progress, say
 from pertscale.report import write_report
-from pertscale.runner import ClientLike, use_client
 from pertscale.schema import (
     CONTROL,
     LABELS_DIR,
@@ -95,7 +99,7 @@ def run_benchmark(
     fdr: float = 0.01,
     fold_change: str = "geometric",
     min_cells: int = 2,
-    memory: str | int = "2GB",
+    memory: str | int = AUTO,
     client: ClientLike = None,
     quiet: bool = False,
 ) -> BenchmarkResult:
@@ -174,10 +178,6 @@ def run_benchmark(
         For an unknown method or setting, or something that is no model.
     InputError
         For a screen, an embedding or predictions that can't be used.
-    LockedError
-        If another run works on the same output on object storage.
-    StorageError
-        If object storage can't be reached, or refuses.
     """
     own = own_methods(models)
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
@@ -200,7 +200,14 @@ def run_benchmark(
     )  # fmt: skip
     testing = {"test": test, "fdr": fdr, "fold_change": fold_change, "min_cells": min_cells}
     output, stores = _places(store, out)
-    with finished_folder(output, _LAYOUT, quiet=quiet) as folder, use_client(client) as resolved:
+    with (
+        finished_folder(output, _LAYOUT, quiet=quiet) as folder,
+        locked(folder, quiet=quiet) as lock,
+        log_file(folder, version=version("pertscale"), stores=[str(s) for s in stores.values()]),
+        use_client(client, quiet=quiet) as resolved,
+        naming_losses(resolved),
+    ):
+        _say_where(resolved, quiet)
         how = {"memory": memory, "client": resolved, "quiet": quiet}
         together = len(stores) > 1
         plans = [
@@ -211,10 +218,24 @@ def run_benchmark(
         if TRANSFER in wanted.tasks:
             with compute_here(resolved):
                 _run_transfer(plans, runs)
+        lock.check()
         for plan in plans if together else ():
             _finish(plan, [plan], files)
         _finish(runs, plans, files)
     return BenchmarkResult(output)
+
+
+def _say_where(client: Any, quiet: bool) -> None:
+    """Tell on which workers the tasks run, and where they can be watched."""
+    if client is None:
+        return
+    threads = client.nthreads()
+    emit("cluster", scheduler=client.scheduler.address, n_workers=len(threads))
+    say(
+        f"on {len(threads)} workers with {sum(threads.values())} threads at "
+        f"{client.scheduler.address}; dashboard: {client.dashboard_link}",
+        quiet=quiet,
+    )
 
 
 def _run_screen(

@@ -7,6 +7,7 @@ run removes or replaces.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.io.places import PlaceLike, Remote, place
+
+#: What `link` says where there are no links.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 
 
 @contextmanager
@@ -77,8 +81,42 @@ def write_bytes(path: PlaceLike, data: bytes) -> None:
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write JSON atomically, with sorted keys, so that equal content gives equal bytes."""
+    write_bytes(path, _json(content))
+
+
+def write_json_once(path: Path, content: Any) -> bool:
+    """Write JSON atomically where there is no such file; return whether there was none.
+
+    Of several processes that try at once, one succeeds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.tmp"
+    try:
+        temporary.write_bytes(_json(content))
+        return _link(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def _link(source: Path, final: Path) -> bool:
+    try:
+        os.link(source, final)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        try:  # a file system without links: there may be a moment when the file is incomplete
+            with final.open("xb") as file:
+                file.write(source.read_bytes())
+        except FileExistsError:
+            return False
+    return True
+
+
+def _json(content: Any) -> bytes:
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, (text + "\n").encode())
+    return (text + "\n").encode()
 
 
 def read_json(path: PlaceLike) -> Any:

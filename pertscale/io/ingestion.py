@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.buffers import trim
+from pertscale.clients import ClientLike, everywhere, memory_limit, tasks_per_process, use_client
 from pertscale.errors import (
     ArgumentError,
     CorruptFileError,
@@ -29,6 +30,7 @@ from pertscale.io.cell_table import (
     totals_hint,
 )
 from pertscale.io.columns import RoleChoices
+from pertscale.io.lock import locked
 from pertscale.io.passes import release_memory, sort_block, write_shards
 from pertscale.io.places import Place, Remote, absolute
 from pertscale.io.publish import Layout, finished_folder
@@ -45,9 +47,9 @@ from pertscale.io.several import (
 from pertscale.io.sources import SourceSpec, open_source
 from pertscale.io.store import ROOT_FILE, write_metadata
 from pertscale.io.work import Work, is_resumable, prepare, work_folder
-from pertscale.memory import memory_bytes
+from pertscale.memory import AUTO, memory_bytes, task_budget
 from pertscale.progress import say
-from pertscale.runner import ClientLike, everywhere, run, tasks_per_process, use_client
+from pertscale.runner import run
 from pertscale.schema import COUNTS, LOG1P_1E4
 
 #: Types that counts can be stored as.
@@ -132,7 +134,7 @@ def ingest(
     totals: str | None = None,
     genes: str = "same",
     dtype: str = "uint16",
-    memory: str | int = "2GB",
+    memory: str | int = AUTO,
     overwrite: bool = False,
     client: ClientLike = None,
     quiet: bool = False,
@@ -202,14 +204,11 @@ def ingest(
         For truncated or damaged files.
     MemoryBudgetError
         If `memory` does not hold the smallest task; the message says what does.
-    LockedError
-        If another run writes the same store on object storage.
-    StorageError
-        If object storage can't be reached, or refuses.
     """
     if dtype not in _COUNT_DTYPES:
         raise ArgumentError(f"dtype={dtype!r} is not one of {', '.join(_COUNT_DTYPES)}")
-    budget = memory_bytes(memory)
+    if memory != AUTO:
+        memory_bytes(memory)  # before any work
     final = absolute(store)
     if isinstance(final, Remote):
         options: dict[str, Any] = {
@@ -224,25 +223,26 @@ def ingest(
     if final.exists() and not overwrite:
         raise ExistsError(f"{final} exists; pass overwrite=True to replace it")
     work = work_folder(final)
-    try:
-        specs = find_sources(source, layer=layer, cells=cells, scratch=work)
-        _check_apart(specs, final)
-        choices = _choices(perturbation, control, context, batch, guide, gene_name)
-        plan = plan_screen(specs, choices, name=final.stem, genes=genes)
-        verdict, how = decide_scale(specs, declared=scale)
-        trim()  # what was read to decide is gone; the passes need the room
-        _check_totals(plan, totals, verdict)
-    except PertscaleError:
-        if not is_resumable(work):  # else it is what an interrupted call left
-            remove(work)
-        raise
-    account = [*_shape_lines(plan), how, *plan.account]
-    say("\n".join(account), quiet=quiet)
-    stored = np.dtype(dtype if verdict == COUNTS else np.float32)
-    return write_screen(
-        plan, final, scale=verdict, dtype=stored, account=account, totals=totals, memory=budget,
-        client=client, quiet=quiet,
-    )  # fmt: skip
+    with locked(work, quiet=quiet):
+        try:
+            specs = find_sources(source, layer=layer, cells=cells, scratch=work)
+            _check_apart(specs, final)
+            choices = _choices(perturbation, control, context, batch, guide, gene_name)
+            plan = plan_screen(specs, choices, name=final.stem, genes=genes)
+            verdict, how = decide_scale(specs, declared=scale)
+            trim()  # what was read to decide is gone; the passes need the room
+            _check_totals(plan, totals, verdict)
+        except PertscaleError:
+            if not is_resumable(work):  # else it is what an interrupted call left
+                remove(work)
+            raise
+        account = [*_shape_lines(plan), how, *plan.account]
+        say("\n".join(account), quiet=quiet)
+        stored = np.dtype(dtype if verdict == COUNTS else np.float32)
+        return write_screen(
+            plan, final, scale=verdict, dtype=stored, account=account, totals=totals,
+            memory=memory, client=client, quiet=quiet,
+        )  # fmt: skip
 
 
 def _ingest_remote(
@@ -285,7 +285,7 @@ def write_screen(
     dtype: np.dtype,
     account: Sequence[str],
     totals: str | None,
-    memory: int,
+    memory: str | int,
     client: ClientLike,
     quiet: bool,
 ) -> Path:
@@ -294,12 +294,14 @@ def write_screen(
     Parameters and errors are those of :func:`ingest`, as it has made them out.
     """
     work = work_folder(final)
-    with use_client(client) as resolved:
+    with locked(work, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
+        budget = task_budget(memory, worker_limit=memory_limit(resolved))
         parallel = tasks_per_process(resolved)
-        tasks = prepare(work, plan, scale=scale, dtype=dtype, memory=memory, parallel=parallel)
+        tasks = prepare(work, plan, scale=scale, dtype=dtype, memory=budget, parallel=parallel)
         _write_matrix(tasks, resolved, quiet=quiet)
-    added = _write_tables(tasks, plan, scale, totals, account)
-    replace(work / "store", final)
+        added = _write_tables(tasks, plan, scale, totals, account)
+        lock.check()
+        replace(work / "store", final)
     remove(work)
     remove_leftovers(final.parent, final.name)
     say("\n".join([*added, f"wrote {final}"]), quiet=quiet)

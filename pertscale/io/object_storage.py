@@ -72,8 +72,10 @@ def _filesystem(protocol: str, asynchronous: bool, state: int) -> Any:
         ) from error
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if protocol in ("s3", "s3a"):
-        mine = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
-        options["config_kwargs"] = {**_S3_CONFIG, **mine}
+        configured = fsspec.config.conf.get(protocol, {})
+        options["config_kwargs"] = {**_S3_CONFIG, **configured.get("config_kwargs", {})}
+        # parts of one object: with more, s3fs asks for the size of each before it gets it
+        options["max_concurrency"] = configured.get("max_concurrency", 1)
     if kind.async_impl:
         return kind(asynchronous=asynchronous, **options)
     if not asynchronous:

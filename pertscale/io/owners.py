@@ -46,9 +46,9 @@ def lives(owner: dict[str, Any]) -> bool | None:
     return bool(_born(owner["pid"])) and _born(owner["pid"]) == owner["born"]
 
 
-def completed(owner: Any) -> dict[str, Any]:
+def completed(owner: Any, *, token: str) -> dict[str, Any]:
     """Return what a lock says, whatever was found in it: what it does not say is unknown."""
-    unknown = {"token": "", "host": "unknown", "machine": "", "pid": 0, "born": "", "since": "?"}
+    unknown = {"token": token, "host": "unknown", "machine": "", "pid": 0, "born": "", "since": "?"}
     return {**unknown, **(owner if isinstance(owner, dict) else {})}
 
 

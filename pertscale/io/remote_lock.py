@@ -152,9 +152,10 @@ class RemoteLock:
         except FileNotFoundError:
             return "", {}
         try:
-            return version, completed(json.loads(text))
+            owner = json.loads(text)
         except ValueError:
-            return version, completed(None)
+            owner = None
+        return version, completed(owner, token=text)
 
     def _lives(self, version: str, owner: dict[str, Any], quiet: bool) -> bool:
         """Whether the process that holds the lock is there."""

@@ -171,9 +171,10 @@ def write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
 def open_root(path: str | os.PathLike[str]) -> Any:
     """Open a store that pertscale wrote; a clear error for anything else."""
     where = place(path)
-    if not where.exists():
-        raise NotFoundError(f"no screen store at {where}")
-    if isinstance(where, Remote) and not (where / ROOT_FILE).exists():
+    finished = where / ROOT_FILE if isinstance(where, Remote) else where
+    if not finished.exists():
+        if isinstance(where, Path) or not where.exists():
+            raise NotFoundError(f"no screen store at {where}")
         if not where.objects():
             raise InputError(
                 f"{where} is an object, not a screen store; copy it to a disk, and make a store of "

@@ -215,7 +215,7 @@ def _methods(scores: pd.DataFrame) -> Table | None:
 
 
 def _timings(result: BenchmarkResult) -> Table | None:
-    timings = result.timings[result.timings["stage"] != "report"]  # this one is not over yet
+    timings = result.timings.query("level == 'stage' and stage != 'report'")  # that is not over
     stages = timings.groupby("stage", sort=False).agg(
         seconds=("seconds", "sum"), steps=("seconds", "size"), reused=("reused", "sum")
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pertscale.stats.labels import LabelTable, read_labels
     from pertscale.stats.perturbqa import read_perturbqa
     from pertscale.stats.pseudobulk import read_pseudobulk
-    from pertscale.stats.ranksum import rank_sum
+    from pertscale.stats.ranksum import rank_sum, rank_sum_share
 
 __all__ = [
     "Curation",
@@ -25,6 +25,7 @@ __all__ = [
     "find_interactions",
     "local_fdr",
     "rank_sum",
+    "rank_sum_share",
     "read_label_table",
     "read_labels",
     "read_perturbqa",
@@ -42,6 +43,7 @@ __getattr__, __dir__ = lazy_names(
         "find_interactions": "pertscale.stats.interactions",
         "local_fdr": "pertscale.stats.empirical_null",
         "rank_sum": "pertscale.stats.ranksum",
+        "rank_sum_share": "pertscale.stats.ranksum",
         "read_label_table": "pertscale.stats.label_files",
         "read_labels": "pertscale.stats.labels",
         "read_perturbqa": "pertscale.stats.perturbqa",

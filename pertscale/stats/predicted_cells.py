@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines.thresholds import scores_of_changes
+from pertscale.clients import ClientLike
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.io.columns import INDEX, Roles, label_column
@@ -28,9 +29,8 @@ from pertscale.io.scale import decide_scale
 from pertscale.io.screen_plan import ScreenPlan, cell_drops, sort_cells
 from pertscale.io.several import joined_columns
 from pertscale.io.sources import SourceSpec, find_source, open_source
-from pertscale.memory import memory_bytes
+from pertscale.memory import AUTO
 from pertscale.predictions import OnScreen, Predictions, canonical_names
-from pertscale.runner import ClientLike
 from pertscale.schema import CONTEXT, CONTROL, COUNTS, LOG1P_1E4, PERTURBATION, Label
 from pertscale.screen import Screen, open_screen
 from pertscale.stats.labels import LabelTable
@@ -56,7 +56,7 @@ def label_predicted_cells(
     folder: Path,
     *,
     controls: Mapping[str, np.ndarray],
-    memory: str | int = "1GB",
+    memory: str | int = AUTO,
     client: ClientLike = None,
     quiet: bool = False,
     **options: Any,
@@ -90,7 +90,7 @@ def label_predicted_cells(
         dtype = np.dtype(screen.info["dtype"] if scale == COUNTS else np.float32)
         write_screen(
             plan, store, scale=scale, dtype=dtype, account=account, totals=None,
-            memory=memory_bytes(memory), client=client, quiet=quiet,
+            memory=memory, client=client, quiet=quiet,
         )  # fmt: skip
     labels = rank_sum(store, out=folder, memory=memory, client=client, quiet=quiet, **options)
     predicted = open_screen(store)

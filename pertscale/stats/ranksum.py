@@ -10,43 +10,34 @@ number of workers. Both skip what an earlier run has finished.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pertscale.errors import InputError
+from pertscale.clients import ClientLike, everywhere, use_client
+from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, replace
-from pertscale.io.matrix import MatrixReader
-from pertscale.io.places import Place, Remote, absolute, place
+from pertscale.io.lock import locked
+from pertscale.io.places import Place, Remote, absolute, local_path, place
 from pertscale.io.publish import Layout, finished_folder
-from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
-from pertscale.memory import memory_bytes
-from pertscale.runner import (
-    ClientLike,
-    everywhere,
-    run,
-    tasks_in_all,
-    tasks_per_process,
-    use_client,
-)
+from pertscale.memory import AUTO
+from pertscale.progress import say
+from pertscale.runner import run
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
-from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, table_bytes
-from pertscale.stats.controls import control_rows
 from pertscale.stats.labels import LabelTable, read_labels
 from pertscale.stats.options import TESTS, RankSumOptions
 from pertscale.stats.parts import finish_tables, make_parts, release_memory, write_part
 from pertscale.stats.pieces import write_index
 from pertscale.stats.screen_wide import write_steps
+from pertscale.stats.tile_plan import TILES_DIR, Means, kept_plan
 from pertscale.stats.tile_task import TileTask, process_tile
-from pertscale.tiles import Matrix, TilePlan, plan_tiles
+from pertscale.tiles import TilePlan
 
 #: Cells that a group needs to be tested against (SPEC B5).
 MIN_CONTROLS = 2
-#: Control cells that the density of a block of genes is taken from.
-_SAMPLED_CONTROLS = CHUNK_ROWS
 #: What is published on object storage.
 _LAYOUT = Layout((LABELS_DIR, PSEUDOBULK_DIR), f"{LABELS_DIR}/{MANIFEST_FILE}", keep=False)
 
@@ -59,7 +50,7 @@ def rank_sum(
     fdr: float = 0.01,
     fold_change: str = "geometric",
     min_cells: int = 2,
-    memory: str | int = "1GB",
+    memory: str | int = AUTO,
     client: ClientLike = None,
     quiet: bool = False,
 ) -> LabelTable:
@@ -89,8 +80,9 @@ def rank_sum(
     min_cells : int
         Perturbations with fewer cells are listed as not tested (SPEC B5).
     memory : str or int
-        What the tasks of one process may hold together. Never less than the sorted controls of
-        16 genes and the largest perturbation need.
+        What the tasks of one process may hold together: ``'2GB'``, or ``'auto'`` for what the
+        limits of workers, control group or SLURM job leave, 2 GB at most. Never less than the
+        sorted controls of 16 genes and the largest perturbation need.
     client : Client, cluster, address or scheduler file, optional
         Where to run; by default Dask's current scheduler.
     quiet : bool
@@ -106,67 +98,186 @@ def rank_sum(
         If `memory` is too small for even the narrowest tile; the error names what would do.
     InputError
         If a context has fewer control cells than the test needs.
+    LockedError
+        If another run works in the output folder.
+    TaskError, StorageError, ClusterError
+        If tiles fail, the disk is full or read-only, or the cluster is gone; see
+        :mod:`pertscale.runner`. The same call goes on with what is missing.
     """
     screen = open_screen(screen)
     options = RankSumOptions(test, fdr, fold_change, min_cells)
-    output = absolute(out) if out is not None else place(screen.path).with_suffix(".labels")
-    key = labels_key(screen, options)
-    if _is_finished(output, key):
-        return read_labels(output)
+    output = _output(screen, out)
     if isinstance(output, Remote):
-        with finished_folder(output, _LAYOUT, quiet=quiet) as local:
-            rank_sum(
-                screen, out=local, test=test, fdr=fdr, fold_change=fold_change,
-                min_cells=min_cells, memory=memory, client=client, quiet=quiet,
-            )  # fmt: skip
+        if not _is_finished(output, labels_key(screen, options)):
+            with finished_folder(output, _LAYOUT, quiet=quiet) as local:
+                rank_sum(
+                    screen, out=local, test=test, fdr=fdr, fold_change=fold_change,
+                    min_cells=min_cells, memory=memory, client=client, quiet=quiet,
+                )  # fmt: skip
         return read_labels(output)
-    folder = output
-    _check_controls(screen)
-    staging = folder / f".rank-sum-{key}"
-    _remove_stale(folder, staging)
-    with use_client(client) as resolved:
-        plan = _plan(screen, memory_bytes(memory), resolved)
-        tasks = [
+    job = _job(screen, output, options)
+    if job.is_finished():
+        return read_labels(job.folder)
+    with locked(job.folder, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
+        job.remove_others()
+        plan = kept_plan(job.screen, job.staging, Means.of(memory, resolved), alone=True)
+        tasks = job.tasks(plan)
+        _run_tiles(tasks, "rank-sum", resolved, quiet=quiet)
+        write_index(job.staging, [(t.tile, t.piece) for t in tasks])
+        write_steps(job.screen, job.staging, job.options, resolved, quiet=quiet)
+        parts = make_parts(job.screen, job.staging, job.options)
+        receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
+        everywhere(release_memory, resolved)
+        check_unchanged(job.screen)
+        finish_tables(job.screen, job.staging, job.options, receipts, job.key)
+        lock.check()
+        job.publish()
+    return read_labels(job.folder)
+
+
+def rank_sum_share(
+    screen: str | os.PathLike[str] | Screen,
+    *,
+    share: str,
+    out: str | os.PathLike[str] | None = None,
+    test: str = "mannwhitney",
+    fdr: float = 0.01,
+    fold_change: str = "geometric",
+    min_cells: int = 2,
+    memory: str | int = AUTO,
+    client: ClientLike = None,
+    quiet: bool = False,
+) -> int:
+    """Do a share of the tiles of :func:`rank_sum`, for job arrays without a scheduler.
+
+    The shares of one run need nothing of each other but the output folder, and may run at the same
+    time or one after the other. :func:`rank_sum` with the same options then does what is missing,
+    which is nothing where all shares have ended well, and writes the tables; so does
+    :func:`pertscale.run_benchmark`.
+
+    Parameters
+    ----------
+    screen, out, test, fdr, fold_change, min_cells, memory, client, quiet
+        As of :func:`rank_sum`; the same for all shares.
+    share : str
+        Which share of how many: ``'3/10'`` is the third of ten.
+
+    Returns
+    -------
+    int
+        Tiles of this share.
+
+    Raises
+    ------
+    ArgumentError
+        For a share that is none.
+    MemoryBudgetError, InputError
+        As of :func:`rank_sum`.
+    """
+    number, n_shares = parse_share(share)
+    screen = open_screen(screen)
+    folder = local_path(_output(screen, out), "the folder of shares")
+    job = _job(screen, folder, RankSumOptions(test, fdr, fold_change, min_cells))
+    if job.is_finished():
+        return 0
+    name = f"share-{number}-of-{n_shares}"
+    with (
+        locked(job.folder, share=name, quiet=quiet),
+        use_client(client, quiet=quiet) as resolved,
+    ):
+        means = Means.of(memory, resolved, n_shares=n_shares)
+        mine = job.tasks(kept_plan(job.screen, job.staging, means, alone=False))
+        mine = mine[number - 1 :: n_shares]
+        _run_tiles(mine, f"rank-sum {share}", resolved, quiet=quiet)
+        everywhere(release_memory, resolved)
+    return len(mine)
+
+
+def parse_share(share: str) -> tuple[int, int]:
+    """Read '3/10' as (3, 10)."""
+    number, mark, n_shares = share.partition("/")
+    if mark and number.strip().isdigit() and n_shares.strip().isdigit():
+        found = int(number), int(n_shares)
+        if 1 <= found[0] <= found[1]:
+            return found
+    raise ArgumentError(
+        f"share={share!r} is none; the third of ten is '3/10' (in a job array from 1 to 10: "
+        '"$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT")'
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run: what is tested how, and where it goes."""
+
+    screen: Screen
+    options: RankSumOptions
+    folder: Path
+    key: str
+
+    @property
+    def staging(self) -> Path:
+        """Working folder: the plan, pieces and tables, as far as they are."""
+        return self.folder / f".rank-sum-{self.key}"
+
+    def is_finished(self) -> bool:
+        return _is_finished(self.folder, self.key)
+
+    def remove_others(self) -> None:
+        """Remove what runs with other options have left."""
+        for other in self.folder.glob(".rank-sum-*"):
+            if other != self.staging:
+                remove(other)
+
+    def tasks(self, plan: TilePlan) -> list[TileTask]:
+        return [
             TileTask(
-                screen.path,
-                screen.fingerprint,
-                str(staging / "tiles" / f"{tile.name}.bin"),
+                self.screen.path,
+                self.screen.fingerprint,
+                str(self.staging / TILES_DIR / f"{tile.name}.bin"),
                 tile,
                 plan.window_rows,
                 plan.window_groups,
-                TESTS[options.test],
-                screen.scale == COUNTS,
+                TESTS[self.options.test],
+                self.screen.scale == COUNTS,
             )
             for tile in plan.tiles
         ]
-        run(process_tile, tasks, label="rank-sum", client=resolved, quiet=quiet)
-        write_index(staging, [(t.tile, t.piece) for t in tasks])
-        write_steps(screen, staging, options, resolved, quiet=quiet)
-        parts = make_parts(screen, staging, options)
-        receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
-        everywhere(release_memory, resolved)
-    check_unchanged(screen)
-    finish_tables(screen, staging, options, receipts, key)
-    for name in (PSEUDOBULK_DIR, LABELS_DIR):  # the labels' manifest says that both are there
-        replace(staging / name, folder / name)
-    remove(staging)
-    return read_labels(folder)
+
+    def publish(self) -> None:
+        """Move the tables to their place; the labels' manifest says that all is there."""
+        for name in (PSEUDOBULK_DIR, LABELS_DIR):
+            replace(self.staging / name, self.folder / name)
+        remove(self.staging)
+
+
+def _output(screen: Screen, out: Any) -> Place:
+    """Return where the tables go; absolute, since workers may have another working directory."""
+    return absolute(out if out is not None else place(screen.path).with_suffix(".labels"))
+
+
+def _is_finished(output: Place, key: str) -> bool:
+    manifest = output / LABELS_DIR / MANIFEST_FILE
+    return manifest.exists() and read_json(manifest)["key"] == key
+
+
+def _job(screen: Screen, folder: Path, options: RankSumOptions) -> _Job:
+    _check_controls(screen)
+    return _Job(screen, options, folder, labels_key(screen, options))
+
+
+def _run_tiles(tasks: Sequence[TileTask], label: str, client: Any, *, quiet: bool) -> None:
+    """Test the tiles whose pieces are not there yet."""
+    missing = [task for task in tasks if not Path(task.piece).exists()]
+    if len(missing) < len(tasks):
+        done = len(tasks) - len(missing)
+        say(f"{label}: {done} of {len(tasks)} tiles are there already", quiet=quiet)
+    run(process_tile, missing, label=label, client=client, quiet=quiet)
 
 
 def labels_key(screen: Screen, options: RankSumOptions) -> str:
     """Hash of all that the label table depends on."""
     return digest("rank-sum", 2, screen.fingerprint, options.as_dict())
-
-
-def _is_finished(folder: Place, key: str) -> bool:
-    manifest = folder / LABELS_DIR / MANIFEST_FILE
-    return manifest.exists() and read_json(manifest)["key"] == key
-
-
-def _remove_stale(folder: Path, staging: Path) -> None:
-    for other in folder.glob(".rank-sum-*"):
-        if other != staging:
-            remove(other)
 
 
 def _check_controls(screen: Screen) -> None:
@@ -177,47 +288,3 @@ def _check_controls(screen: Screen) -> None:
                 f"test needs {MIN_CONTROLS}; name further controls with control= when you ingest "
                 f"({screen.path})"
             )
-
-
-def _plan(screen: Screen, memory: int, client: Any) -> TilePlan:
-    groups = screen.groups
-    sizes = groups["stop"] - groups["start"]
-    dtype = np.dtype(screen.info["dtype"])
-    matrix = Matrix(
-        n_genes=screen.n_genes,
-        gene_chunk=CHUNK_GENES,
-        row_chunk=CHUNK_ROWS,
-        itemsize=dtype.itemsize,
-        control_bytes=_control_bytes(screen, dtype.itemsize),
-        statistics_bytes=STATISTICS_DTYPE.itemsize,
-    )
-    return plan_tiles(
-        [list(sizes[groups["context"] == context]) for context in screen.contexts],
-        matrix,
-        memory_bytes=memory,
-        n_parallel=tasks_per_process(client),
-        n_threads=tasks_in_all(client),
-    )
-
-
-def _control_bytes(screen: Screen, itemsize: int) -> float:
-    """Bytes per control cell and gene: the value, and its share of a sorted table."""
-    density = _largest_density(screen)
-    most = max(
-        stop - start
-        for start, stop in (control_rows(screen, c) for c in range(len(screen.contexts)))
-    )
-    return itemsize + density * table_bytes(int(most * density))
-
-
-def _largest_density(screen: Screen) -> float:
-    """Share of non-zero values in the densest block of genes, from some controls."""
-    found = 0.0
-    for g in range(0, screen.n_genes, CHUNK_GENES):
-        stop = min(g + CHUNK_GENES, screen.n_genes)
-        reader = MatrixReader(screen.path, gene_start=g, gene_stop=stop)
-        for context in range(len(screen.contexts)):
-            start, end = control_rows(screen, context)
-            block = reader.read(start, min(end, start + _SAMPLED_CONTROLS))
-            found = max(found, np.count_nonzero(block) / block.size)
-    return found

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from pertscale.clients import tasks_in_all
 from pertscale.io.atomic import atomic_path, remove
-from pertscale.runner import run, tasks_in_all
+from pertscale.runner import run
 from pertscale.screen import Screen, opened_screen
 from pertscale.stats.multiple_testing import PValueRange, count_p_values, join_steps, sorted_steps
 from pertscale.stats.options import RankSumOptions

@@ -31,6 +31,22 @@ class TileTask:
     variant: int
     is_counts: bool
 
+    @property
+    def name(self) -> str:
+        """Name in the log."""
+        return self.tile.name
+
+    def describe(self) -> str:
+        """Say which perturbations and genes these are."""
+        screen, tile = opened_screen(self.store, self.fingerprint), self.tile
+        context = screen.contexts[tile.context]
+        names = list(screen.context_groups(context)["perturbation"])[1 + tile.first : 1 + tile.last]
+        shown = ", ".join(names[:5]) + (f" … {names[-1]}" if len(names) > 5 else "")
+        return (
+            f"tile {tile.name} (context {context}, {len(names)} perturbations: {shown}; genes "
+            f"{tile.gene_start} to {tile.gene_stop})"
+        )
+
 
 def process_tile(task: TileTask) -> dict[str, Any]:
     """Test the perturbations of a tile on its genes; write the controls' sums, then the results."""

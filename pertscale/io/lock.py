@@ -1,0 +1,191 @@
+"""One run at a time in an output folder.
+
+A run holds a file in the folder that says who it is, and touches it every few seconds. A second
+run finds the file: on the same machine it looks whether that process lives; from another machine
+it watches whether the file is still touched. No clock is compared with another one, so that
+machines whose clocks differ do not matter, and a run that died without a word is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pertscale.errors import LockedError, StorageError
+from pertscale.io.atomic import write_json_once
+from pertscale.io.owners import completed, held, holder, lives, me
+from pertscale.progress import say
+
+#: Seconds between two touches.
+BEAT = 5.0
+#: A lock of another machine that is not touched for this long belongs to a dead run.
+PATIENCE = 4 * BEAT
+_NAME = ".lock"
+
+#: Locks of this process by file, with the thread that holds them.
+_mine: dict[Path, int] = {}
+
+
+@contextmanager
+def locked(folder: Path, *, share: str = "", quiet: bool = False) -> Iterator[Lock]:
+    """Hold an output folder for the block; a thread that holds it already goes on.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+    share : str
+        Name of a part of the work that others may do the rest of at the same time, but nobody who
+        holds the folder as a whole.
+    quiet : bool
+        Do not say that the lock of a dead run is removed, or that another machine's is watched.
+
+    Raises
+    ------
+    LockedError
+        If another run holds it; the message says which, since when, and what to do.
+    StorageError
+        If the folder can't be written.
+    """
+    file = folder.absolute() / (f"{_NAME}-{share}" if share else _NAME)
+    if _mine.get(file) == threading.get_ident():
+        yield Lock(file)
+        return
+    lock = Lock(file, me())
+    lock.acquire(share=bool(share), quiet=quiet)
+    _mine[file] = threading.get_ident()
+    try:
+        with lock.beating():
+            yield lock
+    finally:
+        del _mine[file]
+        lock.release()
+
+
+class Lock:
+    """The lock file of one holder."""
+
+    def __init__(self, file: Path, owner: dict[str, Any] | None = None) -> None:
+        self.file = file
+        self._owner = owner
+
+    def acquire(self, *, share: bool, quiet: bool) -> None:
+        """Make the file; refuse if a living run holds the folder."""
+        folder = self.file.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            while not write_json_once(self.file, self._owner):
+                self._clear(self.file, quiet)
+            others = [folder / _NAME] if share else sorted(folder.glob(f"{_NAME}-*"))
+            for other in others:
+                if other.suffix != ".tmp":
+                    self._clear(other, quiet)
+        except LockedError:
+            self.release()
+            raise
+        except OSError as error:
+            self.release()
+            raise StorageError(
+                f"can't write to {folder}: {error.strerror}; write to another place (out=, --out)"
+            ) from error
+
+    def check(self) -> None:
+        """Fail if the lock was taken over, because this process stood still for too long."""
+        if self._owner is not None and _read(self.file).get("token") != self._owner["token"]:
+            raise LockedError(
+                f"{self.file.parent} was taken over by another run, since this one had not touched "
+                f"{self.file.name} for {PATIENCE:.0f} s; make the same call again when that has "
+                "ended"
+            )
+
+    def release(self) -> None:
+        """Remove the file, if it is still this process's."""
+        if self._owner is not None and _read(self.file).get("token") == self._owner["token"]:
+            self.file.unlink(missing_ok=True)
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Touch the file as long as the block goes on."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(BEAT):
+                try:
+                    os.utime(self.file)
+                except OSError:
+                    continue  # a server that is away for a moment; `check` notices what is lost
+
+        thread = threading.Thread(target=beat, name="pertscale-lock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _clear(self, file: Path, quiet: bool) -> None:
+        """Remove the lock of a dead run; refuse if the run lives."""
+        owner = _read(file)
+        if not owner:
+            return  # it ended meanwhile
+        if _lives(file, owner, quiet):
+            raise LockedError(held(file.parent, owner))
+        # renamed first: of two that find it dead, one gets it
+        aside = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            file.rename(aside)
+        except FileNotFoundError:
+            return
+        if _read(aside).get("token") != owner.get("token"):  # another one was quicker
+            aside.rename(file)
+            return
+        aside.unlink()
+        say(f"removed the lock of a run that died: {holder(owner)}", quiet=quiet)
+
+
+def _lives(file: Path, owner: dict[str, Any], quiet: bool) -> bool:
+    """Whether the process that holds a lock is there."""
+    known = lives(owner)
+    if known is not None:
+        return known
+    say(
+        f"{file.parent} is held by {holder(owner)}; watching up to {PATIENCE:.0f} s whether that "
+        "run lives",
+        quiet=quiet,
+    )
+    first = _touched(file)
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        time.sleep(BEAT / 5)
+        if _touched(file) != first:
+            return _read(file).get("token") == owner["token"]
+    return False
+
+
+def _touched(file: Path) -> int:
+    """When the file was touched last; it is opened, since network file systems cache the rest."""
+    try:
+        with file.open("rb") as opened:
+            return os.fstat(opened.fileno()).st_mtime_ns
+    except FileNotFoundError:
+        return -1
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return who holds a lock; nothing where there is none."""
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        return {}
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        owner = {}
+    return completed(owner, token=text)

@@ -1,0 +1,152 @@
+"""The tiles of a rank-sum run: planned once, and kept beside the pieces.
+
+Whoever comes first to a run's working folder (a run, one of the shares of a job array, a run that
+was interrupted) writes the plan; all others follow it, so that pieces fit together whatever memory
+and threads each has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pertscale.clients import memory_limit, tasks_in_all, tasks_per_process
+from pertscale.errors import MemoryBudgetError
+from pertscale.io.atomic import read_json, remove, write_json_once
+from pertscale.io.matrix import MatrixReader
+from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
+from pertscale.memory import task_budget
+from pertscale.screen import Screen
+from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, table_bytes
+from pertscale.stats.controls import control_rows
+from pertscale.tiles import Matrix, Tile, TilePlan, plan_tiles
+
+_FILE = "plan.json"
+TILES_DIR = "tiles"
+#: Control cells that the density of a block of genes is taken from.
+_SAMPLED_CONTROLS = CHUNK_ROWS
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the processes that will work have.
+
+    Attributes
+    ----------
+    memory : int
+        What the tasks of one process may hold together, in bytes.
+    n_parallel : int
+        Tasks that run at once in a process.
+    n_threads : int
+        Tasks that run at once in all processes.
+    """
+
+    memory: int
+    n_parallel: int
+    n_threads: int
+
+    @classmethod
+    def of(cls, memory: str | int, client: Any, *, n_shares: int = 1) -> Means:
+        """Return the means of a client's workers, or of this process and its like."""
+        return cls(
+            task_budget(memory, worker_limit=memory_limit(client)),
+            tasks_per_process(client),
+            tasks_in_all(client) * n_shares,
+        )
+
+
+def plan_of(screen: Screen, means: Means) -> TilePlan:
+    """Cut a screen into tiles; see :func:`pertscale.tiles.plan_tiles`."""
+    groups = screen.groups
+    sizes = groups["stop"] - groups["start"]
+    dtype = np.dtype(screen.info["dtype"])
+    matrix = Matrix(
+        n_genes=screen.n_genes,
+        gene_chunk=CHUNK_GENES,
+        row_chunk=CHUNK_ROWS,
+        itemsize=dtype.itemsize,
+        control_bytes=_control_bytes(screen, dtype.itemsize),
+        statistics_bytes=STATISTICS_DTYPE.itemsize,
+    )
+    return plan_tiles(
+        [list(sizes[groups["context"] == context]) for context in screen.contexts],
+        matrix,
+        memory_bytes=means.memory,
+        n_parallel=means.n_parallel,
+        n_threads=means.n_threads,
+    )
+
+
+def kept_plan(screen: Screen, staging: Path, means: Means, *, alone: bool) -> TilePlan:
+    """Return the plan in a working folder; make it, if there is none.
+
+    Parameters
+    ----------
+    screen : Screen
+    staging : Path
+        The run's working folder.
+    means : Means
+    alone : bool
+        Whether nobody else works there: then a plan whose tiles need more memory than there is
+        is made anew, and what was done by it is dropped.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If tiles do not fit, or the kept plan's do not and others follow it too.
+    """
+    file = staging / _FILE
+    room = means.memory // max(1, means.n_parallel)
+    if file.exists() and (kept := _read(file)).tile_bytes > room:
+        if not alone:
+            raise MemoryBudgetError(
+                f"the tiles of this run were planned for {kept.tile_bytes / 1e6:,.0f} MB each, "
+                f"this process allows {room / 1e6:,.0f} MB for each of {means.n_parallel} parallel "
+                "tasks; give all shares the same memory and threads"
+            )
+        remove(file)
+        remove(staging / TILES_DIR)
+    if not file.exists():
+        write_json_once(file, _as_json(plan_of(screen, means)))  # or another share is quicker
+    return _read(file)
+
+
+def _as_json(plan: TilePlan) -> dict[str, Any]:
+    return {
+        "tiles": [list(astuple(tile)) for tile in plan.tiles],
+        "window_rows": plan.window_rows,
+        "window_groups": plan.window_groups,
+        "tile_bytes": plan.tile_bytes,
+    }
+
+
+def _read(file: Path) -> TilePlan:
+    found = read_json(file)
+    tiles = tuple(Tile(*where) for where in found["tiles"])
+    return TilePlan(tiles, found["window_rows"], found["window_groups"], found["tile_bytes"])
+
+
+def _control_bytes(screen: Screen, itemsize: int) -> float:
+    """Bytes per control cell and gene: the value, and its share of a sorted table."""
+    density = _largest_density(screen)
+    most = max(
+        stop - start
+        for start, stop in (control_rows(screen, c) for c in range(len(screen.contexts)))
+    )
+    return itemsize + density * table_bytes(int(most * density))
+
+
+def _largest_density(screen: Screen) -> float:
+    """Share of non-zero values in the densest block of genes, from some controls."""
+    found = 0.0
+    for g in range(0, screen.n_genes, CHUNK_GENES):
+        stop = min(g + CHUNK_GENES, screen.n_genes)
+        reader = MatrixReader(screen.path, gene_start=g, gene_stop=stop)
+        for context in range(len(screen.contexts)):
+            start, end = control_rows(screen, context)
+            block = reader.read(start, min(end, start + _SAMPLED_CONTROLS))
+            found = max(found, np.count_nonzero(block) / block.size)
+    return found
