@@ -17,6 +17,7 @@ import pandas as pd
 
 from pertscale.conditions import target_group
 from pertscale.errors import InputError, UnknownNameError
+from pertscale.io.object_storage import naming
 from pertscale.io.places import Remote, absolute, place
 from pertscale.io.store import open_matrix, open_root, read_column, read_frame, read_info
 from pertscale.schema import CELL, CONTROL, COUNTS, GENE, METADATA, TARGET_TOTAL
@@ -256,10 +257,11 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
         return path
     where = str(absolute(path))
     root = open_root(where)
-    groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
-    var = root["var"]
-    genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)
-    return Screen(path=where, genes=genes, _groups=groups, _info=read_info(root))
+    with naming(where):
+        groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
+        var = root["var"]
+        genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)
+        return Screen(path=where, genes=genes, _groups=groups, _info=read_info(root))
 
 
 def check_unchanged(screen: Screen) -> None:

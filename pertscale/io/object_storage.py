@@ -105,7 +105,8 @@ def naming(url: str) -> Iterator[None]:
     """Turn the exceptions of storage libraries into errors that name the URL and what to do.
 
     An object that is not there stays a FileNotFoundError; a bucket that is not there does not. A
-    condition of a request that does not hold is a FileExistsError.
+    condition of a request that does not hold is a FileExistsError. For a local path nothing is
+    done.
     """
     try:
         yield
@@ -118,6 +119,8 @@ def naming(url: str) -> Iterator[None]:
     except FileExistsError:
         raise
     except Exception as error:
+        if "://" not in url:
+            raise
         if _code_of(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
             raise FileExistsError(url) from error
         if not isinstance(error, OSError) and not type(error).__module__.startswith(_LIBRARIES):

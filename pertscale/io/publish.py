@@ -16,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -37,7 +38,7 @@ from pertscale.schema import MANIFEST_FILE
 SCRATCH_SETTING = "pertscale.scratch"
 SCRATCH_VARIABLE = "PERTSCALE_SCRATCH"
 #: Files that are put, or got, at the same time: at most so many, and bytes.
-_BATCH_FILES = 32
+_BATCH_FILES = 16
 _BATCH_BYTES = 64_000_000
 #: Parts in which s3fs puts files of at least two of them; the checksum of an object follows.
 _PART_BYTES = 50 * 2**20
@@ -186,8 +187,7 @@ def _bring_up(output: Remote, local: Path, layout: Layout, *, quiet: bool) -> No
         (local / name).parent.mkdir(parents=True, exist_ok=True)
     with naming(str(output)):
         for batch in _batches(missing, lambda name: int(there[name]["size"])):
-            keys, paths = [(output / n).key for n in batch], [str(local / n) for n in batch]
-            output.fs.get(keys, paths)
+            _together(lambda n: output.fs.get_file((output / n).key, str(local / n)), batch)
 
 
 # --- publishing -----------------------------------------------------------------------------------
@@ -202,21 +202,28 @@ def publish(
     put = [n for n in files if n not in there or not _is_same(files[n], there[n])]
     stale = [n for n in there if n not in files and "/" in n]
     markers = _touched_markers({*files, *there}, [*put, *stale])
+
+    def put_one(name: str) -> None:
+        output.fs.put_file(str(files[name]), (output / name).key)
+
+    def delete(name: str) -> None:
+        output.fs.rm_file((output / name).key)
+
     lock.check()
     with naming(str(output)):
         for name in sorted(markers, key=_depth):
             if name in there:
-                output.fs.rm_file((output / name).key)
+                delete(name)
         first = [name for name in put if name not in markers]
         with Progress("publish", total=len(first), quiet=quiet) as progress:
             for batch in _batches(first, lambda name: files[name].stat().st_size):
-                output.fs.put([str(files[n]) for n in batch], [(output / n).key for n in batch])
+                _together(put_one, batch)
                 progress.advance(len(batch))
-        for batch in _batches([n for n in stale if n not in markers], lambda name: 0, most=1000):
-            output.fs.rm([(output / name).key for name in batch])
+        for batch in _batches([n for n in stale if n not in markers], lambda name: 0):
+            _together(delete, batch)
         lock.check()
         for name in sorted(markers & files.keys(), key=_depth, reverse=True):
-            output.fs.put_file(str(files[name]), (output / name).key)
+            put_one(name)
 
 
 def _touched_markers(names: set[str], changed: Iterable[str]) -> set[str]:
@@ -266,13 +273,20 @@ def _etag(path: Path, *, parts: bool) -> str:
     return f"{joined}-{len(sums)}"
 
 
-def _batches(names: Sequence[str], size: Any, *, most: int = _BATCH_FILES) -> Iterator[list[str]]:
+def _together(do: Callable[[str], None], names: Sequence[str]) -> None:
+    """Do something with all names at the same time; no request is under way when it returns."""
+    with ThreadPoolExecutor(len(names)) as threads:
+        for one in [threads.submit(do, name) for name in names]:
+            one.result()
+
+
+def _batches(names: Sequence[str], size: Callable[[str], int]) -> Iterator[list[str]]:
     """Yield names in groups whose files are in memory together."""
     batch: list[str] = []
     held = 0
     for name in names:
         n_bytes = size(name)
-        if batch and (len(batch) == most or held + n_bytes > _BATCH_BYTES):
+        if batch and (len(batch) == _BATCH_FILES or held + n_bytes > _BATCH_BYTES):
             yield batch
             batch, held = [], 0
         batch.append(name)
