@@ -213,6 +213,8 @@ _benchmark = _options(
     click.option("--include-test-perturbations", is_flag=True,
                  help="Transfer: keep in other contexts what one holds out."),
     click.option("--aliases", type=click.Path(), help="Table of other names of genes."),
+    click.option("--performance-report", type=click.Path(),
+                 help="Write Dask's page on what each worker did; with --scheduler."),
 )  # fmt: skip
 
 

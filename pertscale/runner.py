@@ -350,8 +350,9 @@ class _Flow:
                 return i, future.result()
         if future.status != "error":
             raise ClusterError(
-                f"a task of {self._label} was {future.status} by the scheduler at "
-                f"{self._client.scheduler.address}; the same call goes on with what is missing"
+                f"the scheduler at {getattr(self._client.scheduler, 'address', 'unknown')} is "
+                f"gone, or somebody has stopped its tasks ({future.status}); the same call goes "
+                "on with what is missing"
             )
         error = future.exception()
         return i, None if isinstance(error, KilledWorker) else Outcome(error=error)

@@ -27,7 +27,7 @@ from tests.test_rank_sum import tree_hash
 #: Methods that classify the small screen: the bilinear model needs more training perturbations.
 IN_CLASSES = {*ps.baselines.METHODS, "no_change", "mean", "mean_perturbation", "additive"}
 #: Hold times, or depend on them; everything else is the same in every run.
-TIMED = ("timings.parquet", "report.html")
+TIMED = ("timings.parquet", "report.html", "log.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_everything_is_there(finished):
     assert names == {
         "manifest.json", "labels", "pseudobulk.zarr", "splits", "predictions", "scores.parquet",
         "drops.parquet", "skipped.parquet", "timings.parquet", "report.html",
-        "interactions.parquet", "coverage.parquet",
+        "interactions.parquet", "coverage.parquet", "log.jsonl",
     }  # fmt: skip
     manifest = json.loads((finished.path / "manifest.json").read_text())
     assert manifest["options"]["seeds"] == [0]
@@ -198,8 +198,35 @@ def test_on_a_cluster_with_another_working_directory(example, finished, tmp_path
     ):
         client.run(os.chdir, "/")
         out = Path(os.path.relpath(tmp_path / "run"))
-        ps.run_benchmark(Path(example.screen.path).name, out=out, quiet=True)
+        page = tmp_path / "performance.html"
+        ps.run_benchmark(
+            Path(example.screen.path).name, out=out, performance_report=page, quiet=True
+        )
     assert stable_hash(tmp_path / "run", tmp_path) == stable_hash(finished.path, tmp_path)
+    text = page.read_text()
+    assert "Task Stream" in text
+    assert '<script src="http' not in text  # it needs nothing from elsewhere
+
+
+def test_the_report_on_performance_needs_a_cluster(example, finished, tmp_path):
+    with pytest.raises(ArgumentError, match="make a Client first"):
+        ps.run_benchmark(
+            example.screen, out=finished.path, performance_report=tmp_path / "p.html", quiet=True
+        )
+
+
+def test_log_and_timings_tell_of_tasks(finished):
+    log = [json.loads(line) for line in (finished.path / "log.jsonl").read_text().splitlines()]
+    first = [entry for entry in log if entry["run"] == log[0]["run"]]
+    assert [first[0]["event"], first[-1]["event"]] == ["start", "end"]
+    tiles = [e for e in first if e["event"] == "task" and e["stage"] == "rank-sum"]
+    rows = finished.timings.query("level == 'task' and stage == 'rank-sum'")
+    assert list(rows["unit"]) == [e["unit"] for e in tiles]
+    assert (rows["bytes_read"] > 0).all()
+    assert (rows["peak_bytes"] > 10**8).all()
+    assert (rows["worker"].str.endswith(f":{os.getpid()}")).all()
+    skipped = [(e["what"], e["reason"]) for e in first if e["event"] == "skipped"]
+    assert skipped == list(zip(finished.skipped["what"], finished.skipped["reason"], strict=True))
 
 
 KILLED = """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -101,6 +102,7 @@ def run_benchmark(
     min_cells: int = 2,
     memory: str | int = AUTO,
     client: ClientLike = None,
+    performance_report: str | os.PathLike[str] | None = None,
     quiet: bool = False,
 ) -> BenchmarkResult:
     """Label a screen, fit the simple baselines, score them, and report.
@@ -162,9 +164,12 @@ def run_benchmark(
     test, fdr, fold_change, min_cells
         Of :func:`pertscale.stats.rank_sum`.
     memory : str or int
-        What the tasks of one process may hold together.
+        What the tasks of one process may hold together: ``'2GB'``, or ``'auto'`` for what the
+        limits of workers, control group or SLURM job leave, 2 GB at most.
     client : Client, cluster, address or scheduler file, optional
-        Where to run; by default Dask's current scheduler.
+        Where to run; by default Dask's current scheduler: a distributed client where there is one.
+    performance_report : path, optional
+        Write Dask's page on what each worker did when, self-contained. Needs a cluster.
     quiet : bool
         Show no progress.
 
@@ -178,6 +183,10 @@ def run_benchmark(
         For an unknown method or setting, or something that is no model.
     InputError
         For a screen, an embedding or predictions that can't be used.
+    LockedError
+        If another run works in the output folder.
+    ClusterError, TaskError, StorageError, MemoryBudgetError
+        What can go wrong on the way; the same call goes on with what is missing.
     """
     own = own_methods(models)
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
@@ -206,6 +215,7 @@ def run_benchmark(
         log_file(folder, version=version("pertscale"), stores=[str(s) for s in stores.values()]),
         use_client(client, quiet=quiet) as resolved,
         naming_losses(resolved),
+        _watched(resolved, performance_report),
     ):
         _say_where(resolved, quiet)
         how = {"memory": memory, "client": resolved, "quiet": quiet}
@@ -223,6 +233,24 @@ def run_benchmark(
             _finish(plan, [plan], files)
         _finish(runs, plans, files)
     return BenchmarkResult(output)
+
+
+@contextmanager
+def _watched(client: Any, page: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Write Dask's performance report about the block, where one is wanted."""
+    if page is None:
+        yield
+        return
+    if client is None:
+        raise ArgumentError(
+            "performance_report= tells what the workers of a distributed cluster do, and there is "
+            "none; make a Client first, or pass client="
+        )
+    from distributed import performance_report
+
+    # inline: the default page fetches its scripts from elsewhere
+    with client.as_current(), performance_report(filename=os.fspath(page), mode="inline"):
+        yield
 
 
 def _say_where(client: Any, quiet: bool) -> None:

@@ -7,6 +7,7 @@ they are no part of a URL, of a task, or of anything that is written.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 from collections.abc import Iterator
@@ -77,12 +78,22 @@ def _filesystem(protocol: str, asynchronous: bool, state: int) -> Any:
         # parts of one object: with more, s3fs asks for the size of each before it gets it
         options["max_concurrency"] = configured.get("max_concurrency", 1)
     if kind.async_impl:
-        return kind(asynchronous=asynchronous, **options)
+        made = kind(asynchronous=asynchronous, **options)
+        if asynchronous:
+            atexit.register(_close, made)
+        return made
     if not asynchronous:
         return kind(**options)
     from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
     return AsyncFileSystemWrapper(kind(**options), asynchronous=True)
+
+
+def _close(made: Any) -> None:
+    """Close the connections of a filesystem that zarr's thread uses; nobody else does."""
+    session = getattr(getattr(made, "_s3", None), "_endpoint", None)
+    for one in getattr(getattr(session, "http_session", None), "_sessions", {}).values():
+        one.connector._close()
 
 
 def zarr_store(protocol: str, key: str) -> Store:

@@ -97,6 +97,11 @@ class PassOne:
     first_cell: int
     block: Block
 
+    def describe(self) -> str:
+        """Say which part of which file this is."""
+        first = self.block.row_start
+        return f"cells {first} to {first + self.block.n_rows} of {self.source.path}"
+
 
 @dataclass(frozen=True)
 class PassTwo:
@@ -106,6 +111,11 @@ class PassTwo:
     first: int
     last: int
     n_blocks: int
+
+    def describe(self) -> str:
+        """Say which part of the store this is."""
+        rows = self.target.rows_per_shard
+        return f"cells {self.first * rows} to {self.last * rows} of the store"
 
 
 #: Of this process: memory for tasks of either pass.

@@ -55,11 +55,14 @@ def write_block(
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(_MAGIC)
         head = [len(row_bounds) - 1, len(rows), first_strip, counts.shape[1]]
-        np.array(head, _BOUND).tofile(file)
-        np.stack([row_bounds, per_row[row_bounds]], axis=1).astype(_BOUND).tofile(file)
-        rows.astype(_ROW).tofile(file)
-        counts.astype(_WORD, copy=False).tofile(file)
-        words.astype(_WORD, copy=False).tofile(file)
+        for values, dtype in (
+            (head, _BOUND),
+            (np.stack([row_bounds, per_row[row_bounds]], axis=1), _BOUND),
+            (rows, _ROW),
+            (counts, _WORD),
+            (words, _WORD),
+        ):  # not `tofile`, which forgets why a write failed
+            file.write(np.ascontiguousarray(values, dtype).data)
 
 
 @dataclass(frozen=True)

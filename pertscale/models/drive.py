@@ -16,6 +16,7 @@ from pertscale.benchmark.units import slug
 from pertscale.conditions import target_group
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.atomic import read_json, remove, remove_leftovers
+from pertscale.io.lock import locked
 from pertscale.io.places import local_path
 from pertscale.io.tables import declared_frame
 from pertscale.models.config import TASKS, ModelSpec, read_config
@@ -107,6 +108,8 @@ def run_models(
         For a file of models that can't be used.
     UnknownNameError
         For an unknown context.
+    LockedError
+        If another run works in the output folder.
     """
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
@@ -117,10 +120,11 @@ def run_models(
     given = split if split is None or isinstance(split, Split) else Split.read(split)
     how = Splitting(given, tuple(seeds), _TEST_FRACTION)
     rows: list[dict[str, Any]] = []
-    for each in screen.contexts if context is None else (context,):
-        for unit in _units(screen, each, tasks, how):
-            mine = [spec for spec in specs.values() if unit.task in spec.tasks]
-            rows += _run_unit(screen, unit, mine, folder, quiet)
+    with locked(folder, quiet=quiet):
+        for each in screen.contexts if context is None else (context,):
+            for unit in _units(screen, each, tasks, how):
+                mine = [spec for spec in specs.values() if unit.task in spec.tasks]
+                rows += _run_unit(screen, unit, mine, folder, quiet)
     return declared_frame(rows, RUN_COLUMNS)
 
 

@@ -53,6 +53,11 @@ class Part:
     last: int
     options: RankSumOptions
 
+    def describe(self) -> str:
+        """Say which perturbations these are."""
+        names = list(opened_screen(self.store, self.fingerprint).groups["perturbation"])
+        return f"perturbations {names[self.first]} to {names[self.last - 1]}"
+
 
 def make_parts(screen: Screen, staging: Path, options: RankSumOptions) -> list[Part]:
     """Cut the groups into parts; make the pseudobulk that they fill."""

@@ -1,0 +1,170 @@
+"""One run at a time in an output folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pertscale.errors import LockedError, StorageError
+from pertscale.io import lock as lock_module
+from pertscale.io.lock import locked
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pertscale.io.lock import locked
+with locked(Path(sys.argv[1]), share=sys.argv[2], quiet=True):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder():
+    """Start a process that holds a folder; it is ended after the test."""
+    started = []
+
+    def start(folder, share=""):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(folder), share], stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Beats of a twentieth of a second."""
+    monkeypatch.setattr(lock_module, "BEAT", 0.05)
+    monkeypatch.setattr(lock_module, "PATIENCE", 0.5)
+
+
+def test_held_and_released(tmp_path):
+    with locked(tmp_path / "run") as lock, locked(tmp_path / "run"):  # the same thread goes on
+        assert json.loads(lock.file.read_text())["pid"] == os.getpid()
+        lock.check()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_another_thread_is_refused(tmp_path):
+    seen = []
+
+    def work():
+        try:
+            with locked(tmp_path):
+                seen.append("held")
+        except LockedError as error:
+            seen.append(str(error))
+
+    with locked(tmp_path):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert f"process {os.getpid()}" in seen[0]
+
+
+def test_another_process_is_refused_until_it_dies(tmp_path, holder, capsys):
+    process = holder(tmp_path)
+    with (
+        pytest.raises(LockedError, match=f"process {process.pid} on .*; wait until it ends, or"),
+        locked(tmp_path),
+    ):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with locked(tmp_path):
+        assert f"run that died: process {process.pid}" in capsys.readouterr().err
+
+
+def test_shares_work_together_but_not_with_a_whole_run(tmp_path, holder):
+    holder(tmp_path, "1-of-3")
+    with locked(tmp_path, share="2-of-3"):
+        pass
+    for share in ("1-of-3", ""):
+        with pytest.raises(LockedError), locked(tmp_path, share=share):
+            pass
+    assert [p.name for p in tmp_path.iterdir()] == [".lock-1-of-3"]  # the refused left nothing
+
+
+def test_a_share_waits_for_no_whole_run(tmp_path, holder):
+    holder(tmp_path)
+    with pytest.raises(LockedError), locked(tmp_path, share="1-of-3"):
+        pass
+
+
+def of_another_machine(folder):
+    owner = lock_module.me() | {"machine": "elsewhere", "host": "node7", "token": "theirs"}
+    file = folder / ".lock"
+    file.write_text(json.dumps(owner))
+    return file
+
+
+@pytest.mark.parametrize("year", [1990, 2060])  # clocks of machines differ
+def test_another_machine_that_lives_is_recognised(tmp_path, quick, year):
+    file = of_another_machine(tmp_path)
+    stop = threading.Event()
+
+    def beat():
+        at = (year - 1970) * 31_556_952
+        while not stop.wait(0.05):
+            at += 1
+            os.utime(file, (at, at))
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(LockedError, match="node7"), locked(tmp_path):
+            pass
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("year", [1990, 2060])
+def test_another_machine_that_died_is_recognised(tmp_path, quick, year):
+    file = of_another_machine(tmp_path)
+    os.utime(file, ((year - 1970) * 31_556_952,) * 2)
+    with locked(tmp_path) as lock:
+        assert json.loads(lock.file.read_text())["pid"] == os.getpid()
+
+
+def test_half_a_lock_is_of_nobody(tmp_path, quick):
+    (tmp_path / ".lock").write_text('{"tok')
+    with locked(tmp_path, quiet=True):
+        pass
+
+
+def test_who_stood_still_for_too_long_notices(tmp_path):
+    with pytest.raises(LockedError, match="taken over"), locked(tmp_path) as lock:
+        of_another_machine(tmp_path)
+        lock.check()
+    assert json.loads((tmp_path / ".lock").read_text())["token"] == "theirs"  # it is left
+
+
+def test_the_lock_is_touched(tmp_path, quick):
+    with locked(tmp_path) as lock:
+        os.utime(lock.file, (0, 0))
+        time.sleep(0.5)
+        assert lock.file.stat().st_mtime > 0
+
+
+def test_where_nothing_can_be_written():
+    with (
+        pytest.raises(StorageError, match=r"can't write to /sys/pertscale: .*; write to another"),
+        locked(Path("/sys/pertscale")),
+    ):
+        pass
