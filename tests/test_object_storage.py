@@ -477,6 +477,7 @@ def test_credentials_in_a_url_are_refused(url, tmp_path):
         ("s3://nobucket/a.zarr", NotFoundError, "there is no bucket 'nobucket'"),
         ("s3://bucket/example.zarr/zarr.json", InputError, "is an object, not a screen store"),
         ("ftps://bucket/a.zarr", ArgumentError, "ftps:// is not known"),
+        ("s3://bucket/*.zarr", ArgumentError, "names no place"),
         (Path("s3://bucket/a.zarr"), ArgumentError, "pass the URL as a string"),
     ],
 )

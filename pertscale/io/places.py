@@ -151,7 +151,7 @@ def place(path: PlaceLike) -> Place:
             f"end up in logs and reports; pass {protocol}://bucket/name, and put credentials into "
             "the environment or ~/.aws"
         )
-    if not bucket or ".." in key.split("/"):
+    if not bucket or ".." in key.split("/") or set(key) & set("*[]"):
         raise ArgumentError(f"{protocol}://{key} names no place; pass {protocol}://bucket/name")
     return Remote(protocol, key)
 

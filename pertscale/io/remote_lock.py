@@ -113,11 +113,7 @@ class RemoteLock:
         def beat() -> None:
             while not stop.wait(BEAT):
                 try:
-                    with self._beats:
-                        self._put(replacing=self._version)
-                except FileExistsError:
-                    self._version, owner = self._look()
-                    if owner.get("token") != self._owner["token"]:
+                    if not self._renew():
                         return  # taken over; `check` says so
                 except (OSError, StorageError):
                     continue  # the storage is away for a moment
@@ -129,6 +125,16 @@ class RemoteLock:
         finally:
             stop.set()
             thread.join()
+
+    def _renew(self) -> bool:
+        """Put the object anew; return whether it is still this process's."""
+        with self._beats:
+            try:
+                self._put(replacing=self._version)
+                return True
+            except FileExistsError:  # or the answer to the last put was lost
+                self._version, owner = self._look()
+                return owner.get("token") == self._owner["token"]
 
     def _put(self, *, mode: str = "overwrite", replacing: str = "") -> None:
         """Put the object on a condition; FileExistsError where that does not hold."""
