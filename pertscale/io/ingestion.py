@@ -261,7 +261,6 @@ def _ingest_remote(
         if not (record.exists() and local.exists() and read_json(record) == key):
             ingest(source, local, **how, **where, overwrite=True)
             write_json(record, key)
-    say(f"wrote {output}", quiet=where["quiet"])
 
 
 def _check_replaceable(output: Remote, overwrite: bool) -> None:

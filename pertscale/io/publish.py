@@ -104,6 +104,7 @@ def finished_folder(output: Place, layout: Layout, *, quiet: bool = False) -> It
         write_json(home / _STATE, _WORKING)
         yield local
         publish(local, output, layout, lock, quiet=quiet)
+        say(f"published {output}", quiet=quiet)
         if layout.keep:
             write_json(home / _STATE, _EQUAL)
         else:
