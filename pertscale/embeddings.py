@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +20,7 @@ from scipy.sparse.linalg import svds
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from pertscale import conditions
+from pertscale import cards, conditions
 from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_graph import (
     adjacency_spectral_embedding,
@@ -227,11 +226,15 @@ class Embedding:
         return f"<Embedding {self.name!r}: {len(self.names)} names{missing}, {self.dim} dimensions>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>"
-            for key, value in self.provenance.items()
-        )
-        return f"<table><caption>{escape(repr(self))}</caption>{rows}</table>"
+        n_missing = len(self.names) - len(self._row_of)
+        shape = f"{len(self.names):,} names, {self.dim:,} dimensions"
+        facts = {
+            "first names": cards.some(self.names),
+            "without a vector": f"{n_missing:,} (rows of zeros)" if n_missing else "",
+            **{str(key): str(value) for key, value in self.provenance.items()},
+            "hash": self.hash[:12],
+        }
+        return cards.card("Embedding", self.name, cards.line(shape), cards.facts(facts))
 
 
 # --- from files --------------------------------------------------------------------------------

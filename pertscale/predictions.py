@@ -12,20 +12,20 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 
+from pertscale import cards
 from pertscale.conditions import Grammar, is_control_word, known_targets, name_of, targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases
 from pertscale.io.long_tables import CODES
-from pertscale.io.prediction_files import EXPRESSION, LABELS, Part, read_parts
+from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
 from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.io.publish import local_copy
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
@@ -48,6 +48,15 @@ _LOG_LIMIT: Final = 15.0
 _MOST_BELOW: Final = 0.5
 #: Profiles that are looked at to prove a scale.
 _SAMPLED: Final = 64
+
+#: Parts that a notebook shows.
+_MOST_PARTS: Final = 12
+_KINDS: Final = {
+    EXPRESSION: "expression of each condition",
+    LABELS: "classes",
+    CLASS_SCORES: "probabilities of classes",
+    CELLS: "single cells, which are tested like observed ones",
+}
 
 Control = Literal["observed", "in_file"]
 
@@ -176,7 +185,28 @@ class Predictions:
         return f"<Predictions {self.name}: {self.kind}{scale}{sizes}>"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
+        facts = {
+            "what": _KINDS.get(self.kind, self.kind),
+            "scale": (self.scale or "to be proved against a screen") if self.kind != LABELS else "",
+            "changes from": "the screen's control" if self.control == "observed" else "its own",
+            "read with": ", ".join(f"{k}={v!r}" for k, v in self.options.items() if v),
+        }
+        shown = self.parts[:_MOST_PARTS]
+        rows = [
+            (p.context or "any", p.split or "any", f"{len(p.perturbations):,}", f"{len(p.genes):,}")
+            for p in shown
+        ]
+        table = cards.table(["context", "split", "conditions", "genes"], rows, text=2)
+        hidden = len(self.parts) - len(shown)
+        notes = [note for part in shown for note in part.notes]
+        return cards.card(
+            "Predictions",
+            self.name,
+            cards.facts(facts),
+            table if rows else "",
+            cards.line(f"and {hidden:,} more parts") if hidden else "",
+            cards.details("notes of the reader", cards.bullets(notes)) if notes else "",
+        )
 
 
 class OnScreen(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import threading
 import time
@@ -13,9 +14,14 @@ LINE_EVERY = 30.0
 
 
 def say(message: str, *, quiet: bool = False) -> None:
-    """Print a line for the user on standard error, where progress goes too."""
+    """Print a line for the user where progress goes too."""
     if not quiet:
-        print(message, file=sys.stderr, flush=True)
+        print(message, file=_stream(), flush=True)
+
+
+def _stream() -> Any:
+    """Return standard error; in a notebook standard output, since there the other is red."""
+    return sys.stdout if _in_notebook() else sys.stderr
 
 
 def _in_notebook() -> bool:
@@ -33,6 +39,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def _bar_class() -> Any:
+    """Return the widget in a notebook that can show it, elsewhere the bar of text."""
+    if _in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm
+    else:  # tqdm.auto would warn in every notebook without widgets
+        from tqdm import tqdm
+    return tqdm
+
+
 class Progress:
     """Counts finished units of one piece of work; safe to call from several threads.
 
@@ -44,11 +59,13 @@ class Progress:
         What is being done.
     total : int
         Number of units.
+    unit : str
+        What one of them is.
     quiet : bool
         Show nothing.
     """
 
-    def __init__(self, label: str, *, total: int, quiet: bool = False) -> None:
+    def __init__(self, label: str, *, total: int, unit: str = "tile", quiet: bool = False) -> None:
         self.label = label
         self.total = total
         self.done = 0
@@ -59,9 +76,7 @@ class Progress:
         if quiet or total == 0:
             return
         if _in_notebook() or sys.stderr.isatty():
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=total, desc=label, unit="tile", leave=True)
+            self._bar = _bar_class()(total=total, desc=label, unit=unit, file=_stream())
         else:
             self._lines = True
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import html
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +15,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from pertscale import cards
 from pertscale.conditions import target_group
 from pertscale.errors import InputError, UnknownNameError
 from pertscale.io.object_storage import naming
 from pertscale.io.places import Remote, absolute, place
 from pertscale.io.store import open_matrix, open_root, read_column, read_frame, read_info
-from pertscale.schema import CELL, CONTROL, COUNTS, GENE, METADATA, TARGET_TOTAL
+from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
 
 if TYPE_CHECKING:
     import anndata
     import dask.array as da
     import xarray as xr
+
+#: Contexts that a notebook shows; more are folded away.
+_MOST_CONTEXTS = 8
+_SCALES = {COUNTS: "raw counts", LOG1P_1E4: "log1p of counts per 10,000"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -214,9 +219,63 @@ class Screen:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        head = repr(self).split("\n", 1)[0][1:-1]
-        table = self.summary().to_html(index=False, escape=True)
-        return f"<div><b>{html.escape(head)}</b>{table}</div>"
+        several = f" in {len(self.contexts)} contexts" if len(self.contexts) > 1 else ""
+        shape = (
+            f"{self.n_cells:,} cells × {self.n_genes:,} genes, "
+            f"{len(self.perturbations):,} perturbations{several}"
+        )
+        rows = self.summary().to_dict("records")
+        shown, more = rows[:_MOST_CONTEXTS], rows[_MOST_CONTEXTS:]
+        largest = max(row["cells"] for row in rows)
+        parts = [cards.line(shape), _context_table(shown, largest)]
+        if more:
+            folded = cards.details(f"{len(more)} more contexts", _context_table(more, largest))
+            parts.append(folded)
+        parts.append(cards.facts(self._facts()))
+        if account := self._info.get("account"):
+            parts.append(cards.details("how the source was read", cards.bullets(account)))
+        return cards.card("Screen", Path(self.path).name, *parts)
+
+    def _facts(self) -> dict[str, object]:
+        """Return what the card says of the store, without reading the matrix or a whole table."""
+        matrix = open_root(self.path)[MATRIX]
+        left_out = self._info.get("n_input", self.n_cells) - self.n_cells
+        return {
+            "bar": cards.legend({"second": "control", "main": "perturbed"}),
+            "values": f"{_SCALES.get(self.scale, self.scale)}, {matrix.dtype}",
+            "chunks": " × ".join(f"{n:,}" for n in matrix.chunks) + " (cells × genes)",
+            "on disk": _stored(self.path),
+            "left out": f"{left_out:,} of {self._info.get('n_input', self.n_cells):,} cells",
+            "sources": cards.some(self._info.get("sources", [])),
+            "fingerprint": self.fingerprint[:12],
+        }
+
+
+def _context_table(rows: Sequence[dict[Any, Any]], largest: int) -> str:
+    """Return contexts as html, each with a bar: controls, then perturbed cells."""
+    columns = ["context", "", "cells", "control", "perturbations", "cells per perturbation"]
+    shown = []
+    for row in rows:
+        perturbed = row["cells"] - row["control_cells"]
+        numbers = [row[n] for n in ("cells", "control_cells", "perturbations")]
+        typical = row["median_cells_per_perturbation"]
+        shown.append(
+            (
+                row["context"],
+                cards.bar({"second": row["control_cells"], "main": perturbed}, whole=largest),
+                *(f"{n:,}" for n in numbers),
+                "–" if np.isnan(typical) else f"{typical:,.0f}",
+            )
+        )
+    return cards.table(columns, shown)
+
+
+def _stored(path: str) -> str:
+    """Return the size of the matrix's files; empty for a store that is not on a disk."""
+    folder = Path(path) / MATRIX
+    if not folder.is_dir():
+        return ""
+    return cards.size(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()))
 
 
 def _log_normalize(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:

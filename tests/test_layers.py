@@ -27,7 +27,7 @@ LAYERS = (
     ),
     ("io",),
     ("runner", "clients", "events", "progress", "conditions", "hashing", "memory", "buffers"),
-    ("schema", "errors", "_lazy", "_jit"),
+    ("schema", "errors", "cards", "_lazy", "_jit"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PACKAGE = ROOT / "pertscale"

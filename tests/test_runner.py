@@ -110,3 +110,17 @@ def test_quiet(capsys):
         progress.advance()
     say("hello", quiet=True)
     assert capsys.readouterr().err == ""
+
+
+def test_progress_in_a_notebook_without_widgets(capsys, monkeypatch, recwarn):
+    """A bar of text, and no warning that widgets are missing; not in the red of errors."""
+    monkeypatch.setattr("pertscale.progress._in_notebook", lambda: True)
+    monkeypatch.setattr("pertscale.progress.importlib.util.find_spec", lambda name: None)
+    with Progress("work", total=2) as progress:
+        progress.advance(2)
+    say("done")
+    shown = capsys.readouterr()
+    assert "work: 100%" in shown.out
+    assert shown.out.endswith("done\n")
+    assert shown.err == ""
+    assert not recwarn.list

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from pertscale import cards
+from pertscale.benchmark.card import (
+    EXPRESSION_HEADLINE,
+    GONE,
+    HEADLINE,
+    headline,
+    score_tables,
+    whole_card,
+)
 from pertscale.benchmark.expression import TOP_EXPRESSED, open_predictions
 from pertscale.errors import NotFoundError
 from pertscale.io.atomic import read_json
@@ -33,10 +41,8 @@ from pertscale.stats.pseudobulk import read_pseudobulk
 if TYPE_CHECKING:
     import xarray as xr
 
-#: Metrics of the overview that a result shows of itself.
-HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "mcc")
+#: Metrics of a class that the transfer table shows.
 PER_CLASS = ("precision", "recall", "f1")
-EXPRESSION_HEADLINE = ("l2", "pearson_delta", "rank_l1", "spread_ratio")
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,13 @@ class BenchmarkResult:
     def scores(self) -> pd.DataFrame:
         """Scores, one row per metric (:data:`pertscale.schema.SCORE_COLUMNS`)."""
         return read_table(self.path / SCORES_FILE)
+
+    @cached_property
+    def overall(self) -> pd.DataFrame:
+        """Rows of :attr:`scores` at level 'overall', read without the others."""
+        if "scores" in vars(self):
+            return self.scores[self.scores["level"] == "overall"]
+        return read_table(self.path / SCORES_FILE, filters=[("level", "==", "overall")])
 
     @property
     def expression_scores(self) -> pd.DataFrame:
@@ -204,14 +217,14 @@ class BenchmarkResult:
 
     def summary(self) -> pd.DataFrame:
         """Return the headline scores of classes: one row per context, setting, split and method."""
-        within = self.scores[self.scores["task"] == "within"]
-        return _headline(within, HEADLINE, ["context", "setting", "split", "method"])
+        within = self.overall[self.overall["task"] == "within"]
+        return headline(within, HEADLINE, ["context", "setting", "split", "method"])
 
     def expression_summary(self) -> pd.DataFrame:
         """Return those of expression: one row per context, task, split and method."""
-        scores = self.scores[self.scores["task"].isin(["single", "double"])]
+        scores = self.overall[self.overall["task"].isin(["single", "double"])]
         keys = ["context", "task", "setting", "split", "method"]
-        return _headline(scores, EXPRESSION_HEADLINE, keys)
+        return headline(scores, EXPRESSION_HEADLINE, keys)
 
     def transfer_summary(self) -> pd.DataFrame:
         """Return the first paper's Table 4: methods trained on other contexts (SPEC E4).
@@ -222,7 +235,7 @@ class BenchmarkResult:
         """
         scores = self.scores[self.scores["task"] == "transfer"]
         keys = ["context", "setting", "train_contexts", "split", "method"]
-        overall = _headline(scores, HEADLINE, keys)
+        overall = headline(scores, HEADLINE, keys)
         classes = scores[(scores["level"] == "class") & scores["metric"].isin(PER_CLASS)]
         named = classes.assign(metric=classes["metric"] + "_" + classes["group"])
         columns = [f"{metric}_{name}" for name in CLASS_NAMES for metric in PER_CLASS]
@@ -230,27 +243,14 @@ class BenchmarkResult:
         wide = wide.reindex(columns=columns).reset_index().rename_axis(columns=None)
         return overall.merge(wide, on=keys, how="left")
 
-    def _summaries(self) -> list[pd.DataFrame]:
-        tables = (self.summary(), self.expression_summary(), self.transfer_summary())
-        return [table.round(3) for table in tables if len(table)]
-
     def __repr__(self) -> str:
-        tables = [table.to_string(index=False) for table in self._summaries()]
-        return "\n".join([f"<BenchmarkResult {self.path}>", *tables])
+        if not (self.path / MANIFEST_FILE).exists():
+            return f"<BenchmarkResult {cards.shown_path(self.path)}: {GONE}>"
+        tables = [t.frame.round(3).to_string(index=False) for t in score_tables(self.overall)]
+        return "\n".join([f"<BenchmarkResult {cards.shown_path(self.path)}>", *tables])
 
     def _repr_html_(self) -> str:
-        tables = [table.to_html(index=False, escape=True) for table in self._summaries()]
-        where = html.escape(str(self.path))
-        return f"<div><b>BenchmarkResult</b> {where}{''.join(tables)}</div>"
-
-
-def _headline(scores: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) -> pd.DataFrame:
-    overall = scores[(scores["level"] == "overall") & scores["metric"].isin(metrics)]
-    wide = overall.pivot_table(
-        index=keys, columns="metric", values="value", sort=False, dropna=False, observed=True
-    )
-    wide = wide.reindex(columns=list(metrics)).dropna(how="all")
-    return wide.reset_index().rename_axis(columns=None)
+        return whole_card(self)
 
 
 def read_result(path: PlaceLike) -> BenchmarkResult:

@@ -37,6 +37,7 @@ from pertscale.benchmark.plan import (
 from pertscale.benchmark.result import BenchmarkResult
 from pertscale.benchmark.transfer import plan_transfer
 from pertscale.benchmark.units import compute_here, failure, is_done, run_unit, slug
+from pertscale.cards import shown_path
 from pertscale.clients import ClientLike, naming_losses, use_client
 from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
@@ -380,7 +381,7 @@ def _report(runs: Runs, plans: Sequence[Plan]) -> BenchmarkResult:
         write_report(BenchmarkResult(folder), plans[0].screen if alone else None)
     write_timings()
     result = BenchmarkResult(folder)
-    say(f"report: {result.report}", quiet=runs.log.quiet)
+    say(f"report: {shown_path(result.report)}", quiet=runs.log.quiet)
     return result
 
 
@@ -434,7 +435,9 @@ def _state_of(source: Path) -> list[list[Any]]:
 
 
 def _run_units(plan: Runs) -> None:
-    with Progress("methods", total=len(plan.units), quiet=plan.log.quiet) as progress:
+    with Progress(
+        "methods", total=len(plan.units), unit="method", quiet=plan.log.quiet
+    ) as progress:
         for unit in plan.units:
             matrix = plan.matrices[unit.context, unit.labels]
             with plan.log.stage("method", unit.title) as stage:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.buffers import trim
+from pertscale.cards import shown_path
 from pertscale.clients import ClientLike, everywhere, memory_limit, tasks_per_process, use_client
 from pertscale.errors import (
     ArgumentError,
@@ -303,7 +304,7 @@ def write_screen(
         replace(work / "store", final)
     remove(work)
     remove_leftovers(final.parent, final.name)
-    say("\n".join([*added, f"wrote {final}"]), quiet=quiet)
+    say("\n".join([*added, f"wrote {shown_path(final)}"]), quiet=quiet)
     return final
 
 

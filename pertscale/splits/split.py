@@ -7,10 +7,9 @@ import operator
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any, Final
 
-from pertscale import conditions
+from pertscale import cards, conditions
 from pertscale.errors import (
     ArgumentError,
     CorruptFileError,
@@ -178,15 +177,19 @@ class Split:
         return f"<Split {self.name!r}: {sizes} ({self.kind}, seed {self.seed})>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{part}</th><td>{len(getattr(self, part))}</td>"
-            f"<td>{escape(_some(getattr(self, part)))}</td></tr>"
-            for part in PARTS
-        )
-        return (
-            f"<table><caption>Split {escape(self.name)} ({escape(self.kind)}, seed {self.seed})"
-            f"</caption><tr><th>part</th><th>n</th><th>perturbations</th></tr>{rows}</table>"
-        )
+        total = sum(len(getattr(self, part)) for part in PARTS)
+        rows = [
+            (
+                part,
+                cards.bar({color: len(getattr(self, part))}, whole=total),
+                f"{len(getattr(self, part)):,}",
+                cards.some(getattr(self, part)),
+            )
+            for part, color in zip(PARTS, ("main", "second", "third"), strict=True)
+        ]
+        facts = {"rule": self.kind, "seed": self.seed, "hash": self.hash[:12]}
+        table = cards.table(["part", "", "n", "perturbations"], rows, text=4)
+        return cards.card("Split", self.name, table, cards.facts(facts))
 
 
 def checked_seed(seed: int) -> int:
@@ -247,7 +250,3 @@ def _part_of_file(names: Any, part: str, path: str | os.PathLike[str]) -> tuple[
     if not isinstance(names, list):
         raise InputError(f"{part!r} has to be a list, found {type(names).__name__} ({path})")
     return checked_names(names, what=f"{path}, part {part!r}")
-
-
-def _some(names: tuple[str, ...], *, n: int = 8) -> str:
-    return ", ".join(names[:n]) + (", …" if len(names) > n else "")

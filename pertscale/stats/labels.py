@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pertscale import cards
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
 from pertscale.io.atomic import read_json
 from pertscale.io.object_storage import naming
 from pertscale.io.places import Place, PlaceLike, Remote, arrow_filesystem, place
 from pertscale.io.tables import read_table
 from pertscale.schema import (
+    CLASS_NAMES,
     CONTEXT,
     GENE,
     LABEL_COLUMNS,
@@ -347,7 +348,7 @@ class LabelTable:
         return len(mine) * len(self.genes)
 
     def __repr__(self) -> str:
-        lines = [f"<LabelTable {self.path or 'in memory'}>"]
+        lines = [f"<LabelTable {self._place()}>"]
         lines += [
             f"  {r.context}: {r.perturbations:,} perturbations x {r.genes:,} genes, {r.pairs:,} "
             f"pairs; {r.up_percent:.2f} % up, {r.down_percent:.2f} % down"
@@ -356,9 +357,72 @@ class LabelTable:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        where = html.escape(str(self.path or "in memory"))
-        table = self.summary().round(2).to_html(index=False, escape=True)
-        return f"<div><b>LabelTable</b> {where}{table}</div>"
+        summary = self.summary()
+        rows = [_summary_row(row) for row in summary.to_dict("records")]
+        columns = ["context", "", "down %", "not DE %", "up %", "perturbations", "genes", "pairs"]
+        legend = cards.legend(
+            {"down": "down", "non_de": "not differentially expressed", "up": "up"}
+        )
+        return cards.card(
+            "LabelTable",
+            self._place(),
+            cards.table(columns, rows),
+            cards.facts({"bar": legend, **self._facts(summary)}),
+            self._strongest(),
+        )
+
+    def _place(self) -> str:
+        return "in memory" if self.path is None else cards.shown_path(self.path)
+
+    def _facts(self, summary: pd.DataFrame) -> dict[str, object]:
+        """Return how the labels were made, and what was not tested."""
+        made = {str(key): str(value) for key, value in self.options.items()}
+        without = int(summary["perturbations_without_de"].sum())
+        untested = self.perturbations[~self.perturbations["tested"].astype(bool)]
+        facts: dict[str, object] = {
+            "made by": ", ".join(f"{key} = {value}" for key, value in made.items()),
+            "no change": f"{without:,} tested perturbations change no gene",
+            "not tested": "",
+        }
+        if len(untested):
+            reasons = untested.get("reason", pd.Series("", index=untested.index)).value_counts()
+            told = [f"{n:,} with {reason}" for reason, n in reasons.head(3).items() if reason]
+            rest = ", …" if len(reasons) > 3 else ""
+            facts["not tested"] = f"{len(untested):,} perturbations: {', '.join(told)}{rest}"
+        return facts
+
+    def _strongest(self, n: int = 5) -> str:
+        """Return the perturbations that change most genes, as html."""
+        changed = (self.perturbations["n_up"] + self.perturbations["n_down"]).nlargest(n)
+        most = self.perturbations.loc[changed[changed > 0].index]
+        if most.empty:
+            return ""
+        largest = changed.max()
+        rows = [
+            (
+                row[PERTURBATION],
+                row[CONTEXT],
+                cards.bar({"down": row["n_down"], "up": row["n_up"]}, whole=largest),
+                f"{row['n_down']:,}",
+                f"{row['n_up']:,}",
+            )
+            for row in most.to_dict("records")
+        ]
+        columns = ["perturbation", "context", "", "genes down", "genes up"]
+        return cards.details(
+            "perturbations that change most genes", cards.table(columns, rows, text=2)
+        )
+
+
+def _summary_row(row: dict[Any, Any]) -> tuple[object, ...]:
+    """Return a row of the summary as a card shows it."""
+    shares = {name: row[f"{name}_percent"] for name in CLASS_NAMES}
+    return (
+        row["context"],
+        cards.bar(shares),
+        *("–" if np.isnan(share) else f"{share:.2f}" for share in shares.values()),
+        *(f"{row[name]:,}" for name in ("perturbations", "genes", "pairs")),
+    )
 
 
 def read_labels(path: PlaceLike) -> LabelTable:
