@@ -161,6 +161,8 @@ def test_result_is_read_directly(published):
     }
     assert result.predictions(**unit).equals(local.predictions(**unit))
     assert str(result.report) == "s3://bucket/run/report.html"
+    assert "s3://bucket/run" in repr(result) and "s3://bucket/run" in result._repr_html_()
+    assert "s3://bucket/run/labels" in ours._repr_html_()
     assert b"</html>" in result.report.read_bytes()
 
 
@@ -169,6 +171,7 @@ def test_screen_is_read_directly(published):
     assert screen.path == published.url
     assert screen.fingerprint == published.screen.fingerprint
     assert screen.obs.equals(published.screen.obs)
+    assert "example.zarr" in screen._repr_html_()
     there, here = screen.to_xarray(), published.screen.to_xarray()
     assert np.array_equal(there["counts"][:50].values, here["counts"][:50].values)
 
