@@ -92,6 +92,7 @@ def is_unassigned_word(word: str) -> bool:
 #: a position in the genome, which has four digits or more).
 _WHOLE = r"\[\('[^']*', [^,()]*, '[^']*'\)\]|(?<=[^+|,;&])_[+-]_(?=\d{4})"
 _PLUS = re.compile(rf"({_WHOLE})|[+]")
+_DECORATION = re.compile(r"\A[\s_]+|[\s_]+\Z")
 _WEAK = ("|", ";", ",", "&")
 
 
@@ -218,7 +219,7 @@ def _cut(text: str, separator: re.Pattern[str]) -> list[str]:
     if not pieces:
         return [text]
     # what the separator was decorated with: "A + B", "A_+_B"
-    return [piece.strip("_ ") for piece in (*pieces, text[start:])]
+    return [_DECORATION.sub("", piece) for piece in (*pieces, text[start:])]
 
 
 def _glue(pieces: list[str], mark: str, known: Callable[[str], bool]) -> Iterator[str]:

@@ -18,7 +18,7 @@ def digest(*parts: Any) -> str:
             hasher.update(np.ascontiguousarray(part).view(np.uint8).data)
         else:
             text = json.dumps(part, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-            hasher.update(text.encode())
+            hasher.update(text.encode(errors="surrogatepass"))  # any name has a hash
         hasher.update(b"\0")
     return hasher.hexdigest()
 

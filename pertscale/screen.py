@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ import pandas as pd
 
 from pertscale import cards
 from pertscale.conditions import target_group
-from pertscale.errors import InputError, UnknownNameError
-from pertscale.io.object_storage import naming
+from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.io.places import Remote, absolute, place
+from pertscale.io.reading import reading
 from pertscale.io.store import open_matrix, open_root, read_column, read_frame, read_info
 from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
 
@@ -168,7 +169,9 @@ class Screen:
         if self.scale == COUNTS:
             variables = {"counts": (dims, matrix), "expression": (dims, self._normalized(matrix))}
         coords: dict[str, Any] = {GENE: np.asarray(self.genes, object), CELL: obs.index}
-        coords |= {name: (CELL, _coordinate(obs[name])) for name in obs.columns}
+        for name in obs.columns:
+            own = f"{name}_source" if name in (GENE, *variables) else name  # xarray has one of each
+            coords[own] = (CELL, _coordinate(obs[name]))
         attrs = {"scale": self.scale, "screen": Path(self.path).name}
         return xr.Dataset(variables, coords=coords, attrs=attrs)
 
@@ -316,11 +319,13 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
         return path
     where = str(absolute(path))
     root = open_root(where)
-    with naming(where):
+    with reading(where):
         groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
         var = root["var"]
         genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)
-        return Screen(path=where, genes=genes, _groups=groups, _info=read_info(root))
+        shape = tuple(root[MATRIX].shape)
+        _check_groups(groups, shape, len(genes), where)
+    return Screen(path=where, genes=genes, _groups=groups, _info=read_info(root))
 
 
 def check_unchanged(screen: Screen) -> None:
@@ -335,6 +340,20 @@ def check_unchanged(screen: Screen) -> None:
         raise InputError(
             f"{screen.path} was replaced by another screen while it was read; make the same call "
             "again"
+        )
+
+
+def _check_groups(groups: pd.DataFrame, shape: tuple[int, ...], n_genes: int, where: str) -> None:
+    """Raise unless the groups are the rows of the matrix, one after the other."""
+    ends = [0, *groups["stop"]]
+    if (
+        list(groups["start"]) != ends[:-1]
+        or (ends[-1], n_genes) != shape
+        or any(stop <= start for start, stop in pairwise(ends))
+    ):
+        raise CorruptFileError(
+            f"{where} has groups of {ends[-1]:,} cells and {n_genes:,} genes, its matrix is "
+            f"{' x '.join(f'{n:,}' for n in shape)}; the store is damaged: ingest the source again"
         )
 
 

@@ -24,11 +24,12 @@ import xarray as xr
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
 from pertscale.benchmark.predictors import given_params
-from pertscale.benchmark.units import slug, with_head
+from pertscale.benchmark.units import with_head
 from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import call_curve, compare_expression, predicted_pairs
+from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
 from pertscale.io.datasets import Variable, create_dataset
@@ -102,7 +103,8 @@ class ExpressionUnit:
     def folder(self) -> str:
         """Folder below the output folder."""
         kind = f"{self.task}-from-{slug(self.source)}" if self.train_contexts else self.task
-        return f"{PREDICTIONS_DIR}/{slug(self.context)}/{kind}/{self.split.name}/expression"
+        split = folder_name(self.split.name)
+        return f"{PREDICTIONS_DIR}/{slug(self.context)}/{kind}/{split}/expression"
 
     @property
     def title(self) -> str:

@@ -98,11 +98,13 @@ def _interaction_scores(plan: Plan) -> pd.DataFrame:
 
 def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
     """Append to transferred scores their mean over sources that each were trained on alone."""
+    joined = scores["train_contexts"].str.contains("[,|]", regex=True)
+    one = scores["train_contexts"].isin(scores["context"])  # a name may have a comma of its own
     alone = scores[
         (scores["task"] == TRANSFER)
         & (scores["level"] != "perturbation")
         & (scores["train_contexts"] != FROM_FILE)
-        & ~scores["train_contexts"].str.contains("[,|]", regex=True)
+        & (one | ~joined)
     ]
     keys = [
         "task", "setting", "context", "split", "seed", "method", "level", "group", "metric",
@@ -111,8 +113,9 @@ def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
         train_contexts=("train_contexts", lambda names: "|".join(sorted(names))),
         value=("value", "mean"),
         n=("n", "sum"),
+        sources=("train_contexts", "nunique"),
     )
-    mean = mean[mean["train_contexts"].str.contains("|", regex=False)].assign(params="{}")
+    mean = mean[mean["sources"] > 1].assign(params="{}")
     return _stacked([scores, mean[scores.columns]], SCORE_COLUMNS)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pertscale.benchmark.units import slug
 from pertscale.errors import ArgumentError
+from pertscale.folder_names import slug
 from pertscale.io.aliases import Aliases
 from pertscale.predictions import CELLS, EXPRESSION, OnScreen, Predictions, read_predictions
 from pertscale.screen import Screen

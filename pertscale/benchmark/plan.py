@@ -20,10 +20,11 @@ from pertscale.benchmark.expression import DOUBLE, SINGLE, ExpressionUnit, fit_m
 from pertscale.benchmark.log import Log
 from pertscale.benchmark.outsiders import Outsiders
 from pertscale.benchmark.predictors import Fitted, Given, Thresholded, TrainingPart, given_params
-from pertscale.benchmark.units import TASK, LabelMatrix, Unit, label_matrix, slug
+from pertscale.benchmark.units import TASK, LabelMatrix, Unit, label_matrix
 from pertscale.conditions import target_group
 from pertscale.embeddings import Embedding
 from pertscale.errors import InputError
+from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
 from pertscale.predictions import EXPRESSION, OnScreen
 from pertscale.schema import CONTROL, GENE, PERTURBATION, SPLITS_DIR
@@ -400,7 +401,7 @@ def _keep_split(plan: Plan, context: str, split: Split) -> None:
 
 def split_file(context: str, split: Split) -> str:
     """Return the name of a split's file below the output folder's ``splits``."""
-    return f"{slug(context)}-{split.name}.json"
+    return f"{slug(context)}-{folder_name(split.name)}.json"
 
 
 def write_splits(runs: Runs) -> None:

@@ -7,7 +7,6 @@ depends on. A unit whose hash has not changed is not done again.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import zarr
 
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
+from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
 from pertscale.io.datasets import Variable, create_dataset
@@ -45,12 +45,6 @@ STRIP_PAIRS = 5_000_000
 TASK = "within"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
 _VERSION = 2
-
-
-def slug(name: str) -> str:
-    """Part of a file name for a name from data: safe, readable, and distinct by its hash."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
-    return f"{plain}-{digest(name)[:8]}"
 
 
 # --- the label matrix, cut along genes ------------------------------------------------------
@@ -166,14 +160,15 @@ class Unit:
         kind = self.labels
         if self.task != TASK:
             kind += f"-from-{slug(self.source)}"
-        return f"{PREDICTIONS_DIR}/{slug(self.context)}/{kind}/{self.split.name}/{self.file_name}"
+        return "/".join(
+            (PREDICTIONS_DIR, slug(self.context), kind, folder_name(self.split.name),
+             self.file_name)
+        )  # fmt: skip
 
     @property
     def file_name(self) -> str:
         """Name of the method as a folder: users choose names too."""
-        return (
-            self.method if re.fullmatch(r"[a-z][a-z0-9_]{,40}", self.method) else slug(self.method)
-        )
+        return folder_name(self.method)
 
     @property
     def title(self) -> str:

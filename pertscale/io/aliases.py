@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.io.json_files import read_json_file
+from pertscale.io.limits import check_parquet
 from pertscale.io.places import local_path
 
 Aliases = str | os.PathLike[str] | Mapping[str, str]
@@ -34,7 +35,9 @@ def read_aliases(aliases: Aliases) -> dict[str, str]:
         raise NotFoundError(f"there is no file {path}")
     try:
         pairs = _read_pairs(path)
-    except (ValueError, UnicodeDecodeError, OSError) as error:
+    except InputError:
+        raise
+    except (ValueError, OSError, csv.Error) as error:
         raise CorruptFileError(f"not a table of aliases: {error} ({path})") from error
     found: dict[str, str] = {}
     for pair in pairs:
@@ -51,8 +54,12 @@ def read_aliases(aliases: Aliases) -> dict[str, str]:
 
 def _read_pairs(path: Path) -> Iterable[Sequence[Any]]:
     if path.suffix == ".json":
-        return list(json.loads(path.read_text(encoding="utf-8")).items())
+        content = read_json_file(path, "a table of aliases")
+        if not isinstance(content, dict):
+            raise InputError(f"a JSON object is needed, found {type(content).__name__} ({path})")
+        return list(content.items())
     if path.suffix == ".parquet":
+        check_parquet(path)
         return list(pd.read_parquet(path).itertuples(index=False, name=None))
     separator = "\t" if path.suffix in (".tsv", ".txt") else ","
     with path.open(encoding="utf-8-sig", newline="") as file:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from pertscale.errors import ArgumentError, InputError
+from pertscale.io.column_names import stored_names
 from pertscale.io.labels import text_categories
 from pertscale.io.screen_plan import ScreenPlan
-from pertscale.io.several import file_names, joined_columns, source_names, unique_names
+from pertscale.io.several import file_names, joined_columns, source_names
 from pertscale.schema import CELL, CELL_COLUMNS
 
 _EXPRESSED = "n_genes_expressed"
@@ -74,14 +75,16 @@ def _prefixed(batch: pd.Categorical, plan: ScreenPlan, source: np.ndarray) -> pd
 
 
 def _as_they_came(plan: ScreenPlan, order: np.ndarray) -> Iterator[tuple[str, Any]]:
-    """Columns of the sources; one with a name of ours gets a suffix, so do names that clash."""
+    """Columns of the sources, by the names they have in the store."""
     columns = joined_columns(plan.specs)
-    ours = {c.name for c in CELL_COLUMNS} | {CELL, _EXPRESSED}
-    stored = [
-        f"{name}_source" if name in ours else name.replace("/", "_") for name in columns.names
-    ]
-    for name, unique in zip(columns.names, unique_names(stored), strict=True):
-        yield unique, _storable(columns.load(name).iloc[order])
+    for name, stored in source_columns(plan).items():
+        yield stored, _storable(columns.load(name).iloc[order])
+
+
+def source_columns(plan: ScreenPlan) -> dict[str, str]:
+    """Return the columns of the sources, and their names in the store."""
+    ours = [*(c.name for c in CELL_COLUMNS), CELL, _EXPRESSED]
+    return stored_names(joined_columns(plan.specs).names, ours)
 
 
 def _storable(values: pd.Series) -> Any:

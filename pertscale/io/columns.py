@@ -229,7 +229,7 @@ def interpret(labels: pd.Series, roles: Roles, genes: pd.DataFrame) -> Interpret
 
 
 def gene_names(genes: pd.DataFrame, roles: Roles) -> np.ndarray:
-    """Return the names of the genes, (n_genes,); duplicates stay (SPEC A5)."""
+    """Return the names of the genes, (n_genes,); duplicates and empty ones stay (SPEC A5)."""
     return _gene_values(genes, roles.gene_name)
 
 
@@ -571,7 +571,7 @@ def _gene_place(column: str) -> str:
 
 def _gene_values(genes: pd.DataFrame, column: str) -> np.ndarray:
     values = genes.index if column == INDEX else genes[column]
-    return np.array([str(value) for value in values], dtype=object)
+    return np.array(["" if pd.isna(value) else str(value) for value in values], dtype=object)
 
 
 # --- small helpers ------------------------------------------------------------------------------

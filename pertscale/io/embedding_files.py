@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
+import io
 import math
 import os
 import re
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +36,8 @@ from pertscale.errors import (
     NotFoundError,
 )
 from pertscale.io import safe_pickle
+from pertscale.io.json_files import parse_json
+from pertscale.io.limits import check_npz, check_parquet, checked_node, open_gzip
 
 #: Which side of a table carries the names: ``"rows"``, one gene per row, or ``"columns"``.
 Orientation = Literal["rows", "columns"]
@@ -131,32 +132,24 @@ def _open_text(path: Path) -> Iterator[TextIO]:
     """Open a text file, gzipped or not; damage anywhere in it is a :class:`CorruptFileError`."""
     try:
         if path.suffix.lower() == ".gz":
-            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
+            with (
+                open_gzip(path) as packed,
+                io.TextIOWrapper(packed, encoding="utf-8-sig", newline="") as file,
+            ):
                 yield file
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 yield file
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {path}") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise CorruptFileError(f"not a complete text file: {error} ({path})") from error
 
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a JSON file that holds one object; a key that occurs twice is an error."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise InputError(f"the key {repeated!r} occurs twice; keep one of them ({path})")
-        return content
-
     with _open_text(Path(path)) as file:
-        try:
-            content = json.load(file, object_pairs_hook=unique)
-        except json.JSONDecodeError as error:
-            raise CorruptFileError(f"not complete JSON: {error} ({path})") from error
+        content = parse_json(file, path, "a file of genes")
     if not isinstance(content, dict) or not content:
         raise InputError(f"expected a JSON object with the genes as keys ({path})")
     return content
@@ -288,8 +281,11 @@ def _parse_body(
 
 def _read_parquet(path: Path, orientation: Orientation | None) -> NamedVectors:
     try:
+        check_parquet(path)
         table = pd.read_parquet(path, engine="pyarrow")
-    except (pa.ArrowInvalid, OSError) as error:
+    except CorruptFileError:
+        raise
+    except (pa.ArrowException, OSError) as error:
         raise CorruptFileError(f"not a complete Parquet file: {error} ({path})") from error
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
     texts = [str(c) for c, is_number in zip(table.columns, numeric, strict=True) if not is_number]
@@ -387,6 +383,7 @@ def _read_npz(path: Path, key: str | None, orientation: Orientation | None) -> N
     if not zipfile.is_zipfile(path):
         raise CorruptFileError(f"not a complete .npz file, which is a zip archive ({path})")
     try:
+        check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             names_key = _choose(file.files, NPZ_NAMES, "names", path)
             matrix_key = key if key in file.files else None
@@ -394,6 +391,8 @@ def _read_npz(path: Path, key: str | None, orientation: Orientation | None) -> N
                 raise InputError(f"there is no array {key!r}, only {sorted(file.files)} ({path})")
             matrix_key = matrix_key or _choose(file.files, NPZ_MATRIX, "the matrix", path)
             names, matrix = file[names_key], file[matrix_key]
+    except CorruptFileError:
+        raise
     except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
         raise CorruptFileError(f"not a complete .npz file: {error} ({path})") from error
     except ValueError as error:
@@ -434,8 +433,9 @@ def _read_h5ad(path: Path, key: str | None) -> NamedVectors:
             ]
             entry = _choose_entry(entries, key, path)
             frame = file["obs" if entry.startswith("obsm") else "var"]
-            labels: Any = anndata.io.read_elem(frame[frame.attrs["_index"]])
-            values: Any = anndata.io.read_elem(file[entry])
+            index = checked_node(frame[frame.attrs["_index"]], f"{path}, names")
+            labels: Any = anndata.io.read_elem(index)
+            values: Any = anndata.io.read_elem(checked_node(file[entry], f"{path}, {entry!r}"))
     except KeyError as error:
         raise InputError(
             f"no index of names found ({error}); if anndata < 0.7 wrote the file, let a newer one "

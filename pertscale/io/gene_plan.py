@@ -16,6 +16,8 @@ from pertscale.schema import DROP_COLUMNS
 
 #: The 10x feature type that is a gene; the others are left out.
 _EXPRESSION = "Gene Expression"
+#: What a gene is called that has neither a name nor an id; the next one is unnamed-1.
+_UNNAMED = "unnamed"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def plan_genes(
     """
     if how not in ("same", "shared"):
         raise ArgumentError(f"genes={how!r} is not 'same' or 'shared'")
-    names = [unique_names(gene_names(table, roles)) for table in tables]
+    names = [unique_names(_called(table, roles)) for table in tables]
     is_gene = [_is_expression(table) for table in tables]
     kept = names[0][is_gene[0]]
     for spec, mine, genes in zip(specs[1:], names[1:], is_gene[1:], strict=True):
@@ -74,6 +76,14 @@ def plan_genes(
     drops = _drops(specs, tables, names, is_gene, maps)
     var = _var(tables[0], pd.Index(names[0]).get_indexer(index), index, roles)
     return GenePlan(var, maps, drops, tuple(_account(var, drops)))
+
+
+def _called(table: pd.DataFrame, roles: Roles) -> np.ndarray:
+    """Return the names of the genes; one without a name is called by its id, or unnamed."""
+    names, ids = gene_names(table, roles), gene_ids(table, roles)
+    nameless = np.array([not name.strip() for name in names], bool)
+    instead = np.full(len(names), "") if ids is None else ids
+    return np.where(nameless, np.where(instead == "", _UNNAMED, instead), names)
 
 
 def _is_expression(table: pd.DataFrame) -> np.ndarray:
@@ -133,7 +143,13 @@ def _other_type(table: pd.DataFrame, i: int) -> str:
 
 def _account(var: pd.DataFrame, drops: pd.DataFrame) -> list[str]:
     lines = []
-    twice = var["gene_name"].astype(str).duplicated()
+    nameless = var["gene_name"].astype(str).str.strip() == ""
+    if nameless.any():
+        lines.append(
+            f"genes: {int(nameless.sum())} have no name; they are kept, called by their id or "
+            f"{_UNNAMED!r} (such as {str(var.index[nameless][0])!r})"
+        )
+    twice = var["gene_name"].astype(str).duplicated() & ~nameless
     if twice.any():
         lines.append(
             f"genes: {int(twice.sum())} names stand twice (such as "

@@ -13,6 +13,8 @@ import pandas as pd
 from anndata.io import write_elem
 from numpy.typing import NDArray
 
+from pertscale.errors import InputError
+
 _CHUNK = 1 << 18  # elements: 1 MiB, what HDF5 caches of a dataset
 
 
@@ -50,7 +52,24 @@ def _with_plain_text(frame: pd.DataFrame) -> pd.DataFrame:
     strings = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
     plain = frame.astype(dict.fromkeys(strings, object))
     plain.index = pd.Index(frame.index.to_numpy(object), dtype=object, name=frame.index.name)
+    for values in (plain.index, *(plain[name] for name in plain)):
+        _check_text(values)
     return plain
+
+
+def _check_text(values: Any) -> None:
+    """Raise for names that HDF5 cuts off, or can't encode."""
+    texts = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
+    for text in texts if texts.dtype == object else ():
+        if isinstance(text, str) and ("\0" in text or (not text.isprintable() and _is_half(text))):
+            raise InputError(
+                f"the name {text!r} has a NUL or half of a character in it, which no h5ad can "
+                "hold; rename it where the screen comes from"
+            )
+
+
+def _is_half(text: str) -> bool:
+    return any("\ud800" <= mark <= "\udfff" for mark in text)
 
 
 def _write_csr(

@@ -27,9 +27,11 @@ from pertscale.io.cell_table import (
     cell_table,
     check_totals_column,
     named_totals,
+    source_columns,
     total_column,
     totals_hint,
 )
+from pertscale.io.column_names import renamed, stored_names
 from pertscale.io.columns import RoleChoices
 from pertscale.io.lock import locked
 from pertscale.io.passes import release_memory, sort_block, write_shards
@@ -51,7 +53,7 @@ from pertscale.io.work import Work, is_resumable, prepare, work_folder
 from pertscale.memory import AUTO, memory_bytes, task_budget
 from pertscale.progress import say
 from pertscale.runner import run
-from pertscale.schema import COUNTS, LOG1P_1E4
+from pertscale.schema import COUNTS, GENE, LOG1P_1E4
 
 #: Types that counts can be stored as.
 _COUNT_DTYPES = ("uint16", "uint32")
@@ -413,6 +415,8 @@ def _write_tables(
     if scale == LOG1P_1E4:
         divisors = np.full(len(sums), np.nan)
     names, added = cell_names(plan.specs)
+    var_columns = stored_names(map(str, plan.var.columns), [GENE])
+    added += [*renamed(source_columns(plan)), *renamed(var_columns)]
     added += _empty_note(expressed)
     if scale == COUNTS and totals is None:
         added += _exact_hint(plan, sums)
@@ -429,7 +433,7 @@ def _write_tables(
     write_metadata(
         tasks.folder / "store",
         obs=cell_table(plan, names=names, totals=divisors, expressed=expressed),
-        var=plan.var,
+        var=plan.var.set_axis(list(var_columns.values()), axis=1),
         groups=plan.groups,
         drops=plan.drops,
         info=info,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.errors import CorruptFileError, InputError, NotFoundError, PertscaleError
+from pertscale.io.limits import check_parquet, open_gzip
+from pertscale.io.reading import DAMAGE
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
 
 #: Suffixes of tables, gzipped ones with ``.gz`` after them.
@@ -28,6 +29,10 @@ SPELLINGS: Final = {
     CONTEXT: ("context", "cell_line", "cell_type", "celltype", "line", "reference_context"),
     "split": ("split", "split_id"),
 }  # fmt: skip
+#: Columns of names: ``007`` and ``1e5`` are names there, not numbers.
+_NAMES: Final = frozenset(
+    word for role in (PERTURBATION, GENE, CONTEXT) for word in SPELLINGS[role]
+)
 #: Words for the classes, compared in lower case with spaces, hyphens and underscores left out.
 _WORDS: Final = (
     dict.fromkeys(("down", "decrease", "decreased", "downregulated"), Label.DOWN)
@@ -73,22 +78,32 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
     plain = path.name.removesuffix(".gz").lower()
     try:
         if plain.endswith(".parquet"):
+            check_parquet(path)
             table = pq.read_table(path, partitioning=None).to_pandas()
         else:
             separator = "," if plain.endswith(".csv") else "\t"
-            table = pd.read_csv(path, sep=separator, keep_default_na=False)
-    except (ValueError, OSError, EOFError, pa.ArrowException) as error:
+            with _open(path) as file:
+                columns = pd.read_csv(file, sep=separator, nrows=0).columns
+            as_text: dict[Any, type] = {c: str for c in columns if c.lower() in _NAMES}
+            with _open(path) as file:
+                table = pd.read_csv(file, sep=separator, keep_default_na=False, dtype=as_text)
+            _check_whole(path, separator)
+    except PertscaleError:
+        raise
+    except (*DAMAGE, MemoryError, pa.ArrowException) as error:
         raise CorruptFileError(f"not a complete table: {error} ({path})") from error
     if not len(table):
         raise InputError(f"the table has no rows ({path})")
-    if not plain.endswith(".parquet"):
-        _check_whole(path, separator)
     return table
+
+
+def _open(path: Path) -> BinaryIO:
+    return open_gzip(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def _check_whole(path: Path, separator: str) -> None:
     """Raise where the last line has fewer fields than the first: the file was cut off."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+    with _open(path) as file:
         first = last = file.readline()
         if path.suffix != ".gz":
             file.seek(max(file.tell(), path.stat().st_size - _TAIL_BYTES))

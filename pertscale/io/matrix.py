@@ -12,6 +12,7 @@ from numcodecs import blosc
 
 from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, InputError, PertscaleError
+from pertscale.io.limits import checked_array
 from pertscale.io.object_storage import naming
 from pertscale.io.places import Remote, place
 from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS, ROOT_FILE, open_matrix
@@ -40,7 +41,7 @@ class MatrixReader:
     ) -> None:
         self.path = path
         self._store = place(path)
-        self._array = open_matrix(path)
+        self._array = checked_array(open_matrix(path), f"{path}, {MATRIX!r}", whole=False)
         self._column, first = divmod(gene_start, CHUNK_GENES)
         self._genes = slice(first, first + gene_stop - gene_start)
         self._decode_chunk = self._decode_file if _is_plain(self._array) else self._decode_any

@@ -130,7 +130,7 @@ def naming(url: str) -> Iterator[None]:
     except FileExistsError:
         raise
     except Exception as error:
-        if "://" not in url:
+        if url.startswith("file:") or not ("://" in url or "FsspecStore" in url):
             raise
         if _code_of(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
             raise FileExistsError(url) from error

@@ -29,9 +29,11 @@ import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec, TransposeCodec
 
-from pertscale.errors import InputError, NotFoundError
+from pertscale.errors import InputError, NotFoundError, StorageError
+from pertscale.io.limits import checked_array
 from pertscale.io.object_storage import naming
 from pertscale.io.places import Remote, for_zarr, place
+from pertscale.io.reading import DAMAGE, reading
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
 
 #: Rows and genes of a chunk: 2 MB of uint16.
@@ -93,7 +95,8 @@ def write_metadata(
         Columns of the cells, one at a time, so that they need not be in memory together. The
         first is the index.
     var, groups, drops : DataFrame
-        The index of `var` are the gene names.
+        The index of `var` are the gene names. Columns have names that can be folders
+        (:mod:`pertscale.io.column_names`).
     info : mapping
         What is stored as JSON under ``uns/pertscale/info``.
     """
@@ -130,8 +133,8 @@ def _frame_columns(frame: pd.DataFrame, index: str) -> Iterator[tuple[str, Any]]
 def _write_columns(group: Any, columns: Iterator[tuple[str, Any]], *, dim: str) -> None:
     names = []
     for name, values in columns:
-        _write_column(group, name.replace("/", "_"), values, dim)
-        names.append(name.replace("/", "_"))
+        _write_column(group, name, values, dim)
+        names.append(name)
     _encode(group, "dataframe", "0.2.0", **{"_index": names[0], "column-order": names[1:]})
 
 
@@ -188,12 +191,16 @@ def open_root(path: str | os.PathLike[str]) -> Any:
     try:
         with naming(str(where)):
             root = zarr.open_group(for_zarr(where), mode="r", zarr_format=3)
-    except (FileNotFoundError, ValueError) as error:
+    except StorageError:
+        raise
+    except DAMAGE as error:  # no group of Zarr, or one whose description makes no sense
         raise InputError(
             f"{where} is not a screen store; make one with pertscale.io.ingest({str(where)!r}, "
             "'screen.zarr')"
         ) from error
-    if METADATA + "/info" not in root:
+    with reading(str(where)):
+        ours = METADATA + "/info" in root
+    if not ours:
         raise InputError(
             f"{where} is a Zarr group, but not a screen store of pertscale; make one with "
             f"pertscale.io.ingest({str(where)!r}, 'screen.zarr')"
@@ -217,34 +224,41 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
 def read_info(root: Any) -> dict[str, Any]:
     """Read ``uns/pertscale/info``."""
-    info = json.loads(str(root[METADATA + "/info"][()]))
-    if info["schema_version"] > SCHEMA_VERSION:
+    with reading(f"{root.store_path}, {METADATA}/info"):
+        info = dict(json.loads(str(root[METADATA + "/info"][()])))
+        version = int(info["schema_version"])
+    if version > SCHEMA_VERSION:
         raise InputError(
-            f"the store was written with schema {info['schema_version']}, this pertscale knows up "
+            f"the store was written with schema {version}, this pertscale knows up "
             f"to {SCHEMA_VERSION}; update pertscale"
         )
-    return dict(info)
+    return info
 
 
 def read_frame(group: Any, *, columns: list[str] | None = None) -> pd.DataFrame:
     """Read a table, or some of its columns, with its index."""
-    index = group.attrs["_index"]
-    names = group.attrs["column-order"] if columns is None else columns
-    data = {name: read_column(group, name) for name in names}
-    return pd.DataFrame(data, index=pd.Index(read_column(group, index), name=index))
+    with reading(str(group.store_path)):
+        index = group.attrs["_index"]
+        names = group.attrs["column-order"] if columns is None else columns
+        data = {name: read_column(group, name) for name in names}
+        return pd.DataFrame(data, index=pd.Index(read_column(group, index), name=index))
 
 
 def read_column(group: Any, name: str) -> Any:
     """Read one column: a NumPy array, an object array of str, or a Categorical."""
-    node = group[name]
-    if isinstance(node, zarr.Array):
-        return _values(node)
-    return pd.Categorical.from_codes(
-        _values(node["codes"]), pd.Index(_values(node["categories"])), bool(node.attrs["ordered"])
-    )
+    with reading(f"{group.store_path}/{name}"):
+        node = group[name]
+        if isinstance(node, zarr.Array):
+            return _values(node)
+        categories = pd.Index(_values(node["categories"]))
+        return pd.Categorical.from_codes(
+            _values(node["codes"]), categories, bool(node.attrs["ordered"])
+        )
 
 
 def _values(array: Any) -> np.ndarray:
     """Read a vector; text as Python strings, which every version of pandas takes."""
-    values = np.asarray(array[:])
+    place = str(array.store_path)
+    with reading(place):
+        values = np.asarray(checked_array(array, place)[:])
     return values if values.dtype.kind in "biuf" else values.astype(object)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pertscale.io.atomic import read_json
+from pertscale.io.limits import check_parquet
 from pertscale.models.task import REQUEST_FILE
 from pertscale.schema import TARGET_TOTAL
 
@@ -93,6 +94,7 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise _Wrong(f"the model ended well but wrote no {path.name}; it has to, below {{out}}")
     try:
+        check_parquet(path)
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise _Wrong(f"{path.name} is not a Parquet file: {_one_line(error)}") from error

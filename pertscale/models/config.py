@@ -24,13 +24,14 @@ from typing import Any
 
 from pertscale.benchmark.expression import DOUBLE, SINGLE
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.folder_names import DEVICES
 from pertscale.hashing import digest
 
 TASKS = (SINGLE, DOUBLE)
 #: Stand for the task folder and the folder to write to; the command has to have both.
 PLACEHOLDERS = ("{task}", "{out}")
 #: A model's name is a folder's name.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._+-]{0,60}[A-Za-z0-9_+-])?")
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?) *(?P<unit>s|min|h|d)")
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 #: Arguments that are files up to this size are scripts, and hashed.
@@ -104,21 +105,29 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, ModelSpec]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise NotFoundError(f"there is no file of models {path}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, or nested without end
         raise CorruptFileError(f"not TOML, which a file of models is: {error} ({path})") from error
     _check_keys(content, ("models",), f"the top level of {path}")
     models = content.get("models")
     if not isinstance(models, dict) or not models:
         raise InputError(f"no model in {path}; write a table [models.NAME] with a command")
-    return {name: _spec(name, entry, path) for name, entry in models.items()}
+    specs = {name: _spec(name, entry, path) for name, entry in models.items()}
+    folders = [name.lower() for name in specs]
+    for name in specs:
+        if folders.count(name.lower()) > 1:
+            raise InputError(
+                f"two models are called {name!r} but for case, which is one folder on some file "
+                f"systems; rename one ({path})"
+            )
+    return specs
 
 
 def _spec(name: str, entry: Any, path: Path) -> ModelSpec:
     where = f"[models.{name}] of {path}"
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or DEVICES.fullmatch(name):
         raise InputError(
-            f"the model's name {name!r} can't be that of a folder; use letters, digits and ._+- "
-            f"({path})"
+            f"the model's name {name!r} can't be that of a folder; use up to 62 letters, digits "
+            f"and ._+-, the last one no dot ({path})"
         )
     if not isinstance(entry, dict):
         raise InputError(f"{where} has to be a table with a command, found {entry!r}")

@@ -12,9 +12,9 @@ import pandas as pd
 
 from pertscale.benchmark.expression import double_split, single_split
 from pertscale.benchmark.plan import Splitting
-from pertscale.benchmark.units import slug
 from pertscale.conditions import target_group
 from pertscale.errors import ArgumentError, InputError
+from pertscale.folder_names import folder_name, slug
 from pertscale.io.atomic import read_json, remove, remove_leftovers
 from pertscale.io.lock import locked
 from pertscale.io.places import local_path
@@ -173,7 +173,7 @@ def _run_unit(
         none = {"split": "", "status": "skipped", "reason": unit.reason, "path": ""}
         yield from ({"model": spec.name, **head, **none} for spec in specs)
         return
-    folder = out / slug(unit.context) / unit.task / split.name
+    folder = out / slug(unit.context) / unit.task / folder_name(split.name)
     key = task_key(screen, split, context=unit.context, seed=split.seed)
     runs = []
     for spec in specs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,9 +170,9 @@ def _run(spec: ModelSpec, task: Path, work: Path, log: Path) -> _End:
 
 
 def _filled(argument: str, places: dict[str, str]) -> str:
-    for placeholder, path in places.items():
-        argument = argument.replace(placeholder, path)
-    return argument
+    """Put the paths in, all at once: a path may hold the text of a placeholder."""
+    pattern = "|".join(map(re.escape, places))
+    return re.sub(pattern, lambda found: places[found[0]], argument)
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float | None) -> bool:

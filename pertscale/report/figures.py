@@ -65,7 +65,7 @@ def class_bars(
                     values = [mean.get((setting, metric, method, c), np.nan) for c in CLASS_NAMES]
                     at = np.arange(len(CLASS_NAMES)) + (i - (len(methods) - 1) / 2) * width
                     color = COLORS[i % len(COLORS)]
-                    axis.bar(at, values, width * 0.92, color=color, label=method)
+                    axis.bar(at, values, width * 0.92, color=color, label=short(method))
                 axis.set_ylim(0, 1.02)
                 axis.grid(axis="y", color="#dddddd", linewidth=0.6)
                 axis.set_axisbelow(True)
@@ -119,6 +119,12 @@ def p_value_histogram(counts: Mapping[str, np.ndarray]) -> Figure:
 
 
 def short(name: str) -> str:
-    """Return a title that fits its panel; a dollar sign is not mathematics."""
-    short = name if len(name) <= 36 else f"{name[:35]}…"
-    return short.replace("$", r"\$")
+    """Return a text that fits its panel and is shown as it is.
+
+    A dollar sign is no mathematics, a line break none; a leading underscore, which hides an entry
+    of a legend, does not stand first.
+    """
+    shown = "".join(mark if mark.isprintable() else "\ufffd" for mark in name)
+    shown = shown if len(shown) <= 36 else f"{shown[:35]}…"
+    shown = f" {shown}" if shown.startswith("_") else shown
+    return shown.replace("$", r"\$")

@@ -12,12 +12,11 @@ from typing import Any, Final
 from pertscale import cards, conditions
 from pertscale.errors import (
     ArgumentError,
-    CorruptFileError,
     InputError,
-    NotFoundError,
 )
 from pertscale.hashing import digest
 from pertscale.io.atomic import write_bytes
+from pertscale.io.json_files import read_json_file
 from pertscale.io.places import Place, place
 from pertscale.schema import CONTROL
 
@@ -212,10 +211,24 @@ def checked_names(names: Iterable[str], *, what: str) -> tuple[str, ...]:
     for i, name in enumerate(checked):
         if not isinstance(name, str) or not name:
             raise InputError(f"{what}: entry {i} is {name!r}, a name is needed")
+        if not can_be_written(name):
+            raise InputError(
+                f"{what}: entry {i} is {name!r}, which no file can hold: it has half of a "
+                "character (a lone surrogate); correct it where it comes from"
+            )
         if name in seen:
             raise InputError(f"{what}: {name!r} occurs twice; give every name once")
         seen.add(name)
     return tuple(map(str, checked))
+
+
+def can_be_written(name: str) -> bool:
+    """Return whether a name can be written as UTF-8, as all files of ours are."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _canonical_parts(parts: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
@@ -232,12 +245,7 @@ def _canonical_parts(parts: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
 
 
 def _read_object(path: Place) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise NotFoundError(f"there is no split file {path}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CorruptFileError(f"not JSON, which a split file is: {error} ({path})") from error
+    content = read_json_file(path, "a split file")
     if not isinstance(content, dict):
         raise InputError(
             f"a split file is a JSON object with 'train' and 'test', found {type(content).__name__}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ import pandas as pd
 import zarr
 
 from pertscale.errors import AmbiguousInputError, InputError
+from pertscale.io.json_files import read_json_file
+from pertscale.io.limits import check_npz, checked_array
 from pertscale.io.long_tables import SPELLINGS
 from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
 from pertscale.io.safe_pickle import load as load_pickle
@@ -112,6 +113,8 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
         attributes = dict(zarr.open_group(path, mode="r").attrs)
         if attributes.get("encoding-type") == "anndata":
             return read_anndata(path, layer=layer, perturbation=perturbation)
+        for name, array in zarr.open_group(path, mode="r").arrays():
+            checked_array(array, f"{path}, {name!r}", whole=array.ndim < 2)
         dataset = xr.open_zarr(path, consolidated=False, chunks={})
     fitting = [str(n) for n, v in dataset.data_vars.items() if {PERTURBATION, GENE} == set(v.dims)]
     chosen = layer or (_VARIABLE if _VARIABLE in fitting else None)
@@ -137,8 +140,10 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
 
 def read_npz(path: Path, *, genes: Any) -> list[Part]:
     """Read ``perturbations, genes, values``, or an array per condition with `genes` given."""
-    with reading(str(path)), np.load(path, allow_pickle=False) as file:
-        content = {name: file[name] for name in file.files}
+    with reading(str(path)):
+        check_npz(path)
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
     if "values" not in content:
         return [_from_dict(content, genes, path)]
     if PERTURBATION + "s" not in content or "genes" not in content:
@@ -192,6 +197,11 @@ def gene_list(genes: str | os.PathLike[str] | Sequence[str]) -> list[str]:
     if not isinstance(genes, str | os.PathLike):
         return [str(g) for g in genes]
     path = Path(genes)
+    if path.suffix == ".json":
+        found = read_json_file(path, "a list of genes")
+        if not isinstance(found, list):
+            raise InputError(f"a JSON list of genes is needed, not {type(found).__name__} ({path})")
+        return [str(g) for g in found]
     with reading(str(path)):
-        text = path.read_text(encoding="utf-8")
-        return [str(g) for g in json.loads(text)] if path.suffix == ".json" else text.split()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a name may have spaces
+    return [name for name in map(str.strip, lines) if name]

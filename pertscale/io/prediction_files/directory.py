@@ -14,6 +14,7 @@ from typing import Final, TextIO
 import numpy as np
 
 from pertscale.errors import CorruptFileError, InputError
+from pertscale.io.json_files import read_json_file
 from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
 
 _PREDICTIONS: Final = "all_predictions.json"
@@ -56,10 +57,7 @@ def read_folder(path: Path) -> list[Part]:
 
 
 def _read_genes(path: Path) -> list[object]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CorruptFileError(f"not complete JSON: {error} ({path})") from error
+    found = read_json_file(path, "a list of gene names")
     found = [found] if isinstance(found, str) else found  # R writes one name without brackets
     if not isinstance(found, list):
         raise InputError(f"expected a list of gene names, found {type(found).__name__} ({path})")
@@ -103,7 +101,10 @@ class _Text:
         return CorruptFileError(f"not a complete JSON object of arrays: {what} ({self._path})")
 
     def _more(self) -> bool:
-        chunk = self._file.read(_CHUNK)
+        try:
+            chunk = self._file.read(_CHUNK)
+        except UnicodeDecodeError as error:
+            raise self.error(str(error)) from error
         self._held += chunk
         self._ended = not chunk
         return bool(chunk)
@@ -142,10 +143,10 @@ class _Text:
                 self._more()
         try:
             found, stop = self._decoder.raw_decode(self._held)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             if closing and "\\" in self._held[: end + 1] and self._more():
                 return self.value()  # an escaped quote in a key
-            raise self.error(f"{error.msg} near {self._held[:20]!r}") from error
+            raise self.error(f"{error} near {self._held[:20]!r}") from error
         self._held = self._held[stop:]
         return found
 

@@ -11,6 +11,7 @@ from anndata.io import read_elem
 
 from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
+from pertscale.io.limits import checked_array, checked_node
 from pertscale.io.sources._arrays import (
     CompressedColumns,
     CompressedRows,
@@ -32,10 +33,11 @@ def matrix_key(group: Any, matrix: str, path: str) -> str:
     """
     layer = matrix.removeprefix("layers/")
     key = {"X": "X", "raw": "raw/X", "raw/X": "raw/X"}.get(matrix, f"layers/{layer}")
-    if key in group:
-        return key
-    layers = sorted(group["layers"].keys()) if "layers" in group else []
-    there = [name for name, at in (("X", "X"), ("raw", "raw/X")) if at in group] + layers
+    with reading(path):
+        if key in group:
+            return key
+        layers = sorted(group["layers"].keys()) if "layers" in group else []
+        there = [name for name, at in (("X", "X"), ("raw", "raw/X")) if at in group] + layers
     raise UnknownNameError(
         f"{path} has no matrix {matrix!r}; it has {', '.join(map(repr, there)) or 'none'}: "
         "pass one of these as layer="
@@ -45,7 +47,7 @@ def matrix_key(group: Any, matrix: str, path: str) -> str:
 def open_matrix(node: Any, place: str) -> Matrix:
     """Return the matrix in an AnnData element: CSR, CSC or dense."""
     if hasattr(node, "dtype"):
-        return DenseRows(node, place=place)
+        return DenseRows(checked_array(node, place, whole=False), place=place)
     attributes = dict(node.attrs)
     kind = str(attributes.get("encoding-type") or attributes.get("h5sparse_format") or "")
     shape = attributes.get("shape", attributes.get("h5sparse_shape"))
@@ -142,6 +144,8 @@ class Frame:
         self._root, self.key, self.place = root, key, place
         self._node = root[key]
         self._compound = hasattr(self._node, "dtype")
+        if self._compound:
+            checked_array(self._node, place)
         attributes = dict(self._node.attrs)
         if self._compound:
             names = list(self._node.dtype.names or ())
@@ -150,7 +154,7 @@ class Frame:
         else:
             self._index = _text(attributes.get("_index", "_index"))
             names = [_text(n) for n in attributes.get("column-order", sorted(self._node.keys()))]
-            self.n_rows = _length(self._node[self._index])
+            self.n_rows = _length(checked_node(self._node[self._index], place))
         self.columns = [n for n in names if n not in (self._index, "__categories")]
 
     def names(self) -> np.ndarray:
@@ -176,7 +180,7 @@ class Frame:
         return found
 
     def _element(self, name: str) -> Any:
-        node = self._node[name]
+        node = checked_node(self._node[name], f"{self.place}, column {name!r}")
         if hasattr(node, "dtype") and "encoding-type" not in dict(node.attrs):
             return node[:]
         return read_elem(node)
@@ -186,7 +190,7 @@ class Frame:
         old = f"{self.key}/__categories/{name}"
         old = old if not self._compound else f"uns/{name}_categories"
         if old in self._root:
-            categories = [_text(c) for c in self._root[old][:]]
+            categories = [_text(c) for c in checked_array(self._root[old], self.place)[:]]
             return pd.Categorical.from_codes(np.asarray(values), categories=categories)
         if isinstance(values, np.ndarray) and values.dtype.kind in "SO":
             return np.array([_text(v) for v in values], dtype=object)

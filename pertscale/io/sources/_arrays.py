@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from pertscale.buffers import Buffers
-from pertscale.errors import CorruptFileError
+from pertscale.errors import CorruptFileError, InputError
 from pertscale.io._kernels import compress_rows, sort_by_row
+from pertscale.io.limits import checked_array
 from pertscale.io.sources._base import Block, CsrBlock, reading
 from pertscale.io.sources._hdf5 import read_stretch
 
@@ -59,6 +60,11 @@ def check_codes(codes: np.ndarray, limit: int, place: str, what: str) -> None:
         )
 
 
+def _check_numbers(array: Any, place: str) -> None:
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{place} holds {array.dtype}, a matrix of counts holds numbers")
+
+
 class Compressed:
     """What compressed rows and compressed columns share: data, indices, indptr.
 
@@ -78,8 +84,11 @@ class Compressed:
         self.shape = shape
         self.place = place
         with reading(place):
-            self.data, self.indices = group["data"], group["indices"]
-            self.indptr = group["indptr"]
+            self.data, self.indices, self.indptr = (
+                checked_array(group[name], f"{place}/{name}")
+                for name in ("data", "indices", "indptr")
+            )
+        _check_numbers(self.data, place)
         self._n_major = n_major
         self.n_entries = int(self.data.shape[0])
         if self.indices.shape != self.data.shape:
@@ -221,6 +230,7 @@ class DenseRows:
             raise CorruptFileError(
                 f"{place} has {len(array.shape)} dimensions, a matrix of cells by genes has 2"
             )
+        _check_numbers(array, place)
         self.array = array
         self.shape = (int(array.shape[0]), int(array.shape[1]))
         self.place = place

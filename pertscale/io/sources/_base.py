@@ -7,11 +7,7 @@ and file handles never do.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +16,9 @@ import numpy as np
 import pandas as pd
 
 from pertscale.buffers import Buffers
-from pertscale.errors import CorruptFileError, PertscaleError
+from pertscale.io.reading import reading
+
+__all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "as_names", "reading"]
 
 
 @dataclass(frozen=True)
@@ -178,23 +176,3 @@ def as_names(values: Any) -> np.ndarray:
         part = values[i : i + _NAMES_AT_ONCE]
         names[i : i + len(part)] = [v.decode() if isinstance(v, bytes) else str(v) for v in part]
     return names
-
-
-@contextmanager
-def reading(place: str) -> Iterator[None]:
-    """Turn what the format libraries raise on damaged files into a CorruptFileError.
-
-    `place` names the file, the dataset in it and the rows: it starts the message.
-    """
-    try:
-        yield
-    except PertscaleError:
-        raise
-    except (
-        OSError, KeyError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        reason = str(error).strip("'\"") or type(error).__name__
-        raise CorruptFileError(
-            f"{place} can't be read ({reason}); the file is incomplete or damaged: "
-            "copy, download or write it again"
-        ) from error

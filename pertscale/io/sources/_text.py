@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import csv
-import gzip
 import hashlib
 import os
 import shutil
@@ -12,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
+from pertscale.io.limits import open_gzip
 from pertscale.io.sources._base import reading
 
 #: Endings of text tables; each also with ``.gz``.
@@ -28,7 +28,7 @@ def open_text(path: Path) -> BinaryIO:
     """Open a text file, gzipped or not (told by content), for reading bytes."""
     with path.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]
+    return open_gzip(path) if zipped else path.open("rb")
 
 
 def first_lines(path: Path, n: int) -> list[bytes]:
@@ -67,7 +67,7 @@ def plain_copy(path: Path, scratch: Path | None) -> Path:
     if not copy.exists():
         part = copy.with_name(f".{copy.name}.{os.getpid()}")
         try:
-            with reading(f"{path} (gzip)"), gzip.open(path, "rb") as source, part.open("wb") as to:
+            with reading(f"{path} (gzip)"), open_gzip(path) as source, part.open("wb") as to:
                 shutil.copyfileobj(source, to, _COPY_BYTES)
             part.replace(copy)
         finally:

@@ -13,8 +13,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
+from pertscale.io.limits import check_parquet
 from pertscale.io.sources._base import Source, SourceSpec, reading
-from pertscale.io.sources._text import TABLE_ENDINGS, delimiter_of, ending, first_lines, split_line
+from pertscale.io.sources._text import (
+    TABLE_ENDINGS,
+    delimiter_of,
+    ending,
+    first_lines,
+    open_text,
+    split_line,
+)
 
 #: A file is a table of the cells of a matrix if it names at least this share of them.
 SHARE_NEEDED = 0.95
@@ -40,8 +48,9 @@ class CellTable:
         if not lines:
             return []
         delimiter = delimiter_of(lines[0])
-        header = split_line(lines[0], delimiter)
-        first = split_line(lines[1], delimiter) if len(lines) > 1 else header
+        with reading(str(self.path)):
+            header = split_line(lines[0], delimiter)
+            first = split_line(lines[1], delimiter) if len(lines) > 1 else header
         # write.table of R leaves the name of the index column out
         return ["", *header] if len(first) == len(header) + 1 else header
 
@@ -58,18 +67,20 @@ class CellTable:
         position = self._fields.index(name)
         with reading(f"{self.path}, column {name!r}"):
             if ending(self.path) == ".parquet":
+                check_parquet(self.path)
                 return pd.read_parquet(self.path, columns=[name])[name].reset_index(drop=True)
-            found = pd.read_csv(
-                self.path,
-                sep=self._delimiter,
-                header=None,
-                skiprows=1,
-                usecols=[position],
-                dtype=str if as_text else None,
-                low_memory=False,
-                index_col=False,
-                names=[str(i) for i in range(len(self._fields))],
-            )
+            with open_text(self.path) as text:
+                found = pd.read_csv(
+                    text,
+                    sep=self._delimiter,
+                    header=None,
+                    skiprows=1,
+                    usecols=[position],
+                    dtype=str if as_text else None,
+                    low_memory=False,
+                    index_col=False,
+                    names=[str(i) for i in range(len(self._fields))],
+                )
         return found.iloc[:, 0]
 
     def key_for(self, names: Iterable[str]) -> tuple[str, float] | None:

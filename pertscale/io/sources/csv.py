@@ -43,9 +43,9 @@ def read_layout(text: Path, path: str) -> Layout:
         header = lines.readline()
         offset = lines.tell()
         first = lines.readline()
-    delimiter = delimiter_of(header)
-    names = split_line(header, delimiter)
-    fields = split_line(first, delimiter)
+        delimiter = delimiter_of(header)
+        names = split_line(header, delimiter)
+        fields = split_line(first, delimiter)
     if len(fields) < 2:
         raise InputError(
             f"{path} is no table of counts: its first row is {first[:60]!r}; needed is a name "

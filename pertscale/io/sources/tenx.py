@@ -10,6 +10,7 @@ import pandas as pd
 
 from pertscale.buffers import Buffers
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
+from pertscale.io.limits import checked_array
 from pertscale.io.sources._arrays import CompressedRows
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
 from pertscale.io.sources.cells import TableSource
@@ -34,7 +35,8 @@ class TenxSource(TableSource):
         try:
             with reading(spec.path):
                 self._group = self._only_group()
-                genes, cells = (int(n) for n in self._group["shape"][:])
+                shape = checked_array(self._group["shape"], f"{spec.path}, 'shape'")
+                genes, cells = (int(n) for n in shape[:2])
             place = f"{spec.path}, {self._group.name!r}"
             self.matrix = CompressedRows(self._group, shape=(cells, genes), place=place)
         except BaseException:
@@ -72,6 +74,10 @@ class TenxSource(TableSource):
 
     def genes(self) -> pd.DataFrame:
         """Return the features: index = names; ``gene_ids``, ``feature_types``, ``genome``."""
+        with reading(self.matrix.place):
+            return self._genes()
+
+    def _genes(self) -> pd.DataFrame:
         if "features" not in self._group:
             names = self._names("gene_names", self.n_genes).astype(object)
             ids = self._names("genes", self.n_genes).astype(object)
@@ -99,7 +105,7 @@ class TenxSource(TableSource):
 
     def _names(self, key: str, n: int) -> np.ndarray:
         with reading(f"{self.matrix.place}/{key}"):
-            found = as_names(self._group[key])
+            found = as_names(checked_array(self._group[key], f"{self.matrix.place}/{key}"))
         if len(found) != n:
             raise CorruptFileError(
                 f"{self.matrix.place}/{key} has {len(found)} names, the matrix needs {n}; "

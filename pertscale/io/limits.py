@@ -1,0 +1,235 @@
+"""What a file declares against what it holds, looked at before memory is reserved for it.
+
+A few bytes can promise a matrix of 10¹² rows, and a zip of a megabyte unpack to a terabyte. Up to
+:data:`FREE_BYTES` a promise is taken as it is; beyond, it has to be of a size that the stored bytes
+can come to. No array is read whose codecs would run a program.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+
+from pertscale.errors import CorruptFileError, InputError
+
+#: Declared bytes that are not doubted: many zeros are stored as next to nothing.
+FREE_BYTES: Final = 1 << 30
+#: Above, bytes that a stored byte can come to. Data reach some tens, a gigabyte of zeros 1000.
+MOST_RATIO: Final = 200
+#: Bytes of a chunk, which is decoded as a whole; HDF5 has the same limit.
+MOST_CHUNK_BYTES: Final = 1 << 32
+#: From this many chunks on they have to have some size: each is looked up by itself.
+_MANY_CHUNKS: Final = 1_000_000
+_SMALL_CHUNK_BYTES: Final = 1024
+#: Bytes of a value of a table in memory.
+_VALUE_BYTES: Final = 8
+
+
+def check_declared(declared: int, stored: int, place: str) -> None:
+    """Raise where `declared` bytes can't come out of `stored` ones.
+
+    Raises
+    ------
+    CorruptFileError
+        The message says what is declared and what is there.
+    """
+    if declared > FREE_BYTES and declared > stored * MOST_RATIO:
+        raise CorruptFileError(
+            f"{place} declares {_size(declared)}, but {_size(stored)} are stored; the file is "
+            "incomplete, damaged or forged: copy, download or write it again"
+        )
+
+
+def check_memory(declared: int, place: str) -> None:
+    """Raise where something that is read as a whole is larger than this machine's memory."""
+    there = psutil.virtual_memory().total
+    if declared > there:
+        raise CorruptFileError(
+            f"{place} declares {_size(declared)}, this machine has {_size(there)} of memory; the "
+            "file is damaged or forged, or it needs a larger machine"
+        )
+
+
+# --- arrays of HDF5 and Zarr --------------------------------------------------------------------
+
+
+def checked_array(array: Any, place: str, *, whole: bool = True) -> Any:
+    """Return an array of h5py or zarr, after a look at its codecs, shape and chunks.
+
+    Parameters
+    ----------
+    array
+        h5py dataset or zarr array.
+    place
+        File and dataset, for messages.
+    whole
+        Whether it will be read as a whole, or all of it is stored; a dense matrix is read in
+        parts, and zeros need not be stored.
+
+    Raises
+    ------
+    InputError
+        Reading it would run a program, or read another file.
+    CorruptFileError
+        Its sizes can't be true.
+    """
+    _check_codecs(array, place)
+    declared = math.prod(array.shape) * array.dtype.itemsize
+    if whole and declared > FREE_BYTES:
+        check_declared(declared, _stored_bytes(array), _shaped(array, place))
+        check_memory(declared, _shaped(array, place))
+    chunks = getattr(array, "chunks", None) or ()
+    n_bytes = math.prod(chunks) * array.dtype.itemsize
+    n_chunks = math.prod(-(-n // max(1, c)) for n, c in zip(array.shape, chunks, strict=False))
+    small = n_chunks > _MANY_CHUNKS and n_bytes < _SMALL_CHUNK_BYTES
+    if n_bytes > MOST_CHUNK_BYTES or small:
+        raise CorruptFileError(
+            f"{_shaped(array, place)} is declared to have {n_chunks:,} chunks of {_size(n_bytes)}; "
+            f"pertscale reads chunks of up to {_size(MOST_CHUNK_BYTES)}, and not more than "
+            f"{_MANY_CHUNKS:,} of less than {_SMALL_CHUNK_BYTES} bytes: write the file with others"
+        )
+    return array
+
+
+def checked_node(node: Any, place: str) -> Any:
+    """Return a node, array or group, after a look at all arrays in it."""
+    if hasattr(node, "dtype"):
+        return checked_array(node, place)
+    for name in node:
+        checked_node(node[name], f"{place}/{name}")
+    return node
+
+
+def _shaped(array: Any, place: str) -> str:
+    return f"{place}: an array of {' x '.join(f'{n:,}' for n in array.shape)} {array.dtype}"
+
+
+def _stored_bytes(array: Any) -> int:
+    if hasattr(array, "nbytes_stored"):
+        return int(array.nbytes_stored())
+    return min(int(array.id.get_storage_size()), int(array.file.id.get_filesize()))
+
+
+def _check_codecs(array: Any, place: str) -> None:
+    if getattr(array, "external", None):
+        raise InputError(
+            f"{place} keeps its values in another file, {array.external[0][0]!r}, which is not "
+            "read; write it with its values inside"
+        )
+    for name in _codec_names(getattr(array, "metadata", None)):
+        if "pickle" in name.lower():
+            raise InputError(
+                f"{place} is stored as pickles (codec {name!r}), which are programs and not read; "
+                "write it with another codec, text as vlen-utf8"
+            )
+
+
+def _codec_names(metadata: Any) -> list[str]:
+    """Names of the codecs of a Zarr array, of either version, also of those inside of shards."""
+    if metadata is None:
+        return []
+    if hasattr(metadata, "codecs"):
+        return _named([codec.to_dict() for codec in metadata.codecs])
+    return [codec.codec_id for codec in (*(metadata.filters or ()), metadata.compressor) if codec]
+
+
+def _named(codecs: list[Any]) -> list[str]:
+    names = []
+    for codec in codecs:
+        inner = codec.get("configuration") or {}
+        nested = [*inner.get("codecs", ()), *inner.get("index_codecs", ())]
+        dicts = [c if isinstance(c, dict) else c.to_dict() for c in nested]
+        names += [str(codec["name"]), *_named(dicts)]
+    return names
+
+
+# --- packed files ---------------------------------------------------------------------------------
+
+
+def check_parquet(path: str | os.PathLike[str]) -> None:
+    """Raise where a Parquet file declares more rows than it can have."""
+    path = Path(path)
+    if not path.is_file():
+        return
+    with pq.ParquetFile(path) as file:
+        rows, columns = file.metadata.num_rows, file.metadata.num_columns
+    place = f"{path}: a table of {rows:,} rows and {columns:,} columns"
+    declared = _VALUE_BYTES * rows * max(1, columns)
+    check_declared(declared, path.stat().st_size, place)
+    check_memory(declared, place)
+
+
+def check_npz(path: str | os.PathLike[str]) -> None:
+    """Raise where an .npz declares arrays that it does not hold; nothing is unpacked.
+
+    Raises
+    ------
+    zipfile.BadZipFile, ValueError
+        It is no zip of arrays, as :func:`numpy.load` raises it.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            place = f"{path}, {entry.filename!r}"
+            check_declared(entry.file_size, entry.compress_size, place)
+            check_memory(entry.file_size, place)
+            with archive.open(entry) as file:
+                _check_npy(file, entry.file_size, place)
+
+
+def _check_npy(file: Any, n_bytes: int, place: str) -> None:
+    """Compare the shape in the head of an array with its bytes."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    shape, _, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+    declared = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and (declared != n_bytes - file.tell() or min(shape, default=0) < 0):
+        raise CorruptFileError(
+            f"{place} declares an array of {' x '.join(map(str, shape))} {dtype}, "
+            f"{_size(declared)}, but holds {_size(n_bytes - file.tell())}; the file is damaged or "
+            "forged: write it again"
+        )
+
+
+def open_gzip(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a gzipped file for reading bytes; it raises where it unpacks to an absurd size."""
+    return io.BufferedReader(_Unpacked(Path(path)), 1 << 20)  # type: ignore[return-value]
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of a gzipped file, counted while it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._size = path, path.stat().st_size
+        self._file = gzip.open(path, "rb")  # noqa: SIM115  (closed below)
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n = self._file.readinto(buffer)
+        self._read += n
+        check_declared(self._read, self._size, f"{self._path} unpacks to more than it can hold: it")
+        return n
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _size(n_bytes: float) -> str:
+    """Return a number of bytes in words."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:,.4g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.4g} TB"

@@ -1,0 +1,43 @@
+"""One place where what the format libraries raise on damaged files becomes an error of ours."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pertscale.errors import CorruptFileError, PertscaleError
+from pertscale.io.object_storage import naming
+
+#: What HDF5, Zarr, the codecs, NumPy, pandas and csv raise on bytes that make no sense.
+DAMAGE: tuple[type[Exception], ...] = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
+    RuntimeError, zlib.error, zipfile.BadZipFile, csv.Error,
+)  # fmt: skip
+
+
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Turn what the format libraries raise on damaged files into a CorruptFileError.
+
+    `place` names the file, the dataset in it and the rows: it starts the message. Around calls
+    into the libraries only: an error of ours would look like one of the file.
+    """
+    try:
+        with naming(place):
+            yield
+    except PertscaleError:
+        raise
+    except DAMAGE as error:
+        reason = str(error).strip("'\"") or type(error).__name__
+        raise CorruptFileError(
+            f"{place} can't be read ({reason}); the file is incomplete or damaged: "
+            "copy, download or write it again"
+        ) from error
+    except MemoryError as error:  # a size inside of a chunk, which nothing but reading shows
+        raise CorruptFileError(
+            f"{place} asks for more memory than there is ({error or 'no size given'}); the file is "
+            "damaged or forged, or it needs a larger machine"
+        ) from error
