@@ -469,11 +469,12 @@ def demo(out: str, quiet: bool) -> None:
     """
     from pertscale.benchmark import run_benchmark
     from pertscale.io import ingest as ingest_file
+    from pertscale.io.places import local_path
     from pertscale.progress import say
     from pertscale.simulate import simulate_screen
 
     started = time.perf_counter()
-    folder = Path(out)
+    folder = local_path(out, "the demo's folder")
     folder.mkdir(parents=True, exist_ok=True)
     say("1/3 simulate a screen of 40,000 cells, 2,000 genes, 120 perturbations", quiet=quiet)
     simulated = simulate_screen(

@@ -34,6 +34,7 @@ from pertscale.io import embedding_files
 from pertscale.io.cell_vectors import read_cell_vectors
 from pertscale.io.embedding_files import Orientation
 from pertscale.io.long_tables import as_numbers, read_long
+from pertscale.io.publish import local_copy
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 
 if TYPE_CHECKING:
@@ -252,8 +253,9 @@ def read(
     Parameters
     ----------
     path
-        ``.csv``, ``.tsv``, ``.txt`` (also gzipped) or ``.parquet``: a table with one gene per row,
-        or one per column as the second paper writes them (SPEC K1). ``.npz``: `names` and `matrix`.
+        Path or URL. ``.csv``, ``.tsv``, ``.txt`` (also gzipped) or ``.parquet``: a table with one
+        gene per row, or one per column as the second paper writes them (SPEC K1). ``.npz``: `names`
+        and `matrix`.
         ``.h5ad``: an entry of `obsm` or `varm`. ``.json``: gene → vector, or gene → text
         (:func:`from_texts`). ``.gmt``: gene sets (:func:`from_gene_sets`). ``.pkl``: a dictionary
         gene → vector, as GenePT is published.
@@ -278,7 +280,7 @@ def read(
     InputError
         The content is not an embedding.
     """
-    path = Path(path)
+    path = local_copy(path)
     suffix = embedding_files.suffix_of(path)
     name = name or path.name.removesuffix(".gz")[: -len(suffix) or None]
     if suffix in (".gmt", ".json") and (key is not None or orientation is not None):

@@ -59,7 +59,7 @@ class TaskError(PertscaleError, RuntimeError):
 
 
 class StorageError(PertscaleError, OSError):
-    """The disk is full, read-only, or not writable for this user."""
+    """A disk is full, read-only, or not writable; object storage can't be reached, or refuses."""
 
 
 class LockedError(PertscaleError, RuntimeError):

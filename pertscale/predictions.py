@@ -27,6 +27,7 @@ from pertscale.io.aliases import Aliases
 from pertscale.io.long_tables import CODES
 from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
 from pertscale.io.prediction_files.arrays import gene_list
+from pertscale.io.publish import local_copy
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
 
 Matrix = np.ndarray
@@ -444,6 +445,7 @@ def read_predictions(
         raise ArgumentError(f"codes={codes!r} is not one of {', '.join(CODES)}")
     if control not in ("observed", "in_file"):
         raise ArgumentError(f"control={control!r} is not 'observed' or 'in_file'")
+    path = local_copy(path)
     parts = read_parts(
         path, genes=genes, codes=codes, layer=layer, perturbation=perturbation,
         allow_pickle=allow_pickle,

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import zarr
 
 from pertscale import cards
 from pertscale.conditions import target_group
-from pertscale.errors import CorruptFileError, UnknownNameError
+from pertscale.errors import CorruptFileError, InputError, UnknownNameError
+from pertscale.io.places import Remote, absolute, place
 from pertscale.io.reading import reading
-from pertscale.io.store import open_root, read_column, read_frame, read_info
+from pertscale.io.store import open_matrix, open_root, read_column, read_frame, read_info
 from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Screen:
     Attributes
     ----------
     path : str
-        The store, absolute.
+        The store, absolute, or its URL.
     genes : Index
         Unique names of the read-out genes.
     """
@@ -149,7 +149,7 @@ class Screen:
     def _matrix(self) -> da.Array:
         import dask.array as da
 
-        return da.from_zarr(zarr.open_array(f"{self.path}/{MATRIX}", mode="r"))
+        return da.from_zarr(open_matrix(self.path))
 
     def to_xarray(self) -> xr.Dataset:
         """Return a lazy Dataset over (cell, gene).
@@ -298,8 +298,9 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
 
     Parameters
     ----------
-    path : path or Screen
-        A store that :func:`pertscale.io.ingest` wrote; a Screen is returned as it is.
+    path : path, URL or Screen
+        A store that :func:`pertscale.io.ingest` wrote, on a disk or on object storage
+        (``s3://bucket/k562.zarr``); a Screen is returned as it is.
 
     Returns
     -------
@@ -311,10 +312,12 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
         If there is nothing at `path`.
     InputError
         If what is there is not a screen store.
+    StorageError
+        If object storage can't be reached, or refuses.
     """
     if isinstance(path, Screen):
         return path
-    where = str(Path(path).absolute())
+    where = str(absolute(path))
     root = open_root(where)
     with reading(where):
         groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
@@ -323,6 +326,21 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
         shape = tuple(root[MATRIX].shape)
         _check_groups(groups, shape, len(genes), where)
     return Screen(path=where, genes=genes, _groups=groups, _info=read_info(root))
+
+
+def check_unchanged(screen: Screen) -> None:
+    """Fail if a store on object storage was replaced since it was opened.
+
+    There the objects are replaced one by one under their names: who read meanwhile has read a
+    mixture. On a disk the old files stay until they are closed.
+    """
+    if not isinstance(place(screen.path), Remote):
+        return
+    if open_screen(screen.path).fingerprint != screen.fingerprint:
+        raise InputError(
+            f"{screen.path} was replaced by another screen while it was read; make the same call "
+            "again"
+        )
 
 
 def _check_groups(groups: pd.DataFrame, shape: tuple[int, ...], n_genes: int, where: str) -> None:

@@ -33,6 +33,7 @@ from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
 from pertscale.io.datasets import Variable, create_dataset
+from pertscale.io.places import Place, for_zarr
 from pertscale.io.tables import declared_frame, read_table, write_table
 from pertscale.predictions import OnScreen
 from pertscale.schema import (
@@ -258,9 +259,9 @@ def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:
     return dict(read_json(out / unit.folder / "unit.json"))
 
 
-def open_predictions(folder: Path) -> xr.Dataset:
+def open_predictions(folder: Place) -> xr.Dataset:
     """Open ``prediction`` (model, perturbation, gene) and ``truth`` of a unit, lazily."""
-    dataset = xr.open_zarr(folder / "prediction.zarr", consolidated=False)
+    dataset = xr.open_zarr(for_zarr(folder / "prediction.zarr"), consolidated=False)
     names = {n: dataset[n].compute().astype(object) for n in (MODEL, PERTURBATION, GENE)}
     return dataset.assign_coords(names)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,6 +20,7 @@ from pertscale.benchmark.card import (
 from pertscale.benchmark.expression import TOP_EXPRESSED, open_predictions
 from pertscale.errors import NotFoundError
 from pertscale.io.atomic import read_json
+from pertscale.io.places import Place, PlaceLike, for_zarr, place
 from pertscale.io.tables import read_table
 from pertscale.schema import (
     CLASS_NAMES,
@@ -52,11 +51,12 @@ class BenchmarkResult:
 
     Attributes
     ----------
-    path : Path
-        The folder; every table is read from it when it is first asked for.
+    path : Path or Remote
+        The folder, on a disk or on object storage; every table is read from it when it is first
+        asked for.
     """
 
-    path: Path
+    path: Place
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class BenchmarkResult:
         return read_table(self.path / INTERACTIONS_FILE)
 
     @property
-    def report(self) -> Path:
+    def report(self) -> Place:
         """The HTML page."""
         return self.path / REPORT_FILE
 
@@ -176,7 +176,7 @@ class BenchmarkResult:
 
         wanted = {"labels": labels, "method": method}
         folder = self._folder("units", context, split, train_contexts, wanted)
-        return xr.open_zarr(folder / "prediction.zarr", consolidated=False)
+        return xr.open_zarr(for_zarr(folder / "prediction.zarr"), consolidated=False)
 
     def expression(
         self, *, context: str, task: str, split: str, train_contexts: str | None = None
@@ -206,7 +206,7 @@ class BenchmarkResult:
 
     def _folder(
         self, kind: str, context: str, split: str, trained: str | None, wanted: dict[str, str]
-    ) -> Path:
+    ) -> Place:
         """Return the folder of a unit of the manifest."""
         keys = {**wanted, "context": context, "split": split, "train_contexts": trained or context}
         for unit in self.manifest[kind]:
@@ -253,15 +253,15 @@ class BenchmarkResult:
         return whole_card(self)
 
 
-def read_result(path: str | os.PathLike[str]) -> BenchmarkResult:
-    """Open the output folder of a finished benchmark.
+def read_result(path: PlaceLike) -> BenchmarkResult:
+    """Open the output folder of a finished benchmark, by its path or URL.
 
     Raises
     ------
     NotFoundError
         If the folder holds no finished benchmark.
     """
-    folder = Path(path)
+    folder = place(path)
     if not (folder / MANIFEST_FILE).exists():
         raise NotFoundError(
             f"no finished benchmark in {folder}; pertscale.run_benchmark(store, out=...) makes one"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ from pertscale.io.aliases import Aliases
 from pertscale.io.atomic import read_json, write_json
 from pertscale.io.ingestion import ingest
 from pertscale.io.lock import locked
+from pertscale.io.places import Place, Remote, absolute, place
+from pertscale.io.publish import Layout, finished_folder
 from pertscale.io.several import unique_names
 from pertscale.io.store import is_store
 from pertscale.io.tables import declared_frame, write_table
@@ -56,8 +59,12 @@ from pertscale.progress import Progress, say
 from pertscale.report import write_report
 from pertscale.schema import (
     CONTROL,
+    LABELS_DIR,
     MANIFEST_FILE,
     PERTURBATION,
+    PREDICTIONS_DIR,
+    PSEUDOBULK_DIR,
+    SPLITS_DIR,
     TIMING_COLUMNS,
     TIMINGS_FILE,
 )
@@ -66,6 +73,13 @@ from pertscale.splits import Split
 from pertscale.stats.interactions import complete_doubles, find_interactions
 from pertscale.stats.pseudobulk import read_pseudobulk
 from pertscale.stats.ranksum import rank_sum
+
+#: What is published on object storage.
+_LAYOUT = Layout(
+    (LABELS_DIR, PSEUDOBULK_DIR, SPLITS_DIR, PREDICTIONS_DIR, "screen.zarr", "screens", WORK_DIR),
+    MANIFEST_FILE,
+    keep=True,
+)
 
 
 def run_benchmark(
@@ -108,13 +122,13 @@ def run_benchmark(
 
     Parameters
     ----------
-    store : path, Screen, or a list of these
+    store : path, URL, Screen, or a list of these
         A screen store; or a file that :func:`pertscale.io.ingest` reads, which is then ingested
         into the output folder. Several are run one by one, into ``screens/`` of the output folder,
         and then from contexts of some to those of others.
-    out : path, optional
-        Output folder; by default the store's name with the suffix ``.benchmark``. Needed for
-        several stores.
+    out : path or URL, optional
+        Output folder; one on object storage is completed in scratch, then published. By default
+        the store's name with the suffix ``.benchmark``. Needed for several stores.
     embedding : path or Embedding, optional
         Vectors of genes for the methods that need them: any file that
         :func:`pertscale.read_embedding` reads. Without one, genes are embedded by their expression
@@ -196,8 +210,9 @@ def run_benchmark(
         threshold, exclude_test_perturbations, aliases,
     )  # fmt: skip
     testing = {"test": test, "fdr": fdr, "fold_change": fold_change, "min_cells": min_cells}
-    folder, stores = _places(store, out)
+    output, stores = _places(store, out)
     with (
+        finished_folder(output, _LAYOUT, quiet=quiet) as folder,
         locked(folder, quiet=quiet) as lock,
         log_file(folder, version=version("pertscale"), stores=[str(s) for s in stores.values()]),
         use_client(client, quiet=quiet) as resolved,
@@ -218,7 +233,8 @@ def run_benchmark(
         lock.check()
         for plan in plans if together else ():
             _finish(plan, [plan], files)
-        return _finish(runs, plans, files)
+        _finish(runs, plans, files)
+    return BenchmarkResult(output)
 
 
 @contextmanager
@@ -232,6 +248,8 @@ def _watched(client: Any, page: str | os.PathLike[str] | None) -> Iterator[None]
             "performance_report= tells what the workers of a distributed cluster do, and there is "
             "none; make a Client first, or pass client="
         )
+    if find_spec("bokeh") is None:
+        raise ArgumentError("performance_report= needs bokeh, which is not installed")
     from distributed import performance_report
 
     # inline: the default page fetches its scripts from elsewhere
@@ -316,11 +334,11 @@ def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
     }
 
 
-def _places(store: Any, out: Any) -> tuple[Path, dict[str, Any]]:
+def _places(store: Any, out: Any) -> tuple[Place, dict[str, Any]]:
     """Return the output folder, absolute, and the stores by their folders in it ('.': itself)."""
     several = not isinstance(store, str | os.PathLike | Screen)
     listed = list(store) if several else [store]
-    paths = [Path(one.path if isinstance(one, Screen) else os.fspath(one)) for one in listed]
+    paths = [place(one.path if isinstance(one, Screen) else one) for one in listed]
     for path in paths:
         if not path.exists():
             raise NotFoundError(f"there is no store or file {path}")
@@ -332,13 +350,13 @@ def _places(store: Any, out: Any) -> tuple[Path, dict[str, Any]]:
             f"{twice[0]} was given twice; its contexts would be trained on themselves"
         )
     if len(paths) == 1:
-        folder = Path(out) if out is not None else paths[0].with_suffix(".benchmark")
-        return folder.absolute(), {".": listed[0]}
+        folder = out if out is not None else paths[0].with_suffix(".benchmark")
+        return absolute(folder), {".": listed[0]}
     if out is None:
         raise ArgumentError("several stores have no output folder in common; pass out=")
     names = unique_names(path.stem for path in paths)
     places = (f"screens/{slug(name)}" for name in names)
-    return Path(out).absolute(), dict(zip(places, listed, strict=True))
+    return absolute(out), dict(zip(places, listed, strict=True))
 
 
 def _check_apart(ours: Sequence[str], own: Iterable[str], files: Iterable[str]) -> None:
@@ -398,7 +416,7 @@ def _read_split(split: Any) -> Split | None:
 
 def _screen(store: Any, folder: Path, memory: str | int, client: Any, log: Log) -> Screen:
     """Open the store, or ingest what is not one into the output folder."""
-    if isinstance(store, Screen) or is_store(store):
+    if isinstance(store, Screen) or isinstance(place(store), Remote) or is_store(store):
         return open_screen(store)
     inside = folder / "screen.zarr"
     marker = folder / WORK_DIR / "source.json"

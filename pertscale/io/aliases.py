@@ -13,6 +13,7 @@ import pandas as pd
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
 from pertscale.io.json_files import read_json_file
 from pertscale.io.limits import check_parquet
+from pertscale.io.places import local_path
 
 Aliases = str | os.PathLike[str] | Mapping[str, str]
 
@@ -29,7 +30,7 @@ def read_aliases(aliases: Aliases) -> dict[str, str]:
     """
     if isinstance(aliases, Mapping):
         return {str(k): str(v) for k, v in aliases.items()}
-    path = Path(aliases)
+    path = local_path(aliases, "a table of aliases")
     if not path.exists():
         raise NotFoundError(f"there is no file {path}")
     try:

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pertscale.io.places import PlaceLike, Remote, place
+
 #: What `link` says where there are no links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 
@@ -68,8 +70,11 @@ def remove_leftovers(folder: Path, final_name: str) -> None:
             remove(leftover)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file atomically."""
+def write_bytes(path: PlaceLike, data: bytes) -> None:
+    """Write a file atomically; on object storage that is one request."""
+    if isinstance(path, Remote):
+        path.write_bytes(data)
+        return
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -114,6 +119,6 @@ def _json(content: Any) -> bytes:
     return (text + "\n").encode()
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: PlaceLike) -> Any:
     """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return json.loads(place(path).read_text(encoding="utf-8"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ from pertscale.errors import (
     PertscaleError,
 )
 from pertscale.hashing import digest
-from pertscale.io.atomic import remove, remove_leftovers, replace
+from pertscale.io.atomic import read_json, remove, remove_leftovers, replace, write_json
 from pertscale.io.cell_table import (
     cell_table,
     check_totals_column,
@@ -33,11 +35,20 @@ from pertscale.io.column_names import renamed, stored_names
 from pertscale.io.columns import RoleChoices
 from pertscale.io.lock import locked
 from pertscale.io.passes import release_memory, sort_block, write_shards
+from pertscale.io.places import Place, Remote, absolute
+from pertscale.io.publish import Layout, finished_folder
 from pertscale.io.scale import decide_scale
 from pertscale.io.screen_plan import ScreenPlan, plan_screen
-from pertscale.io.several import PathLike, cell_names, file_names, find_sources, joined_columns
+from pertscale.io.several import (
+    PathLike,
+    cell_names,
+    file_names,
+    find_sources,
+    joined_columns,
+    source_states,
+)
 from pertscale.io.sources import SourceSpec, open_source
-from pertscale.io.store import write_metadata
+from pertscale.io.store import ROOT_FILE, write_metadata
 from pertscale.io.work import Work, is_resumable, prepare, work_folder
 from pertscale.memory import AUTO, memory_bytes, task_budget
 from pertscale.progress import say
@@ -47,6 +58,10 @@ from pertscale.schema import COUNTS, GENE, LOG1P_1E4
 #: Types that counts can be stored as.
 _COUNT_DTYPES = ("uint16", "uint32")
 _SAMPLE_BYTES = 8_000_000
+#: What is published on object storage: AnnData's folders.
+_LAYOUT = Layout(
+    ("X", "obs", "var", "uns", "layers", "obsm", "varm", "obsp", "varp"), ROOT_FILE, keep=False
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +141,7 @@ def ingest(
     overwrite: bool = False,
     client: ClientLike = None,
     quiet: bool = False,
-) -> Path:
+) -> Place:
     """Convert a screen to a store, out of core.
 
     Two passes over the entries, both parallel on the current Dask scheduler. An interrupted call
@@ -138,8 +153,8 @@ def ingest(
     source : path, glob, or a list of these
         h5ad, AnnData-Zarr, 10x h5, MatrixMarket folder, csv or tsv (text also gzipped). Several
         become one screen; their cells are stacked.
-    store : path
-        The store to write.
+    store : path or URL
+        The store to write. One on object storage is completed in scratch, then published.
     scale : {'counts', 'log1p_1e4'}, optional
         What the values are: raw counts, or log1p of counts per 10,000. Without it, it is proved
         from the values or refused.
@@ -175,7 +190,7 @@ def ingest(
 
     Returns
     -------
-    Path
+    Path or Remote
         The store.
 
     Raises
@@ -197,7 +212,17 @@ def ingest(
         raise ArgumentError(f"dtype={dtype!r} is not one of {', '.join(_COUNT_DTYPES)}")
     if memory != AUTO:
         memory_bytes(memory)  # before any work
-    final = Path(store).absolute()
+    final = absolute(store)
+    if isinstance(final, Remote):
+        options: dict[str, Any] = {
+            "scale": scale, "layer": layer, "cells": None if cells is None else os.fspath(cells),
+            "perturbation": perturbation, "control": control, "context": context, "batch": batch,
+            "guide": guide, "gene_name": gene_name, "totals": totals, "genes": genes,
+            "dtype": dtype,
+        }  # fmt: skip
+        where = {"memory": memory, "client": client, "quiet": quiet}
+        _ingest_remote(source, final, options, where, overwrite=overwrite)
+        return final
     if final.exists() and not overwrite:
         raise ExistsError(f"{final} exists; pass overwrite=True to replace it")
     work = work_folder(final)
@@ -221,6 +246,37 @@ def ingest(
             plan, final, scale=verdict, dtype=stored, account=account, totals=totals,
             memory=memory, client=client, quiet=quiet,
         )  # fmt: skip
+
+
+def _ingest_remote(
+    source: PathLike | Sequence[PathLike],
+    output: Remote,
+    how: dict[str, Any],
+    where: dict[str, Any],
+    *,
+    overwrite: bool,
+) -> None:
+    """Ingest into scratch, unless an interrupted call has, and publish the store."""
+    _check_replaceable(output, overwrite)
+    with finished_folder(output, _LAYOUT, quiet=where["quiet"]) as local:
+        record = local.parent / "source.json"
+        key = digest(how, source_states(source))
+        if not (record.exists() and local.exists() and read_json(record) == key):
+            ingest(source, local, **how, **where, overwrite=True)
+            write_json(record, key)
+
+
+def _check_replaceable(output: Remote, overwrite: bool) -> None:
+    """Refuse to replace a store unasked, and anything that is not one."""
+    there = output.objects()
+    foreign = sorted(n for n in there if n.split("/")[0] not in (*_LAYOUT.folders, ROOT_FILE))
+    if foreign:
+        raise ExistsError(
+            f"{output} holds objects that are no part of a store, such as {foreign[0]}; name "
+            "another place"
+        )
+    if ROOT_FILE in there and not overwrite:
+        raise ExistsError(f"{output} exists; pass overwrite=True to replace it")
 
 
 def write_screen(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections import Counter
-from pathlib import Path
 from typing import Any, TextIO
 
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.io.places import PlaceLike, place
 
 
-def read_json_file(path: str | os.PathLike[str], what: str) -> Any:
+def read_json_file(path: PlaceLike, what: str) -> Any:
     """Return what a JSON file holds.
 
     Parameters
@@ -29,8 +29,8 @@ def read_json_file(path: str | os.PathLike[str], what: str) -> Any:
         A key occurs twice.
     """
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            return parse_json(file, path, what)
+        text = place(path).read_text(encoding="utf-8")
+        return parse_json(io.StringIO(text), path, what)
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {path}, which is to be {what}") from error
     except UnicodeDecodeError as error:

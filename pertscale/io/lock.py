@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 import time
 import uuid
@@ -19,10 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from pertscale.errors import LockedError, StorageError
 from pertscale.io.atomic import write_json_once
+from pertscale.io.owners import completed, held, holder, lives, me
 from pertscale.progress import say
 
 #: Seconds between two touches.
@@ -71,35 +69,18 @@ def locked(folder: Path, *, share: str = "", quiet: bool = False) -> Iterator[Lo
         lock.release()
 
 
-def me() -> dict[str, Any]:
-    """Return what identifies this process: on which machine it is, and since when."""
-    return {
-        "token": uuid.uuid4().hex,
-        "host": socket.gethostname(),
-        "machine": _machine(),
-        "pid": os.getpid(),
-        "born": _born(os.getpid()),
-        "job": os.environ.get("SLURM_JOB_ID", ""),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-    }
-
-
-def holder(owner: dict[str, Any]) -> str:
-    """Describe the process that holds a lock."""
-    job = f", SLURM job {owner['job']}" if owner.get("job") else ""
-    return f"process {owner['pid']} on {owner['host']}{job}, since {owner['since']}"
-
-
 class Lock:
     """The lock file of one holder."""
 
     def __init__(self, file: Path, owner: dict[str, Any] | None = None) -> None:
         self.file = file
         self._owner = owner
+        self._made = False
 
     def acquire(self, *, share: bool, quiet: bool) -> None:
         """Make the file; refuse if a living run holds the folder."""
         folder = self.file.parent
+        self._made = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             while not write_json_once(self.file, self._owner):
@@ -130,6 +111,8 @@ class Lock:
         """Remove the file, if it is still this process's."""
         if self._owner is not None and _read(self.file).get("token") == self._owner["token"]:
             self.file.unlink(missing_ok=True)
+            if self._made and not any(self.file.parent.iterdir()):
+                self.file.parent.rmdir()  # nothing was written
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -157,10 +140,7 @@ class Lock:
         if not owner:
             return  # it ended meanwhile
         if _lives(file, owner, quiet):
-            raise LockedError(
-                f"another run works in {file.parent}: {holder(owner)}; wait until it ends, or "
-                "write to another place (out=, --out)"
-            )
+            raise LockedError(held(file.parent, owner))
         # renamed first: of two that find it dead, one gets it
         aside = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
         try:
@@ -176,8 +156,9 @@ class Lock:
 
 def _lives(file: Path, owner: dict[str, Any], quiet: bool) -> bool:
     """Whether the process that holds a lock is there."""
-    if owner["machine"] == _machine():
-        return bool(_born(owner["pid"])) and _born(owner["pid"]) == owner["born"]
+    known = lives(owner)
+    if known is not None:
+        return known
     say(
         f"{file.parent} is held by {holder(owner)}; watching up to {PATIENCE:.0f} s whether that "
         "run lives",
@@ -211,25 +192,4 @@ def _read(file: Path) -> dict[str, Any]:
         owner = json.loads(text)
     except ValueError:
         owner = {}
-    unknown = {"token": text, "host": "unknown", "machine": "", "pid": 0, "born": "", "since": "?"}
-    return {**unknown, **(owner if isinstance(owner, dict) else {})}
-
-
-def _machine() -> str:
-    """Tell machines, and boots of one, and containers on it, apart."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    if not boot.exists():
-        return f"{socket.gethostname()}-{uuid.getnode()}"
-    return f"{boot.read_text().strip()}-{os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
-
-
-def _born(pid: int) -> str:
-    """When a process began, since the start of its machine; empty if it is not there."""
-    if not Path("/proc/self/stat").exists():  # not Linux
-        return f"{psutil.Process(pid).create_time():.2f}" if psutil.pid_exists(pid) else ""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    state, *fields = text[text.rindex(")") + 2 :].split()
-    return "" if state == "Z" else fields[18]
+    return completed(owner, token=text)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numcodecs import blosc
 
 from pertscale.buffers import Buffers
-from pertscale.errors import CorruptFileError
+from pertscale.errors import CorruptFileError, InputError, PertscaleError
 from pertscale.io.limits import checked_array
-from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
+from pertscale.io.object_storage import naming
+from pertscale.io.places import Remote, place
+from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS, ROOT_FILE, open_matrix
 from pertscale.schema import MATRIX
 
 
@@ -28,7 +28,8 @@ class MatrixReader:
     Parameters
     ----------
     path : str
-        Screen store.
+        Screen store, or its URL: then a chunk is one request, and the next ones are fetched while
+        it is decoded.
     gene_start, gene_stop : int
         Genes to read, inside one column of chunks.
     buffers : Buffers, optional
@@ -39,24 +40,28 @@ class MatrixReader:
         self, path: str, *, gene_start: int, gene_stop: int, buffers: Buffers | None = None
     ) -> None:
         self.path = path
-        array = zarr.open_array(f"{path}/{MATRIX}", mode="r")
-        self._array = checked_array(array, f"{path}, {MATRIX!r}", whole=False)
+        self._store = place(path)
+        self._array = checked_array(open_matrix(path), f"{path}, {MATRIX!r}", whole=False)
         self._column, first = divmod(gene_start, CHUNK_GENES)
         self._genes = slice(first, first + gene_stop - gene_start)
         self._decode_chunk = self._decode_file if _is_plain(self._array) else self._decode_any
         self._buffers = buffers or Buffers()
         self._chunk = self._buffers.take("chunk", (CHUNK_GENES, CHUNK_ROWS), self._array.dtype)
         self._chunk_row = -1
+        self._ahead = _Ahead(self._store / MATRIX) if isinstance(self._store, Remote) else None
         self.bytes_read = 0
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return rows ``start:stop`` as a C-contiguous array (genes, rows)."""
         n_genes = self._genes.stop - self._genes.start
         block = self._buffers.take("block", (n_genes, stop - start), self._array.dtype)
-        for row in range(start // CHUNK_ROWS, -(-stop // CHUNK_ROWS)):
+        rows = range(start // CHUNK_ROWS, -(-stop // CHUNK_ROWS))
+        if self._ahead is not None:
+            self._ahead.wanted = [self._key(row) for row in rows if row != self._chunk_row]
+        for row in rows:
             if row != self._chunk_row:
                 self._chunk_row = -1  # as long as the chunk is not complete
-                with _naming_errors(self.path):
+                with _naming_errors(f"{self.path}/{MATRIX}/{self._key(row)}"):
                     self._decode_chunk(row)
                 self._chunk_row = row
                 self.bytes_read += self._chunk.nbytes
@@ -67,23 +72,74 @@ class MatrixReader:
 
     def _decode_file(self, row: int) -> None:
         """Decode a chunk that is a file of its own, without the copies of the general way."""
-        key = self._array.metadata.encode_chunk_key((row, self._column))
         try:
-            data = Path(self.path, MATRIX, key).read_bytes()
+            data = self._bytes_of(self._key(row))
         except FileNotFoundError:  # Zarr leaves out chunks that hold only the fill value
+            self._check_still_there()
             self._chunk[:] = self._array.fill_value
             return
         n_bytes = int.from_bytes(data[4:8], "little")  # of Blosc's header
         if n_bytes != self._chunk.nbytes:
-            raise ValueError(f"{key} holds {n_bytes} bytes instead of {self._chunk.nbytes}")
+            raise ValueError(f"it holds {n_bytes} bytes instead of {self._chunk.nbytes}")
         blosc.decompress(data, self._chunk)
+
+    def _key(self, row: int) -> str:
+        return str(self._array.metadata.encode_chunk_key((row, self._column)))
+
+    def _bytes_of(self, key: str) -> bytes:
+        if self._ahead is not None:
+            return self._ahead.take(key)
+        return (self._store / MATRIX / key).read_bytes()
+
+    def _check_still_there(self) -> None:
+        """Fail if a chunk is missing because the store is being replaced on object storage."""
+        if self._ahead is not None and not (self._store / ROOT_FILE).exists():
+            raise InputError(
+                f"{self.path} was removed or is being replaced while it is read; make the same "
+                "call again when it is complete"
+            )
 
     def _decode_any(self, row: int) -> None:
         """Decode a chunk of any array, shards among them, through zarr-python."""
         rows = slice(row * CHUNK_ROWS, (row + 1) * CHUNK_ROWS)
         genes = slice(self._column * CHUNK_GENES, (self._column + 1) * CHUNK_GENES)
-        values = np.asarray(self._array[rows, genes]).T
+        with naming(self.path):
+            values = np.asarray(self._array[rows, genes]).T
         self._chunk[: values.shape[0], : values.shape[1]] = values
+
+
+class _Ahead:
+    """Fetches the objects that will be asked for next, a few at the same time.
+
+    A request takes as long as decoding some twenty chunks: one after another, the processor would
+    mostly wait.
+    """
+
+    #: Requests under way; each is a chunk, compressed.
+    MOST = 8
+
+    def __init__(self, folder: Remote) -> None:
+        self._folder = folder
+        self._found: dict[str, Any] = {}
+        self.wanted: list[str] = []
+
+    def take(self, key: str) -> bytes:
+        """Return an object; FileNotFoundError if there is none."""
+        if key not in self._found:
+            at = self.wanted.index(key)
+            keys = self.wanted[at : at + self.MOST]
+            names = [(self._folder / k).key for k in keys]
+            with naming(str(self._folder / key)):
+                fs = self._folder.fs
+                if len(names) == 1:
+                    return bytes(fs.cat_file(names[0]))
+                found = fs.cat(names, on_error="return")
+            self._found = {k: found[name] for k, name in zip(keys, names, strict=True)}
+        data = self._found.pop(key)
+        if isinstance(data, BaseException):
+            with naming(str(self._folder / key)):
+                raise data
+        return bytes(data)
 
 
 def _is_plain(array: Any) -> bool:
@@ -98,12 +154,14 @@ def _is_plain(array: Any) -> bool:
 
 
 @contextmanager
-def _naming_errors(path: str) -> Iterator[None]:
-    """Turn the codecs' exceptions on damaged bytes into an error that names the store."""
+def _naming_errors(chunk: str) -> Iterator[None]:
+    """Turn the codecs' exceptions on damaged bytes into an error that names the chunk."""
     try:
         yield
+    except PertscaleError:
+        raise
     except (RuntimeError, ValueError, OSError) as error:
         raise CorruptFileError(
-            f"{path}: a chunk of the matrix can't be decoded ({error}); the store is damaged, "
+            f"{chunk}: this chunk of the matrix can't be decoded ({error}); the store is damaged, "
             "ingest the source again with overwrite=True"
         ) from error

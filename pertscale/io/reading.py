@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pertscale.errors import CorruptFileError, PertscaleError
+from pertscale.io.object_storage import naming
 
 #: What HDF5, Zarr, the codecs, NumPy, pandas and csv raise on bytes that make no sense.
 DAMAGE: tuple[type[Exception], ...] = (
@@ -25,7 +26,8 @@ def reading(place: str) -> Iterator[None]:
     into the libraries only: an error of ours would look like one of the file.
     """
     try:
-        yield
+        with naming(place):
+            yield
     except PertscaleError:
         raise
     except DAMAGE as error:

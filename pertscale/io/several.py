@@ -14,6 +14,7 @@ import pandas as pd
 from pertscale.errors import ArgumentError, NotFoundError
 from pertscale.io.columns import CellColumns
 from pertscale.io.labels import text_categories
+from pertscale.io.places import local_path
 from pertscale.io.sources import SourceSpec, find_source, open_source
 
 PathLike = str | os.PathLike[str]
@@ -30,7 +31,7 @@ def find_sources(
     listed = [source] if isinstance(source, str | os.PathLike) else list(source)
     paths: list[str] = []
     for item in listed:
-        paths += _expand(os.fspath(item))
+        paths += _expand(str(local_path(item, "a source of ingest")))
     if not paths:
         raise ArgumentError("no source was given; pass a path, a glob or a list of paths")
     twice = sorted({path for path in paths if paths.count(path) > 1})
@@ -56,6 +57,17 @@ def _expand(path: str) -> list[str]:
     if not found:
         raise NotFoundError(f"no file matches {path!r}")
     return found
+
+
+def source_states(source: PathLike | Sequence[PathLike]) -> list[list[Any]]:
+    """Name, size and time of all files of sources: tell whether they have changed."""
+    listed = [source] if isinstance(source, str | os.PathLike) else list(source)
+    states = []
+    for path in (Path(found) for item in listed for found in _expand(os.fspath(item))):
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        stats = [(str(file), file.stat()) for file in files if file.is_file()]
+        states += [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return states
 
 
 def joined_columns(specs: Sequence[SourceSpec]) -> CellColumns:

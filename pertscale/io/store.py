@@ -29,8 +29,10 @@ import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec, TransposeCodec
 
-from pertscale.errors import InputError, NotFoundError
+from pertscale.errors import InputError, NotFoundError, StorageError
 from pertscale.io.limits import checked_array
+from pertscale.io.object_storage import naming
+from pertscale.io.places import Remote, for_zarr, place
 from pertscale.io.reading import DAMAGE, reading
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
 
@@ -40,6 +42,8 @@ CHUNK_GENES = 512
 #: Above this many chunks they are packed into shards, for the sake of the file system.
 MAX_FILES = 20_000
 _VECTOR_CHUNK = 65_536
+#: What makes a Zarr group of a folder. On object storage it is put last.
+ROOT_FILE = "zarr.json"
 
 
 # --- writing ------------------------------------------------------------------------------
@@ -169,29 +173,53 @@ def write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
 
 def open_root(path: str | os.PathLike[str]) -> Any:
     """Open a store that pertscale wrote; a clear error for anything else."""
-    where = os.fspath(path)
-    if not Path(where).exists():
-        raise NotFoundError(f"no screen store at {where}")
+    where = place(path)
+    finished = where / ROOT_FILE if isinstance(where, Remote) else where
+    if not finished.exists():
+        if isinstance(where, Path) or not where.exists():
+            raise NotFoundError(f"no screen store at {where}")
+        if not where.objects():
+            raise InputError(
+                f"{where} is an object, not a screen store; copy it to a disk, and make a store of "
+                f"it: pertscale.io.ingest({where.name!r}, '{where.with_suffix('.zarr')}')"
+            )
+        raise NotFoundError(
+            f"no finished screen store at {where}: there are objects, but no {ROOT_FILE}, which is "
+            "put last; it is being written, or that was interrupted: make the same call of ingest "
+            "again"
+        )
     try:
-        root = zarr.open_group(where, mode="r", zarr_format=3)
+        with naming(str(where)):
+            root = zarr.open_group(for_zarr(where), mode="r", zarr_format=3)
+    except StorageError:
+        raise
     except DAMAGE as error:  # no group of Zarr, or one whose description makes no sense
         raise InputError(
-            f"{where} is not a screen store; make one with pertscale.io.ingest({where!r}, "
+            f"{where} is not a screen store; make one with pertscale.io.ingest({str(where)!r}, "
             "'screen.zarr')"
         ) from error
-    with reading(where):
+    with reading(str(where)):
         ours = METADATA + "/info" in root
     if not ours:
         raise InputError(
             f"{where} is a Zarr group, but not a screen store of pertscale; make one with "
-            f"pertscale.io.ingest({where!r}, 'screen.zarr')"
+            f"pertscale.io.ingest({str(where)!r}, 'screen.zarr')"
         )
     return root
 
 
+def open_matrix(path: str | os.PathLike[str]) -> Any:
+    """Open the matrix of a store, for reading."""
+    where = place(path)
+    with naming(str(where)):
+        return zarr.open_array(for_zarr(where / MATRIX), mode="r", zarr_format=3)
+
+
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Whether `path` is a finished screen store."""
-    return (Path(path) / METADATA / "info" / "zarr.json").exists()
+    where = place(path)
+    inside = (where / METADATA / "info" / ROOT_FILE).exists()
+    return inside and (isinstance(where, Path) or (where / ROOT_FILE).exists())
 
 
 def read_info(root: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pertscale.io.atomic import atomic_path
+from pertscale.io.places import PlaceLike, for_arrow, place
 from pertscale.schema import Column
 
 #: Rows of a row group: whole perturbations, about this many pairs.
@@ -69,9 +70,9 @@ def write_table(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: str | os.PathLike[str], **columns: Any) -> pd.DataFrame:
+def read_table(path: PlaceLike, **columns: Any) -> pd.DataFrame:
     """Read a small table."""
-    return pq.read_table(path, partitioning=None, **columns).to_pandas()
+    return pq.read_table(for_arrow(place(path)), partitioning=None, **columns).to_pandas()
 
 
 def declared_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.folder_names import folder_name, slug
 from pertscale.io.atomic import read_json, remove, remove_leftovers
 from pertscale.io.lock import locked
+from pertscale.io.places import local_path
 from pertscale.io.tables import declared_frame
 from pertscale.models.config import TASKS, ModelSpec, read_config
 from pertscale.models.run import DONE, finished_run, run_model
@@ -114,11 +115,11 @@ def run_models(
     if unknown:
         raise ArgumentError(f"tasks has {unknown[0]!r}, known are {', '.join(TASKS)}")
     specs = read_config(config)
+    folder = local_path(out, "the folder of runs").absolute()
     screen = open_screen(store)
     given = split if split is None or isinstance(split, Split) else Split.read(split)
     how = Splitting(given, tuple(seeds), _TEST_FRACTION)
     rows: list[dict[str, Any]] = []
-    folder = Path(out).absolute()
     with locked(folder, quiet=quiet):
         for each in screen.contexts if context is None else (context,):
             for unit in _units(screen, each, tasks, how):

@@ -20,20 +20,18 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import zarr
 from dask.system import CPU_COUNT
 
 from pertscale.errors import ArgumentError, InputError, UnknownNameError
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, write_json
 from pertscale.io.h5ad_writer import Block, write_h5ad
-from pertscale.io.store import CHUNK_ROWS, open_root, read_column
+from pertscale.io.store import CHUNK_ROWS, open_matrix, open_root, read_column
 from pertscale.schema import (
     COMBINATION_SEPARATOR,
     CONTROL,
     COUNTS,
     LOG1P_1E4,
-    MATRIX,
     PERTURBATION,
     TARGET_TOTAL,
 )
@@ -226,7 +224,7 @@ def _blocks(screen: Screen, rows: np.ndarray, columns: np.ndarray) -> Iterator[B
 
     Memory: the chunks of a run of rows, and the non-zero values of a piece of it.
     """
-    array: Any = zarr.open_array(f"{screen.path}/{MATRIX}", mode="r")
+    array: Any = open_matrix(screen.path)
     totals = screen.totals if screen.scale == COUNTS else None
     everything = np.array_equal(columns, np.arange(screen.n_genes))
     for mine in np.split(rows, np.flatnonzero(np.diff(rows // CHUNK_ROWS)) + 1):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
@@ -199,11 +197,10 @@ def _labels(labels: LabelTable) -> dict[str, Any]:
 def p_value_counts(labels: LabelTable) -> dict[str, np.ndarray]:
     """Pairs per bin of p-values, per context; reads one part of the table at a time."""
     counts = {}
-    for code, context in enumerate(labels.contexts):
+    for context in labels.contexts:
         total = np.zeros(P_VALUE_BINS, np.int64)
-        for part in sorted((labels.path or Path()).glob(f"data/context={code}/part-*.parquet")):
-            p_values = pq.read_table(part, columns=["p_value"], partitioning=None)["p_value"]
-            total += np.histogram(p_values.to_numpy(), bins=P_VALUE_BINS, range=(0, 1))[0]
+        for part in labels.parts(context, ["p_value"]):
+            total += np.histogram(part["p_value"], bins=P_VALUE_BINS, range=(0, 1))[0]
         counts[context] = total
     return counts
 

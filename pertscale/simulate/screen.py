@@ -20,6 +20,7 @@ from dask.system import CPU_COUNT
 from pertscale.errors import ExistsError
 from pertscale.io.atomic import atomic_path
 from pertscale.io.h5ad_writer import Block, write_h5ad
+from pertscale.io.places import local_path
 from pertscale.progress import Progress
 from pertscale.simulate.arguments import (
     check_cells,
@@ -289,7 +290,7 @@ def _draw_blocks(design: Design, *, seed: int, n_threads: int) -> Iterator[Block
 
 
 def _refuse_existing(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    final = Path(path)
+    final = local_path(path, "what is simulated")
     if final.is_dir():
         raise ExistsError(f"{final} is a folder; a file is written: pass another path")
     if final.exists() and not overwrite:

@@ -7,7 +7,6 @@ import operator
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from pertscale import cards, conditions
@@ -18,6 +17,7 @@ from pertscale.errors import (
 from pertscale.hashing import digest
 from pertscale.io.atomic import write_bytes
 from pertscale.io.json_files import read_json_file
+from pertscale.io.places import Place, place
 from pertscale.schema import CONTROL
 
 PARTS: Final = ("train", "test", "val")
@@ -139,7 +139,7 @@ class Split:
         InputError
             It is not of this form, or its parts are not those that its hash was made of.
         """
-        content = _read_object(Path(path))
+        content = _read_object(place(path))
         record = content.pop(RECORD, None)
         unknown = sorted(set(content) - set(PARTS))
         missing = sorted({"train", "test"} - set(content))
@@ -150,7 +150,7 @@ class Split:
             )
         parts = {part: _part_of_file(content[part], part, path) for part in content}
         if record is None:
-            return cls(name=Path(path).stem, kind="file", **_canonical_parts(parts))
+            return cls(name=place(path).stem, kind="file", **_canonical_parts(parts))
         return cls._from_record(record, parts, path)
 
     @classmethod
@@ -244,7 +244,7 @@ def _canonical_parts(parts: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     }
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Place) -> dict[str, Any]:
     content = read_json_file(path, "a split file")
     if not isinstance(content, dict):
         raise InputError(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +16,8 @@ import pyarrow.parquet as pq
 from pertscale import cards
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
 from pertscale.io.atomic import read_json
+from pertscale.io.object_storage import naming
+from pertscale.io.places import Place, PlaceLike, Remote, arrow_filesystem, place
 from pertscale.io.tables import read_table
 from pertscale.schema import (
     CLASS_NAMES,
@@ -73,8 +73,8 @@ class LabelTable:
     contexts : tuple of str
     options : dict
         How the labels were made.
-    path : Path, optional
-        Folder of a table on disk; None for one in memory.
+    path : Path or Remote, optional
+        Folder of a table on disk or on object storage; None for one in memory.
     """
 
     genes: pd.Index
@@ -82,7 +82,7 @@ class LabelTable:
     contexts: tuple[str, ...]
     options: dict[str, Any]
     key: str
-    path: Path | None = None
+    path: Place | None = None
     _pairs: pd.DataFrame | None = field(default=None, repr=False)
 
     # --- making one -------------------------------------------------------------------
@@ -146,7 +146,9 @@ class LabelTable:
         if self._pairs is not None:
             return dd.from_pandas(self._pairs, npartitions=1)
         assert self.path is not None
-        return dd.read_parquet(self.path / "data")
+        data = self.path / "data"
+        options = dict(data.fs.storage_options) if isinstance(data, Remote) else None
+        return dd.read_parquet(str(data), storage_options=options)
 
     def to_pandas(
         self,
@@ -242,18 +244,18 @@ class LabelTable:
             yield {name: self._pairs[name].to_numpy() for name in wanted}
             return
         for file in self._files(context):
-            table = pq.read_table(file, columns=wanted, partitioning=None)
+            table = _read_part(file, wanted)
             yield {name: table[name].to_numpy() for name in wanted}
 
-    def _files(self, context: str) -> list[Path]:
+    def _files(self, context: str) -> list[Any]:
         assert self.path is not None
         folder = self.path / "data" / f"context={self.contexts.index(context)}"
         return sorted(folder.glob("part-*.parquet"))
 
     def _dataset(self) -> ds.Dataset:
         assert self.path is not None
-        files = sorted(str(f) for f in (self.path / "data").rglob("part-*.parquet"))
-        return ds.dataset(files, format="parquet")
+        files = [_arrow_name(f) for c in self.contexts for f in self._files(c)]
+        return ds.dataset(files, format="parquet", filesystem=arrow_filesystem(self.path))
 
     def matrix(self, context: str | None = None) -> xr.DataArray:
         """Return labels of one context as a lazy int8 matrix (perturbation, gene).
@@ -291,7 +293,7 @@ class LabelTable:
         import dask.array as da
 
         files = self._files(context)
-        rows = tuple(pq.read_metadata(f).num_rows // shape[1] for f in files)
+        rows = tuple(_n_rows(f) // shape[1] for f in files)
         paths = da.from_array(np.array([str(f) for f in files], dtype=object), chunks=1)
         return da.map_blocks(
             _read_label_part,
@@ -423,12 +425,12 @@ def _summary_row(row: dict[Any, Any]) -> tuple[object, ...]:
     )
 
 
-def read_labels(path: str | os.PathLike[str]) -> LabelTable:
-    """Open a label table on disk.
+def read_labels(path: PlaceLike) -> LabelTable:
+    """Open a label table on disk or on object storage.
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         The table's folder, or a folder that holds it as ``labels``.
 
     Raises
@@ -436,7 +438,7 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
     NotFoundError
         If there is no finished table.
     """
-    folder = Path(path)
+    folder = place(path)
     if (folder / LABELS_DIR / MANIFEST_FILE).exists():
         folder = folder / LABELS_DIR
     if not (folder / MANIFEST_FILE).exists():
@@ -455,10 +457,26 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
 
 
 def _read_label_part(paths: np.ndarray, n_genes: int) -> np.ndarray:
-    labels = [
-        pq.read_table(p, columns=["label"], partitioning=None)["label"].to_numpy() for p in paths
-    ]
+    labels = [_read_part(place(p), ["label"])["label"].to_numpy() for p in paths]
     return np.concatenate(labels).reshape(-1, n_genes)
+
+
+def _read_part(file: Place, columns: list[str]) -> pa.Table:
+    """Read columns of one part; of objects only the bytes of these columns."""
+    with naming(str(file)):
+        return pq.read_table(
+            _arrow_name(file), columns=columns, partitioning=None, filesystem=arrow_filesystem(file)
+        )
+
+
+def _n_rows(file: Place) -> int:
+    with naming(str(file)):
+        return int(pq.read_metadata(_arrow_name(file), filesystem=arrow_filesystem(file)).num_rows)
+
+
+def _arrow_name(file: Place) -> str:
+    """Name of a file in pyarrow's filesystem."""
+    return file.key if isinstance(file, Remote) else str(file)
 
 
 def _positions(index: pd.Index, names: str | Iterable[str], what: str) -> np.ndarray:

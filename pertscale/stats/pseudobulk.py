@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from zarr.codecs import BloscCodec
 from pertscale.buffers import Buffers
 from pertscale.errors import NotFoundError
 from pertscale.io.atomic import atomic_path
+from pertscale.io.object_storage import naming
+from pertscale.io.places import PlaceLike, for_zarr, place
 from pertscale.io.store import write_array
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, PSEUDOBULK_DIR, PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def read_pseudobulk(path: str | os.PathLike[str], *, context: str | None = None) -> xr.Dataset:
+def read_pseudobulk(path: PlaceLike, *, context: str | None = None) -> xr.Dataset:
     """Open the pseudobulk of a screen, lazily.
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         ``pseudobulk.zarr``, or a folder that holds it.
     context : str, optional
         Only the rows of one context.
@@ -46,13 +47,14 @@ def read_pseudobulk(path: str | os.PathLike[str], *, context: str | None = None)
     """
     import xarray as xr
 
-    folder = Path(path)
-    if (folder / PSEUDOBULK_DIR).exists():
+    folder = place(path)
+    if (folder / PSEUDOBULK_DIR / "zarr.json").exists():
         folder = folder / PSEUDOBULK_DIR
     if not (folder / "zarr.json").exists():
         raise NotFoundError(f"no pseudobulk in {folder}; pertscale.stats.rank_sum(store) makes one")
-    dataset = xr.open_zarr(folder, consolidated=False)
-    names = {n: dataset[n].compute().astype(object) for n in (PERTURBATION, GENE, CONTEXT)}
+    with naming(str(folder)):
+        dataset = xr.open_zarr(for_zarr(folder), consolidated=False)
+        names = {n: dataset[n].compute().astype(object) for n in (PERTURBATION, GENE, CONTEXT)}
     dataset = dataset.assign_coords(names)
     return dataset if context is None else dataset.isel({PERTURBATION: names[CONTEXT] == context})
 

@@ -20,11 +20,13 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, replace
 from pertscale.io.lock import locked
+from pertscale.io.places import Place, Remote, absolute, local_path, place
+from pertscale.io.publish import Layout, finished_folder
 from pertscale.memory import AUTO
 from pertscale.progress import say
 from pertscale.runner import run
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
-from pertscale.screen import Screen, open_screen
+from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.stats.labels import LabelTable, read_labels
 from pertscale.stats.options import TESTS, RankSumOptions
 from pertscale.stats.parts import finish_tables, make_parts, release_memory, write_part
@@ -36,6 +38,8 @@ from pertscale.tiles import TilePlan
 
 #: Cells that a group needs to be tested against (SPEC B5).
 MIN_CONTROLS = 2
+#: What is published on object storage.
+_LAYOUT = Layout((LABELS_DIR, PSEUDOBULK_DIR), f"{LABELS_DIR}/{MANIFEST_FILE}", keep=False)
 
 
 def rank_sum(
@@ -59,9 +63,9 @@ def rank_sum(
 
     Parameters
     ----------
-    screen : path or Screen
-        A screen store.
-    out : path, optional
+    screen : path, URL or Screen
+        A screen store; one on object storage is read by the workers directly.
+    out : path or URL, optional
         Folder for ``labels/`` and ``pseudobulk.zarr``; by default the store's name with the
         suffix ``.labels``. A finished table of the same screen and options is returned as it is;
         an interrupted one is continued.
@@ -100,7 +104,18 @@ def rank_sum(
         If tiles fail, the disk is full or read-only, or the cluster is gone; see
         :mod:`pertscale.runner`. The same call goes on with what is missing.
     """
-    job = _job(screen, out, RankSumOptions(test, fdr, fold_change, min_cells))
+    screen = open_screen(screen)
+    options = RankSumOptions(test, fdr, fold_change, min_cells)
+    output = _output(screen, out)
+    if isinstance(output, Remote):
+        if not _is_finished(output, labels_key(screen, options)):
+            with finished_folder(output, _LAYOUT, quiet=quiet) as local:
+                rank_sum(
+                    screen, out=local, test=test, fdr=fdr, fold_change=fold_change,
+                    min_cells=min_cells, memory=memory, client=client, quiet=quiet,
+                )  # fmt: skip
+        return read_labels(output)
+    job = _job(screen, output, options)
     if job.is_finished():
         return read_labels(job.folder)
     with locked(job.folder, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
@@ -113,6 +128,7 @@ def rank_sum(
         parts = make_parts(job.screen, job.staging, job.options)
         receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
         everywhere(release_memory, resolved)
+        check_unchanged(job.screen)
         finish_tables(job.screen, job.staging, job.options, receipts, job.key)
         lock.check()
         job.publish()
@@ -159,7 +175,9 @@ def rank_sum_share(
         As of :func:`rank_sum`.
     """
     number, n_shares = parse_share(share)
-    job = _job(screen, out, RankSumOptions(test, fdr, fold_change, min_cells))
+    screen = open_screen(screen)
+    folder = local_path(_output(screen, out), "the folder of shares")
+    job = _job(screen, folder, RankSumOptions(test, fdr, fold_change, min_cells))
     if job.is_finished():
         return 0
     name = f"share-{number}-of-{n_shares}"
@@ -203,8 +221,7 @@ class _Job:
         return self.folder / f".rank-sum-{self.key}"
 
     def is_finished(self) -> bool:
-        manifest = self.folder / LABELS_DIR / MANIFEST_FILE
-        return manifest.exists() and read_json(manifest)["key"] == self.key
+        return _is_finished(self.folder, self.key)
 
     def remove_others(self) -> None:
         """Remove what runs with other options have left."""
@@ -234,12 +251,19 @@ class _Job:
         remove(self.staging)
 
 
-def _job(screen: str | os.PathLike[str] | Screen, out: Any, options: RankSumOptions) -> _Job:
-    screen = open_screen(screen)
-    folder = Path(out) if out is not None else Path(screen.path).with_suffix(".labels")
+def _output(screen: Screen, out: Any) -> Place:
+    """Return where the tables go; absolute, since workers may have another working directory."""
+    return absolute(out if out is not None else place(screen.path).with_suffix(".labels"))
+
+
+def _is_finished(output: Place, key: str) -> bool:
+    manifest = output / LABELS_DIR / MANIFEST_FILE
+    return manifest.exists() and read_json(manifest)["key"] == key
+
+
+def _job(screen: Screen, folder: Path, options: RankSumOptions) -> _Job:
     _check_controls(screen)
-    # absolute: workers may have another working directory
-    return _Job(screen, options, folder.absolute(), labels_key(screen, options))
+    return _Job(screen, options, folder, labels_key(screen, options))
 
 
 def _run_tiles(tasks: Sequence[TileTask], label: str, client: Any, *, quiet: bool) -> None:

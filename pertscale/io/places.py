@@ -1,0 +1,192 @@
+"""Places: local paths and URLs of object storage, read alike.
+
+:func:`place` makes of what a user passes either a ``pathlib.Path``, with which everything goes on
+as ever, or a :class:`Remote`, which has as much of Path's interface as reading needs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from pertscale.errors import ArgumentError
+from pertscale.io.object_storage import filesystem, naming, no_bucket, zarr_store
+
+_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://(.*)$", re.DOTALL)
+#: What ``pathlib.Path("s3://bucket")`` makes of a URL.
+_MANGLED = re.compile(r"^(s3a?|gs|gcs|abfss?|az|https?|memory):/[^/]")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """An object of object storage, or a folder: what begins with its URL and a slash.
+
+    Pickled, it is its URL; the credentials are those of the process that reads.
+
+    Attributes
+    ----------
+    protocol : str
+        Such as ``s3``.
+    key : str
+        Bucket and path, without a slash at the end.
+    """
+
+    protocol: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.protocol}://{self.key}"
+
+    def __truediv__(self, name: str) -> Remote:
+        return Remote(self.protocol, f"{self.key}/{name}")
+
+    def __lt__(self, other: Remote) -> bool:
+        return str(self) < str(other)
+
+    @property
+    def _pure(self) -> PurePosixPath:
+        return PurePosixPath(self.key)
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self._pure.name
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return self._pure.stem
+
+    @property
+    def parent(self) -> Remote:
+        """The folder it is in."""
+        return Remote(self.protocol, str(self._pure.parent))
+
+    def with_suffix(self, suffix: str) -> Remote:
+        """Return the place beside it with another suffix."""
+        return Remote(self.protocol, str(self._pure.with_suffix(suffix)))
+
+    def with_name(self, name: str) -> Remote:
+        """Return the place beside it with another name."""
+        return Remote(self.protocol, str(self._pure.with_name(name)))
+
+    @property
+    def fs(self) -> Any:
+        """The filesystem, of this process."""
+        return filesystem(self.protocol)
+
+    def exists(self) -> bool:
+        """Whether there is such an object, or one below it. A missing bucket is an error."""
+        with naming(str(self)):
+            if self.fs.exists(self.key):
+                return True
+            bucket = self.key.split("/", 1)[0]
+            if self.protocol in ("s3", "s3a") and not self.fs.exists(bucket):
+                raise no_bucket(str(self))
+        return False
+
+    def read_bytes(self) -> bytes:
+        """Return an object; FileNotFoundError if there is none."""
+        with naming(str(self)):
+            return bytes(self.fs.cat_file(self.key))
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Return an object as text."""
+        return self.read_bytes().decode(encoding)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Put an object by one request: it is there as a whole, or as it was."""
+        with naming(str(self)):
+            self.fs.pipe_file(self.key, data)
+
+    def objects(self) -> dict[str, dict[str, Any]]:
+        """Return what is below it: relative name → size, and ETag where the storage has them."""
+        with naming(str(self)):
+            found = self.fs.find(self.key, detail=True)
+        start = len(self.key.strip("/")) + 1
+        names = {path.strip("/")[start:]: info for path, info in found.items()}
+        return {name: info for name, info in names.items() if name}  # itself, were it an object
+
+    def glob(self, pattern: str) -> list[Remote]:
+        """Return the objects below it that match, in the order of their names."""
+        with naming(str(self)):
+            found = self.fs.glob(f"{self.key}/{pattern}")
+        return [Remote(self.protocol, str(path).strip("/")) for path in sorted(found)]
+
+
+Place = Path | Remote
+PlaceLike = str | os.PathLike[str] | Remote
+
+
+def place(path: PlaceLike) -> Place:
+    """Return a local path, or the place that a URL names.
+
+    Raises
+    ------
+    ArgumentError
+        For a URL that carries credentials or options, and one that went through ``pathlib``.
+    """
+    if isinstance(path, Remote):
+        return path
+    text = os.fspath(path)
+    found = _URL.match(text)
+    if found is None:
+        if _MANGLED.match(text):
+            raise ArgumentError(
+                f"{text!r} was a URL before it became a pathlib.Path; pass the URL as a string"
+            )
+        return Path(path)
+    protocol, key = found[1].lower(), found[2].rstrip("/")
+    if protocol == "file":
+        return Path("/" + key.lstrip("/"))
+    bucket = key.split("/", 1)[0]
+    if "@" in bucket or "?" in key:
+        raise ArgumentError(
+            f"a {protocol}:// URL with credentials or options in it is not taken, since it would "
+            f"end up in logs and reports; pass {protocol}://bucket/name, and put credentials into "
+            "the environment or ~/.aws"
+        )
+    if not bucket or ".." in key.split("/") or set(key) & set("*[]"):
+        raise ArgumentError(f"{protocol}://{key} names no place; pass {protocol}://bucket/name")
+    return Remote(protocol, key)
+
+
+def absolute(path: PlaceLike) -> Place:
+    """Return a place that means the same in workers with another working directory."""
+    found = place(path)
+    return found.absolute() if isinstance(found, Path) else found
+
+
+def local_path(path: PlaceLike, what: str) -> Path:
+    """Return a path; refuse a URL where only files on a disk will do."""
+    found = place(path)
+    if isinstance(found, Remote):
+        raise ArgumentError(f"{what} has to be a local path, got {found}")
+    return found
+
+
+# --- for the libraries that read ------------------------------------------------------------------
+
+
+def for_zarr(where: Place) -> Any:
+    """Return what zarr and xarray open: a path, or a store that fetches."""
+    return str(where) if isinstance(where, Path) else zarr_store(where.protocol, where.key)
+
+
+def for_arrow(where: Place) -> Any:
+    """Return what pyarrow reads as a small file: a path, or its bytes."""
+    return where if isinstance(where, Path) else pa.BufferReader(where.read_bytes())
+
+
+def arrow_filesystem(where: Place) -> Any:
+    """Return the filesystem in which pyarrow finds files below a place; None for local ones."""
+    if isinstance(where, Path):
+        return None
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    return PyFileSystem(FSSpecHandler(where.fs))

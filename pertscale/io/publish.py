@@ -1,0 +1,296 @@
+"""The commit protocol on object storage: a folder is finished in scratch, then published.
+
+There is no rename on object storage. What is written there is first completed in a local folder,
+under the rules of :mod:`pertscale.io.atomic`, and then put object by object under its final name,
+each by one request, which replaces an object as a whole. What says that a folder is complete, its
+marker (``manifest.json``; the ``zarr.json`` of a Zarr hierarchy), is deleted before the first
+object of that folder changes and put after the last one, an inner one before an outer one. So a
+folder with its marker is never a mixture, and one without is not finished, which readers say.
+
+The scratch folder's name comes from the URL: an interrupted call, made again, goes on there.
+Objects that are there already, by size and checksum, are not put again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import dask
+
+from pertscale.errors import ArgumentError, NotFoundError, StorageError
+from pertscale.hashing import digest
+from pertscale.io.atomic import read_json, remove, write_json
+from pertscale.io.object_storage import naming
+from pertscale.io.places import Place, PlaceLike, Remote, place
+from pertscale.io.remote_lock import RemoteLock, locked_remote
+from pertscale.progress import Progress, say
+from pertscale.schema import MANIFEST_FILE
+
+#: Dask setting, and environment variable, for where outputs are completed before they are put.
+SCRATCH_SETTING = "pertscale.scratch"
+SCRATCH_VARIABLE = "PERTSCALE_SCRATCH"
+#: Files that are put, or got, at the same time: at most so many, and bytes.
+_BATCH_FILES = 16
+_BATCH_BYTES = 64_000_000
+#: Parts in which s3fs puts files of at least two of them; the checksum of an object follows.
+_PART_BYTES = 50 * 2**20
+_ROOT_FILE = "zarr.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What of a folder is ours: nothing else below a URL is read, replaced or deleted.
+
+    Attributes
+    ----------
+    folders : tuple of str
+        Folders directly below it; what is in them and not in the new content is deleted.
+    marker : str
+        The file that says that the whole is finished. If it is directly in the folder, the other
+        files there are ours as well.
+    keep : bool
+        Whether scratch keeps a copy, from which the next call goes on.
+    """
+
+    folders: tuple[str, ...]
+    marker: str
+    keep: bool
+
+    def has(self, name: str) -> bool:
+        """Whether a file, by its name below the folder, belongs to it."""
+        first, *rest = name.split("/")
+        if any(part.startswith(".") for part in rest):
+            return False  # temporary files, of runs that died
+        if rest:
+            return first in self.folders
+        return "/" not in self.marker and not first.startswith(".")
+
+
+@contextmanager
+def finished_folder(output: Place, layout: Layout, *, quiet: bool = False) -> Iterator[Path]:
+    """Yield the folder to write into: `output` itself, or one in scratch that is then published.
+
+    Parameters
+    ----------
+    output : Path or Remote
+        Final place.
+    layout : Layout
+    quiet : bool
+
+    Raises
+    ------
+    LockedError
+        If another run holds the output.
+    StorageError
+        If the storage can't be reached, or refuses.
+    """
+    if isinstance(output, Path):
+        yield output
+        return
+    if "/" not in output.key:
+        raise ArgumentError(f"{output} is a whole bucket; name a folder in it: {output}/name")
+    with locked_remote(output, quiet=quiet) as lock:
+        home = scratch_home(output, layout)
+        local = home / output.name
+        _bring_up(output, local, layout, quiet=quiet)
+        write_json(home / _STATE, _WORKING)
+        yield local
+        publish(local, output, layout, lock, quiet=quiet)
+        say(f"published {output}", quiet=quiet)
+        if layout.keep:
+            write_json(home / _STATE, _EQUAL)
+        else:
+            remove(home)
+
+
+# --- scratch --------------------------------------------------------------------------------------
+
+_STATE = "state.json"
+#: A copy of what was published; one that is being made; one on which a call works.
+_EQUAL, _COPYING, _WORKING = "equal", "copying", "working"
+
+
+def scratch_root() -> Path:
+    """Return the folder for outputs that are not finished; only this user can read it."""
+    named = dask.config.get(SCRATCH_SETTING, None) or os.environ.get(SCRATCH_VARIABLE)
+    root = Path(named or tempfile.gettempdir()).expanduser().absolute() / f"pertscale-{os.getuid()}"
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(
+            f"can't make the scratch folder {root}: {error.strerror}; name another one that all "
+            f"workers see, with {SCRATCH_VARIABLE} or the Dask setting {SCRATCH_SETTING}"
+        ) from error
+    if root.is_symlink() or root.stat().st_uid != os.getuid():
+        raise StorageError(f"the scratch folder {root} belongs to somebody else; remove it")
+    return root
+
+
+def scratch_home(output: Remote, layout: Layout) -> Path:
+    """Return the scratch of an output; the folder in it has the output's name."""
+    home = scratch_root() / f"{output.name}-{digest(str(output), layout.marker, layout.keep)[:12]}"
+    home.mkdir(exist_ok=True)
+    return home
+
+
+def local_copy(path: PlaceLike) -> Path:
+    """Return a path itself; of a URL a copy in scratch, got anew if the object has changed."""
+    source = place(path)
+    if isinstance(source, Path):
+        return source
+    with naming(str(source)):
+        try:
+            info = source.fs.info(source.key)
+        except FileNotFoundError:
+            info = {}
+    if info.get("type") != "file":
+        raise NotFoundError(
+            f"there is no object {source}; a folder has to be copied to a disk first"
+        )
+    state = {"size": info["size"], "version": str(info.get("ETag") or info.get("mtime"))}
+    home = scratch_root() / "files" / digest(str(source), state)[:12]
+    copy = home / source.name
+    if not (home / _STATE).exists():
+        home.mkdir(parents=True, exist_ok=True)
+        with naming(str(source)):
+            source.fs.get_file(source.key, str(copy))
+        write_json(home / _STATE, state)
+    return copy
+
+
+def _bring_up(output: Remote, local: Path, layout: Layout, *, quiet: bool) -> None:
+    """Make scratch equal to what is finished, but for what an interrupted call left in it."""
+    marker = local.parent / _STATE
+    state = read_json(marker) if marker.exists() else ""
+    if state == _WORKING or not layout.keep:
+        return
+    if not (output / layout.marker).exists():
+        if state == _COPYING:
+            remove(local)
+        return
+    write_json(marker, _COPYING)
+    there = {name: info for name, info in output.objects().items() if layout.has(name)}
+    for name in _files(local, layout).keys() - there.keys():
+        remove(local / name)
+    missing = [name for name, info in there.items() if not _is_same(local / name, info)]
+    if missing:
+        size = sum(there[name]["size"] for name in missing)
+        say(f"getting {len(missing)} objects ({size / 1e6:,.1f} MB) of {output}", quiet=quiet)
+    for name in missing:
+        (local / name).parent.mkdir(parents=True, exist_ok=True)
+    with naming(str(output)):
+        for batch in _batches(missing, lambda name: int(there[name]["size"])):
+            _together(lambda n: output.fs.get_file((output / n).key, str(local / n)), batch)
+
+
+# --- publishing -----------------------------------------------------------------------------------
+
+
+def publish(
+    local: Path, output: Remote, layout: Layout, lock: RemoteLock, *, quiet: bool = False
+) -> None:
+    """Make the objects below a URL equal to the files of a folder; see the module."""
+    files = _files(local, layout)
+    there = {name: info for name, info in output.objects().items() if layout.has(name)}
+    put = [n for n in files if n not in there or not _is_same(files[n], there[n])]
+    stale = [n for n in there if n not in files and "/" in n]
+    markers = _touched_markers({*files, *there}, [*put, *stale])
+
+    def put_one(name: str) -> None:
+        output.fs.put_file(str(files[name]), (output / name).key)
+
+    def delete(name: str) -> None:
+        output.fs.rm_file((output / name).key)
+
+    lock.check()
+    with naming(str(output)):
+        for name in sorted(markers, key=_depth):
+            if name in there:
+                delete(name)
+        first = [name for name in put if name not in markers]
+        with Progress("publish", total=len(first), quiet=quiet) as progress:
+            for batch in _batches(first, lambda name: files[name].stat().st_size):
+                _together(put_one, batch)
+                progress.advance(len(batch))
+        for batch in _batches([n for n in stale if n not in markers], lambda name: 0):
+            _together(delete, batch)
+        lock.check()
+        for name in sorted(markers & files.keys(), key=_depth, reverse=True):
+            put_one(name)
+
+
+def _touched_markers(names: set[str], changed: Iterable[str]) -> set[str]:
+    """Return the markers of the folders in which something changes."""
+    markers = {n for n in names if PurePosixPath(n).name == MANIFEST_FILE}
+    for name in names:  # of a Zarr hierarchy its root, not the groups and arrays in it
+        path = PurePosixPath(name)
+        if path.name == _ROOT_FILE:
+            above = str(path.parent.parent / _ROOT_FILE)
+            if path.parent == PurePosixPath(".") or above not in names:
+                markers.add(name)
+    folders = {name: str(PurePosixPath(name).parent) for name in markers}
+    changing = {str(parent) for name in changed for parent in PurePosixPath(name).parents}
+    return {name for name, folder in folders.items() if folder in changing}
+
+
+def _depth(name: str) -> tuple[int, str]:
+    return name.count("/"), name
+
+
+def _files(local: Path, layout: Layout) -> dict[str, Path]:
+    """Return the files of a folder by their names below it."""
+    found = {p.relative_to(local).as_posix(): p for p in sorted(local.rglob("*")) if p.is_file()}
+    return {name: path for name, path in found.items() if layout.has(name)}
+
+
+def _is_same(path: Path, info: dict[str, Any]) -> bool:
+    """Whether an object has the content of a file: told by size and S3's ETag.
+
+    Where the ETag is no checksum (other storages, objects encrypted with a key of one's own), all
+    is put again.
+    """
+    if not path.is_file() or path.stat().st_size != info["size"]:
+        return False
+    etag = str(info.get("ETag", "")).strip('"')
+    return bool(etag) and etag == _etag(path, parts="-" in etag)
+
+
+def _etag(path: Path, *, parts: bool) -> str:
+    with path.open("rb") as file:
+        if not parts:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        sums = []
+        while data := file.read(_PART_BYTES):
+            sums.append(hashlib.md5(data, usedforsecurity=False).digest())
+    joined = hashlib.md5(b"".join(sums), usedforsecurity=False).hexdigest()
+    return f"{joined}-{len(sums)}"
+
+
+def _together(do: Callable[[str], None], names: Sequence[str]) -> None:
+    """Do something with all names at the same time; no request is under way when it returns."""
+    with ThreadPoolExecutor(len(names)) as threads:
+        for one in [threads.submit(do, name) for name in names]:
+            one.result()
+
+
+def _batches(names: Sequence[str], size: Callable[[str], int]) -> Iterator[list[str]]:
+    """Yield names in groups whose files are in memory together."""
+    batch: list[str] = []
+    held = 0
+    for name in names:
+        n_bytes = size(name)
+        if batch and (len(batch) == _BATCH_FILES or held + n_bytes > _BATCH_BYTES):
+            yield batch
+            batch, held = [], 0
+        batch.append(name)
+        held += n_bytes
+    if batch:
+        yield batch

@@ -1,0 +1,191 @@
+"""One run at a time for an output on object storage.
+
+A run holds an object beside the output that says who it is, and puts it anew every few seconds. It
+is made by a conditional request (``If-None-Match: *``), so that of two runs one gets it. A second
+run finds it: on the same machine it looks whether that process lives; from another machine it
+watches whether the object still changes, and takes it over by a request on the condition that it
+is still the one that was watched (``If-Match``). No clock is compared with another one.
+
+Storages other than S3 have the first condition through fsspec, as far as they have it at all; the
+second one is checked there just before.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pertscale.errors import LockedError, StorageError
+from pertscale.io.object_storage import naming
+from pertscale.io.owners import completed, held, holder, lives, me
+from pertscale.io.places import Remote
+from pertscale.progress import say
+
+#: Seconds between two puts.
+BEAT = 15.0
+#: A lock of another machine that does not change for this long belongs to a dead run.
+PATIENCE = 4 * BEAT
+
+
+def lock_of(output: Remote) -> Remote:
+    """Return the object that is the lock of an output."""
+    return output.with_name(f".{output.name}.lock")
+
+
+@contextmanager
+def locked_remote(output: Remote, *, quiet: bool = False) -> Iterator[RemoteLock]:
+    """Hold an output on object storage for the block.
+
+    Raises
+    ------
+    LockedError
+        If another run holds it; the message says which, since when, and what to do.
+    StorageError
+        If it can't be written.
+    """
+    lock = RemoteLock(output, me())
+    lock.acquire(quiet=quiet)
+    try:
+        with lock.beating():
+            yield lock
+    finally:
+        lock.release()
+
+
+class RemoteLock:
+    """The lock object of one holder."""
+
+    def __init__(self, output: Remote, owner: dict[str, Any]) -> None:
+        self.output = output
+        self.object = lock_of(output)
+        self._owner = {**owner, "beat": 0}
+        self._version = ""
+        self._beats = threading.Lock()
+
+    def acquire(self, *, quiet: bool) -> None:
+        """Make the object, or take over that of a dead run; refuse if a living one holds it."""
+        while True:
+            try:
+                self._put(mode="create")
+                return
+            except FileExistsError:
+                version, owner = self._look()
+            if not version:
+                continue  # it ended meanwhile
+            if owner["token"] == self._owner["token"]:  # it was put, the answer was lost
+                self._version = version
+                return
+            if self._lives(version, owner, quiet):
+                raise LockedError(held(self.output, owner))
+            try:
+                self._put(replacing=version)
+            except FileExistsError:
+                continue  # another one was quicker, or it lives after all
+            say(f"took over {self.output} from a run that died: {holder(owner)}", quiet=quiet)
+            return
+
+    def check(self) -> None:
+        """Fail if the lock was taken over, because this process stood still for too long."""
+        if self._look()[1].get("token") != self._owner["token"]:
+            raise LockedError(
+                f"{self.output} was taken over by another run, since this one had not renewed its "
+                f"lock for {PATIENCE:.0f} s; nothing more is published, make the same call again "
+                "when that has ended"
+            )
+
+    def release(self) -> None:
+        """Delete the object, if it is still this process's."""
+        with self._beats:
+            if self._look()[1].get("token") != self._owner["token"]:
+                return
+            with naming(str(self.object)):
+                self.object.fs.rm_file(self.object.key)
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Renew the object as long as the block goes on."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(BEAT):
+                try:
+                    if not self._renew():
+                        return  # taken over; `check` says so
+                except (OSError, StorageError):
+                    continue  # the storage is away for a moment
+
+        thread = threading.Thread(target=beat, name="pertscale-lock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _renew(self) -> bool:
+        """Put the object anew; return whether it is still this process's."""
+        with self._beats:
+            try:
+                self._put(replacing=self._version)
+                return True
+            except FileExistsError:  # or the answer to the last put was lost
+                self._version, owner = self._look()
+                return owner.get("token") == self._owner["token"]
+
+    def _put(self, *, mode: str = "overwrite", replacing: str = "") -> None:
+        """Put the object on a condition; FileExistsError where that does not hold."""
+        self._owner["beat"] += 1  # so that its ETag, a checksum, changes
+        data = json.dumps(self._owner, sort_keys=True).encode()
+        with_condition: dict[str, Any] = {"mode": mode}
+        if replacing and _has_conditions(self.object):
+            with_condition["IfMatch"] = replacing
+        elif replacing and self._look()[0] != replacing:
+            raise FileExistsError(str(self.object))
+        with naming(str(self.object)):
+            answer = self.object.fs.pipe_file(self.object.key, data, **with_condition)
+        self._version = _version(answer) or self._look()[0]
+
+    def _look(self) -> tuple[str, dict[str, Any]]:
+        """Return the object's version and content; empty where there is none."""
+        try:
+            with naming(str(self.object)):
+                version = _version(self.object.fs.info(self.object.key))
+            text = self.object.read_text()
+        except FileNotFoundError:
+            return "", {}
+        try:
+            owner = json.loads(text)
+        except ValueError:
+            owner = None
+        return version, completed(owner, token=text)
+
+    def _lives(self, version: str, owner: dict[str, Any], quiet: bool) -> bool:
+        """Whether the process that holds the lock is there."""
+        known = lives(owner)
+        if known is not None:
+            return known
+        say(
+            f"{self.output} is held by {holder(owner)}; watching up to {PATIENCE:.0f} s whether "
+            "that run lives",
+            quiet=quiet,
+        )
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            time.sleep(BEAT / 5)
+            if self._look()[0] != version:
+                return bool(self._look()[0])
+        return False
+
+
+def _has_conditions(place: Remote) -> bool:
+    return place.protocol in ("s3", "s3a")
+
+
+def _version(answer: Any) -> str:
+    """Return what tells versions of an object apart, from what the storage says of it."""
+    found = answer if isinstance(answer, dict) else {}
+    return str(found.get("ETag") or found.get("etag") or found.get("created") or "")
