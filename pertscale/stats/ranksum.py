@@ -100,7 +100,7 @@ def rank_sum(
         If tiles fail, the disk is full or read-only, or the cluster is gone; see
         :mod:`pertscale.runner`. The same call goes on with what is missing.
     """
-    job = _job(screen, out, RankSumOptions(test, fdr, fold_change, min_cells))
+    job = make_job(screen, out, RankSumOptions(test, fdr, fold_change, min_cells))
     if job.is_finished():
         return read_labels(job.folder)
     with locked(job.folder, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
@@ -159,7 +159,7 @@ def rank_sum_share(
         As of :func:`rank_sum`.
     """
     number, n_shares = parse_share(share)
-    job = _job(screen, out, RankSumOptions(test, fdr, fold_change, min_cells))
+    job = make_job(screen, out, RankSumOptions(test, fdr, fold_change, min_cells))
     if job.is_finished():
         return 0
     name = f"share-{number}-of-{n_shares}"
@@ -189,7 +189,7 @@ def parse_share(share: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One run: what is tested how, and where it goes."""
 
     screen: Screen
@@ -203,6 +203,7 @@ class _Job:
         return self.folder / f".rank-sum-{self.key}"
 
     def is_finished(self) -> bool:
+        """Whether the tables of the same screen and options are there."""
         manifest = self.folder / LABELS_DIR / MANIFEST_FILE
         return manifest.exists() and read_json(manifest)["key"] == self.key
 
@@ -213,6 +214,7 @@ class _Job:
                 remove(other)
 
     def tasks(self, plan: TilePlan) -> list[TileTask]:
+        """Return a task for each tile of a plan."""
         return [
             TileTask(
                 self.screen.path,
@@ -234,12 +236,13 @@ class _Job:
         remove(self.staging)
 
 
-def _job(screen: str | os.PathLike[str] | Screen, out: Any, options: RankSumOptions) -> _Job:
+def make_job(screen: str | os.PathLike[str] | Screen, out: Any, options: RankSumOptions) -> Job:
+    """Return the run of a screen with some options; nothing is read but names, nothing written."""
     screen = open_screen(screen)
     folder = Path(out) if out is not None else Path(screen.path).with_suffix(".labels")
     _check_controls(screen)
     # absolute: workers may have another working directory
-    return _Job(screen, options, folder.absolute(), labels_key(screen, options))
+    return Job(screen, options, folder.absolute(), labels_key(screen, options))
 
 
 def _run_tiles(tasks: Sequence[TileTask], label: str, client: Any, *, quiet: bool) -> None:
