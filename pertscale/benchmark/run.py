@@ -65,6 +65,9 @@ from pertscale.stats.interactions import complete_doubles, find_interactions
 from pertscale.stats.pseudobulk import read_pseudobulk
 from pertscale.stats.ranksum import rank_sum
 
+#: Store that a file is ingested to, in the output folder.
+INGESTED_STORE = "screen.zarr"
+
 
 def run_benchmark(
     store: str | os.PathLike[str] | Screen | Sequence[str | os.PathLike[str] | Screen],
@@ -166,27 +169,14 @@ def run_benchmark(
     InputError
         For a screen, an embedding or predictions that can't be used.
     """
-    own = own_methods(models)
-    _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
-    _check_names("settings", settings, SETTINGS)
-    _check_names("tasks", tasks, TASKS)
-    if threshold not in RULES:
-        raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
-    files = read_all(predictions, aliases)
-    _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
-    chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
-    everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | own
-    used = {name: m for name, m in everything.items() if name in chosen or name in own}
-    seeds = [seed] if isinstance(seed, int) else list(seed)
-    wanted = Wanted(
-        {name: m for name, m in used.items() if isinstance(m, Method)},
-        {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
-        frozenset(own), tuple(tasks), tuple(settings),
-        Splitting(_read_split(split), tuple(seeds), test_fraction), _read_embedding(embedding),
-        threshold, exclude_test_perturbations, aliases,
+    own, files = own_methods(models), read_all(predictions, aliases)
+    wanted = read_wanted(
+        own, files, embedding=embedding, split=split, tasks=tasks, methods=methods,
+        settings=settings, test_fraction=test_fraction, seed=seed, threshold=threshold,
+        exclude_test_perturbations=exclude_test_perturbations, aliases=aliases,
     )  # fmt: skip
     testing = {"test": test, "fdr": fdr, "fold_change": fold_change, "min_cells": min_cells}
-    folder, stores = _places(store, out)
+    folder, stores = places(store, out)
     with (
         locked(folder, quiet=quiet) as lock,
         log_file(folder, version=version("pertscale"), stores=[str(s) for s in stores.values()]),
@@ -208,6 +198,41 @@ def run_benchmark(
         for plan in plans if together else ():
             _finish(plan, [plan], files)
         return _finish(runs, plans, files)
+
+
+def read_wanted(
+    own: Mapping[str, Method | ExpressionMethod],
+    files: Iterable[str],
+    *,
+    embedding: Any,
+    split: Any,
+    tasks: Sequence[str],
+    methods: Sequence[str] | None,
+    settings: Sequence[str],
+    test_fraction: float,
+    seed: int | Sequence[int],
+    threshold: Rule,
+    exclude_test_perturbations: bool,
+    aliases: Any,
+) -> Wanted:
+    """Check the options of :func:`run_benchmark`, and read the files among them."""
+    _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
+    _check_names("settings", settings, SETTINGS)
+    _check_names("tasks", tasks, TASKS)
+    if threshold not in RULES:
+        raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
+    _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
+    chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
+    everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(own)
+    used = {name: m for name, m in everything.items() if name in chosen or name in own}
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    return Wanted(
+        {name: m for name, m in used.items() if isinstance(m, Method)},
+        {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
+        frozenset(own), tuple(tasks), tuple(settings),
+        Splitting(_read_split(split), tuple(seeds), test_fraction), _read_embedding(embedding),
+        threshold, exclude_test_perturbations, aliases,
+    )  # fmt: skip
 
 
 def _say_where(client: Any, quiet: bool) -> None:
@@ -287,7 +312,7 @@ def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
     }
 
 
-def _places(store: Any, out: Any) -> tuple[Path, dict[str, Any]]:
+def places(store: Any, out: Any) -> tuple[Path, dict[str, Any]]:
     """Return the output folder, absolute, and the stores by their folders in it ('.': itself)."""
     several = not isinstance(store, str | os.PathLike | Screen)
     listed = list(store) if several else [store]
@@ -371,16 +396,22 @@ def _screen(store: Any, folder: Path, memory: str | int, client: Any, log: Log) 
     """Open the store, or ingest what is not one into the output folder."""
     if isinstance(store, Screen) or is_store(store):
         return open_screen(store)
-    inside = folder / "screen.zarr"
-    marker = folder / WORK_DIR / "source.json"
-    record = _state_of(Path(store))
+    inside, marker, record, done = ingested(store, folder)
     with log.stage("ingest") as stage:
-        stage.reused = inside.exists() and marker.exists() and read_json(marker) == record
+        stage.reused = done
         if not stage.reused:
             say(f"{store} is not a screen store: ingesting it into {inside}", quiet=log.quiet)
             ingest(store, inside, memory=memory, overwrite=True, client=client, quiet=log.quiet)
             write_json(marker, record)
     return open_screen(inside)
+
+
+def ingested(store: Any, folder: Path) -> tuple[Path, Path, list[list[Any]], bool]:
+    """Return where a file is ingested to, its record, and whether an earlier call has done so."""
+    inside, marker = folder / INGESTED_STORE, folder / WORK_DIR / "source.json"
+    record = _state_of(Path(store))
+    done = inside.exists() and marker.exists() and read_json(marker) == record
+    return inside, marker, record, done
 
 
 def _state_of(source: Path) -> list[list[Any]]:
