@@ -26,7 +26,17 @@ LAYERS = (
         "simulate",
     ),
     ("io",),
-    ("runner", "clients", "events", "progress", "conditions", "hashing", "memory", "buffers"),
+    (
+        "runner",
+        "clients",
+        "events",
+        "progress",
+        "conditions",
+        "hashing",
+        "memory",
+        "buffers",
+        "probe",
+    ),
     ("schema", "errors", "_lazy", "_jit"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

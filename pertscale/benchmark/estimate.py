@@ -46,6 +46,8 @@ from pertscale.stats.tile_plan import Means, gene_densities
 _PREDICTION_BYTES = 3
 #: Share of the work on units that threads do at the same time, as measured.
 _PARALLEL_UNITS = 0.3
+#: CPU seconds to curate a pair and to put it into the label matrices.
+_MATRIX_SECONDS = 1e-6
 #: CPU seconds of tables, figures and the page, and of each score beside it.
 _REPORT_SECONDS, _REPORT_UNIT_SECONDS = 3.0, 0.02
 #: What an ingest does per entry beside reading it, in times of what testing a value costs.
@@ -475,10 +477,12 @@ def _stages(
     if ingests:
         rows.append(_ingest_row(ingests, means, slowdown))
     rows.append(_label_row(todo, outlooks, means, slowdown))
+    n_pairs = sum(one.n_pairs for one in outlooks)
     together = 1 + _PARALLEL_UNITS * (threads - 1)
     for stage, mine in (("methods", units.classes), ("expression", units.expression)):
-        seconds = sum(_seconds(u, unit_rates) for u in mine if not u.done)
-        speed = together if stage == "methods" else 1.0
+        seconds, speed = sum(_seconds(u, unit_rates) for u in mine if not u.done), 1.0
+        if stage == "methods" and seconds:
+            seconds, speed = seconds + n_pairs * _MATRIX_SECONDS, together
         rows.append(_unit_row(stage, mine, seconds * slowdown / speed))
     n_left = int(units.report_left)
     n_units = len(units.classes) + len(units.expression)

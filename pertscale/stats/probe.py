@@ -91,7 +91,7 @@ def rates_of(cells: Cells, n_genes: int, per_byte: float, watch: Stopwatch) -> L
     perturbed = np.ascontiguousarray(cells.values[:, n_control:])
     totals = np.asarray(cells.totals[:n_control], np.float64)
     sort = partial(control_tables, controls, totals, is_counts=is_counts)
-    per_control = watch.time(sort, repeat=2) / max(1, np.count_nonzero(controls))
+    per_control = watch.time(sort, repeat=2) / _nonzero(controls)
     out = np.empty((len(cells.bounds) - 1, len(perturbed)), STATISTICS_DTYPE)
     largest = int(np.diff(cells.bounds).max())
     test = partial(
@@ -99,10 +99,14 @@ def rates_of(cells: Cells, n_genes: int, per_byte: float, watch: Stopwatch) -> L
         cells.bounds - n_control, sort(), is_counts=is_counts, variant=MANN_WHITNEY, out=out,
         exact_ties=n_control + largest <= EXACT_TIES_UP_TO,
     )  # fmt: skip
-    per_value = watch.time(test, repeat=2) / max(1, np.count_nonzero(perturbed))
+    per_value = watch.time(test, repeat=2) / _nonzero(perturbed)
     p_values = np.resize(out["p_value"], (max(1, _PAIRS // n_genes), n_genes))
     per_pair = watch.time(partial(benjamini_hochberg, p_values), repeat=2) / p_values.size
     return LabelRates(per_byte, per_control, per_value, per_pair, watch.slowdown)
+
+
+def _nonzero(values: np.ndarray) -> int:
+    return max(1, int(np.count_nonzero(values)))
 
 
 def _read(store: str, column: int, watch: Stopwatch) -> tuple[Cells, int, float]:
