@@ -17,6 +17,7 @@ import pandas as pd
 from dask.utils import format_bytes
 from numcodecs import blosc
 
+from pertscale.baselines import EXPRESSION_MODELS
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.expected import Expected, expected_units
 from pertscale.benchmark.plan import SETTINGS, TASKS, TRAINING_DIM, Wanted
@@ -46,10 +47,12 @@ from pertscale.stats.tile_plan import Means, gene_densities
 _PREDICTION_BYTES = 3
 #: Share of the work on units that threads do at the same time, as measured.
 _PARALLEL_UNITS = 0.3
+#: CPU seconds of a unit's folder, which the probe does not write.
+_UNIT_SECONDS = 0.05
 #: CPU seconds to curate a pair and to put it into the label matrices.
 _MATRIX_SECONDS = 1e-6
 #: CPU seconds of tables, figures and the page, and of each score beside it.
-_REPORT_SECONDS, _REPORT_UNIT_SECONDS = 3.0, 0.02
+_REPORT_SECONDS, _REPORT_UNIT_SECONDS = 2.5, 0.02
 #: What an ingest does per entry beside reading it, in times of what testing a value costs.
 _INGEST_COST = 2.0
 #: The estimate of time is right within this factor on an undisturbed machine.
@@ -191,8 +194,9 @@ class BenchmarkPlan:
             )
         if self.slowdown > 1.5:
             lines.append(
-                f"this machine is busy: the probe took {self.slowdown:.1f} times its CPU time, "
-                "which the estimate takes to stay so"
+                f"the machine is busy: the probe took {self.slowdown:.1f} times its CPU time, which "
+                "the estimate takes to stay so; undisturbed it would be about "
+                f"{duration(self.seconds / self.slowdown)}"
             )
         return lines
 
@@ -441,16 +445,15 @@ class _Units:
         if any(not u.method for u in left):
             names |= set(wanted.models)
         dim = TRAINING_DIM if wanted.embedding is None else wanted.embedding.dim
-        rates: UnitRates = call(probe_units, sorted(names), dim)
+        rates: UnitRates = call(probe_units, tuple(sorted(names)), dim)
         return rates
 
 
 def _written(units: Sequence[Expected]) -> int:
-    models = 1  # a unit of expression has a few models
+    left = [unit for unit in units if not unit.done]
     return sum(
-        u.n_test * u.n_genes * _PREDICTION_BYTES * (models if u.method else 6)
-        for u in units
-        if not u.done
+        u.n_test * u.n_genes * _PREDICTION_BYTES * (1 if u.method else len(EXPRESSION_MODELS))
+        for u in left
     )
 
 
@@ -541,7 +544,7 @@ def _unit_bytes(unit: Expected) -> int:
     pairs = unit.n_perturbations * unit.n_genes
     test = unit.n_test * unit.n_genes
     if not unit.method:  # profiles in float64, predictions of all models
-        return PROCESS_BYTES + 8 * pairs + 6 * 8 * test
+        return PROCESS_BYTES + 8 * pairs + 8 * len(EXPRESSION_MODELS) * test
     return PROCESS_BYTES + min(pairs, BAND_BYTES) + pairs + 40 * min(test, STRIP_PAIRS)
 
 
@@ -551,11 +554,13 @@ def _seconds(unit: Expected, rates: UnitRates | None) -> float:
         return 0.0
     if not unit.method:
         rate = rates.expression
-        return 0.0 if rate is None else rate.seconds(unit.n_perturbations, unit.n_genes)
-    if unit.method in rates.methods:
-        return rates.methods[unit.method].seconds(unit.n_perturbations, unit.n_genes)
-    known = [r.seconds(unit.n_perturbations, unit.n_genes) for r in rates.methods.values()]
-    return float(np.median(known)) if known else 0.0
+        known = [] if rate is None else [rate]
+    elif unit.method in rates.methods:
+        known = [rates.methods[unit.method]]
+    else:
+        known = list(rates.methods.values())
+    found = [rate.seconds(unit.n_perturbations, unit.n_genes) for rate in known]
+    return _UNIT_SECONDS + (float(np.median(found)) if found else 0.0)
 
 
 # --- disk -----------------------------------------------------------------------------------------

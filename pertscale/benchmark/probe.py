@@ -2,8 +2,8 @@
 
 Few pairs are changed, as in a screen, but which ones is drawn, so what a method needs for labels
 that are hard to fit is not in the time. Everything stays in memory. The real functions of a unit
-are called, on two numbers of perturbations and of genes: the differences give the time per
-perturbation and per pair, what is left that of a unit.
+are called, on few pairs and on many: the difference gives the time per pair, what is left that of
+a unit.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ from pertscale.probe import Stopwatch
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.splits import Split
 
-#: Numbers of perturbations and of genes that are timed; perturbations are of genes.
-_PERTURBATIONS = (24, 80)
-_GENES = (80, 400)
+#: Perturbations and genes that are timed; perturbations are of genes.
+_SHAPES = ((24, 80), (100, 400))
 #: Share of pairs that are drawn as changed.
 _CHANGED = 0.05
 _SETTINGS = ("full", "full_without_target")
@@ -39,13 +38,12 @@ _SETTINGS = ("full", "full_without_target")
 
 @dataclass(frozen=True)
 class Rate:
-    """CPU seconds of a unit, per perturbation, and per pair; training and test count alike.
+    """CPU seconds of a unit, and per pair; training and test pairs count alike.
 
     A method that goes over its pairs again and again does so once beyond `most_pairs`.
     """
 
     per_unit: float
-    per_perturbation: float
     per_pair: float
     most_pairs: int | None = None
 
@@ -54,7 +52,7 @@ class Rate:
         pairs = n_perturbations * n_genes
         if self.most_pairs is not None and pairs > self.most_pairs:
             pairs = self.most_pairs + (pairs - self.most_pairs) // MOST_EPOCHS
-        return self.per_unit + n_perturbations * self.per_perturbation + pairs * self.per_pair
+        return self.per_unit + pairs * self.per_pair
 
 
 @dataclass(frozen=True)
@@ -77,28 +75,25 @@ class UnitRates:
 def probe_units(names: Sequence[str], dim: int) -> UnitRates:
     """Time the named methods and models, with vectors of length `dim`."""
     watch = Stopwatch()
-    few, genes = _GENES
-    shapes = ((_PERTURBATIONS[0], few), (_PERTURBATIONS[1], few), (_PERTURBATIONS[1], genes))
-    worlds = [_Drawn.of(n, n_genes, dim) for n, n_genes in shapes]
+    few, many = (_Drawn.of(*shape, dim) for shape in _SHAPES)
     models = {name: m for name, m in EXPRESSION_MODELS.items() if name in names}
     with dask.config.set(scheduler="synchronous"):
-        found = {name: _rate(watch, worlds, partial(_Drawn.classes, name=name)) for name in names}
+        found = {
+            name: _rate(watch, few, many, partial(_Drawn.classes, name=name)) for name in names
+        }
         if (pairs := found.get("logistic_pairs")) is not None:
             found["logistic_pairs"] = replace(pairs, most_pairs=STEPS // MOST_EPOCHS)
         expression = None
         if models:
-            expression = _rate(watch, worlds, partial(_Drawn.expression, models=models))
+            expression = _rate(watch, few, many, partial(_Drawn.expression, models=models))
     return UnitRates(found, expression, watch.slowdown)
 
 
-def _rate(watch: Stopwatch, worlds: Sequence[_Drawn], unit: Callable[[_Drawn], None]) -> Rate:
-    """Time a unit on few perturbations, on more, and on these and more genes."""
-    few, more, genes = (watch.time(partial(unit, w), warm=i == 0) for i, w in enumerate(worlds))
-    n_few, n_more = (len(w.matrix.perturbations) for w in worlds[:2])
-    per_pair = max(0.0, genes - more) / (n_more * (_GENES[1] - _GENES[0]))
-    per_perturbation = max(0.0, (more - few) / (n_more - n_few) - _GENES[0] * per_pair)
-    per_unit = max(0.0, few - n_few * (per_perturbation + _GENES[0] * per_pair))
-    return Rate(per_unit, per_perturbation, per_pair)
+def _rate(watch: Stopwatch, few: _Drawn, many: _Drawn, unit: Callable[[_Drawn], None]) -> Rate:
+    """Time a unit on few pairs and on many."""
+    short, long = watch.time(partial(unit, few)), watch.time(partial(unit, many), warm=False)
+    per_pair = max(0.0, long - short) / (many.n_pairs - few.n_pairs)
+    return Rate(max(0.0, short - few.n_pairs * per_pair), per_pair)
 
 
 @dataclass(frozen=True)
@@ -110,6 +105,10 @@ class _Drawn:
     vectors: np.ndarray
     gene_vectors: np.ndarray
     split: Split
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.matrix.perturbations) * len(self.matrix.genes)
 
     @classmethod
     def of(cls, n: int, n_genes: int, dim: int) -> _Drawn:
