@@ -210,8 +210,8 @@ def test_too_small_a_disk_is_refused_with_both_numbers(example, tmp_path, monkey
 
 
 def test_wrong_options_are_those_of_the_run(example, tmp_path):
-    with pytest.raises(ArgumentError, match="did you mean 'knn_10'"):
-        ps.plan_benchmark(example.screen, out=tmp_path, methods=["knn_11"])
+    with pytest.raises(ArgumentError, match="did you mean 'majority_vote'"):
+        ps.plan_benchmark(example.screen, out=tmp_path, methods=["majority"])
     with pytest.raises(NotFoundError, match="no store or file"):
         ps.plan_benchmark(tmp_path / "none.zarr")
 

@@ -33,7 +33,7 @@ from pertscale.io.store import CHUNK_GENES, is_store
 from pertscale.memory import AUTO, PROCESS_BYTES, machine_limit
 from pertscale.probe import Stopwatch
 from pertscale.progress import duration, say
-from pertscale.schema import COUNTS, LOG1P_1E4, MATRIX, REPORT_FILE
+from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, REPORT_FILE
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
 from pertscale.stats.options import RankSumOptions
@@ -194,8 +194,8 @@ class BenchmarkPlan:
             )
         if self.slowdown > 1.5:
             lines.append(
-                f"the machine is busy: the probe took {self.slowdown:.1f} times its CPU time, which "
-                "the estimate takes to stay so; undisturbed it would be about "
+                f"the machine is busy: the probe took {self.slowdown:.1f} times its CPU time, and "
+                "the estimate takes that to stay so; undisturbed it would be about "
                 f"{duration(self.seconds / self.slowdown)}"
             )
         return lines
@@ -375,14 +375,26 @@ class _Todo:
         }  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class _ScreenToBe(Screen):
+    """A screen that is not ingested yet: names and groups."""
+
+    table: pd.DataFrame
+
+    @property
+    def var(self) -> pd.DataFrame:
+        return self.table
+
+
 def _screen_to_be(store: Path, found: IngestOutlook) -> Screen:
     """Return the screen that an ingest will make, without its matrix."""
     info = {
         "dtype": found.dtype.name, "scale": COUNTS if found.is_counts else LOG1P_1E4,
         "fingerprint": "", "schema_version": 0,
     }  # fmt: skip
-    genes = pd.Index(found.plan.var.index.astype(str), name="gene")
-    return Screen(str(store), genes, found.plan.groups.reset_index(drop=True), info)
+    var = found.plan.var
+    genes = pd.Index(var.index.astype(str), name=GENE)
+    return _ScreenToBe(str(store), genes, found.plan.groups.reset_index(drop=True), info, var)
 
 
 def _rates_of_source(found: IngestOutlook, screen: Screen) -> LabelRates:
