@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+#: CPU seconds after which a call is not repeated.
+_ENOUGH = 0.1
+
 
 @dataclass
 class Stopwatch:
@@ -25,7 +28,10 @@ class Stopwatch:
     wall: float = field(default=0.0)
 
     def time(self, call: Callable[[], Any], *, repeat: int = 1, warm: bool = True) -> float:
-        """Return the CPU seconds of a call, the least of `repeat`; by default after a first one."""
+        """Return the CPU seconds of a call, the least of `repeat`; by default after a first one.
+
+        A call that takes long is not repeated.
+        """
         if warm:
             call()
         found = []
@@ -36,6 +42,8 @@ class Stopwatch:
             self.wall += time.perf_counter() - wall
             self.cpu += spent
             found.append(spent)
+            if sum(found) > _ENOUGH:
+                break
         return min(found)
 
     @property

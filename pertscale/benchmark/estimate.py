@@ -49,10 +49,14 @@ _PREDICTION_BYTES = 3
 _PARALLEL_UNITS = 0.3
 #: CPU seconds of a unit's folder, which the probe does not write.
 _UNIT_SECONDS = 0.05
+#: Seconds that a unit takes longer through a client, whose scheduler gets many small tasks.
+_CLIENT_UNIT_SECONDS = 0.7
 #: CPU seconds to curate a pair and to put it into the label matrices.
 _MATRIX_SECONDS = 1e-6
 #: CPU seconds of tables, figures and the page, and of each score beside it.
 _REPORT_SECONDS, _REPORT_UNIT_SECONDS = 2.5, 0.02
+#: CPU seconds of an ingest beside its entries.
+_INGEST_SECONDS = 1.0
 #: What an ingest does per entry beside reading it, in times of what testing a value costs.
 _INGEST_COST = 2.0
 #: The estimate of time is right within this factor on an undisturbed machine.
@@ -284,9 +288,9 @@ def plan_benchmark(
         outlooks = [one.look(means, r) for one, r in zip(todo, label_rates, strict=True)]
         slow = [r.slowdown for r in (*label_rates, unit_rates) if r is not None]
         slowdown = max(slow, default=1.0)
-        stages = _stages(todo, outlooks, label_rates, units, unit_rates, means, slowdown)
         limit = memory_limit(resolved) or machine_limit()
         n_workers = 0 if resolved is None else len(resolved.nthreads())
+        stages = _stages(todo, outlooks, label_rates, units, unit_rates, means, slowdown, n_workers)
     n_tiles = sum(len(one.plan.tiles) for one in outlooks)
     return BenchmarkPlan(
         out=folder,
@@ -480,6 +484,7 @@ def _stages(
     unit_rates: UnitRates | None,
     means: Means,
     slowdown: float,
+    n_workers: int,
 ) -> pd.DataFrame:
     """Put the stages in their order."""
     rows = []
@@ -498,6 +503,8 @@ def _stages(
         seconds, speed = sum(_seconds(u, unit_rates) for u in mine if not u.done), 1.0
         if stage == "methods" and seconds:
             seconds, speed = seconds + n_pairs * _MATRIX_SECONDS, together
+        if n_workers:
+            seconds += _CLIENT_UNIT_SECONDS * speed * sum(not unit.done for unit in mine)
         rows.append(_unit_row(stage, mine, seconds * slowdown / speed))
     n_left = int(units.report_left)
     n_units = len(units.classes) + len(units.expression)
@@ -510,7 +517,8 @@ def _ingest_row(
     ingests: Sequence[tuple[IngestOutlook, LabelRates]], means: Means, slowdown: float
 ) -> tuple[Any, ...]:
     seconds = sum(
-        one.read_seconds + one.n_entries * rates.per_value * _INGEST_COST for one, rates in ingests
+        _INGEST_SECONDS + one.read_seconds + one.n_entries * rates.per_value * _INGEST_COST
+        for one, rates in ingests
     )
     n_bytes = sum(one.bytes_read for one, _ in ingests)
     return (

@@ -30,7 +30,7 @@ from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.splits import Split
 
 #: Perturbations and genes that are timed; perturbations are of genes.
-_SHAPES = ((24, 80), (100, 400))
+_SHAPES = ((24, 80), (80, 320))
 #: Methods that take as long as another one, which is timed.
 _LIKE = {
     "no_change": "mean", "mean_perturbation": "mean", "additive": "mean", "knn_1": "knn_10",

@@ -14,7 +14,7 @@ from pertscale.screen import Screen
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.stats.controls import control_rows
 from pertscale.stats.parts import PART_PAIRS
-from pertscale.stats.probe import LabelRates
+from pertscale.stats.probe import ZERO_COST, LabelRates
 from pertscale.stats.ranksum import Job
 from pertscale.stats.tile_plan import Means, plan_of, read_plan
 from pertscale.tiles import Tile, TilePlan
@@ -25,7 +25,7 @@ LABEL_BYTES = 36
 PART_BYTES = 5 * PART_PAIRS * STATISTICS_DTYPE.itemsize
 #: What a pair costs until it is in the label table (adjusted over its perturbation and over the
 #: screen, looked up, encoded, written), in times of what sorting and adjusting it costs.
-_PART_COST = 5.0
+_PART_COST = 8.0
 #: CPU seconds of a task beside its data, and of a call beside its tasks.
 _TASK_SECONDS = 0.01
 _CALL_SECONDS = 0.3
@@ -111,12 +111,13 @@ def look_ahead(
         here = _chunks(perturbed) if block in seen else _chunks_of_both(control, perturbed)
         chunks += here
         if rates is not None:
-            nonzero = densities[tile.gene_start // CHUNK_GENES] * tile.shape[1]
+            density = densities[tile.gene_start // CHUNK_GENES]
+            weight = (density + ZERO_COST) * tile.shape[1]
             n_control = 0 if block in seen else control[1] - control[0]
             seconds += (
                 here * chunk_bytes * rates.per_byte
-                + n_control * nonzero * rates.per_control
-                + (perturbed[1] - perturbed[0]) * nonzero * rates.per_value
+                + n_control * weight * rates.per_control
+                + (perturbed[1] - perturbed[0]) * weight * rates.per_value
                 + _TASK_SECONDS
             )
         seen.add(block)

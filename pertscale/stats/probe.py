@@ -27,6 +27,8 @@ from pertscale.tiles import windows
 _CONTROL_ROWS = 20 * CHUNK_ROWS
 _ROWS = 8 * CHUNK_ROWS
 _GENES = 64
+#: What a zero costs, which is only looked at, in times of what another value does.
+ZERO_COST = 0.1
 #: Pairs whose p-values are sorted and adjusted.
 _PAIRS = 200_000
 
@@ -40,9 +42,9 @@ class LabelRates:
     per_byte : float
         To read and decode a byte of the matrix.
     per_control : float
-        To sort a non-zero value of a control cell.
+        To sort a non-zero value of a control cell; a zero costs :data:`ZERO_COST` of that.
     per_value : float
-        To test a non-zero value of a perturbed cell.
+        To test a non-zero value of a perturbed cell; a zero as above.
     per_pair : float
         To sort and adjust the p-value of a (perturbation, gene).
     slowdown : float
@@ -91,7 +93,7 @@ def rates_of(cells: Cells, n_genes: int, per_byte: float, watch: Stopwatch) -> L
     perturbed = np.ascontiguousarray(cells.values[:, n_control:])
     totals = np.asarray(cells.totals[:n_control], np.float64)
     sort = partial(control_tables, controls, totals, is_counts=is_counts)
-    per_control = watch.time(sort, repeat=2) / _nonzero(controls)
+    per_control = watch.time(sort, repeat=2) / _weight(controls)
     out = np.empty((len(cells.bounds) - 1, len(perturbed)), STATISTICS_DTYPE)
     largest = int(np.diff(cells.bounds).max())
     test = partial(
@@ -99,14 +101,14 @@ def rates_of(cells: Cells, n_genes: int, per_byte: float, watch: Stopwatch) -> L
         cells.bounds - n_control, sort(), is_counts=is_counts, variant=MANN_WHITNEY, out=out,
         exact_ties=n_control + largest <= EXACT_TIES_UP_TO,
     )  # fmt: skip
-    per_value = watch.time(test, repeat=2) / _nonzero(perturbed)
+    per_value = watch.time(test, repeat=2) / _weight(perturbed)
     p_values = np.resize(out["p_value"], (max(1, _PAIRS // n_genes), n_genes))
     per_pair = watch.time(partial(benjamini_hochberg, p_values), repeat=2) / p_values.size
     return LabelRates(per_byte, per_control, per_value, per_pair, watch.slowdown)
 
 
-def _nonzero(values: np.ndarray) -> int:
-    return max(1, int(np.count_nonzero(values)))
+def _weight(values: np.ndarray) -> float:
+    return int(np.count_nonzero(values)) + ZERO_COST * values.size
 
 
 def _read(store: str, column: int, watch: Stopwatch) -> tuple[Cells, int, float]:
