@@ -54,7 +54,7 @@ _CLIENT_UNIT_SECONDS = 0.7
 #: CPU seconds to curate a pair and to put it into the label matrices.
 _MATRIX_SECONDS = 1e-6
 #: CPU seconds of tables, figures and the page, and of each score beside it.
-_REPORT_SECONDS, _REPORT_UNIT_SECONDS = 2.5, 0.02
+_REPORT_SECONDS, _REPORT_UNIT_SECONDS = 3.0, 0.02
 #: CPU seconds of an ingest beside its entries.
 _INGEST_SECONDS = 1.0
 #: What an ingest does per entry beside reading it, in times of what testing a value costs.

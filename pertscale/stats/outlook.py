@@ -28,7 +28,9 @@ PART_BYTES = 5 * PART_PAIRS * STATISTICS_DTYPE.itemsize
 _PART_COST = 8.0
 #: CPU seconds of a task beside its data, and of a call beside its tasks.
 _TASK_SECONDS = 0.01
-_CALL_SECONDS = 0.3
+_CALL_SECONDS = 0.6
+#: How much longer tiles and parts take beside others than alone, as measured.
+_CROWDED = 1.2
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def look_ahead(
             )
         seen.add(block)
     if rates is not None and not finished:
-        seconds += _CALL_SECONDS + n_pairs * rates.per_pair * _PART_COST
+        seconds += n_pairs * rates.per_pair * _PART_COST
+        seconds = _CALL_SECONDS + seconds * _CROWDED
     return LabelOutlook(plan, tuple(missing), finished, n_pairs, chunks * chunk_bytes, seconds)
 
 
