@@ -50,7 +50,7 @@ _PARALLEL_UNITS = 0.3
 #: CPU seconds of a unit's folder, which the probe does not write.
 _UNIT_SECONDS = 0.05
 #: Seconds that a unit takes longer through a client, whose scheduler gets many small tasks.
-_CLIENT_UNIT_SECONDS = 0.7
+_CLIENT_UNIT_SECONDS = 0.4
 #: CPU seconds to curate a pair and to put it into the label matrices.
 _MATRIX_SECONDS = 1e-6
 #: CPU seconds of tables, figures and the page, and of each score beside it.
