@@ -22,7 +22,9 @@ if TYPE_CHECKING:
         stats,
     )
     from pertscale.benchmark import (
+        BenchmarkPlan,
         BenchmarkResult,
+        plan_benchmark,
         read_result,
         run_benchmark,
         score_labels,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchmarkPlan",
     "BenchmarkResult",
     "Embedding",
     "LabelTable",
@@ -52,6 +55,7 @@ __all__ = [
     "io",
     "models",
     "open_screen",
+    "plan_benchmark",
     "read_embedding",
     "read_labels",
     "read_predictions",
@@ -69,6 +73,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "BenchmarkPlan": "pertscale.benchmark",
         "BenchmarkResult": "pertscale.benchmark",
         "Embedding": "pertscale.embeddings",
         "LabelTable": "pertscale.stats",
@@ -82,6 +87,7 @@ __getattr__, __dir__ = lazy_names(
         "io": "pertscale.io",
         "models": "pertscale.models",
         "open_screen": "pertscale.screen",
+        "plan_benchmark": "pertscale.benchmark",
         "read_embedding": "pertscale.embeddings:read",
         "read_labels": "pertscale.stats",
         "read_predictions": "pertscale.predictions",

@@ -27,8 +27,8 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [
-            "check", "ingest", "labels", "run", "score", "report", "models", "slurm", "simulate",
-            "demo",
+            "check", "ingest", "labels", "plan", "run", "score", "report", "models", "slurm",
+            "simulate", "demo",
         ]  # fmt: skip
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -225,6 +225,23 @@ _benchmark = _options(
 
 @main.command()
 @click.argument("stores", nargs=-1, required=True, type=click.Path())
+@_benchmark
+@_testing
+@_memory
+@_client
+@_quiet
+def plan(stores: tuple[str, ...], **how: Any) -> None:
+    """Tell what `run` would read, hold, write and take on STORES, with the same options.
+
+    Nothing is written. The exit code is 1 if memory or disk can't hold it.
+    """
+    from pertscale.benchmark import plan_benchmark
+
+    click.echo(repr(plan_benchmark(_source(stores), **_choices(how))))
+
+
+@main.command()
+@click.argument("stores", nargs=-1, required=True, type=click.Path())
 @click.option("--model", "models", multiple=True,
               help="A model that an installed package brings (entry point); may be "
               "repeated.")  # fmt: skip
@@ -287,28 +304,25 @@ def score(
     _run((store,), predictions=found, **how)
 
 
-def _run(
-    stores: tuple[str, ...],
-    tasks: tuple[str, ...],
-    methods: tuple[str, ...],
-    settings: tuple[str, ...],
-    include_test_perturbations: bool,
-    models: tuple[str, ...] = (),
-    **how: Any,
-) -> None:
+def _run(stores: tuple[str, ...], models: tuple[str, ...] = (), **how: Any) -> None:
     from pertscale.benchmark import run_benchmark
+
+    result = run_benchmark(_source(stores), models=models or None, **_choices(how))
+    click.echo(repr(result))
+
+
+def _choices(how: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a benchmark as its function takes them."""
     from pertscale.benchmark.plan import SETTINGS, TASKS
 
-    result = run_benchmark(
-        _source(stores),
-        tasks=tasks or TASKS,
-        methods=methods or None,
-        settings=settings or SETTINGS,
-        models=models or None,
-        exclude_test_perturbations=not include_test_perturbations,
+    included = how.pop("include_test_perturbations")
+    return {
         **how,
-    )
-    click.echo(repr(result))
+        "tasks": how["tasks"] or TASKS,
+        "methods": how["methods"] or None,
+        "settings": how["settings"] or SETTINGS,
+        "exclude_test_perturbations": not included,
+    }
 
 
 @main.command()

@@ -136,9 +136,12 @@ def plan_tiles(
             )
         width = -(-width // 2)
     left = tile_bytes - _bytes(matrix, width, 0, 0, n_control, largest)
-    groups = max(1, int(min(left * 0.25, MAX_RESULT_BYTES) / (width * matrix.statistics_bytes)))
     rows = int(left * 0.75 / (width * matrix.itemsize + ROW_SCRATCH_BYTES))
     chunks = min(max(rows // matrix.row_chunk, 1), MAX_WINDOW_CHUNKS)
+    # where one chunk of rows takes more than its share, less is left for results
+    rest = tile_bytes - _bytes(matrix, width, chunks * matrix.row_chunk, 0, n_control, largest)
+    room = min(left * 0.25, rest, MAX_RESULT_BYTES)
+    groups = max(1, int(room / (width * matrix.statistics_bytes)))
     blocks = [
         (context, g, min(g + width, matrix.n_genes))
         for context in range(len(sizes))

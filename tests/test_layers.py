@@ -36,6 +36,7 @@ LAYERS = (
         "folder_names",
         "memory",
         "buffers",
+        "probe",
     ),
     ("schema", "errors", "cards", "_lazy", "_jit"),
 )

@@ -48,6 +48,7 @@ def test_every_pair_is_in_one_tile_and_a_tile_fits(sizes, n_genes, memory, paral
     except MemoryBudgetError as error:
         assert f"{memory // parallel / 1e6:,.0f} MB" in str(error)
         return
+    assert plan.tile_bytes <= memory // parallel
     pairs = {}
     for tile in plan.tiles:
         assert 0 <= tile.first < tile.last <= len(sizes[tile.context]) - 1

@@ -1,7 +1,16 @@
 """The benchmark: labels, splits, baselines, scores and a report from one call."""
 
+from pertscale.benchmark.estimate import BenchmarkPlan, plan_benchmark
 from pertscale.benchmark.result import BenchmarkResult, read_result
 from pertscale.benchmark.run import run_benchmark
 from pertscale.benchmark.table import score_labels, score_transfer
 
-__all__ = ["BenchmarkResult", "read_result", "run_benchmark", "score_labels", "score_transfer"]
+__all__ = [
+    "BenchmarkPlan",
+    "BenchmarkResult",
+    "plan_benchmark",
+    "read_result",
+    "run_benchmark",
+    "score_labels",
+    "score_transfer",
+]

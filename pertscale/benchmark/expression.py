@@ -162,6 +162,28 @@ def run_unit(
     -----
     Memory: the profiles that are held out, once per model; training profiles pass in blocks.
     """
+    with atomic_path(out / unit.folder) as temporary:
+        scores, record, seconds = fit_and_score(
+            temporary / "prediction.zarr", unit, train, observed
+        )
+        write_table(temporary / "scores.parquet", scores)
+        write_json(temporary / "unit.json", {"key": unit.key(inputs), **record})
+    return seconds
+
+
+def fit_and_score(
+    place: Any, unit: ExpressionUnit, train: xr.DataArray, observed: xr.DataArray
+) -> tuple[pd.DataFrame, dict[str, Any], dict[str, float]]:
+    """Fit all models, write their predictions to `place`, a path or a Zarr store, and score them.
+
+    Returns
+    -------
+    scores : DataFrame
+    record : dict
+        Parameters of the models, and why others failed.
+    seconds : dict
+        Of each model.
+    """
     truth = rows_of(observed, unit.held_out).compute()
     control = rows_of(observed, [CONTROL])[0].compute()
     fitted, seconds = _fit_models(unit, train)
@@ -171,12 +193,8 @@ def run_unit(
     if predictions:
         background = MeanExpression(over="perturbations").fit(train).predict(["mean"])[0]
         scores = _scores(unit, truth, predictions, params, control, background)
-    with atomic_path(out / unit.folder) as temporary:
-        _write_predictions(temporary / "prediction.zarr", unit, truth, predictions)
-        write_table(temporary / "scores.parquet", scores)
-        record = {"key": unit.key(inputs), "models": params, "failed": fitted.failed}
-        write_json(temporary / "unit.json", record)
-    return seconds
+    _write_predictions(place, unit, truth, predictions)
+    return scores, {"models": params, "failed": fitted.failed}, seconds
 
 
 @dataclass(frozen=True)
@@ -273,7 +291,7 @@ def rows_of(profiles: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
 
 
 def _write_predictions(
-    path: Path, unit: ExpressionUnit, truth: xr.DataArray, predictions: dict[str, xr.DataArray]
+    path: Any, unit: ExpressionUnit, truth: xr.DataArray, predictions: dict[str, xr.DataArray]
 ) -> None:
     genes = truth[GENE].values.astype(object)
     rows = min(truth.shape[0], 4_000_000 // max(1, truth.shape[1]))

@@ -150,6 +150,19 @@ class Plan(Runs):
         """Return mean log1p expression (perturbation, gene) of a context, lazily."""
         return read_pseudobulk(self.folder, context=context)["mean_log1p"]
 
+    def matrix_of(self, context: str, kind: str) -> LabelMatrix:
+        """Write the labels of a context, full or curated, as a matrix, where it is not there yet.
+
+        Raises
+        ------
+        InputError
+            If curation leaves nothing.
+        """
+        labels = self.labels
+        if kind == "curated":
+            labels = curate(labels, context=context, recipe=Curation())
+        return label_matrix(labels, context, self.folder / WORK_DIR / kind)
+
     def groups(self) -> dict[str, str]:
         """Return the target behind each perturbation."""
         return target_group(self.screen.perturbations, set(self.screen.genes))
@@ -194,16 +207,17 @@ def _tables(plan: Plan, context: str, mine: pd.DataFrame) -> dict[str, tuple[str
             "of the full setting only say how often a method predicts otherwise",
         )  # fmt: skip
     full = tuple(s for s in settings if s.startswith("full"))
-    tables = {"full": plan.labels} if full else {}
+    tables: dict[str, tuple[str, ...]] = {}
+    if full:
+        plan.matrices[context, "full"] = plan.matrix_of(context, "full")
+        tables["full"] = full
     if "curated" in settings and changed:
         try:
-            tables["curated"] = curate(plan.labels, context=context, recipe=Curation())
+            plan.matrices[context, "curated"] = plan.matrix_of(context, "curated")
+            tables["curated"] = ("curated",)
         except InputError as error:
             plan.log.skip("curated", context, str(error))
-    for kind, labels in tables.items():
-        place = plan.folder / WORK_DIR / kind
-        plan.matrices[context, kind] = label_matrix(labels, context, place)
-    return {kind: full if kind == "full" else (kind,) for kind in tables}
+    return tables
 
 
 def _plan_classes(

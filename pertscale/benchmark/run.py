@@ -74,12 +74,16 @@ from pertscale.stats.interactions import complete_doubles, find_interactions
 from pertscale.stats.pseudobulk import read_pseudobulk
 from pertscale.stats.ranksum import rank_sum
 
+#: Store that a file is ingested to, in the output folder.
+INGESTED_STORE = "screen.zarr"
 #: What is published on object storage.
-_LAYOUT = Layout(
-    (LABELS_DIR, PSEUDOBULK_DIR, SPLITS_DIR, PREDICTIONS_DIR, "screen.zarr", "screens", WORK_DIR),
+LAYOUT = Layout(
+    (LABELS_DIR, PSEUDOBULK_DIR, SPLITS_DIR, PREDICTIONS_DIR, INGESTED_STORE, "screens", WORK_DIR),
     MANIFEST_FILE,
     keep=True,
 )
+#: Store that a file is ingested to, in the output folder.
+INGESTED_STORE = "screen.zarr"
 
 
 def run_benchmark(
@@ -190,29 +194,16 @@ def run_benchmark(
     ClusterError, TaskError, StorageError, MemoryBudgetError
         What can go wrong on the way; the same call goes on with what is missing.
     """
-    own = own_methods(models)
-    _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
-    _check_names("settings", settings, SETTINGS)
-    _check_names("tasks", tasks, TASKS)
-    if threshold not in RULES:
-        raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
-    files = read_all(predictions, aliases)
-    _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
-    chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
-    everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | own
-    used = {name: m for name, m in everything.items() if name in chosen or name in own}
-    seeds = [seed] if isinstance(seed, int) else list(seed)
-    wanted = Wanted(
-        {name: m for name, m in used.items() if isinstance(m, Method)},
-        {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
-        frozenset(own), tuple(tasks), tuple(settings),
-        Splitting(_read_split(split), tuple(seeds), test_fraction), _read_embedding(embedding),
-        threshold, exclude_test_perturbations, aliases,
+    own, files = own_methods(models), read_all(predictions, aliases)
+    wanted = read_wanted(
+        own, files, embedding=embedding, split=split, tasks=tasks, methods=methods,
+        settings=settings, test_fraction=test_fraction, seed=seed, threshold=threshold,
+        exclude_test_perturbations=exclude_test_perturbations, aliases=aliases,
     )  # fmt: skip
     testing = {"test": test, "fdr": fdr, "fold_change": fold_change, "min_cells": min_cells}
-    output, stores = _places(store, out)
+    output, stores = places(store, out)
     with (
-        finished_folder(output, _LAYOUT, quiet=quiet) as folder,
+        finished_folder(output, LAYOUT, quiet=quiet) as folder,
         locked(folder, quiet=quiet) as lock,
         log_file(folder, version=version("pertscale"), stores=[str(s) for s in stores.values()]),
         use_client(client, quiet=quiet) as resolved,
@@ -255,6 +246,41 @@ def _watched(client: Any, page: str | os.PathLike[str] | None) -> Iterator[None]
     # inline: the default page fetches its scripts from elsewhere
     with client.as_current(), performance_report(filename=os.fspath(page), mode="inline"):
         yield
+
+
+def read_wanted(
+    own: Mapping[str, Method | ExpressionMethod],
+    files: Iterable[str],
+    *,
+    embedding: Any,
+    split: Any,
+    tasks: Sequence[str],
+    methods: Sequence[str] | None,
+    settings: Sequence[str],
+    test_fraction: float,
+    seed: int | Sequence[int],
+    threshold: Rule,
+    exclude_test_perturbations: bool,
+    aliases: Any,
+) -> Wanted:
+    """Check the options of :func:`run_benchmark`, and read the files among them."""
+    _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
+    _check_names("settings", settings, SETTINGS)
+    _check_names("tasks", tasks, TASKS)
+    if threshold not in RULES:
+        raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
+    _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
+    chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
+    everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(own)
+    used = {name: m for name, m in everything.items() if name in chosen or name in own}
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    return Wanted(
+        {name: m for name, m in used.items() if isinstance(m, Method)},
+        {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
+        frozenset(own), tuple(tasks), tuple(settings),
+        Splitting(_read_split(split), tuple(seeds), test_fraction), _read_embedding(embedding),
+        threshold, exclude_test_perturbations, aliases,
+    )  # fmt: skip
 
 
 def _say_where(client: Any, quiet: bool) -> None:
@@ -334,7 +360,7 @@ def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
     }
 
 
-def _places(store: Any, out: Any) -> tuple[Place, dict[str, Any]]:
+def places(store: Any, out: Any) -> tuple[Place, dict[str, Any]]:
     """Return the output folder, absolute, and the stores by their folders in it ('.': itself)."""
     several = not isinstance(store, str | os.PathLike | Screen)
     listed = list(store) if several else [store]
@@ -418,16 +444,22 @@ def _screen(store: Any, folder: Path, memory: str | int, client: Any, log: Log) 
     """Open the store, or ingest what is not one into the output folder."""
     if isinstance(store, Screen) or isinstance(place(store), Remote) or is_store(store):
         return open_screen(store)
-    inside = folder / "screen.zarr"
-    marker = folder / WORK_DIR / "source.json"
-    record = _state_of(Path(store))
+    inside, marker, record, done = ingested(store, folder)
     with log.stage("ingest") as stage:
-        stage.reused = inside.exists() and marker.exists() and read_json(marker) == record
+        stage.reused = done
         if not stage.reused:
             say(f"{store} is not a screen store: ingesting it into {inside}", quiet=log.quiet)
             ingest(store, inside, memory=memory, overwrite=True, client=client, quiet=log.quiet)
             write_json(marker, record)
     return open_screen(inside)
+
+
+def ingested(store: Any, folder: Path) -> tuple[Path, Path, list[list[Any]], bool]:
+    """Return where a file is ingested to, its record, and whether an earlier call has done so."""
+    inside, marker = folder / INGESTED_STORE, folder / WORK_DIR / "source.json"
+    record = _state_of(Path(store))
+    done = inside.exists() and marker.exists() and read_json(marker) == record
+    return inside, marker, record, done
 
 
 def _state_of(source: Path) -> list[list[Any]]:

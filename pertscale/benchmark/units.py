@@ -57,7 +57,7 @@ class LabelMatrix:
     Methods and scores go through it gene block by gene block, so it need not fit in memory.
     """
 
-    path: Path
+    path: Any
     perturbations: tuple[str, ...]
     genes: tuple[str, ...]
     key: str
@@ -68,11 +68,13 @@ class LabelMatrix:
         return da.from_zarr(zarr.open_array(self.path, mode="r"))[at]
 
 
-def label_matrix(labels: LabelTable, context: str, folder: Path) -> LabelMatrix:
+def label_matrix(
+    labels: LabelTable, context: str, folder: Path, *, write: bool = True
+) -> LabelMatrix:
     """Write the labels of a context, unless that is done; see :class:`LabelMatrix`."""
     matrix = labels.matrix(context)
     path = folder / f"{slug(context)}-{labels.key[:12]}.zarr"
-    if not path.exists():
+    if write and not path.exists():
         with atomic_path(path) as temporary:
             array = zarr.create_array(
                 temporary,
@@ -206,11 +208,24 @@ def run_unit(
             write_json(temporary / "unit.json", record)
         return
     with atomic_path(out / unit.folder) as temporary:
-        _write_prediction(temporary / "prediction.zarr", unit, matrix, predicted, scores)
-        observed = matrix.rows(unit.split.test).compute()  # a byte per pair, for every strip
-        frame = _score(temporary / "prediction.zarr", unit, matrix, observed, params, targets)
+        place = temporary / "prediction.zarr"
+        frame = write_and_score(place, unit, matrix, (predicted, scores, params), targets)
         write_table(temporary / "scores.parquet", frame)
         write_json(temporary / "unit.json", {"key": unit.key(matrix), "params": params})
+
+
+def write_and_score(
+    place: Any,
+    unit: Unit,
+    matrix: LabelMatrix,
+    found: tuple[Any, Any, dict[str, Any]],
+    targets: Mapping[str, Sequence[str]],
+) -> pd.DataFrame:
+    """Write what a unit's predictor found to `place`, a path or a Zarr store; return the scores."""
+    predicted, scores, params = found
+    _write_prediction(place, unit, matrix, predicted, scores)
+    observed = matrix.rows(unit.split.test).compute()  # a byte per pair, for every strip
+    return _score(place, unit, matrix, observed, params, targets)
 
 
 def failure(out: Path, unit: Unit) -> str | None:
@@ -226,7 +241,7 @@ def strip_rows(n_rows: int, n_genes: int) -> int:
 
 
 def _write_prediction(
-    path: Path, unit: Unit, matrix: LabelMatrix, predicted: Any, scores: Any
+    path: Any, unit: Unit, matrix: LabelMatrix, predicted: Any, scores: Any
 ) -> None:
     """Write labels and class scores, each block computed once."""
     chunks = (strip_rows(len(unit.split.test), len(matrix.genes)), predicted.chunks[1][0])
@@ -246,7 +261,7 @@ def _write_prediction(
 
 
 def _score(
-    path: Path,
+    path: Any,
     unit: Unit,
     matrix: LabelMatrix,
     truth: np.ndarray,

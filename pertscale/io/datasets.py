@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ class Variable:
 
 
 def create_dataset(
-    path: Path,
+    path: Any,
     *,
     coords: Mapping[str, Sequence[str]],
     attrs: Mapping[str, str],

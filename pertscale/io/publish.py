@@ -120,8 +120,7 @@ _EQUAL, _COPYING, _WORKING = "equal", "copying", "working"
 
 def scratch_root() -> Path:
     """Return the folder for outputs that are not finished; only this user can read it."""
-    named = dask.config.get(SCRATCH_SETTING, None) or os.environ.get(SCRATCH_VARIABLE)
-    root = Path(named or tempfile.gettempdir()).expanduser().absolute() / f"pertscale-{os.getuid()}"
+    root = _scratch_path()
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -134,11 +133,27 @@ def scratch_root() -> Path:
     return root
 
 
+def _scratch_path() -> Path:
+    named = dask.config.get(SCRATCH_SETTING, None) or os.environ.get(SCRATCH_VARIABLE)
+    return Path(named or tempfile.gettempdir()).expanduser().absolute() / f"pertscale-{os.getuid()}"
+
+
 def scratch_home(output: Remote, layout: Layout) -> Path:
     """Return the scratch of an output; the folder in it has the output's name."""
-    home = scratch_root() / f"{output.name}-{digest(str(output), layout.marker, layout.keep)[:12]}"
+    home = scratch_root() / _home_name(output, layout)
     home.mkdir(exist_ok=True)
     return home
+
+
+def _home_name(output: Remote, layout: Layout) -> str:
+    return f"{output.name}-{digest(str(output), layout.marker, layout.keep)[:12]}"
+
+
+def working_folder(output: Place, layout: Layout) -> Path:
+    """Return where :func:`finished_folder` would write, without making anything."""
+    if isinstance(output, Path):
+        return output
+    return _scratch_path() / _home_name(output, layout) / output.name
 
 
 def local_copy(path: PlaceLike) -> Path:

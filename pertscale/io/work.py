@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,6 +95,24 @@ def prepare(
     MemoryBudgetError
         If the smallest task does not fit.
     """
+    work, go_on, marker = _cut(folder, plan, scale, dtype, memory, parallel)
+    if not go_on:
+        _start(folder, plan, work.second[0].target)
+        write_json(folder / _MARKER, marker)
+    return work
+
+
+def planned_work(
+    folder: Path, plan: ScreenPlan, *, scale: str, dtype: np.dtype, memory: int, parallel: int
+) -> Work:
+    """Return what :func:`prepare` does, with the same errors; nothing is written."""
+    return _cut(folder, plan, scale, dtype, memory, parallel)[0]
+
+
+def _cut(
+    folder: Path, plan: ScreenPlan, scale: str, dtype: np.dtype, memory: int, parallel: int
+) -> tuple[Work, bool, dict[str, Any]]:
+    """Cut an ingest into tasks; tell whether the folder has some of them done, and its marker."""
     target = Target(
         str(folder), plan.n_cells, len(plan.var), dtype.str, scale,
         rows_per_shard(plan.n_cells, len(plan.var)),
@@ -108,15 +127,13 @@ def prepare(
     first = _first_tasks(plan, target, block_bytes)
     shard_bytes = _shard_bytes(target, first)
     _check_fits(target, shard_bytes, memory, parallel)
-    if not go_on:
-        _start(folder, plan, target)
-        write_json(folder / _MARKER, {"key": key, "block_bytes": block_bytes})
     step = _shards_per_task(target, len(first), memory // parallel // shard_bytes)
     second = [
         PassTwo(target, shard, min(shard + step, target.n_shards), len(first))
         for shard in range(0, target.n_shards, step)
     ]
-    return Work(folder, tuple(first), tuple(second))
+    marker = {"key": key, "block_bytes": block_bytes}
+    return Work(folder, tuple(first), tuple(second)), go_on, marker
 
 
 def _shard_bytes(target: Target, first: Sequence[PassOne]) -> int:

@@ -115,7 +115,7 @@ def rank_sum(
                     min_cells=min_cells, memory=memory, client=client, quiet=quiet,
                 )  # fmt: skip
         return read_labels(output)
-    job = _job(screen, output, options)
+    job = make_job(screen, output, options)
     if job.is_finished():
         return read_labels(job.folder)
     with locked(job.folder, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
@@ -177,7 +177,7 @@ def rank_sum_share(
     number, n_shares = parse_share(share)
     screen = open_screen(screen)
     folder = local_path(_output(screen, out), "the folder of shares")
-    job = _job(screen, folder, RankSumOptions(test, fdr, fold_change, min_cells))
+    job = make_job(screen, folder, RankSumOptions(test, fdr, fold_change, min_cells))
     if job.is_finished():
         return 0
     name = f"share-{number}-of-{n_shares}"
@@ -207,7 +207,7 @@ def parse_share(share: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One run: what is tested how, and where it goes."""
 
     screen: Screen
@@ -221,6 +221,7 @@ class _Job:
         return self.folder / f".rank-sum-{self.key}"
 
     def is_finished(self) -> bool:
+        """Whether the tables of the same screen and options are there."""
         return _is_finished(self.folder, self.key)
 
     def remove_others(self) -> None:
@@ -230,6 +231,7 @@ class _Job:
                 remove(other)
 
     def tasks(self, plan: TilePlan) -> list[TileTask]:
+        """Return a task for each tile of a plan."""
         return [
             TileTask(
                 self.screen.path,
@@ -261,9 +263,10 @@ def _is_finished(output: Place, key: str) -> bool:
     return manifest.exists() and read_json(manifest)["key"] == key
 
 
-def _job(screen: Screen, folder: Path, options: RankSumOptions) -> _Job:
+def make_job(screen: Screen, folder: Path, options: RankSumOptions) -> Job:
+    """Return the run of a screen with some options; nothing is read but names, nothing written."""
     _check_controls(screen)
-    return _Job(screen, options, folder, labels_key(screen, options))
+    return Job(screen, options, folder, labels_key(screen, options))
 
 
 def _run_tiles(tasks: Sequence[TileTask], label: str, client: Any, *, quiet: bool) -> None:

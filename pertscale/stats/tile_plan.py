@@ -7,6 +7,7 @@ and threads each has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,14 @@ class Means:
         Tasks that run at once in a process.
     n_threads : int
         Tasks that run at once in all processes.
+    may_grow : bool
+        Whether more may come while the work goes on, as the workers of a cluster do.
     """
 
     memory: int
     n_parallel: int
     n_threads: int
+    may_grow: bool = False
 
     @classmethod
     def of(cls, memory: str | int, client: Any, *, n_shares: int = 1) -> Means:
@@ -56,12 +60,16 @@ class Means:
         return cls(
             task_budget(memory, worker_limit=memory_limit(client)),
             tasks_per_process(client),
-            max(tasks_in_all(client), _FEWEST if client is not None else 1) * n_shares,
+            tasks_in_all(client) * n_shares,
+            client is not None,
         )
 
 
-def plan_of(screen: Screen, means: Means) -> TilePlan:
-    """Cut a screen into tiles; see :func:`pertscale.tiles.plan_tiles`."""
+def plan_of(screen: Screen, means: Means, *, densities: Sequence[float] | None = None) -> TilePlan:
+    """Cut a screen into tiles; see :func:`pertscale.tiles.plan_tiles`.
+
+    `densities` are those of :func:`gene_densities`, where they are known already.
+    """
     groups = screen.groups
     sizes = groups["stop"] - groups["start"]
     dtype = np.dtype(screen.info["dtype"])
@@ -70,7 +78,9 @@ def plan_of(screen: Screen, means: Means) -> TilePlan:
         gene_chunk=CHUNK_GENES,
         row_chunk=CHUNK_ROWS,
         itemsize=dtype.itemsize,
-        control_bytes=_control_bytes(screen, dtype.itemsize),
+        control_bytes=_control_bytes(
+            screen, dtype.itemsize, max(densities or gene_densities(screen))
+        ),
         statistics_bytes=STATISTICS_DTYPE.itemsize,
     )
     return plan_tiles(
@@ -78,7 +88,7 @@ def plan_of(screen: Screen, means: Means) -> TilePlan:
         matrix,
         memory_bytes=means.memory,
         n_parallel=means.n_parallel,
-        n_threads=means.n_threads,
+        n_threads=max(means.n_threads, _FEWEST if means.may_grow else 1),
     )
 
 
@@ -102,7 +112,7 @@ def kept_plan(screen: Screen, staging: Path, means: Means, *, alone: bool) -> Ti
     """
     file = staging / _FILE
     room = means.memory // max(1, means.n_parallel)
-    if file.exists() and (kept := _read(file)).tile_bytes > room:
+    if (kept := read_plan(staging)) is not None and kept.tile_bytes > room:
         if not alone:
             raise MemoryBudgetError(
                 f"the tiles of this run were planned for {kept.tile_bytes / 1e6:,.0f} MB each, "
@@ -114,6 +124,12 @@ def kept_plan(screen: Screen, staging: Path, means: Means, *, alone: bool) -> Ti
     if not file.exists():
         write_json_once(file, _as_json(plan_of(screen, means)))  # or another share is quicker
     return _read(file)
+
+
+def read_plan(staging: Path) -> TilePlan | None:
+    """Return the plan in a working folder, or None; nothing is written."""
+    file = staging / _FILE
+    return _read(file) if file.exists() else None
 
 
 def _as_json(plan: TilePlan) -> dict[str, Any]:
@@ -131,9 +147,8 @@ def _read(file: Path) -> TilePlan:
     return TilePlan(tiles, found["window_rows"], found["window_groups"], found["tile_bytes"])
 
 
-def _control_bytes(screen: Screen, itemsize: int) -> float:
+def _control_bytes(screen: Screen, itemsize: int, density: float) -> float:
     """Bytes per control cell and gene: the value, and its share of a sorted table."""
-    density = _largest_density(screen)
     most = max(
         stop - start
         for start, stop in (control_rows(screen, c) for c in range(len(screen.contexts)))
@@ -141,14 +156,19 @@ def _control_bytes(screen: Screen, itemsize: int) -> float:
     return itemsize + density * table_bytes(int(most * density))
 
 
-def _largest_density(screen: Screen) -> float:
-    """Share of non-zero values in the densest block of genes, from some controls."""
-    found = 0.0
+def gene_densities(screen: Screen) -> list[float]:
+    """Share of non-zero values in each block of genes, the largest over contexts.
+
+    From some controls: a few chunks of each column of chunks are read.
+    """
+    found = []
     for g in range(0, screen.n_genes, CHUNK_GENES):
         stop = min(g + CHUNK_GENES, screen.n_genes)
         reader = MatrixReader(screen.path, gene_start=g, gene_stop=stop)
+        density = 0.0
         for context in range(len(screen.contexts)):
             start, end = control_rows(screen, context)
             block = reader.read(start, min(end, start + _SAMPLED_CONTROLS))
-            found = max(found, np.count_nonzero(block) / block.size)
+            density = max(density, np.count_nonzero(block) / block.size)
+        found.append(density)
     return found

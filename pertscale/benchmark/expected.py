@@ -1,0 +1,174 @@
+"""The units that a benchmark will run, before it does: planned by the code that plans the run.
+
+Where labels are there already, the units are those of the run, and those that are done are known by
+their hashes. Where they are not, names are enough for most of it: which perturbations are tested
+follows from their cells, vectors are stood in for by drawn ones, and curation is assumed to keep
+half of the perturbations and 100 more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pertscale.benchmark import expression, units
+from pertscale.benchmark.log import Log
+from pertscale.benchmark.outsiders import Outsiders
+from pertscale.benchmark.plan import (
+    TRAINING_DIM,
+    TRANSFER,
+    WORK_DIR,
+    Plan,
+    Runs,
+    Wanted,
+    plan_context,
+)
+from pertscale.benchmark.predictors import Fitted
+from pertscale.benchmark.transfer import plan_transfer
+from pertscale.benchmark.units import LabelMatrix, label_matrix
+from pertscale.embeddings import Embedding
+from pertscale.screen import Screen
+from pertscale.stats.curation import Curation, curate
+from pertscale.stats.labels import LabelTable, read_labels
+from pertscale.stats.ranksum import Job
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A unit that is to be run, by its size.
+
+    Attributes
+    ----------
+    method : str
+        Name of its method; empty for a unit of expression, which has all models.
+    n_perturbations, n_test, n_genes : int
+        Training and test perturbations together; test perturbations; genes.
+    done : bool
+        Whether an earlier call has done it.
+    """
+
+    method: str
+    n_perturbations: int
+    n_test: int
+    n_genes: int
+    done: bool
+
+
+@dataclass(kw_only=True)
+class _DryPlan(Plan):
+    """A plan that writes nothing."""
+
+    labels_exist: bool = field(default=True)
+
+    def matrix_of(self, context: str, kind: str) -> LabelMatrix:
+        """Return the label matrix as it will be; only its names are there."""
+        place = self.folder / WORK_DIR / kind
+        if self.labels_exist:
+            labels = self.labels
+            if kind == "curated":
+                labels = curate(labels, context=context, recipe=Curation())
+            return label_matrix(labels, context, place, write=False)
+        table, genes = self.labels.perturbations, tuple(self.labels.genes)
+        mine = table[(table["context"] == context) & table["tested"]]
+        names = tuple(mine["perturbation"])
+        if kind == "curated":
+            recipe = Curation()
+            kept = min(len(names), len(names) // 2 + recipe.n_null)
+            chosen = np.random.default_rng(0).permutation(len(names))[:kept]
+            names = tuple(names[i] for i in sorted(chosen))
+            genes = genes[: max(1, round(len(genes) * (1 - recipe.gene_holdout)))]
+        return LabelMatrix(place, names, genes, "")
+
+
+def expected_units(jobs: Sequence[Job], folder: Path, wanted: Wanted) -> tuple[
+    list[Expected], list[Expected], list[dict[str, str]]
+]:  # fmt: skip
+    """Return the units of classes, those of expression, and what will be skipped, with reasons."""
+    ready = all(job.is_finished() for job in jobs)
+    if not ready and wanted.embedding is None:
+        wanted = replace(wanted, embedding=_stand_in(jobs))
+    plans = [_plan(job, wanted) for job in jobs]
+    together = len(plans) > 1
+    runs = Runs(folder=folder, wanted=wanted, log=Log(quiet=True)) if together else plans[0]
+    classes = [_of_classes(plan, unit) for plan in plans for unit in plan.units]
+    profiles = [_of_expression(plan, unit) for plan in plans for unit in plan.expression]
+    if TRANSFER in wanted.tasks:
+        runs.units = []
+        transferred = plan_transfer(plans, runs)
+        classes += [_of_classes(runs, unit) for unit in runs.units]
+        profiles += [
+            _size(
+                "", one.unit, len(one.names), len(one.target.genes),
+                expression.is_done(runs.folder, one.unit, one.inputs),
+            )
+            for one in transferred
+        ]  # fmt: skip
+    logs = [plan.log for plan in plans] + ([runs.log] if together else [])
+    return classes, profiles, [row for log in logs for row in log.skipped]
+
+
+def _plan(job: Job, wanted: Wanted) -> _DryPlan:
+    screen, done = job.screen, job.is_finished()
+    labels = read_labels(job.folder) if done else _labels_to_be(screen, job)
+    controls = {context: np.zeros(screen.n_genes) for context in screen.contexts}
+    plan = _DryPlan(
+        folder=job.folder, wanted=wanted, log=Log(quiet=True), screen=screen, labels=labels,
+        outsiders=Outsiders({}, screen, controls), labels_exist=done,
+    )  # fmt: skip
+    for context in labels.contexts:
+        plan_context(plan, context)
+    return plan
+
+
+def _labels_to_be(screen: Screen, job: Job) -> LabelTable:
+    """Return the label table of a screen as far as it is known from its groups."""
+    groups = screen.groups
+    groups = groups[~groups["is_control"]]
+    names = groups["perturbation"]
+    n_cells = groups["stop"] - groups["start"]
+    table = pd.DataFrame(
+        {
+            "context": groups["context"],
+            "perturbation": names,
+            "targets": ["+".join(screen.targets[name]) for name in names],
+            "n_cells": n_cells,
+            "tested": n_cells >= job.options.min_cells,
+            "n_up": 1,
+            "n_down": 0,
+        }
+    ).reset_index(drop=True)
+    return LabelTable(screen.genes, table, screen.contexts, job.options.as_dict(), job.key)
+
+
+def _stand_in(jobs: Sequence[Job]) -> Embedding:
+    """Return vectors for all genes and targets, in place of those that are learned."""
+    names: dict[str, None] = {}
+    for job in jobs:
+        names |= dict.fromkeys(job.screen.genes)
+        names |= dict.fromkeys(g for mine in job.screen.targets.values() for g in mine)
+    shape = len(names), TRAINING_DIM
+    return Embedding("stand-in", tuple(names), np.random.default_rng(0).normal(size=shape))
+
+
+def _of_classes(runs: Runs, unit: units.Unit) -> Expected:
+    matrix = runs.matrices[unit.context, unit.labels]
+    predictor, n_train = unit.predictor, len(unit.split.train)
+    if isinstance(predictor, Fitted):
+        n_train = sum(len(part.names) for part in predictor.training)
+    done = units.is_done(runs.folder, unit, matrix)
+    return _size(unit.method, unit, n_train, len(matrix.genes), done)
+
+
+def _of_expression(plan: Plan, unit: expression.ExpressionUnit) -> Expected:
+    done = expression.is_done(plan.folder, unit, plan.labels.key)
+    return _size("", unit, len(unit.split.train), plan.screen.n_genes, done)
+
+
+def _size(method: str, unit: Any, n_train: int, n_genes: int, done: bool) -> Expected:
+    n_test = len(unit.split.test) + len(unit.split.val) * (method == "")
+    return Expected(method, n_train + n_test, n_test, n_genes, done)

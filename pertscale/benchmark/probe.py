@@ -1,0 +1,188 @@
+"""How long methods take here: each fitted, scored and written on a block of drawn labels.
+
+Few pairs are changed, as in a screen, but which ones is drawn, so what a method needs for labels
+that are hard to fit is not in the time. Everything stays in memory. The real functions of a unit
+are called, on few pairs and on many: the difference gives the time per pair, what is left that of
+a unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import dask
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.storage import MemoryStore
+
+from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod
+from pertscale.baselines.logistic_pairs import MOST_EPOCHS, STEPS
+from pertscale.benchmark.expression import SINGLE, ExpressionUnit, fit_and_score
+from pertscale.benchmark.predictors import Fitted, Thresholded, TrainingPart
+from pertscale.benchmark.units import LabelMatrix, Predictor, Unit, write_and_score
+from pertscale.errors import ArgumentError, InputError
+from pertscale.probe import Stopwatch
+from pertscale.schema import CONTROL, GENE, PERTURBATION
+from pertscale.splits import Split
+
+#: Perturbations and genes that are timed; perturbations are of genes.
+_SHAPES = ((24, 80), (80, 320))
+#: Methods that take as long as another one, which is timed.
+_LIKE = {
+    "no_change": "mean", "mean_perturbation": "mean", "additive": "mean", "knn_1": "knn_10",
+    "oracle": "all_non_de", "linear_random": "linear",
+}  # fmt: skip
+#: Share of pairs that are drawn as changed.
+_CHANGED = 0.05
+_SETTINGS = ("full", "full_without_target")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """CPU seconds of a unit, and per pair; training and test pairs count alike.
+
+    A method that goes over its pairs again and again does so once beyond `most_pairs`.
+    """
+
+    per_unit: float
+    per_pair: float
+    most_pairs: int | None = None
+
+    def seconds(self, n_perturbations: int, n_genes: int) -> float:
+        """Return the seconds of a unit of some size."""
+        pairs = n_perturbations * n_genes
+        if self.most_pairs is not None and pairs > self.most_pairs:
+            pairs = self.most_pairs + (pairs - self.most_pairs) // MOST_EPOCHS
+        return self.per_unit + pairs * self.per_pair
+
+
+@dataclass(frozen=True)
+class UnitRates:
+    """Rates of units of classes by method, and of a unit of expression with all models.
+
+    Attributes
+    ----------
+    methods : dict of str to Rate
+    expression : Rate, optional
+    slowdown : float
+        Wall seconds per CPU second.
+    """
+
+    methods: Mapping[str, Rate]
+    expression: Rate | None
+    slowdown: float
+
+
+def probe_units(names: Sequence[str], dim: int) -> UnitRates:
+    """Time the named methods and models, with vectors of length `dim`."""
+    watch = Stopwatch()
+    few, many = (_Drawn.of(*shape, dim) for shape in _SHAPES)
+    models = {name: m for name, m in EXPRESSION_MODELS.items() if name in names}
+    with dask.config.set(scheduler="synchronous"):
+        timed = sorted({_LIKE.get(name, name) for name in names})
+        units = {name: partial(_Drawn.classes, name=name) for name in timed}
+        measured = {name: _rate(watch, few, many, unit) for name, unit in units.items()}
+        found = {name: measured[_LIKE.get(name, name)] for name in names}
+        if (pairs := found.get("logistic_pairs")) is not None:
+            found["logistic_pairs"] = replace(pairs, most_pairs=STEPS // MOST_EPOCHS)
+        expression = None
+        if models:
+            expression = _rate(watch, few, many, partial(_Drawn.expression, models=models))
+    return UnitRates(found, expression, watch.slowdown)
+
+
+def _rate(watch: Stopwatch, few: _Drawn, many: _Drawn, unit: Callable[[_Drawn], None]) -> Rate:
+    """Time a unit on few pairs and on many."""
+    short = watch.time(partial(unit, few))
+    long = watch.time(partial(unit, many), repeat=2, warm=False)
+    per_pair = max(0.0, long - short) / (many.n_pairs - few.n_pairs)
+    return Rate(max(0.0, short - few.n_pairs * per_pair), per_pair)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A small world in memory: labels, profiles, vectors and a split."""
+
+    matrix: LabelMatrix
+    profiles: xr.DataArray
+    vectors: np.ndarray
+    gene_vectors: np.ndarray
+    split: Split
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.matrix.perturbations) * len(self.matrix.genes)
+
+    @classmethod
+    def of(cls, n: int, n_genes: int, dim: int) -> _Drawn:
+        random = np.random.default_rng(0)
+        names = tuple(f"g{i:05d}" for i in range(n))
+        genes = tuple(f"g{i:05d}" for i in range(n_genes))
+        shares = (_CHANGED / 2, 1 - _CHANGED, _CHANGED / 2)
+        labels = random.choice(np.array([-1, 0, 1], np.int8), (n, n_genes), p=shares)
+        store = MemoryStore()
+        array = zarr.create_array(store, shape=labels.shape, chunks=labels.shape, dtype=np.int8)
+        array[:] = labels
+        values = random.gamma(1.0, 0.5, n_genes) + random.normal(0, 0.1, (1 + n, n_genes))
+        profiles = xr.DataArray(
+            np.abs(values).astype(np.float32), dims=(PERTURBATION, GENE),
+            coords={
+                PERTURBATION: np.array([CONTROL, *names], object),
+                GENE: np.array(genes, object),
+            },
+        )  # fmt: skip
+        n_test = max(2, n // 4)
+        split = Split("probe", train=names[n_test:], test=names[:n_test], seed=0)
+        vectors = random.normal(size=(n, dim)) / dim**0.5
+        return cls(
+            LabelMatrix(store, names, genes, "probe"), profiles, vectors,
+            random.normal(size=(n_genes, dim)) / dim**0.5, split,
+        )  # fmt: skip
+
+    def classes(self, name: str) -> None:
+        """Do a unit of classes, as the benchmark does."""
+        model = EXPRESSION_MODELS.get(name)
+        predictor = self._fitted(name) if model is None else self._thresholded(model)
+        unit = Unit("probe", "full", self.split, name, _SETTINGS, predictor)
+        try:
+            found = predictor.predict(unit, self.matrix)
+        except (ArgumentError, InputError):
+            return  # it can't be done with so few perturbations: nor will it take time
+        targets: dict[str, Sequence[str]] = dict.fromkeys(self.matrix.perturbations, ())
+        write_and_score(MemoryStore(), unit, self.matrix, found, targets)
+
+    def _fitted(self, name: str) -> Predictor:
+        row = {n: i for i, n in enumerate(self.matrix.perturbations)}
+        train = self.split.train
+
+        def both(test: Sequence[str]) -> np.ndarray:
+            return self.vectors[[row[n] for n in (*train, *test)]]
+
+        training = (TrainingPart(self.matrix, train),)
+        return Fitted(METHODS[name], training, both, "", train, lambda genes: self.gene_vectors)
+
+    def _thresholded(self, method: ExpressionMethod) -> Predictor:
+        train = self.profiles.sel({PERTURBATION: [CONTROL, *self.split.train]})
+        control = self.profiles.values[0]
+
+        @lru_cache(maxsize=1)
+        def fitted() -> Any:
+            return method.make(0).fit(train)
+
+        def changes(names: Sequence[str]) -> np.ndarray:
+            return np.asarray(fitted().predict(names).values - control, np.float32)
+
+        genes = self.matrix.genes
+        everyone = frozenset(self.matrix.perturbations)
+        there = np.ones(len(genes), bool)
+        return Thresholded(changes, genes, there, everyone, "match_rate", False, "probe")
+
+    def expression(self, models: Mapping[str, ExpressionMethod]) -> None:
+        """Do a unit of expression."""
+        unit = ExpressionUnit("probe", SINGLE, self.split, models)
+        train = self.profiles.sel({PERTURBATION: [CONTROL, *self.split.train]})
+        fit_and_score(MemoryStore(), unit, train, self.profiles.chunk())

@@ -1,0 +1,132 @@
+"""What an ingest would do, before it does: cells, entries, bytes, and how fast a block is read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from pertscale.io.columns import RoleChoices
+from pertscale.io.scale import decide_scale
+from pertscale.io.screen_plan import ScreenPlan, plan_screen
+from pertscale.io.several import find_sources
+from pertscale.io.sources import CsrBlock, open_source
+from pertscale.io.work import Work, planned_work, work_folder
+from pertscale.probe import Stopwatch
+from pertscale.schema import COUNTS
+
+#: Bytes of the block that is read, in the source's own size.
+_SAMPLE_BYTES = 16_000_000
+#: Bytes of an entry in the store, as measured, and in the scratch files: counts, others.
+_STORE_BYTES = {True: 0.8, False: 4.0}
+_SCRATCH_BYTES = {True: 2, False: 6}
+
+
+@dataclass(frozen=True)
+class IngestOutlook:
+    """What is to be done for a file, or several, that are not a store.
+
+    Attributes
+    ----------
+    plan : ScreenPlan
+        Cells, genes and groups, as they will be in the store.
+    work : Work
+        Both lists of tasks.
+    is_counts : bool
+    dtype : dtype
+        Of the store's matrix.
+    n_entries : int
+        Stored entries; where only reading all of them tells, from those of a block.
+    bytes_read : int
+        Size of the files.
+    sample : CsrBlock
+        Entries of some cells.
+    read_seconds : float
+        CPU seconds to read all entries.
+    """
+
+    plan: ScreenPlan
+    work: Work
+    is_counts: bool
+    dtype: np.dtype
+    n_entries: int
+    bytes_read: int
+    sample: CsrBlock
+    read_seconds: float
+
+    @property
+    def density(self) -> float:
+        """Share of the entries of the matrix that are stored."""
+        return min(1.0, self.n_entries / max(1, sum(self.plan.n_input) * len(self.plan.var)))
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of the store, about."""
+        return int(self.n_entries * _STORE_BYTES[self.is_counts]) + 100 * self.plan.n_cells
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of scratch files, which are gone when the store is there."""
+        return self.n_entries * _SCRATCH_BYTES[self.is_counts]
+
+
+def look_ahead(source: Any, store: Path, *, memory: int, parallel: int) -> IngestOutlook:
+    """Plan the ingest of a file to a store; nothing is written.
+
+    Parameters
+    ----------
+    source : path, glob, or a list of these
+    store : Path
+        Absolute.
+    memory : int
+        What the tasks of one process may hold together, in bytes.
+    parallel : int
+        How many tasks that are.
+
+    Raises
+    ------
+    MemoryBudgetError, and the errors of :func:`pertscale.io.check`
+    """
+    specs = find_sources(source, layer=None, cells=None, scratch=None)
+    plan = plan_screen(specs, RoleChoices(), name=store.stem, genes="same")
+    verdict, _ = decide_scale(specs, declared=None)
+    is_counts = verdict == COUNTS
+    dtype = np.dtype(np.uint16 if is_counts else np.float32)
+    work = planned_work(
+        work_folder(store), plan, scale=verdict, dtype=dtype, memory=memory, parallel=parallel
+    )
+    watch = Stopwatch()
+    with open_source(specs[0]) as opened:
+        block = opened.blocks(_SAMPLE_BYTES)[0]
+        found: list[CsrBlock] = []
+        seconds = watch.time(lambda: found.append(opened.read(block)), warm=True)
+    sample = found[-1]
+    blocks = [task.block for task in work.first]
+    n_entries = sum(one.n_entries for one in blocks)
+    if any(one.n_entries < 0 for one in blocks):
+        span = sum(one.stop - one.start for one in blocks)
+        n_entries = int(len(sample.data) * span / max(1, block.stop - block.start))
+    size = sum(_size(Path(spec.text or spec.path)) for spec in specs)
+    share = n_entries / max(1, len(sample.data))
+    return IngestOutlook(plan, work, is_counts, dtype, n_entries, size, sample, seconds * share)
+
+
+def dense_cells(sample: CsrBlock, n_genes: int) -> np.ndarray:
+    """Return some genes of the sampled cells, (genes, cells), each gene contiguous."""
+    listed = np.unique(sample.indices)
+    genes = listed[:: max(1, len(listed) // n_genes)][:n_genes]
+    shape = sample.n_rows, int(listed.max(initial=0)) + 1
+    matrix = sp.csr_matrix((sample.data, sample.indices, sample.indptr), shape=shape)
+    return np.ascontiguousarray(matrix[:, genes].toarray().T)
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(
+        (Path(folder) / name).stat().st_size for folder, _, names in os.walk(path) for name in names
+    )

@@ -1,0 +1,146 @@
+"""What a rank-sum run would do, before it does: tiles, bytes, and seconds by measured rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
+from pertscale.schema import PSEUDOBULK_VARIABLES
+from pertscale.screen import Screen
+from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
+from pertscale.stats.controls import control_rows
+from pertscale.stats.parts import PART_PAIRS
+from pertscale.stats.probe import ZERO_COST, LabelRates
+from pertscale.stats.ranksum import Job
+from pertscale.stats.tile_plan import Means, plan_of, read_plan
+from pertscale.tiles import Tile, TilePlan
+
+#: Bytes of a pair in the label table's files, as measured (`io.tables.write_pairs`).
+LABEL_BYTES = 36
+#: A part's bytes in memory: its statistics, five times (`stats.parts.PART_PAIRS`).
+PART_BYTES = 5 * PART_PAIRS * STATISTICS_DTYPE.itemsize
+#: What a pair costs until it is in the label table (adjusted over its perturbation and over the
+#: screen, looked up, encoded, written), in times of what sorting and adjusting it costs.
+_PART_COST = 8.0
+#: CPU seconds of a task beside its data, and of a call beside its tasks.
+_TASK_SECONDS = 0.01
+_CALL_SECONDS = 0.6
+#: How much longer tiles and parts take beside others than alone, as measured.
+_CROWDED = 1.2
+
+
+@dataclass(frozen=True)
+class LabelOutlook:
+    """What is left to do of one screen's labels.
+
+    Attributes
+    ----------
+    plan : TilePlan
+        All tiles, as the run cuts them or has cut them.
+    tiles : tuple of Tile
+        Those that have no piece yet.
+    finished : bool
+        Whether the label table is there.
+    n_pairs : int
+        (perturbation, gene) pairs with the controls', in all.
+    bytes_read : int
+        Decoded bytes of the matrix that the missing tiles read. With several threads or workers
+        controls may be read again a few times.
+    seconds : float
+        CPU seconds of one thread.
+    """
+
+    plan: TilePlan
+    tiles: tuple[Tile, ...]
+    finished: bool
+    n_pairs: int
+    bytes_read: int
+    seconds: float
+
+    @property
+    def n_parts(self) -> int:
+        """Tasks that write the label table."""
+        return 0 if self.finished else -(-self.n_pairs // PART_PAIRS)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of pieces, which are gone when the table is there."""
+        return 0 if self.finished else self.n_pairs * STATISTICS_DTYPE.itemsize
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of label table and pseudobulk, at most."""
+        profiles = sum(
+            np.dtype(v.dtype).itemsize for v in PSEUDOBULK_VARIABLES if v.name != "n_cells"
+        )
+        return 0 if self.finished else self.n_pairs * (LABEL_BYTES + profiles)
+
+
+def tiles_left(job: Job, means: Means, densities: Sequence[float]) -> tuple[TilePlan, list[Tile]]:
+    """Return the tiles of a run as it would cut them now, and those without a piece.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If not even the narrowest tile fits.
+    """
+    kept = read_plan(job.staging)
+    room = means.memory // max(1, means.n_parallel)
+    follows = kept is not None and kept.tile_bytes <= room
+    plan = kept if kept is not None and follows else plan_of(job.screen, means, densities=densities)
+    tasks = job.tasks(plan)
+    missing = [t.tile for t in tasks if not (follows and Path(t.piece).exists())]
+    return plan, [] if job.is_finished() else missing
+
+
+def look_ahead(
+    job: Job, means: Means, densities: Sequence[float], rates: LabelRates | None
+) -> LabelOutlook:
+    """Say what a run would do with its screen; without rates no seconds are estimated."""
+    plan, missing = tiles_left(job, means, densities)
+    screen, finished = job.screen, job.is_finished()
+    n_pairs = len(screen.groups) * screen.n_genes
+    itemsize = np.dtype(screen.info["dtype"]).itemsize
+    chunk_bytes = CHUNK_ROWS * CHUNK_GENES * itemsize
+    chunks, seconds, seen = 0, 0.0, set()
+    for tile in missing:
+        block = tile.context, tile.gene_start, tile.gene_stop
+        control, perturbed = _rows(screen, tile)
+        here = _chunks(perturbed) if block in seen else _chunks_of_both(control, perturbed)
+        chunks += here
+        if rates is not None:
+            density = densities[tile.gene_start // CHUNK_GENES]
+            weight = (density + ZERO_COST) * tile.shape[1]
+            n_control = 0 if block in seen else control[1] - control[0]
+            seconds += (
+                here * chunk_bytes * rates.per_byte
+                + n_control * weight * rates.per_control
+                + (perturbed[1] - perturbed[0]) * weight * rates.per_value
+                + _TASK_SECONDS
+            )
+        seen.add(block)
+    if rates is not None and not finished:
+        seconds += n_pairs * rates.per_pair * _PART_COST
+        seconds = _CALL_SECONDS + seconds * _CROWDED
+    return LabelOutlook(plan, tuple(missing), finished, n_pairs, chunks * chunk_bytes, seconds)
+
+
+def _rows(screen: Screen, tile: Tile) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows of the controls and of the perturbations of a tile."""
+    groups = screen.context_groups(screen.contexts[tile.context])
+    first, last = groups.iloc[1 + tile.first], groups.iloc[tile.last]
+    return control_rows(screen, tile.context), (int(first["start"]), int(last["stop"]))
+
+
+def _chunks(rows: tuple[int, int]) -> int:
+    return -(-rows[1] // CHUNK_ROWS) - rows[0] // CHUNK_ROWS
+
+
+def _chunks_of_both(control: tuple[int, int], perturbed: tuple[int, int]) -> int:
+    """Chunks of the controls, then of the perturbations: one that holds both is decoded once."""
+    shared = (control[1] - 1) // CHUNK_ROWS == perturbed[0] // CHUNK_ROWS
+    return _chunks(control) + _chunks(perturbed) - shared

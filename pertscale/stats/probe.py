@@ -1,0 +1,136 @@
+"""How fast this machine labels a screen: a small real tile, decoded and tested."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from pertscale.io.matrix import MatrixReader
+from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
+from pertscale.probe import Stopwatch
+from pertscale.schema import COUNTS
+from pertscale.screen import open_screen
+from pertscale.stats._kernels.ranksum import (
+    EXACT_TIES_UP_TO,
+    MANN_WHITNEY,
+    STATISTICS_DTYPE,
+    control_tables,
+    rank_sum,
+)
+from pertscale.stats.controls import control_rows
+from pertscale.stats.multiple_testing import benjamini_hochberg
+from pertscale.tiles import windows
+
+#: What the probe reads at most: rows of controls and of perturbations, genes of a block.
+_CONTROL_ROWS = 20 * CHUNK_ROWS
+_ROWS = 8 * CHUNK_ROWS
+_GENES = 64
+#: What a zero costs, which is only looked at, in times of what another value does.
+ZERO_COST = 0.1
+#: Pairs whose p-values are sorted and adjusted.
+_PAIRS = 200_000
+
+
+@dataclass(frozen=True)
+class LabelRates:
+    """CPU seconds of one thread.
+
+    Attributes
+    ----------
+    per_byte : float
+        To read and decode a byte of the matrix.
+    per_control : float
+        To sort a non-zero value of a control cell; a zero costs :data:`ZERO_COST` of that.
+    per_value : float
+        To test a non-zero value of a perturbed cell; a zero as above.
+    per_pair : float
+        To sort and adjust the p-value of a (perturbation, gene).
+    slowdown : float
+        Wall seconds per CPU second.
+    """
+
+    per_byte: float
+    per_control: float
+    per_value: float
+    per_pair: float
+    slowdown: float
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells to test: controls, then some perturbations.
+
+    Attributes
+    ----------
+    values : ndarray (genes, cells)
+        Counts or log-normalised values; each gene contiguous.
+    totals : ndarray (cells,)
+        Total count of each cell.
+    bounds : ndarray of int64
+        Where each perturbation begins, the first one where the controls end; then the end.
+    is_counts : bool
+    """
+
+    values: np.ndarray
+    totals: np.ndarray
+    bounds: np.ndarray
+    is_counts: bool
+
+
+def probe_labels(store: str, column: int) -> LabelRates:
+    """Time the test of some perturbations of a screen on some genes of a column of chunks."""
+    watch = Stopwatch()
+    cells, n_bytes, seconds = _read(store, column, watch)
+    return rates_of(cells, open_screen(store).n_genes, seconds / n_bytes, watch)
+
+
+def rates_of(cells: Cells, n_genes: int, per_byte: float, watch: Stopwatch) -> LabelRates:
+    """Time the test of cells that are in memory; `n_genes` are those of the screen."""
+    n_control, is_counts = int(cells.bounds[0]), cells.is_counts
+    controls = np.ascontiguousarray(cells.values[:, :n_control])
+    perturbed = np.ascontiguousarray(cells.values[:, n_control:])
+    totals = np.asarray(cells.totals[:n_control], np.float64)
+    sort = partial(control_tables, controls, totals, is_counts=is_counts)
+    per_control = watch.time(sort, repeat=2) / _weight(controls)
+    out = np.empty((len(cells.bounds) - 1, len(perturbed)), STATISTICS_DTYPE)
+    largest = int(np.diff(cells.bounds).max())
+    test = partial(
+        rank_sum, perturbed, np.asarray(cells.totals[n_control:], np.float64),
+        cells.bounds - n_control, sort(), is_counts=is_counts, variant=MANN_WHITNEY, out=out,
+        exact_ties=n_control + largest <= EXACT_TIES_UP_TO,
+    )  # fmt: skip
+    per_value = watch.time(test, repeat=2) / _weight(perturbed)
+    p_values = np.resize(out["p_value"], (max(1, _PAIRS // n_genes), n_genes))
+    per_pair = watch.time(partial(benjamini_hochberg, p_values), repeat=2) / p_values.size
+    return LabelRates(per_byte, per_control, per_value, per_pair, watch.slowdown)
+
+
+def _weight(values: np.ndarray) -> float:
+    return int(np.count_nonzero(values)) + ZERO_COST * values.size
+
+
+def _read(store: str, column: int, watch: Stopwatch) -> tuple[Cells, int, float]:
+    """Read the controls and some perturbations of the largest context; time the decoding."""
+    screen = open_screen(store)
+    sizes = (
+        screen.groups.groupby("context")["stop"].max()
+        - screen.groups.groupby("context")["start"].min()
+    )
+    context = screen.contexts.index(str(sizes.idxmax()))
+    start, first = control_rows(screen, context)
+    groups = screen.context_groups(screen.contexts[context]).iloc[1:]
+    starts, stops = groups["start"].to_numpy(), groups["stop"].to_numpy()
+    _, last = windows(starts, stops, _ROWS, len(starts))[0]
+    bounds, end = np.append(starts[:last], stops[last - 1]), int(stops[last - 1])
+    start = max(start, first - _CONTROL_ROWS)
+    genes = column * CHUNK_GENES
+    stop = min(genes + _GENES, screen.n_genes)
+    MatrixReader(store, gene_start=genes, gene_stop=stop).read(start, start + 1)  # opened once
+    reader = MatrixReader(store, gene_start=genes, gene_stop=stop)
+    found: list[np.ndarray] = []
+    seconds = watch.time(lambda: found.append(reader.read(start, end)), warm=False)
+    totals = screen.totals[start:end]
+    cells = Cells(found[0], totals, bounds.astype(np.int64) - start, screen.scale == COUNTS)
+    return cells, reader.bytes_read, seconds
