@@ -218,8 +218,10 @@ _benchmark = _options(
     click.option("--include-test-perturbations", is_flag=True,
                  help="Transfer: keep in other contexts what one holds out."),
     click.option("--aliases", type=click.Path(), help="Table of other names of genes."),
-    click.option("--performance-report", type=click.Path(),
-                 help="Write Dask's page on what each worker did; with --scheduler."),
+)  # fmt: skip
+_watching = click.option(
+    "--performance-report", type=click.Path(),
+    help="Write Dask's page on what each worker did; with --scheduler.",
 )  # fmt: skip
 
 
@@ -246,6 +248,7 @@ def plan(stores: tuple[str, ...], **how: Any) -> None:
               help="A model that an installed package brings (entry point); may be "
               "repeated.")  # fmt: skip
 @_benchmark
+@_watching
 @_testing
 @_memory
 @_client
@@ -271,6 +274,7 @@ def run(stores: tuple[str, ...], **how: Any) -> None:
 @click.option("--genes", type=click.Path(),
               help="Names of the genes, for dictionaries of vectors.")  # fmt: skip
 @_benchmark
+@_watching
 @_testing
 @_memory
 @_client

@@ -217,10 +217,10 @@ def memory_limit(client: Any) -> int | None:
 
 
 def everywhere(function: Callable[[], None], client: Any) -> None:
-    """Call a function in this process, and in every worker if there is a client."""
+    """Call a function in this process, and in every worker that lives if there is a client."""
     function()
     if client is not None:
-        client.run(function)
+        client.run(function, on_error="ignore")
 
 
 @contextmanager

@@ -208,6 +208,20 @@ def test_on_a_cluster_with_another_working_directory(example, finished, tmp_path
     assert '<script src="http' not in text  # it needs nothing from elsewhere
 
 
+def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypatch):
+    few = {"methods": ["majority_vote", "knn_1"], "tasks": ["within"], "quiet": True}
+    here = ps.run_benchmark(example.screen, out=tmp_path / "here", **few)
+    monkeypatch.setattr(units_module, "LOCAL_PAIRS", 0)
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        there = ps.run_benchmark(example.screen, out=tmp_path / "there", client=client, **few)
+        done = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.task_prefixes)
+    assert any("store" in prefix for prefix in done)
+    assert there.scores.equals(here.scores)
+
+
 def test_the_report_on_performance_needs_a_cluster(example, finished, tmp_path):
     with pytest.raises(ArgumentError, match="make a Client first"):
         ps.run_benchmark(

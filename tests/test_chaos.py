@@ -59,14 +59,11 @@ def undisturbed(source, tmp_path_factory):
     return tree_hash(folder)
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", CLIENT, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def run_once(arguments, cluster, draw, blows) -> int | None:
+def run_once(arguments, said, cluster, draw, blows) -> int | None:
     """Start a client and strike while it works; return its exit code, None if it was struck."""
-    client = start(*arguments)
+    command = [sys.executable, "-c", CLIENT, *map(str, arguments)]
+    with said.open("w") as errors:
+        client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert client.stdout is not None
     struck = False
     for _ in client.stdout:  # a task is done
@@ -93,11 +90,12 @@ def test_chaos(source, undisturbed, tmp_path):
             folder = tmp_path / str(seed)
             memory = draw.choice(["15MB", "25MB", "60MB"])
             arguments = (source, folder, cluster.scheduler_address, memory)
+            said = tmp_path / f"{seed}.txt"
             codes: list[int | None] = [None]
             while codes[-1] is None:
                 assert len(codes) < MOST_TRIES, f"run {seed} does not end"
-                codes.append(run_once(arguments, cluster, draw, blows))
-            assert codes[-1] == 0, f"run {seed}: {codes}"
+                codes.append(run_once(arguments, said, cluster, draw, blows))
+            assert codes[-1] == 0, f"run {seed}: {codes}\n{said.read_text()}"
             found = {k: v for k, v in tree_hash(folder).items() if Path(k).name != ".lock"}
             assert found == undisturbed, f"run {seed}, memory {memory}"
     print(f"{N_RUNS} runs, {blows}")

@@ -23,7 +23,7 @@ from pertscale.benchmark.expected import Expected, expected_units
 from pertscale.benchmark.plan import SETTINGS, TASKS, TRAINING_DIM, Wanted
 from pertscale.benchmark.probe import UnitRates, probe_units
 from pertscale.benchmark.run import LAYOUT, ingested, places, read_wanted
-from pertscale.benchmark.units import BAND_BYTES, STRIP_PAIRS
+from pertscale.benchmark.units import BAND_BYTES, LOCAL_PAIRS, STRIP_PAIRS
 from pertscale.clients import ClientLike, memory_limit, use_client
 from pertscale.embeddings import Embedding
 from pertscale.errors import StorageError
@@ -507,7 +507,7 @@ def _stages(
         seconds, speed = sum(_seconds(u, unit_rates) for u in mine if not u.done), 1.0
         if stage == "methods" and seconds:
             seconds, speed = seconds + n_pairs * _MATRIX_SECONDS, together
-        if n_workers:
+        if n_workers and n_pairs > LOCAL_PAIRS:
             seconds += _CLIENT_UNIT_SECONDS * speed * sum(not unit.done for unit in mine)
         rows.append(_unit_row(stage, mine, seconds * slowdown / speed))
     n_left = int(units.report_left)

@@ -146,6 +146,11 @@ class Plan(Runs):
     #: Splits of each context by which classes are held out, in the order of the seeds.
     class_splits: dict[str, list[Split]] = field(default_factory=dict)
 
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of perturbation and gene in all contexts."""
+        return len(self.screen.groups) * self.screen.n_genes
+
     def profiles(self, context: str) -> xr.DataArray:
         """Return mean log1p expression (perturbation, gene) of a context, lazily."""
         return read_pseudobulk(self.folder, context=context)["mean_log1p"]

@@ -219,7 +219,7 @@ def run_benchmark(
         ]
         runs = Runs(folder=folder, wanted=wanted, log=Log(quiet=quiet)) if together else plans[0]
         if TRANSFER in wanted.tasks:
-            with compute_here(resolved):
+            with compute_here(resolved, sum(plan.n_pairs for plan in plans)):
                 _run_transfer(plans, runs)
         lock.check()
         for plan in plans if together else ():
@@ -321,7 +321,7 @@ def _run_screen(
     )
     for context in labels.contexts:
         plan_context(plan, context)
-    with compute_here(how["client"]):
+    with compute_here(how["client"], plan.n_pairs):
         _run_units(plan)
         _run_expression(plan)
     return plan

@@ -42,6 +42,8 @@ GENE_CHUNK = 512
 BAND_BYTES = 256_000_000
 #: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
 STRIP_PAIRS = 5_000_000
+#: Pairs of a screen up to which its units run in the process that asked.
+LOCAL_PAIRS = 20_000_000
 TASK = "within"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
 _VERSION = 2
@@ -352,14 +354,14 @@ def read_scores(out: Path, units: Sequence[Unit]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def compute_here(client: Any) -> Any:
-    """Context in which Dask collections are computed: on `client`, else by the local scheduler.
+def compute_here(client: Any, n_pairs: int) -> Any:
+    """Context in which units' Dask collections are computed: on `client`, or by threads here.
 
-    Units are many small computations: a pool of processes started anew for each would cost more
-    than they do, so threads stand in for it.
+    Units are many small computations. Below :data:`LOCAL_PAIRS`, asking a cluster for each of them
+    costs more than they do, as would a pool of processes started anew for each.
     """
-    if client is not None:
+    if client is not None and n_pairs > LOCAL_PAIRS:
         return client.as_current()
-    if dask.config.get("scheduler", None) in ("processes", "multiprocessing"):
+    if client is not None or dask.config.get("scheduler", None) in ("processes", "multiprocessing"):
         return dask.config.set(scheduler="threads")
     return dask.config.set()
