@@ -261,6 +261,7 @@ ps.run_benchmark(sys.argv[1], out=sys.argv[2], tasks=["within"], quiet=True)
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("after", [0, 5, 17])
 def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after):
     """SIGKILL, then the same call: the same bytes, and only what was missing is done."""

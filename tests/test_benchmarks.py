@@ -36,6 +36,7 @@ def call(script: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.once
 def test_harness_measures_resumes_and_renders(tmp_path: Path) -> None:
     results = tmp_path / "results"
     options = ("--only", "peers", "--size", "toy", "--peers", "none", "--repeats", 1)

@@ -21,7 +21,7 @@ from tests.screens import tree_hash
 
 pytestmark = pytest.mark.once
 
-N_RUNS = int(os.environ.get("PERTSCALE_CHAOS_RUNS", "8"))
+N_RUNS = int(os.environ.get("PERTSCALE_CHAOS_RUNS", "5"))
 #: Chance of a blow after a finished task.
 BLOW = 0.15
 #: A run has to end after this many blows on its client.
@@ -59,11 +59,19 @@ def undisturbed(source, tmp_path_factory):
     return tree_hash(folder)
 
 
+def known(cluster) -> set[str]:
+    """Addresses of the workers that the scheduler has."""
+    return set(cluster.scheduler.workers)
+
+
 def run_once(arguments, said, cluster, draw, blows) -> int | None:
     """Start a client and strike while it works; return its exit code, None if it was struck."""
     command = [sys.executable, "-c", CLIENT, *map(str, arguments)]
     with said.open("w") as errors:
-        client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        client = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True,
+            env=os.environ | {"DASK_PERTSCALE__WORKER_TIMEOUT": "60s"},
+        )  # fmt: skip
     assert client.stdout is not None
     struck = False
     for _ in client.stdout:  # a task is done
@@ -73,9 +81,10 @@ def run_once(arguments, said, cluster, draw, blows) -> int | None:
                 client.kill()
                 blows["client"] += 1
                 break
-            nanny = draw.choice(list(cluster.workers.values()))
-            if nanny.pid:  # else it is being started again
-                os.kill(nanny.pid, signal.SIGKILL)
+            # one that is being started again is left alone: its nanny would give up
+            alive = [n for n in cluster.workers.values() if n.worker_address in known(cluster)]
+            if alive:
+                os.kill(draw.choice(alive).pid, signal.SIGKILL)
                 blows["worker"] += 1
     code = client.wait()
     client.stdout.close()

@@ -316,6 +316,7 @@ def test_pairs_beat_the_majority_vote_where_the_vectors_carry_the_label():
     assert macro_f1(y[60:], labels) > macro_f1(y[60:], majority) + 0.2
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("chunks", [(60, 150), (7, 40), (60, 11)])
 def test_pairs_give_equal_bits_whatever_the_chunks(chunks, monkeypatch):
     monkeypatch.setattr(_pairs, "WINDOW", 60 * 32)

@@ -44,6 +44,8 @@ from moto.server import ThreadedMotoServer
 
 KEY, SECRET = "AKIAPERTSCALETEST", "neverWrittenAnywhere0123456789"
 #: One small unit of the benchmark.
+pytestmark = pytest.mark.once
+
 ONLY = {"methods": ["majority_vote"], "tasks": ["within"], "settings": ["full"], "quiet": True}
 
 
