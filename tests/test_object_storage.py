@@ -19,6 +19,7 @@ import fsspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from moto.server import ThreadedMotoServer
 
 import pertscale as ps
 from pertscale.cli import main
@@ -39,13 +40,10 @@ from pertscale.io.publish import scratch_root
 from pertscale.io.remote_lock import RemoteLock, lock_of, locked_remote
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
 
-pytest.importorskip("moto.server")
-from moto.server import ThreadedMotoServer
-
 KEY, SECRET = "AKIAPERTSCALETEST", "neverWrittenAnywhere0123456789"
-#: One small unit of the benchmark.
 pytestmark = pytest.mark.once
 
+#: One small unit of the benchmark.
 ONLY = {"methods": ["majority_vote"], "tasks": ["within"], "settings": ["full"], "quiet": True}
 
 
