@@ -54,7 +54,11 @@ def read_pseudobulk(path: PlaceLike, *, context: str | None = None) -> xr.Datase
         raise NotFoundError(f"no pseudobulk in {folder}; pertscale.stats.rank_sum(store) makes one")
     with naming(str(folder)):
         dataset = xr.open_zarr(for_zarr(folder), consolidated=False)
-        names = {n: dataset[n].compute().astype(object) for n in (PERTURBATION, GENE, CONTEXT)}
+        names = {
+            # here: a cluster would be asked for a few names, each time under the same keys
+            name: dataset[name].compute(scheduler="synchronous").astype(object)
+            for name in (PERTURBATION, GENE, CONTEXT)
+        }
     dataset = dataset.assign_coords(names)
     return dataset if context is None else dataset.isel({PERTURBATION: names[CONTEXT] == context})
 
