@@ -38,17 +38,13 @@ class _Commands(click.Group):
         except PertscaleError as error:
             click.echo(f"pertscale: {error}", err=True)
             ctx.exit(1)
-        except _Stopped as stop:
+        except KeyboardInterrupt as stop:
+            by = f"stopped by {stop.args[0]}" if isinstance(stop, _Stopped) else "interrupted"
             again = shlex.join(["pertscale", *sys.argv[1:]])
             click.echo(
-                f"pertscale: stopped by {stop.args[0]}; the same command goes on where it was:\n"
-                f"{again}",
-                err=True,
+                f"pertscale: {by}; the same command goes on where it was:\n{again}", err=True
             )
-            ctx.exit(STOPPED)
-        except KeyboardInterrupt:
-            click.echo("pertscale: interrupted; the same command goes on where it was", err=True)
-            ctx.exit(130)
+            ctx.exit(STOPPED if isinstance(stop, _Stopped) else 130)
 
 
 class _Stopped(KeyboardInterrupt):

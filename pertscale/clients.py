@@ -23,6 +23,10 @@ ClientLike = Any  # None, Client, cluster, address, or the path of a scheduler f
 #: Dask setting: how long to wait for the first worker.
 TIMEOUT_SETTING = "pertscale.worker-timeout"
 _DEFAULT_TIMEOUT = "10 minutes"
+#: How Dask calls its local schedulers.
+_THREADS = ("threads", "threading")
+_ONE = ("sync", "synchronous", "single-threaded")
+_PROCESSES = ("processes", "multiprocessing")
 #: What results may depend on: equal in this process and in all workers.
 _SAME_VERSIONS = ("pertscale", "dask", "distributed", "numba", "numpy", "zarr")
 
@@ -118,7 +122,7 @@ def _current_client() -> Any:
         return None  # nobody has made a client; importing it takes a third of a second
     from distributed import get_client
 
-    if dask.config.get("scheduler", None) in ("threads", "processes", "sync", "synchronous"):
+    if dask.config.get("scheduler", None) in (*_THREADS, *_ONE, *_PROCESSES):
         return None  # chosen by the user in a `with dask.config.set(scheduler=…)` block
     try:
         return get_client(timeout=0)
@@ -191,16 +195,15 @@ def tasks_per_process(client: Any) -> int:
     """Return how many tasks run at once in one process: they share its memory."""
     if client is not None:
         return max(client.nthreads().values(), default=1)
-    if dask.config.get("scheduler", "threads") not in ("threads", "threading"):
-        return 1
-    return tasks_in_all(None)
+    chosen = dask.config.get("scheduler", None)
+    return 1 if chosen in (*_ONE, *_PROCESSES) else tasks_in_all(None)
 
 
 def tasks_in_all(client: Any) -> int:
     """Return how many tasks run at once in all processes."""
     if client is not None:
         return max(1, sum(client.nthreads().values()))
-    if dask.config.get("scheduler", "threads") in ("sync", "synchronous", "single-threaded"):
+    if dask.config.get("scheduler", None) in _ONE:
         return 1
     pool = dask.config.get("pool", None)
     workers = dask.config.get("num_workers", None) or getattr(pool, "_max_workers", None)

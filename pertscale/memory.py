@@ -108,7 +108,8 @@ def _control_groups(root: Path = Path("/sys/fs/cgroup"), mine: str | None = None
 
 def _slurm_job(environment: os._Environ[str] | dict[str, str]) -> Iterator[int]:
     """Yield what SLURM gives this job on the node, where control groups do not enforce it."""
-    if node := environment.get("SLURM_MEM_PER_NODE"):
-        yield int(node) * 2**20
-    elif cpu := environment.get("SLURM_MEM_PER_CPU"):
-        yield int(cpu) * 2**20 * int(environment.get("SLURM_CPUS_ON_NODE", "1"))
+    # 0 stands for all that the node has
+    if node := int(environment.get("SLURM_MEM_PER_NODE", "0")):
+        yield node * 2**20
+    elif cpu := int(environment.get("SLURM_MEM_PER_CPU", "0")):
+        yield cpu * 2**20 * int(environment.get("SLURM_CPUS_ON_NODE", "1"))

@@ -27,7 +27,6 @@ from typing import Any, TypeVar
 
 import dask
 import dask.threaded
-from dask.callbacks import Callback
 
 from pertscale.clients import naming_losses, no_worker, worker_timeout
 from pertscale.errors import (
@@ -252,19 +251,20 @@ def _run_local(
     label: str,
     add: Callable[[int, Outcome], None],
 ) -> None:
-    token = dask.base.tokenize(label, len(descriptors))
+    name = f"{label}-{os.urandom(6).hex()}"
     task = dask.delayed(call, pure=False, traverse=False)
     # tuple keys are ordered by their number, so tasks start in the order of the descriptors
-    tasks = [task(d, dask_key_name=(f"{label}-{token}", i)) for i, d in enumerate(descriptors)]
+    tasks = [task(d, dask_key_name=(name, i)) for i, d in enumerate(descriptors)]
 
     def collect(key: Any, outcome: Outcome, *_: Any) -> None:
-        if isinstance(key, tuple):
+        if isinstance(key, tuple) and key[0] == name:
             add(key[1], outcome)
 
     # named here, since looking for a default would import `distributed`
     scheduler = None if dask.config.get("scheduler", None) else dask.threaded.get
-    with Callback(posttask=collect):
-        dask.compute(*tasks, optimize_graph=False, scheduler=scheduler)
+    # passed, not registered: what is registered belongs to the first map of any thread that starts
+    callbacks = [(None, None, None, collect, None)]
+    dask.compute(*tasks, optimize_graph=False, scheduler=scheduler, callbacks=callbacks)
 
 
 def _run_distributed(

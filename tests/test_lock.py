@@ -155,6 +155,25 @@ def test_who_stood_still_for_too_long_notices(tmp_path):
     assert json.loads((tmp_path / ".lock").read_text())["token"] == "theirs"  # it is left
 
 
+def test_a_nested_lock_notices_too(tmp_path):
+    with locked(tmp_path), locked(tmp_path) as inner:
+        of_another_machine(tmp_path)
+        with pytest.raises(LockedError, match="taken over"):
+            inner.check()
+
+
+def test_an_interrupted_wait_leaves_no_lock(tmp_path, monkeypatch):
+    of_another_machine(tmp_path).rename(tmp_path / ".lock-1-of-3")
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == [".lock-1-of-3"]
+
+
 def test_the_lock_is_touched(tmp_path, quick):
     with locked(tmp_path) as lock:
         os.utime(lock.file, (0, 0))

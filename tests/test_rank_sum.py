@@ -302,6 +302,36 @@ def test_killed_in_the_middle(example, labels, tmp_path, function, after):
     assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
 
 
+KILLED_PUBLISHING = """
+import os, signal, sys
+import pertscale.stats.ranksum as ranksum
+
+real, left = ranksum.replace, [int(sys.argv[3])]
+
+def dying(source, final):
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    real(source, final)
+
+ranksum.replace = dying
+ranksum.rank_sum(sys.argv[1], out=sys.argv[2], fdr=float(sys.argv[4]), quiet=True)
+"""
+
+
+@pytest.mark.parametrize("before", ["nothing", "other options"])
+@pytest.mark.parametrize("after", [0, 1])
+def test_killed_while_publishing(example, labels, tmp_path, before, after):
+    """Between the renames of the pseudobulk and of the labels, say."""
+    if before == "other options":
+        rank_sum(example.screen, out=tmp_path, fdr=0.2, quiet=True)
+    arguments = [example.screen.path, str(tmp_path), str(after), "0.01"]
+    dead = subprocess.run([sys.executable, "-c", KILLED_PUBLISHING, *arguments], check=False)
+    assert dead.returncode == -signal.SIGKILL
+    rank_sum(example.screen, out=tmp_path, quiet=True)
+    assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
+
+
 def test_every_chunk_is_decoded_once(example, tmp_path, monkeypatch):
     """The whole matrix is read once: each chunk of rows by the tile that owns it."""
     decoded: list[int] = []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import pytest
@@ -89,6 +90,21 @@ def test_no_scheduler_answers():
         use_client("tcp://127.0.0.1:1"),
     ):
         pass
+
+
+def add_to(descriptor):
+    return sum(descriptor)
+
+
+def test_maps_in_two_threads_get_their_own_results():
+    """What Dask registers for a process would reach the map that starts first."""
+
+    def many(n):
+        return [run(add_to, [(n, i) for i in range(8)], label="sum", quiet=True) for _ in range(60)]
+
+    with ThreadPoolExecutor(2) as threads:
+        for n, found in zip((100, 200), threads.map(many, (100, 200)), strict=True):
+            assert found == [[n + i for i in range(8)]] * 60
 
 
 def test_nothing_to_do():

@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +86,8 @@ def log_file(folder: Path, **start: Any) -> Iterator[None]:
     def write(kind: str, fields: dict[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "run": run, "event": kind, **fields}, default=str)
-        os.write(descriptor, (line + "\n").encode())  # one call: lines of two runs do not mix
+        with suppress(OSError):  # a disk that is full is told by whoever needs it
+            os.write(descriptor, (line + "\n").encode())  # one call: lines do not mix
 
     try:
         _end_line(descriptor)

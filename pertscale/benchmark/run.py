@@ -82,8 +82,6 @@ LAYOUT = Layout(
     MANIFEST_FILE,
     keep=True,
 )
-#: Store that a file is ingested to, in the output folder.
-INGESTED_STORE = "screen.zarr"
 
 
 def run_benchmark(

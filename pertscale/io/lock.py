@@ -30,7 +30,7 @@ PATIENCE = 4 * BEAT
 _NAME = ".lock"
 
 #: Locks of this process by file, with the thread that holds them.
-_mine: dict[Path, int] = {}
+_mine: dict[Path, tuple[int, Lock]] = {}
 
 
 @contextmanager
@@ -55,12 +55,13 @@ def locked(folder: Path, *, share: str = "", quiet: bool = False) -> Iterator[Lo
         If the folder can't be written.
     """
     file = folder.absolute() / (f"{_NAME}-{share}" if share else _NAME)
-    if _mine.get(file) == threading.get_ident():
-        yield Lock(file)
+    thread, held_lock = _mine.get(file, (0, None))
+    if held_lock is not None and thread == threading.get_ident():
+        yield held_lock
         return
     lock = Lock(file, me())
     lock.acquire(share=bool(share), quiet=quiet)
-    _mine[file] = threading.get_ident()
+    _mine[file] = threading.get_ident(), lock
     try:
         with lock.beating():
             yield lock
@@ -72,7 +73,7 @@ def locked(folder: Path, *, share: str = "", quiet: bool = False) -> Iterator[Lo
 class Lock:
     """The lock file of one holder."""
 
-    def __init__(self, file: Path, owner: dict[str, Any] | None = None) -> None:
+    def __init__(self, file: Path, owner: dict[str, Any]) -> None:
         self.file = file
         self._owner = owner
         self._made = False
@@ -89,18 +90,18 @@ class Lock:
             for other in others:
                 if other.suffix != ".tmp":
                     self._clear(other, quiet)
-        except LockedError:
-            self.release()
-            raise
         except OSError as error:
             self.release()
             raise StorageError(
                 f"can't write to {folder}: {error.strerror}; write to another place (out=, --out)"
             ) from error
+        except BaseException:  # refused, or interrupted while another machine's lock is watched
+            self.release()
+            raise
 
     def check(self) -> None:
         """Fail if the lock was taken over, because this process stood still for too long."""
-        if self._owner is not None and _read(self.file).get("token") != self._owner["token"]:
+        if _read(self.file).get("token") != self._owner["token"]:
             raise LockedError(
                 f"{self.file.parent} was taken over by another run, since this one had not touched "
                 f"{self.file.name} for {PATIENCE:.0f} s; make the same call again when that has "
@@ -109,7 +110,7 @@ class Lock:
 
     def release(self) -> None:
         """Remove the file, if it is still this process's."""
-        if self._owner is not None and _read(self.file).get("token") == self._owner["token"]:
+        if _read(self.file).get("token") == self._owner["token"]:
             self.file.unlink(missing_ok=True)
             if self._made and not any(self.file.parent.iterdir()):
                 self.file.parent.rmdir()  # nothing was written

@@ -92,8 +92,8 @@ class MatrixReader:
         return (self._store / MATRIX / key).read_bytes()
 
     def _check_still_there(self) -> None:
-        """Fail if a chunk is missing because the store is being replaced on object storage."""
-        if self._ahead is not None and not (self._store / ROOT_FILE).exists():
+        """Fail if a chunk is missing because the whole store is: it may come back."""
+        if not (self._store / ROOT_FILE).exists():
             raise InputError(
                 f"{self.path} was removed or is being replaced while it is read; make the same "
                 "call again when it is complete"

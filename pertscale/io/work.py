@@ -22,7 +22,7 @@ from pertscale.io.atomic import read_json, remove, write_json
 from pertscale.io.passes import PassOne, PassTwo, Target
 from pertscale.io.screen_plan import ScreenPlan
 from pertscale.io.sources import SourceSpec, open_source
-from pertscale.io.store import CHUNK_GENES, create_matrix, rows_per_shard
+from pertscale.io.store import CHUNK_GENES, ROOT_FILE, create_matrix, rows_per_shard
 
 _MARKER = "plan.json"
 #: Bytes that a task of the first pass holds per byte of its block: text and column-major sources
@@ -122,6 +122,7 @@ def _cut(
     key = _key(plan, target)
     found = read_json(folder / _MARKER) if is_resumable(folder) else {}
     go_on = found.get("key") == key and found["block_bytes"] <= block_bytes
+    go_on = go_on and (folder / "store" / ROOT_FILE).exists()  # else it was finished and moved
     if go_on:
         block_bytes = found["block_bytes"]  # the blocks that are there were cut so
     first = _first_tasks(plan, target, block_bytes)

@@ -29,6 +29,8 @@ from pertscale.stats.screen_wide import steps_file
 
 #: Pairs of a part: 21 MB of statistics, and about five times that while it is written.
 PART_PAIRS = 524_288
+#: Receipts of the parts that are written, in a run's working folder.
+PARTS_DIR = "parts"
 #: Added to both sides of a fold change, as scanpy and pdex do.
 PSEUDOCOUNT = 1e-9
 
@@ -37,7 +39,8 @@ _buffers = BufferPool()
 
 
 def release_memory() -> None:
-    """Free what the parts of this process kept for the next one."""
+    """Free what the tiles and parts of this process kept for the next one."""
+    tile_task.release_memory()
     _buffers.clear()
 
 
@@ -79,7 +82,7 @@ def make_parts(screen: Screen, staging: Path, options: RankSumOptions) -> list[P
 def write_part(part: Part) -> dict[str, Any]:
     """Write the pseudobulk rows and the label rows of one part; return a summary per group."""
     staging = Path(part.staging)
-    receipt = staging / "parts" / f"{part.index:05d}.json"
+    receipt = staging / PARTS_DIR / f"{part.index:05d}.json"
     if receipt.exists():
         return dict(read_json(receipt))
     tile_task.release_memory()  # this process has no more tiles to test

@@ -29,7 +29,13 @@ from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.stats.labels import LabelTable, read_labels
 from pertscale.stats.options import TESTS, RankSumOptions
-from pertscale.stats.parts import finish_tables, make_parts, release_memory, write_part
+from pertscale.stats.parts import (
+    PARTS_DIR,
+    finish_tables,
+    make_parts,
+    release_memory,
+    write_part,
+)
 from pertscale.stats.pieces import write_index
 from pertscale.stats.screen_wide import write_steps
 from pertscale.stats.tile_plan import TILES_DIR, Means, kept_plan
@@ -248,6 +254,7 @@ class Job:
 
     def publish(self) -> None:
         """Move the tables to their place; the labels' manifest says that all is there."""
+        remove(self.staging / PARTS_DIR)  # a call that goes on from here makes the tables anew
         for name in (PSEUDOBULK_DIR, LABELS_DIR):
             replace(self.staging / name, self.folder / name)
         remove(self.staging)
