@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 import dask
 import dask.threaded
+from dask.callbacks import Callback
 
 from pertscale.clients import naming_losses, no_worker, worker_timeout
 from pertscale.errors import (
@@ -263,7 +264,7 @@ def _run_local(
     # named here, since looking for a default would import `distributed`
     scheduler = None if dask.config.get("scheduler", None) else dask.threaded.get
     # passed, not registered: what is registered belongs to the first map of any thread that starts
-    callbacks = [(None, None, None, collect, None)]
+    callbacks = [*Callback.active, (None, None, None, collect, None)]
     dask.compute(*tasks, optimize_graph=False, scheduler=scheduler, callbacks=callbacks)
 
 

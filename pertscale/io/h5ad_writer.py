@@ -60,7 +60,8 @@ def _with_plain_text(frame: pd.DataFrame) -> pd.DataFrame:
 def _check_text(values: Any) -> None:
     """Raise for names that HDF5 cuts off, or can't encode."""
     texts = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
-    for text in texts if texts.dtype == object else ():
+    is_text = texts.dtype == object or isinstance(texts.dtype, pd.StringDtype)
+    for text in texts if is_text else ():
         if isinstance(text, str) and ("\0" in text or (not text.isprintable() and _is_half(text))):
             raise InputError(
                 f"the name {text!r} has a NUL or half of a character in it, which no h5ad can "
