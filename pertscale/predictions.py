@@ -24,6 +24,7 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases
+from pertscale.io.files import state_of
 from pertscale.io.long_tables import CODES
 from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
 from pertscale.io.prediction_files.arrays import gene_list
@@ -98,9 +99,7 @@ class Predictions:
     def key(self) -> str:
         """Hash of the source's files (name, size, time) and of how they are read."""
         path = Path(self.source)
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        stats = [(f.name, f.stat()) for f in files if f.is_file()]
-        state = [[name, s.st_size, s.st_mtime_ns] for name, s in stats]
+        state = [[file.name, size, time] for file, size, time in state_of(path)]
         aliases = {} if self.aliases is None else self.aliases
         known = aliases if isinstance(aliases, Mapping) else Path(aliases).read_text()
         return digest(

@@ -19,6 +19,7 @@ import pandas as pd
 from pertscale import cards
 from pertscale.conditions import target_group
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
+from pertscale.io.files import size_of
 from pertscale.io.places import Remote, absolute, place
 from pertscale.io.reading import reading
 from pertscale.io.store import open_matrix, open_root, read_column, read_frame, read_info
@@ -275,10 +276,8 @@ def _context_table(rows: Sequence[dict[Any, Any]], largest: int) -> str:
 
 def _stored(path: str) -> str:
     """Return the size of the matrix's files; empty for a store that is not on a disk."""
-    folder = Path(path) / MATRIX
-    if not folder.is_dir():
-        return ""
-    return cards.size(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()))
+    n_bytes = size_of(Path(path) / MATRIX)
+    return cards.size(n_bytes) if n_bytes else ""
 
 
 def _log_normalize(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from pertscale.clients import ClientLike, memory_limit, use_client
 from pertscale.embeddings import Embedding
 from pertscale.errors import StorageError
 from pertscale.io import outlook as ingest_outlook
+from pertscale.io.files import size_of
 from pertscale.io.outlook import IngestOutlook
 from pertscale.io.places import Remote, place
 from pertscale.io.publish import working_folder
@@ -539,7 +540,9 @@ def _label_row(
     for one, outlook in zip(todo, outlooks, strict=True):
         itemsize = np.dtype(one.job.screen.info["dtype"]).itemsize
         whole = one.job.screen.n_cells * one.job.screen.n_genes * itemsize
-        size = one.ingest.bytes_written if one.ingest else _disk_bytes(one.job.screen)
+        size = (
+            one.ingest.bytes_written if one.ingest else size_of(Path(one.job.screen.path) / MATRIX)
+        )
         on_disk += size * min(1.0, outlook.bytes_read / max(1, whole))
     n_left = sum(len(one.tiles) + one.n_parts for one in outlooks)
     tile = max(one.plan.tile_bytes for one in outlooks)
@@ -588,16 +591,6 @@ def _seconds(unit: Expected, rates: UnitRates | None) -> float:
 
 
 # --- disk -----------------------------------------------------------------------------------------
-
-
-def _disk_bytes(screen: Screen) -> int:
-    """Bytes of the matrix's files."""
-    matrix = Path(screen.path) / MATRIX
-    return sum(
-        (Path(folder) / name).stat().st_size
-        for folder, _, names in os.walk(matrix)
-        for name in names
-    )
 
 
 def _existing(folder: Path) -> Path:

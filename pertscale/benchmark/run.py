@@ -46,6 +46,7 @@ from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.events import emit
 from pertscale.io.aliases import Aliases
 from pertscale.io.atomic import read_json, write_json
+from pertscale.io.files import state_of
 from pertscale.io.ingestion import ingest
 from pertscale.io.lock import locked
 from pertscale.io.places import Place, Remote, absolute, place
@@ -462,9 +463,7 @@ def ingested(store: Any, folder: Path) -> tuple[Path, Path, list[list[Any]], boo
 
 def _state_of(source: Path) -> list[list[Any]]:
     """Name, size and time of a source's files: tells whether it has changed since it was read."""
-    files = sorted(source.rglob("*")) if source.is_dir() else [source]
-    stats = [(f.name, f.stat()) for f in files if f.is_file()]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return [[file.name, size, time] for file, size, time in state_of(source)]
 
 
 def _run_units(plan: Runs) -> None:

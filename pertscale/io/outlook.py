@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from pertscale.io.columns import RoleChoices
+from pertscale.io.files import size_of
 from pertscale.io.scale import decide_scale
 from pertscale.io.screen_plan import ScreenPlan, plan_screen
 from pertscale.io.several import find_sources
@@ -110,7 +110,7 @@ def look_ahead(source: Any, store: Path, *, memory: int, parallel: int) -> Inges
     if any(one.n_entries < 0 for one in blocks):
         span = sum(one.stop - one.start for one in blocks)
         n_entries = int(len(sample.data) * span / max(1, block.stop - block.start))
-    size = sum(_size(Path(spec.text or spec.path)) for spec in specs)
+    size = sum(size_of(Path(spec.text or spec.path)) for spec in specs)
     share = n_entries / max(1, len(sample.data))
     return IngestOutlook(plan, work, is_counts, dtype, n_entries, size, sample, seconds * share)
 
@@ -122,11 +122,3 @@ def dense_cells(sample: CsrBlock, n_genes: int) -> np.ndarray:
     shape = sample.n_rows, int(listed.max(initial=0)) + 1
     matrix = sp.csr_matrix((sample.data, sample.indices, sample.indptr), shape=shape)
     return np.ascontiguousarray(matrix[:, genes].toarray().T)
-
-
-def _size(path: Path) -> int:
-    if not path.is_dir():
-        return path.stat().st_size
-    return sum(
-        (Path(folder) / name).stat().st_size for folder, _, names in os.walk(path) for name in names
-    )

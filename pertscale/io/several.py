@@ -13,6 +13,7 @@ import pandas as pd
 
 from pertscale.errors import ArgumentError, NotFoundError
 from pertscale.io.columns import CellColumns
+from pertscale.io.files import state_of
 from pertscale.io.labels import text_categories
 from pertscale.io.places import local_path
 from pertscale.io.sources import SourceSpec, find_source, open_source
@@ -64,9 +65,7 @@ def source_states(source: PathLike | Sequence[PathLike]) -> list[list[Any]]:
     listed = [source] if isinstance(source, str | os.PathLike) else list(source)
     states = []
     for path in (Path(found) for item in listed for found in _expand(os.fspath(item))):
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        stats = [(str(file), file.stat()) for file in files if file.is_file()]
-        states += [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+        states += [[str(file), size, time] for file, size, time in state_of(path)]
     return states
 
 

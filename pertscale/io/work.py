@@ -7,7 +7,6 @@ another plan starts from nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pertscale.errors import MemoryBudgetError
 from pertscale.hashing import digest
 from pertscale.io._kernels import PACKED
 from pertscale.io.atomic import read_json, remove, write_json
+from pertscale.io.files import state_of
 from pertscale.io.passes import PassOne, PassTwo, Target
 from pertscale.io.screen_plan import ScreenPlan
 from pertscale.io.sources import SourceSpec, open_source
@@ -179,15 +179,11 @@ def _key(plan: ScreenPlan, target: Target) -> str:
 
 def _state(spec: SourceSpec) -> dict[str, int]:
     """Size and time of a source: of all files of a folder together."""
-    path = Path(spec.text or spec.path)
-    files = [path]
-    if path.is_dir():
-        files = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
-    stats = [file.stat() for file in files]
+    files = state_of(Path(spec.text or spec.path))
     return {
         "n_files": len(files),
-        "bytes": sum(stat.st_size for stat in stats),
-        "modified": max((stat.st_mtime_ns for stat in stats), default=0),
+        "bytes": sum(size for _, size, _ in files),
+        "modified": max((time for _, _, time in files), default=0),
     }
 
 
