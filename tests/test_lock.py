@@ -15,7 +15,9 @@ import pytest
 
 from pertscale.errors import LockedError, StorageError
 from pertscale.io import lock as lock_module
-from pertscale.io.lock import locked
+from pertscale.io import owners
+from pertscale.io.lock import Lock, locked
+from pertscale.io.owners import me
 
 HOLD = """
 import sys, time
@@ -107,7 +109,7 @@ def test_a_share_waits_for_no_whole_run(tmp_path, holder):
 
 
 def of_another_machine(folder):
-    owner = lock_module.me() | {"machine": "elsewhere", "host": "node7", "token": "theirs"}
+    owner = me() | {"machine": "elsewhere", "host": "node7", "token": "theirs"}
     file = folder / ".lock"
     file.write_text(json.dumps(owner))
     return file
@@ -186,4 +188,61 @@ def test_where_nothing_can_be_written():
         pytest.raises(StorageError, match=r"can't write to /sys/pertscale: .*; write to another"),
         locked(Path("/sys/pertscale")),
     ):
+        pass
+
+
+def test_a_process_that_one_may_not_see_is_watched(tmp_path, quick, monkeypatch, capsys):
+    """As on login nodes where /proc shows one's own processes only."""
+    owner = me() | {"pid": 1, "born": "7", "token": "theirs"}
+    (tmp_path / ".lock").write_text(json.dumps(owner))
+
+    def refuse(pid, signal):
+        raise PermissionError
+
+    monkeypatch.setattr(owners, "_born", lambda pid: "")
+    monkeypatch.setattr(os, "kill", refuse)
+    with locked(tmp_path):
+        pass
+    assert "watching up to" in capsys.readouterr().err
+
+
+def test_of_three_that_find_a_dead_run_one_gets_it(tmp_path, quick, monkeypatch):
+    """Two have the folder already when the first one, slower, sets the dead run's lock aside."""
+    file = of_another_machine(tmp_path)
+    second, third = (json.dumps(me() | {"host": name, "token": name}) for name in ("b", "c"))
+
+    def slow(*arguments, **options):
+        file.write_text(second)
+        return False
+
+    rename = Path.rename
+
+    def renamed(path, target):
+        rename(path, target)
+        if path == file:
+            file.write_text(third)
+
+    monkeypatch.setattr(lock_module, "lives", slow)
+    monkeypatch.setattr(Path, "rename", renamed)
+    lock = Lock(file, me())
+    lock._clear(file, quiet=True)
+    assert file.read_text() == third
+    assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_link_that_its_server_answers_twice(tmp_path, monkeypatch):
+    once = os.link
+
+    def twice(source, final):
+        once(source, final)
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(os, "link", twice)
+    with locked(tmp_path) as lock:
+        lock.check()
+
+
+def test_a_lock_that_is_no_text(tmp_path, quick):
+    (tmp_path / ".lock").write_bytes(b"\xff\xfe\0")
+    with locked(tmp_path, quiet=True):
         pass

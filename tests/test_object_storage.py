@@ -34,7 +34,7 @@ from pertscale.errors import (
 )
 from pertscale.io import object_storage, remote_lock, store
 from pertscale.io.matrix import MatrixReader
-from pertscale.io.owners import me
+from pertscale.io.owners import me, renewing
 from pertscale.io.places import Remote, place
 from pertscale.io.publish import scratch_root
 from pertscale.io.remote_lock import RemoteLock, lock_of, locked_remote
@@ -420,7 +420,7 @@ def test_lock_of_another_machine_is_watched(server, monkeypatch):
     monkeypatch.setattr(remote_lock, "PATIENCE", 1.0)
     other = RemoteLock(place("s3://bucket/watched"), {**me(), "machine": "elsewhere"})
     other.acquire(quiet=True)
-    with other.beating(), pytest.raises(LockedError, match="another run works in"):
+    with renewing(other.renew, 0.1), pytest.raises(LockedError, match="another run works in"):
         RemoteLock(place("s3://bucket/watched"), me()).acquire(quiet=True)
     mine = RemoteLock(place("s3://bucket/watched"), me())
     mine.acquire(quiet=True)  # it beats no more

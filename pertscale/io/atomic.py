@@ -93,16 +93,17 @@ def write_json_once(path: Path, content: Any) -> bool:
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.tmp"
     try:
         temporary.write_bytes(_json(content))
-        return _link(temporary, path)
+        return link(temporary, path)
     finally:
         remove(temporary)
 
 
-def _link(source: Path, final: Path) -> bool:
+def link(source: Path, final: Path) -> bool:
+    """Give a file a second name where nothing has it; return whether nothing had."""
     try:
         os.link(source, final)
     except FileExistsError:
-        return False
+        return source.stat().st_nlink > 1  # NFS may say so of its own link, when it asks twice
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

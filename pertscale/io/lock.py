@@ -1,17 +1,14 @@
 """One run at a time in an output folder.
 
 A run holds a file in the folder that says who it is, and touches it every few seconds. A second
-run finds the file: on the same machine it looks whether that process lives; from another machine
-it watches whether the file is still touched. No clock is compared with another one, so that
-machines whose clocks differ do not matter, and a run that died without a word is noticed.
+run finds the file, and looks whether the first one lives (:mod:`pertscale.io.owners`): a run that
+died without a word is noticed, and machines whose clocks differ do not matter.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.errors import LockedError, StorageError
-from pertscale.io.atomic import write_json_once
-from pertscale.io.owners import completed, held, holder, lives, me
+from pertscale.io.atomic import link, remove, write_json_once
+from pertscale.io.owners import held, holder, lives, me, read_owner, renewing
 from pertscale.progress import say
 
 #: Seconds between two touches.
@@ -60,13 +57,14 @@ def locked(folder: Path, *, share: str = "", quiet: bool = False) -> Iterator[Lo
         yield held_lock
         return
     lock = Lock(file, me())
-    lock.acquire(share=bool(share), quiet=quiet)
-    _mine[file] = threading.get_ident(), lock
     try:
-        with lock.beating():
+        lock.acquire(share=bool(share), quiet=quiet)
+        _mine[file] = threading.get_ident(), lock
+        with renewing(lock.touch, BEAT):
             yield lock
     finally:
-        del _mine[file]
+        if _mine.get(file, (0, None))[1] is lock:
+            del _mine[file]
         lock.release()
 
 
@@ -91,13 +89,9 @@ class Lock:
                 if other.suffix != ".tmp":
                     self._clear(other, quiet)
         except OSError as error:
-            self.release()
             raise StorageError(
                 f"can't write to {folder}: {error.strerror}; write to another place (out=, --out)"
             ) from error
-        except BaseException:  # refused, or interrupted while another machine's lock is watched
-            self.release()
-            raise
 
     def check(self) -> None:
         """Fail if the lock was taken over, because this process stood still for too long."""
@@ -115,82 +109,47 @@ class Lock:
             if self._made and not any(self.file.parent.iterdir()):
                 self.file.parent.rmdir()  # nothing was written
 
-    @contextmanager
-    def beating(self) -> Iterator[None]:
-        """Touch the file as long as the block goes on."""
-        stop = threading.Event()
-
-        def beat() -> None:
-            while not stop.wait(BEAT):
-                try:
-                    os.utime(self.file)
-                except OSError:
-                    continue  # a server that is away for a moment; `check` notices what is lost
-
-        thread = threading.Thread(target=beat, name="pertscale-lock", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+    def touch(self) -> bool:
+        """Show that this process lives."""
+        os.utime(self.file)
+        return True
 
     def _clear(self, file: Path, quiet: bool) -> None:
         """Remove the lock of a dead run; refuse if the run lives."""
         owner = _read(file)
         if not owner:
             return  # it ended meanwhile
-        if _lives(file, owner, quiet):
-            raise LockedError(held(file.parent, owner))
+        folder = file.parent
+        if lives(folder, owner, lambda: _touched(file), beat=BEAT, patience=PATIENCE, quiet=quiet):
+            raise LockedError(held(folder, _read(file) or owner))
         # renamed first: of two that find it dead, one gets it
         aside = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
         try:
             file.rename(aside)
         except FileNotFoundError:
             return
-        if _read(aside).get("token") != owner.get("token"):  # another one was quicker
-            aside.rename(file)
-            return
-        aside.unlink()
-        say(f"removed the lock of a run that died: {holder(owner)}", quiet=quiet)
+        if _read(aside).get("token") == owner["token"]:
+            say(f"removed the lock of a run that died: {holder(owner)}", quiet=quiet)
+        else:
+            link(aside, file)  # another one was quicker: it is given back, unless a third one came
+        remove(aside)
 
 
-def _lives(file: Path, owner: dict[str, Any], quiet: bool) -> bool:
-    """Whether the process that holds a lock is there."""
-    known = lives(owner)
-    if known is not None:
-        return known
-    say(
-        f"{file.parent} is held by {holder(owner)}; watching up to {PATIENCE:.0f} s whether that "
-        "run lives",
-        quiet=quiet,
-    )
-    first = _touched(file)
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        time.sleep(BEAT / 5)
-        if _touched(file) != first:
-            return _read(file).get("token") == owner["token"]
-    return False
+def _touched(file: Path) -> tuple[Any, ...]:
+    """Who touched a file last, and when; empty where it is not there.
 
-
-def _touched(file: Path) -> int:
-    """When the file was touched last; it is opened, since network file systems cache the rest."""
+    It is opened, since network file systems cache the rest.
+    """
     try:
         with file.open("rb") as opened:
-            return os.fstat(opened.fileno()).st_mtime_ns
+            return opened.read(), os.fstat(opened.fileno()).st_mtime_ns
     except FileNotFoundError:
-        return -1
+        return ()
 
 
 def _read(file: Path) -> dict[str, Any]:
     """Return who holds a lock; nothing where there is none."""
     try:
-        text = file.read_text()
+        return read_owner(file.read_bytes())
     except FileNotFoundError:
         return {}
-    try:
-        owner = json.loads(text)
-    except ValueError:
-        owner = {}
-    return completed(owner, token=text)

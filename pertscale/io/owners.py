@@ -1,15 +1,26 @@
-"""Who holds a lock: what identifies a process across machines, and whether it lives."""
+"""Who holds a lock: what identifies a process across machines, and whether it lives.
+
+Its machine can look for the process. Another one can only watch whether the lock is still renewed,
+which its holder does every few seconds; no clock is compared with another one.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from pertscale.errors import StorageError
+from pertscale.progress import say
 
 
 def me() -> dict[str, Any]:
@@ -39,17 +50,100 @@ def held(output: object, owner: dict[str, Any]) -> str:
     )
 
 
-def lives(owner: dict[str, Any]) -> bool | None:
-    """Whether the process that holds a lock lives; None where it is on another machine."""
+def read_owner(content: bytes) -> dict[str, Any]:
+    """Return what a lock says, whatever was found in it: what it does not say is unknown."""
+    text = content.decode(errors="replace")
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        owner = {}
+    unknown = {"token": text, "host": "unknown", "machine": "", "pid": 0, "born": "", "since": "?"}
+    return {**unknown, **(owner if isinstance(owner, dict) else {})}
+
+
+@contextmanager
+def renewing(renew: Callable[[], bool], every: float) -> Iterator[None]:
+    """Call `renew` every few seconds as long as the block goes on and it returns True."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(every):
+            try:
+                if not renew():
+                    return
+            except (OSError, StorageError):
+                continue  # a server that is away for a moment; the lock's `check` sees what is lost
+
+    thread = threading.Thread(target=beat, name="pertscale-lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def lives(
+    output: object,
+    owner: dict[str, Any],
+    state: Callable[[], object],
+    *,
+    beat: float,
+    patience: float,
+    quiet: bool,
+) -> bool:
+    """Whether the process that holds a lock is there.
+
+    Parameters
+    ----------
+    output
+        What is held, for messages.
+    owner : dict
+        What the lock says.
+    state : callable
+        Returns what changes when the lock is renewed; empty where the lock is gone.
+    beat, patience : float
+        Seconds between two renewals; without one for this long the process is dead.
+    quiet : bool
+        Do not say that the lock is watched.
+    """
+    known = _lives_here(owner)
+    if known is not None:
+        return known
+    say(
+        f"{output} is held by {holder(owner)}; watching up to {patience:.0f} s whether that run "
+        "lives",
+        quiet=quiet,
+    )
+    first = state()
+    end = time.monotonic() + patience
+    while first and time.monotonic() < end:
+        time.sleep(beat / 5)
+        now = state()
+        if now != first:
+            return bool(now)
+    return False
+
+
+def _lives_here(owner: dict[str, Any]) -> bool | None:
+    """Whether a process lives; None where this machine can't tell."""
     if owner["machine"] != _machine():
         return None
-    return bool(_born(owner["pid"])) and _born(owner["pid"]) == owner["born"]
+    born = _born(owner["pid"])
+    if not born and _is_hidden(owner["pid"]):
+        return None
+    return bool(born) and born == owner["born"]
 
 
-def completed(owner: Any, *, token: str) -> dict[str, Any]:
-    """Return what a lock says, whatever was found in it: what it does not say is unknown."""
-    unknown = {"token": token, "host": "unknown", "machine": "", "pid": 0, "born": "", "since": "?"}
-    return {**unknown, **(owner if isinstance(owner, dict) else {})}
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process that this user may not see (``hidepid``, on login nodes)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False  # one's own, which is visible: it has ended meanwhile
 
 
 def _machine() -> str:

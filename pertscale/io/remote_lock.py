@@ -2,9 +2,8 @@
 
 A run holds an object beside the output that says who it is, and puts it anew every few seconds. It
 is made by a conditional request (``If-None-Match: *``), so that of two runs one gets it. A second
-run finds it: on the same machine it looks whether that process lives; from another machine it
-watches whether the object still changes, and takes it over by a request on the condition that it
-is still the one that was watched (``If-Match``). No clock is compared with another one.
+run finds it, looks whether the first one lives (:mod:`pertscale.io.owners`), and if not takes it
+over by a request on the condition that it is still the object that was looked at (``If-Match``).
 
 Storages other than S3 have the first condition through fsspec, as far as they have it at all; the
 second one is checked there just before.
@@ -14,14 +13,13 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pertscale.errors import LockedError, StorageError
+from pertscale.errors import LockedError
 from pertscale.io.object_storage import naming
-from pertscale.io.owners import completed, held, holder, lives, me
+from pertscale.io.owners import held, holder, lives, me, read_owner, renewing
 from pertscale.io.places import Remote
 from pertscale.progress import say
 
@@ -50,7 +48,7 @@ def locked_remote(output: Remote, *, quiet: bool = False) -> Iterator[RemoteLock
     lock = RemoteLock(output, me())
     lock.acquire(quiet=quiet)
     try:
-        with lock.beating():
+        with renewing(lock.renew, BEAT):
             yield lock
     finally:
         lock.release()
@@ -79,7 +77,10 @@ class RemoteLock:
             if owner["token"] == self._owner["token"]:  # it was put, the answer was lost
                 self._version = version
                 return
-            if self._lives(version, owner, quiet):
+            if lives(
+                self.output, owner, lambda: self._look()[0],
+                beat=BEAT, patience=PATIENCE, quiet=quiet,
+            ):  # fmt: skip
                 raise LockedError(held(self.output, owner))
             try:
                 self._put(replacing=version)
@@ -105,28 +106,7 @@ class RemoteLock:
             with naming(str(self.object)):
                 self.object.fs.rm_file(self.object.key)
 
-    @contextmanager
-    def beating(self) -> Iterator[None]:
-        """Renew the object as long as the block goes on."""
-        stop = threading.Event()
-
-        def beat() -> None:
-            while not stop.wait(BEAT):
-                try:
-                    if not self._renew():
-                        return  # taken over; `check` says so
-                except (OSError, StorageError):
-                    continue  # the storage is away for a moment
-
-        thread = threading.Thread(target=beat, name="pertscale-lock", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-    def _renew(self) -> bool:
+    def renew(self) -> bool:
         """Put the object anew; return whether it is still this process's."""
         with self._beats:
             try:
@@ -154,31 +134,9 @@ class RemoteLock:
         try:
             with naming(str(self.object)):
                 version = _version(self.object.fs.info(self.object.key))
-            text = self.object.read_text()
+            return version, read_owner(self.object.read_bytes())
         except FileNotFoundError:
             return "", {}
-        try:
-            owner = json.loads(text)
-        except ValueError:
-            owner = None
-        return version, completed(owner, token=text)
-
-    def _lives(self, version: str, owner: dict[str, Any], quiet: bool) -> bool:
-        """Whether the process that holds the lock is there."""
-        known = lives(owner)
-        if known is not None:
-            return known
-        say(
-            f"{self.output} is held by {holder(owner)}; watching up to {PATIENCE:.0f} s whether "
-            "that run lives",
-            quiet=quiet,
-        )
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            time.sleep(BEAT / 5)
-            if self._look()[0] != version:
-                return bool(self._look()[0])
-        return False
 
 
 def _has_conditions(place: Remote) -> bool:
