@@ -16,6 +16,7 @@ import dask
 from dask.utils import parse_timedelta
 
 from pertscale.errors import ArgumentError, ClusterError, PertscaleError
+from pertscale.memory import machine_limit
 from pertscale.progress import say
 
 ClientLike = Any  # None, Client, cluster, address, or the path of a scheduler file
@@ -138,8 +139,14 @@ def worker_timeout() -> float:
     return float(parse_timedelta(dask.config.get(TIMEOUT_SETTING, _DEFAULT_TIMEOUT)))
 
 
-def no_worker(client: Any) -> str:
-    """Say that no worker has come, and what to look at."""
+def no_worker(client: Any, n_paused: int = 0) -> str:
+    """Say that no worker has come, or that all are paused, and what to look at."""
+    if n_paused:
+        return (
+            f"all {n_paused} workers of the scheduler at {client.scheduler.address} have been "
+            f"paused for {worker_timeout():.0f} s, which Dask does with those that hold too much "
+            "memory; give them more, or pass a smaller memory="
+        )
     return (
         f"the scheduler at {client.scheduler.address} has had no worker for "
         f"{worker_timeout():.0f} s; look whether the workers' jobs still wait in the queue "
@@ -211,9 +218,13 @@ def tasks_in_all(client: Any) -> int:
 
 
 def memory_limit(client: Any) -> int | None:
-    """Return the smallest memory limit of a worker in bytes; None where there is none."""
+    """Return the smallest memory limit of a worker in bytes; None where there is none.
+
+    Dask's local pool of processes shares what this process may have.
+    """
     if client is None:
-        return None
+        processes = dask.config.get("scheduler", None) in _PROCESSES
+        return machine_limit() // tasks_in_all(None) if processes else None
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     limits = [worker["memory_limit"] for worker in workers if worker.get("memory_limit")]
     return int(min(limits)) if limits else None

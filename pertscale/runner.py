@@ -11,7 +11,6 @@ map at once.
 
 from __future__ import annotations
 
-import errno
 import os
 import pickle
 import queue
@@ -29,7 +28,7 @@ import dask
 import dask.threaded
 from dask.callbacks import Callback
 
-from pertscale.clients import naming_losses, no_worker, worker_timeout
+from pertscale.clients import check_versions, naming_losses, no_worker, worker_timeout
 from pertscale.errors import (
     ClusterError,
     CorruptFileError,
@@ -38,6 +37,7 @@ from pertscale.errors import (
     TaskError,
 )
 from pertscale.events import emit
+from pertscale.full_disk import NO_STORAGE
 from pertscale.progress import Progress
 
 T = TypeVar("T")
@@ -53,8 +53,8 @@ MOST_FAILED = 20
 _LISTED = 10
 #: Seconds between two looks at a cluster that finishes nothing.
 _TICK = 2.0
-#: What no other task could write either.
-_NO_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+#: Seconds before a task is tried again.
+_PAUSES = (0.2, 1.0)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ def attempt(function: Callable[[T], R], descriptor: T) -> Outcome:
             failure = _portable(error)
             if not _may_pass(error):
                 break
-            time.sleep(0.2 * (n < TRIES))
+            if n < TRIES:
+                time.sleep(_PAUSES[n - 1])
     return Outcome(
         result, failure, time.perf_counter() - started, n,
         f"{socket.gethostname()}:{os.getpid()}", peak_bytes(),
@@ -151,7 +152,7 @@ def attempt(function: Callable[[T], R], descriptor: T) -> Outcome:
 
 
 def _may_pass(error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno in _NO_STORAGE:
+    if isinstance(error, OSError) and error.errno in NO_STORAGE:
         return False
     return not isinstance(error, PertscaleError) or isinstance(error, CorruptFileError)
 
@@ -159,7 +160,7 @@ def _may_pass(error: Exception) -> bool:
 def _portable(error: Exception) -> Exception:
     """Return an error that can travel to the client, with the trace of this process."""
     trace = "".join(traceback.format_exception(error))
-    if isinstance(error, OSError) and error.errno in _NO_STORAGE:
+    if isinstance(error, OSError) and error.errno in NO_STORAGE:
         return StorageError(f"{error.strerror}: {error.filename or error}")
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
@@ -308,6 +309,7 @@ class _Flow:
         self._open: dict[str, tuple[int, Any]] = {}
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._looked, self._threads = 0.0, 0
+        self._known = frozenset(client.nthreads())
         self._alone_since: float | None = None
 
     def __enter__(self) -> _Flow:
@@ -359,13 +361,20 @@ class _Flow:
         return i, None if isinstance(error, KilledWorker) else Outcome(error=error)
 
     def _look(self) -> None:
-        """See who is there; fail if it is nobody for too long."""
+        """See who is there; fail if it is nobody for too long, or somebody with other versions."""
         with naming_losses(self._client):
-            self._threads = sum(self._client.nthreads().values())
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            if not self._known.issuperset(workers):
+                check_versions(self._client)
+        self._known |= set(workers)
+        running = [worker for worker in workers.values() if worker["status"] == "running"]
+        self._threads = sum(worker["nthreads"] for worker in running)
         self._looked = time.monotonic()
         if self._threads:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = self._looked
         elif self._looked - self._alone_since > worker_timeout():
-            raise ClusterError(no_worker(self._client))
+            begun = [_describe(descriptor) for _, descriptor in list(self._open.values())[:_LISTED]]
+            what = "; ".join(begun) or "none"
+            raise ClusterError(f"{no_worker(self._client, len(workers))}; open tasks: {what}")

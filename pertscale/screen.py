@@ -20,7 +20,7 @@ from pertscale import cards
 from pertscale.conditions import target_group
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.io.files import size_of
-from pertscale.io.places import Remote, absolute, place
+from pertscale.io.places import absolute
 from pertscale.io.reading import reading
 from pertscale.io.store import open_matrix, open_root, read_column, read_frame, read_info
 from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
@@ -328,18 +328,15 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
 
 
 def check_unchanged(screen: Screen) -> None:
-    """Fail if a store on object storage was replaced since it was opened.
+    """Fail if a store was replaced since it was opened: who read meanwhile has read a mixture."""
+    if read_info(open_root(screen.path))["fingerprint"] != screen.fingerprint:
+        raise _replaced(screen.path)
 
-    There the objects are replaced one by one under their names: who read meanwhile has read a
-    mixture. On a disk the old files stay until they are closed.
-    """
-    if not isinstance(place(screen.path), Remote):
-        return
-    if open_screen(screen.path).fingerprint != screen.fingerprint:
-        raise InputError(
-            f"{screen.path} was replaced by another screen while it was read; make the same call "
-            "again"
-        )
+
+def _replaced(path: str) -> InputError:
+    return InputError(
+        f"{path} was replaced by another screen while it was read; make the same call again"
+    )
 
 
 def _check_groups(groups: pd.DataFrame, shape: tuple[int, ...], n_genes: int, where: str) -> None:
@@ -364,7 +361,10 @@ def opened_screen(path: str, fingerprint: str) -> Screen:
     """Open a screen once per process, for tasks: its totals and targets are shared by all."""
     with _opened_lock:
         if (path, fingerprint) not in _opened:
-            _opened[path, fingerprint] = open_screen(path)
+            screen = open_screen(path)
+            if screen.fingerprint != fingerprint:
+                raise _replaced(path)
+            _opened[path, fingerprint] = screen
             while len(_opened) > 2:
                 _opened.popitem(last=False)
         return _opened[path, fingerprint]

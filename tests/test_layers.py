@@ -35,6 +35,7 @@ LAYERS = (
         "hashing",
         "folder_names",
         "memory",
+        "full_disk",
         "buffers",
         "probe",
     ),

@@ -11,6 +11,7 @@ import numpy as np
 
 from pertscale.errors import ArgumentError
 from pertscale.folder_names import slug
+from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases
 from pertscale.predictions import CELLS, EXPRESSION, OnScreen, Predictions, read_predictions
 from pertscale.screen import Screen
@@ -111,7 +112,8 @@ class Outsiders:
         for name, files in self.files.items():
             for i, predictions in enumerate(files):
                 if predictions.kind == CELLS:
-                    place = folder / f"{slug(name)}-{predictions.key[:12]}"
+                    inputs = digest(predictions.key, self.screen.fingerprint)
+                    place = folder / f"{slug(name)}-{inputs[:12]}"
                     try:
                         self.cells[name, i] = label_predicted_cells(
                             predictions, self.screen, place, controls=self.controls, **how

@@ -45,7 +45,7 @@ from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.events import emit
 from pertscale.io.aliases import Aliases
-from pertscale.io.atomic import read_json, write_json
+from pertscale.io.atomic import read_json, remove, remove_leftovers_below, write_json
 from pertscale.io.files import state_of
 from pertscale.io.ingestion import ingest
 from pertscale.io.lock import locked
@@ -72,8 +72,9 @@ from pertscale.schema import (
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
 from pertscale.stats.interactions import complete_doubles, find_interactions
+from pertscale.stats.options import RankSumOptions
 from pertscale.stats.pseudobulk import read_pseudobulk
-from pertscale.stats.ranksum import rank_sum
+from pertscale.stats.ranksum import labels_key, rank_sum
 
 #: Store that a file is ingested to, in the output folder.
 INGESTED_STORE = "screen.zarr"
@@ -307,10 +308,15 @@ def _run_screen(
     """Label one screen and run all units of its own contexts."""
     log = Log(quiet=how["quiet"])
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (PREDICTIONS_DIR, WORK_DIR):
+        remove_leftovers_below(folder / name)
     screen = _screen(store, folder, how["memory"], how["client"], log)
     with log.stage("labels") as stage:
+        stage.reused = labels_key(screen, RankSumOptions(**testing)) == log.before(folder)
+        if not stage.reused:  # what is there is of other labels, and no result any more
+            for result in (folder, *(() if alone else (folder.parent.parent,))):
+                remove(result / MANIFEST_FILE)
         labels = rank_sum(screen, out=folder, **testing, **how)
-        stage.reused = labels.key == log.before(folder)
     outsiders = Outsiders(files, screen, _controls(folder, screen), alone)
     if any(one.kind == CELLS for mine in files.values() for one in mine):
         with log.stage("predicted cells"):

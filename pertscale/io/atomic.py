@@ -1,8 +1,9 @@
 """The commit protocol: what is there under its final name is complete.
 
 Everything is written under a name that starts with a dot, in the folder where it will stay, and
-renamed when it is finished. A process that dies leaves dot files, which nobody reads and the next
-run removes or replaces.
+renamed when it is finished and on the disk, so that a machine that goes down leaves no name without
+its content. A process that dies leaves dot files, which nobody reads and the next run removes or
+replaces.
 """
 
 from __future__ import annotations
@@ -11,16 +12,25 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pertscale.io.files import files_of
 from pertscale.io.places import PlaceLike, Remote, place
 
 #: What `link` says where there are no links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
+#: What `fsync` says where it has nothing to do.
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
+#: Files that are put on the disk at once: most of that time is waiting.
+_SYNCS = 16
+#: Seconds to wait for those who still write into a folder that is removed.
+_PAUSES = (0.1, 1.0)
 
 
 @contextmanager
@@ -41,11 +51,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def replace(source: Path, final: Path) -> None:
-    """Give `source` the name `final`, whatever stood there before.
+    """Give `source` the name `final`, whatever stood there before, once it is on the disk.
 
     A folder can't be renamed over another one that is not empty: the old one is first renamed
     aside, so that at no moment a mixture of the two stands under the final name.
     """
+    put_on_disk(source)
     if source.is_dir() and final.exists():
         aside = final.parent / f".{final.name}.{uuid.uuid4().hex[:12]}.old"
         final.replace(aside)
@@ -55,18 +66,59 @@ def replace(source: Path, final: Path) -> None:
         source.replace(final)
 
 
+def put_on_disk(path: Path) -> None:
+    """Return when a file, or all files of a folder, would survive the end of the machine.
+
+    File systems over a network tell here at the latest that they are full.
+    """
+    files = files_of(path)
+    if len(files) == 1:
+        _sync(files[0])
+    elif files:
+        with ThreadPoolExecutor(_SYNCS) as pool:
+            list(pool.map(_sync, files))
+
+
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def remove(path: Path) -> None:
     """Delete a file or a folder; do nothing where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return
+    for pause in (*_PAUSES, None):
+        try:
+            shutil.rmtree(path)
+            return
+        except FileNotFoundError:  # somebody else removes it, or a part of it
+            if not path.exists():
+                return
+        except OSError as error:  # a task that was not waited for has written into it meanwhile
+            if error.errno != errno.ENOTEMPTY or pause is None:
+                raise
+        time.sleep(pause or 0)
 
 
 def remove_leftovers(folder: Path, final_name: str) -> None:
     """Delete the temporary files that dead processes left for `final_name` in `folder`."""
     for pattern in (f".{final_name}.*.tmp", f".{final_name}.*.old"):
         for leftover in folder.glob(pattern):
+            remove(leftover)
+
+
+def remove_leftovers_below(folder: Path) -> None:
+    """Delete the temporary files that dead processes left anywhere below a folder."""
+    for pattern in (".*.tmp", ".*.old"):
+        for leftover in list(folder.rglob(pattern)):
             remove(leftover)
 
 

@@ -16,7 +16,6 @@ from pertscale.cards import shown_path
 from pertscale.clients import ClientLike, everywhere, memory_limit, tasks_per_process, use_client
 from pertscale.errors import (
     ArgumentError,
-    CorruptFileError,
     ExistsError,
     InputError,
     PertscaleError,
@@ -400,7 +399,7 @@ def _write_matrix(tasks: Work, client: ClientLike, *, quiet: bool) -> None:
             everywhere(release_memory, client)
         if not tasks.cell_sums()[1].any():
             raise InputError(f"{tasks.first[0].source.path}: all values are zero")
-    except (InputError, CorruptFileError):
+    except InputError:
         remove(tasks.folder)  # the input has to change, so nothing of this can be used again
         raise
     tasks.drop_scratch()

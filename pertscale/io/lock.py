@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.errors import LockedError, StorageError
+from pertscale.full_disk import writing_to
 from pertscale.io.atomic import link, remove, write_json_once
 from pertscale.io.owners import held, holder, lives, me, read_owner, renewing
 from pertscale.progress import say
@@ -49,7 +50,7 @@ def locked(folder: Path, *, share: str = "", quiet: bool = False) -> Iterator[Lo
     LockedError
         If another run holds it; the message says which, since when, and what to do.
     StorageError
-        If the folder can't be written.
+        If the folder can't be written, or its disk is full before the block ends.
     """
     file = folder.absolute() / (f"{_NAME}-{share}" if share else _NAME)
     thread, held_lock = _mine.get(file, (0, None))
@@ -60,7 +61,7 @@ def locked(folder: Path, *, share: str = "", quiet: bool = False) -> Iterator[Lo
     try:
         lock.acquire(share=bool(share), quiet=quiet)
         _mine[file] = threading.get_ident(), lock
-        with renewing(lock.touch, BEAT):
+        with renewing(lock.touch, BEAT), writing_to(lock.file.parent):
             yield lock
     finally:
         if _mine.get(file, (0, None))[1] is lock:

@@ -30,7 +30,7 @@ from pertscale.io._kernels import (
     order_by_key,
     write_words,
 )
-from pertscale.io.atomic import atomic_path, read_json
+from pertscale.io.atomic import atomic_path, put_on_disk, read_json
 from pertscale.io.scratch import Stretch, read_stretch, write_block
 from pertscale.io.sources import Block, CsrBlock, Source, SourceSpec, open_source
 from pertscale.io.store import CHUNK_GENES
@@ -318,6 +318,7 @@ def _write_shard(
             gene, row = divmod(taken, n_rows)
             raise InputError(_stored_twice(target, start + row, first + gene))
         matrix[start:stop, first:last] = chunk[: last - first, : stop - start].T
+    put_on_disk(Path(target.work) / "store" / MATRIX / "c" / str(shard))
     with atomic_path(receipt) as temporary, temporary.open("wb") as file:
         np.save(file, np.stack([totals, expressed])[:, : stop - start])
 

@@ -25,6 +25,8 @@ from pertscale.io.sources import SourceSpec, open_source
 from pertscale.io.store import CHUNK_GENES, ROOT_FILE, create_matrix, rows_per_shard
 
 _MARKER = "plan.json"
+#: Of what the passes write; another one starts from nothing.
+_VERSION = 1
 #: Bytes that a task of the first pass holds per byte of its block: text and column-major sources
 #: are held four times over while they are sorted (``Source.read``), then come the scratch entries.
 _BLOCK_COPIES = 6
@@ -174,7 +176,7 @@ def _key(plan: ScreenPlan, target: Target) -> str:
     sources = [{**asdict(spec), **_state(spec)} for spec in plan.specs]
     options = [target.scale, target.dtype, target.rows_per_shard]
     names = list(map(str, plan.var.index))
-    return digest(sources, options, names, plan.destination, *plan.gene_maps)
+    return digest(_VERSION, sources, options, names, plan.destination, *plan.gene_maps)
 
 
 def _state(spec: SourceSpec) -> dict[str, int]:

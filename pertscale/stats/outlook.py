@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from pertscale.screen import Screen
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.stats.controls import control_rows
 from pertscale.stats.parts import PART_PAIRS
+from pertscale.stats.pieces import is_complete
 from pertscale.stats.probe import ZERO_COST, LabelRates
 from pertscale.stats.ranksum import Job
 from pertscale.stats.tile_plan import Means, plan_of, read_plan
@@ -93,7 +93,7 @@ def tiles_left(job: Job, means: Means, densities: Sequence[float]) -> tuple[Tile
     follows = kept is not None and kept.tile_bytes <= room
     plan = kept if kept is not None and follows else plan_of(job.screen, means, densities=densities)
     tasks = job.tasks(plan)
-    missing = [t.tile for t in tasks if not (follows and Path(t.piece).exists())]
+    missing = [t.tile for t in tasks if not (follows and is_complete(t.piece, t.tile))]
     return plan, [] if job.is_finished() else missing
 
 

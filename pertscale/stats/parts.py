@@ -24,7 +24,7 @@ from pertscale.stats._kernels.adjust import adjust, look_up
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.stats.options import RankSumOptions
 from pertscale.stats.pieces import open_piece, read_index
-from pertscale.stats.pseudobulk import create_pseudobulk, write_profiles
+from pertscale.stats.pseudobulk import create_pseudobulk, put_profiles_on_disk, write_profiles
 from pertscale.stats.screen_wide import steps_file
 
 #: Pairs of a part: 21 MB of statistics, and about five times that while it is written.
@@ -96,6 +96,7 @@ def write_part(part: Part) -> dict[str, Any]:
             statistics, control = _statistics(part, screen, code, mine, buffers)
             write_profiles(staging, mine, statistics, buffers)
             summaries += _write_labels(part, screen, code, mine, statistics, control, buffers)
+    put_profiles_on_disk(staging, part.index)
     done = {"groups": summaries}
     write_json(receipt, done)
     return done

@@ -31,6 +31,13 @@ def write_rows(
         file.write(values.data)
 
 
+def is_complete(path: str | os.PathLike[str], tile: Tile) -> bool:
+    """Whether a piece is there, as long as it has to be."""
+    file = Path(path)
+    itemsize = sum(dtype.itemsize for dtype, _ in _fields(tile).values())
+    return file.is_file() and file.stat().st_size == itemsize * tile.shape[0] * tile.shape[1]
+
+
 def open_piece(path: str | os.PathLike[str], tile: Tile) -> dict[str, np.ndarray]:
     """Map a piece into memory: each field as a read-only array (1 + perturbations, genes)."""
     raw = np.memmap(Path(path), np.uint8, mode="r")

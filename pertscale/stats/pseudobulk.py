@@ -13,7 +13,7 @@ from zarr.codecs import BloscCodec
 
 from pertscale.buffers import Buffers
 from pertscale.errors import NotFoundError
-from pertscale.io.atomic import atomic_path
+from pertscale.io.atomic import atomic_path, put_on_disk
 from pertscale.io.object_storage import naming
 from pertscale.io.places import PlaceLike, for_zarr, place
 from pertscale.io.store import write_array
@@ -103,6 +103,12 @@ def write_profiles(
     for variable, field in _SUMS.items():
         np.divide(statistics[field], n, out=mean)
         root[variable][rows] = mean
+
+
+def put_profiles_on_disk(folder: Path, chunk: int) -> None:
+    """Return when a chunk of rows would survive the end of the machine, in all arrays."""
+    for variable in _SUMS:
+        put_on_disk(folder / PSEUDOBULK_DIR / variable / "c" / str(chunk))
 
 
 #: Which sum of the tiles makes which variable, divided by the cells.

@@ -18,7 +18,7 @@ from typing import Any
 from pertscale.clients import ClientLike, everywhere, use_client
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
-from pertscale.io.atomic import read_json, remove, replace
+from pertscale.io.atomic import read_json, remove, remove_leftovers, replace
 from pertscale.io.lock import locked
 from pertscale.io.places import Place, Remote, absolute, local_path, place
 from pertscale.io.publish import Layout, finished_folder
@@ -36,7 +36,7 @@ from pertscale.stats.parts import (
     release_memory,
     write_part,
 )
-from pertscale.stats.pieces import write_index
+from pertscale.stats.pieces import is_complete, write_index
 from pertscale.stats.screen_wide import write_steps
 from pertscale.stats.tile_plan import TILES_DIR, Means, kept_plan
 from pertscale.stats.tile_task import TileTask, process_tile
@@ -257,6 +257,7 @@ class Job:
         remove(self.staging / PARTS_DIR)  # a call that goes on from here makes the tables anew
         for name in (PSEUDOBULK_DIR, LABELS_DIR):
             replace(self.staging / name, self.folder / name)
+            remove_leftovers(self.folder, name)
         remove(self.staging)
 
 
@@ -278,7 +279,7 @@ def make_job(screen: Screen, folder: Path, options: RankSumOptions) -> Job:
 
 def _run_tiles(tasks: Sequence[TileTask], label: str, client: Any, *, quiet: bool) -> None:
     """Test the tiles whose pieces are not there yet."""
-    missing = [task for task in tasks if not Path(task.piece).exists()]
+    missing = [task for task in tasks if not is_complete(task.piece, task.tile)]
     if len(missing) < len(tasks):
         done = len(tasks) - len(missing)
         say(f"{label}: {done} of {len(tasks)} tiles are there already", quiet=quiet)

@@ -11,10 +11,10 @@ import numpy as np
 from pertscale.buffers import BufferPool
 from pertscale.io.atomic import atomic_path
 from pertscale.io.matrix import MatrixReader
-from pertscale.screen import opened_screen
+from pertscale.screen import check_unchanged, opened_screen
 from pertscale.stats._kernels.ranksum import EXACT_TIES_UP_TO, STATISTICS_DTYPE, rank_sum
 from pertscale.stats.controls import ControlCache
-from pertscale.stats.pieces import write_rows
+from pertscale.stats.pieces import is_complete, write_rows
 from pertscale.tiles import Tile, windows
 
 
@@ -51,7 +51,7 @@ class TileTask:
 def process_tile(task: TileTask) -> dict[str, Any]:
     """Test the perturbations of a tile on its genes; write the controls' sums, then the results."""
     piece, tile = Path(task.piece), task.tile
-    if piece.exists():
+    if is_complete(piece, tile):
         return {"tile": tile.name, "bytes_read": 0}
     screen = opened_screen(task.store, task.fingerprint)
     groups = screen.context_groups(screen.contexts[tile.context])
@@ -82,6 +82,7 @@ def process_tile(task: TileTask) -> dict[str, Any]:
                     out=out,
                 )
                 write_rows(file, tile, 1 + first, out, buffers)
+        check_unchanged(screen)
     return {"tile": tile.name, "bytes_read": reader.bytes_read}
 
 
