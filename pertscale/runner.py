@@ -306,7 +306,7 @@ class _Flow:
 
     def __init__(self, client: Any, call: Callable[[Any], Outcome], label: str) -> None:
         self._client, self._call, self._label = client, call, label
-        self._open: dict[str, tuple[int, Any]] = {}
+        self._open: dict[str, tuple[int, Any, Any]] = {}  # number, descriptor, future
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._looked, self._threads = 0.0, 0
         self._known = frozenset(client.nthreads())
@@ -317,7 +317,7 @@ class _Flow:
 
     def __exit__(self, *_: Any) -> None:
         if self._open and self._client.status == "running":
-            self._client.cancel([future for _, future in self._open.values()], force=True)
+            self._client.cancel([future for *_, future in self._open.values()], force=True)
 
     @property
     def n_open(self) -> int:
@@ -334,7 +334,7 @@ class _Flow:
             future = self._client.submit(
                 self._call, descriptor, pure=False, key=key, priority=-i
             )  # fmt: skip
-        self._open[key] = i, future
+        self._open[key] = i, descriptor, future
         future.add_done_callback(self._done.put)
 
     def next(self) -> tuple[int, Outcome | None]:
@@ -347,7 +347,7 @@ class _Flow:
                 break
             except queue.Empty:
                 self._look()
-        i, _ = self._open.pop(future.key)
+        i, *_ = self._open.pop(future.key)
         if future.status == "finished":
             with naming_losses(self._client):
                 return i, future.result()
@@ -375,6 +375,6 @@ class _Flow:
         elif self._alone_since is None:
             self._alone_since = self._looked
         elif self._looked - self._alone_since > worker_timeout():
-            begun = [_describe(descriptor) for _, descriptor in list(self._open.values())[:_LISTED]]
+            begun = [_describe(one) for _, one, _ in list(self._open.values())[:_LISTED]]
             what = "; ".join(begun) or "none"
             raise ClusterError(f"{no_worker(self._client, len(workers))}; open tasks: {what}")

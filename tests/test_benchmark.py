@@ -282,6 +282,26 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after):
     assert stable_hash(out, tmp_path) == stable_hash(within.path, tmp_path)
 
 
+def test_a_run_with_other_labels_that_fails_leaves_no_result(example, tmp_path, monkeypatch):
+    """A folder never says of its labels what was found with others."""
+    how = {"out": tmp_path, "tasks": ["within"], "methods": ["majority_vote"], "quiet": True}
+    ps.run_benchmark(example.screen, **how)
+
+    def fail(*_):
+        raise RuntimeError("in the middle")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(run_module, "run_unit", fail)
+        ps.run_benchmark(example.screen, fdr=0.2, **how)
+    with pytest.raises(NotFoundError, match="no finished benchmark"):
+        ps.read_result(tmp_path)
+    left = tmp_path / "predictions" / "alpha" / ".unit.0123456789ab.tmp"  # of a killed process
+    left.mkdir(parents=True)
+    again = ps.run_benchmark(example.screen, fdr=0.2, **how)
+    assert again.manifest["options"]["fdr"] == 0.2
+    assert not left.exists()
+
+
 def test_a_file_is_ingested_into_the_output_folder(example, tmp_path):
     result = ps.run_benchmark(
         example.source, out=tmp_path, methods=["majority_vote"], settings=["full"], quiet=True

@@ -12,18 +12,21 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dask
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from distributed import Client, LocalCluster
+from distributed.core import Status
 
 from pertscale.clients import use_client
 from pertscale.errors import (
     ClusterError,
     CorruptFileError,
+    InputError,
     LockedError,
     MemoryBudgetError,
     PertscaleError,
@@ -33,7 +36,8 @@ from pertscale.errors import (
 from pertscale.events import recording
 from pertscale.io import ingest
 from pertscale.runner import MOST_FAILED, TRIES, run
-from pertscale.stats import rank_sum, rank_sum_share
+from pertscale.stats import rank_sum, rank_sum_share, ranksum
+from tests import screens
 from tests.screens import tree_hash
 
 pytestmark = pytest.mark.once
@@ -110,6 +114,50 @@ def test_a_poison_tile_is_reported_and_takes_nothing_down(
     again = {f["unit"] for kind, f in events if f.get("stage") == "rank-sum"}
     assert again == {f["unit"] for f in failed}
     assert tree_hash(out) == undisturbed
+
+
+def test_a_store_that_is_replaced(example, undisturbed, tmp_path, events):
+    """The run ends, and what it has read of the first store is good for no other one."""
+    store, aside = tmp_path / "s.zarr", tmp_path / "aside.zarr"
+    shutil.copytree(example.screen.path, store)
+    source = screens.h5ad(sp.csr_matrix)(tmp_path, screens.draw(), screens.draw_obs())
+    other = ingest(source, tmp_path / "other.zarr", quiet=True)
+
+    def swap(kind, fields):
+        if other.exists():
+            store.rename(aside)
+            other.rename(store)
+
+    with (
+        recording(swap),
+        dask.config.set(scheduler="threads", num_workers=1),
+        pytest.raises(InputError, match=r"s\.zarr was replaced by another screen while it was"),
+    ):
+        rank_sum(store, out=tmp_path / "out", **SMALL)
+    assert not (tmp_path / "out" / "labels").exists()
+    done = [f for _, f in events if f.get("stage") == "rank-sum" and f["error"] is None]
+    assert len(done) == 1
+
+    shutil.rmtree(store)
+    aside.rename(store)
+    rank_sum(store, out=tmp_path / "out", **SMALL)
+    assert tree_hash(tmp_path / "out") == undisturbed
+
+
+def test_a_piece_that_lost_its_end_is_made_again(example, undisturbed, tmp_path, monkeypatch):
+    """As after the end of a machine whose disk has not kept its promise."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ranksum, "make_parts", stop)
+        rank_sum(example.screen, out=tmp_path, **SMALL)
+    first, second, *_ = sorted(tmp_path.rglob("*.bin"))
+    os.truncate(first, 100)
+    os.truncate(second, 0)
+    rank_sum(example.screen, out=tmp_path, **SMALL)
+    assert tree_hash(tmp_path) == undisturbed
 
 
 def odd_fails(x):
@@ -280,6 +328,40 @@ def test_other_versions_are_named(scheduler, tmp_path):
         use_client(scheduler[1], quiet=True),
     ):
         pass
+
+
+def test_other_versions_of_a_worker_that_comes_later(scheduler, tmp_path):
+    other = tmp_path / "site" / "pertscale-9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: pertscale\nVersion: 9.9\n")
+    with ExitStack() as stack:
+
+        def come(kind, fields):
+            if not come.called:
+                come.called = True
+                late = worker(scheduler[1], str(tmp_path), PYTHONPATH=str(other.parent))
+                stack.enter_context(late)
+
+        come.called = False
+        with (
+            worker(scheduler[1], str(tmp_path)),
+            recording(come),
+            use_client(scheduler[1], quiet=True) as client,
+            pytest.raises(ClusterError, match=r"pertscale 9\.9 \(here"),
+        ):
+            run(slow, range(100), label="slow", client=client, quiet=True)
+
+
+def pause(dask_worker):
+    dask_worker.status = Status.paused
+
+
+def test_all_workers_are_paused():
+    settings = {"distributed.worker.memory.pause": False, "pertscale.worker-timeout": "1s"}
+    with dask.config.set(settings), cluster(processes=False) as client:
+        client.run(pause)
+        with pytest.raises(ClusterError, match=r"all 2 workers .* paused for 1 s.*tasks: 0; 1"):
+            run(slow, range(5), label="slow", client=client, quiet=True)
 
 
 def slow(x):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dask
 import pytest
 
+from pertscale.clients import memory_limit
 from pertscale.errors import ArgumentError, MemoryBudgetError
 from pertscale.memory import _control_groups, _slurm_job, machine_limit, memory_bytes, task_budget
 
@@ -15,6 +17,13 @@ def test_sizes():
     for wrong in ("much", "0", "-1GB"):
         with pytest.raises(ArgumentError, match="is not a size"):
             memory_bytes(wrong)
+
+
+def test_a_local_pool_of_processes_shares_what_this_one_may_have():
+    with dask.config.set(scheduler="processes", num_workers=3):
+        assert memory_limit(None) == machine_limit() // 3
+    with dask.config.set(scheduler="threads", num_workers=3):
+        assert memory_limit(None) is None
 
 
 def test_automatic_follows_the_limit():

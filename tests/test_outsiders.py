@@ -252,6 +252,26 @@ def test_observed_cells_as_a_prediction_give_the_observed_labels(screen, baselin
     assert value(result, "STATE", "accuracy", setting="full", task="within") > 0.995
 
 
+def test_cells_are_tested_again_on_another_screen(screen, baseline, tmp_path):
+    """In the same folder, after the screen was made anew."""
+    path = _cells(screen, tmp_path / "cells.h5ad", held_out(baseline))
+    counts = anndata.read_h5ad(screen[1])
+    control = (counts.obs["perturbation"] == "non-targeting").to_numpy()
+    counts.X[control, :100] *= 3
+    counts.write_h5ad(tmp_path / "other.h5ad")
+    other = ps.io.ingest(tmp_path / "other.h5ad", tmp_path / "other.zarr", quiet=True)
+    how = {
+        "tasks": ["within"], "methods": ["majority_vote"], "predictions": {"STATE": path},
+        "quiet": True,
+    }  # fmt: skip
+    scores = [
+        ps.run_benchmark(store, out=tmp_path / out, **how).scores
+        for store, out in ((screen[0], "a"), (other, "a"), (other, "b"))
+    ]
+    pd.testing.assert_frame_equal(scores[1], scores[2])
+    assert not scores[0].equals(scores[1])
+
+
 def test_cells_bring_controls_that_do_not_count(screen, baseline, tmp_path):
     names = held_out(baseline)
     shifted = _cells(screen, tmp_path / "shifted.h5ad", names, control_shift=2.0)
