@@ -10,9 +10,34 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from xdist.scheduler import LoadFileScheduling
 
 from pertscale.io import ingest
 from pertscale.screen import Screen, open_screen
+
+
+class ByFile(LoadFileScheduling):
+    """Give a process whole files, so that what a file sets up is set up once.
+
+    The longest come first: SLURM's, which mostly wait, in one process, since one SLURM is up at a
+    time.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "tests/slurm" if file.startswith("tests/slurm/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    """Distribute tests to the processes of ``-n``."""
+    config.option.loadscopereorder = False  # by numbers of tests, which says little here
+    return ByFile(config, log)
+
+
+@pytest.fixture
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the page, which takes longer than all else in a small screen."""
+    monkeypatch.setattr("pertscale.benchmark.run.write_report", lambda *_: None)
 
 
 @dataclass(frozen=True)

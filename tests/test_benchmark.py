@@ -36,11 +36,14 @@ def finished(example, tmp_path_factory):
     return ps.run_benchmark(example.screen, out=out, quiet=True)
 
 
+#: Classes within a context, by methods that take no time.
+QUICK = {"tasks": ["within"], "methods": ["majority_vote", "knn_1", "knn_10", "random", "oracle"]}
+
+
 @pytest.fixture(scope="module")
 def within(example, tmp_path_factory):
-    """The same, classes within a context only."""
     out = tmp_path_factory.mktemp("benchmark") / "within"
-    return ps.run_benchmark(example.screen, out=out, tasks=["within"], quiet=True)
+    return ps.run_benchmark(example.screen, out=out, **QUICK, quiet=True)
 
 
 def stable_hash(folder, tmp_path):
@@ -134,14 +137,16 @@ def test_again_computes_nothing(example, finished, tmp_path, monkeypatch):
     assert stable_hash(finished.path, tmp_path) == before
 
 
-def test_one_option_changed(example, tmp_path, monkeypatch):
+@pytest.mark.once
+def test_one_option_changed(example, tmp_path, monkeypatch, without_report):
     """Another seed: the labels stay; another embedding: only the neighbours are run again."""
     random = np.random.default_rng(0)
     one, other = (
         ps.Embedding(name, list(example.screen.genes), random.normal(size=(700, 5)), {})
         for name in ("one", "other")
     )
-    how = {"out": tmp_path, "tasks": ["within"], "quiet": True}
+    names = ["majority_vote", "knn_10", "logistic"]
+    how = {"out": tmp_path, "tasks": ["within"], "methods": names, "quiet": True}
     ps.run_benchmark(example.screen, embedding=one, **how)
     ran: list[str] = []
     real = run_module.run_unit
@@ -152,10 +157,10 @@ def test_one_option_changed(example, tmp_path, monkeypatch):
 
     monkeypatch.setattr(run_module, "run_unit", recording)
     ps.run_benchmark(example.screen, embedding=other, **how)
-    assert set(ran) == {n for n, m in ps.baselines.METHODS.items() if m.needs_embedding}
+    assert set(ran) == {"knn_10", "logistic"}
     ran.clear()
     changed = ps.run_benchmark(example.screen, embedding=other, seed=5, **how)
-    assert set(ran) >= IN_CLASSES
+    assert set(ran) == set(names)
     assert changed.timings.set_index("stage").loc["labels", "reused"]
     assert set(changed.scores["split"]) == {"holdout-seed5"}
     assert not list(tmp_path.rglob("*seed0*"))
@@ -187,6 +192,7 @@ def test_a_split_from_outside(example, tmp_path):
     assert set(result.scores.query("level == 'perturbation'")["group"]) == {"G2", "G5"}
 
 
+@pytest.mark.once
 def test_on_a_cluster_with_another_working_directory(example, finished, tmp_path, monkeypatch):
     """The same bytes from two worker processes, with relative paths."""
     monkeypatch.chdir(Path(example.screen.path).parent)
@@ -244,7 +250,7 @@ def test_log_and_timings_tell_of_tasks(finished):
 
 
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys
 import pertscale.benchmark.run as run
 import pertscale as ps
 
@@ -257,7 +263,7 @@ def dying(*arguments):
     real(*arguments)
 
 run.run_unit = dying
-ps.run_benchmark(sys.argv[1], out=sys.argv[2], tasks=["within"], quiet=True)
+ps.run_benchmark(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[4]), quiet=True)
 """
 
 
@@ -267,8 +273,10 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after):
     """SIGKILL, then the same call: the same bytes, and only what was missing is done."""
     out = tmp_path / "run"
     dead = subprocess.run(
-        [sys.executable, "-c", KILLED, example.screen.path, str(out), str(after)], check=False
-    )
+        [sys.executable, "-c", KILLED, example.screen.path, str(out), str(after),
+         json.dumps(QUICK)],
+        check=False,
+    )  # fmt: skip
     assert dead.returncode == -signal.SIGKILL
     assert not (out / "manifest.json").exists()
     ran: list[str] = []
@@ -276,7 +284,7 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after):
     monkeypatch.setattr(
         run_module, "run_unit", lambda out, unit, *m: (ran.append(unit.title), real(out, unit, *m))
     )
-    ps.run_benchmark(example.screen, out=out, tasks=["within"], quiet=True)
+    ps.run_benchmark(example.screen, out=out, **QUICK, quiet=True)
     n_units = len(list(out.glob("predictions/*/*/*/*/unit.json")))
     assert len(ran) == n_units - after
     assert stable_hash(out, tmp_path) == stable_hash(within.path, tmp_path)

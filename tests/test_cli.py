@@ -17,6 +17,7 @@ def pertscale(*arguments, cwd):
     )  # fmt: skip
 
 
+@pytest.mark.once
 def test_from_file_to_report(tmp_path):
     def ok(*arguments):
         done = pertscale(*arguments, cwd=tmp_path)

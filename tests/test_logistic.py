@@ -323,7 +323,7 @@ def test_pairs_give_equal_bits_whatever_the_chunks(chunks, monkeypatch):
     monkeypatch.setattr(_pairs, "BLOCK", 7 * 500)
     X, genes, y = planted()
     X[3], genes[[2, 149]] = np.nan, np.nan
-    parameters = {"C": "cv", "grid": (1e-3, 1.0), "n_folds": 3}
+    parameters = {"C": "cv", "grid": (1e-3, 1.0), "n_folds": 2}
     want = LogisticPairs(genes, **parameters).fit(X, y)
     method = LogisticPairs(genes, **parameters).fit(X, da.from_array(y, chunks=chunks))
     assert method.cv_scores_ == want.cv_scores_

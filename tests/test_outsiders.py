@@ -12,10 +12,14 @@ from sklearn.linear_model import LogisticRegression, Ridge
 import pertscale as ps
 from pertscale.cli import main
 from pertscale.errors import ArgumentError, InputError
+from pertscale.report import write_report
 from pertscale.stats.predicted_cells import label_predicted_cells
 from tests.conftest import draw_counts, write_h5ad
 
 CONTEXT, SPLIT = "alpha", "holdout-seed0"
+
+
+pytestmark = pytest.mark.usefixtures("without_report")
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +364,7 @@ def test_labels_and_probabilities_are_scored_as_they_are(screen, baseline, tmp_p
     )
 
 
+@pytest.mark.once
 def test_predictions_of_another_split_or_with_a_bad_name(screen, baseline, truth, tmp_path):
     path = written(tmp_path, truth)
     other = ps.read_predictions(path, split="holdout-seed7")
@@ -378,6 +383,7 @@ def test_predictions_of_another_split_or_with_a_bad_name(screen, baseline, truth
     long = "n" * 300
     result = run(screen, baseline, predictions={long: path, "../up/<b>": path})
     assert value(result, long, "l2") == value(result, "../up/<b>", "l2")
+    write_report(result, screen[0])
     assert "../up/&lt;b&gt;" in result.report.read_text()
     with pytest.raises(ArgumentError, match="takes a dictionary"):
         run(screen, baseline, predictions=path)

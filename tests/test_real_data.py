@@ -34,7 +34,8 @@ def finished(request, tmp_path_factory):
     screen = ps.open_screen(ps.io.ingest(source, folder / "screen.zarr", quiet=True))
     assert screen.scale == scale
     assert screen.contexts == contexts
-    return request.param, screen, ps.run_benchmark(screen, quiet=True)
+    tasks = ["within", "single", "double", "interactions"]  # tests/test_transfer.py has the other
+    return request.param, screen, ps.run_benchmark(screen, tasks=tasks, quiet=True)
 
 
 def test_every_pair_equals_scipys(finished):

@@ -19,6 +19,9 @@ from tests.conftest import draw_counts, write_h5ad
 CONTEXT, SPLIT = "alpha", "holdout-seed0"
 
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
+
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """A screen, its benchmark, and the observed profiles."""

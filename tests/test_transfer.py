@@ -183,6 +183,7 @@ def _has_table_4(summary, contexts, *, file_for):
             assert mine[f"recall_{name}"].notna().all()
 
 
+@pytest.mark.once
 def test_four_simulated_lines_a_store_each_and_predicted_cells(tmp_path):
     lines = ("K562", "RPE1", "HepG2", "Jurkat")
     ps.simulate_screen(
