@@ -242,7 +242,8 @@ def test_a_link_that_its_server_answers_twice(tmp_path, monkeypatch):
         lock.check()
 
 
-def test_a_lock_that_is_no_text(tmp_path, quick):
-    (tmp_path / ".lock").write_bytes(b"\xff\xfe\0")
+@pytest.mark.parametrize("content", [b"\xff\xfe\0", b"[" * 5000, b'{"pid": "x", "token": 3}', b"7"])
+def test_a_lock_that_makes_no_sense(tmp_path, quick, content):
+    (tmp_path / ".lock").write_bytes(content)
     with locked(tmp_path, quiet=True):
         pass

@@ -54,11 +54,17 @@ def read_owner(content: bytes) -> dict[str, Any]:
     """Return what a lock says, whatever was found in it: what it does not say is unknown."""
     text = content.decode(errors="replace")
     try:
-        owner = json.loads(text)
-    except ValueError:
-        owner = {}
-    unknown = {"token": text, "host": "unknown", "machine": "", "pid": 0, "born": "", "since": "?"}
-    return {**unknown, **(owner if isinstance(owner, dict) else {})}
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        said = {}
+    owner = {
+        "token": text, "host": "unknown", "machine": "", "pid": 0, "born": "", "job": "",
+        "since": "?",
+    }  # fmt: skip
+    for name, value in said.items() if isinstance(said, dict) else ():
+        if isinstance(value, type(owner.get(name))):
+            owner[name] = value
+    return owner
 
 
 @contextmanager
