@@ -6,7 +6,7 @@ small receipt. No matrix travels through the graph.
 
 A task that fails is tried again, :data:`TRIES` times in all, and does not take the others down:
 they are done, then what failed is reported. A full disk, and :data:`MOST_FAILED` failures, end the
-map at once; what still runs then is not waited for, and writes nothing but what the next call would.
+map at once; what still runs then is not waited for: it writes nothing but what the next call would.
 """
 
 from __future__ import annotations
