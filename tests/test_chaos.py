@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import LocalCluster
 
@@ -93,7 +94,10 @@ def run_once(arguments, said, cluster, draw, blows) -> int | None:
 
 def test_chaos(source, undisturbed, tmp_path):
     blows = {"worker": 0, "client": 0}
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    # else a worker that is struck twice, and late to come back, is given up by its cluster
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
+    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with patient, LocalCluster(**settings) as cluster:
         for seed in range(N_RUNS):
             draw = random.Random(seed)
             folder = tmp_path / str(seed)
