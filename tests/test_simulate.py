@@ -59,6 +59,11 @@ def mean_counts(adata: anndata.AnnData, context: str, perturbation: str) -> NDAr
 # --- the file -------------------------------------------------------------------------------------
 
 
+def test_a_file_is_not_named_as_a_store(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"ends in \.h5ad"):
+        simulate_screen(tmp_path / "s.zarr", **SMALL)
+
+
 def test_anndata_reads_counts_in_canonical_csr(
     simulated: SimulatedScreen, adata: anndata.AnnData
 ) -> None:

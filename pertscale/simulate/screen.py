@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 from dask.system import CPU_COUNT
 
-from pertscale.errors import ExistsError
+from pertscale.errors import ArgumentError, ExistsError
 from pertscale.io.atomic import atomic_path
 from pertscale.io.h5ad_writer import Block, write_h5ad
 from pertscale.io.places import local_path
@@ -213,6 +213,11 @@ def simulate_screen(
         control_fraction=control_fraction,
     )
     check_output(seed=seed, compression=compression, n_threads=n_threads)
+    if Path(path).suffix == ".zarr":
+        raise ArgumentError(
+            f"{path}: a screen is simulated as an h5ad file, of which pertscale.io.ingest makes a "
+            "store; pass a name that ends in .h5ad"
+        )
     final = _refuse_existing(path, overwrite=overwrite)
     design = draw_design(
         contexts,
