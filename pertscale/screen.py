@@ -135,6 +135,12 @@ class Screen:
         totals.flags.writeable = False
         return totals
 
+    def n_genes_expressed(self, first: int, last: int) -> np.ndarray:
+        """Genes with a value above zero in each of the cells ``first:last``, int64."""
+        with reading(self.path):
+            column = open_root(self.path)["obs/n_genes_expressed"]
+            return np.asarray(column[first:last], np.int64)
+
     @property
     def obs(self) -> pd.DataFrame:
         """Table of the cells, in the order of the rows (read whole on each access)."""

@@ -29,14 +29,16 @@ from pertscale.errors import (
     InputError,
     LockedError,
     MemoryBudgetError,
+    NotFoundError,
     PertscaleError,
     StorageError,
     TaskError,
 )
 from pertscale.events import recording
 from pertscale.io import ingest
+from pertscale.io import store as store_module
 from pertscale.runner import MOST_FAILED, TRIES, run
-from pertscale.stats import rank_sum, rank_sum_share, ranksum
+from pertscale.stats import rank_sum, rank_sum_share, ranksum, read_labels
 from tests import screens
 from tests.screens import tree_hash
 
@@ -142,6 +144,51 @@ def test_a_store_that_is_replaced(example, undisturbed, tmp_path, events):
     aside.rename(store)
     rank_sum(store, out=tmp_path / "out", **SMALL)
     assert tree_hash(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_store_with_a_lost_or_exchanged_chunk(example, tmp_path, monkeypatch, sharded):
+    """As after a copy that was not whole: no zeros instead, and nothing of it is kept."""
+    store = tmp_path / "s.zarr"
+    if sharded:
+        monkeypatch.setattr(store_module, "MAX_FILES", 1)
+    ingest(example.source, store, quiet=True)
+    want = tmp_path / "want"
+    rank_sum(store, out=want, quiet=True)
+    first, *_, last = sorted(p for p in (store / "X" / "c").rglob("*") if p.is_file())
+    content = first.read_bytes()
+    first.unlink()
+    with pytest.raises(CorruptFileError, match=r"X/c/0/0: this chunk of the matrix is missing"):
+        rank_sum(store, out=tmp_path / "out", **SMALL)
+    shutil.copy(last, first)
+    with pytest.raises(CorruptFileError, match="does not hold the cells that were ingested"):
+        rank_sum(store, out=tmp_path / "out", **SMALL)
+    first.write_bytes(content)
+    rank_sum(store, out=tmp_path / "out", **SMALL)
+    assert tree_hash(tmp_path / "out") == tree_hash(want)
+
+
+def test_killed_while_other_tables_are_put_in_place(example, undisturbed, tmp_path, monkeypatch):
+    """Never labels of one run beside a pseudobulk of another."""
+    out = tmp_path / "out"
+    rank_sum(example.screen, out=out, quiet=True)
+    put = ranksum.replace
+
+    def die(source, final):
+        if final.name == "labels":
+            raise KeyboardInterrupt
+        put(source, final)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ranksum, "replace", die)
+        rank_sum(example.screen, out=out, min_cells=100, quiet=True)
+    with pytest.raises(NotFoundError):
+        read_labels(out)
+    rank_sum(example.screen, out=out, quiet=True)
+    assert tree_hash(out) == undisturbed
+    shutil.rmtree(out / "pseudobulk.zarr")
+    rank_sum(example.screen, out=out, quiet=True)
+    assert tree_hash(out) == undisturbed
 
 
 def test_a_piece_that_lost_its_end_is_made_again(example, undisturbed, tmp_path, monkeypatch):

@@ -223,7 +223,7 @@ def test_reader_gives_genes_by_cells(store: Path, wanted: Expected) -> None:
     np.testing.assert_array_equal(reader.read(40, 41), wanted.counts[40:41, 500:512].T)
 
 
-def test_reader_of_shards_and_of_what_zarr_leaves_out(
+def test_reader_of_shards_and_of_what_is_missing(
     store: Path, wanted: Expected, tmp_path: Path
 ) -> None:
     """Chunks that are files are decoded here, all others by zarr: the same values."""
@@ -242,7 +242,8 @@ def test_reader_of_shards_and_of_what_zarr_leaves_out(
     empty = Path(shutil.copytree(store, tmp_path / "empty.zarr"))
     (empty / "X" / "c" / "0" / "0").unlink()
     reader = MatrixReader(str(empty), gene_start=0, gene_stop=n_genes)
-    assert not reader.read(0, 60).any()
+    with pytest.raises(CorruptFileError, match="this chunk of the matrix is missing"):
+        reader.read(0, 60)
 
 
 # --- what is not a store ------------------------------------------------------------------------

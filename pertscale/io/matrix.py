@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numcodecs import blosc
@@ -48,6 +48,7 @@ class MatrixReader:
         self._buffers = buffers or Buffers()
         self._chunk = self._buffers.take("chunk", (CHUNK_GENES, CHUNK_ROWS), self._array.dtype)
         self._chunk_row = -1
+        self._file_shape = self._array.shards or self._array.chunks
         self._ahead = _Ahead(self._store / MATRIX) if isinstance(self._store, Remote) else None
         self.bytes_read = 0
 
@@ -74,10 +75,8 @@ class MatrixReader:
         """Decode a chunk that is a file of its own, without the copies of the general way."""
         try:
             data = self._bytes_of(self._key(row))
-        except FileNotFoundError:  # Zarr leaves out chunks that hold only the fill value
-            self._check_still_there()
-            self._chunk[:] = self._array.fill_value
-            return
+        except FileNotFoundError:
+            self._raise_missing(self._key(row))
         n_bytes = int.from_bytes(data[4:8], "little")  # of Blosc's header
         if n_bytes != self._chunk.nbytes:
             raise ValueError(f"it holds {n_bytes} bytes instead of {self._chunk.nbytes}")
@@ -91,13 +90,17 @@ class MatrixReader:
             return self._ahead.take(key)
         return (self._store / MATRIX / key).read_bytes()
 
-    def _check_still_there(self) -> None:
-        """Fail if a chunk is missing because the whole store is: it may come back."""
-        if not (self._store / ROOT_FILE).exists():
+    def _raise_missing(self, key: str) -> NoReturn:
+        """Fail: ingest writes all chunks, also those without a count."""
+        if not (self._store / ROOT_FILE).exists():  # the whole store is away: it may come back
             raise InputError(
                 f"{self.path} was removed or is being replaced while it is read; make the same "
                 "call again when it is complete"
             )
+        raise CorruptFileError(
+            f"{self.path}/{MATRIX}/{key}: this chunk of the matrix is missing; the store is not "
+            "whole: copy it again, or ingest the source again with overwrite=True"
+        )
 
     def _decode_any(self, row: int) -> None:
         """Decode a chunk of any array, shards among them, through zarr-python."""
@@ -105,6 +108,14 @@ class MatrixReader:
         genes = slice(self._column * CHUNK_GENES, (self._column + 1) * CHUNK_GENES)
         with naming(self.path):
             values = np.asarray(self._array[rows, genes]).T
+        if not values.any():  # as zarr-python says of a file that is not there, too
+            shard = tuple(
+                at // size
+                for at, size in zip((rows.start, genes.start), self._file_shape, strict=True)
+            )
+            key = str(self._array.metadata.encode_chunk_key(shard))
+            if not (self._store / MATRIX / key).exists():
+                self._raise_missing(key)
         self._chunk[: values.shape[0], : values.shape[1]] = values
 
 

@@ -299,15 +299,13 @@ def _write_shard(
     start = shard * n_rows
     stop = min(start + n_rows, target.n_cells)
     totals, expressed = np.zeros(n_rows, np.float64), np.zeros(n_rows, np.int64)
-    # zarr's own search for empty chunks takes four times as long as compressing them
+    # all of them: a chunk that is missing is then one that was lost
     matrix = zarr.open_array(Path(target.work) / "store" / MATRIX, mode="r+")
     matrix = matrix.with_config({"write_empty_chunks": True})
     chunk = buffers.take("chunk", (CHUNK_GENES, n_rows), np.dtype(target.dtype))
     for strip in range(target.n_strips):
         key = (at * target.n_strips + strip) * n_rows
         bounds = segments.bounds[key : key + n_rows + 1]
-        if bounds[0] == bounds[-1]:
-            continue
         first = strip * CHUNK_GENES
         last = min(first + CHUNK_GENES, target.n_genes)
         taken = fill_chunk(

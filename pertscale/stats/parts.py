@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.buffers import BufferPool, Buffers
+from pertscale.errors import CorruptFileError
 from pertscale.io.atomic import read_json, write_json
 from pertscale.io.tables import ROW_GROUP_ROWS, write_pairs, write_table
 from pertscale.schema import GENE, LABEL_COLUMNS, LABELS_DIR, MANIFEST_FILE, SCHEMA_VERSION, Label
@@ -62,11 +63,13 @@ class Part:
         return f"perturbations {names[self.first]} to {names[self.last - 1]}"
 
 
-def make_parts(screen: Screen, staging: Path, options: RankSumOptions) -> list[Part]:
+def make_parts(
+    screen: Screen, staging: Path, options: RankSumOptions, labels_key: str
+) -> list[Part]:
     """Cut the groups into parts; make the pseudobulk that they fill."""
     n_groups = len(screen.groups)
     step = min(max(1, PART_PAIRS // screen.n_genes), n_groups)
-    create_pseudobulk(screen, staging, rows_per_chunk=step)
+    create_pseudobulk(screen, staging, labels_key=labels_key, rows_per_chunk=step)
     return [
         Part(
             screen.path, screen.fingerprint, str(staging), index,
@@ -94,12 +97,28 @@ def write_part(part: Part) -> dict[str, Any]:
         for context, mine in groups.groupby("context", sort=False):
             code = screen.contexts.index(str(context))
             statistics, control = _statistics(part, screen, code, mine, buffers)
+            _check_sums(screen, mine, statistics["n_expressed"])
             write_profiles(staging, mine, statistics, buffers)
             summaries += _write_labels(part, screen, code, mine, statistics, control, buffers)
     put_profiles_on_disk(staging, part.index)
     done = {"groups": summaries}
     write_json(receipt, done)
     return done
+
+
+def _check_sums(screen: Screen, groups: pd.DataFrame, n_expressed: np.ndarray) -> None:
+    """Fail unless the tiles have found as many values above zero as ingest has, in every group."""
+    first, last = int(groups["start"].iloc[0]), int(groups["stop"].iloc[-1])
+    of_cells = screen.n_genes_expressed(first, last)
+    expected = np.add.reduceat(of_cells, groups["start"].to_numpy() - first)
+    wrong = groups[n_expressed.sum(axis=1, dtype=np.int64) != expected]
+    if len(wrong):
+        raise CorruptFileError(
+            f"{screen.path} does not hold the cells that were ingested: perturbation "
+            f"{wrong['perturbation'].iloc[0]!r} ({len(wrong)} in all) has other values; chunks of "
+            "the matrix were exchanged: copy the store again, or ingest the source again with "
+            "overwrite=True"
+        )
 
 
 def _statistics(

@@ -13,15 +13,19 @@ from zarr.codecs import BloscCodec
 
 from pertscale.buffers import Buffers
 from pertscale.errors import NotFoundError
-from pertscale.io.atomic import atomic_path, put_on_disk
+from pertscale.io.atomic import atomic_path, put_on_disk, read_json
 from pertscale.io.object_storage import naming
-from pertscale.io.places import PlaceLike, for_zarr, place
+from pertscale.io.places import Place, PlaceLike, for_zarr, place
 from pertscale.io.store import write_array
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, PSEUDOBULK_DIR, PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+#: Attribute: the key of the label table from the same run.
+LABELS_KEY = "labels_key"
 
 
 def read_pseudobulk(path: PlaceLike, *, context: str | None = None) -> xr.Dataset:
@@ -63,15 +67,26 @@ def read_pseudobulk(path: PlaceLike, *, context: str | None = None) -> xr.Datase
     return dataset if context is None else dataset.isel({PERTURBATION: names[CONTEXT] == context})
 
 
-def create_pseudobulk(screen: Screen, folder: Path, *, rows_per_chunk: int) -> None:
-    """Write the coordinates and empty arrays of the pseudobulk, where they are not there yet."""
+def create_pseudobulk(
+    screen: Screen, folder: Path, *, labels_key: str, rows_per_chunk: int
+) -> None:
+    """Write the coordinates and empty arrays of the pseudobulk, where they are not there yet.
+
+    `labels_key` tells which label table it belongs to.
+    """
     path = folder / PSEUDOBULK_DIR
     if path.exists():
         return
     groups = screen.groups
     with atomic_path(path) as temporary:
         root = zarr.create_group(temporary, zarr_format=3)
-        root.attrs.update({"scale": screen.scale, "fingerprint": screen.fingerprint})
+        root.attrs.update(
+            {
+                "scale": screen.scale,
+                "fingerprint": screen.fingerprint,
+                LABELS_KEY: labels_key,
+            }
+        )
         write_array(root, PERTURBATION, groups["perturbation"].to_numpy(object), PERTURBATION)
         write_array(root, CONTEXT, groups["context"].to_numpy(object), PERTURBATION)
         write_array(root, GENE, screen.genes.to_numpy(object), GENE)
@@ -90,6 +105,12 @@ def create_pseudobulk(screen: Screen, folder: Path, *, rows_per_chunk: int) -> N
                     dimension_names=(PERTURBATION, GENE),
                 )
             root[variable.name].attrs.update({"doc": variable.doc, "units": variable.unit})
+
+
+def belongs_to(path: Place, labels_key: str) -> bool:
+    """Whether a pseudobulk is there, and of the run that wrote a label table."""
+    root = path / "zarr.json"
+    return root.exists() and read_json(root)["attributes"].get(LABELS_KEY) == labels_key
 
 
 def write_profiles(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.clients import ClientLike, everywhere, use_client
-from pertscale.errors import ArgumentError, InputError
+from pertscale.errors import ArgumentError, CorruptFileError, InputError
 from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, remove_leftovers, replace
 from pertscale.io.lock import locked
@@ -37,6 +37,7 @@ from pertscale.stats.parts import (
     write_part,
 )
 from pertscale.stats.pieces import is_complete, write_index
+from pertscale.stats.pseudobulk import belongs_to
 from pertscale.stats.screen_wide import write_steps
 from pertscale.stats.tile_plan import TILES_DIR, Means, kept_plan
 from pertscale.stats.tile_task import TileTask, process_tile
@@ -131,8 +132,12 @@ def rank_sum(
         _run_tiles(tasks, "rank-sum", resolved, quiet=quiet)
         write_index(job.staging, [(t.tile, t.piece) for t in tasks])
         write_steps(job.screen, job.staging, job.options, resolved, quiet=quiet)
-        parts = make_parts(job.screen, job.staging, job.options)
-        receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
+        parts = make_parts(job.screen, job.staging, job.options, job.key)
+        try:
+            receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
+        except CorruptFileError:  # what the tiles have read; they have to be tested again
+            remove(job.staging)
+            raise
         everywhere(release_memory, resolved)
         check_unchanged(job.screen)
         finish_tables(job.screen, job.staging, job.options, receipts, job.key)
@@ -255,6 +260,7 @@ class Job:
     def publish(self) -> None:
         """Move the tables to their place; the labels' manifest says that all is there."""
         remove(self.staging / PARTS_DIR)  # a call that goes on from here makes the tables anew
+        remove(self.folder / LABELS_DIR / MANIFEST_FILE)  # of tables whose pseudobulk goes now
         for name in (PSEUDOBULK_DIR, LABELS_DIR):
             replace(self.staging / name, self.folder / name)
             remove_leftovers(self.folder, name)
@@ -268,7 +274,8 @@ def _output(screen: Screen, out: Any) -> Place:
 
 def _is_finished(output: Place, key: str) -> bool:
     manifest = output / LABELS_DIR / MANIFEST_FILE
-    return manifest.exists() and read_json(manifest)["key"] == key
+    mine = manifest.exists() and read_json(manifest)["key"] == key
+    return mine and belongs_to(output / PSEUDOBULK_DIR, key)
 
 
 def make_job(screen: Screen, folder: Path, options: RankSumOptions) -> Job:

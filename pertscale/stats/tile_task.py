@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pertscale.buffers import BufferPool
+from pertscale.errors import CorruptFileError
 from pertscale.io.atomic import atomic_path
 from pertscale.io.matrix import MatrixReader
-from pertscale.screen import check_unchanged, opened_screen
+from pertscale.screen import Screen, check_unchanged, opened_screen
 from pertscale.stats._kernels.ranksum import EXACT_TIES_UP_TO, STATISTICS_DTYPE, rank_sum
 from pertscale.stats.controls import ControlCache
 from pertscale.stats.pieces import is_complete, write_rows
@@ -49,17 +49,26 @@ class TileTask:
 
 
 def process_tile(task: TileTask) -> dict[str, Any]:
-    """Test the perturbations of a tile on its genes; write the controls' sums, then the results."""
-    piece, tile = Path(task.piece), task.tile
-    if is_complete(piece, tile):
-        return {"tile": tile.name, "bytes_read": 0}
+    """Test the perturbations of a tile on its genes, unless that is done."""
+    if is_complete(task.piece, task.tile):
+        return {"tile": task.tile.name, "bytes_read": 0}
     screen = opened_screen(task.store, task.fingerprint)
+    try:
+        return _test_tile(task, screen)
+    except CorruptFileError:
+        check_unchanged(screen)  # chunks of another store are not damaged
+        raise
+
+
+def _test_tile(task: TileTask, screen: Screen) -> dict[str, Any]:
+    """Write the controls' sums, then the results of one window of perturbations after the other."""
+    tile = task.tile
     groups = screen.context_groups(screen.contexts[tile.context])
     sizes = (groups["stop"] - groups["start"]).to_numpy()
     starts = groups["start"].to_numpy()[1 + tile.first : 1 + tile.last]
     stops = groups["stop"].to_numpy()[1 + tile.first : 1 + tile.last]
     exact = int(sizes[0] + sizes[1:].max()) <= EXACT_TIES_UP_TO
-    with _buffers.borrow() as buffers, atomic_path(piece) as temporary:
+    with _buffers.borrow() as buffers, atomic_path(task.piece) as temporary:
         reader = MatrixReader(
             task.store, gene_start=tile.gene_start, gene_stop=tile.gene_stop, buffers=buffers
         )
