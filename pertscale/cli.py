@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,9 +57,21 @@ class _Stopped(KeyboardInterrupt):
 def _stopped_by_signals() -> Iterator[None]:
     """Stop cleanly on the signals that batch systems send before the walltime ends."""
     before = {s: signal.signal(s, _stop) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    hook = sys.unraisablehook
+
+    def send_again(lost: Any) -> None:
+        """Where the signal came in a callback of Python's own, which discards exceptions."""
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            hook(lost)
+            return
+        name = lost.exc_value.args[0] if isinstance(lost.exc_value, _Stopped) else "SIGINT"
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.Signals[name])).start()
+
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -124,6 +138,17 @@ _testing = _options(
 )  # fmt: skip
 
 
+def _show(text: str) -> None:
+    """Print what has been written; that it can't be printed is no failure of the command."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        # what is left in the buffer can't be printed at the end, either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError):
+            click.echo(f"pertscale: all is written, but can't be shown: {error.strerror}", err=True)
+
+
 def _source(values: tuple[str, ...]) -> Any:
     return values[0] if len(values) == 1 else list(values)
 
@@ -184,7 +209,7 @@ def labels(store: str, share: str | None, **how: Any) -> None:
     from pertscale.stats import rank_sum, rank_sum_share
 
     if share is None:
-        click.echo(repr(rank_sum(store, **how)))
+        _show(repr(rank_sum(store, **how)))
     else:
         n_tiles = rank_sum_share(store, share=share, **how)
         click.echo(f"share {share}: {n_tiles} tiles are done")
@@ -308,7 +333,7 @@ def _run(stores: tuple[str, ...], models: tuple[str, ...] = (), **how: Any) -> N
     from pertscale.benchmark import run_benchmark
 
     result = run_benchmark(_source(stores), models=models or None, **_choices(how))
-    click.echo(repr(result))
+    _show(repr(result))
 
 
 def _choices(how: dict[str, Any]) -> dict[str, Any]:
@@ -336,7 +361,7 @@ def report(folder: str, store: str | None) -> None:
 
     result = read_result(folder)
     write_report(result, open_screen(store) if store is not None else None)
-    click.echo(str(result.report))
+    _show(str(result.report))
 
 
 @main.group()
@@ -505,7 +530,7 @@ def demo(out: str, quiet: bool) -> None:
         embedding=folder / "embedding.parquet",
         quiet=quiet,
     )
-    click.echo(repr(result))
+    _show(repr(result))
     click.echo(f"done in {time.perf_counter() - started:.0f} s; open {result.report} in a browser")
 
 

@@ -6,10 +6,13 @@ local scheduler (threads unless configured otherwise). Nothing is started, close
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -24,6 +27,8 @@ ClientLike = Any  # None, Client, cluster, address, or the path of a scheduler f
 #: Dask setting: how long to wait for the first worker.
 TIMEOUT_SETTING = "pertscale.worker-timeout"
 _DEFAULT_TIMEOUT = "10 minutes"
+#: Looks at a scheduler file, half a second apart, before it is taken to be none.
+_LOOKS = 6
 #: How Dask calls its local schedulers.
 _THREADS = ("threads", "threading")
 _ONE = ("sync", "synchronous", "single-threaded")
@@ -97,12 +102,28 @@ def _where(client: Any) -> dict[str, Any]:
                 f"client={str(client)!r} is neither an address such as 'tcp://host:8786' nor "
                 "the path of an existing scheduler file"
             )
-        return {"scheduler_file": os.fspath(client)}
+        return {"address": _address_in(Path(client))}
     if hasattr(client, "scheduler_address"):
         return {"address": client}
     raise ArgumentError(
         f"client= got a {type(client).__name__}; give a distributed Client, a cluster, an "
         "address ('tcp://…'), the path of a scheduler file, or None for the current one"
+    )
+
+
+def _address_in(file: Path) -> str:
+    """Return the address in a scheduler file, once that is written to its end."""
+    for _ in range(_LOOKS):
+        try:
+            found = json.loads(file.read_bytes())
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict) and isinstance(found.get("address"), str):
+            return str(found["address"])
+        time.sleep(0.5)
+    raise ArgumentError(
+        f"client={str(file)!r} is no scheduler file: it has no address; dask scheduler "
+        "--scheduler-file writes one"
     )
 
 
@@ -246,6 +267,7 @@ def naming_losses(client: Any) -> Iterator[None]:
     from asyncio import CancelledError
 
     from distributed import KilledWorker
+    from distributed.client import ClosedClientError
     from distributed.comm import CommClosedError
 
     remedy = "the same call goes on with what is missing"
@@ -258,7 +280,9 @@ def naming_losses(client: Any) -> Iterator[None]:
             "workers died each time they did a part of this work, most often because they ran out "
             f"of memory; give workers more: {remedy}"
         ) from error
-    except (CancelledError, OSError, TimeoutError) as error:
+    except (CancelledError, ClosedClientError, OSError, TimeoutError) as error:
+        if client.status in ("closing", "closed"):
+            raise ClusterError(f"the client was closed while its tasks ran; {remedy}") from error
         if client.status == "running" and not isinstance(error, CancelledError | CommClosedError):
             raise
         address = getattr(client.scheduler, "address", "unknown")

@@ -15,21 +15,34 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM}
 NO_STORAGE = _FULL | _FORBIDDEN
 
 
+def reason(error: OSError) -> str:
+    """Say what the system said, and of which file, as far as it tells."""
+    said = str(error.strerror)
+    if error.errno == errno.EFBIG:
+        said += ", above the limit on the size of files (ulimit -f)"
+    return f"{said}: {error.filename}" if error.filename else said
+
+
 @contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
+def writing_to(folder: Path, *, marker: Path) -> Iterator[None]:
     """Turn what a disk without room says into a StorageError; so for what may not be written.
 
-    A file elsewhere that may not be read is none of it.
+    A file elsewhere that may not be read is none of it. Where `marker` is gone, which stays there
+    for the block, somebody has removed the folder.
     """
     try:
         yield
     except PertscaleError:
         raise
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not marker.exists():
+            raise StorageError(
+                f"{folder} was removed while a run worked in it ({error}); make the same call again"
+            ) from error
         mine = Path(str(error.filename)).is_relative_to(folder)
         if error.errno in _FULL or (error.errno in _FORBIDDEN and mine):
             raise StorageError(
-                f"{folder} can't be written to ({error.strerror}: {error.filename or error}); make "
-                "room, or write to another place; the same call goes on with what is missing"
+                f"{folder} can't be written to ({reason(error)}); make room, or write to another "
+                "place; the same call goes on with what is missing"
             ) from error
         raise

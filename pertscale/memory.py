@@ -39,6 +39,12 @@ def memory_bytes(memory: str | int) -> int:
     return int(size)
 
 
+def check_memory(memory: str | int) -> None:
+    """Raise an ArgumentError for what is neither a size nor 'auto'."""
+    if memory != AUTO:
+        memory_bytes(memory)
+
+
 def task_budget(memory: str | int, *, worker_limit: int | None) -> int:
     """Return what the tasks of one process may hold together, in bytes.
 

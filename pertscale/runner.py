@@ -37,7 +37,7 @@ from pertscale.errors import (
     TaskError,
 )
 from pertscale.events import emit
-from pertscale.full_disk import NO_STORAGE
+from pertscale.full_disk import NO_STORAGE, reason
 from pertscale.progress import Progress
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ def _portable(error: Exception) -> Exception:
     """Return an error that can travel to the client, with the trace of this process."""
     trace = "".join(traceback.format_exception(error))
     if isinstance(error, OSError) and error.errno in NO_STORAGE:
-        return StorageError(f"{error.strerror}: {error.filename or error}")
+        return StorageError(reason(error))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     except Exception:  # noqa: BLE001 - whatever its class does on the way
@@ -206,8 +206,8 @@ class _Outcomes:
         self._failed.append(i)
         if isinstance(outcome.error, StorageError):
             raise StorageError(
-                f"{self._label}: {outcome.error}; make room, or write to another place; the same "
-                "call goes on with what is missing"
+                f"{self._label}: {_describe(self._descriptors[i])}: {outcome.error}; make room, or "
+                "write to another place; the same call goes on with what is missing"
             ) from outcome.error
         if len(self._failed) == MOST_FAILED:
             self._raise("the rest was not tried")
@@ -352,6 +352,8 @@ class _Flow:
             with naming_losses(self._client):
                 return i, future.result()
         if future.status != "error":
+            with naming_losses(self._client):
+                self._client.scheduler_info()  # fails where client or scheduler are gone
             raise ClusterError(
                 f"the scheduler at {getattr(self._client.scheduler, 'address', 'unknown')} is "
                 f"gone, or somebody has stopped its tasks ({future.status}); the same call goes "

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
+import weakref
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import pertscale as ps
+from pertscale.cli import main
 
 
 def pertscale(*arguments, cwd):
@@ -15,6 +22,44 @@ def pertscale(*arguments, cwd):
         [sys.executable, "-m", "pertscale", *map(str, arguments)],
         cwd=cwd, capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def test_a_signal_that_comes_in_a_callback_is_not_lost(monkeypatch):
+    """Python discards what is raised there: it is sent again."""
+
+    class Thing:
+        pass
+
+    def strike(_):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        sum(range(1000))
+
+    def work(*_, **__):
+        thing = Thing()
+        watch = weakref.ref(thing, strike)
+        del thing
+        time.sleep(20)
+        return watch
+
+    monkeypatch.setattr("pertscale.stats.rank_sum", work)
+    started = time.monotonic()
+    result = CliRunner().invoke(main, ["labels", "s.zarr", "--out", "out"])
+    assert result.exit_code == 75
+    assert "stopped by SIGUSR1" in result.stderr
+    assert time.monotonic() - started < 10
+
+
+def test_what_can_not_be_shown_is_written_all_the_same(example, tmp_path):
+    out = tmp_path / "out"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pertscale", "labels", example.screen.path, "--out", out],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0
+    assert "all is written, but can't be shown: No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(ps.stats.read_labels(out).genes) == 700
 
 
 @pytest.mark.once

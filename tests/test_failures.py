@@ -22,8 +22,10 @@ import scipy.sparse as sp
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
+from pertscale import clients
 from pertscale.clients import use_client
 from pertscale.errors import (
+    ArgumentError,
     ClusterError,
     CorruptFileError,
     InputError,
@@ -363,6 +365,24 @@ def test_a_worker_that_comes_late(scheduler, tmp_path, example, undisturbed):
         ended.set()
         thread.join()
     assert tree_hash(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.parametrize("content", ["", '{"address": "tcp', "{}", "[]", '{"address": 3}'])
+def test_a_scheduler_file_that_is_none(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(clients, "_LOOKS", 1)
+    file = tmp_path / "scheduler.json"
+    file.write_text(content)
+    with pytest.raises(ArgumentError, match="no scheduler file"), use_client(str(file)):
+        pass
+
+
+def test_a_client_that_is_closed_meanwhile():
+    with (
+        cluster(processes=False) as client,
+        recording(lambda kind, fields: client.close()),
+        pytest.raises(ClusterError, match="the client was closed while"),
+    ):
+        run(slow, range(50), label="slow", client=client, quiet=True)
 
 
 def test_other_versions_are_named(scheduler, tmp_path):

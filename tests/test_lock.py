@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,6 +229,37 @@ def test_of_three_that_find_a_dead_run_one_gets_it(tmp_path, quick, monkeypatch)
     lock._clear(file, quiet=True)
     assert file.read_text() == third
     assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("kind", ["dangling", "fifo", "folder"])
+def test_a_lock_that_is_no_file(tmp_path, kind):
+    file = tmp_path / ".lock"
+    if kind == "dangling":
+        file.symlink_to(tmp_path / "none")
+    elif kind == "fifo":
+        os.mkfifo(file)
+    else:
+        file.mkdir()
+    with pytest.raises(StorageError, match="is no file, as locks are; remove it"), locked(tmp_path):
+        pass
+
+
+def test_an_output_that_is_a_file(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    for folder in (tmp_path / "out", tmp_path / "out" / "deep"):
+        with pytest.raises(StorageError, match="write to another place"), locked(folder):
+            pass
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_folder_that_is_removed_meanwhile(tmp_path):
+    folder = tmp_path / "out"
+    with pytest.raises(StorageError, match="was removed while a run worked in it"), locked(folder):
+        shutil.rmtree(folder)
+        (folder / "x").read_text()
+    with pytest.raises(StorageError, match="was removed"), locked(folder) as lock:
+        shutil.rmtree(folder)
+        lock.check()
 
 
 def test_a_link_that_its_server_answers_twice(tmp_path, monkeypatch):

@@ -17,7 +17,8 @@ import pytest
 from distributed import Client, LocalCluster
 from scipy import stats
 
-from pertscale.errors import ArgumentError, InputError, MemoryBudgetError
+import pertscale as ps
+from pertscale.errors import ArgumentError, ExistsError, InputError, MemoryBudgetError
 from pertscale.io import ingest
 from pertscale.io.matrix import MatrixReader
 from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
@@ -410,3 +411,30 @@ def test_columns_are_the_declared_ones(labels):
     for column in LABEL_COLUMNS:
         assert frame[column.name].dtype == column.dtype
     assert read_labels(labels.path).key == labels.key
+
+
+def test_outputs_and_stores_one_inside_the_other(example, tmp_path):
+    store = tmp_path / "out" / "labels"
+    shutil.copytree(example.screen.path, store)
+    before = tree_hash(store)
+    for out in (store, store / "deep", tmp_path / "out"):
+        for call in (rank_sum, ps.run_benchmark):
+            with pytest.raises(ArgumentError, match="one inside the other"):
+                call(store, out=out, quiet=True)
+    assert tree_hash(store) == before
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(example, tmp_path):
+    mine = tmp_path / "labels" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(ExistsError, match=r"'mine\.txt', which is no part of a label table"):
+        rank_sum(example.screen, out=tmp_path, quiet=True)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [mine]
+
+
+def test_what_is_wrong_is_said_before_any_work(example, tmp_path):
+    for wrong in ({"memory": "3 lots"}, {"test_fraction": 3.0}):
+        with pytest.raises(ArgumentError, match=r"is not a size|has to be between"):
+            ps.run_benchmark(example.screen, out=tmp_path, quiet=True, **wrong)
+    assert list(tmp_path.iterdir()) == []

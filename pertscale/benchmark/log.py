@@ -24,6 +24,9 @@ from pertscale.progress import say
 from pertscale.runner import peak_bytes
 from pertscale.schema import LOG_FILE, MANIFEST_FILE
 
+#: Reasons why something was skipped that are printed while a run goes on.
+MOST_SAID = 5
+
 
 @dataclass
 class Stage:
@@ -60,10 +63,23 @@ class Log:
         emit("stage", stage=name, unit=unit, seconds=seconds, reused=reused)
 
     def skip(self, what: str, context: str, reason: str) -> None:
-        """Add something that did not run, and tell the user."""
+        """Add something that did not run; tell the user, but for one reason only once."""
+        known = {row["reason"] for row in self.skipped}
         self.skipped.append({"what": what, "context": context, "reason": reason})
         emit("skipped", what=what, context=context, reason=reason)
-        say(f"skipped {what} ({context}): {reason}", quiet=self.quiet)
+        if reason not in known and len(known) < MOST_SAID:
+            where = f" ({context})" if context else ""
+            say(f"skipped {what}{where}: {reason}", quiet=self.quiet)
+
+    def say_skipped(self) -> None:
+        """Tell how much did not run, where not all of it was told."""
+        reasons = {row["reason"] for row in self.skipped}
+        if len(self.skipped) > len(reasons) or len(reasons) > MOST_SAID:
+            say(
+                f"skipped {len(self.skipped)} steps, for {len(reasons)} reasons: "
+                "skipped.parquet and the report have them all",
+                quiet=self.quiet,
+            )
 
     def _note(self, kind: str, fields: dict[str, Any]) -> None:
         if kind == "task" and fields["error"] is None:

@@ -37,7 +37,7 @@ from pertscale.benchmark.plan import (
 )
 from pertscale.benchmark.result import BenchmarkResult
 from pertscale.benchmark.transfer import plan_transfer
-from pertscale.benchmark.units import compute_here, failure, is_done, run_unit, slug
+from pertscale.benchmark.units import TASK, compute_here, failure, is_done, run_unit, slug
 from pertscale.cards import shown_path
 from pertscale.clients import ClientLike, naming_losses, use_client
 from pertscale.conditions import targets
@@ -49,12 +49,12 @@ from pertscale.io.atomic import read_json, remove, remove_leftovers_below, write
 from pertscale.io.files import state_of
 from pertscale.io.ingestion import ingest
 from pertscale.io.lock import locked
-from pertscale.io.places import Place, Remote, absolute, place
+from pertscale.io.places import Place, Remote, absolute, check_apart, place
 from pertscale.io.publish import Layout, finished_folder
 from pertscale.io.several import unique_names
 from pertscale.io.store import is_store
 from pertscale.io.tables import declared_frame, write_table
-from pertscale.memory import AUTO
+from pertscale.memory import AUTO, check_memory
 from pertscale.predictions import CELLS, Predictions
 from pertscale.progress import Progress, say
 from pertscale.report import write_report
@@ -71,6 +71,7 @@ from pertscale.schema import (
 )
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
+from pertscale.splits.drawn import check_test_fraction
 from pertscale.stats.interactions import complete_doubles, find_interactions
 from pertscale.stats.options import RankSumOptions
 from pertscale.stats.pseudobulk import read_pseudobulk
@@ -194,6 +195,7 @@ def run_benchmark(
     ClusterError, TaskError, StorageError, MemoryBudgetError
         What can go wrong on the way; the same call goes on with what is missing.
     """
+    check_memory(memory)
     own, files = own_methods(models), read_all(predictions, aliases)
     wanted = read_wanted(
         own, files, embedding=embedding, split=split, tasks=tasks, methods=methods,
@@ -202,6 +204,9 @@ def run_benchmark(
     )  # fmt: skip
     testing = {"test": test, "fdr": fdr, "fold_change": fold_change, "min_cells": min_cells}
     output, stores = places(store, out)
+    for one in stores.values():
+        where = one.path if isinstance(one, Screen) else one
+        check_apart(where, output, set(LAYOUT.folders) - {INGESTED_STORE, "screens"})
     with (
         finished_folder(output, LAYOUT, quiet=quiet) as folder,
         locked(folder, quiet=quiet) as lock,
@@ -267,6 +272,7 @@ def read_wanted(
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
     _check_names("settings", settings, SETTINGS)
     _check_names("tasks", tasks, TASKS)
+    check_test_fraction(test_fraction)
     if threshold not in RULES:
         raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
     _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
@@ -415,6 +421,7 @@ def _report(runs: Runs, plans: Sequence[Plan]) -> BenchmarkResult:
         write_report(BenchmarkResult(folder), plans[0].screen if alone else None)
     write_timings()
     result = BenchmarkResult(folder)
+    runs.log.say_skipped()
     say(f"report: {shown_path(result.report)}", quiet=runs.log.quiet)
     return result
 
@@ -489,7 +496,8 @@ def _run_units(plan: Runs) -> None:
         if reason is None:
             done.append(unit)
         else:
-            what = f"{unit.method} ({unit.labels}, {unit.split.name})"
+            source = "" if unit.task == TASK else f" from {unit.source}"
+            what = f"{unit.method} ({unit.labels}{source}, {unit.split.name})"
             plan.log.skip(what, unit.context, reason)
             plan.failed.append(unit)
     plan.units = done

@@ -49,7 +49,7 @@ from pertscale.io.several import (
 from pertscale.io.sources import SourceSpec, open_source
 from pertscale.io.store import ROOT_FILE, write_metadata
 from pertscale.io.work import Work, is_resumable, prepare, work_folder
-from pertscale.memory import AUTO, memory_bytes, task_budget
+from pertscale.memory import AUTO, check_memory, task_budget
 from pertscale.progress import say
 from pertscale.runner import run
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4
@@ -209,8 +209,7 @@ def ingest(
     """
     if dtype not in _COUNT_DTYPES:
         raise ArgumentError(f"dtype={dtype!r} is not one of {', '.join(_COUNT_DTYPES)}")
-    if memory != AUTO:
-        memory_bytes(memory)  # before any work
+    check_memory(memory)
     final = absolute(store)
     if isinstance(final, Remote):
         options: dict[str, Any] = {

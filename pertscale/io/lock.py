@@ -8,6 +8,7 @@ died without a word is noticed, and machines whose clocks differ do not matter.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import uuid
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ BEAT = 5.0
 #: A lock of another machine that is not touched for this long belongs to a dead run.
 PATIENCE = 4 * BEAT
 _NAME = ".lock"
+#: More than a lock ever has.
+_MOST_BYTES = 10_000
 
 #: Locks of this process by file, with the thread that holds them.
 _mine: dict[Path, tuple[int, Lock]] = {}
@@ -61,7 +64,7 @@ def locked(folder: Path, *, share: str = "", quiet: bool = False) -> Iterator[Lo
     try:
         lock.acquire(share=bool(share), quiet=quiet)
         _mine[file] = threading.get_ident(), lock
-        with renewing(lock.touch, BEAT), writing_to(lock.file.parent):
+        with renewing(lock.touch, BEAT), writing_to(lock.file.parent, marker=lock.file):
             yield lock
     finally:
         if _mine.get(file, (0, None))[1] is lock:
@@ -75,7 +78,7 @@ class Lock:
     def __init__(self, file: Path, owner: dict[str, Any]) -> None:
         self.file = file
         self._owner = owner
-        self._made = False
+        self._made = self._held = False
 
     def acquire(self, *, share: bool, quiet: bool) -> None:
         """Make the file; refuse if a living run holds the folder."""
@@ -85,10 +88,13 @@ class Lock:
             folder.mkdir(parents=True, exist_ok=True)
             while not write_json_once(self.file, self._owner):
                 self._clear(self.file, quiet)
+            self._held = True
             others = [folder / _NAME] if share else sorted(folder.glob(f"{_NAME}-*"))
             for other in others:
                 if other.suffix != ".tmp":
                     self._clear(other, quiet)
+        except StorageError:
+            raise
         except OSError as error:
             raise StorageError(
                 f"can't write to {folder}: {error.strerror}; write to another place (out=, --out)"
@@ -96,7 +102,10 @@ class Lock:
 
     def check(self) -> None:
         """Fail if the lock was taken over, because this process stood still for too long."""
-        if _read(self.file).get("token") != self._owner["token"]:
+        found = _read(self.file)
+        if not found and not self.file.parent.exists():
+            raise StorageError(f"{self.file.parent} was removed while a run worked in it")
+        if found.get("token") != self._owner["token"]:
             raise LockedError(
                 f"{self.file.parent} was taken over by another run, since this one had not touched "
                 f"{self.file.name} for {PATIENCE:.0f} s; make the same call again when that has "
@@ -105,7 +114,7 @@ class Lock:
 
     def release(self) -> None:
         """Remove the file, if it is still this process's."""
-        if _read(self.file).get("token") == self._owner["token"]:
+        if self._held and _read(self.file).get("token") == self._owner["token"]:
             self.file.unlink(missing_ok=True)
             if self._made and not any(self.file.parent.iterdir()):
                 self.file.parent.rmdir()  # nothing was written
@@ -151,6 +160,9 @@ def _touched(file: Path) -> tuple[Any, ...]:
 def _read(file: Path) -> dict[str, Any]:
     """Return who holds a lock; nothing where there is none."""
     try:
-        return read_owner(file.read_bytes())
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise StorageError(f"{file} is no file, as locks are; remove it")
+        with file.open("rb") as opened:
+            return read_owner(opened.read(_MOST_BYTES))
     except FileNotFoundError:
         return {}

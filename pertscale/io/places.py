@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -160,6 +161,26 @@ def absolute(path: PlaceLike) -> Place:
     """Return a place that means the same in workers with another working directory."""
     found = place(path)
     return found.absolute() if isinstance(found, Path) else found
+
+
+def check_apart(store: PlaceLike, out: Place, replaced: Iterable[str]) -> None:
+    """Refuse an output inside of a store, and a store in a folder of the output that is replaced.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    mine, other = (_parts(place(path)) for path in (store, out))
+    taken = [(*other, name) for name in replaced]
+    if other[: len(mine)] == mine or any(mine[: len(parts)] == parts for parts in taken):
+        raise ArgumentError(
+            f"the store {store} and the output {out} are one inside the other; write to another "
+            "place (out=, --out)"
+        )
+
+
+def _parts(where: Place) -> tuple[str, ...]:
+    return Path(str(where)).parts if isinstance(where, Remote) else where.resolve().parts
 
 
 def local_path(path: PlaceLike, what: str) -> Path:

@@ -258,7 +258,10 @@ def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
         for i, (kind, mine) in enumerate(kinds.items()):
             if mine.any():
                 size = 40 if kind == "control" else 9
-                left.scatter(*scores[mine].T, s=size, color=COLORS[[5, 0, 1][i]], label=kind)
+                front = 3 if kind == "control" else 2  # one point, among hundreds
+                left.scatter(
+                    *scores[mine].T, s=size, color=COLORS[[5, 0, 1][i]], label=kind, zorder=front
+                )
         left.set_xlabel("first principal component")
         left.set_ylabel("second")
         left.legend(frameon=False, fontsize=8)

@@ -72,6 +72,11 @@ def write_script(
     """
     if recipe not in RECIPES:
         raise ArgumentError(f"recipe={recipe!r} is not one of {', '.join(RECIPES)}")
+    if recipe == "notebook" and job is not None and job.resubmit:
+        raise ArgumentError(
+            "resubmit= is of jobs that queue themselves again; the jobs of the recipe 'notebook' "
+            "are workers, which are queued again always"
+        )
     path = Path(one_line("the script's name", os.fspath(script))).absolute()
     if path.exists() and not overwrite:
         raise ExistsError(f"{path} is there already; pass overwrite=True (--overwrite) or another")

@@ -12,6 +12,12 @@ from pertscale.schema import CONTROL
 from pertscale.splits.split import Split, checked_names, checked_seed
 
 
+def check_test_fraction(test_fraction: float) -> None:
+    """Raise an ArgumentError for what is no part."""
+    if not 0 < test_fraction < 1:
+        raise ArgumentError(f"test_fraction has to be between 0 and 1, got {test_fraction}")
+
+
 def holdout(
     perturbations: Iterable[str],
     *,
@@ -45,8 +51,7 @@ def holdout(
     UnknownNameError
         A perturbation is not in `groups`.
     """
-    if not 0 < test_fraction < 1:
-        raise ArgumentError(f"test_fraction has to be between 0 and 1, got {test_fraction}")
+    check_test_fraction(test_fraction)
     units = _permuted_units(perturbations, seed=seed, groups=groups)
     # 0.07 * 100 is 7.000000000000001, which must not round up to 8
     n_test = math.ceil(test_fraction * len(units) - 1e-9)

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.clients import ClientLike, everywhere, use_client
-from pertscale.errors import ArgumentError, CorruptFileError, InputError
+from pertscale.errors import ArgumentError, CorruptFileError, ExistsError, InputError
 from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, remove_leftovers, replace
 from pertscale.io.lock import locked
-from pertscale.io.places import Place, Remote, absolute, local_path, place
+from pertscale.io.places import Place, Remote, absolute, check_apart, local_path, place
 from pertscale.io.publish import Layout, finished_folder
-from pertscale.memory import AUTO
+from pertscale.memory import AUTO, check_memory
 from pertscale.progress import say
 from pertscale.runner import run
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
@@ -111,6 +111,7 @@ def rank_sum(
         If tiles fail, the disk is full or read-only, or the cluster is gone; see
         :mod:`pertscale.runner`. The same call goes on with what is missing.
     """
+    check_memory(memory)
     screen = open_screen(screen)
     options = RankSumOptions(test, fdr, fold_change, min_cells)
     output = _output(screen, out)
@@ -126,6 +127,7 @@ def rank_sum(
     if job.is_finished():
         return read_labels(job.folder)
     with locked(job.folder, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
+        job.check_replaceable()
         job.remove_others()
         plan = kept_plan(job.screen, job.staging, Means.of(memory, resolved), alone=True)
         tasks = job.tasks(plan)
@@ -235,6 +237,17 @@ class Job:
         """Whether the tables of the same screen and options are there."""
         return _is_finished(self.folder, self.key)
 
+    def check_replaceable(self) -> None:
+        """Refuse to replace a folder that holds what is not ours."""
+        there = self.folder / LABELS_DIR
+        ours = {"data", "genes.parquet", "perturbations.parquet", MANIFEST_FILE}
+        foreign = sorted({p.name for p in there.iterdir()} - ours) if there.exists() else []
+        if foreign:
+            raise ExistsError(
+                f"{there} holds {foreign[0]!r}, which is no part of a label table and would be "
+                "deleted; move it away, or write to another place (out=, --out)"
+            )
+
     def remove_others(self) -> None:
         """Remove what runs with other options have left."""
         for other in self.folder.glob(".rank-sum-*"):
@@ -269,7 +282,9 @@ class Job:
 
 def _output(screen: Screen, out: Any) -> Place:
     """Return where the tables go; absolute, since workers may have another working directory."""
-    return absolute(out if out is not None else place(screen.path).with_suffix(".labels"))
+    output = absolute(out if out is not None else place(screen.path).with_suffix(".labels"))
+    check_apart(screen.path, output, (LABELS_DIR, PSEUDOBULK_DIR))
+    return output
 
 
 def _is_finished(output: Place, key: str) -> bool:
