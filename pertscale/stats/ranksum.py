@@ -238,11 +238,11 @@ class Job:
         return _is_finished(self.folder, self.key)
 
     def check_replaceable(self) -> None:
-        """Refuse to replace a folder that holds what is not ours."""
-        there = self.folder / LABELS_DIR
+        """Refuse to replace a folder that holds what is not ours; hidden files are nobody's."""
         ours = {"data", "genes.parquet", "perturbations.parquet", MANIFEST_FILE}
-        foreign = sorted({p.name for p in there.iterdir()} - ours) if there.exists() else []
-        if foreign:
+        there = self.folder / LABELS_DIR
+        names = {path.name for path in there.glob("[!.]*")}
+        if foreign := sorted(names - ours):
             raise ExistsError(
                 f"{there} holds {foreign[0]!r}, which is no part of a label table and would be "
                 "deleted; move it away, or write to another place (out=, --out)"
