@@ -193,7 +193,7 @@ def test_a_split_from_outside(example, tmp_path):
 
 
 @pytest.mark.once
-def test_on_a_cluster_with_another_working_directory(example, finished, tmp_path, monkeypatch):
+def test_on_a_cluster_with_another_working_directory(example, within, tmp_path, monkeypatch):
     """The same bytes from two worker processes, with relative paths."""
     monkeypatch.chdir(Path(example.screen.path).parent)
     with (
@@ -206,9 +206,9 @@ def test_on_a_cluster_with_another_working_directory(example, finished, tmp_path
         out = Path(os.path.relpath(tmp_path / "run"))
         page = tmp_path / "performance.html"
         ps.run_benchmark(
-            Path(example.screen.path).name, out=out, performance_report=page, quiet=True
+            Path(example.screen.path).name, out=out, performance_report=page, **QUICK, quiet=True
         )
-    assert stable_hash(tmp_path / "run", tmp_path) == stable_hash(finished.path, tmp_path)
+    assert stable_hash(tmp_path / "run", tmp_path) == stable_hash(within.path, tmp_path)
     text = page.read_text()
     assert "Task Stream" in text
     assert '<script src="http' not in text  # it needs nothing from elsewhere

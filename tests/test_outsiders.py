@@ -19,7 +19,7 @@ from tests.conftest import draw_counts, write_h5ad
 CONTEXT, SPLIT = "alpha", "holdout-seed0"
 
 
-pytestmark = pytest.mark.usefixtures("without_report")
+pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +364,6 @@ def test_labels_and_probabilities_are_scored_as_they_are(screen, baseline, tmp_p
     )
 
 
-@pytest.mark.once
 def test_predictions_of_another_split_or_with_a_bad_name(screen, baseline, truth, tmp_path):
     path = written(tmp_path, truth)
     other = ps.read_predictions(path, split="holdout-seed7")

@@ -19,7 +19,7 @@ from tests.conftest import draw_counts, write_h5ad
 CONTEXT, SPLIT = "alpha", "holdout-seed0"
 
 
-pytestmark = pytest.mark.usefixtures("without_report")
+pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 
 @pytest.fixture(scope="module")
