@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -13,9 +14,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 def jit(function: F) -> F:
     """Compile on first call; a second process loads the machine code from disk."""
     try:
-        return cast(F, numba.njit(nogil=True, cache=True)(function))
+        compiled = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # numba found no folder that it may write its cache to
         return cast(F, numba.njit(nogil=True)(function))
+    _keep_files_apart(compiled)
+    return cast(F, compiled)
+
+
+def _keep_files_apart(compiled: Any) -> None:
+    """Give this process's machine code file names of its own.
+
+    Numba numbers the files of a function from 1: of two processes that compile it for different
+    types at the same time one overwrites the other's file, and a third runs code of wrong types.
+    """
+    files = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if files is not None:  # as it is where compiling is switched off
+        base = files._data_name_pattern.removesuffix("{number:d}.nbc")
+        files._data_name_pattern = f"{base}{uuid.uuid4().hex[:12]}.{{number:d}}.nbc"
 
 
 def inline(function: F) -> F:

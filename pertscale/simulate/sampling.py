@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pertscale._jit import jit
 from pertscale.io.h5ad_writer import Block
 from pertscale.simulate.effects import Effects
 from pertscale.simulate.expression import LIBRARY_SD, GeneModel
@@ -66,7 +66,7 @@ def sample_block(
     return Block(counts[:n_nonzero], indices[:n_nonzero], row_lengths)
 
 
-@numba.njit(nogil=True, cache=True)
+@jit
 def _sample_rows(
     rng: np.random.Generator,
     context: NDArray[np.int32],
@@ -98,7 +98,7 @@ def _sample_rows(
     return at
 
 
-@numba.njit(nogil=True, cache=True)
+@jit
 def _negative_binomial(rng: np.random.Generator, mu: float, size: float) -> int:
     """One count with mean ``mu`` and variance ``mu + mu² / size``."""
     if mu > _WALK_LIMIT:
