@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import dask
 import dask.threaded
@@ -53,6 +53,10 @@ MOST_FAILED = 20
 _LISTED = 10
 #: Seconds between two looks at a cluster that finishes nothing.
 _TICK = 2.0
+#: Seconds that the result of a task may take to get here; its worker may die meanwhile.
+_FETCH = 60.0
+#: What Dask calls a task that was done, and whose result was lost.
+_RUNS_AGAIN = ("lost", "pending")
 #: Seconds before a task is tried again.
 _PAUSES = (0.2, 1.0)
 
@@ -308,6 +312,7 @@ class _Flow:
         self._client, self._call, self._label = client, call, label
         self._open: dict[str, tuple[int, Any, Any]] = {}  # number, descriptor, future
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._again: list[Any] = []  # were done, and their results lost
         self._looked, self._threads = 0.0, 0
         self._known = frozenset(client.nthreads())
         self._alone_since: float | None = None
@@ -339,28 +344,49 @@ class _Flow:
 
     def next(self) -> tuple[int, Outcome | None]:
         """Wait for a task; no outcome if its worker died too often."""
-        from distributed import KilledWorker
-
         while True:
+            future = self._wait()
             try:
-                future = self._done.get(timeout=_TICK)
-                break
+                outcome = self._fetch(future)
+            except TimeoutError:
+                self._again.append(future)
+                self._look()
+            else:
+                return self._open.pop(future.key)[0], outcome
+
+    def _wait(self) -> Any:
+        """Wait for a future that is done."""
+        while True:
+            for future in self._again:
+                if future.status not in _RUNS_AGAIN:
+                    self._again.remove(future)
+                    return future
+            try:
+                return self._done.get(timeout=_TICK)
             except queue.Empty:
                 self._look()
-        i, *_ = self._open.pop(future.key)
-        if future.status == "finished":
-            with naming_losses(self._client):
-                return i, future.result()
-        if future.status != "error":
-            with naming_losses(self._client):
-                self._client.scheduler_info()  # fails where client or scheduler are gone
-            raise ClusterError(
-                f"the scheduler at {getattr(self._client.scheduler, 'address', 'unknown')} is "
-                f"gone, or somebody has stopped its tasks ({future.status}); the same call goes "
-                "on with what is missing"
-            )
-        error = future.exception()
-        return i, None if isinstance(error, KilledWorker) else Outcome(error=error)
+
+    def _fetch(self, future: Any) -> Outcome | None:
+        """Return what a task returned; TimeoutError if that was lost, with its worker."""
+        from distributed import KilledWorker
+
+        if future.status in _RUNS_AGAIN:
+            raise TimeoutError
+        if future.status == "error":
+            error = future.exception()
+            return None if isinstance(error, KilledWorker) else Outcome(error=error)
+        with naming_losses(self._client):
+            if future.status == "finished":
+                try:
+                    return cast(Outcome, future.result(timeout=_FETCH))
+                except KilledWorker:  # lost at this moment, and then
+                    return None
+            self._client.scheduler_info()  # fails where client or scheduler are gone
+        raise ClusterError(
+            f"the scheduler at {getattr(self._client.scheduler, 'address', 'unknown')} is "
+            f"gone, or somebody has stopped its tasks ({future.status}); the same call goes "
+            "on with what is missing"
+        )
 
     def _look(self) -> None:
         """See who is there; fail if it is nobody for too long, or somebody with other versions."""

@@ -280,6 +280,41 @@ def test_a_task_that_kills_its_worker(function, events):
     assert sorted(f["unit"] for _, f in events if f["error"] is None) == ["0", "1", "2", "4", "5"]
 
 
+def dies_once_on_two(x):
+    number, marker = x
+    if number == 2 and not marker.exists():
+        marker.touch()
+        time.sleep(1.0)  # for the news of the task before
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_result_lost_with_its_worker_before_it_was_fetched(tmp_path):
+    """It was done, and told so; it runs again."""
+    with cluster(n_workers=1) as client:
+        [pid] = client.run(os.getpid).values()
+        tasks = [(number, tmp_path / "died") for number in range(4)]
+        held = []
+
+        def hold(kind, fields):
+            if kind == "task" and not held:  # until the result that comes next is lost
+                end = time.monotonic() + 30
+                while not held and time.monotonic() < end:
+                    held.extend(
+                        key
+                        for key, state in list(client.futures.items())
+                        if state.status == "lost" and key.endswith("-1")
+                    )
+                    time.sleep(0.01)
+
+        with recording(hold):
+            assert run(dies_once_on_two, tasks, label="lost", client=client, quiet=True) == [
+                0, 1, 2, 3,
+            ]  # fmt: skip
+        assert held
+        assert pid not in client.run(os.getpid).values()
+
+
 def test_a_worker_killed_in_the_middle(example, undisturbed, tmp_path):
     """The others do its tiles."""
     with cluster() as client:
