@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import operator
 import os
 import shutil
 import time
@@ -36,6 +37,7 @@ from pertscale.io.store import CHUNK_GENES, is_store
 from pertscale.memory import AUTO, PROCESS_BYTES, machine_limit
 from pertscale.probe import Stopwatch
 from pertscale.progress import duration, say
+from pertscale.runner import run
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, REPORT_FILE
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
@@ -428,8 +430,8 @@ def _call(client: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function on one of the client's workers, or here."""
     if client is None:
         return function(*arguments)
-    future = client.submit(function, *arguments, pure=False, key=f"probe-{os.urandom(6).hex()}")
-    return future.result()
+    call = partial(function, *arguments)
+    return run(operator.call, [call], label="probe", client=client, quiet=True)[0]
 
 
 # --- units ----------------------------------------------------------------------------------------
