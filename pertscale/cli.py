@@ -290,6 +290,8 @@ def run(stores: tuple[str, ...], **how: Any) -> None:
               help="Of predicted expression; without it the values have to prove it.")  # fmt: skip
 @click.option("--control", type=click.Choice(["observed", "in_file"]), default="observed",
               show_default=True, help="What changes are measured from.")  # fmt: skip
+@click.option("--clip", is_flag=True,
+              help="Read values below zero of predicted cells as zero.")  # fmt: skip
 @click.option("--codes", type=click.Choice(["pertscale", "synthpert", "up_first"]),
               help="Meaning of integer classes.")  # fmt: skip
 @click.option("--genes", type=click.Path(),
@@ -305,6 +307,7 @@ def score(
     predictions: tuple[str, ...],
     scale: str | None,
     control: Any,
+    clip: bool,
     codes: str | None,
     genes: str | None,
     **how: Any,
@@ -324,8 +327,9 @@ def score(
         if name in found:
             raise click.UsageError(f"{name!r} is given twice")
         found[name] = read_predictions(
-            path, scale=scale, control=control, codes=codes, genes=genes, aliases=how["aliases"]
-        )
+            path, scale=scale, control=control, clip=clip, codes=codes, genes=genes,
+            aliases=how["aliases"],
+        )  # fmt: skip
     _run((store,), predictions=found, **how)
 
 

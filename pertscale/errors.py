@@ -19,6 +19,10 @@ class ArgumentError(PertscaleError, ValueError):
     """An argument has a value that is not among the allowed ones."""
 
 
+class NegativeValueError(InputError):
+    """A matrix has a value below zero, as neither counts nor their logarithms have."""
+
+
 class AmbiguousInputError(InputError):
     """Several readings of the input are possible and the user has to choose."""
 

@@ -386,6 +386,7 @@ def read_predictions(
     perturbation: str | None = None,
     control_label: str | Sequence[str] = (),
     context_column: str | None = None,
+    clip: bool = False,
     allow_pickle: bool = False,
 ) -> Predictions:
     """Read what a model predicts, whichever way it was written.
@@ -420,6 +421,9 @@ def read_predictions(
         Matrix of an AnnData file, or variable of a dataset.
     perturbation, control_label, context_column : optional
         Columns and control labels of files of cells, where they can't be told.
+    clip : bool
+        Whether values below zero of predicted cells are read as zero, instead of being refused
+        (SPEC G1); the account says so.
     allow_pickle : bool
         Whether a pickle of plain numbers may be read; nothing in it is run.
 
@@ -455,11 +459,16 @@ def read_predictions(
             "layer": layer, "perturbation": perturbation, "control_label": list(
                 [control_label] if isinstance(control_label, str) else control_label
             ), "context_column": context_column, "context": context, "split": split or "",
+            "clip": clip,
             "genes": None if genes is None else gene_list(genes),
         }  # fmt: skip
         if scale in (DELTA, LFC):
             raise ArgumentError(f"single cells are counts or log1p_1e4, not {scale} ({path})")
         return Predictions(where, CELLS, scale, control, (), options, aliases)
+    if clip:
+        raise ArgumentError(
+            f"clip=True is for predicted cells; values of conditions are taken as they are ({path})"
+        )
     kind = parts[0].kind
     if kind != EXPRESSION and scale is not None:
         raise ArgumentError(f"scale={scale!r} is for expression, but the file has {kind} ({path})")

@@ -336,6 +336,30 @@ def test_cells_that_can_not_be_used(screen, baseline, tmp_path):
     assert baseline.path.exists()
 
 
+def test_cells_below_zero_are_refused_or_clipped_on_request(screen, baseline, tmp_path):
+    log = _cells(screen, tmp_path / "log.h5ad", held_out(baseline), log=True)
+    data = anndata.read_h5ad(log)
+    missed = np.where(data.X == 0, -0.01, data.X).astype(np.float32)
+    below = tmp_path / "below.h5ad"
+    anndata.AnnData(missed, data.obs, data.var).write_h5ad(below)
+    for scale in (None, "log1p_1e4"):  # found in the sample, and by the pass over all values
+        with pytest.raises(InputError, match=r"the value is -0\.00999(?s:.)*clip=True"):
+            run(screen, baseline, predictions={"m": ps.read_predictions(below, scale=scale)})
+    plain = run(screen, baseline, predictions={"m": log}).scores
+    result = run(screen, baseline, predictions={"m": ps.read_predictions(below, clip=True)})
+    for name in plain.columns.drop("params"):
+        assert result.scores[name].equals(plain[name]), name
+    assert '"clip": true' in result.scores.query("method == 'm'")["params"].iloc[0]
+    assert "below zero" in result.coverage.query("name == 'm'")["note"].iloc[0]
+    missed[0, 0] = -np.inf
+    anndata.AnnData(missed, data.obs, data.var).write_h5ad(below)
+    with pytest.raises(InputError, match="the value is -inf"):
+        run(screen, baseline, predictions={"m": ps.read_predictions(below, clip=True)})
+    written(tmp_path, pd.DataFrame(1.0, ["G0"], ["G1"]))
+    with pytest.raises(ArgumentError, match="clip=True is for predicted cells"):
+        ps.read_predictions(tmp_path / "p.parquet", clip=True)
+
+
 def test_labels_and_probabilities_are_scored_as_they_are(screen, baseline, tmp_path):
     names = held_out(baseline)
     observed = baseline.labels.to_pandas(perturbation=names, columns=["label"])

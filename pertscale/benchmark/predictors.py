@@ -292,9 +292,10 @@ class Given:
 def given_params(found: OnScreen) -> dict[str, Any]:
     """Return what the record of a run says of a file: what it is, and what it is measured from."""
     predictions = found.predictions
-    return {
+    params = {
         "file": predictions.name,
         "kind": predictions.kind,
         "scale": predictions.scale,
         "control": predictions.control,
     }
+    return params | ({"clip": True} if predictions.options.get("clip") else {})

@@ -18,7 +18,7 @@ import numpy as np
 import zarr
 
 from pertscale.buffers import BufferPool, Buffers
-from pertscale.errors import InputError
+from pertscale.errors import InputError, NegativeValueError
 from pertscale.io._kernels import (
     FLOAT32,
     PACKED,
@@ -209,7 +209,8 @@ def _examine(
     )
     if fault != Fault.NONE:
         reason = _explain(Fault(fault), block.data[entry], integers, limit)
-        raise InputError(f"{place_of(source, block, entry)}: {reason}")
+        kind = NegativeValueError if fault == Fault.NEGATIVE else InputError
+        raise kind(f"{place_of(source, block, entry)}: {reason}")
 
 
 def place_of(source: Source, block: CsrBlock, entry: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pertscale.errors import ArgumentError, InputError
+from pertscale.errors import ArgumentError, InputError, NegativeValueError
 from pertscale.io.passes import LOG_LIMIT, place_of
 from pertscale.io.sources import CsrBlock, Source, SourceSpec, open_source
 from pertscale.schema import COUNTS, LOG1P_1E4, SCALES, TARGET_TOTAL
@@ -83,7 +83,8 @@ def _check_usable(source: Source, block: CsrBlock) -> None:
     """Raise for a value that neither scale can have."""
     bad = np.flatnonzero(~np.isfinite(block.data) | (block.data < 0))
     if len(bad):
-        raise InputError(
+        kind = NegativeValueError if np.isfinite(block.data[bad[0]]) else InputError
+        raise kind(
             f"{place_of(source, block, int(bad[0]))}: the value is {block.data[bad[0]]}; counts "
             "and log1p of normalised counts are finite and not negative. If the matrix was scaled, "
             "name the one that was not with layer='counts' or layer='raw'"

@@ -7,8 +7,9 @@ controls that the file brings, are left out with a row that says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ import pandas as pd
 
 from pertscale.baselines.thresholds import scores_of_changes
 from pertscale.clients import ClientLike
-from pertscale.errors import InputError
+from pertscale.errors import InputError, NegativeValueError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.io.columns import INDEX, Roles, label_column
 from pertscale.io.ingestion import write_screen
@@ -42,6 +43,7 @@ _NOT_IN_SCREEN: Final = "no perturbation of the screen"
 _OWN_CONTROL: Final = "own control; the screen's are used"
 #: Label of the screen's own controls in the account.
 _SCREEN_CONTROL: Final = "control of the screen"
+_CLIPPED: Final = "values below zero are read as zero"
 #: Above this ratio, predicted and observed numbers of cells give tests of different power.
 _MOST_CELLS: Final = 2.0
 
@@ -84,23 +86,36 @@ def label_predicted_cells(
         If no gene or perturbation is, or the file's scale can't be brought to the screen's.
     """
     store = folder / "screen.zarr"
-    plan, scale, account = plan_predicted_cells(predictions, screen)
-    if not store.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        dtype = np.dtype(screen.info["dtype"] if scale == COUNTS else np.float32)
-        write_screen(
-            plan, store, scale=scale, dtype=dtype, account=account, totals=None,
-            memory=memory, client=client, quiet=quiet,
-        )  # fmt: skip
+    with _naming_the_choice():
+        plan, scale, account = plan_predicted_cells(predictions, screen)
+        if not store.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            dtype = np.dtype(screen.info["dtype"] if scale == COUNTS else np.float32)
+            write_screen(
+                plan, store, scale=scale, dtype=dtype, account=account, totals=None,
+                memory=memory, client=client, quiet=quiet,
+            )  # fmt: skip
     labels = rank_sum(store, out=folder, memory=memory, client=client, quiet=quiet, **options)
     predicted = open_screen(store)
     return {
         context: PredictedContext(
             predictions, context, labels, tuple(screen.genes), _labels_left_out(plan.drops),
-            _cells_note(screen, predicted, context), controls[context],
+            _note(predictions, screen, predicted, context), controls[context],
         )
         for context in labels.contexts
     }  # fmt: skip
+
+
+@contextmanager
+def _naming_the_choice() -> Iterator[None]:
+    """Say that values below zero can be clipped (SPEC G1)."""
+    try:
+        yield
+    except NegativeValueError as error:
+        raise NegativeValueError(
+            f"{error}; where a model misses zero by a little, clip=True (--clip) reads what is "
+            "below as zero"
+        ) from error
 
 
 def plan_predicted_cells(
@@ -114,7 +129,7 @@ def plan_predicted_cells(
         The plan, the scale of the new store, and sentences on both.
     """
     how = predictions.options
-    spec = find_source(predictions.source, matrix=how["layer"])
+    spec = replace(find_source(predictions.source, matrix=how["layer"]), clip=how["clip"])
     scale, verdict = _common_scale(spec, predictions, screen)
     with open_source(spec) as source:
         n_predicted = source.n_cells
@@ -155,6 +170,8 @@ def plan_predicted_cells(
     drops = cell_drops(specs, sizes, labels, reasons, context, destination)
     var = pd.DataFrame({"gene_name": screen.genes[kept]}, index=screen.genes[kept])
     account = [verdict, f"genes: {len(kept)} of {screen.n_genes} are predicted"]
+    if how["clip"]:
+        account.append(_CLIPPED)
     plan = ScreenPlan(
         specs, sizes, roles, var, maps, destination, groups, names, context, drops, tuple(account)
     )
@@ -277,8 +294,14 @@ def _labels_left_out(drops: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(set(mine["label"])))
 
 
-def _cells_note(observed: Screen, predicted: Screen, context: str) -> str:
-    """Say so where predicted and observed perturbations differ much in cells: the power differs."""
+def _note(predictions: Predictions, observed: Screen, predicted: Screen, context: str) -> str:
+    """Say what was changed in the cells, and whether the numbers of cells give other power."""
+    notes = [_CLIPPED if predictions.options["clip"] else ""]
+    notes.append(_power_note(observed, predicted, context))
+    return "; ".join(filter(None, notes))
+
+
+def _power_note(observed: Screen, predicted: Screen, context: str) -> str:
     sizes = []
     for screen in (observed, predicted):
         groups = screen.context_groups(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,11 @@ class AnnDataSource(Source):
 
     def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read one block."""
-        return self.matrix.read(block, buffers)
+        found = self.matrix.read(block, buffers)
+        if not self.spec.clip:
+            return found
+        below = np.isfinite(found.data) & (found.data < 0)
+        return replace(found, data=np.where(below, found.data.dtype.type(0), found.data))
 
 
 class Frame:

@@ -40,6 +40,8 @@ class SourceSpec:
         Uncompressed copy of a gzipped text matrix; None where `path` itself can be read.
     genes_by_cells
         Whether the rows of a text matrix are genes.
+    clip
+        Whether an AnnData file's finite values below zero are read as zero.
     notes
         Plain sentences on what was found or assumed, for the account of the ingest.
     """
@@ -50,6 +52,7 @@ class SourceSpec:
     cells: str | None = None
     text: str | None = None
     genes_by_cells: bool = False
+    clip: bool = False
     notes: tuple[str, ...] = ()
 
 
