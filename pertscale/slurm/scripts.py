@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -112,13 +112,18 @@ def _names(recipe: str, path: Path, call: Call, job: Job) -> dict[str, str]:
         "directives": _directives(job, job.workers + RECIPES[recipe][1], recipe),
         "setting": _filled("setting.sh.txt", words | {"resubmit": str(job.resubmit)}),
         "workers": str(job.workers),
-        "interface": shlex.join(interface),
-        "run_arguments": shlex.join(call.run_arguments),
-        "labels_arguments": shlex.join(call.labels_arguments),
+        "interface": _further(interface),
+        "run_arguments": _further(call.run_arguments),
+        "labels_arguments": _further(call.labels_arguments),
         "call": _python_call(store, out, call),
         "cluster": _python_arguments(_cluster(job), 12),
         "options": repr({} if job.interface is None else {"interface": job.interface}),
     }
+
+
+def _further(arguments: Sequence[str]) -> str:
+    """Return the last arguments of a command in shell, on a line of their own where there are any."""
+    return f" \\\n        {shlex.join(arguments)}" if arguments else ""
 
 
 def _directives(job: Job, tasks: int, recipe: str) -> str:
