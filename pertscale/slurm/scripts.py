@@ -122,7 +122,7 @@ def _names(recipe: str, path: Path, call: Call, job: Job) -> dict[str, str]:
 
 
 def _further(arguments: Sequence[str]) -> str:
-    """Return the last arguments of a command in shell, on a line of their own where there are any."""
+    """Return the last arguments of a command of the shell, if any, on a line of their own."""
     return f" \\\n        {shlex.join(arguments)}" if arguments else ""
 
 
