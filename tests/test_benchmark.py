@@ -19,13 +19,13 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 import pertscale as ps
 from pertscale.benchmark import run as run_module
 from pertscale.benchmark import units as units_module
-from pertscale.errors import ArgumentError, NotFoundError
+from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.schema import SCORE_COLUMNS
 from tests.conftest import write_h5ad
 from tests.test_rank_sum import tree_hash
 
 #: Methods that classify the small screen: the bilinear model needs more training perturbations.
-IN_CLASSES = {*ps.baselines.METHODS, "no_change", "mean", "mean_perturbation", "additive"}
+IN_CLASSES = {*ps.baselines.METHODS, "no_change", "mean", "mean_perturbation"}
 #: Hold times, or depend on them; everything else is the same in every run.
 TIMED = ("timings.parquet", "report.html", "log.jsonl")
 
@@ -308,6 +308,10 @@ def test_a_run_with_other_labels_that_fails_leaves_no_result(example, tmp_path, 
     again = ps.run_benchmark(example.screen, fdr=0.2, **how)
     assert again.manifest["options"]["fdr"] == 0.2
     assert not left.exists()
+    assert again.labels.contexts == ("alpha", "beta")
+    ps.stats.rank_sum(example.screen, out=tmp_path, quiet=True)  # `pertscale labels`, beside it
+    with pytest.raises(InputError, match="another run has replaced them"):
+        _ = ps.read_result(tmp_path).pseudobulk
 
 
 def test_a_file_is_ingested_into_the_output_folder(example, tmp_path):
@@ -342,6 +346,7 @@ def test_nothing_is_made_for_a_store_that_is_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_what_could_not_run_is_said(tmp_path):
     """Two perturbations without any effect: no split, no curation, and rows that say so."""
     random = np.random.default_rng(0)

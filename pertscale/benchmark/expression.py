@@ -23,7 +23,7 @@ import pandas as pd
 import xarray as xr
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
-from pertscale.benchmark.predictors import given_params
+from pertscale.benchmark.predictors import PREDICTS_NONE, given_params
 from pertscale.benchmark.units import with_head
 from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
@@ -217,7 +217,7 @@ def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dic
             found.failed[name] = str(error)
             continue
         if predicted.isnull().all():
-            found.failed[name] = "it can predict none of the held-out perturbations"
+            found.failed[name] = PREDICTS_NONE
             continue
         found.predictions[name] = predicted
         found.params[name] = model.fitted_params()

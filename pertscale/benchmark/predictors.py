@@ -28,6 +28,9 @@ from pertscale.schema import Label
 #: Scores of a pair that a file does not predict: it counts as unchanged.
 _NON_DE_SCORES = np.array([0, 1, 0], np.float32)
 
+#: Why a model is left out.
+PREDICTS_NONE = "it can predict none of the held-out perturbations"
+
 #: Returns predicted changes from control (perturbation, gene) of perturbations, NaN for none.
 Changes = Callable[[Sequence[str]], np.ndarray]
 
@@ -200,7 +203,17 @@ class Thresholded:
         return there.reindex(list(matrix.genes)).to_numpy(bool)
 
     def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
-        """Tune the threshold, and predict block by block of perturbations."""
+        """Tune the threshold, and predict block by block of perturbations.
+
+        Raises
+        ------
+        InputError
+            If a model has no prediction for any of them, as the additive one for singles.
+        """
+        rows = strip_rows(len(unit.split.test), len(matrix.genes))
+        batches = list(_batches(unit.split.test, rows))
+        if not self.is_file and all(np.isnan(self.changes(names)).all() for names in batches):
+            raise InputError(PREDICTS_NONE)
         columns = pd.Index(self.genes).get_indexer(list(matrix.genes))
         step = strip_rows(len(unit.split.train), len(matrix.genes))
         known = [name for name in unit.split.train if name in self.covered]
@@ -209,10 +222,9 @@ class Thresholded:
             threshold, origin = tune_threshold(blocks, rule=self.rule), "training"
         else:
             threshold, origin = self._matched(unit, matrix, columns), "rate of training"
-        rows = strip_rows(len(unit.split.test), len(matrix.genes))
         predict = dask.delayed(self._block, pure=False)
         labels, scores = [], []
-        for names in _batches(unit.split.test, rows):
+        for names in batches:
             both = predict(names, columns, threshold)
             shape = (len(names), len(columns))
             labels.append(da.from_delayed(both[0], shape, np.int8))

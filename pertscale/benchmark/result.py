@@ -18,7 +18,7 @@ from pertscale.benchmark.card import (
     whole_card,
 )
 from pertscale.benchmark.expression import TOP_EXPRESSED, open_predictions
-from pertscale.errors import NotFoundError
+from pertscale.errors import InputError, NotFoundError
 from pertscale.io.atomic import read_json
 from pertscale.io.places import Place, PlaceLike, for_zarr, place
 from pertscale.io.tables import read_table
@@ -88,12 +88,20 @@ class BenchmarkResult:
 
     @cached_property
     def labels(self) -> LabelTable:
-        """The label table."""
-        return read_labels(self.path)
+        """The label table; InputError if another run has replaced it since."""
+        found = read_labels(self.path)
+        mine = self.manifest["labels_key"] if (self.path / MANIFEST_FILE).exists() else ""
+        if mine and found.key != mine:
+            raise InputError(
+                f"the labels in {self.path} are not those of its benchmark any more, another run "
+                "has replaced them; run the benchmark again"
+            )
+        return found
 
     @cached_property
     def pseudobulk(self) -> xr.Dataset:
-        """Mean expression per perturbation, lazily."""
+        """Mean expression per perturbation, lazily; InputError as of :attr:`labels`."""
+        self.labels  # noqa: B018  (the check)
         return read_pseudobulk(self.path)
 
     @cached_property

@@ -165,19 +165,23 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     """Draw the standard deviation of each gene over perturbations, predicted and true (Ext 7).
 
     A method that predicts the same for every perturbation has none; the line is the mean of the
-    truth's.
+    truth's. Splits that hold out one perturbation have nothing to show; InputError if all are such.
     """
     control = control_profile(result, context)
     genes = top_genes(control, 1000)
     found: dict[str, list[np.ndarray]] = {}
     for split in _splits(result, context, task):
         dataset = result.expression(context=context, task=task, split=split).isel({GENE: genes})
+        if dataset.sizes[PERTURBATION] < 2:
+            continue
         found.setdefault("truth", []).append(dataset["truth"].values.std(axis=0, ddof=1))
         for i, method in enumerate(dataset[MODEL].values):
             values = dataset["prediction"][i].values
             values = values[~np.isnan(values).any(axis=1)]
             if len(values) > 1:
                 found.setdefault(str(method), []).append(values.std(axis=0, ddof=1))
+    if not found:
+        raise InputError(f"every split of {context}, {task}, holds out one perturbation only")
     signed = {m: np.arcsinh(np.concatenate(v) / 0.02) for m, v in found.items()}
     top = max(float(v.max()) for v in signed.values())
     edges = np.linspace(0, max(top, 1e-9), 31)

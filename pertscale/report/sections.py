@@ -61,16 +61,18 @@ def expression_sections(result: BenchmarkResult) -> list[Section]:
 
 def _expression(result: BenchmarkResult, context: str, task: str) -> Section:
     split, strongest = _strongest(result, context, task)
+    mine = result.expression_scores
+    mine = mine[(mine["context"] == context) & (mine["task"] == task)]
+    held_out = mine[mine["level"] == "perturbation"].groupby("split")["group"].nunique()
     drawn = {
         "error": figures.prediction_error(result, context=context, task=task),
         "genes": figures.error_against_genes(result, context=context, task=task),
-        "variation": figures.variation(result, context=context, task=task),
-        "change": figures.predicted_change(
-            result, context=context, task=task, split=split, perturbation=strongest
-        ),
     }
-    mine = result.expression_scores
-    mine = mine[(mine["context"] == context) & (mine["task"] == task)]
+    if held_out.max() > 1:
+        drawn["variation"] = figures.variation(result, context=context, task=task)
+    drawn["change"] = figures.predicted_change(
+        result, context=context, task=task, split=split, perturbation=strongest
+    )
     if "mean" in set(mine["method"]) and mine["method"].nunique() > 1:
         drawn["ratio"] = figures.ratio_forest(result, context=context, task=task)
     captions = {**_EXPRESSION_CAPTIONS, "change": _CHANGE.format(strongest)}
