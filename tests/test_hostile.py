@@ -22,6 +22,8 @@ from pertscale.report.figures import STYLE, short, to_svg
 from tests import hostile
 from tests.screens import tree_hash
 
+pytestmark = pytest.mark.once
+
 METHODS = ["majority_vote", "oracle", "no_change", "mean", "additive"]
 TASKS = {"within", "single", "double", "interactions", "transfer"}
 #: Labels that say that there is no perturbation, by the grammar of labels.
@@ -224,7 +226,6 @@ def browser() -> str:
     pytest.skip(missing)
 
 
-@pytest.mark.once
 def test_a_browser_runs_nothing_of_it(case, browser, tmp_path):
     """Also without the page's own policy, which forbids scripts: the escapes have to do alone."""
     html = case.result.report.read_text()

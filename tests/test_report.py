@@ -16,6 +16,8 @@ from pertscale.report.findings import findings
 from pertscale.report.page import p_value_counts
 from pertscale.report.tables import number, overview, plain_table
 
+pytestmark = pytest.mark.once
+
 HOSTILE = "<script>alert('x')</script>"
 
 
