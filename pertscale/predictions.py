@@ -23,7 +23,7 @@ from pertscale.conditions import Grammar, is_control_word, known_targets, name_o
 from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
-from pertscale.io.aliases import Aliases
+from pertscale.io.aliases import Aliases, read_aliases
 from pertscale.io.files import state_of
 from pertscale.io.long_tables import CODES
 from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
@@ -79,7 +79,7 @@ class Predictions:
     parts : tuple of Part
         Contexts and splits that the file tells apart; empty for cells, which are read later.
     options : dict
-        How a file of cells is to be read.
+        How the file is read; of cells, which are read later, all there is to say.
     """
 
     source: str
@@ -100,11 +100,10 @@ class Predictions:
         """Hash of the source's files (name, size, time) and of how they are read."""
         path = Path(self.source)
         state = [[file.name, size, time] for file, size, time in state_of(path)]
-        aliases = {} if self.aliases is None else self.aliases
-        known = aliases if isinstance(aliases, Mapping) else Path(aliases).read_text()
-        return digest(
-            str(path), state, self.kind, self.scale or "", self.control, self.options, known
-        )
+        names = [[p.context, p.split, list(p.perturbations), list(p.genes)] for p in self.parts]
+        aliases = {} if self.aliases is None else read_aliases(self.aliases)
+        how = [self.kind, self.scale or "", self.control, self.options, names, aliases]
+        return digest(str(path), state, *how)
 
     def part(self, context: str, split: str) -> Part | None:
         """Return the part for a context and split; None if the file has none for them.
@@ -226,6 +225,16 @@ class OnScreen(ABC):
     genes: tuple[str, ...]
     unmatched: tuple[str, ...]
     note: str
+
+    @property
+    def name(self) -> str:
+        """Name of the file, or of the files."""
+        return self.predictions.name
+
+    @property
+    def key(self) -> str:
+        """Hash of the files and of how they are read."""
+        return self.predictions.key
 
     @property
     @abstractmethod
@@ -477,8 +486,9 @@ def read_predictions(
         for part in parts
     )
     return Predictions(
-        where, kind, scale if kind == EXPRESSION else kind, control, named, {}, aliases
-    )
+        where, kind, scale if kind == EXPRESSION else kind, control, named,
+        {"codes": codes, "layer": layer}, aliases,
+    )  # fmt: skip
 
 
 def canonical_names(
@@ -540,9 +550,9 @@ def _to_log1p(values: Matrix, scale: str, control: Matrix) -> Matrix:
     if scale == LFC:
         level = (np.expm1(control) + _PSEUDO) * np.exp2(values.astype(np.float64)) - _PSEUDO
         return np.log1p(np.maximum(level, 0))
-    # counts: to the share of 10,000 that these genes have in the control
-    there = ~np.isnan(values).all(axis=0)
-    share = np.expm1(control[there]).sum() / np.expm1(control).sum()
+    # counts: to the share of 10,000 that the genes of each row have in the control
+    level = np.expm1(control.astype(np.float64))
+    share = np.where(np.isnan(values), 0.0, level).sum(axis=1, keepdims=True) / level.sum()
     total = np.nansum(values, axis=1, dtype=np.float64, keepdims=True)
     factor = np.divide(TARGET_TOTAL * share, total, out=np.zeros_like(total), where=total > 0)
     return np.log1p(values * factor)

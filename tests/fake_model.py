@@ -48,6 +48,8 @@ def main(task: Path, out: Path, how: str) -> None:
     elif how != "nothing":
         changed(table, how).to_parquet(out / "predictions.parquet")
         (out / "meta.json").write_text(json.dumps({"how": how, "threads": request["threads"]}))
+    if how == "deep_meta":
+        (out / "meta.json").write_text("[" * 200_000)
     print("done")
 
 

@@ -184,6 +184,15 @@ def test_the_lock_is_touched(tmp_path, quick):
         assert lock.file.stat().st_mtime > 0
 
 
+def test_a_lock_that_was_taken_over_is_not_touched(tmp_path, quick):
+    """Else the run that holds it now would seem to live when it is dead."""
+    with locked(tmp_path):
+        file = of_another_machine(tmp_path)
+        os.utime(file, (0, 0))
+        time.sleep(0.5)
+        assert file.stat().st_mtime == 0
+
+
 def test_where_nothing_can_be_written():
     with (
         pytest.raises(StorageError, match=r"can't write to /sys/pertscale: .*; write to another"),

@@ -204,6 +204,11 @@ def test_right_answer(task, tmp_path):
     assert read_json(tmp_path / "fake" / "run.json")["status"] == "complete"
 
 
+def test_what_a_model_says_of_itself_may_be_nonsense(task, tmp_path):
+    assert run_model(spec_of("deep_meta"), task, tmp_path / "fake").status == "complete"
+    assert not (tmp_path / "fake" / "meta.json").exists()
+
+
 @pytest.mark.parametrize(
     ("how", "status", "message"),
     [

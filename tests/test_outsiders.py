@@ -6,6 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from click.testing import CliRunner
 from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -154,7 +155,63 @@ def test_leaving_perturbations_out_gains_nothing(screen, baseline, truth, tmp_pa
         assert value(result, "partial", metric) == pytest.approx(
             value(result, "no_change_there", metric), rel=1e-5, nan_ok=True
         )
+    for setting in ("full", "curated"):  # classes: the threshold is of all pairs
+        for metric in ("accuracy", "macro_f1"):
+            partial, whole = (
+                value(result, m, metric, setting=setting, task="within")
+                for m in ("partial", "no_change_there")
+            )
+            assert partial == pytest.approx(whole), (setting, metric)
     assert result.coverage.query("name == 'partial'")["perturbations_missing"].iloc[0] == hard
+
+
+def test_files_and_models_have_thresholds_of_the_same_pairs(screen, baseline, truth, tmp_path):
+    """In the curated setting most pairs are not asked for: their changes say nothing."""
+    noisy = truth + np.random.default_rng(2).normal(0, 0.3, truth.shape)
+
+    class Same:
+        def fit(self, profiles):
+            return self
+
+        def predict(self, perturbations):
+            return xr.DataArray(
+                noisy.loc[list(perturbations)].to_numpy(), dims=("perturbation", "gene"),
+                coords={"perturbation": list(perturbations), "gene": list(noisy.columns)},
+            )  # fmt: skip
+
+    path = written(tmp_path, noisy.loc[held_out(baseline)])
+    result = run(
+        screen, baseline, models={"model": Same()},
+        predictions={"file": ps.read_predictions(path, scale="log1p_1e4")},
+    )  # fmt: skip
+    for setting in ("full", "curated"):
+        model, file = (
+            value(result, m, "macro_f1", setting=setting, task="within") for m in ("model", "file")
+        )
+        assert file == pytest.approx(model, abs=0.01)
+
+
+def test_files_of_one_split_are_put_together(screen, baseline, truth, tmp_path):
+    names = held_out(baseline)
+    parts = [truth.loc[names[:2]], truth.loc[names[2:]]]
+    found = [
+        ps.read_predictions(written(tmp_path, part, f"{i}.parquet"), scale="log1p_1e4")
+        for i, part in enumerate(parts)
+    ]
+    whole = ps.read_predictions(written(tmp_path, truth.loc[names], "w.parquet"), scale="log1p_1e4")
+    result = run(screen, baseline, predictions={"parts": found, "whole": whole})
+    for setting, task, metric in (
+        ("top_expressed", "single", "l2"),
+        ("full", "within", "macro_f1"),
+    ):
+        both = [value(result, m, metric, setting=setting, task=task) for m in ("parts", "whole")]
+        assert both[0] == both[1]
+    rows = result.coverage.query("name == 'parts'")
+    assert (rows["n_perturbations_predicted"] == len(names)).all()
+    params = result.scores.query("method == 'parts' and task == 'within'")["params"].iloc[0]
+    assert '"file": "0.parquet, 1.parquet"' in params
+    with pytest.raises(InputError, match="is predicted twice for the same split"):
+        run(screen, baseline, predictions={"m": [found[0], whole]})
 
 
 def test_the_scale_gains_nothing(screen, baseline, truth, tmp_path):
@@ -308,6 +365,19 @@ def test_cells_with_missing_genes_and_unknown_labels(screen, baseline, tmp_path)
     kept = result.predictions(context=CONTEXT, labels="full", split=SPLIT, method="cells")
     assert (kept["label"].sel(perturbation=names[0]) == 0).all()
     assert (kept["label"].sel(gene=lost) == 0).all()
+
+
+def test_cells_with_a_part_of_the_genes_are_on_the_scale_of_the_screen(screen, baseline, tmp_path):
+    """Counts of a part of the genes have totals of that part."""
+    names = held_out(baseline)
+    lost = [f"G{i}" for i in range(100, 200)]
+    path = _cells(screen, tmp_path / "half.h5ad", names, drop_genes=lost)
+    result = run(screen, baseline, predictions={"cells": path})
+    kept = result.expression(context=CONTEXT, task="single", split=SPLIT)
+    kept = kept.sel(gene=[g for g in kept["gene"].values if g not in lost])
+    off = kept["prediction"].sel(model="cells").values - kept["truth"].values
+    assert abs(np.median(off)) < 0.02
+    assert np.abs(off).mean() < 0.1
 
 
 def test_cells_that_can_not_be_used(screen, baseline, tmp_path):

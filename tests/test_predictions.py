@@ -180,6 +180,44 @@ def test_contexts_and_splits_are_told_apart(tmp_path):
     assert align(ps.read_predictions(tmp_path / "p.csv", scale="log1p_1e4")) is not None
 
 
+@pytest.mark.parametrize("column", ["context", "split", "perturbation", "gene"])
+def test_rows_that_do_not_say_what_they_are_of(tmp_path, column):
+    table = pd.DataFrame(
+        {"perturbation": ["GATA1", "KLF1"], "gene": ["NA", "NA"], "value": [0.1, 0.2],
+         "context": ["K562", "K562"], "split": ["s", "s"]}
+    )  # fmt: skip
+    table.loc[1, column] = None
+    table.to_parquet(tmp_path / "p.parquet")
+    with pytest.raises(InputError, match="empty in row 1"):
+        ps.read_predictions(tmp_path / "p.parquet", scale="delta")
+    if column in ("context", "split"):  # nowhere told: for any
+        table[column] = None
+        table.to_parquet(tmp_path / "p.parquet")
+        [part] = ps.read_predictions(tmp_path / "p.parquet", scale="delta").parts
+        assert part.perturbations == ("GATA1", "KLF1")
+        assert getattr(part, column) == ""
+
+
+def test_the_key_tells_all_ways_of_reading_apart(tmp_path):
+    np.savez(tmp_path / "p.npz", GATA1=np.arange(2.0), KLF1=np.arange(2.0))
+    read = ps.read_predictions
+    found = [
+        read(tmp_path / "p.npz", scale="delta", genes=["NA", "TP53"], **more)
+        for more in ({}, {"split": "s"}, {"context": "K562"}, {"control": "in_file"})
+    ]
+    found.append(read(tmp_path / "p.npz", scale="delta", genes=["TP53", "NA"]))
+    (tmp_path / "l.csv").write_text("perturbation,gene,label\nGATA1,NA,1\nKLF1,NA,2\n")
+    found += [read(tmp_path / "l.csv", codes=codes) for codes in ("synthpert", "up_first")]
+    table = pd.DataFrame({"alias": ["x"], "name": ["NA"]})
+    table.to_parquet(tmp_path / "a.parquet")
+    table.to_csv(tmp_path / "a.csv", index=False)
+    same = [
+        read(tmp_path / "l.csv", codes="synthpert", aliases=aliases).key
+        for aliases in (tmp_path / "a.parquet", tmp_path / "a.csv", {"x": "NA"})
+    ]
+    assert len({one.key for one in found} | set(same)) == len(found) + 1
+
+
 def test_names_are_read_by_the_grammar_and_what_is_unknown_is_listed(tmp_path):
     frame = pd.DataFrame(
         np.vstack([TRUTH, CONTROL, CONTROL]), columns=GENES,
@@ -259,6 +297,21 @@ def test_counts_are_scaled_and_both_are_proved_against_the_control(tmp_path):
         total = np.expm1(truth).sum(axis=1, keepdims=True)
         want = truth if values is truth else np.log1p(np.expm1(truth) / total * 1e4)
         np.testing.assert_allclose(aligned.profiles(NAMES), want, atol=1e-4)
+
+
+def test_counts_of_one_perturbation_do_not_depend_on_the_others(tmp_path):
+    """Each is scaled to the share of the genes that it has itself."""
+    level = np.expm1(CONTROL)
+    values = np.stack([level, level, level])
+    values[0, 2:] = np.nan
+    pd.DataFrame(values, NAMES, GENES).to_csv(tmp_path / "c.csv", index_label="condition")
+    aligned = align(ps.read_predictions(tmp_path / "c.csv", scale="counts"))
+    together, alone = aligned.profiles(NAMES), aligned.profiles(NAMES[:1])
+    np.testing.assert_array_equal(together[:1], alone)
+    scaled = np.log1p(level / level.sum() * 1e4)
+    np.testing.assert_allclose(together[1], scaled, atol=1e-5)
+    share = level[:2].sum() / level.sum()
+    np.testing.assert_allclose(alone[0, :2], np.log1p(level[:2] / level[:2].sum() * 1e4 * share))
 
 
 def test_a_scale_that_can_not_be_proved_has_to_be_declared(tmp_path):

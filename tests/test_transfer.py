@@ -151,6 +151,25 @@ def test_genes_are_reconciled_and_accounted_for(example, stores, tmp_path):
     assert (kept["label"].sel(gene=["G100", "G101"]) == 0).all()
 
 
+def test_a_file_does_not_choose_the_genes_that_it_is_scored_on(example, tmp_path):
+    """It has one gene, and all of that is right: the overlap is that of the contexts."""
+    how = {"tasks": ["transfer"], "methods": ["majority_vote"], "settings": ["full"], "quiet": True}
+    labels = ps.run_benchmark(example.screen, out=tmp_path / "run", **how).labels.to_pandas()
+    mine = labels.query("context == 'alpha' and gene == 'G3' and label.notna()")
+    mine = mine[["perturbation", "gene", "context", "label"]].astype(str)
+    mine.to_csv(tmp_path / "one.csv", index=False)
+    file = ps.read_predictions(tmp_path / "one.csv", codes="pertscale")
+    result = ps.run_benchmark(
+        example.screen, out=tmp_path / "run", predictions={"one": file}, **how
+    )
+    rows = result.scores.query("method == 'one' and level == 'overall' and metric == 'accuracy'")
+    assert set(rows["context"]) == {"alpha"}
+    found = rows.set_index("setting")["value"]
+    assert found["full_overlap"] == found["full"] < 1
+    reasons = result.skipped.query("context == 'beta'").set_index("what")["reason"]
+    assert "files are for context 'alpha'" in reasons[f"one (transfer, {SPLIT})"]
+
+
 def test_contexts_of_one_name_are_told_apart_by_their_stores(example, stores, tmp_path):
     twin = _subset(example, "alpha", tmp_path / "twin.h5ad", drop=["G3"])
     result = ps.run_benchmark(

@@ -115,7 +115,7 @@ class ExpressionUnit:
     def key(self, inputs: str) -> str:
         """Hash of all that the unit's files depend on; `inputs` is that of the profiles."""
         models = [[name, model.key] for name, model in self.models.items()]
-        given = [[name, found.predictions.key] for name, found in self.given.items()]
+        given = [[name, found.key] for name, found in self.given.items()]
         needed = any(model.needs_embedding for model in self.models.values())
         vectors = self.embedding.hash if needed and self.embedding is not None else ""
         return digest(

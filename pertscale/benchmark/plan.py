@@ -233,7 +233,7 @@ def _plan_classes(
     groups: dict[str, str],
 ) -> None:
     """List the units of classes of one split."""
-    given = _given(plan, context, split)
+    given = given_for(plan, context, split)
     changes = _changes(plan, context, split, given)
     for kind, settings in tables.items():
         matrix = plan.matrices[context, kind]
@@ -295,18 +295,22 @@ def _no_vectors(plan: Plan, vectors: Embedding | str | None, train: Sequence[str
     return f"embedding {vectors.name!r} has none of the training perturbations"
 
 
-def _given(plan: Plan, context: str, split: Split) -> dict[str, OnScreen]:
+def given_for(
+    plan: Plan, context: str, split: Split, log: Log | None = None, task: str = ""
+) -> dict[str, OnScreen]:
     """Return the predictions from files for a split; a row says where there are none."""
     found = {}
+    log = log or plan.log
+    told = f"{task}, {split.name}" if task else split.name
     for name in plan.outsiders.files:
         mine = plan.outsiders.find(name, context, split)
         held_out = {*split.test, *split.val}
         if mine is None:
             reason = f"its files are for {plan.outsiders.meant_for(name)}"
-            plan.log.skip(f"{name} ({split.name})", context, reason)
+            log.skip(f"{name} ({told})", context, reason)
         elif not held_out & set(mine.rows):
             reason = "it predicts none of the held-out perturbations; see splits/"
-            plan.log.skip(f"{name} ({split.name})", context, reason)
+            log.skip(f"{name} ({told})", context, reason)
         else:
             found[name] = mine
     return found
@@ -322,8 +326,8 @@ def _changes(
     for name, method in plan.wanted.models.items():
         fitted = lru_cache(maxsize=1)(partial(_fitted_model, plan, context, split, method))
         found[name] = Thresholded(
-            partial(_model_changes, fitted, control, genes), genes, np.ones(len(genes), bool),
-            everything, plan.wanted.threshold, False, digest(plan.labels.key, name, method.key),
+            partial(_model_changes, fitted, control, genes), genes, everything,
+            plan.wanted.threshold, False, digest(plan.labels.key, name, method.key),
             partial(_params_of, fitted),
         )  # fmt: skip
     for name, mine in given.items():
@@ -332,11 +336,13 @@ def _changes(
     return found
 
 
-def thresholded_file(found: OnScreen, control: np.ndarray, rule: Rule) -> Thresholded:
+def thresholded_file(
+    found: OnScreen, control: np.ndarray, rule: Rule, shared: frozenset[str] = frozenset()
+) -> Thresholded:
     """Return predicted expression from a file as a predictor of classes."""
     return Thresholded(
-        partial(_file_changes, found, control), found.genes, found.has_gene, frozenset(found.rows),
-        rule, True, found.predictions.key, partial(given_params, found),
+        partial(_file_changes, found, control), found.genes, frozenset(found.rows), rule,
+        True, found.key, partial(given_params, found), shared,
     )  # fmt: skip
 
 
@@ -400,7 +406,7 @@ def _plan_expression_unit(
     _keep_split(plan, context, split)
     given = {
         name: found
-        for name, found in _given(plan, context, split).items()
+        for name, found in given_for(plan, context, split).items()
         if found.predictions.kind not in ("labels", "class_scores")
     }
     models = plan.wanted.models

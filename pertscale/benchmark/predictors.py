@@ -163,15 +163,14 @@ class Thresholded:
 
     A model that is fitted here is tuned on its predictions of training perturbations. What a file
     says of those was made by somebody who may have seen the rest, so for files the threshold calls
-    as large a share of the predicted test pairs as is differentially expressed in training.
+    as large a share of the test pairs as is differentially expressed in training. Pairs that a file
+    leaves out count as unchanged there too.
 
     Attributes
     ----------
     changes : callable
         Of the genes of `genes`.
     genes : tuple of str
-    there : ndarray of bool
-        Which genes are predicted; the others count as unchanged.
     covered : frozenset of str
         Perturbations that `changes` has.
     rule : {'match_rate', 'macro_f1'}
@@ -179,28 +178,29 @@ class Thresholded:
     source_key : str
     params : dict
         Of the model, for the record.
+    shared : frozenset of str
+        Genes that other contexts have, too.
     """
 
     changes: Changes
     genes: tuple[str, ...]
-    there: np.ndarray
     covered: frozenset[str]
     rule: Rule
     is_file: bool
     source_key: str
     params: Callable[[], dict[str, Any]] = field(default=dict)
+    shared: frozenset[str] = frozenset()
 
     local: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
-        """Hash of the model or file and of the rule."""
-        return digest("thresholded", self.source_key, self.rule)
+        """Hash of the model or file, of the rule and the shared genes."""
+        return digest("thresholded", self.source_key, self.rule, sorted(self.shared))
 
     def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
-        """Which genes there are changes of."""
-        there = pd.Series(self.there, index=self.genes)
-        return there.reindex(list(matrix.genes)).to_numpy(bool)
+        """Which genes other contexts have."""
+        return pd.Index(matrix.genes).isin(list(self.shared))
 
     def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
         """Tune the threshold, and predict block by block of perturbations.
@@ -254,9 +254,13 @@ class Thresholded:
             )
         truth = matrix.rows(unit.split.train)
         tested = truth != Label.UNTESTED
-        n, changed = dask.compute(tested.sum(), (tested & (truth != Label.NON_DE)).sum())
-        mine = [name for name in unit.split.test if name in self.covered]
-        return matching_rate(self.changes(mine)[:, columns], changed / n)
+        asked = matrix.rows(unit.split.test) != Label.UNTESTED
+        n, changed, asked = dask.compute(
+            tested.sum(), (tested & (truth != Label.NON_DE)).sum(), asked
+        )
+        if not n:
+            raise InputError("no training pair was tested, so there is no rate to match")
+        return matching_rate(self.changes(unit.split.test)[:, columns][asked], changed / n)
 
 
 def _batches(names: Sequence[str], size: int) -> Iterator[list[str]]:
@@ -271,21 +275,27 @@ class Given:
     """Classes that a file says, or that follow from predicted cells.
 
     A pair that is not predicted counts as unchanged: leaving it out is no better than saying so.
+
+    Attributes
+    ----------
+    found : OnScreen
+    shared : frozenset of str
+        Genes that other contexts have, too.
     """
 
     found: OnScreen
+    shared: frozenset[str] = frozenset()
 
     local: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
-        """Hash of the file."""
-        return digest("given", self.found.predictions.key)
+        """Hash of the file and of the shared genes."""
+        return digest("given", self.found.key, sorted(self.shared))
 
     def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
-        """Which genes the file has."""
-        there = pd.Series(self.found.has_gene, index=list(self.found.genes))
-        return there.reindex(list(matrix.genes)).to_numpy(bool)
+        """Which genes other contexts have."""
+        return pd.Index(matrix.genes).isin(list(self.shared))
 
     def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
         """Put the classes on the genes of the labels."""
@@ -305,7 +315,7 @@ def given_params(found: OnScreen) -> dict[str, Any]:
     """Return what the record of a run says of a file: what it is, and what it is measured from."""
     predictions = found.predictions
     params = {
-        "file": predictions.name,
+        "file": found.name,
         "kind": predictions.kind,
         "scale": predictions.scale,
         "control": predictions.control,

@@ -178,8 +178,7 @@ class _Drawn:
 
         genes = self.matrix.genes
         everyone = frozenset(self.matrix.perturbations)
-        there = np.ones(len(genes), bool)
-        return Thresholded(changes, genes, there, everyone, "match_rate", False, "probe")
+        return Thresholded(changes, genes, everyone, "match_rate", False, "probe")
 
     def expression(self, models: Mapping[str, ExpressionMethod]) -> None:
         """Do a unit of expression."""

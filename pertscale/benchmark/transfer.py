@@ -9,6 +9,7 @@ genes are called.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,7 @@ from pertscale.benchmark.plan import (
     TRANSFER,
     Plan,
     Runs,
+    given_for,
     learned_embedding,
     thresholded_file,
 )
@@ -204,7 +206,7 @@ def plan_transfer(plans: Sequence[Plan], root: Runs) -> list[TransferExpression]
         root.coverage += [bridge.account() for bridge in bridges]
         for split in target.splits:
             root.splits.setdefault(target.name, {})[split.name] = split
-            _plan_given(root, target, split)
+            _plan_given(root, target, split, bridges)
             for chosen in _modes(bridges):
                 _plan_classes(root, target, split, chosen)
                 mine = _expression_of(root, target, split, chosen)
@@ -383,19 +385,19 @@ def _train_names(bridge: Bridge, split: Split, exclude: bool) -> list[str]:
 # --- predictions from files -----------------------------------------------------------------------
 
 
-def _plan_given(root: Runs, target: Site, split: Split) -> None:
+def _plan_given(root: Runs, target: Site, split: Split, bridges: Sequence[Bridge]) -> None:
     """List what files say of a target's held-out perturbations, beside the transferred methods."""
     plan = target.plan
-    for name in plan.outsiders.files:
-        found = plan.outsiders.find(name, target.context, split)
-        if found is None:
-            continue
+    there = np.logical_or.reduce([bridge.position >= 0 for bridge in bridges])
+    shared = frozenset(itertools.compress(target.genes, there))
+    given = given_for(plan, target.context, split, root.log, TRANSFER)
+    for name, found in given.items():
         control = plan.outsiders.controls[target.context]
         is_expression = found.predictions.kind == EXPRESSION
         predictor = (
-            thresholded_file(found, control, root.wanted.threshold)
+            thresholded_file(found, control, root.wanted.threshold, shared)
             if is_expression
-            else Given(found)
+            else Given(found, shared)
         )
         for kind in ("full", "curated"):
             matrix, settings = target.matrix(kind), _settings(root, kind)

@@ -121,7 +121,7 @@ class Predictor(Protocol):
         """Return labels and class scores of the test perturbations, lazily, and parameters."""
 
     def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
-        """Which genes it was trained on, or predicts, (n_genes,) bool."""
+        """Which genes the settings ``..._overlap`` are of, (n_genes,) bool."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,8 @@ def _score(
     """Score a unit in each of its settings.
 
     ``full`` and ``curated`` are all pairs, ``full_without_target`` all but the targets, and
-    ``..._overlap`` those of the genes that the method was trained on, or that a file predicts.
+    ``..._overlap`` those of the genes that the training contexts have, too. For files these are all
+    other contexts: what a file leaves out does not make its task easier.
     """
     root = zarr.open_group(path, mode="r")
     predicted, scores = da.from_zarr(root["label"]), da.from_zarr(root["score"])

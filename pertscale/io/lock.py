@@ -120,7 +120,10 @@ class Lock:
                 self.file.parent.rmdir()  # nothing was written
 
     def touch(self) -> bool:
-        """Show that this process lives."""
+        """Show that this process lives; return whether the file is still its own."""
+        found = _read(self.file)
+        if found and found["token"] != self._owner["token"]:
+            return False  # it was taken over; `check` says so
         os.utime(self.file)
         return True
 

@@ -136,10 +136,32 @@ def pair_columns(table: pd.DataFrame, path: object) -> pd.DataFrame:
             f"rename one to {' or '.join(SPELLINGS[lacking[0]][:3])} ({path})"
         )
     renamed = table.rename(columns={c: role for role, c in found.items() if c is not None})
-    for role in (PERTURBATION, GENE, CONTEXT):
+    for role in (PERTURBATION, GENE):
+        missing = np.flatnonzero(renamed[role].isna())
+        if len(missing):
+            raise InputError(
+                f"column {found[role]!r} is empty in row {int(missing[0])} (and in "
+                f"{len(missing) - 1} more); every row names its perturbation and its gene ({path})"
+            )
+        renamed[role] = renamed[role].astype(str)
+    for role in (CONTEXT, "split"):
         if role in renamed:
-            renamed[role] = renamed[role].astype(str)
+            renamed = _for_which(renamed, role, path)
     return renamed
+
+
+def _for_which(table: pd.DataFrame, role: str, path: object) -> pd.DataFrame:
+    """Return the table with contexts or splits as text; without the column where all are empty."""
+    told = table[role].astype(object).where(table[role].notna(), "").astype(str)
+    missing = np.flatnonzero(told == "")
+    if len(missing) == len(table):
+        return table.drop(columns=role)
+    if len(missing):
+        raise InputError(
+            f"the {role} is empty in row {int(missing[0])} (and in {len(missing) - 1} more), but "
+            f"told in others, such as {told[told != ''].iloc[0]!r}; name it in every row ({path})"
+        )
+    return table.assign(**{role: told})
 
 
 def one_context(table: pd.DataFrame, context: str | None, path: object) -> pd.DataFrame:

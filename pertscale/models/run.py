@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pertscale.errors import PertscaleError
 from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, write_json
+from pertscale.io.json_files import read_json_file
 from pertscale.io.tables import write_table
 from pertscale.models import launch
 from pertscale.models.check import (
@@ -251,7 +253,7 @@ def _take(task: Path, work: Path, out: Path) -> tuple[str, str]:
 
 def _is_json(path: Path) -> bool:
     try:
-        read_json(path)
-    except (OSError, ValueError):
+        read_json_file(path, "what a model says of itself")
+    except PertscaleError:
         return False
     return True

@@ -375,7 +375,7 @@ class PredictedContext(OnScreen):
         rows = names.get_indexer(list(perturbations))
         known = np.flatnonzero(rows >= 0)
         out[np.ix_(known, self.position)] = mean.values[rows[known]]
-        if self.predictions.control == "in_file":
-            own = mean.values[names.get_loc(CONTROL)]
-            out[:, self.position] += (self.control[self.position] - own).astype(np.float32)
+        # the file's controls, or the screen's on the predicted genes, which may be a part of all
+        own = mean.values[names.get_loc(CONTROL)]
+        out[:, self.position] += (self.control[self.position] - own).astype(np.float32)
         return out
