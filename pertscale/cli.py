@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -403,6 +402,8 @@ def _for_labels_and_python(
     store: str, out: str, run_options: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Check options of `run`; return those that `labels` takes too, and all for run_benchmark."""
+    from pertscale.io.places import absolute
+
     context = run.make_context("pertscale run", [store, "--out", out, *run_options])
     if context.params["stores"] != (store,):
         raise click.UsageError(f"a script is for one store: {' '.join(context.params['stores'])}")
@@ -422,7 +423,7 @@ def _for_labels_and_python(
             keywords["exclude_test_perturbations"] = not value
         elif name not in ("stores", "out"):
             is_path = isinstance(option.type, click.Path)
-            keywords[name] = str(Path(value).absolute()) if is_path else value
+            keywords[name] = str(absolute(value)) if is_path else value
     return tuple(words), keywords
 
 

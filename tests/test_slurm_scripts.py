@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from distributed import Client, LocalCluster
 
+from pertscale.cli import main
 from pertscale.errors import ArgumentError, ExistsError, PertscaleError
 from pertscale.slurm import RECIPES, Call, Job, wait_for_workers, worker_memory, write_script
 from pertscale.slurm.inside import task_memory
@@ -53,6 +55,31 @@ def test_is_valid_shell(tmp_path, recipe):
 def test_nothing_is_left_to_fill_in(tmp_path, recipe):
     write_script(recipe, tmp_path / "job", Call("s.zarr", "out"))
     assert "%%" not in (tmp_path / "job").read_text()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_urls_stay_urls(tmp_path, recipe):
+    store, out = "s3://bucket/k.zarr", "s3://bucket/out"
+    write_script(recipe, tmp_path / "job", Call(store, str(tmp_path / "out")))
+    assert (
+        f"{store!r}," in (tmp_path / "job").read_text()
+        or f"store={store}\n" in (tmp_path / "job").read_text()
+    )
+    if recipe == "notebook":
+        write_script(recipe, tmp_path / "other", Call(store, out))
+        assert f"out={out!r}" in (tmp_path / "other").read_text()
+    else:  # its jobs find each other by files there
+        with pytest.raises(ArgumentError, match="has to be a local path, got s3://bucket/out"):
+            write_script(recipe, tmp_path / "other", Call(store, out))
+        assert not (tmp_path / "other").exists()
+
+
+def test_urls_of_options_stay_urls(tmp_path):
+    script = tmp_path / "n.py"
+    words = ["slurm", "notebook", "s3://b/k.zarr", "--out", "s3://b/o", "--script", str(script)]
+    done = CliRunner().invoke(main, [*words, "--", "--embedding", "s3://b/e.parquet"])
+    assert done.exit_code == 0, done.output
+    assert "embedding='s3://b/e.parquet'" in script.read_text()
 
 
 def test_hostile_names_arrive_as_they_are(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from typing import Final
 from pertscale import __version__
 from pertscale.errors import ArgumentError, ExistsError
 from pertscale.io.atomic import atomic_path
+from pertscale.io.places import Remote, local_path, place
 from pertscale.slurm.job import Call, Job, one_line
 
 #: Seconds before the end of its time at which a job is warned.
@@ -96,7 +97,9 @@ def _filled(template: str, names: dict[str, str]) -> str:
 
 def _names(recipe: str, path: Path, call: Call, job: Job) -> dict[str, str]:
     """Return what the templates may hold: shell words are quoted, Python values are literals."""
-    store, out = os.path.abspath(call.store), os.path.abspath(call.out)  # noqa: PTH100
+    if recipe != "notebook":  # its jobs find each other by files there
+        local_path(call.out, f"the output folder of the recipe {recipe!r}")
+    store, out = _anywhere(call.store), _anywhere(call.out)
     shell = {
         "folder": str(Path.cwd()),
         "python": sys.executable,
@@ -119,6 +122,11 @@ def _names(recipe: str, path: Path, call: Call, job: Job) -> dict[str, str]:
         "cluster": _python_arguments(_cluster(job), 12),
         "options": repr({} if job.interface is None else {"interface": job.interface}),
     }
+
+
+def _anywhere(path: str) -> str:
+    """Return a path or URL that means the same in another working directory."""
+    return str(place(path)) if isinstance(place(path), Remote) else os.path.abspath(path)  # noqa: PTH100
 
 
 def _further(arguments: Sequence[str]) -> str:
