@@ -22,15 +22,21 @@ def jit(function: F) -> F:
 
 
 def _keep_files_apart(compiled: Any) -> None:
-    """Give this process's machine code file names of its own.
+    """Give each file of machine code a name of its own.
 
     Numba numbers the files of a function from 1: of two processes that compile it for different
     types at the same time one overwrites the other's file, and a third runs code of wrong types.
+    Files of a source that has changed since are not overwritten then; nobody reads them.
     """
     files = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
-    if files is not None:  # as it is where compiling is switched off
-        base = files._data_name_pattern.removesuffix("{number:d}.nbc")
-        files._data_name_pattern = f"{base}{uuid.uuid4().hex[:12]}.{{number:d}}.nbc"
+    numbered = getattr(files, "_data_name", None)
+    if files is None or numbered is None:  # compiling is switched off
+        return
+
+    def named(number: int) -> str:
+        return f"{numbered(number).removesuffix('.nbc')}.{uuid.uuid4().hex[:12]}.nbc"
+
+    files._data_name = named
 
 
 def inline(function: F) -> F:

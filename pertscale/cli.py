@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -316,7 +317,7 @@ def score(
     Each is NAME=FILE: predicted cells (h5ad, AnnData-Zarr), profiles (h5ad, Zarr, csv, parquet,
     npz, the second paper's folder), or classes (csv, parquet). The options are for all files.
     """
-    from pertscale.predictions import read_predictions
+    from pertscale.predictions import CELLS, read_predictions
 
     found: dict[str, Any] = {}
     for item in predictions:
@@ -325,10 +326,15 @@ def score(
             raise click.UsageError(f"{item!r} is not NAME=FILE, such as STATE=adata_pred.h5ad")
         if name in found:
             raise click.UsageError(f"{name!r} is given twice")
-        found[name] = read_predictions(
-            path, scale=scale, control=control, clip=clip, codes=codes, genes=genes,
+        read = partial(
+            read_predictions, path, scale=scale, control=control, codes=codes, genes=genes,
             aliases=how["aliases"],
         )  # fmt: skip
+        found[name] = read()
+        if clip and found[name].kind == CELLS:
+            found[name] = read(clip=True)
+    if clip and all(one.kind != CELLS for one in found.values()):
+        raise click.UsageError("--clip is for predicted cells, and no file has any")
     _run((store,), predictions=found, **how)
 
 

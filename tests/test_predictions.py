@@ -180,20 +180,28 @@ def test_contexts_and_splits_are_told_apart(tmp_path):
     assert align(ps.read_predictions(tmp_path / "p.csv", scale="log1p_1e4")) is not None
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv"])
 @pytest.mark.parametrize("column", ["context", "split", "perturbation", "gene"])
-def test_rows_that_do_not_say_what_they_are_of(tmp_path, column):
+def test_rows_that_do_not_say_what_they_are_of(tmp_path, column, form):
+    def write():
+        if form == "csv":
+            table.to_csv(tmp_path / "p.csv", index=False)
+        else:
+            table.to_parquet(tmp_path / "p.parquet")
+
+    path = tmp_path / f"p.{form}"
     table = pd.DataFrame(
         {"perturbation": ["GATA1", "KLF1"], "gene": ["NA", "NA"], "value": [0.1, 0.2],
          "context": ["K562", "K562"], "split": ["s", "s"]}
     )  # fmt: skip
     table.loc[1, column] = None
-    table.to_parquet(tmp_path / "p.parquet")
+    write()
     with pytest.raises(InputError, match="empty in row 1"):
-        ps.read_predictions(tmp_path / "p.parquet", scale="delta")
+        ps.read_predictions(path, scale="delta")
     if column in ("context", "split"):  # nowhere told: for any
         table[column] = None
-        table.to_parquet(tmp_path / "p.parquet")
-        [part] = ps.read_predictions(tmp_path / "p.parquet", scale="delta").parts
+        write()
+        [part] = ps.read_predictions(path, scale="delta").parts
         assert part.perturbations == ("GATA1", "KLF1")
         assert getattr(part, column) == ""
 

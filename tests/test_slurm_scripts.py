@@ -72,6 +72,10 @@ def test_urls_stay_urls(tmp_path, recipe):
         with pytest.raises(ArgumentError, match="has to be a local path, got s3://bucket/out"):
             write_script(recipe, tmp_path / "other", Call(store, out))
         assert not (tmp_path / "other").exists()
+    write_script(recipe, tmp_path / "third", Call("file:///data/k.zarr", "file:///data/out"))
+    text = (tmp_path / "third").read_text()
+    assert "/data/k.zarr" in text
+    assert "file:" not in text
 
 
 def test_urls_of_options_stay_urls(tmp_path):

@@ -170,6 +170,21 @@ def test_a_file_does_not_choose_the_genes_that_it_is_scored_on(example, tmp_path
     assert "files are for context 'alpha'" in reasons[f"one (transfer, {SPLIT})"]
 
 
+def test_a_file_without_what_is_held_out_is_not_scored(example, tmp_path):
+    how = {"tasks": ["transfer"], "methods": ["mean_perturbation"], "quiet": True}
+    result = ps.run_benchmark(example.screen, out=tmp_path / "run", **how)
+    train = result.splits["alpha"][SPLIT].train[0]
+    table = pd.DataFrame(0.1, index=[train], columns=list(example.screen.genes))
+    table.rename_axis("condition").reset_index().to_parquet(tmp_path / "p.parquet")
+    file = ps.read_predictions(tmp_path / "p.parquet", scale="delta", context="alpha")
+    result = ps.run_benchmark(
+        example.screen, out=tmp_path / "run", predictions={"none": file}, **how
+    )
+    assert "none" not in set(result.scores["method"])
+    reasons = result.skipped.query("context == 'alpha'").set_index("what")["reason"]
+    assert "none of the held-out perturbations" in reasons[f"none (transfer, {SPLIT})"]
+
+
 def test_contexts_of_one_name_are_told_apart_by_their_stores(example, stores, tmp_path):
     twin = _subset(example, "alpha", tmp_path / "twin.h5ad", drop=["G3"])
     result = ps.run_benchmark(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import operator
 import os
 import shutil
 import time
@@ -430,8 +429,23 @@ def _call(client: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function on one of the client's workers, or here."""
     if client is None:
         return function(*arguments)
-    call = partial(function, *arguments)
-    return run(operator.call, [call], label="probe", client=client, quiet=True)[0]
+    probe = _Probe(partial(function, *arguments))
+    return run(_Probe.time, [probe], label="probe", client=client, quiet=True)[0]
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A small part of the work, to be timed where the work will be done."""
+
+    call: Callable[[], Any]
+
+    def time(self) -> Any:
+        """Do it."""
+        return self.call()
+
+    def describe(self) -> str:
+        """Say what it is."""
+        return "a small part of the work, which is timed"
 
 
 # --- units ----------------------------------------------------------------------------------------

@@ -87,17 +87,18 @@ def join(files: Sequence[OnScreen], held_out: Sequence[str]) -> OnScreen:
     Raises
     ------
     InputError
-        If several predict one that is held out, or if they are of different kinds.
+        If several predict one that is held out, or if they are not read alike.
     """
     if len(files) == 1:
         return files[0]
     first, *others = files
     for other in others:
-        if other.predictions.kind != first.predictions.kind:
-            raise InputError(
-                f"{first.name} has {first.predictions.kind}, {other.name} {other.predictions.kind};"
-                " files of one method and split are of one kind"
-            )
+        for one, what in zip(_read_how(first), _read_how(other), strict=True):
+            if one != what:
+                raise InputError(
+                    f"{first.name} was read as {one}, {other.name} as {what}; files of one method "
+                    "and split are read alike"
+                )
     for name in held_out:
         mine = [one.predictions.source for one in files if name in one.rows]
         if len(mine) > 1:
@@ -110,6 +111,13 @@ def join(files: Sequence[OnScreen], held_out: Sequence[str]) -> OnScreen:
         tuple(sorted({label for one in files for label in one.unmatched})),
         "; ".join(dict.fromkeys(one.note for one in files if one.note)),
     )  # fmt: skip
+
+
+def _read_how(found: OnScreen) -> tuple[str, ...]:
+    """Return what the record of a run says of a file's values, in words."""
+    one = found.predictions
+    clip = "clipped" if one.options.get("clip") else "not clipped"
+    return one.kind, f"scale={one.scale!r}", f"control={one.control!r}", clip
 
 
 @dataclass(frozen=True, eq=False)

@@ -296,21 +296,27 @@ def _no_vectors(plan: Plan, vectors: Embedding | str | None, train: Sequence[str
 
 
 def given_for(
-    plan: Plan, context: str, split: Split, log: Log | None = None, task: str = ""
+    plan: Plan,
+    context: str,
+    split: Split,
+    *,
+    log: Log | None = None,
+    where: str = "",
+    task: str = "",
 ) -> dict[str, OnScreen]:
-    """Return the predictions from files for a split; a row says where there are none."""
+    """Return the predictions from files for a split; a row of `log` says where there are none."""
     found = {}
-    log = log or plan.log
+    log, where = log or plan.log, where or context
     told = f"{task}, {split.name}" if task else split.name
     for name in plan.outsiders.files:
         mine = plan.outsiders.find(name, context, split)
         held_out = {*split.test, *split.val}
         if mine is None:
             reason = f"its files are for {plan.outsiders.meant_for(name)}"
-            log.skip(f"{name} ({told})", context, reason)
+            log.skip(f"{name} ({told})", where, reason)
         elif not held_out & set(mine.rows):
             reason = "it predicts none of the held-out perturbations; see splits/"
-            log.skip(f"{name} ({told})", context, reason)
+            log.skip(f"{name} ({told})", where, reason)
         else:
             found[name] = mine
     return found

@@ -120,7 +120,7 @@ class Fitted:
             groups=groups, truth=truth, gene_vectors=genes,
         )  # fmt: skip
 
-    def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
+    def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes were tested in some training perturbation."""
         y = da.concatenate([part.labels() for part in self.training])
         return np.asarray((y != Label.UNTESTED).any(axis=0).compute())
@@ -198,7 +198,7 @@ class Thresholded:
         """Hash of the model or file, of the rule and the shared genes."""
         return digest("thresholded", self.source_key, self.rule, sorted(self.shared))
 
-    def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
+    def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes other contexts have."""
         return pd.Index(matrix.genes).isin(list(self.shared))
 
@@ -293,7 +293,7 @@ class Given:
         """Hash of the file and of the shared genes."""
         return digest("given", self.found.key, sorted(self.shared))
 
-    def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
+    def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes other contexts have."""
         return pd.Index(matrix.genes).isin(list(self.shared))
 

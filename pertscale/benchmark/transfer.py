@@ -43,7 +43,7 @@ from pertscale.embeddings import Embedding, from_screen
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.hashing import digest
-from pertscale.predictions import EXPRESSION
+from pertscale.predictions import EXPRESSION, OnScreen
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.splits import Split
 from pertscale.stats.predicted_cells import gene_ids
@@ -206,10 +206,13 @@ def plan_transfer(plans: Sequence[Plan], root: Runs) -> list[TransferExpression]
         root.coverage += [bridge.account() for bridge in bridges]
         for split in target.splits:
             root.splits.setdefault(target.name, {})[split.name] = split
-            _plan_given(root, target, split, bridges)
+            given = given_for(
+                target.plan, target.context, split, log=root.log, where=target.name, task=TRANSFER
+            )
+            _plan_given(root, target, split, bridges, given)
             for chosen in _modes(bridges):
                 _plan_classes(root, target, split, chosen)
-                mine = _expression_of(root, target, split, chosen)
+                mine = _expression_of(root, target, split, chosen, given)
                 if mine is not None:
                     expression.append(mine)
     return expression
@@ -385,12 +388,17 @@ def _train_names(bridge: Bridge, split: Split, exclude: bool) -> list[str]:
 # --- predictions from files -----------------------------------------------------------------------
 
 
-def _plan_given(root: Runs, target: Site, split: Split, bridges: Sequence[Bridge]) -> None:
+def _plan_given(
+    root: Runs,
+    target: Site,
+    split: Split,
+    bridges: Sequence[Bridge],
+    given: Mapping[str, OnScreen],
+) -> None:
     """List what files say of a target's held-out perturbations, beside the transferred methods."""
     plan = target.plan
     there = np.logical_or.reduce([bridge.position >= 0 for bridge in bridges])
     shared = frozenset(itertools.compress(target.genes, there))
-    given = given_for(plan, target.context, split, root.log, TRANSFER)
     for name, found in given.items():
         control = plan.outsiders.controls[target.context]
         is_expression = found.predictions.kind == EXPRESSION
@@ -478,7 +486,11 @@ class TransferExpression:
 
 
 def _expression_of(
-    root: Runs, target: Site, split: Split, bridges: Sequence[Bridge]
+    root: Runs,
+    target: Site,
+    split: Split,
+    bridges: Sequence[Bridge],
+    given: Mapping[str, OnScreen],
 ) -> TransferExpression | None:
     """Return the unit of single perturbations' expression for one training set."""
     sources = tuple(bridge.source.name for bridge in bridges)
@@ -504,16 +516,15 @@ def _expression_of(
         models[COPY] = ExpressionMethod(lambda seed: CopiedEffect())
         if len(bridges) == 1:
             models[OTHER_SCREEN] = _linear_by_other_screen(target, split, bridges[0])
-    given = {
+    expression = {
         name: found
-        for name in target.plan.outsiders.files
-        if (found := target.plan.outsiders.find(name, target.context, split)) is not None
-        and found.predictions.kind not in ("labels", "class_scores")
+        for name, found in given.items()
+        if found.predictions.kind not in ("labels", "class_scores")
     }
     embedding = _embedding(root, target, split, bridges)
     vectors = embedding if isinstance(embedding, Embedding) else None
     unit = ExpressionUnit(
-        target.name, TRANSFER, usable, models, root.wanted.own, given, vectors, sources
+        target.name, TRANSFER, usable, models, root.wanted.own, expression, vectors, sources
     )
     return TransferExpression(unit, tuple(bridges), names)
 

@@ -120,7 +120,7 @@ class Predictor(Protocol):
     def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
         """Return labels and class scores of the test perturbations, lazily, and parameters."""
 
-    def has_gene(self, matrix: LabelMatrix) -> np.ndarray:
+    def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes the settings ``..._overlap`` are of, (n_genes,) bool."""
 
 
@@ -290,7 +290,7 @@ def _score(
             tables[setting] = with_areas(both[rest], truth, scores, exclude)
     for setting in unit.settings:
         if setting not in tables:
-            there = unit.predictor.has_gene(matrix)
+            there = unit.predictor.overlap(matrix)
             part = truth[:, there], predicted[:, there], scores[:, there]
             table = evaluate(part[0], part[1], scores=part[2], perturbations=names)
             tables[setting] = with_areas(table, part[0], part[2])

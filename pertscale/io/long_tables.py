@@ -137,7 +137,7 @@ def pair_columns(table: pd.DataFrame, path: object) -> pd.DataFrame:
         )
     renamed = table.rename(columns={c: role for role, c in found.items() if c is not None})
     for role in (PERTURBATION, GENE):
-        missing = np.flatnonzero(renamed[role].isna())
+        missing = np.flatnonzero(renamed[role].isna() | (renamed[role] == ""))
         if len(missing):
             raise InputError(
                 f"column {found[role]!r} is empty in row {int(missing[0])} (and in "

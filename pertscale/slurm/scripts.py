@@ -126,7 +126,8 @@ def _names(recipe: str, path: Path, call: Call, job: Job) -> dict[str, str]:
 
 def _anywhere(path: str) -> str:
     """Return a path or URL that means the same in another working directory."""
-    return str(place(path)) if isinstance(place(path), Remote) else os.path.abspath(path)  # noqa: PTH100
+    found = place(path)
+    return str(found) if isinstance(found, Remote) else os.path.abspath(found)  # noqa: PTH100
 
 
 def _further(arguments: Sequence[str]) -> str:

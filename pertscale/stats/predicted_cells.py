@@ -374,8 +374,13 @@ class PredictedContext(OnScreen):
         out = np.full((len(perturbations), len(self.genes)), np.nan, np.float32)
         rows = names.get_indexer(list(perturbations))
         known = np.flatnonzero(rows >= 0)
-        out[np.ix_(known, self.position)] = mean.values[rows[known]]
-        # the file's controls, or the screen's on the predicted genes, which may be a part of all
-        own = mean.values[names.get_loc(CONTROL)]
-        out[:, self.position] += (self.control[self.position] - own).astype(np.float32)
+        found = mean.values[rows[known]].astype(np.float64)
+        control, own = self.control[self.position], mean.values[names.get_loc(CONTROL)]
+        if self.predictions.control == "in_file":
+            found += control - own
+        else:  # counts of a part of the genes are shares of that part
+            level, there = np.expm1(own.astype(np.float64)), own > 0
+            share = np.divide(np.expm1(control), level, out=np.ones(len(level)), where=there)
+            found = np.log1p(np.expm1(found) * share)
+        out[np.ix_(known, self.position)] = found
         return out
