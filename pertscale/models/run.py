@@ -254,6 +254,6 @@ def _take(task: Path, work: Path, out: Path) -> tuple[str, str]:
 def _is_json(path: Path) -> bool:
     try:
         read_json_file(path, "what a model says of itself")
-    except PertscaleError:
+    except (OSError, PertscaleError):
         return False
     return True
