@@ -12,6 +12,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -231,9 +232,9 @@ class OnScreen(ABC):
         """Name of the file, or of the files."""
         return self.predictions.name
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Hash of the files and of how they are read."""
+        """Hash of the files and of how they are read, when this was first asked for."""
         return self.predictions.key
 
     @property

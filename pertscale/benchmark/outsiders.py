@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pertscale.benchmark.predictors import given_params
 from pertscale.errors import ArgumentError, InputError
 from pertscale.folder_names import slug
 from pertscale.hashing import digest
@@ -93,17 +94,18 @@ def join(files: Sequence[OnScreen], held_out: Sequence[str]) -> OnScreen:
         return files[0]
     first, *others = files
     for other in others:
-        for one, what in zip(_read_how(first), _read_how(other), strict=True):
-            if one != what:
+        mine, theirs = given_params(first), given_params(other)
+        for what in mine | theirs:
+            if what != "file" and mine.get(what) != theirs.get(what):
                 raise InputError(
-                    f"{first.name} was read as {one}, {other.name} as {what}; files of one method "
-                    "and split are read alike"
+                    f"{first.name} was read as {what}={mine.get(what)!r}, {other.name} as "
+                    f"{what}={theirs.get(what)!r}; files of one method and split are read alike"
                 )
     for name in held_out:
-        mine = [one.predictions.source for one in files if name in one.rows]
-        if len(mine) > 1:
+        twice = [one.predictions.source for one in files if name in one.rows]
+        if len(twice) > 1:
             raise InputError(
-                f"{name!r} is predicted twice for the same split, in {mine[0]} and in {mine[1]}; "
+                f"{name!r} is predicted twice for the same split, in {twice[0]} and in {twice[1]}; "
                 "keep one, or say with split= and context= what each file is for"
             )
     return Joined(
@@ -111,13 +113,6 @@ def join(files: Sequence[OnScreen], held_out: Sequence[str]) -> OnScreen:
         tuple(sorted({label for one in files for label in one.unmatched})),
         "; ".join(dict.fromkeys(one.note for one in files if one.note)),
     )  # fmt: skip
-
-
-def _read_how(found: OnScreen) -> tuple[str, ...]:
-    """Return what the record of a run says of a file's values, in words."""
-    one = found.predictions
-    clip = "clipped" if one.options.get("clip") else "not clipped"
-    return one.kind, f"scale={one.scale!r}", f"control={one.control!r}", clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +130,7 @@ class Joined(OnScreen):
         """Names of the files."""
         return ", ".join(one.name for one in self.files)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of all files."""
         return digest("joined", [one.key for one in self.files])

@@ -26,7 +26,7 @@ from pertscale.embeddings import Embedding
 from pertscale.errors import InputError
 from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
-from pertscale.predictions import EXPRESSION, OnScreen
+from pertscale.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
 from pertscale.schema import CONTROL, GENE, PERTURBATION, SPLITS_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split, doubles_split, holdout
@@ -322,6 +322,15 @@ def given_for(
     return found
 
 
+def with_profiles(given: Mapping[str, OnScreen]) -> dict[str, OnScreen]:
+    """Return those of some predictions that say what expression is, not only classes."""
+    return {
+        name: found
+        for name, found in given.items()
+        if found.predictions.kind not in (LABELS, CLASS_SCORES)
+    }
+
+
 def _changes(
     plan: Plan, context: str, split: Split, given: dict[str, OnScreen]
 ) -> dict[str, Thresholded]:
@@ -410,11 +419,7 @@ def _plan_expression_unit(
         plan.log.skip(f"{task}, {split.name}", context, str(error))
         return
     _keep_split(plan, context, split)
-    given = {
-        name: found
-        for name, found in given_for(plan, context, split).items()
-        if found.predictions.kind not in ("labels", "class_scores")
-    }
+    given = with_profiles(given_for(plan, context, split))
     models = plan.wanted.models
     embedding = None
     if any(method.needs_embedding for method in models.values()):

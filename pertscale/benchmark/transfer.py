@@ -35,6 +35,7 @@ from pertscale.benchmark.plan import (
     given_for,
     learned_embedding,
     thresholded_file,
+    with_profiles,
 )
 from pertscale.benchmark.predictors import Fitted, Given, TrainingPart
 from pertscale.benchmark.units import LabelMatrix, Unit
@@ -516,15 +517,17 @@ def _expression_of(
         models[COPY] = ExpressionMethod(lambda seed: CopiedEffect())
         if len(bridges) == 1:
             models[OTHER_SCREEN] = _linear_by_other_screen(target, split, bridges[0])
-    expression = {
-        name: found
-        for name, found in given.items()
-        if found.predictions.kind not in ("labels", "class_scores")
-    }
     embedding = _embedding(root, target, split, bridges)
     vectors = embedding if isinstance(embedding, Embedding) else None
     unit = ExpressionUnit(
-        target.name, TRANSFER, usable, models, root.wanted.own, expression, vectors, sources
+        target.name,
+        TRANSFER,
+        usable,
+        models,
+        root.wanted.own,
+        with_profiles(given),
+        vectors,
+        sources,
     )
     return TransferExpression(unit, tuple(bridges), names)
 

@@ -137,7 +137,7 @@ def pair_columns(table: pd.DataFrame, path: object) -> pd.DataFrame:
         )
     renamed = table.rename(columns={c: role for role, c in found.items() if c is not None})
     for role in (PERTURBATION, GENE):
-        missing = np.flatnonzero(renamed[role].isna() | (renamed[role] == ""))
+        missing = _empty_rows(renamed[role])
         if len(missing):
             raise InputError(
                 f"column {found[role]!r} is empty in row {int(missing[0])} (and in "
@@ -152,16 +152,21 @@ def pair_columns(table: pd.DataFrame, path: object) -> pd.DataFrame:
 
 def _for_which(table: pd.DataFrame, role: str, path: object) -> pd.DataFrame:
     """Return the table with contexts or splits as text; without the column where all are empty."""
-    told = table[role].astype(object).where(table[role].notna(), "").astype(str)
-    missing = np.flatnonzero(told == "")
+    missing = _empty_rows(table[role])
     if len(missing) == len(table):
         return table.drop(columns=role)
+    told = table[role].astype(str)
     if len(missing):
         raise InputError(
             f"the {role} is empty in row {int(missing[0])} (and in {len(missing) - 1} more), but "
-            f"told in others, such as {told[told != ''].iloc[0]!r}; name it in every row ({path})"
+            f"told in others, such as {np.delete(told.to_numpy(object), missing)[0]!r}; name it in "
+            f"every row ({path})"
         )
     return table.assign(**{role: told})
+
+
+def _empty_rows(column: pd.Series) -> np.ndarray:
+    return np.flatnonzero(column.isna() | (column == ""))
 
 
 def one_context(table: pd.DataFrame, context: str | None, path: object) -> pd.DataFrame:
