@@ -520,15 +520,9 @@ def _expression_of(
     embedding = _embedding(root, target, split, bridges)
     vectors = embedding if isinstance(embedding, Embedding) else None
     unit = ExpressionUnit(
-        target.name,
-        TRANSFER,
-        usable,
-        models,
-        root.wanted.own,
-        with_profiles(given),
-        vectors,
+        target.name, TRANSFER, usable, models, root.wanted.own, with_profiles(given), vectors,
         sources,
-    )
+    )  # fmt: skip
     return TransferExpression(unit, tuple(bridges), names)
 
 
