@@ -231,8 +231,9 @@ _benchmark = _options(
                  help="Only this setting (full, full_without_target, curated); may be repeated."),
     click.option("--test-fraction", type=float, default=0.25, show_default=True,
                  help="Share of the perturbations held out."),
-    click.option("--seed", type=int, multiple=True, default=(0,), show_default=True,
-                 help="Seed of a split; may be repeated."),
+    click.option("--seed", type=int, multiple=True,
+                 help="Seed of a split; may be repeated [default: 0; 0 to 4 where fewer than 40 "
+                 "perturbations are held out]."),
     click.option("--threshold", type=click.Choice(["match_rate", "macro_f1"]),
                  default="match_rate", show_default=True,
                  help="How changes of expression become classes."),
@@ -355,6 +356,7 @@ def _choices(how: dict[str, Any]) -> dict[str, Any]:
         "tasks": how["tasks"] or TASKS,
         "methods": how["methods"] or None,
         "settings": how["settings"] or SETTINGS,
+        "seed": how["seed"] or None,
         "exclude_test_perturbations": not included,
     }
 
@@ -386,10 +388,10 @@ def models() -> None:
               help="Split file: JSON with train and test.")  # fmt: skip
 @click.option("--task", "tasks", type=click.Choice(["single", "double"]), multiple=True,
               help="Only this task; may be repeated.")  # fmt: skip
-@click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True,
-              help="Seed of a split; may be repeated.")  # fmt: skip
+@click.option("--seed", "seeds", type=int, multiple=True,
+              help="Seed of a split; may be repeated [default: as `run`].")  # fmt: skip
 @_quiet
-def run_models(config: str, tasks: tuple[str, ...], **how: Any) -> None:
+def run_models(config: str, tasks: tuple[str, ...], seeds: tuple[int, ...], **how: Any) -> None:
     """Run the models of CONFIG, a models.toml, on the splits of a benchmark.
 
     Each predicts what is held out and sees nothing of it. Run again, only what has no predictions
@@ -398,7 +400,7 @@ def run_models(config: str, tasks: tuple[str, ...], **how: Any) -> None:
     from pertscale.models import run_models as run_all
     from pertscale.models.config import TASKS
 
-    found = run_all(config, tasks=tasks or TASKS, **how)
+    found = run_all(config, tasks=tasks or TASKS, seeds=seeds or None, **how)
     click.echo(found.to_string(index=False))
     if not found["status"].isin(["complete", "partial", "skipped"]).all():
         sys.exit(1)
@@ -539,6 +541,7 @@ def demo(out: str, quiet: bool) -> None:
         folder / "screen.zarr",
         out=folder / "run",
         embedding=folder / "embedding.parquet",
+        seed=0,  # a minute, not five
         quiet=quiet,
     )
     _show(repr(result))

@@ -33,11 +33,14 @@ TIMED = ("timings.parquet", "report.html", "log.jsonl")
 @pytest.fixture(scope="module")
 def finished(example, tmp_path_factory):
     out = tmp_path_factory.mktemp("benchmark") / "run"
-    return ps.run_benchmark(example.screen, out=out, quiet=True)
+    return ps.run_benchmark(example.screen, out=out, quiet=True, seed=0)
 
 
 #: Classes within a context, by methods that take no time.
-QUICK = {"tasks": ["within"], "methods": ["majority_vote", "knn_1", "knn_10", "random", "oracle"]}
+QUICK = {
+    "tasks": ["within"], "methods": ["majority_vote", "knn_1", "knn_10", "random", "oracle"],
+    "seed": 0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +135,7 @@ def test_again_computes_nothing(example, finished, tmp_path, monkeypatch):
     before = stable_hash(finished.path, tmp_path)
     for module, name in ((units_module, "evaluate_both"), (run_module, "run_unit")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed again"))
-    again = ps.run_benchmark(example.screen, out=finished.path, quiet=True)
+    again = ps.run_benchmark(example.screen, out=finished.path, quiet=True, seed=0)
     assert again.timings.query("stage != 'report'")["reused"].all()
     assert stable_hash(finished.path, tmp_path) == before
 
@@ -146,7 +149,7 @@ def test_one_option_changed(example, tmp_path, monkeypatch, without_report):
         for name in ("one", "other")
     )
     names = ["majority_vote", "knn_10", "logistic"]
-    how = {"out": tmp_path, "tasks": ["within"], "methods": names, "quiet": True}
+    how = {"out": tmp_path, "tasks": ["within"], "methods": names, "seed": 0, "quiet": True}
     ps.run_benchmark(example.screen, embedding=one, **how)
     ran: list[str] = []
     real = run_module.run_unit
@@ -159,7 +162,7 @@ def test_one_option_changed(example, tmp_path, monkeypatch, without_report):
     ps.run_benchmark(example.screen, embedding=other, **how)
     assert set(ran) == {"knn_10", "logistic"}
     ran.clear()
-    changed = ps.run_benchmark(example.screen, embedding=other, seed=5, **how)
+    changed = ps.run_benchmark(example.screen, embedding=other, **{**how, "seed": 5})
     assert set(ran) == set(names)
     assert changed.timings.set_index("stage").loc["labels", "reused"]
     assert set(changed.scores["split"]) == {"holdout-seed5"}
@@ -215,7 +218,7 @@ def test_on_a_cluster_with_another_working_directory(example, within, tmp_path, 
 
 
 def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypatch):
-    few = {"methods": ["majority_vote", "knn_1"], "tasks": ["within"], "quiet": True}
+    few = {"methods": ["majority_vote", "knn_1"], "tasks": ["within"], "seed": 0, "quiet": True}
     here = ps.run_benchmark(example.screen, out=tmp_path / "here", **few)
     monkeypatch.setattr(units_module, "LOCAL_PAIRS", 0)
     with (
@@ -231,7 +234,11 @@ def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypat
 def test_the_report_on_performance_needs_a_cluster(example, finished, tmp_path):
     with pytest.raises(ArgumentError, match="make a Client first"):
         ps.run_benchmark(
-            example.screen, out=finished.path, performance_report=tmp_path / "p.html", quiet=True
+            example.screen,
+            out=finished.path,
+            performance_report=tmp_path / "p.html",
+            quiet=True,
+            seed=0,
         )
 
 
@@ -292,7 +299,10 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after):
 
 def test_a_run_with_other_labels_that_fails_leaves_no_result(example, tmp_path, monkeypatch):
     """A folder never says of its labels what was found with others."""
-    how = {"out": tmp_path, "tasks": ["within"], "methods": ["majority_vote"], "quiet": True}
+    how = {
+        "out": tmp_path, "tasks": ["within"], "methods": ["majority_vote"], "seed": 0,
+        "quiet": True,
+    }  # fmt: skip
     ps.run_benchmark(example.screen, **how)
 
     def fail(*_):
@@ -316,7 +326,12 @@ def test_a_run_with_other_labels_that_fails_leaves_no_result(example, tmp_path, 
 
 def test_a_file_is_ingested_into_the_output_folder(example, tmp_path):
     result = ps.run_benchmark(
-        example.source, out=tmp_path, methods=["majority_vote"], settings=["full"], quiet=True
+        example.source,
+        out=tmp_path,
+        methods=["majority_vote"],
+        settings=["full"],
+        quiet=True,
+        seed=0,
     )
     assert (tmp_path / "screen.zarr").is_dir()
     assert result.labels.contexts == ("alpha", "beta")
@@ -332,7 +347,7 @@ def test_a_file_that_has_changed_is_ingested_again(tmp_path):
                 tmp_path / "s.h5ad", random.poisson(2.0, (n_cells, 30)), {"perturbation": names}
             )
         result = ps.run_benchmark(
-            tmp_path / "s.h5ad", out=tmp_path / "run", methods=["majority_vote"], quiet=True
+            tmp_path / "s.h5ad", out=tmp_path / "run", methods=["majority_vote"], quiet=True, seed=0
         )
         found.append(ps.open_screen(tmp_path / "run" / "screen.zarr"))
         ingest = result.timings.query("stage == 'ingest'")
@@ -356,7 +371,7 @@ def test_what_could_not_run_is_said(tmp_path):
         {"perturbation": random.choice(["control", "A", "B", "C", "D"], 300)},
     )
     store = ps.io.ingest(source, tmp_path / "flat.zarr", quiet=True)
-    result = ps.run_benchmark(store, quiet=True)
+    result = ps.run_benchmark(store, quiet=True, seed=0)
     skipped = result.skipped.set_index("what")["reason"]
     assert "no gene is differentially expressed" in skipped["curated"]
     # A to D are not read out, so the screen's own genes say nothing about them

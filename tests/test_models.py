@@ -408,21 +408,21 @@ def test_runs_are_resumed(screen, tmp_path, monkeypatch):
         made.unlink(missing_ok=True)
         return run_models(config, screen, out=tmp_path / "out", quiet=True, **how), calls(made)
 
-    found, called = run(tasks=["double"])
+    found, called = run(tasks=["double"], seeds=(0,))
     assert called == ["right", "crash"]
     assert list(found["model"]) == ["good", "bad"]
     assert list(found["status"]) == ["complete", "failed"]
     folder = Path(found["path"][0]).parent.parent
     assert folder.parts[-2:] == ("double", "doubles-seed0")
     assert (folder / ".task" / "request.json").exists()
-    again, called = run(tasks=["double"])
+    again, called = run(tasks=["double"], seeds=(0,))
     assert called == ["crash"]
     pd.testing.assert_frame_equal(again.iloc[:1], found.iloc[:1])
     write_config(tmp_path, good="right", bad="column")
-    _, called = run(tasks=["double"])
+    _, called = run(tasks=["double"], seeds=(0,))
     assert called == ["column"]
     assert not (folder / ".task").exists()  # nobody needs it any more
-    _, called = run(tasks=["double"])
+    _, called = run(tasks=["double"], seeds=(0,))
     assert called == []
     _, called = run(tasks=["double"], seeds=(0, 1))
     assert called == ["right", "column"]
@@ -447,7 +447,7 @@ def test_splits_are_those_of_a_benchmark(screen, tmp_path):
 
 def test_what_cannot_be_split_is_told(example, tmp_path):
     config = write_config(tmp_path, good="right")
-    how = {"out": tmp_path / "out", "quiet": True, "tasks": ["double"]}
+    how = {"out": tmp_path / "out", "quiet": True, "tasks": ["double"], "seeds": (0,)}
     found = run_models(config, example.screen, context="beta", **how)
     assert list(found["status"]) == ["skipped"]
     assert "0 doubles" in found["reason"][0]

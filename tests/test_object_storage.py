@@ -44,7 +44,10 @@ KEY, SECRET = "AKIAPERTSCALETEST", "neverWrittenAnywhere0123456789"
 pytestmark = pytest.mark.once
 
 #: One small unit of the benchmark.
-ONLY = {"methods": ["majority_vote"], "tasks": ["within"], "settings": ["full"], "quiet": True}
+ONLY = {
+    "methods": ["majority_vote"], "tasks": ["within"], "settings": ["full"], "seed": 0,
+    "quiet": True,
+}  # fmt: skip
 
 
 class Requests(logging.Handler):

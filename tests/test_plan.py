@@ -6,6 +6,7 @@ How well times are estimated is measured, not tested.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from distributed import Client, LocalCluster
 
 import pertscale as ps
 from pertscale.benchmark import estimate
+from pertscale.benchmark.plan import Splitting
 from pertscale.errors import ArgumentError, MemoryBudgetError, NotFoundError, StorageError
 from pertscale.events import recording
 from pertscale.stats import rank_sum, rank_sum_share
@@ -27,7 +29,9 @@ pytestmark = pytest.mark.once
 
 #: Enough for all kinds of units, and quick.
 METHODS = ["majority_vote", "knn_1", "mean", "additive"]
-OPTIONS = {"methods": METHODS, "settings": ["full", "full_without_target"], "quiet": True}
+OPTIONS = {
+    "methods": METHODS, "settings": ["full", "full_without_target"], "seed": 0, "quiet": True,
+}  # fmt: skip
 #: Tiles small enough that the example has a dozen.
 SMALL = {**OPTIONS, "memory": "12MB"}
 _rates = {}
@@ -240,7 +244,7 @@ def test_a_file_that_is_no_store(example, tmp_path):
 
 
 def test_several_stores(example, log_example, tmp_path):
-    few = {"methods": ["majority_vote"], "settings": ["full"], "quiet": True}
+    few = {"methods": ["majority_vote"], "settings": ["full"], "seed": 0, "quiet": True}
     both = [example.screen, log_example.screen]
     plan = ps.plan_benchmark(both, out=tmp_path / "o", **few)
     assert list(plan.screens["screen"]) == ["example.zarr", "log.zarr"]
@@ -298,3 +302,49 @@ def test_command(example, tmp_path):
     assert refused.returncode == 1
     assert "pass memory=" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+# --- how many splits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "seeds", "drawn"),
+    [
+        (12, None, [0, 1, 2, 3, 4]),  # 3 held out
+        (156, None, [0, 1, 2, 3, 4]),  # 39
+        (157, None, [0]),  # 40
+        (12, (7,), [7]),
+        (400, (1, 2), [1, 2]),
+    ],
+)
+def test_few_held_out_perturbations_are_drawn_five_times(n, seeds, drawn):
+    names = [f"P{i}" for i in range(n)]
+    how = Splitting(None, seeds, 0.25)
+    splits = how.splits(names, {name: name for name in names})
+    assert [split.seed for split in splits] == drawn
+    assert how.as_dict()["seeds"] == (None if seeds is None else list(seeds))
+
+
+def test_no_split_is_drawn_twice():
+    """Of two perturbations, one held out, there are two splits only."""
+    splits = Splitting(None, None, 0.25).splits(["A", "B"], {"A": "A", "B": "B"})
+    assert sorted(split.test for split in splits) == [("A",), ("B",)]
+    assert splits[0].seed == 0
+    doubles = Splitting(None, None, 0.25).of_doubles(["A", "B", "C", "A+B", "B+C"])
+    assert len({split.test for split in doubles}) == len(doubles) == 2
+
+
+def test_the_run_tells_how_many_splits_there_are_and_why(example, tmp_path, capsys):
+    only = {"methods": ["majority_vote"], "settings": ["full"], "tasks": ["within"]}
+    planned = ps.plan_benchmark(example.screen, out=tmp_path, **only, quiet=True)
+    result = ps.run_benchmark(example.screen, out=tmp_path, **only)
+    assert set(result.scores["seed"]) == {0, 1, 2, 3, 4}
+    assert stage(planned, "methods")["n_tasks"] == 2 * 5
+    said = capsys.readouterr().err
+    assert re.search(r"beta: 5 splits, as only 3 of \d+ perturbations are held out in each", said)
+    told = result.manifest["drawn_splits"]
+    assert [row["context"] for row in told] == ["alpha", "beta"]
+    assert {row["n_splits"] for row in told} == {5}
+    assert {row["reason"] for row in told} == {"fewer than 40 are held out"}
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert sum(entry["event"] == "splits" for entry in log) == 2

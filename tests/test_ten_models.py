@@ -32,7 +32,7 @@ def given(tmp_path_factory):
     store = ps.io.ingest(source, folder / "s.zarr", quiet=True)
     out = folder / "run"
     how = {"out": out, "tasks": ["within", "single"], "methods": ["majority_vote", "mean"],
-           "settings": ["full"], "quiet": True}  # fmt: skip
+           "settings": ["full"], "seed": 0, "quiet": True}  # fmt: skip
     result = ps.run_benchmark(store, **how)
     profiles = result.pseudobulk["mean_log1p"]
     truth = pd.DataFrame(profiles.values, list(profiles["perturbation"].values),

@@ -38,7 +38,7 @@ def together(example, tmp_path_factory):
     out = tmp_path_factory.mktemp("together") / "run"
     return ps.run_benchmark(
         example.screen, out=out, tasks=TASKS, methods=METHODS, quiet=True,
-        exclude_test_perturbations=False,
+        exclude_test_perturbations=False, seed=0,
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def apart(stores, tmp_path_factory):
     out = tmp_path_factory.mktemp("apart") / "run"
     return ps.run_benchmark(
         stores, out=out, tasks=TASKS, methods=METHODS, quiet=True,
-        exclude_test_perturbations=False,
+        exclude_test_perturbations=False, seed=0,
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_one_store_or_several_give_the_same_scores(together, apart):
 def test_the_same_call_computes_nothing_again(apart, stores):
     again = ps.run_benchmark(
         stores, out=apart.path, tasks=TASKS, methods=METHODS, quiet=True,
-        exclude_test_perturbations=False,
+        exclude_test_perturbations=False, seed=0,
     )  # fmt: skip
     assert again.timings.query("stage != 'report'")["reused"].all()
 
@@ -110,7 +110,7 @@ def test_copied_effects_are_the_other_contexts_on_the_own_control(together):
 def test_held_out_perturbations_are_unseen_by_default(example, tmp_path):
     result = ps.run_benchmark(
         example.screen, out=tmp_path, tasks=["transfer"], methods=["majority_vote"],
-        settings=["full"], quiet=True,
+        settings=["full"], quiet=True, seed=0,
     )  # fmt: skip
     assert "exclude_test_perturbations=False" in " ".join(result.skipped["reason"])
     assert "same_perturbation" not in set(result.scores["method"])
@@ -137,7 +137,7 @@ def test_genes_are_reconciled_and_accounted_for(example, stores, tmp_path):
     other = _subset(example, "beta", tmp_path / "other.h5ad", names=names, drop=["G100", "G101"])
     result = ps.run_benchmark(
         [stores[0], other], out=tmp_path / "run", tasks=["transfer"], methods=["majority_vote"],
-        aliases=table, settings=["full"], exclude_test_perturbations=False, quiet=True,
+        aliases=table, settings=["full"], exclude_test_perturbations=False, quiet=True, seed=0,
     )  # fmt: skip
     rows = result.coverage.query("what == 'transfer'").set_index("context")
     assert rows.loc["alpha", "n_genes_predicted"] == 698
@@ -153,7 +153,10 @@ def test_genes_are_reconciled_and_accounted_for(example, stores, tmp_path):
 
 def test_a_file_does_not_choose_the_genes_that_it_is_scored_on(example, tmp_path):
     """It has one gene, and all of that is right: the overlap is that of the contexts."""
-    how = {"tasks": ["transfer"], "methods": ["majority_vote"], "settings": ["full"], "quiet": True}
+    how = {
+        "tasks": ["transfer"], "methods": ["majority_vote"], "settings": ["full"], "seed": 0,
+        "quiet": True,
+    }  # fmt: skip
     labels = ps.run_benchmark(example.screen, out=tmp_path / "run", **how).labels.to_pandas()
     mine = labels.query("context == 'alpha' and gene == 'G3' and label.notna()")
     mine = mine[["perturbation", "gene", "context", "label"]].astype(str)
@@ -171,7 +174,7 @@ def test_a_file_does_not_choose_the_genes_that_it_is_scored_on(example, tmp_path
 
 
 def test_a_file_without_what_is_held_out_is_not_scored(example, tmp_path):
-    how = {"tasks": ["transfer"], "methods": ["mean_perturbation"], "quiet": True}
+    how = {"tasks": ["transfer"], "methods": ["mean_perturbation"], "seed": 0, "quiet": True}
     result = ps.run_benchmark(example.screen, out=tmp_path / "run", **how)
     train = result.splits["alpha"][SPLIT].train[0]
     table = pd.DataFrame(0.1, index=[train], columns=list(example.screen.genes))
@@ -189,7 +192,7 @@ def test_contexts_of_one_name_are_told_apart_by_their_stores(example, stores, tm
     twin = _subset(example, "alpha", tmp_path / "twin.h5ad", drop=["G3"])
     result = ps.run_benchmark(
         [stores[0], twin], out=tmp_path / "run", tasks=["transfer"], methods=["majority_vote"],
-        settings=["full"], quiet=True,
+        settings=["full"], quiet=True, seed=0,
     )  # fmt: skip
     contexts = set(result.transfer_summary()["context"])
     assert len(contexts) == 2
@@ -235,7 +238,7 @@ def test_four_simulated_lines_a_store_each_and_predicted_cells(tmp_path):
     result = ps.run_benchmark(
         stores, out=tmp_path / "run", tasks=["transfer"], quiet=True, settings=["full"],
         methods=["majority_vote", "knn_10", "linear"], predictions={"STATE": imported},
-        exclude_test_perturbations=False,
+        exclude_test_perturbations=False, seed=0,
     )  # fmt: skip
     summary = result.transfer_summary()
     _has_table_4(summary, lines, file_for=("RPE1",))
@@ -258,6 +261,6 @@ def test_the_four_contexts_of_a_real_screen(tmp_path):
     data[data.obs["cell_type"] == contexts[0]].copy().write_h5ad(tmp_path / "state.h5ad")
     result = ps.run_benchmark(
         store, out=tmp_path / "run", tasks=["transfer"], settings=["full"], quiet=True,
-        methods=["majority_vote"], predictions={"STATE": tmp_path / "state.h5ad"},
+        methods=["majority_vote"], predictions={"STATE": tmp_path / "state.h5ad"}, seed=0,
     )  # fmt: skip
     _has_table_4(result.transfer_summary(), contexts, file_for=(contexts[0],))

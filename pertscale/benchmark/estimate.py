@@ -231,7 +231,7 @@ def plan_benchmark(
     methods: Sequence[str] | None = None,
     settings: Sequence[str] = SETTINGS,
     test_fraction: float = 0.25,
-    seed: int | Sequence[int] = 0,
+    seed: int | Sequence[int] | None = None,
     threshold: Rule = "match_rate",
     exclude_test_perturbations: bool = True,
     aliases: Any = None,

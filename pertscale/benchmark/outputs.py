@@ -43,7 +43,7 @@ def write_tables(runs: Runs, plans: Sequence[Plan]) -> None:
     """Write all tables: of the runs and of the screens, which may be one and the same."""
     _clear(runs)
     write_splits(runs)
-    parts = [runs, *(plan for plan in plans if plan is not runs)]
+    parts = _parts(runs, plans)
     scores = [*(_scores(part) for part in parts), *(_interaction_scores(plan) for plan in plans)]
     skipped = [row for part in parts for row in part.log.skipped]
     coverage = [row for part in parts for row in part.coverage]
@@ -57,6 +57,11 @@ def write_tables(runs: Runs, plans: Sequence[Plan]) -> None:
     write_table(folder / DROPS_FILE, _stacked(list(map(_drops, plans)), DROP_COLUMNS))
     write_table(folder / COVERAGE_FILE, declared_frame(coverage, COVERAGE_COLUMNS))
     write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))
+
+
+def _parts(runs: Runs, plans: Sequence[Plan]) -> list[Runs]:
+    """Return the runs and the screens, which may be one and the same."""
+    return [runs, *(plan for plan in plans if plan is not runs)]
 
 
 def _clear(runs: Runs) -> None:
@@ -204,6 +209,7 @@ def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict
             context: {name: split_file(context, split) for name, split in mine.items()}
             for context, mine in runs.splits.items()
         },
+        "drawn_splits": [row for part in _parts(runs, plans) for row in part.drawn],
         "units": [
             {**_unit_head(u), "labels": u.labels, "method": u.method,
              "key": u.key(runs.matrices[u.context, u.labels])}

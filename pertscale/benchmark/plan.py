@@ -21,12 +21,14 @@ from pertscale.benchmark.log import Log
 from pertscale.benchmark.outsiders import Outsiders
 from pertscale.benchmark.predictors import Fitted, Given, Thresholded, TrainingPart, given_params
 from pertscale.benchmark.units import TASK, LabelMatrix, Unit, label_matrix
-from pertscale.conditions import target_group
+from pertscale.conditions import target_group, targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import InputError
+from pertscale.events import emit
 from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
 from pertscale.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
+from pertscale.progress import say
 from pertscale.schema import CONTROL, GENE, PERTURBATION, SPLITS_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split, doubles_split, holdout
@@ -43,33 +45,71 @@ TRANSFER = "transfer"
 TASKS = (TASK, SINGLE, DOUBLE, INTERACTIONS, TRANSFER)
 #: Principal components of the embedding that is learned from the training part (SPEC H4).
 TRAINING_DIM = 10
+#: Held-out perturbations below which several splits are drawn by default, and how many.
+FEW_HELD_OUT = 40
+SPLITS_OF_FEW = 5
 #: Scratch below the output folder that later calls reuse.
 WORK_DIR = ".work"
 
 
 @dataclass(frozen=True)
 class Splitting:
-    """How perturbations are held out: by a given split, or by drawing one per seed."""
+    """How perturbations are held out: by a given split, or by drawing one per seed.
+
+    Without seeds, the number of held-out perturbations decides how many splits are drawn: what few
+    of them say depends on which they are.
+    """
 
     given: Split | None
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] | None
     test_fraction: float
 
     def splits(self, names: Sequence[str], groups: dict[str, str]) -> list[Split]:
         """Split the perturbations of a context; `groups` are their targets."""
+        mine = {name: groups[name] for name in names}
+        return self._drawn(
+            names,
+            lambda seed: holdout(names, test_fraction=self.test_fraction, seed=seed, groups=mine),
+        )
+
+    def of_doubles(self, names: Sequence[str]) -> list[Split]:
+        """Split the doubles among the perturbations of a context."""
+        return self._drawn(names, lambda seed: doubles_split(names, seed=seed))
+
+    def _drawn(self, names: Sequence[str], draw: Callable[[int], Split]) -> list[Split]:
         if self.given is not None:
             return [self.given.restrict(names)]
-        mine = {name: groups[name] for name in names}
-        return [
-            holdout(names, test_fraction=self.test_fraction, seed=seed, groups=mine)
-            for seed in self.seeds
-        ]
+        if self.seeds is not None:
+            return [draw(seed) for seed in self.seeds]
+        first = draw(0)
+        if n_held_out(first) >= FEW_HELD_OUT:
+            return [first]
+        different = {(first.train, first.test): first}  # of three perturbations there are no five
+        for seed in range(1, SPLITS_OF_FEW):
+            split = draw(seed)
+            different.setdefault((split.train, split.test), split)
+        return list(different.values())
+
+    def reason(self, splits: Sequence[Split]) -> str:
+        """Say why there are so many splits."""
+        if self.given is not None:
+            return "the split was given"
+        if self.seeds is not None:
+            return "the seeds were given"
+        few = n_held_out(splits[0]) < FEW_HELD_OUT
+        return f"{'fewer than' if few else 'at least'} {FEW_HELD_OUT} are held out"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options for the manifest."""
         if self.given is not None:
             return {"split": self.given.name, "split_hash": self.given.hash}
-        return {"seeds": list(self.seeds), "test_fraction": self.test_fraction}
+        seeds = None if self.seeds is None else list(self.seeds)
+        return {"seeds": seeds, "test_fraction": self.test_fraction}
+
+
+def n_held_out(split: Split) -> int:
+    """Return how many perturbations a split holds out."""
+    return len(split.test) + len(split.val)
 
 
 @dataclass(frozen=True)
@@ -120,6 +160,8 @@ class Runs:
         :data:`pertscale.schema.COVERAGE_COLUMNS`.
     splits : dict of str to dict of str to Split
         By context and name.
+    drawn : list of dict
+        How many splits each context has, of what, and why.
     """
 
     folder: Path
@@ -132,6 +174,7 @@ class Runs:
     targets: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     coverage: list[dict[str, Any]] = field(default_factory=list)
     splits: dict[str, dict[str, Split]] = field(default_factory=dict)
+    drawn: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)
@@ -188,6 +231,7 @@ def plan_context(plan: Plan, context: str) -> None:
     except InputError as error:
         plan.log.skip("all methods", context, str(error))
         return
+    _tell_splits(plan, context, "perturbations", splits, len(names))
     plan.class_splits[context] = splits
     plan.targets[context] = plan.screen.targets
     if {TASK, TRANSFER} & set(plan.wanted.tasks):
@@ -401,11 +445,13 @@ def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequenc
     if DOUBLE not in wanted.tasks:
         return
     try:
-        given = wanted.how.given
-        doubles = splits if given else [doubles_split(names, seed=s) for s in wanted.how.seeds]
+        doubles = wanted.how.of_doubles(names)
     except InputError as error:
         plan.log.skip(DOUBLE, context, str(error))
         return
+    if wanted.how.given is None:
+        n = sum(len(targets(name)) > 1 for name in names)
+        _tell_splits(plan, context, "doubles", doubles, n)
     for split in doubles:
         _plan_expression_unit(plan, context, DOUBLE, split, expression.double_split)
 
@@ -428,6 +474,23 @@ def _plan_expression_unit(
     if models or given:
         plan.expression.append(
             ExpressionUnit(context, task, usable, models, plan.wanted.own, given, embedding)
+        )
+
+
+def _tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: int) -> None:
+    """Record how many splits there are, and why; tell it where it was not the user's choice."""
+    how = plan.wanted.how
+    told = {
+        "context": context, "of": of, "n": n, "n_held_out": n_held_out(splits[0]),
+        "n_splits": len(splits), "reason": how.reason(splits),
+    }  # fmt: skip
+    plan.drawn.append(told)
+    emit("splits", **told)
+    if how.given is None and how.seeds is None and len(splits) > 1:
+        say(
+            f"{context}: {len(splits)} splits, as only {told['n_held_out']} of {n} {of} are held "
+            "out in each; seeds that are given decide otherwise",
+            quiet=plan.log.quiet,
         )
 
 

@@ -26,7 +26,7 @@ from pertscale.predictions import Predictions, read_predictions
 from pertscale.progress import say
 from pertscale.schema import LOG1P_1E4, PERTURBATION, Column
 from pertscale.screen import Screen, open_screen
-from pertscale.splits import Split, doubles_split
+from pertscale.splits import Split
 from pertscale.stats.options import RankSumOptions
 
 RUN_COLUMNS = (
@@ -62,7 +62,7 @@ def run_models(
     *,
     out: str | os.PathLike[str],
     split: str | os.PathLike[str] | Split | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | None = None,
     context: str | None = None,
     tasks: Sequence[str] = TASKS,
     quiet: bool = False,
@@ -85,8 +85,9 @@ def run_models(
     split : path or Split, optional
         Who is held out. By default a quarter of the perturbations, and for doubles half of the
         doubles, is drawn, once per seed.
-    seeds : sequence of int
-        Seeds of the splits; also what the models are asked to use.
+    seeds : sequence of int, optional
+        Seeds of the splits; also what the models are asked to use. By default those of
+        :func:`pertscale.run_benchmark`: 0, or 0 to 4 where fewer than 40 are held out.
     context : str, optional
         Only this context; all by default.
     tasks : sequence of str
@@ -118,7 +119,7 @@ def run_models(
     folder = local_path(out, "the folder of runs").absolute()
     screen = open_screen(store)
     given = split if split is None or isinstance(split, Split) else Split.read(split)
-    how = Splitting(given, tuple(seeds), _TEST_FRACTION)
+    how = Splitting(given, None if seeds is None else tuple(seeds), _TEST_FRACTION)
     rows: list[dict[str, Any]] = []
     with locked(folder, quiet=quiet):
         for each in screen.contexts if context is None else (context,):
@@ -155,7 +156,7 @@ def _units(screen: Screen, context: str, tasks: Sequence[str], how: Splitting) -
             if task == "single" or how.given is not None:
                 splits = how.splits(names, targets)
             else:
-                splits = [doubles_split(names, seed=seed) for seed in how.seeds]
+                splits = how.of_doubles(names)
             for split in splits:
                 yield _Unit(context, task, restrict(split))
         except InputError as error:
