@@ -131,7 +131,8 @@ def test_tables_of_scanpy_and_pdex(tmp_path) -> None:
             "fdr": [0.04, 0.04],
         }
     )
-    labels, _ = ps.stats.read_label_table(_written(tmp_path, pdex), fdr=0.05)
+    path = _written(tmp_path, pdex)
+    labels, _ = ps.stats.read_label_table(path, fdr=0.05, fold_change="ratio")
     assert [_label(labels, "A", g) for g in "XY"] == [1, -1]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.errors import InputError
+from pertscale.io.directions import check_directions
 from pertscale.io.long_tables import (
     SPELLINGS,
     as_labels,
@@ -107,7 +108,9 @@ def _values(table: pd.DataFrame, codes: str | None, path: Path) -> tuple[str, np
             return CLASS_SCORES, _checked_scores(scores, path), np.nan
     for name in _LABEL:
         if name in lower:
-            return LABELS, as_labels(table[lower[name]], codes, path), int(Label.UNTESTED)
+            labels = as_labels(table[lower[name]], codes, path)
+            check_directions(table, labels, path)
+            return LABELS, labels, int(Label.UNTESTED)
     for name in _VALUE:
         if name in lower:
             return EXPRESSION, as_numbers(table[lower[name]], path).astype(np.float32), np.nan
