@@ -132,7 +132,10 @@ SCORE_COLUMNS: Final = (
         "setting",
         "str",
         "classes: 'full', 'full_without_target', 'curated', in transfer also '..._overlap' (genes "
-        "that the method was trained on); expression: 'top_expressed', 'top_expressed_common'",
+        "that the method was trained on); expression: 'top_expressed' (all on the same "
+        "perturbations), '..._partial' (methods that predict fewer, on those that they predict), "
+        "'..._filled' (all; what a method does not predict counts as no change), '..._common' "
+        "(what files and models of users predict, too)",
     ),
     Column("context", "str", "context the scores are for"),
     Column(
@@ -149,7 +152,13 @@ SCORE_COLUMNS: Final = (
     Column("group", "str", "the class or the perturbation; empty at level 'overall'"),
     Column("metric", "str", "name of the metric (pertscale.evaluation.METRICS)"),
     Column("value", "float64", "its value; NaN where it is not defined"),
-    Column("n", "int64", "pairs it was computed on"),
+    Column("n", "int64", "pairs it was computed on; of means of expression perturbations"),
+    Column(
+        "no_effect",
+        "float64",
+        "what the mean of the training perturbations would score if no perturbation had an effect, "
+        "as truth and prediction are measured from the same control; NaN where there is no formula",
+    ),
 )
 
 INTERACTION_COLUMNS: Final = (

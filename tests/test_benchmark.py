@@ -195,6 +195,24 @@ def test_a_split_from_outside(example, tmp_path):
     assert set(result.scores.query("level == 'perturbation'")["group"]) == {"G2", "G5"}
 
 
+def test_the_validation_part_is_scored_as_the_test_part_is(example, tmp_path):
+    """And nothing is fitted on it: for classes as for expression."""
+    test, val = ("G2", "G5"), ("G6", "G1")
+    train = ("G0", "G3", "G4", "G7")
+    parts = [ps.Split("s", train, test, val), ps.Split("s", train, (*test, *val))]
+    scores = []
+    for i, split in enumerate(parts):
+        result = ps.run_benchmark(
+            example.screen, out=tmp_path / f"run{i}", split=split, tasks=("within", "single"),
+            methods=("majority_vote", "mean"), settings=("full",), quiet=True,
+        )  # fmt: skip
+        scores.append(result.scores)
+    rows = scores[0][scores[0]["level"] == "perturbation"]
+    for _, mine in rows.groupby(["context", "task", "method"]):
+        assert set(mine["group"]) == {*test, *val}
+    pd.testing.assert_frame_equal(*scores)
+
+
 @pytest.mark.once
 def test_on_a_cluster_with_another_working_directory(example, within, tmp_path, monkeypatch):
     """The same bytes from two worker processes, with relative paths."""

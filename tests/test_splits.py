@@ -41,6 +41,12 @@ def test_holdout_is_the_rule_of_d1(n, seed):
     assert split.val == ()
 
 
+def test_validation_is_held_out_with_test():
+    split = Split("s", ("A", "B"), ("D", "C"), ("E",))
+    assert split.held_out == ("D", "C", "E")
+    assert split.restrict(["A", "C", "E"]).held_out == ("C", "E")
+
+
 def test_holdout_known_draw():
     # RandomState(0).permutation(8) = 6 2 1 7 3 0 5 4
     split = holdout(list("ABCDEFGH"), seed=0)

@@ -170,5 +170,5 @@ def _of_expression(plan: Plan, unit: expression.ExpressionUnit) -> Expected:
 
 
 def _size(method: str, unit: Any, n_train: int, n_genes: int, done: bool) -> Expected:
-    n_test = len(unit.split.test) + len(unit.split.val) * (method == "")
+    n_test = len(unit.split.held_out)
     return Expected(method, n_train + n_test, n_test, n_genes, done)

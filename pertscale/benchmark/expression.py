@@ -55,7 +55,7 @@ TOP_EXPRESSED: Final = "top_expressed"
 COMMON: Final = "top_expressed_common"
 _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class ExpressionUnit:
     context : str
     task : {'single', 'double', 'transfer'}
     split : Split
-        Its test and validation parts are held out together (SPEC D5).
+        Whose held-out perturbations are predicted (SPEC D5).
     models : dict of str to ExpressionMethod
         What is fitted, by name.
     own : frozenset of str
@@ -92,7 +92,7 @@ class ExpressionUnit:
     @property
     def held_out(self) -> list[str]:
         """Perturbations that are predicted."""
-        return [*self.split.test, *self.split.val]
+        return list(self.split.held_out)
 
     @property
     def source(self) -> str:
@@ -126,7 +126,7 @@ class ExpressionUnit:
 
 def single_split(split: Split) -> Split:
     """Restrict a split to single perturbations; raises InputError where nothing is left."""
-    everyone = [*split.train, *split.test, *split.val]
+    everyone = [*split.train, *split.held_out]
     return split.restrict([n for n in everyone if len(targets(n)) == 1])
 
 

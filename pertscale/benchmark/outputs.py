@@ -118,6 +118,7 @@ def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
         train_contexts=("train_contexts", lambda names: "|".join(sorted(names))),
         value=("value", "mean"),
         n=("n", "sum"),
+        no_effect=("no_effect", "mean"),
         sources=("train_contexts", "nunique"),
     )
     mean = mean[mean["sources"] > 1].assign(params="{}")

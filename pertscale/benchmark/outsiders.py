@@ -228,7 +228,7 @@ class Outsiders:
         if key not in self.found:
             asked = (self._one(name, i, context, split) for i in range(len(self.files[name])))
             there = [one for one in asked if one is not None]
-            held_out = [*split.test, *split.val]
+            held_out = list(split.held_out)
             mine = join(there, held_out) if there else None
             self.found[key] = mine
             if mine is not None:

@@ -354,7 +354,7 @@ def given_for(
     told = f"{task}, {split.name}" if task else split.name
     for name in plan.outsiders.files:
         mine = plan.outsiders.find(name, context, split)
-        held_out = {*split.test, *split.val}
+        held_out = set(split.held_out)
         if mine is None:
             reason = f"its files are for {plan.outsiders.meant_for(name)}"
             log.skip(f"{name} ({told})", where, reason)
@@ -380,7 +380,7 @@ def _changes(
 ) -> dict[str, Thresholded]:
     """Return the models of expression and files of it as predictors of classes (SPEC G2)."""
     control = plan.outsiders.controls[context]
-    genes, everything = tuple(plan.screen.genes), frozenset(split.train + split.test)
+    genes, everything = tuple(plan.screen.genes), frozenset(split.train + split.held_out)
     found = {}
     for name, method in plan.wanted.models.items():
         fitted = lru_cache(maxsize=1)(partial(_fitted_model, plan, context, split, method))

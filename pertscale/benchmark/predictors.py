@@ -108,12 +108,12 @@ class Fitted:
     def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
         """Fit, and predict lazily; what is fitted is in `params`."""
         y = da.concatenate([part.labels() for part in self.training]).rechunk({0: -1})
-        train, test = (np.empty((n, 0)) for n in (y.shape[0], len(unit.split.test)))
+        train, test = (np.empty((n, 0)) for n in (y.shape[0], len(unit.split.held_out)))
         if self.method.needs_embedding:
-            both = self.vectors(unit.split.test)
+            both = self.vectors(unit.split.held_out)
             train, test = both[: len(train)], both[len(train) :]
         genes = self.gene_vectors(matrix.genes) if self.method.needs_gene_vectors else None
-        truth = matrix.rows(unit.split.test) if self.method.needs_truth else None
+        truth = matrix.rows(unit.split.held_out) if self.method.needs_truth else None
         groups = np.array(self.groups)
         return fit_predict(
             self.method, unit.split.seed, train, y, test,
@@ -210,8 +210,8 @@ class Thresholded:
         InputError
             If a model has no prediction for any of them, as the additive one for singles.
         """
-        rows = strip_rows(len(unit.split.test), len(matrix.genes))
-        batches = list(_batches(unit.split.test, rows))
+        rows = strip_rows(len(unit.split.held_out), len(matrix.genes))
+        batches = list(_batches(unit.split.held_out, rows))
         if not self.is_file and all(np.isnan(self.changes(names)).all() for names in batches):
             raise InputError(PREDICTS_NONE)
         columns = pd.Index(self.genes).get_indexer(list(matrix.genes))
@@ -254,13 +254,13 @@ class Thresholded:
             )
         truth = matrix.rows(unit.split.train)
         tested = truth != Label.UNTESTED
-        asked = matrix.rows(unit.split.test) != Label.UNTESTED
+        asked = matrix.rows(unit.split.held_out) != Label.UNTESTED
         n, changed, asked = dask.compute(
             tested.sum(), (tested & (truth != Label.NON_DE)).sum(), asked
         )
         if not n:
             raise InputError("no training pair was tested, so there is no rate to match")
-        return matching_rate(self.changes(unit.split.test)[:, columns][asked], changed / n)
+        return matching_rate(self.changes(unit.split.held_out)[:, columns][asked], changed / n)
 
 
 def _batches(names: Sequence[str], size: int) -> Iterator[list[str]]:
@@ -300,8 +300,8 @@ class Given:
     def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
         """Put the classes on the genes of the labels."""
         columns = pd.Index(self.found.genes).get_indexer(list(matrix.genes))
-        rows = strip_rows(len(unit.split.test), len(matrix.genes))
-        labels, scores = self.found.classes(unit.split.test)
+        rows = strip_rows(len(unit.split.held_out), len(matrix.genes))
+        labels, scores = self.found.classes(unit.split.held_out)
         labels, scores = labels[:, columns], scores[:, columns]
         missing = labels == Label.UNTESTED
         labels[missing] = Label.NON_DE

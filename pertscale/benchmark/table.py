@@ -71,7 +71,9 @@ def score_labels(
     context = labels.only_context(context)
     matrix = labels.matrix(context).compute()
     split = split.restrict(list(matrix[PERTURBATION].values))
-    train, truth = (matrix.sel({PERTURBATION: list(part)}) for part in (split.train, split.test))
+    train, truth = (
+        matrix.sel({PERTURBATION: list(part)}) for part in (split.train, split.held_out)
+    )
     head = {"task": TASK, "context": context, "train_contexts": context}
     return _scored(train.values, split.train, truth, split, embedding, methods, ("full",), head)
 
@@ -139,9 +141,7 @@ def score_transfer(
     for context in matrices if target is None else [target]:
         matrix = matrices[context]
         split = splits[context].restrict(list(matrix[PERTURBATION].values))
-        test = split.test
-        if target_rows == "all":
-            test = (*split.train, *split.test, *split.val)
+        test = (*split.train, *split.held_out) if target_rows == "all" else split.held_out
         truth = matrix.sel({PERTURBATION: list(test)})
         others = [name for name in matrices if name != context]
         modes = [[name] for name in others] + ([others] if len(others) > 1 else [])
@@ -168,7 +168,7 @@ def _elsewhere(
 ) -> tuple[np.ndarray, list[str]]:
     """Return labels of another context on the genes of the target, and their perturbations."""
     there = set(matrix[PERTURBATION].values) - set(without)
-    mine = split.train if rows == "train" else (*split.train, *split.test, *split.val)
+    mine = split.train if rows == "train" else (*split.train, *split.held_out)
     names = [name for name in mine if name in there]
     match = match_genes(list(matrix[GENE].values), list(target[GENE].values), aliases=aliases)
     y = np.full((len(names), target.shape[1]), Label.UNTESTED, np.int8)

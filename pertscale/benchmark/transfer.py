@@ -382,7 +382,7 @@ def _train_names(bridge: Bridge, split: Split, exclude: bool) -> list[str]:
     """Return the tested perturbations of a source, without those that the target holds out."""
     target, table = bridge.target, bridge.source.plan.labels.perturbations
     mine = table[(table["context"] == bridge.source.context) & table["tested"]][PERTURBATION]
-    held_out = {target.groups[n] for n in (*split.test, *split.val)}
+    held_out = {target.groups[n] for n in split.held_out}
     return [n for n in mine if not (exclude and bridge.group[n] in held_out)]
 
 

@@ -46,7 +46,7 @@ STRIP_PAIRS = 5_000_000
 LOCAL_PAIRS = 20_000_000
 TASK = "within"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION = 2
+_VERSION = 3
 
 
 # --- the label matrix, cut along genes ------------------------------------------------------
@@ -226,7 +226,7 @@ def write_and_score(
     """Write what a unit's predictor found to `place`, a path or a Zarr store; return the scores."""
     predicted, scores, params = found
     _write_prediction(place, unit, matrix, predicted, scores)
-    observed = matrix.rows(unit.split.test).compute()  # a byte per pair, for every strip
+    observed = matrix.rows(unit.split.held_out).compute()  # a byte per pair, for every strip
     return _score(place, unit, matrix, observed, params, targets)
 
 
@@ -246,11 +246,11 @@ def _write_prediction(
     path: Any, unit: Unit, matrix: LabelMatrix, predicted: Any, scores: Any
 ) -> None:
     """Write labels and class scores, each block computed once."""
-    chunks = (strip_rows(len(unit.split.test), len(matrix.genes)), predicted.chunks[1][0])
+    chunks = (strip_rows(len(unit.split.held_out), len(matrix.genes)), predicted.chunks[1][0])
     dims = (PERTURBATION, GENE, CLASS)
     root = create_dataset(
         path,
-        coords={PERTURBATION: unit.split.test, GENE: matrix.genes, CLASS: CLASS_NAMES},
+        coords={PERTURBATION: unit.split.held_out, GENE: matrix.genes, CLASS: CLASS_NAMES},
         attrs={"context": unit.context, "method": unit.method, "split": unit.split.name},
         variables={
             "label": Variable(dims[:2], chunks, np.int8),
@@ -278,7 +278,7 @@ def _score(
     """
     root = zarr.open_group(path, mode="r")
     predicted, scores = da.from_zarr(root["label"]), da.from_zarr(root["score"])
-    names = unit.split.test
+    names = unit.split.held_out
     tables: dict[str, pd.DataFrame] = {}
     whole = [s for s in unit.settings if not s.endswith("_overlap")]
     if whole:
@@ -319,7 +319,8 @@ def with_head(
     Parameters
     ----------
     table : DataFrame
-        As of :func:`evaluate`, with a column ``method`` where `method` is None.
+        As of :func:`evaluate`, with a column ``method`` where `method` is None; ``no_effect`` may
+        be missing.
     split : Split
     method : str, optional
     params : dict
@@ -331,6 +332,8 @@ def with_head(
         table, params = table.assign(method=method), {method: params}
     texts = {name: json.dumps(mine, sort_keys=True) for name, mine in params.items()}
     columns = {"split": split.name, "seed": split.seed, "params": table["method"].map(texts)}
+    if "no_effect" not in table:
+        table = table.assign(no_effect=np.nan)
     return table.assign(**head, **columns)[[c.name for c in SCORE_COLUMNS]]
 
 
@@ -341,7 +344,7 @@ def _target_pairs(
     genes = pd.Index(matrix.genes)
     pairs = [
         (row, gene)
-        for row, name in enumerate(unit.split.test)
+        for row, name in enumerate(unit.split.held_out)
         for gene in genes.get_indexer(list(targets[name]))
         if gene >= 0
     ]

@@ -105,10 +105,9 @@ def write_task(
                 "format_version": FORMAT_VERSION,
                 "key": task_key(screen, split, context=context, seed=seed, genes=genes),
                 "context": context,
-                "conditions": [*split.test, *split.val],
+                "conditions": list(split.held_out),
                 "spelling": {
-                    name: spelled(screen.targets[name])
-                    for name in (*split.train, *split.val, *split.test)
+                    name: spelled(screen.targets[name]) for name in (*split.train, *split.held_out)
                 },
                 "genes": genes,
                 "scale": LOG1P_1E4,
@@ -171,7 +170,7 @@ def _the_genes(screen: Screen, genes: Sequence[str] | None) -> list[str]:
 def _the_groups(screen: Screen, split: Split, context: str) -> pd.DataFrame:
     """Return the groups whose cells are written: controls and training."""
     groups = screen.context_groups(context)
-    unknown = sorted({*split.train, *split.val, *split.test} - set(groups[PERTURBATION]))
+    unknown = sorted({*split.train, *split.held_out} - set(groups[PERTURBATION]))
     if unknown:
         raise UnknownNameError(
             f"{len(unknown)} perturbations of split {split.name!r} are not in context {context!r} "

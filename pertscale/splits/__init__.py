@@ -3,6 +3,10 @@
 A :class:`Split` names perturbations, never cells: all cells and all genes of a perturbation fall on
 the same side (SPEC D1). The controls are in no part; every method may use them. A new rule is a
 function that returns a :class:`Split` with a ``kind`` of its own.
+
+The validation part is held out and scored together with the test part, for classes as for
+expression (:attr:`Split.held_out`): nothing of ours is fitted or tuned on it, and models that are
+driven do not see it. Perturbations that a model may tune itself on belong to the training part.
 """
 
 from pertscale.splits.drawn import holdout, k_fold, repeated_holdout

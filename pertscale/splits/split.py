@@ -29,6 +29,8 @@ RECORD: Final = "pertscale"
 class Split:
     """A partition of perturbations into training, test and validation.
 
+    Test and validation part are held out alike, see :attr:`held_out`.
+
     Parameters
     ----------
     name
@@ -77,6 +79,15 @@ class Split:
                 f"split {self.name!r} has the control in {first_part[CONTROL]!r}; leave "
                 f"{CONTROL!r} out, every method gets the controls"
             )
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Perturbations that nothing is fitted on and that are scored: of test, then of val.
+
+        So it is for classes and for expression, as in the second paper (SPEC D4, D5). What a method
+        should tune itself on belongs to `train`.
+        """
+        return (*self.test, *self.val)
 
     @property
     def hash(self) -> str:
