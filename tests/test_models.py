@@ -385,7 +385,7 @@ def test_config_errors(tmp_path, text, message):
 
 
 def test_no_config(tmp_path):
-    with pytest.raises(NotFoundError, match="no file of models"):
+    with pytest.raises(NotFoundError, match="is to be a file of models"):
         read_config(tmp_path / "models.toml")
     (tmp_path / "models.toml").write_text("[models.a")
     with pytest.raises(CorruptFileError, match="not TOML"):
@@ -472,7 +472,7 @@ def test_command_line(screen, tmp_path):
     assert "no GPU was found" in done.output
     done = CliRunner().invoke(main, ["models", "run", "no.toml", *arguments[3:]])
     assert done.exit_code == 1
-    assert "no file of models" in done.output
+    assert "a file of models" in done.output
 
 
 # --- examples -----------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.errors import CorruptFileError, InputError
 from pertscale.io.json_files import read_json_file
 from pertscale.io.limits import check_parquet
-from pertscale.io.places import local_path
+from pertscale.io.places import input_path
 
 Aliases = str | os.PathLike[str] | Mapping[str, str]
 
@@ -30,9 +30,7 @@ def read_aliases(aliases: Aliases) -> dict[str, str]:
     """
     if isinstance(aliases, Mapping):
         return {str(k): str(v) for k, v in aliases.items()}
-    path = local_path(aliases, "a table of aliases")
-    if not path.exists():
-        raise NotFoundError(f"there is no file {path}")
+    path = input_path(aliases, "a table of aliases")
     try:
         pairs = _read_pairs(path)
     except InputError:

@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from pertscale.errors import AmbiguousInputError, InputError, NotFoundError
+from pertscale.errors import AmbiguousInputError, InputError
 from pertscale.io.labels import text_categories
 from pertscale.io.long_tables import SPELLINGS
+from pertscale.io.places import input_path
 from pertscale.io.sources import SourceSpec, open_source
 from pertscale.io.sources.h5ad import open_hdf5
 from pertscale.schema import PERTURBATION
@@ -36,9 +37,7 @@ def read_cell_vectors(
     InputError
         There is no such entry, or no column of perturbations.
     """
-    path = Path(path)
-    if not path.exists():
-        raise NotFoundError(f"there is no file {path}")
+    path = input_path(path, "a file of cells")
     with open_source(SourceSpec(str(path.absolute()), "h5ad")) as source:
         lower = {name.lower(): name for name in source.cell_columns()}
         column = perturbation or next(

@@ -33,11 +33,11 @@ from pertscale.errors import (
     ArgumentError,
     CorruptFileError,
     InputError,
-    NotFoundError,
 )
 from pertscale.io import safe_pickle
 from pertscale.io.json_files import parse_json
 from pertscale.io.limits import check_npz, check_parquet, checked_node, open_gzip
+from pertscale.io.places import input_path
 
 #: Which side of a table carries the names: ``"rows"``, one gene per row, or ``"columns"``.
 Orientation = Literal["rows", "columns"]
@@ -89,11 +89,9 @@ def read_vectors(
     InputError
         The content is not an embedding, or the suffix is not known.
     """
-    path = Path(path)
+    path = input_path(path, "an embedding")
     if orientation not in (None, "rows", "columns"):
         raise ArgumentError(f"orientation is 'rows' or 'columns', got {orientation!r}")
-    if not path.exists():
-        raise NotFoundError(f"there is no embedding file {path}")
     suffix = suffix_of(path)
     if key is not None and suffix not in (".npz", ".h5ad"):
         raise ArgumentError(f"key={key!r} is for .npz and .h5ad files ({path})")
@@ -140,15 +138,14 @@ def _open_text(path: Path) -> Iterator[TextIO]:
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 yield file
-    except FileNotFoundError as error:
-        raise NotFoundError(f"there is no file {path}") from error
     except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise CorruptFileError(f"not a complete text file: {error} ({path})") from error
 
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a JSON file that holds one object; a key that occurs twice is an error."""
-    with _open_text(Path(path)) as file:
+    path = input_path(path, "a file of genes")
+    with _open_text(path) as file:
         content = parse_json(file, path, "a file of genes")
     if not isinstance(content, dict) or not content:
         raise InputError(f"expected a JSON object with the genes as keys ({path})")
@@ -169,7 +166,8 @@ def read_gmt(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
         A line has no genes, or a term occurs twice.
     """
     terms: dict[str, tuple[str, ...]] = {}
-    with _open_text(Path(path)) as file:
+    path = input_path(path, "a file of gene sets")
+    with _open_text(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

@@ -11,7 +11,9 @@ import gzip
 import io
 import math
 import os
+import resource
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -20,11 +22,14 @@ import psutil
 import pyarrow.parquet as pq
 
 from pertscale.errors import CorruptFileError, InputError
+from pertscale.memory import machine_limit
 
 #: Declared bytes that are not doubted: many zeros are stored as next to nothing.
 FREE_BYTES: Final = 1 << 30
 #: Above, bytes that a stored byte can come to. Data reach some tens, a gigabyte of zeros 1000.
 MOST_RATIO: Final = 200
+#: Share of the free memory that a matrix written out may take: it is copied at least once.
+DENSE_SHARE: Final = 0.5
 #: Bytes of a chunk, which is decoded as a whole; HDF5 has the same limit.
 MOST_CHUNK_BYTES: Final = 1 << 32
 #: From this many chunks on they have to have some size: each is looked up by itself.
@@ -51,12 +56,50 @@ def check_declared(declared: int, stored: int, place: str) -> None:
 
 def check_memory(declared: int, place: str) -> None:
     """Raise where something that is read as a whole is larger than this machine's memory."""
-    there = psutil.virtual_memory().total
+    there = machine_limit()
     if declared > there:
         raise CorruptFileError(
             f"{place} declares {_size(declared)}, this machine has {_size(there)} of memory; the "
             "file is damaged or forged, or it needs a larger machine"
         )
+
+
+def check_dense(shape: Sequence[int], dtype: Any, place: str) -> None:
+    """Raise where what is stored sparse, or as a table of pairs, does not fit into memory in full.
+
+    Called before the memory is reserved.
+
+    Parameters
+    ----------
+    shape
+        Of the dense array.
+    dtype
+        Of its values.
+    place
+        File and dataset, for messages.
+
+    Raises
+    ------
+    InputError
+        The message says what is needed and what is there.
+    """
+    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    if needed <= FREE_BYTES:
+        return
+    there = _free_bytes()
+    if needed > DENSE_SHARE * there:
+        raise InputError(
+            f"{place}: {' x '.join(f'{n:,}' for n in shape)} values take {_size(needed)} with their "
+            f"zeros and missing pairs written out, but of {_size(there)} of free memory only "
+            f"{DENSE_SHARE:.0%} may be used; pass fewer rows or columns, or use a larger machine"
+        )
+
+
+def _free_bytes() -> int:
+    """Return how much memory this process can still get."""
+    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    set_ = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    return min([machine_limit(), psutil.virtual_memory().available, *set_])
 
 
 # --- arrays of HDF5 and Zarr --------------------------------------------------------------------

@@ -13,8 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pertscale.errors import CorruptFileError, InputError, NotFoundError, PertscaleError
+from pertscale.errors import CorruptFileError, InputError, PertscaleError
 from pertscale.io.limits import check_parquet, open_gzip
+from pertscale.io.places import input_path
 from pertscale.io.reading import DAMAGE
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
 
@@ -72,9 +73,7 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
     InputError
         It has no rows.
     """
-    path = Path(path)
-    if not path.exists():
-        raise NotFoundError(f"there is no file {path}")
+    path = input_path(path, "a table")
     plain = path.name.removesuffix(".gz").lower()
     try:
         if plain.endswith(".parquet"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pertscale.errors import ArgumentError
+from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.io.object_storage import filesystem, naming, no_bucket, zarr_store
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://(.*)$", re.DOTALL)
@@ -131,6 +132,8 @@ def place(path: PlaceLike) -> Place:
     ------
     ArgumentError
         For a URL that carries credentials or options, and one that went through ``pathlib``.
+    InputError
+        What is there is neither a file nor a folder.
     """
     if isinstance(path, Remote):
         return path
@@ -141,10 +144,10 @@ def place(path: PlaceLike) -> Place:
             raise ArgumentError(
                 f"{text!r} was a URL before it became a pathlib.Path; pass the URL as a string"
             )
-        return Path(path)
+        return _ordinary(Path(path))
     protocol, key = found[1].lower(), found[2].rstrip("/")
     if protocol == "file":
-        return Path("/" + key.lstrip("/"))
+        return _ordinary(Path("/" + key.lstrip("/")))
     bucket = key.split("/", 1)[0]
     if "@" in bucket or "?" in key:
         raise ArgumentError(
@@ -189,6 +192,93 @@ def local_path(path: PlaceLike, what: str) -> Path:
     if isinstance(found, Remote):
         raise ArgumentError(f"{what} has to be a local path, got {found}")
     return found
+
+
+def input_path(path: PlaceLike, what: str) -> Path:
+    """Return the local path of a file or folder that is there, to be read.
+
+    Parameters
+    ----------
+    path
+        What the user passed.
+    what
+        What it should be, for messages: ``"a table of labels"``.
+
+    Raises
+    ------
+    NotFoundError
+        There is nothing.
+    ArgumentError, InputError
+        It is a URL; it is neither a file nor a folder.
+    """
+    found = local_path(path, what)
+    if not found.exists():
+        raise NotFoundError(f"there is no file or folder {found}, which is to be {what}")
+    return found
+
+
+# --- what can't be read as a file ----------------------------------------------------------------
+
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def _ordinary(path: Path) -> Path:
+    """Return a path; refuse what is no file and no folder: reading it might never end."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # nothing there, or nothing that may be looked at
+        return path
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
+    if kind is not None:
+        raise InputError(
+            f"{path} is {kind}, which has no end to wait for and can't be read twice; save what "
+            "comes out of it as a file, and pass that"
+        )
+    return path
+
+
+def check_folder(folder: Path, *, links: bool = False) -> None:
+    """Refuse a folder, before all of it is read, in which not everything is its own.
+
+    Parameters
+    ----------
+    folder
+        Such as a Zarr store. A link to it as a whole is nothing to refuse.
+    links
+        Whether links to files and folders outside of it are followed.
+
+    Raises
+    ------
+    InputError
+        Something in it is a link that leaves it, a link to nothing, a pipe, a socket or a device.
+    """
+    top = folder.resolve()
+    waiting = [top]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    _check_link(Path(entry.path), top, links=links)
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                elif not entry.is_file(follow_symlinks=False):
+                    _ordinary(Path(entry.path))
+
+
+def _check_link(link: Path, top: Path, *, links: bool) -> None:
+    target = Path(os.path.realpath(link))
+    if not _ordinary(target).exists():
+        raise InputError(f"{link} is a link to {target}, which is not there; copy the folder whole")
+    if not links and not target.is_relative_to(top):
+        raise InputError(
+            f"{link} is a link to {target}, outside of {top}; copy the folder with what its links "
+            "lead to (cp -rL)"
+        )
 
 
 # --- for the libraries that read ------------------------------------------------------------------

@@ -12,12 +12,12 @@ import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.errors import CorruptFileError, InputError
+from pertscale.io.places import input_path
 
 #: Kinds of dtypes whose bytes are plain values: numbers, text, byte strings.
 _PLAIN_KINDS: Final = frozenset("biufcSU")
@@ -39,11 +39,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     CorruptFileError
         The file is truncated or no pickle.
     """
+    path = input_path(path, "a pickle")
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             return _PlainUnpickler(file).load()
-    except FileNotFoundError as error:
-        raise NotFoundError(f"there is no file {path}") from error
     except InputError as error:
         raise InputError(f"{error} ({path})") from error
     # what a damaged stream makes the unpickler raise

@@ -26,6 +26,7 @@ from pertscale.benchmark.expression import DOUBLE, SINGLE
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
 from pertscale.folder_names import DEVICES
 from pertscale.hashing import digest
+from pertscale.io.places import input_path
 
 TASKS = (SINGLE, DOUBLE)
 #: Stand for the task folder and the folder to write to; the command has to have both.
@@ -100,10 +101,10 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, ModelSpec]:
     InputError
         A key is not known or a value can't be used.
     """
-    path = Path(path).absolute()
+    path = input_path(path, "a file of models").absolute()
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except IsADirectoryError as error:
         raise NotFoundError(f"there is no file of models {path}") from error
     except (ValueError, RecursionError) as error:  # no TOML, or nested without end
         raise CorruptFileError(f"not TOML, which a file of models is: {error} ({path})") from error

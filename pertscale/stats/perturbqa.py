@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pertscale.errors import InputError, NotFoundError
+from pertscale.errors import InputError
+from pertscale.io.places import input_path
 from pertscale.schema import Label
 from pertscale.splits import Split
 from pertscale.stats.labels import LabelTable
@@ -64,8 +65,7 @@ def read_perturbqa(folder: str | os.PathLike[str], *, line: str) -> tuple[LabelT
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if not path.exists():
-        raise NotFoundError(f"there is no {path}")
+    path = input_path(path, "one of PerturbQA's tables")
     # a gene may be called NA or NAN
     table = pd.read_csv(path, keep_default_na=False, dtype={"label": np.int8})
     if list(table.columns) != _COLUMNS:

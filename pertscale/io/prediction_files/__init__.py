@@ -10,7 +10,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pertscale.errors import ArgumentError, InputError, NotFoundError
+from pertscale.errors import ArgumentError, InputError
+from pertscale.io.places import check_folder, input_path
 from pertscale.io.prediction_files._part import CLASS_SCORES, EXPRESSION, LABELS, Part
 from pertscale.io.prediction_files.arrays import read_anndata, read_npz, read_pickle, read_zarr
 from pertscale.io.prediction_files.directory import is_prediction_folder, read_folder
@@ -59,13 +60,12 @@ def read_parts(
     InputError
         The content is no prediction.
     """
-    path = Path(path)
-    if not path.exists():
-        raise NotFoundError(f"there is no file or folder {path}")
+    path = input_path(path, "a prediction")
     suffix = Path(path.name.removesuffix(".gz").lower()).suffix
     if genes is not None and suffix not in (".npz", ".pkl", ".pickle", ".h5ad"):
         raise ArgumentError(f"genes= is for h5ad and dictionaries, but {path} names its genes")
     if path.is_dir():
+        check_folder(path)
         if is_prediction_folder(path):
             return read_folder(path)
         if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):

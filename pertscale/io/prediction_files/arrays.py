@@ -15,6 +15,7 @@ from pertscale.errors import AmbiguousInputError, InputError
 from pertscale.io.json_files import read_json_file
 from pertscale.io.limits import check_npz, checked_array
 from pertscale.io.long_tables import SPELLINGS
+from pertscale.io.places import input_path
 from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
 from pertscale.io.safe_pickle import load as load_pickle
 from pertscale.io.sources import SourceSpec, open_source
@@ -196,7 +197,7 @@ def gene_list(genes: str | os.PathLike[str] | Sequence[str]) -> list[str]:
     """Return names of genes from a list, a JSON list, or a text with one name per line."""
     if not isinstance(genes, str | os.PathLike):
         return [str(g) for g in genes]
-    path = Path(genes)
+    path = input_path(genes, "a list of genes")
     if path.suffix == ".json":
         found = read_json_file(path, "a list of genes")
         if not isinstance(found, list):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
+from pertscale.errors import ArgumentError, CorruptFileError, InputError
+from pertscale.io.places import check_folder, input_path
 from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, reading
 from pertscale.io.sources._text import TABLE_ENDINGS, ending, plain_copy
 from pertscale.io.sources.anndata_zarr import AnnDataZarrSource
@@ -95,10 +96,8 @@ def find_source(
     AmbiguousInputError
         Several matrices, genomes or tables of cells to choose from.
     """
-    place = Path(path).absolute()
-    for given in (place, Path(cells) if cells is not None else None):
-        if given is not None and not given.exists():
-            raise NotFoundError(f"there is no file or folder {given}")
+    place = input_path(path, "a source").absolute()
+    table = None if cells is None else str(input_path(cells, "a table of cells").absolute())
     format_ = _format_of(place)
     if format_ in ("h5ad", "zarr"):
         if cells is not None:
@@ -110,7 +109,6 @@ def find_source(
             return spec
     if matrix not in (None, "X"):
         raise ArgumentError(f"layer={matrix!r} was passed, but {place} holds one matrix only")
-    table = None if cells is None else str(Path(cells).absolute())
     return _FINDERS[format_](place, table, Path(scratch) if scratch is not None else None)
 
 
@@ -135,6 +133,7 @@ def _format_of(path: Path) -> str:
 
 def _format_of_folder(path: Path) -> str:
     if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
+        check_folder(path)
         return "zarr"
     names = sorted(p.name for p in path.iterdir())
     if any(ending(Path(name)) == ".mtx" for name in names):
