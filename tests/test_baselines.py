@@ -354,8 +354,28 @@ def test_groups_never_straddle_folds():
     leaking = WeightedKNNCV(grid=(1,), criterion="accuracy").fit(X[twins], y[twins])
     fair = WeightedKNNCV(grid=(1,), criterion="accuracy").fit(X[twins], y[twins], groups=twins)
     assert leaking.cv_scores_[1] > fair.cv_scores_[1]
+    four = groups[[0, 0, 1, 1, 3, 3, 6, 6]]
     with pytest.raises(InputError, match="n_folds=5 with 4"):
-        WeightedKNNCV().fit(X[:8], y[:8], groups=groups[[0, 0, 1, 1, 3, 3, 6, 6]])
+        folds(four, n_folds=5, seed=0)
+    method = WeightedKNNCV().fit(X[:8], y[:8], groups=four)
+    assert max(method.cv_scores_) == 5  # of the 6 rows that the largest fold leaves
+    assert method.fitted_params()["note"] == "4 folds, not 5: there are no more groups"
+
+
+@pytest.mark.parametrize("known", [[3], []])
+def test_without_neighbours_to_choose_by_the_smallest_k_is_taken(known):
+    X, y = screen(n=20, untested=0)
+    X[[i for i in range(20) if i not in known]] = np.nan
+    if not known:
+        with pytest.raises(InputError, match="none of the 20 training perturbations"):
+            WeightedKNNCV().fit(X, y)
+        return
+    method = WeightedKNNCV().fit(X, y)
+    assert (method.k_, method.cv_scores_) == (1, {})
+    note = "k was not chosen: 1 training perturbations have an embedding"
+    assert method.fitted_params()["note"] == note
+    alone = WeightedKNN(k=1).fit(X, y)
+    np.testing.assert_array_equal(method.predict_proba(X), alone.predict_proba(X))
 
 
 # --- reference methods --------------------------------------------------------------------------

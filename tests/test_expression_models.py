@@ -267,3 +267,24 @@ def test_models_say_what_they_were():
     assert BilinearModel(genes=Embedding("mine", ("A",), np.ones((1, 1)))).fitted_params() == {
         "dim": 10, "ridge": 0.1, "genes": "mine", "perturbations": "training", "seed": 0,
     }  # fmt: skip
+
+
+def test_the_bilinear_model_takes_as_many_components_as_there_are():
+    profiles = profiles_of(["control", "G1", "G2", "G5"])
+    model = BilinearModel().fit(profiles)
+    asked = BilinearModel(dim=3).fit(profiles)
+    np.testing.assert_array_equal(model.predict(["G3"]), asked.predict(["G3"]))
+    assert model.fitted_params()["dim"] == 3
+    assert model.fitted_params()["note"] == "3 principal components, not 10: there are no more"
+    assert "note" not in asked.fitted_params()
+    many = profiles_of(["control", *(f"G{i}" for i in range(12))])
+    assert "note" not in BilinearModel().fit(many).fitted_params()
+
+
+def test_a_guide_has_the_vector_of_its_gene():
+    guides = profiles_of(["control", "G1", "G2", "G5"]).assign_coords(
+        perturbation=["control", "G1_1", "G2_2", "G5_1"]
+    )
+    genes = guides.assign_coords(perturbation=["control", "G1", "G2", "G5"])
+    expected = BilinearModel(dim=2).fit(genes).predict(["G3"])
+    np.testing.assert_array_equal(BilinearModel(dim=2).fit(guides).predict(["G3_2"]), expected)

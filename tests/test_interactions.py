@@ -234,6 +234,44 @@ def test_what_interactions_need():
     assert list(top_genes(np.array([1.0, 3.0, 3.0, 2.0]), 3)) == [1, 2, 3]
 
 
+def not_expressed(profiles, n):
+    """The same with `n` more genes that no cell expresses."""
+    zeros = np.zeros((profiles.sizes["perturbation"], n))
+    values = np.concatenate([np.clip(profiles.values, 0, None), zeros], axis=1)
+    genes = [*profiles["gene"].values, *(f"silent{i}" for i in range(n))]
+    names = profiles["perturbation"].values
+    return xr.DataArray(
+        values, dims=("perturbation", "gene"), coords={"perturbation": names, "gene": genes}
+    )
+
+
+def test_genes_that_are_not_expressed_are_left_out_where_they_hide_the_null():
+    profiles, doubles, _ = profiles_with(0.05, n_genes=100)
+    wanted = find_interactions(not_expressed(profiles, 0))
+    assert "expressed" not in " ".join(wanted.fit.notes)
+    few = find_interactions(not_expressed(profiles, 20))  # a fit there is: as it always was
+    assert len(few.table) == 120 * len(doubles)
+    many = find_interactions(not_expressed(profiles, 400))
+    assert not many.table["gene"].str.startswith("silent").any()
+    assert many.fit.null.sigma == pytest.approx(wanted.fit.null.sigma, rel=0.05)
+    assert "of 100 of 500 genes, those that are expressed" in many.fit.notes[0]
+    with pytest.raises(InputError, match="half of the values"):
+        find_interactions(not_expressed(profiles, 400), null="maximum_likelihood")
+
+
+def test_where_there_is_no_null_an_effect_decides():
+    profiles, doubles, _ = profiles_with(0.05, n_genes=20, n_doubles=3)
+    found = find_interactions(profiles)
+    assert (found.lower, found.upper, found.threshold) == (-0.5, 0.5, "effect")
+    assert "thresholds are an effect of 0.5" in found.fit.notes[0]
+    assert "at least 119" in found.fit.notes[0]
+    table = found.table
+    assert len(table) == 20 * len(doubles)
+    assert (table["interaction"] == (table["deviation"].abs() > 0.5)).all()
+    assert table["local_fdr"].isna().all()
+    assert "no null" in repr(found)
+
+
 # --- calls ----------------------------------------------------------------------------------------
 
 

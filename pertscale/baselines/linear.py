@@ -10,6 +10,7 @@ import xarray as xr
 
 from pertscale.baselines.expression import ExpressionModel, Matrix, blocks, mean_profile, row_of
 from pertscale.baselines.principal import principal_scores
+from pertscale.conditions import target_group
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import seed_from
@@ -17,6 +18,8 @@ from pertscale.schema import CONTROL, GENE
 
 Special = Literal["training", "random", "identity", "zero"]
 _SPECIAL: Final = ("training", "random", "identity", "zero")
+#: Principal components, where there are so many.
+DIM: Final = 10
 #: Width of the random vectors.
 RANDOM_DIM: Final = 10
 #: Other name of the control in embeddings of perturbations.
@@ -28,8 +31,9 @@ class BilinearModel(ExpressionModel):
 
     Parameters
     ----------
-    dim : int
-        Principal components of an embedding that is learned from the training profiles.
+    dim : int, optional
+        Principal components of an embedding that is learned from the training profiles. By default
+        10, or as many as there are: one fewer than conditions or genes.
     ridge : float
         Penalty, on both sides.
     genes, perturbations : Embedding or {'training', 'random', 'identity', 'zero'}
@@ -37,7 +41,8 @@ class BilinearModel(ExpressionModel):
         principal components over the training conditions; perturbations have the vector of the
         gene they target. An :class:`pertscale.Embedding` may come from anywhere: another screen
         (:func:`pertscale.embeddings.from_screen`), gene sets, a file. 'random' has one vector per
-        name, 'identity' an axis per name, 'zero' leaves ``b + y0``.
+        name, 'identity' an axis per name, 'zero' leaves ``b + y0``. A guide of a gene that is read
+        out, such as ``ZAP70_1``, has the vector of that gene.
     seed : int
         Of random vectors; a vector depends on the seed and its name.
 
@@ -64,7 +69,7 @@ class BilinearModel(ExpressionModel):
     def __init__(
         self,
         *,
-        dim: int = 10,
+        dim: int | None = None,
         ridge: float = 0.1,
         genes: Embedding | Special = "training",
         perturbations: Embedding | Special = "training",
@@ -77,20 +82,35 @@ class BilinearModel(ExpressionModel):
         self.seed = seed
 
     def fitted_params(self) -> dict[str, Any]:
-        """Return the parameters; embeddings by their names."""
-        return {
+        """Return the parameters; embeddings by their names, and a note where `dim` is lower."""
+        params = {
             name: value.name if isinstance(value, Embedding) else value
             for name, value in self.get_params(deep=False).items()
         }
+        if self.dim is not None:
+            return params
+        dim = getattr(self, "_dim", DIM)
+        params["dim"] = dim
+        if dim < DIM:
+            params["note"] = f"{dim} principal components, not {DIM}: there are no more"
+        return params
 
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
         self._check_parameters()
         read_out = pd.Index(self.genes_)
         learned = None
         if "training" in (self.genes, self.perturbations):
-            learned = principal_scores(profiles, self.dim)
+            self._dim = self.dim
+            if self._dim is None:
+                self._dim = max(1, min(DIM, min(profiles.shape) - 1))
+            learned = principal_scores(profiles, self._dim)
         gene_rows, G = self._gene_vectors(read_out, learned)
         self._vectors = self._perturbation_vectors(read_out, learned, names)
+        self._read_out = frozenset(read_out)
+        for name in names:
+            vector = self._vector_of_target(name)
+            if vector is not None:
+                self._vectors.setdefault(name, vector)
         self.matched_ = [n for n in names if n in self._vectors]
         if len(gene_rows) < 2 or len(self.matched_) < 2:
             raise InputError(
@@ -132,6 +152,12 @@ class BilinearModel(ExpressionModel):
             return _random_vector(self.seed, "perturbation", name)
         if self.perturbations in ("identity", "zero"):
             return np.zeros(next(iter(self._vectors.values())).shape)
+        return self._vector_of_target(name)
+
+    def _vector_of_target(self, name: str) -> np.ndarray | None:
+        """Return the vector of the gene that a guide is of, where names are guides."""
+        if self.perturbations == "training" or isinstance(self.perturbations, Embedding):
+            return self._vectors.get(target_group([name], self._read_out)[name])
         return None
 
     def _gene_vectors(

@@ -55,6 +55,9 @@ class WeightedKNNCV(LabelClassifier):
     neither neighbours nor predicted, as their prediction is the same for every k. All k share one
     neighbour search and one sweep over the genes.
 
+    With fewer groups than folds there is a fold per group. Where the folds leave no neighbour, k is
+    the smallest of the grid, and :meth:`fitted_params` has a note that it was not chosen.
+
     Parameters
     ----------
     grid
@@ -77,11 +80,14 @@ class WeightedKNNCV(LabelClassifier):
         The criterion for every k that was tried.
     model_ : WeightedKNN
         Fitted with ``k_`` on all training perturbations.
+    notes_ : list of str
+        What cross-validation could not do for want of training perturbations.
     """
 
     k_: int
     cv_scores_: dict[int, float]
     model_: WeightedKNN
+    notes_: list[str]
 
     def __init__(
         self,
@@ -125,7 +131,7 @@ class WeightedKNNCV(LabelClassifier):
         Raises
         ------
         InputError
-            As :meth:`LabelClassifier.fit`, and for fewer groups than folds.
+            As :meth:`LabelClassifier.fit`.
         ArgumentError
             For a parameter with an unknown value, or a grid without a k that fits.
         """
@@ -135,16 +141,27 @@ class WeightedKNNCV(LabelClassifier):
 
     def fitted_params(self) -> dict[str, Any]:
         """Return the parameters, and as ``k`` the chosen one."""
-        return super().fitted_params() | {"k": self.k_}
+        params = super().fitted_params() | {"k": self.k_}
+        return params | ({"note": "; ".join(self.notes_)} if self.notes_ else {})
 
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None = None) -> None:
         check_choice("criterion", self.criterion, CRITERIA)
         check_voting(self.metric, self.weights, self.exponent)
-        part_of_row = folds(row_groups(groups, len(X)), n_folds=self.n_folds, seed=self.seed)
-        grid = self._usable_grid(part_of_row[with_embedding(X)])
-        plan = [self._fold(X, part_of_row == part, grid) for part in range(self.n_folds)]
-        self.cv_scores_ = cross_validate(y, plan, grid, criterion=self.criterion)
-        self.k_ = best_candidate(self.cv_scores_)
+        self.notes_, self.cv_scores_ = [], {}
+        named = row_groups(groups, len(X))
+        n_folds = self._usable_folds(len(np.unique(named)))
+        grid: list[int] = []
+        if n_folds > 1:
+            part_of_row = folds(named, n_folds=n_folds, seed=self.seed)
+            grid = self._usable_grid(part_of_row[with_embedding(X)], n_folds)
+        if grid:
+            plan = [self._fold(X, part_of_row == part, grid) for part in range(n_folds)]
+            self.cv_scores_ = cross_validate(y, plan, grid, criterion=self.criterion)
+            self.k_ = best_candidate(self.cv_scores_)
+        else:
+            self.k_ = min(self.grid)
+            n = len(with_embedding(X))
+            self.notes_.append(f"k was not chosen: {n} training perturbations have an embedding")
         self.model_ = WeightedKNN(
             k=self.k_,
             metric=self.metric,
@@ -157,16 +174,26 @@ class WeightedKNNCV(LabelClassifier):
     def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
         return self.model_._plan(X)
 
-    def _usable_grid(self, part_of_neighbor: NDArray[np.intp]) -> list[int]:
-        """Return the candidates, ascending, that every fold has enough neighbours for."""
+    def _usable_folds(self, n_groups: int) -> int:
+        """Return the number of folds: not more than there are groups."""
+        if self.n_folds >= 2 and n_groups < self.n_folds:
+            self.notes_.append(f"{n_groups} folds, not {self.n_folds}: there are no more groups")
+            return n_groups
+        return self.n_folds
+
+    def _usable_grid(self, part_of_neighbor: NDArray[np.intp], n_folds: int) -> list[int]:
+        """Return the candidates, ascending, that every fold has enough neighbours for.
+
+        None if a fold has no neighbour at all.
+        """
         n_neighbors = len(part_of_neighbor)
-        held_out = np.bincount(part_of_neighbor, minlength=self.n_folds)
+        held_out = np.bincount(part_of_neighbor, minlength=n_folds)
         available = int(n_neighbors - held_out.max())
         grid = sorted({int(k) for k in self.grid if 1 <= k <= available})
-        if not grid:
+        if available and not grid:
             raise ArgumentError(
                 f"grid={tuple(self.grid)!r} has no k from 1 to {available}, the number of "
-                f"training perturbations with an embedding that {self.n_folds} folds leave; add "
+                f"training perturbations with an embedding that {n_folds} folds leave; add "
                 "a smaller k"
             )
         return grid

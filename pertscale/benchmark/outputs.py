@@ -241,12 +241,17 @@ def _unit_head(unit: Unit | ExpressionUnit) -> dict[str, Any]:
 
 def _null_of(found: Interactions) -> dict[str, Any]:
     return {
-        "null": asdict(found.fit.null),
-        "lower": found.lower if np.isfinite(found.lower) else None,  # JSON has no infinity
-        "upper": found.upper if np.isfinite(found.upper) else None,
+        "null": {name: _finite(value) for name, value in asdict(found.fit.null).items()},
+        "lower": _finite(found.lower),
+        "upper": _finite(found.upper),
         "rule": found.rule,
         "threshold": found.threshold,
         "level": found.level,
-        "misfit": found.fit.misfit,
+        "misfit": _finite(found.fit.misfit),
         "notes": list(found.fit.notes),
     }
+
+
+def _finite(value: float) -> float | None:
+    """Return a number as JSON has it, which knows neither infinity nor NaN."""
+    return value if np.isfinite(value) else None

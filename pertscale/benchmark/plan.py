@@ -334,9 +334,14 @@ def _no_vectors(plan: Plan, vectors: Embedding | str | None, train: Sequence[str
     """Return why a method that needs vectors can't run, or None."""
     if not isinstance(vectors, Embedding):
         return vectors
-    if np.isfinite(plan.vectors_of(vectors, train)).all(axis=1).any():
+    return has_none(vectors, plan.vectors_of(vectors, train))
+
+
+def has_none(embedding: Embedding, training: np.ndarray) -> str | None:
+    """Return that no training perturbation has a vector, (n, d), where that is so."""
+    if np.isfinite(training).all(axis=1).any():
         return None
-    return f"embedding {vectors.name!r} has none of the training perturbations"
+    return f"embedding {embedding.name!r} has none of the training perturbations"
 
 
 def given_for(

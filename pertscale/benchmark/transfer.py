@@ -33,6 +33,7 @@ from pertscale.benchmark.plan import (
     Plan,
     Runs,
     given_for,
+    has_none,
     learned_embedding,
     thresholded_file,
     with_profiles,
@@ -318,7 +319,10 @@ def _predictors(
 ) -> dict[str, Fitted | str]:
     """Return the classifiers on one training set, or why one can't be."""
     found: dict[str, Fitted | str] = {}
-    embedding = _embedding(root, target, split, bridges)
+    embedding: Embedding | str = _embedding(root, target, split, bridges)
+    if isinstance(embedding, Embedding):
+        training_vectors = embedding.normalized().vectors(list(training.groups))
+        embedding = has_none(embedding, training_vectors) or embedding
     for name, method in root.wanted.methods.items():
         if method.needs_embedding and isinstance(embedding, str):
             found[name] = embedding

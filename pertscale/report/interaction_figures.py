@@ -165,7 +165,8 @@ def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
         left, right = figure.subplots(1, 2)
         shown = np.unique(np.linspace(0, len(values) - 1, 4000).astype(int))
         quantiles = norm.ppf((shown + 0.5) / len(values))
-        left.axline((0, 0), slope=null["sigma"], color="#c00000", linewidth=1)
+        if null["sigma"] is not None:
+            left.axline((0, 0), slope=null["sigma"], color="#c00000", linewidth=1)
         left.plot(quantiles, values[shown], ".", color=COLORS[0], markersize=2, rasterized=True)
         left.set_xlabel("normal quantile")
         left.set_ylabel("deviation from additivity")
@@ -173,9 +174,12 @@ def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
         far = max([spread, *(1.2 * abs(t) for t in limits if np.isfinite(t))])
         edges = np.linspace(-far, far, 121)
         right.hist(np.clip(values, -far, far), bins=edges, color="#bbbbbb")
-        x = np.linspace(-far, far, 400)
-        scale = null["p0"] * len(values) * (edges[1] - edges[0])
-        right.plot(x, scale * norm.pdf(x, null["delta"], null["sigma"]), color="#c00000")
+        title = "no null could be fitted"
+        if null["sigma"] is not None:
+            x = np.linspace(-far, far, 400)
+            scale = null["p0"] * len(values) * (edges[1] - edges[0])
+            right.plot(x, scale * norm.pdf(x, null["delta"], null["sigma"]), color="#c00000")
+            title = f"null N({null['delta']:.3f}, {null['sigma']:.3f}), p0 {null['p0']:.3f}"
         for limit, beyond in zip(
             limits, ((values < limits[0]).sum(), (values > limits[1]).sum()), strict=True
         ):
@@ -188,7 +192,7 @@ def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
         right.set_xlabel("deviation from additivity")
         right.set_ylabel("pairs")
         left.set_title(f"{short(context)}: {len(values):,} pairs")
-        right.set_title(f"null N({null['delta']:.3f}, {null['sigma']:.3f}), p0 {null['p0']:.3f}")
+        right.set_title(title)
     return figure
 
 

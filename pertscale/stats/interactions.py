@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.expression import top_genes
 from pertscale.schema import CONTROL, GENE, PERTURBATION
-from pertscale.stats.empirical_null import LocalFdr, Null, local_fdr
+from pertscale.stats.empirical_null import LocalFdr, NormalNull, Null, local_fdr
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,6 +22,10 @@ Rule = Literal["text", "code"]
 #: Classes in the order of figures; a pair without an interaction is additive.
 INTERACTION_CLASSES: Final = ("additive", "buffering", "synergy", "opposite", "other")
 _RULES: Final = ("text", "code")
+#: Mean log1p expression below which a gene counts as not expressed, where that matters.
+_EXPRESSED: Final = 0.01
+#: Deviation that counts as an interaction where there is no null: a change by two thirds.
+_EFFECT: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,7 @@ class Interactions:
     lower, upper : float
         A deviation beyond these is an interaction.
     rule, threshold, level
-        What they were called with.
+        What they were called with; `threshold` is ``'effect'`` where no null could be fitted.
     """
 
     table: pd.DataFrame
@@ -58,9 +62,10 @@ class Interactions:
     def __repr__(self) -> str:
         counts = ", ".join(f"{n:,} {name}" for name, n in self.class_counts().items() if n)
         null = self.fit.null
+        fitted = f"null N({null.delta:.4g}, {null.sigma:.4g})"
         return (
             f"<Interactions: {self.table[PERTURBATION].nunique():,} doubles, {len(self.table):,} "
-            f"pairs: {counts}; null N({null.delta:.4g}, {null.sigma:.4g}), thresholds "
+            f"pairs: {counts}; {'no null' if self.threshold == 'effect' else fitted}, thresholds "
             f"{self.lower:.4g} and {self.upper:.4g}>"
         )
 
@@ -72,7 +77,7 @@ def find_interactions(
     level: float = 0.05,
     threshold: Literal["local", "tail"] = "local",
     rule: Rule = "text",
-    null: Null = "maximum_likelihood",
+    null: Null | None = None,
 ) -> Interactions:
     """Call the (double, gene) pairs whose expression is not the sum of the singles' changes.
 
@@ -92,8 +97,10 @@ def find_interactions(
         all that lies beyond it (its text).
     rule : {'text', 'code'}
         Classes by the paper's text, or by its code, which can't find opposite interactions.
-    null : {'maximum_likelihood', 'central_matching', 'theoretical'}
-        As for :func:`pertscale.stats.empirical_null`.
+    null : {'maximum_likelihood', 'central_matching', 'theoretical'}, optional
+        As for :func:`pertscale.stats.local_fdr`. By default by maximum likelihood; where that has
+        no fit, without the genes that are not expressed, then by central matching, and where there
+        is no null at all, deviations of 0.5 are called. ``fit.notes`` say so.
 
     Returns
     -------
@@ -103,7 +110,7 @@ def find_interactions(
     Raises
     ------
     InputError
-        If there is no control, no double with both singles, or no null can be fitted.
+        If there is no control, no double with both singles, or `null` was given and has no fit.
     ArgumentError
         For an unknown option.
     """
@@ -130,8 +137,17 @@ def find_interactions(
     deviation = both - additive
     if not np.isfinite(deviation).all():
         raise InputError("the profiles of doubles, singles or control have values that are NaN")
-    fit = local_fdr(deviation, null=null)
-    lower, upper = fit.thresholds(deviation.ravel(), level=level, kind=threshold)
+    level_of_gene = np.concatenate([control, first, second, both]).mean(axis=0)
+    fit, kept = _judged(deviation, level_of_gene > _EXPRESSED, null)
+    genes, chosen = genes[kept], chosen.isel({GENE: kept})
+    control, first, second, both, additive, deviation = (
+        values[:, kept] for values in (control, first, second, both, additive, deviation)
+    )
+    if np.isfinite(fit.null.sigma):
+        lower, upper = fit.thresholds(deviation.ravel(), level=level, kind=threshold)
+        called_by: str = threshold
+    else:
+        lower, upper, called_by = -_EFFECT, _EFFECT, "effect"
     classes = classify(control, first, second, both, lower=lower, upper=upper, rule=rule)
     columns = {
         "control": control,
@@ -152,7 +168,52 @@ def find_interactions(
             "interaction_class": np.ravel(classes),
         }
     )
-    return Interactions(table, fit, lower, upper, rule, threshold, level)
+    return Interactions(table, fit, lower, upper, rule, called_by, level)
+
+
+def _judged(
+    deviation: np.ndarray, expressed: np.ndarray, null: Null | None
+) -> tuple[LocalFdr, np.ndarray]:
+    """Return the null of the deviations, and which genes (double, gene) it is of."""
+    everything = np.ones(len(expressed), bool)
+    if null is not None:
+        return local_fdr(deviation, null=null), everything
+    reasons: list[str] = []
+    for kept, kind, note in _attempts(expressed):
+        try:
+            fit = local_fdr(deviation[:, kept], null=kind)
+        except InputError as error:
+            reasons = reasons or [str(error)]
+            continue
+        told = (f"{note}, as with all of them there is {reasons[0]}",) if reasons else ()
+        return replace(fit, notes=(*told, *fit.notes)), kept
+    kept = expressed if expressed.any() else everything
+    return _no_null(deviation[:, kept], reasons[0]), kept
+
+
+def _attempts(expressed: np.ndarray) -> Iterator[tuple[np.ndarray, Null, str]]:
+    """Yield genes and a kind of null, from the one wanted to the one that asks for least."""
+    n = int(expressed.sum())
+    few = f"of {n:,} of {len(expressed):,} genes, those that are expressed"
+    yield np.ones(len(expressed), bool), "maximum_likelihood", ""
+    if n:
+        yield expressed, "maximum_likelihood", few
+        yield expressed, "central_matching", f"by central matching, {few}"
+
+
+def _no_null(deviation: np.ndarray, reason: str) -> LocalFdr:
+    """Return what stands for a null where there is none."""
+    counts, edges = np.histogram(deviation, bins=10)
+    unknown = np.full(len(counts), np.nan)
+    note = (
+        f"thresholds are an effect of {_EFFECT}, not a rate of false discoveries, of the genes "
+        f"that are expressed: {reason}"
+    )
+    nothing = NormalNull(np.nan, np.nan, np.nan)
+    centers = (edges[1:] + edges[:-1]) / 2
+    return LocalFdr(
+        nothing, centers, counts.astype(float), unknown, unknown, unknown, np.nan, (note,)
+    )
 
 
 def complete_doubles(names: Sequence[str]) -> list[str]:
