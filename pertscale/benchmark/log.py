@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.events import emit, recording
-from pertscale.io.atomic import read_json
 from pertscale.progress import say
 from pertscale.runner import peak_bytes
-from pertscale.schema import LOG_FILE, MANIFEST_FILE
+from pertscale.schema import LOG_FILE
 
 #: Reasons why something was skipped that are printed while a run goes on.
 MOST_SAID = 5
@@ -85,12 +84,6 @@ class Log:
         if kind == "task" and fields["error"] is None:
             row = {k: v for k, v in fields.items() if k != "error"}
             self.timings.append({"level": "task", "reused": False, **row})
-
-    @staticmethod
-    def before(folder: Path) -> str | None:
-        """Key of the labels that the last finished run used."""
-        manifest = folder / MANIFEST_FILE
-        return read_json(manifest)["labels_key"] if manifest.exists() else None
 
 
 @contextmanager

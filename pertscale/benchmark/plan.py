@@ -27,9 +27,10 @@ from pertscale.errors import InputError
 from pertscale.events import emit
 from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
+from pertscale.io.atomic import remove
 from pertscale.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
 from pertscale.progress import say
-from pertscale.schema import CONTROL, GENE, PERTURBATION, SPLITS_DIR
+from pertscale.schema import CONTROL, GENE, MANIFEST_FILE, PERTURBATION, SPLITS_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split, doubles_split, holdout
 from pertscale.stats.curation import Curation, curate
@@ -162,11 +163,14 @@ class Runs:
         By context and name.
     drawn : list of dict
         How many splits each context has, of what, and why.
+    parents : tuple of Path
+        Folders of the results that have this one as a part.
     """
 
     folder: Path
     wanted: Wanted
     log: Log
+    parents: tuple[Path, ...] = ()
     units: list[Unit] = field(default_factory=list)
     failed: list[Unit] = field(default_factory=list)
     expression: list[ExpressionUnit] = field(default_factory=list)
@@ -175,6 +179,19 @@ class Runs:
     coverage: list[dict[str, Any]] = field(default_factory=list)
     splits: dict[str, dict[str, Split]] = field(default_factory=dict)
     drawn: list[dict[str, Any]] = field(default_factory=list)
+
+    def unmark(self) -> None:
+        """Take the manifest away: what it says is finished is going to change.
+
+        Called before the first change; the manifest is written again after the last one.
+        """
+        unmark(*self.parents, self.folder)
+
+
+def unmark(*results: Path) -> None:
+    """Take the manifests of results away, the outermost first."""
+    for result in results:
+        remove(result / MANIFEST_FILE)
 
 
 @dataclass(kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from pertscale.schema import (
     COVERAGE_FILE,
     DROPS_FILE,
     INTERACTIONS_FILE,
+    LOG_FILE,
     MANIFEST_FILE,
     REPORT_FILE,
     SCORES_FILE,
@@ -57,10 +58,15 @@ class BenchmarkResult:
     """
 
     path: Place
+    #: Of a result that is being written: its manifest comes last.
+    _manifest: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Versions, options, hashes and seeds of the run."""
+        if self._manifest is not None:
+            return self._manifest
+        _check_finished(self.path)
         return dict(read_json(self.path / MANIFEST_FILE))
 
     @cached_property
@@ -90,7 +96,7 @@ class BenchmarkResult:
     def labels(self) -> LabelTable:
         """The label table; InputError if another run has replaced it since."""
         found = read_labels(self.path)
-        mine = self.manifest["labels_key"] if (self.path / MANIFEST_FILE).exists() else ""
+        mine = self.manifest["labels_key"]
         if mine and found.key != mine:
             raise InputError(
                 f"the labels in {self.path} are not those of its benchmark any more, another run "
@@ -270,8 +276,19 @@ def read_result(path: PlaceLike) -> BenchmarkResult:
         If the folder holds no finished benchmark.
     """
     folder = place(path)
-    if not (folder / MANIFEST_FILE).exists():
-        raise NotFoundError(
-            f"no finished benchmark in {folder}; pertscale.run_benchmark(store, out=...) makes one"
-        )
+    _check_finished(folder)
     return BenchmarkResult(folder)
+
+
+def _check_finished(folder: Place) -> None:
+    if (folder / MANIFEST_FILE).exists():
+        return
+    if (folder / LOG_FILE).exists():
+        raise NotFoundError(
+            f"no finished benchmark in {folder}: it is being written, or that was interrupted; "
+            "make the same call of pertscale.run_benchmark again, which goes on with what is "
+            "missing"
+        )
+    raise NotFoundError(
+        f"no finished benchmark in {folder}; pertscale.run_benchmark(store, out=...) makes one"
+    )

@@ -34,6 +34,7 @@ from pertscale.benchmark.plan import (
     Splitting,
     Wanted,
     plan_context,
+    unmark,
 )
 from pertscale.benchmark.result import BenchmarkResult
 from pertscale.benchmark.transfer import plan_transfer
@@ -75,7 +76,7 @@ from pertscale.splits.drawn import check_test_fraction
 from pertscale.stats.interactions import complete_doubles, find_interactions
 from pertscale.stats.options import RankSumOptions
 from pertscale.stats.pseudobulk import read_pseudobulk
-from pertscale.stats.ranksum import labels_key, rank_sum
+from pertscale.stats.ranksum import is_finished, labels_key, rank_sum
 
 #: Store that a file is ingested to, in the output folder.
 INGESTED_STORE = "screen.zarr"
@@ -318,20 +319,21 @@ def _run_screen(
     folder.mkdir(parents=True, exist_ok=True)
     for name in (PREDICTIONS_DIR, WORK_DIR):
         remove_leftovers_below(folder / name)
-    screen = _screen(store, folder, how["memory"], how["client"], log)
+    parents = () if alone else (folder.parent.parent,)
+    screen = _screen(store, folder, parents, how, log)
     with log.stage("labels") as stage:
-        stage.reused = labels_key(screen, RankSumOptions(**testing)) == log.before(folder)
+        stage.reused = is_finished(folder, labels_key(screen, RankSumOptions(**testing)))
         if not stage.reused:  # what is there is of other labels, and no result any more
-            for result in (folder, *(() if alone else (folder.parent.parent,))):
-                remove(result / MANIFEST_FILE)
+            unmark(*parents, folder)
         labels = rank_sum(screen, out=folder, **testing, **how)
     outsiders = Outsiders(files, screen, _controls(folder, screen), alone)
     if any(one.kind == CELLS for mine in files.values() for one in mine):
         with log.stage("predicted cells"):
             outsiders.label_cells(folder / WORK_DIR / "cells", **testing, **how)
     plan = Plan(
-        folder=folder, wanted=wanted, log=log, screen=screen, labels=labels, outsiders=outsiders
-    )
+        folder=folder, wanted=wanted, log=log, parents=parents, screen=screen, labels=labels,
+        outsiders=outsiders,
+    )  # fmt: skip
     for context in labels.contexts:
         plan_context(plan, context)
     with compute_here(how["client"], plan.n_pairs):
@@ -343,7 +345,8 @@ def _run_screen(
 def _finish(
     runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
 ) -> BenchmarkResult:
-    """Write tables, manifest and report."""
+    """Write tables and report and, last, the manifest, which says that all is there."""
+    runs.unmark()
     write_tables(runs, plans)
     wanted = runs.wanted
     options = {
@@ -359,8 +362,12 @@ def _finish(
         **wanted.how.as_dict(),
         **plans[0].labels.options,
     }
-    write_json(runs.folder / MANIFEST_FILE, manifest(runs, plans, options))
-    return _report(runs, plans)
+    content = manifest(runs, plans, options)
+    _report(runs, plans, content)
+    write_json(runs.folder / MANIFEST_FILE, content)
+    result = BenchmarkResult(runs.folder)
+    say(f"report: {shown_path(result.report)}", quiet=runs.log.quiet)
+    return result
 
 
 def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
@@ -409,7 +416,7 @@ def _check_apart(ours: Sequence[str], own: Iterable[str], files: Iterable[str]) 
         seen.add(name)
 
 
-def _report(runs: Runs, plans: Sequence[Plan]) -> BenchmarkResult:
+def _report(runs: Runs, plans: Sequence[Plan], content: dict[str, Any]) -> None:
     """Write the report, and the times before and after it: it shows those of the other stages."""
     folder, alone = runs.folder, plans[0] is runs
     timings = [] if alone else [row for plan in plans for row in plan.log.timings]
@@ -420,12 +427,9 @@ def _report(runs: Runs, plans: Sequence[Plan]) -> BenchmarkResult:
 
     write_timings()
     with runs.log.stage("report"):
-        write_report(BenchmarkResult(folder), plans[0].screen if alone else None)
+        write_report(BenchmarkResult(folder, content), plans[0].screen if alone else None)
     write_timings()
-    result = BenchmarkResult(folder)
     runs.log.say_skipped()
-    say(f"report: {shown_path(result.report)}", quiet=runs.log.quiet)
-    return result
 
 
 def _check_names(what: str, names: Sequence[str], known: Any) -> None:
@@ -454,7 +458,9 @@ def _read_split(split: Any) -> Split | None:
     return Split.read(split)
 
 
-def _screen(store: Any, folder: Path, memory: str | int, client: Any, log: Log) -> Screen:
+def _screen(
+    store: Any, folder: Path, parents: tuple[Path, ...], how: dict[str, Any], log: Log
+) -> Screen:
     """Open the store, or ingest what is not one into the output folder."""
     if isinstance(store, Screen) or isinstance(place(store), Remote) or is_store(store):
         return open_screen(store)
@@ -463,7 +469,9 @@ def _screen(store: Any, folder: Path, memory: str | int, client: Any, log: Log) 
         stage.reused = done
         if not stage.reused:
             say(f"{store} is not a screen store: ingesting it into {inside}", quiet=log.quiet)
-            ingest(store, inside, memory=memory, overwrite=True, client=client, quiet=log.quiet)
+            unmark(*parents, folder)
+            remove(marker)
+            ingest(store, inside, **how, overwrite=True)
             write_json(marker, record)
     return open_screen(inside)
 
@@ -490,6 +498,7 @@ def _run_units(plan: Runs) -> None:
             with plan.log.stage("method", unit.title) as stage:
                 stage.reused = is_done(plan.folder, unit, matrix)
                 if not stage.reused:
+                    plan.unmark()
                     run_unit(plan.folder, unit, matrix, plan.targets[unit.context])
             progress.advance()
     done = []
@@ -526,6 +535,7 @@ def _run_expression_unit(
     with runs.log.stage("expression", unit.title) as stage:
         stage.reused = expression.is_done(runs.folder, unit, inputs)
         if not stage.reused:
+            runs.unmark()
             seconds = expression.run_unit(runs.folder, unit, train(), observed, inputs)
             for model, value in seconds.items():
                 runs.log.add("model", f"{unit.title} / {model}", value)

@@ -116,7 +116,7 @@ def rank_sum(
     options = RankSumOptions(test, fdr, fold_change, min_cells)
     output = _output(screen, out)
     if isinstance(output, Remote):
-        if not _is_finished(output, labels_key(screen, options)):
+        if not is_finished(output, labels_key(screen, options)):
             with finished_folder(output, _LAYOUT, quiet=quiet) as local:
                 rank_sum(
                     screen, out=local, test=test, fdr=fdr, fold_change=fold_change,
@@ -235,7 +235,7 @@ class Job:
 
     def is_finished(self) -> bool:
         """Whether the tables of the same screen and options are there."""
-        return _is_finished(self.folder, self.key)
+        return is_finished(self.folder, self.key)
 
     def check_replaceable(self) -> None:
         """Refuse to replace a folder that holds what is not ours; hidden files are nobody's."""
@@ -287,7 +287,8 @@ def _output(screen: Screen, out: Any) -> Place:
     return output
 
 
-def _is_finished(output: Place, key: str) -> bool:
+def is_finished(output: Place, key: str) -> bool:
+    """Whether the tables of a key (:func:`labels_key`) are there."""
     manifest = output / LABELS_DIR / MANIFEST_FILE
     mine = manifest.exists() and read_json(manifest)["key"] == key
     return mine and belongs_to(output / PSEUDOBULK_DIR, key)
