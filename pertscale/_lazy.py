@@ -1,10 +1,10 @@
-"""Names of a package that are imported when they are first used, so that importing it is quick."""
+"""What a package shows of itself: names that load when they are first used, public names only."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -12,6 +12,9 @@ def lazy_names(
     package: str, modules: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` for a package (PEP 562).
+
+    Assign them where type checkers do not look (``if not TYPE_CHECKING``): to those any name that
+    is asked of a module with ``__getattr__`` is there.
 
     Parameters
     ----------
@@ -31,4 +34,9 @@ def lazy_names(
         setattr(sys.modules[package], name, value)
         return value
 
-    return get, lambda: sorted({*vars(sys.modules[package]), *modules})
+    return get, lambda: sorted(modules)
+
+
+def public_dir(names: Sequence[str]) -> Callable[[], list[str]]:
+    """Return ``__dir__`` for a module that imports eagerly: its public names, no imported ones."""
+    return lambda: sorted(names)

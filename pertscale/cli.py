@@ -306,10 +306,10 @@ def run(stores: tuple[str, ...], **how: Any) -> None:
 def score(
     store: str,
     predictions: tuple[str, ...],
-    scale: str | None,
+    scale: Any,
     control: Any,
     clip: bool,
-    codes: str | None,
+    codes: Any,
     genes: str | None,
     **how: Any,
 ) -> None:

@@ -21,6 +21,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pertscale import cards, conditions
+from pertscale._lazy import public_dir
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_graph import (
     adjacency_spectral_embedding,
@@ -40,6 +42,19 @@ from pertscale.schema import CONTROL, GENE, PERTURBATION
 if TYPE_CHECKING:
     import xarray as xr
 
+__all__ = [
+    "Embedding",
+    "from_cells",
+    "from_edges",
+    "from_gene_sets",
+    "from_screen",
+    "from_texts",
+    "from_training",
+    "read",
+]
+
+__dir__ = public_dir(__all__)
+
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 #: Name of the control in the embedding files of the field.
@@ -51,6 +66,7 @@ GRAPH_DIM: Final = 50
 TEXT_DIM: Final = 100
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class Embedding:
     """Named vectors, and where they came from.
@@ -240,6 +256,7 @@ class Embedding:
 # --- from files --------------------------------------------------------------------------------
 
 
+@checked
 def read(
     path: str | os.PathLike[str],
     *,
@@ -302,6 +319,7 @@ def read(
 # --- from gene sets (SPEC H7) ------------------------------------------------------------------
 
 
+@checked
 def from_gene_sets(
     path: str | os.PathLike[str],
     *,
@@ -389,6 +407,7 @@ def _membership(
     return names, sparse.csr_array((ones, (rows, columns)), shape=(len(names), len(terms)))
 
 
+@checked
 def from_edges(path: str | os.PathLike[str], *, dim: int = 2, name: str | None = None) -> Embedding:
     """Embed genes by a graph that is given as a table of edges, such as GEARS' (SPEC H7).
 
@@ -431,6 +450,7 @@ def from_edges(path: str | os.PathLike[str], *, dim: int = 2, name: str | None =
 # --- from cells (SPEC K2) ----------------------------------------------------------------------
 
 
+@checked
 def from_cells(
     path: str | os.PathLike[str],
     *,
@@ -491,6 +511,7 @@ def from_cells(
 # --- from texts --------------------------------------------------------------------------------
 
 
+@checked
 def from_texts(
     path: str | os.PathLike[str], *, dim: int = TEXT_DIM, name: str | None = None
 ) -> Embedding:
@@ -546,6 +567,7 @@ def _from_text_dict(content: Mapping[str, Any], *, dim: int, name: str, path: Pa
 # --- from the training screen (SPEC H4.1) ------------------------------------------------------
 
 
+@checked
 def from_training(
     profiles: Matrix, *, genes: Sequence[str], dim: int = 10, name: str = "training"
 ) -> Embedding:
@@ -615,6 +637,7 @@ def check_dim(dim: int, n_conditions: int, n_genes: int) -> None:
         )
 
 
+@checked
 def from_screen(profiles: xr.DataArray, *, dim: int = 10, name: str = "other screen") -> Embedding:
     """Embed perturbations by their profiles in another screen (SPEC H6).
 

@@ -14,19 +14,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from pertscale import cards
+from pertscale.arguments import checked
 from pertscale.conditions import Grammar, is_control_word, known_targets, name_of, targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases, read_aliases
 from pertscale.io.files import state_of
-from pertscale.io.long_tables import CODES
+from pertscale.io.long_tables import CODES, Codes
 from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
 from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.io.publish import local_copy
@@ -38,7 +39,8 @@ CELLS: Final = "cells"
 DELTA: Final = "delta"
 LFC: Final = "lfc"
 #: Scales of predicted expression.
-EXPRESSION_SCALES: Final = (LOG1P_1E4, COUNTS, DELTA, LFC)
+ExpressionScale = Literal["log1p_1e4", "counts", "delta", "lfc"]
+EXPRESSION_SCALES: Final[tuple[ExpressionScale, ...]] = get_args(ExpressionScale)
 #: Added to means before their ratio is taken, as scanpy does (SPEC B3).
 _PSEUDO: Final = 1e-9
 #: Profiles are on a scale if they lie this near to the control, in lengths of the control, and
@@ -382,16 +384,17 @@ class Aligned(OnScreen):
 # --- reading --------------------------------------------------------------------------------------
 
 
+@checked
 def read_predictions(
     path: str | os.PathLike[str],
     *,
-    scale: str | None = None,
+    scale: ExpressionScale | None = None,
     control: Control = "observed",
     context: str | None = None,
     split: str | None = None,
     genes: str | os.PathLike[str] | Sequence[str] | None = None,
     aliases: Aliases | None = None,
-    codes: str | None = None,
+    codes: Codes | None = None,
     layer: str | None = None,
     perturbation: str | None = None,
     control_label: str | Sequence[str] = (),

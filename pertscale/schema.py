@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, Literal, get_args
 
 SCHEMA_VERSION: Final = 1
 
@@ -52,7 +52,8 @@ COMBINATION_SEPARATOR: Final = "+"
 
 COUNTS: Final = "counts"
 LOG1P_1E4: Final = "log1p_1e4"
-SCALES: Final = (COUNTS, LOG1P_1E4)
+Scale = Literal["counts", "log1p_1e4"]
+SCALES: Final[tuple[Scale, ...]] = get_args(Scale)
 #: Counts are scaled to this total per cell before log1p (SPEC A1).
 TARGET_TOTAL: Final = 1e4
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale import cards
+from pertscale.arguments import checked
 from pertscale.conditions import target_group
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.io.files import size_of
@@ -35,6 +36,7 @@ _MOST_CONTEXTS = 8
 _SCALES = {COUNTS: "raw counts", LOG1P_1E4: "log1p of counts per 10,000"}
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class Screen:
     """A screen on disk; made by :func:`open_screen`.
@@ -298,6 +300,7 @@ def _coordinate(column: pd.Series) -> Any:
     return column.to_numpy()
 
 
+@checked
 def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
     """Open a screen store.
 

@@ -39,7 +39,7 @@ LAYERS = (
         "buffers",
         "probe",
     ),
-    ("schema", "errors", "cards", "_lazy", "_jit"),
+    ("schema", "errors", "cards", "arguments", "_lazy", "_jit"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PACKAGE = ROOT / "pertscale"

@@ -126,9 +126,9 @@ def test_repeated_holdout_is_one_per_seed():
         (lambda: holdout(["A", "B"], test_fraction=1), ArgumentError, "between 0 and 1"),
         (lambda: holdout(["A", "B", "A"]), InputError, "'A' occurs twice"),
         (lambda: holdout(["A", ""]), InputError, "entry 1"),
-        (lambda: Split("s", "KRAS", ("A",)), InputError, "single text"),
+        (lambda: Split("s", "KRAS", ("A",)), ArgumentError, "pass a list: train="),
         (lambda: holdout(["A", "B"], seed=-1), ArgumentError, "seed"),
-        (lambda: holdout(["A", "B"], seed=0.5), ArgumentError, "whole number"),
+        (lambda: holdout(["A", "B"], seed=0.5), ArgumentError, "a whole number, found 0.5"),
         (lambda: holdout(["A", "B"], groups={"A": "x"}), UnknownNameError, "'B'"),
         (
             lambda: holdout(["A", "B"], groups={"A": "x", "B": "x"}),

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from pertscale._lazy import public_dir
 from pertscale.baselines._base import LabelClassifier
 from pertscale.baselines.copied import CopiedEffect, CopiedLabels
 from pertscale.baselines.expression import Additive, ExpressionModel, MeanExpression, NoChange
@@ -51,6 +52,8 @@ __all__ = [
     "scores_of_changes",
     "tune_threshold",
 ]
+
+__dir__ = public_dir(__all__)
 
 
 #: Every method by the name it has in score tables.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, NotFittedError
 from pertscale.schema import CLASSES, Label
 
@@ -26,6 +27,7 @@ PAIR: Final = np.dtype([("label", np.int8), ("scores", np.float32, (len(CLASSES)
 Block = Callable[[NDArray, NDArray[np.int64]], tuple[NDArray, NDArray]]
 
 
+@checked
 class LabelClassifier(BaseEstimator, ABC):
     """Base of the classifiers, after the manners of scikit-learn.
 

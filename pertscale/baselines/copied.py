@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pertscale.arguments import checked
 from pertscale.baselines._base import Block, LabelClassifier, without_embedding
 from pertscale.baselines._votes import class_counts, class_shares
 from pertscale.baselines.expression import ExpressionModel, Matrix, blocks
@@ -18,6 +19,7 @@ from pertscale.errors import InputError
 from pertscale.schema import CLASSES, CONTROL
 
 
+@checked
 class CopiedLabels(LabelClassifier):
     """Predict the label that the same perturbation has in the training contexts.
 
@@ -50,6 +52,7 @@ def _copy(y: NDArray, genes: NDArray, *, rows: list[NDArray[np.intp]]) -> tuple[
     return voted_labels(votes, counts), np.moveaxis(shares, 0, -1)
 
 
+@checked
 class CopiedEffect(ExpressionModel):
     """Predict the training profile of the same name: its effect elsewhere on the own control.
 

@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 from sklearn.base import BaseEstimator
 
+from pertscale.arguments import checked
 from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError, NotFittedError
 from pertscale.schema import CONTROL, GENE, PERTURBATION
@@ -91,6 +92,7 @@ class ExpressionModel(BaseEstimator, ABC):
         """Return (perturbation, gene)."""
 
 
+@checked
 class NoChange(ExpressionModel):
     """Predict the control for every perturbation (SPEC H1)."""
 
@@ -101,6 +103,7 @@ class NoChange(ExpressionModel):
         return np.broadcast_to(self._control, (len(names), len(self._control))).copy()
 
 
+@checked
 class MeanExpression(ExpressionModel):
     """Predict the mean over the training conditions, each counting once (SPEC H3).
 
@@ -125,6 +128,7 @@ class MeanExpression(ExpressionModel):
         return np.broadcast_to(self._mean, (len(names), len(self._mean))).copy()
 
 
+@checked
 class Additive(ExpressionModel):
     """Add the changes of the single perturbations to the control (SPEC H2).
 

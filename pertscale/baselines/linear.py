@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pertscale.arguments import checked
 from pertscale.baselines.expression import ExpressionModel, Matrix, blocks, mean_profile, row_of
 from pertscale.baselines.principal import principal_scores
 from pertscale.conditions import target_group
@@ -26,6 +27,7 @@ RANDOM_DIM: Final = 10
 _CTRL: Final = "ctrl"
 
 
+@checked
 class BilinearModel(ExpressionModel):
     """``Y ≈ G W Pᵀ + b + y0``: genes times perturbations, both embedded (SPEC H4).
 
@@ -215,6 +217,7 @@ def _random_vector(seed: int, kind: str, name: str) -> np.ndarray:
     return np.random.default_rng(seed_from(seed, kind, name)).standard_normal(RANDOM_DIM)
 
 
+@checked
 class RidgeDecoder(ExpressionModel):
     """Ridge regression from embeddings of conditions to their profiles (SPEC K2).
 

@@ -12,6 +12,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pertscale.arguments import checked
 from pertscale.baselines._base import (
     GENE_STEP,
     Block,
@@ -47,6 +48,7 @@ from pertscale.schema import CLASSES
 GRID: Final = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 
 
+@checked
 class LogisticPerGene(LabelClassifier):
     """Multinomial ridge regression of each gene's label on the embedding (SPEC E3, `per_gene`).
 

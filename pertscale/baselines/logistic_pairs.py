@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.linear_model import SGDClassifier
 
+from pertscale.arguments import checked
 from pertscale.baselines._base import (
     Block,
     LabelClassifier,
@@ -53,6 +54,7 @@ MOST_EPOCHS: Final = 20
 FIRST_STEP: Final = 1.0
 
 
+@checked
 class LogisticPairs(LabelClassifier):
     """Logistic regression of the label on [perturbation vector, gene vector] (SPEC E3, `pair`).
 

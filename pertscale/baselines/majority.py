@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pertscale.arguments import checked
 from pertscale.baselines._base import (
     Block,
     LabelClassifier,
@@ -30,6 +31,7 @@ from pertscale.schema import CLASSES, Label
 Ties = Literal["de_first", "nonde_first", "random"]
 
 
+@checked
 class MajorityVote(LabelClassifier):
     """Predict the label a gene has most often among the training perturbations (SPEC E1).
 

@@ -9,6 +9,7 @@ import dask
 import numpy as np
 from numpy.typing import NDArray
 
+from pertscale.arguments import checked
 from pertscale.baselines._base import (
     Block,
     LabelClassifier,
@@ -39,6 +40,7 @@ from pertscale.schema import CLASSES, Label
 Missing = Literal["majority", "nonde", "mean_vector", "drop"]
 
 
+@checked
 class WeightedKNN(LabelClassifier):
     """Vote of the nearest training perturbations, weighted by distance (SPEC E2).
 

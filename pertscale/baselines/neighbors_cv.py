@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pertscale.arguments import checked
 from pertscale.baselines._base import (
     Block,
     LabelClassifier,
@@ -46,6 +47,7 @@ from pertscale.schema import CLASSES
 GRID = (1, 3, 5, 10, 20, 30, 50, 100)
 
 
+@checked
 class WeightedKNNCV(LabelClassifier):
     """:class:`WeightedKNN` with k chosen by cross-validation over perturbations (SPEC D2).
 

@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 
+from pertscale.arguments import checked
 from pertscale.baselines._base import LabelClassifier, with_embedding
 from pertscale.baselines._votes import class_counts, class_shares, majority_labels
 from pertscale.baselines.expression import ExpressionModel, Matrix, row_of
@@ -33,6 +34,7 @@ GROUP: Final = "pertscale.models"
 Own = Mapping[str, Any] | Sequence[str]
 
 
+@checked
 def own_methods(models: Own | None) -> dict[str, Method | ExpressionMethod]:
     """Return the methods of a user's models by name.
 

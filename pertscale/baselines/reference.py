@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pertscale.arguments import checked
 from pertscale.baselines._base import (
     PAIR,
     Block,
@@ -23,6 +24,7 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import CLASSES, Label
 
 
+@checked
 class AllNonDE(LabelClassifier):
     """Predict that no perturbation changes any gene. Ignores the embedding and the labels."""
 
@@ -37,6 +39,7 @@ def _non_de(columns: NDArray, genes: NDArray) -> tuple[NDArray, NDArray]:
     return np.array(Label.NON_DE), np.eye(len(CLASSES))[NON_DE]
 
 
+@checked
 class ClassFrequencyRandom(LabelClassifier):
     """Draw every pair's label from the class frequencies of all training pairs.
 
@@ -84,6 +87,7 @@ def _draws(
     return labels, frequencies
 
 
+@checked
 class Oracle(LabelClassifier):
     """Return the truth it is told when predicting: the ceiling of every metric.
 

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.confusion import scores_from_confusion
 from pertscale.schema import CLASSES, Label
@@ -23,12 +24,14 @@ _DROPPED_BITS: Final = 13
 _N_BINS: Final = 1 << (31 - _DROPPED_BITS)
 
 
+@checked
 def labels_of_changes(change: NDArray, threshold: float) -> NDArray[np.int8]:
     """Return labels: up above the threshold, down below its negative; NaN is non-DE."""
     change = np.nan_to_num(change)
     return np.where(np.abs(change) > threshold, np.sign(change), Label.NON_DE).astype(np.int8)
 
 
+@checked
 def scores_of_changes(change: NDArray) -> NDArray[np.float32]:
     """Return class scores (…, 3): ``|x| / (1 + |x|)`` to the direction of x, the rest to non-DE.
 
@@ -40,6 +43,7 @@ def scores_of_changes(change: NDArray) -> NDArray[np.float32]:
     return np.stack([down, 1 - size, up], axis=-1)
 
 
+@checked
 def tune_threshold(
     blocks: Iterable[tuple[NDArray, NDArray]], *, rule: Rule = "match_rate"
 ) -> float:

@@ -1,5 +1,6 @@
 """The benchmark: labels, splits, baselines, scores and a report from one call."""
 
+from pertscale._lazy import public_dir
 from pertscale.benchmark.estimate import BenchmarkPlan, plan_benchmark
 from pertscale.benchmark.result import BenchmarkResult, read_result
 from pertscale.benchmark.run import run_benchmark
@@ -14,3 +15,5 @@ __all__ = [
     "score_labels",
     "score_transfer",
 ]
+
+__dir__ = public_dir(__all__)

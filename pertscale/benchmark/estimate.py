@@ -17,10 +17,11 @@ import pandas as pd
 from dask.utils import format_bytes
 from numcodecs import blosc
 
+from pertscale.arguments import checked
 from pertscale.baselines import EXPRESSION_MODELS
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.expected import Expected, expected_units
-from pertscale.benchmark.plan import SETTINGS, TASKS, TRAINING_DIM, Wanted
+from pertscale.benchmark.plan import SETTINGS, TASKS, TRAINING_DIM, Setting, Task, Wanted
 from pertscale.benchmark.probe import UnitRates, probe_units
 from pertscale.benchmark.run import LAYOUT, ingested, places, read_wanted
 from pertscale.benchmark.units import BAND_BYTES, LOCAL_PAIRS, STRIP_PAIRS
@@ -40,7 +41,7 @@ from pertscale.runner import run
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, REPORT_FILE
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
-from pertscale.stats.options import RankSumOptions
+from pertscale.stats.options import FoldChange, RankSumOptions, Test
 from pertscale.stats.outlook import PART_BYTES, LabelOutlook, look_ahead
 from pertscale.stats.parts import PART_PAIRS
 from pertscale.stats.probe import Cells, LabelRates, probe_labels, rates_of
@@ -221,23 +222,24 @@ class BenchmarkPlan:
         )  # fmt: skip
 
 
+@checked
 def plan_benchmark(
     store: str | os.PathLike[str] | Screen | Sequence[str | os.PathLike[str] | Screen],
     *,
     out: str | os.PathLike[str] | None = None,
     embedding: str | os.PathLike[str] | Embedding | None = None,
     split: str | os.PathLike[str] | Split | None = None,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[Task] = TASKS,
     methods: Sequence[str] | None = None,
-    settings: Sequence[str] = SETTINGS,
+    settings: Sequence[Setting] = SETTINGS,
     test_fraction: float = 0.25,
     seed: int | Sequence[int] | None = None,
     threshold: Rule = "match_rate",
     exclude_test_perturbations: bool = True,
     aliases: Any = None,
-    test: str = "mannwhitney",
+    test: Test = "mannwhitney",
     fdr: float = 0.01,
-    fold_change: str = "geometric",
+    fold_change: FoldChange = "geometric",
     min_cells: int = 2,
     memory: str | int = AUTO,
     client: ClientLike = None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -38,12 +38,14 @@ from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels import LabelTable
 from pertscale.stats.pseudobulk import read_pseudobulk
 
-SETTINGS = ("full", "full_without_target", "curated")
+Setting = Literal["full", "full_without_target", "curated"]
+SETTINGS: Final[tuple[Setting, ...]] = get_args(Setting)
 INTERACTIONS = "interactions"
 TRANSFER = "transfer"
 #: Classes within a context; expression of held-out singles and doubles; genetic interactions;
 #: from some contexts to another.
-TASKS = (TASK, SINGLE, DOUBLE, INTERACTIONS, TRANSFER)
+Task = Literal["within", "single", "double", "interactions", "transfer"]
+TASKS: Final[tuple[Task, ...]] = get_args(Task)
 #: Principal components of the embedding that is learned from the training part (SPEC H4).
 TRAINING_DIM = 10
 #: Held-out perturbations below which several splits are drawn by default, and how many.

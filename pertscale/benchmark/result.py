@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pertscale import cards
+from pertscale.arguments import checked
 from pertscale.benchmark.card import (
     EXPRESSION_HEADLINE,
     GONE,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 PER_CLASS = ("precision", "recall", "f1")
 
 
+@checked
 @dataclass(frozen=True)
 class BenchmarkResult:
     """The output folder of a benchmark.
@@ -267,6 +269,7 @@ class BenchmarkResult:
         return whole_card(self)
 
 
+@checked
 def read_result(path: PlaceLike) -> BenchmarkResult:
     """Open the output folder of a finished benchmark, by its path or URL.
 

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from pertscale import embeddings
+from pertscale.arguments import checked
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method, own_methods
 from pertscale.baselines.own import Own
 from pertscale.baselines.thresholds import RULES, Rule
@@ -31,7 +32,9 @@ from pertscale.benchmark.plan import (
     WORK_DIR,
     Plan,
     Runs,
+    Setting,
     Splitting,
+    Task,
     Wanted,
     plan_context,
     unmark,
@@ -74,7 +77,7 @@ from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction
 from pertscale.stats.interactions import complete_doubles, find_interactions
-from pertscale.stats.options import RankSumOptions
+from pertscale.stats.options import FoldChange, RankSumOptions, Test
 from pertscale.stats.pseudobulk import read_pseudobulk
 from pertscale.stats.ranksum import is_finished, labels_key, rank_sum
 
@@ -88,6 +91,7 @@ LAYOUT = Layout(
 )
 
 
+@checked
 def run_benchmark(
     store: str | os.PathLike[str] | Screen | Sequence[str | os.PathLike[str] | Screen],
     *,
@@ -96,17 +100,17 @@ def run_benchmark(
     split: str | os.PathLike[str] | Split | None = None,
     predictions: Mapping[str, PredictionsLike] | None = None,
     models: Own | None = None,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[Task] = TASKS,
     methods: Sequence[str] | None = None,
-    settings: Sequence[str] = SETTINGS,
+    settings: Sequence[Setting] = SETTINGS,
     test_fraction: float = 0.25,
     seed: int | Sequence[int] | None = None,
     threshold: Rule = "match_rate",
     exclude_test_perturbations: bool = True,
     aliases: Aliases | None = None,
-    test: str = "mannwhitney",
+    test: Test = "mannwhitney",
     fdr: float = 0.01,
-    fold_change: str = "geometric",
+    fold_change: FoldChange = "geometric",
     min_cells: int = 2,
     memory: str | int = AUTO,
     client: ClientLike = None,
@@ -382,8 +386,7 @@ def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
 
 def places(store: Any, out: Any) -> tuple[Place, dict[str, Any]]:
     """Return the output folder, absolute, and the stores by their folders in it ('.': itself)."""
-    several = not isinstance(store, str | os.PathLike | Screen)
-    listed = list(store) if several else [store]
+    listed = list(store) if isinstance(store, list | tuple) else [store]
     paths = [place(one.path if isinstance(one, Screen) else one) for one in listed]
     for path in paths:
         if not path.exists():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.baselines import METHODS
 from pertscale.benchmark.outputs import with_averages
 from pertscale.benchmark.plan import TRANSFER
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Rows = Literal["train", "test", "all"]
 
 
+@checked
 def score_labels(
     labels: LabelTable,
     split: Split,
@@ -78,6 +80,7 @@ def score_labels(
     return _scored(train.values, split.train, truth, split, embedding, methods, ("full",), head)
 
 
+@checked
 def score_transfer(
     labels: Mapping[str, LabelTable],
     splits: Mapping[str, Split],

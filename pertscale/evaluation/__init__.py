@@ -1,5 +1,6 @@
 """Scores of predictions: every method, ours or not, on the same footing."""
 
+from pertscale._lazy import public_dir
 from pertscale.evaluation.classification import evaluate, evaluate_both
 from pertscale.evaluation.comparison import (
     common_perturbations,
@@ -43,3 +44,5 @@ __all__ = [
     "scores_from_confusion",
     "strongest",
 ]
+
+__dir__ = public_dir(__all__)

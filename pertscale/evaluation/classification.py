@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from pertscale.arguments import checked
 from pertscale.errors import InputError, PertscaleWarning
 from pertscale.evaluation.confusion import confusion_per_row, scores_from_confusion
 from pertscale.evaluation.ranking import RankCounts, Tally, tally_class, tally_rows
@@ -31,6 +32,7 @@ _COLUMNS: Final = ("level", "group", "metric", "value", "n")
 Row = tuple[str, str, str, float, int]
 
 
+@checked
 def evaluate(
     truth: Any,
     predicted: Any,
@@ -93,6 +95,7 @@ def evaluate(
     return tables[1]
 
 
+@checked
 def evaluate_both(
     truth: Any,
     predicted: Any,

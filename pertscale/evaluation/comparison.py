@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.expression import N_GENES, evaluate_expression, top_genes
 from pertscale.schema import GENE, PERTURBATION
@@ -20,6 +21,7 @@ Genes = Literal["common", "per_model"]
 _RESAMPLES: Final = 1000
 
 
+@checked
 def compare_expression(
     truth: xr.DataArray,
     predictions: Mapping[str, xr.DataArray],
@@ -101,6 +103,7 @@ def _on_common_genes(
     return chosen[kept], {name: p[:, kept] for name, p in aligned.items()}
 
 
+@checked
 def common_perturbations(
     predictions: Mapping[str, np.ndarray], *, rule: Literal["all_genes", "first_gene"] = "all_genes"
 ) -> np.ndarray:
@@ -125,6 +128,7 @@ def common_perturbations(
     return counts == counts.max(initial=0)
 
 
+@checked
 def ratio_to_reference(
     scores: pd.DataFrame,
     *,

@@ -7,6 +7,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation._kernels import count_pairs
 from pertscale.schema import CLASSES, Label
@@ -15,6 +16,7 @@ from pertscale.schema import CLASSES, Label
 N_PREDICTED: Final = len(CLASSES) + 1
 
 
+@checked
 def confusion(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> NDArray[np.int64]:
     """Count the pairs of every true and predicted class.
 
@@ -40,6 +42,7 @@ def confusion(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> NDA
     return confusion_per_row(truth, predicted).sum(axis=0)
 
 
+@checked
 def confusion_per_row(
     truth: NDArray[np.integer], predicted: NDArray[np.integer], *, origin: tuple[int, int] = (0, 0)
 ) -> NDArray[np.int64]:
@@ -94,6 +97,7 @@ _CLASS_OF: Final = np.full(256, N_PREDICTED, dtype=np.int8)
 _CLASS_OF[np.array([*CLASSES, int(Label.UNTESTED)], np.int8).view(np.uint8)] = range(N_PREDICTED)
 
 
+@checked
 def scores_from_confusion(
     counts: NDArray[np.integer], *, labels: Literal["fixed", "present"] = "fixed"
 ) -> dict[str, NDArray[np.float64]]:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 
 Matrix = np.ndarray
@@ -29,6 +30,7 @@ _COLUMNS: Final = ("level", "group", "metric", "value", "n")
 By = Literal["expression", "change"]
 
 
+@checked
 def evaluate_expression(
     truth: Matrix,
     predicted: Matrix,
@@ -281,6 +283,7 @@ def gene_numbers(n_genes: int) -> np.ndarray:
     return np.array([n for n in numbers if n <= n_genes])
 
 
+@checked
 def error_by_genes(
     truth: Matrix, predicted: Matrix, control: np.ndarray, *, by: By = "expression"
 ) -> Matrix:

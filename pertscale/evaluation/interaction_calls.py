@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import GENE, MODEL, PERTURBATION
 
@@ -105,6 +106,7 @@ class CallCurve:
         return np.flatnonzero(np.append(np.diff(self.magnitude) != 0, True))
 
 
+@checked
 def call_curve(deviation: np.ndarray, interaction: np.ndarray) -> CallCurve:
     """Order pairs by the size of their predicted deviation and count true and false calls.
 
@@ -139,6 +141,7 @@ def call_curve(deviation: np.ndarray, interaction: np.ndarray) -> CallCurve:
     return CallCurve(magnitude[order], np.cumsum(found), np.cumsum(~found))
 
 
+@checked
 def predicted_pairs(
     judged: pd.DataFrame, predictions: xr.DataArray
 ) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -174,12 +177,14 @@ def predicted_pairs(
             yield str(model), mine.assign(predicted=predicted, predicted_deviation=deviation)
 
 
+@checked
 def strongest(table: pd.DataFrame, *, by: str, n: int) -> pd.DataFrame:
     """Return the `n` rows with the largest absolute values in a column, the first of equal ones."""
     order = np.argsort(-table[by].abs().to_numpy(), kind="stable")
     return table.iloc[order[:n]]
 
 
+@checked
 def recurrence(calls: Mapping[str, pd.DataFrame], *, of: str) -> pd.DataFrame:
     """Count how often each gene, or double, is among the calls of each method (SPEC J8).
 
@@ -199,6 +204,7 @@ def recurrence(calls: Mapping[str, pd.DataFrame], *, of: str) -> pd.DataFrame:
     return counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 
 
+@checked
 def agreement(calls: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the number of calls that each two methods share (SPEC J11), methods x methods.
 

@@ -10,6 +10,7 @@ import dask
 import numpy as np
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.evaluation._kernels import column_auroc
 from pertscale.schema import Label
 
@@ -19,6 +20,7 @@ _BLOCK_PAIRS: Final = 2**22
 _NONE: Final = -1.0
 
 
+@checked
 def auroc_by_gene(
     truth: Any, scores: Any, *, exclude: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -56,6 +58,7 @@ def auroc_by_gene(
     return np.concatenate(changed), np.concatenate(upwards)
 
 
+@checked
 def evaluate_per_gene(
     truth: Any, scores: Any, *, exclude: np.ndarray | None = None
 ) -> pd.DataFrame:

@@ -11,4 +11,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Account", "check", "ingest"]
 
-__getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(__all__, "pertscale.io.ingestion"))
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(__all__, "pertscale.io.ingestion"))

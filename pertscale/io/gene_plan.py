@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from pertscale.io.columns import Roles, gene_ids, gene_names
 from pertscale.io.several import file_names, unique_names
 from pertscale.io.sources import SourceSpec
 from pertscale.schema import DROP_COLUMNS
+
+#: What is kept of several files: their genes have to be the same, or the shared ones are taken.
+GeneRule = Literal["same", "shared"]
 
 #: The 10x feature type that is a gene; the others are left out.
 _EXPRESSION = "Gene Expression"
@@ -42,7 +46,7 @@ class GenePlan:
 
 
 def plan_genes(
-    specs: Sequence[SourceSpec], tables: Sequence[pd.DataFrame], roles: Roles, *, how: str
+    specs: Sequence[SourceSpec], tables: Sequence[pd.DataFrame], roles: Roles, *, how: GeneRule
 ) -> GenePlan:
     """Match the genes of the sources by name.
 
@@ -54,7 +58,7 @@ def plan_genes(
     how : {'same', 'shared'}
         Whether all sources have to have the same genes, or the shared ones are kept.
     """
-    if how not in ("same", "shared"):
+    if how not in get_args(GeneRule):
         raise ArgumentError(f"genes={how!r} is not 'same' or 'shared'")
     names = [unique_names(_called(table, roles)) for table in tables]
     is_gene = [_is_expression(table) for table in tables]

@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.buffers import trim
 from pertscale.cards import shown_path
 from pertscale.clients import ClientLike, everywhere, memory_limit, tasks_per_process, use_client
@@ -32,6 +33,7 @@ from pertscale.io.cell_table import (
 )
 from pertscale.io.column_names import renamed, stored_names
 from pertscale.io.columns import RoleChoices
+from pertscale.io.gene_plan import GeneRule
 from pertscale.io.lock import locked
 from pertscale.io.passes import release_memory, sort_block, write_shards
 from pertscale.io.places import Place, Remote, absolute
@@ -52,7 +54,7 @@ from pertscale.io.work import Work, is_resumable, prepare, work_folder
 from pertscale.memory import AUTO, check_memory, task_budget
 from pertscale.progress import say
 from pertscale.runner import run
-from pertscale.schema import COUNTS, GENE, LOG1P_1E4
+from pertscale.schema import COUNTS, GENE, LOG1P_1E4, Scale
 
 #: Types that counts can be stored as.
 _COUNT_DTYPES = ("uint16", "uint32")
@@ -89,10 +91,11 @@ class Account:
         return "\n".join(self.lines)
 
 
+@checked
 def check(
     source: PathLike | Sequence[PathLike],
     *,
-    scale: str | None = None,
+    scale: Scale | None = None,
     layer: str | None = None,
     cells: PathLike | None = None,
     perturbation: str | tuple[str, str] | None = None,
@@ -101,7 +104,7 @@ def check(
     batch: str | None = None,
     guide: str | None = None,
     gene_name: str | None = None,
-    genes: str = "same",
+    genes: GeneRule = "same",
 ) -> Account:
     """Tell how :func:`ingest` would read a file, without writing anything.
 
@@ -120,11 +123,12 @@ def check(
     return Account(lines, plan.groups, n_input, plan.n_cells, n_input - plan.n_cells, verdict)
 
 
+@checked
 def ingest(
     source: PathLike | Sequence[PathLike],
     store: PathLike,
     *,
-    scale: str | None = None,
+    scale: Scale | None = None,
     layer: str | None = None,
     cells: PathLike | None = None,
     perturbation: str | tuple[str, str] | None = None,
@@ -134,8 +138,8 @@ def ingest(
     guide: str | None = None,
     gene_name: str | None = None,
     totals: str | None = None,
-    genes: str = "same",
-    dtype: str = "uint16",
+    genes: GeneRule = "same",
+    dtype: Literal["uint16", "uint32"] = "uint16",
     memory: str | int = AUTO,
     overwrite: bool = False,
     client: ClientLike = None,

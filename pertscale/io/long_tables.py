@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -52,8 +52,9 @@ _WORDS: Final = (
         Label.NON_DE,
     )
 )  # fmt: skip
+Codes = Literal["pertscale", "synthpert", "up_first"]
 #: Integer codes of the classes by who uses them; every source has its own (SPEC 0.1).
-CODES: Final = {
+CODES: Final[dict[Codes, dict[int, Label]]] = {
     "pertscale": {-1: Label.DOWN, 0: Label.NON_DE, 1: Label.UP},
     "synthpert": {0: Label.NON_DE, 1: Label.DOWN, 2: Label.UP},
     "up_first": {0: Label.NON_DE, 1: Label.UP, 2: Label.DOWN},
@@ -198,7 +199,7 @@ def as_numbers(values: pd.Series, path: object) -> np.ndarray:
     return numbers.to_numpy(np.float64)
 
 
-def as_labels(values: pd.Series, codes: str | None, path: object) -> np.ndarray:
+def as_labels(values: pd.Series, codes: Codes | None, path: object) -> np.ndarray:
     """Return classes as int8 labels from words, or from integers whose meaning is known.
 
     Raises
@@ -229,7 +230,7 @@ def as_labels(values: pd.Series, codes: str | None, path: object) -> np.ndarray:
     return values.map({k: int(v) for k, v in table.items()}).to_numpy(np.int8)
 
 
-def _labels_of_words(values: pd.Series, codes: str | None, path: object) -> np.ndarray:
+def _labels_of_words(values: pd.Series, codes: Codes | None, path: object) -> np.ndarray:
     text = values.astype(str).str.strip().str.lower().str.replace(r"[-_ ]", "", regex=True)
     known = text.isin(list(_WORDS))
     if not known.all():

@@ -24,6 +24,15 @@ _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://(.*)$", re.DOTALL)
 _MANGLED = re.compile(r"^(s3a?|gs|gcs|abfss?|az|https?|memory):/[^/]")
 
 
+#: How objects that are passed for a path become a file, by the names of their types.
+_WAYS = {
+    "AnnData": "write it with adata.write_h5ad('screen.h5ad') and pass that path",
+    "DataFrame": "write it with frame.to_parquet('table.parquet') and pass that path",
+    "Dataset": "write it with dataset.to_zarr('name.zarr') and pass that path",
+    "bytes": "decode it: os.fsdecode(path)",
+}
+
+
 @dataclass(frozen=True)
 class Remote:
     """An object of object storage, or a folder: what begins with its URL and a slash.
@@ -131,12 +140,14 @@ def place(path: PlaceLike) -> Place:
     Raises
     ------
     ArgumentError
-        For a URL that carries credentials or options, and one that went through ``pathlib``.
+        For what is neither a path nor a URL, a URL that carries credentials or options, and one
+        that went through ``pathlib``.
     InputError
         What is there is neither a file nor a folder.
     """
     if isinstance(path, Remote):
         return path
+    check_path(path)
     text = os.fspath(path)
     found = _URL.match(text)
     if found is None:
@@ -158,6 +169,21 @@ def place(path: PlaceLike) -> Place:
     if not bucket or ".." in key.split("/") or set(key) & set("*[]"):
         raise ArgumentError(f"{protocol}://{key} names no place; pass {protocol}://bucket/name")
     return Remote(protocol, key)
+
+
+def check_path(path: Any, what: str = "a path or URL") -> None:
+    """Refuse what is no path, and say how what was passed instead becomes one.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str):
+        return
+    kind = type(path).__name__
+    found = repr(path) if path is None or isinstance(path, bool | int | float) else f"a {kind}"
+    way = _WAYS.get(kind)
+    raise ArgumentError(f"needed is {what}, found {found}{f'; {way}' if way else ''}")
 
 
 def absolute(path: PlaceLike) -> Place:

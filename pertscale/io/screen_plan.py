@@ -17,7 +17,7 @@ from pertscale.io.columns import (
     interpret,
     label_column,
 )
-from pertscale.io.gene_plan import plan_genes
+from pertscale.io.gene_plan import GeneRule, plan_genes
 from pertscale.io.labels import text_categories
 from pertscale.io.several import file_names, joined_columns, source_names
 from pertscale.io.sources import SourceSpec, open_source
@@ -78,7 +78,7 @@ class ScreenPlan:
 
 
 def plan_screen(
-    specs: Sequence[SourceSpec], choices: RoleChoices, *, name: str, genes: str
+    specs: Sequence[SourceSpec], choices: RoleChoices, *, name: str, genes: GeneRule
 ) -> ScreenPlan:
     """Read names and labels of all cells, never the matrix, and decide where everything goes.
 

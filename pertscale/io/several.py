@@ -15,7 +15,7 @@ from pertscale.errors import ArgumentError, NotFoundError
 from pertscale.io.columns import CellColumns
 from pertscale.io.files import state_of
 from pertscale.io.labels import text_categories
-from pertscale.io.places import local_path
+from pertscale.io.places import check_path, local_path
 from pertscale.io.sources import SourceSpec, find_source, open_source
 
 PathLike = str | os.PathLike[str]
@@ -29,9 +29,8 @@ def find_sources(
     scratch: Path | None,
 ) -> tuple[SourceSpec, ...]:
     """Resolve a path, a glob, or a list of these to sources, in the order given (globs sorted)."""
-    listed = [source] if isinstance(source, str | os.PathLike) else list(source)
     paths: list[str] = []
-    for item in listed:
+    for item in _listed(source):
         paths += _expand(str(local_path(item, "a source of ingest")))
     if not paths:
         raise ArgumentError("no source was given; pass a path, a glob or a list of paths")
@@ -51,6 +50,14 @@ def find_sources(
     )
 
 
+def _listed(source: Any) -> list[PathLike]:
+    """Return one path or several as a list; nothing else that can be iterated over is files."""
+    if isinstance(source, list | tuple):
+        return list(source)
+    check_path(source, "the path of a file, or a list of these")
+    return [source]
+
+
 def _expand(path: str) -> list[str]:
     if not glob.has_magic(path) or Path(path).exists():
         return [path]
@@ -62,9 +69,8 @@ def _expand(path: str) -> list[str]:
 
 def source_states(source: PathLike | Sequence[PathLike]) -> list[list[Any]]:
     """Name, size and time of all files of sources: tell whether they have changed."""
-    listed = [source] if isinstance(source, str | os.PathLike) else list(source)
     states = []
-    for path in (Path(found) for item in listed for found in _expand(os.fspath(item))):
+    for path in (Path(found) for item in _listed(source) for found in _expand(os.fspath(item))):
         states += [[str(file), size, time] for file, size, time in state_of(path)]
     return states
 

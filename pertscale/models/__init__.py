@@ -5,6 +5,7 @@ command that reads the folder and writes ``predictions.parquet``. What comes bac
 it stands where a benchmark finds it.
 """
 
+from pertscale._lazy import public_dir
 from pertscale.models.check import check_predictions
 from pertscale.models.config import ModelSpec, read_config
 from pertscale.models.drive import predictions_of, run_models
@@ -21,3 +22,5 @@ __all__ = [
     "run_models",
     "write_task",
 ]
+
+__dir__ = public_dir(__all__)

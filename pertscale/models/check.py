@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pertscale.arguments import checked
 from pertscale.io.atomic import read_json
 from pertscale.io.limits import check_parquet
 from pertscale.models.task import REQUEST_FILE
@@ -53,6 +54,7 @@ class _Wrong(Exception):
     """The predictions can't be used; the message says why."""
 
 
+@checked
 def check_predictions(task: str | os.PathLike[str], out: str | os.PathLike[str]) -> Checked:
     """Check the predictions in a folder against the request of a task.
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pertscale.arguments import checked
 from pertscale.benchmark.expression import DOUBLE, SINGLE
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
 from pertscale.folder_names import DEVICES
@@ -77,6 +78,7 @@ class ModelSpec:
         return [p for p in paths if p.is_file() and p.stat().st_size <= _SCRIPT_BYTES]
 
 
+@checked
 def read_config(path: str | os.PathLike[str]) -> dict[str, ModelSpec]:
     """Read a models.toml.
 

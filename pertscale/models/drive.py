@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.benchmark.expression import double_split, single_split
 from pertscale.benchmark.plan import Splitting
 from pertscale.conditions import target_group
@@ -56,6 +57,7 @@ class _Unit:
     reason: str = ""
 
 
+@checked
 def run_models(
     config: str | os.PathLike[str],
     store: str | os.PathLike[str] | Screen,
@@ -129,6 +131,7 @@ def run_models(
     return declared_frame(rows, RUN_COLUMNS)
 
 
+@checked
 def predictions_of(runs: pd.DataFrame) -> dict[str, list[Predictions]]:
     """Return what the models of a table predict, for ``run_benchmark(store, predictions=...)``.
 

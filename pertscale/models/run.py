@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pertscale.arguments import checked
 from pertscale.errors import PertscaleError
 from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, write_json
@@ -79,6 +80,7 @@ class _End:
     peak_memory_bytes: int | None
 
 
+@checked
 def run_model(
     spec: ModelSpec, task: str | os.PathLike[str], out: str | os.PathLike[str]
 ) -> ModelRun:

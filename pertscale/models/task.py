@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from dask.system import CPU_COUNT
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, UnknownNameError
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, write_json
@@ -48,6 +49,7 @@ EMPTY_PARTNER: Final = "ctrl"
 _PIECE_ROWS: Final = 256
 
 
+@checked
 def write_task(
     screen: Screen,
     split: Split,

@@ -49,25 +49,26 @@ __all__ = [
     "write_report",
 ]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "call_curves": "pertscale.report.interaction_figures",
-        "chosen_genes": "pertscale.report.interaction_figures",
-        "class_bars": "pertscale.report.figures",
-        "class_shares": "pertscale.report.interaction_figures",
-        "deviations": "pertscale.report.interaction_figures",
-        "error_against_genes": "pertscale.report.expression_figures",
-        "null_of_deviations": "pertscale.report.interaction_figures",
-        "precision_recall_and_roc": "pertscale.report.interaction_figures",
-        "predicted_change": "pertscale.report.expression_figures",
-        "prediction_error": "pertscale.report.expression_figures",
-        "ratio_forest": "pertscale.report.expression_figures",
-        "recurrence": "pertscale.report.interaction_figures",
-        "resources": "pertscale.report.expression_figures",
-        "screen_overview": "pertscale.report.expression_figures",
-        "transfer_scatter": "pertscale.report.expression_figures",
-        "variation": "pertscale.report.expression_figures",
-        "write_report": "pertscale.report.page",
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "call_curves": "pertscale.report.interaction_figures",
+            "chosen_genes": "pertscale.report.interaction_figures",
+            "class_bars": "pertscale.report.figures",
+            "class_shares": "pertscale.report.interaction_figures",
+            "deviations": "pertscale.report.interaction_figures",
+            "error_against_genes": "pertscale.report.expression_figures",
+            "null_of_deviations": "pertscale.report.interaction_figures",
+            "precision_recall_and_roc": "pertscale.report.interaction_figures",
+            "predicted_change": "pertscale.report.expression_figures",
+            "prediction_error": "pertscale.report.expression_figures",
+            "ratio_forest": "pertscale.report.expression_figures",
+            "recurrence": "pertscale.report.interaction_figures",
+            "resources": "pertscale.report.expression_figures",
+            "screen_overview": "pertscale.report.expression_figures",
+            "transfer_scatter": "pertscale.report.expression_figures",
+            "variation": "pertscale.report.expression_figures",
+            "write_report": "pertscale.report.page",
+        },
+    )

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.evaluation import error_by_genes, ratio_to_reference
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _MAX_POINTS = 2000
 
 
+@checked
 def prediction_error(
     result: BenchmarkResult, *, context: str, task: str = "double", metric: str = "l2"
 ) -> Figure:
@@ -68,6 +70,7 @@ def _swarm(values: np.ndarray) -> np.ndarray:
     return 0.7 * offset * np.sqrt(counts[bins] / counts.max())
 
 
+@checked
 def predicted_change(
     result: BenchmarkResult, *, context: str, task: str, split: str, perturbation: str
 ) -> Figure:
@@ -98,6 +101,7 @@ def predicted_change(
     return figure
 
 
+@checked
 def ratio_forest(
     result: BenchmarkResult, *, context: str, task: str = "single", reference: str = "mean"
 ) -> Figure:
@@ -129,6 +133,7 @@ def ratio_forest(
     return figure
 
 
+@checked
 def error_against_genes(
     result: BenchmarkResult, *, context: str, task: str, by: By = "expression"
 ) -> Figure:
@@ -161,6 +166,7 @@ def error_against_genes(
     return figure
 
 
+@checked
 def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     """Draw the standard deviation of each gene over perturbations, predicted and true (Ext 7).
 
@@ -200,6 +206,7 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     return figure
 
 
+@checked
 def transfer_scatter(one: xr.DataArray, other: xr.DataArray, *, names: tuple[str, str]) -> Figure:
     """Control expression of two screens, and how the changes of shared perturbations agree (Ext 9).
 
@@ -242,6 +249,7 @@ def transfer_scatter(one: xr.DataArray, other: xr.DataArray, *, names: tuple[str
     return figure
 
 
+@checked
 def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
     """Principal components of the profiles, and what happens to the target genes (Ext 1)."""
     profiles = result.pseudobulk["mean_log1p"]
@@ -283,6 +291,7 @@ def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
     return figure
 
 
+@checked
 def resources(result: BenchmarkResult) -> Figure:
     """Seconds that fitting and predicting took, per method (Ext 10)."""
     timings = result.timings

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from pertscale.arguments import checked
 from pertscale.schema import CLASS_NAMES
 
 #: Okabe and Ito's colours, which the colour-blind can tell apart.
@@ -38,6 +39,7 @@ def to_svg(figure: Figure, *, name: str) -> str:
     return text[text.index("<svg") :]
 
 
+@checked
 def class_bars(
     scores: pd.DataFrame, *, methods: Sequence[str], settings: Mapping[str, str]
 ) -> Figure:

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
+from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.evaluation.interaction_calls import (
     FDP_GRID,
@@ -35,6 +36,7 @@ _STRONGEST = 500
 _RECURRENT = 100
 
 
+@checked
 def call_curves(result: BenchmarkResult, *, context: str) -> Figure:
     """Draw true positive rate against false discovery proportion, mean over splits (Fig 1c)."""
     with mpl.rc_context(STYLE):
@@ -52,6 +54,7 @@ def call_curves(result: BenchmarkResult, *, context: str) -> Figure:
     return figure
 
 
+@checked
 def precision_recall_and_roc(result: BenchmarkResult, *, context: str) -> Figure:
     """Precision-recall and ROC curves of each split, with the mean areas (Ext 4)."""
     with mpl.rc_context(STYLE):
@@ -77,6 +80,7 @@ def precision_recall_and_roc(result: BenchmarkResult, *, context: str) -> Figure
     return figure
 
 
+@checked
 def class_shares(result: BenchmarkResult) -> Figure:
     """Share of each class of interactions, a bar per context (Fig 1e)."""
     table = _table(result)
@@ -98,6 +102,7 @@ def class_shares(result: BenchmarkResult) -> Figure:
     return figure
 
 
+@checked
 def deviations(result: BenchmarkResult, *, context: str) -> Figure:
     """Observed against predicted deviation, and the classes of the strongest calls (Fig 1f).
 
@@ -151,6 +156,7 @@ def _composition(axis: mpl.axes.Axes, strong: pd.DataFrame) -> None:
     axis.set_xticks(range(len(kinds)), kinds, rotation=30, ha="right", fontsize=8)
 
 
+@checked
 def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
     """QQ plot and histogram of the deviations, with the null and the thresholds (Ext 3)."""
     values = np.sort(_table(result, context)["deviation"].to_numpy())
@@ -196,6 +202,7 @@ def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
     return figure
 
 
+@checked
 def recurrence(result: BenchmarkResult, *, context: str, of: str = "gene") -> Figure:
     """How often the same genes, or doubles, are among the strongest calls (Ext 5).
 
@@ -225,6 +232,7 @@ def recurrence(result: BenchmarkResult, *, context: str, of: str = "gene") -> Fi
     return figure
 
 
+@checked
 def chosen_genes(result: BenchmarkResult, *, context: str, genes: list[str]) -> Figure:
     """Draw expected, observed and predicted expression of some genes over the doubles (Ext 6).
 

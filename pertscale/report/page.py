@@ -11,6 +11,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from pertscale.arguments import checked
 from pertscale.io.atomic import write_bytes
 from pertscale.report import figures, sections
 from pertscale.report.findings import findings
@@ -54,6 +55,7 @@ _NAMES_SHOWN = 5
 FEW_CELLS = 25
 
 
+@checked
 def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
     """Write ``report.html`` into the folder of a benchmark.
 

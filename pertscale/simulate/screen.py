@@ -17,6 +17,7 @@ import pandas as pd
 import xarray as xr
 from dask.system import CPU_COUNT
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, ExistsError
 from pertscale.io.atomic import atomic_path
 from pertscale.io.h5ad_writer import Block, write_h5ad
@@ -125,6 +126,7 @@ class SimulatedScreen:
         return final
 
 
+@checked
 def simulate_screen(
     path: str | os.PathLike[str],
     *,

@@ -9,6 +9,7 @@ expression (:attr:`Split.held_out`): nothing of ours is fitted or tuned on it, a
 driven do not see it. Perturbations that a model may tune itself on belong to the training part.
 """
 
+from pertscale._lazy import public_dir
 from pertscale.splits.drawn import holdout, k_fold, repeated_holdout
 from pertscale.splits.published import doubles_split, gears_simulation
 from pertscale.splits.split import Split
@@ -21,3 +22,5 @@ __all__ = [
     "k_fold",
     "repeated_holdout",
 ]
+
+__dir__ = public_dir(__all__)

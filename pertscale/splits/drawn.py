@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, UnknownNameError
 from pertscale.schema import CONTROL
 from pertscale.splits.split import Split, checked_names, checked_seed
@@ -18,6 +19,7 @@ def check_test_fraction(test_fraction: float) -> None:
         raise ArgumentError(f"test_fraction has to be between 0 and 1, got {test_fraction}")
 
 
+@checked
 def holdout(
     perturbations: Iterable[str],
     *,
@@ -69,6 +71,7 @@ def holdout(
     )
 
 
+@checked
 def repeated_holdout(
     perturbations: Iterable[str],
     *,
@@ -92,6 +95,7 @@ def repeated_holdout(
     )
 
 
+@checked
 def k_fold(
     perturbations: Iterable[str],
     *,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from pertscale import conditions
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import COMBINATION_SEPARATOR, CONTROL
 from pertscale.splits.split import Split, checked_names, checked_seed
@@ -20,6 +21,7 @@ from pertscale.splits.split import Split, checked_names, checked_seed
 _GEARS_SHARES = (0.75, 0.9)
 
 
+@checked
 def gears_simulation(perturbations: Iterable[str], *, seed: int = 1) -> Split:
     """Split by genes, as GEARS' ``simulation`` split does (SPEC D3).
 
@@ -61,6 +63,7 @@ def _cut(names: Sequence[str], share: float, seed: int) -> tuple[tuple[str, ...]
     return tuple(n for n in names if n in kept), tuple(n for n in names if n not in kept)
 
 
+@checked
 def doubles_split(
     perturbations: Iterable[str], *, seed: int = 1, train_fraction: float = 0.5
 ) -> Split:

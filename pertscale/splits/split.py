@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pertscale import cards, conditions
+from pertscale.arguments import checked
 from pertscale.errors import (
     ArgumentError,
     InputError,
@@ -25,6 +26,7 @@ PARTS: Final = ("train", "test", "val")
 RECORD: Final = "pertscale"
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Split:
     """A partition of perturbations into training, test and validation.

@@ -32,21 +32,22 @@ __all__ = [
     "read_pseudobulk",
 ]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "Curation": "pertscale.stats.curation",
-        "Interactions": "pertscale.stats.interactions",
-        "LabelTable": "pertscale.stats.labels",
-        "LocalFdr": "pertscale.stats.empirical_null",
-        "curate": "pertscale.stats.curation",
-        "find_interactions": "pertscale.stats.interactions",
-        "local_fdr": "pertscale.stats.empirical_null",
-        "rank_sum": "pertscale.stats.ranksum",
-        "rank_sum_share": "pertscale.stats.ranksum",
-        "read_label_table": "pertscale.stats.label_files",
-        "read_labels": "pertscale.stats.labels",
-        "read_perturbqa": "pertscale.stats.perturbqa",
-        "read_pseudobulk": "pertscale.stats.pseudobulk",
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "Curation": "pertscale.stats.curation",
+            "Interactions": "pertscale.stats.interactions",
+            "LabelTable": "pertscale.stats.labels",
+            "LocalFdr": "pertscale.stats.empirical_null",
+            "curate": "pertscale.stats.curation",
+            "find_interactions": "pertscale.stats.interactions",
+            "local_fdr": "pertscale.stats.empirical_null",
+            "rank_sum": "pertscale.stats.ranksum",
+            "rank_sum_share": "pertscale.stats.ranksum",
+            "read_label_table": "pertscale.stats.label_files",
+            "read_labels": "pertscale.stats.labels",
+            "read_perturbqa": "pertscale.stats.perturbqa",
+            "read_pseudobulk": "pertscale.stats.pseudobulk",
+        },
+    )

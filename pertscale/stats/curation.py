@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.hashing import seed_from
 from pertscale.schema import PERTURBATION, Label
@@ -17,6 +18,7 @@ from pertscale.stats.labels import LabelTable
 _COLUMNS = ["p_value", "z", "label", "is_target"]
 
 
+@checked
 @dataclass(frozen=True)
 class Curation:
     """Numbers of the recipe.
@@ -42,6 +44,7 @@ class Curation:
     gene_holdout: float = 0.2
 
 
+@checked
 def curate(
     labels: LabelTable,
     *,

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import numpy as np
 from scipy.stats import norm
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 
 Null = Literal["maximum_likelihood", "central_matching", "theoretical"]
@@ -128,6 +129,7 @@ def _closest(values: Vector, fdr: Vector, side: Vector, level: float, nothing: f
     return float(values[mine[np.argmin(np.abs(fdr[mine] - level))]])
 
 
+@checked
 def local_fdr(values: Vector, *, null: Null = "maximum_likelihood") -> LocalFdr:
     """Fit the null and the density of some values (SPEC J2).
 

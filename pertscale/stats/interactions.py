@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.expression import top_genes
@@ -70,6 +71,7 @@ class Interactions:
         )
 
 
+@checked
 def find_interactions(
     profiles: xr.DataArray,
     *,

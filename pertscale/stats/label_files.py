@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, PertscaleWarning
 from pertscale.io.directions import (
     FOLD,
@@ -21,6 +22,7 @@ from pertscale.io.directions import (
 )
 from pertscale.io.long_tables import (
     CODES,
+    Codes,
     as_labels,
     as_numbers,
     one_context,
@@ -36,11 +38,12 @@ _FDR: Final = ("pvals_adj", "fdr", "q_value", "padj", "p_adj", "p_val_adj")
 _LABEL: Final = ("label", "class", "outcome")
 
 
+@checked
 def read_label_table(
     path: str | os.PathLike[str],
     *,
     context: str | None = None,
-    codes: str | None = None,
+    codes: Codes | None = None,
     fdr: float = 0.01,
     fold_change: FoldChange | None = None,
 ) -> tuple[LabelTable, Split | None]:
@@ -106,7 +109,11 @@ def read_label_table(
 
 
 def _labels(
-    table: pd.DataFrame, codes: str | None, fdr: float, fold_change: FoldChange | None, path: object
+    table: pd.DataFrame,
+    codes: Codes | None,
+    fdr: float,
+    fold_change: FoldChange | None,
+    path: object,
 ) -> np.ndarray:
     """Return int8 labels; ``Label.UNTESTED`` where there is no adjusted p-value."""
     lower = {str(c).lower(): str(c) for c in table.columns}

@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pertscale import cards
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
 from pertscale.io.atomic import read_json
 from pertscale.io.object_storage import naming
@@ -59,6 +60,7 @@ STYLES: dict[str, dict[str, str]] = {
 }
 
 
+@checked
 @dataclass(frozen=True)
 class LabelTable:
     """Labels of (perturbation, gene) pairs; made by :func:`pertscale.stats.rank_sum` and others.
@@ -425,6 +427,7 @@ def _summary_row(row: dict[Any, Any]) -> tuple[object, ...]:
     )
 
 
+@checked
 def read_labels(path: PlaceLike) -> LabelTable:
     """Open a label table on disk or on object storage.
 

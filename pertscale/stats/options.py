@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pertscale.errors import ArgumentError
 from pertscale.stats._kernels.ranksum import MANN_WHITNEY, SCANPY, SCANPY_TIE
 
 TESTS = {"mannwhitney": MANN_WHITNEY, "scanpy": SCANPY, "scanpy_tie": SCANPY_TIE}
-FOLD_CHANGES = ("geometric", "arithmetic")
+Test = Literal["mannwhitney", "scanpy", "scanpy_tie"]
+FoldChange = Literal["geometric", "arithmetic"]
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,17 @@ class RankSumOptions:
         Perturbations with fewer cells are not tested (SPEC B5).
     """
 
-    test: str = "mannwhitney"
+    test: Test = "mannwhitney"
     fdr: float = 0.01
-    fold_change: str = "geometric"
+    fold_change: FoldChange = "geometric"
     min_cells: int = 2
 
     def __post_init__(self) -> None:
         if self.test not in TESTS:
             raise ArgumentError(f"test={self.test!r} is not one of {', '.join(TESTS)}")
-        if self.fold_change not in FOLD_CHANGES:
-            raise ArgumentError(
-                f"fold_change={self.fold_change!r} is not one of {', '.join(FOLD_CHANGES)}"
-            )
+        if self.fold_change not in get_args(FoldChange):
+            allowed = ", ".join(get_args(FoldChange))
+            raise ArgumentError(f"fold_change={self.fold_change!r} is not one of {allowed}")
         if not 0 < self.fdr <= 1:
             raise ArgumentError(f"fdr={self.fdr} has to lie above 0 and at most at 1")
         if self.min_cells < 2:

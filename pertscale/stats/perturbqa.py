@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.io.places import input_path
 from pertscale.schema import Label
@@ -17,6 +18,7 @@ from pertscale.stats.labels import LabelTable
 _COLUMNS = ["pert", "gene", "label", "split"]
 
 
+@checked
 def read_perturbqa(folder: str | os.PathLike[str], *, line: str) -> tuple[LabelTable, Split]:
     """Read ``<line>-de.csv`` and ``<line>-dir.csv``.
 

@@ -11,6 +11,7 @@ import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec
 
+from pertscale.arguments import checked
 from pertscale.buffers import Buffers
 from pertscale.errors import NotFoundError
 from pertscale.io.atomic import atomic_path, put_on_disk, read_json
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 LABELS_KEY = "labels_key"
 
 
+@checked
 def read_pseudobulk(path: PlaceLike, *, context: str | None = None) -> xr.Dataset:
     """Open the pseudobulk of a screen, lazily.
 

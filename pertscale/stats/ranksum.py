@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pertscale.arguments import checked
 from pertscale.clients import ClientLike, everywhere, use_client
 from pertscale.errors import ArgumentError, CorruptFileError, ExistsError, InputError
 from pertscale.hashing import digest
@@ -28,7 +29,7 @@ from pertscale.runner import run
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.stats.labels import LabelTable, read_labels
-from pertscale.stats.options import TESTS, RankSumOptions
+from pertscale.stats.options import TESTS, FoldChange, RankSumOptions, Test
 from pertscale.stats.parts import (
     PARTS_DIR,
     finish_tables,
@@ -49,13 +50,14 @@ MIN_CONTROLS = 2
 _LAYOUT = Layout((LABELS_DIR, PSEUDOBULK_DIR), f"{LABELS_DIR}/{MANIFEST_FILE}", keep=False)
 
 
+@checked
 def rank_sum(
     screen: str | os.PathLike[str] | Screen,
     *,
     out: str | os.PathLike[str] | None = None,
-    test: str = "mannwhitney",
+    test: Test = "mannwhitney",
     fdr: float = 0.01,
-    fold_change: str = "geometric",
+    fold_change: FoldChange = "geometric",
     min_cells: int = 2,
     memory: str | int = AUTO,
     client: ClientLike = None,
@@ -148,14 +150,15 @@ def rank_sum(
     return read_labels(job.folder)
 
 
+@checked
 def rank_sum_share(
     screen: str | os.PathLike[str] | Screen,
     *,
     share: str,
     out: str | os.PathLike[str] | None = None,
-    test: str = "mannwhitney",
+    test: Test = "mannwhitney",
     fdr: float = 0.01,
-    fold_change: str = "geometric",
+    fold_change: FoldChange = "geometric",
     min_cells: int = 2,
     memory: str | int = AUTO,
     client: ClientLike = None,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pertscale.errors import ArgumentError, InputError
+from pertscale.io.long_tables import Codes
 from pertscale.io.places import check_folder, input_path
 from pertscale.io.prediction_files._part import CLASS_SCORES, EXPRESSION, LABELS, Part
 from pertscale.io.prediction_files.arrays import read_anndata, read_npz, read_pickle, read_zarr
@@ -30,7 +31,7 @@ def read_parts(
     path: str | os.PathLike[str],
     *,
     genes: str | os.PathLike[str] | Sequence[str] | None = None,
-    codes: str | None = None,
+    codes: Codes | None = None,
     layer: str | None = None,
     perturbation: str | None = None,
     allow_pickle: bool = False,

@@ -12,6 +12,7 @@ from pertscale.errors import InputError
 from pertscale.io.directions import check_directions
 from pertscale.io.long_tables import (
     SPELLINGS,
+    Codes,
     as_labels,
     as_numbers,
     column_of,
@@ -40,7 +41,7 @@ _PROBABILITIES: Final = (
 )
 
 
-def read_table_file(path: Path, *, codes: str | None) -> list[Part]:
+def read_table_file(path: Path, *, codes: Codes | None) -> list[Part]:
     """Read a table; one part per context and split that its rows name.
 
     Memory: the table, and its values as a matrix.
@@ -71,7 +72,7 @@ def _wide(table: pd.DataFrame, path: Path) -> Part:
     )
 
 
-def _long(table: pd.DataFrame, codes: str | None, path: Path) -> list[Part]:
+def _long(table: pd.DataFrame, codes: Codes | None, path: Path) -> list[Part]:
     keys = [c for c in (CONTEXT, "split") if c in table]
     if not keys:
         return [_pivoted(table, codes, path, {})]
@@ -81,7 +82,7 @@ def _long(table: pd.DataFrame, codes: str | None, path: Path) -> list[Part]:
     ]
 
 
-def _pivoted(table: pd.DataFrame, codes: str | None, path: Path, head: dict[str, str]) -> Part:
+def _pivoted(table: pd.DataFrame, codes: Codes | None, path: Path, head: dict[str, str]) -> Part:
     rows, row_names = pd.factorize(table[PERTURBATION])
     columns, genes = pd.factorize(table[GENE])
     twice = pd.Series(rows.astype(np.int64) * len(genes) + columns).duplicated()
@@ -100,7 +101,7 @@ def _pivoted(table: pd.DataFrame, codes: str | None, path: Path, head: dict[str,
     )  # fmt: skip
 
 
-def _values(table: pd.DataFrame, codes: str | None, path: Path) -> tuple[str, np.ndarray, float]:
+def _values(table: pd.DataFrame, codes: Codes | None, path: Path) -> tuple[str, np.ndarray, float]:
     lower = {str(c).lower(): str(c) for c in table.columns}
     for names in _PROBABILITIES:
         if all(name in lower for name in names):
