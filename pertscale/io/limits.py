@@ -88,10 +88,11 @@ def check_dense(shape: Sequence[int], dtype: Any, place: str) -> None:
         return
     there = _free_bytes()
     if needed > DENSE_SHARE * there:
+        size = " x ".join(f"{n:,}" for n in shape)
         raise InputError(
-            f"{place}: {' x '.join(f'{n:,}' for n in shape)} values take {_size(needed)} with their "
-            f"zeros and missing pairs written out, but of {_size(there)} of free memory only "
-            f"{DENSE_SHARE:.0%} may be used; pass fewer rows or columns, or use a larger machine"
+            f"{place}: {size} values take {_size(needed)} with their zeros and missing "
+            f"pairs written out, but of {_size(there)} of free memory only {DENSE_SHARE:.0%} may "
+            "be used; pass fewer rows or columns, or use a larger machine"
         )
 
 
