@@ -447,7 +447,7 @@ def test_reprs_escape_names(tmp_path):
 def test_cut_off_tables_and_archives(tmp_path):
     path = _write(tmp_path, "csv")
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(CorruptFileError, match="the last row has 2 fields, the header 6"):
+    with pytest.raises(CorruptFileError, match="line 4 has 2 fields, the lines before it have 6"):
         ps.read_predictions(path)
     path = _write(tmp_path, "npz")
     path.write_bytes(path.read_bytes()[:-200])

@@ -24,6 +24,7 @@ from pertscale.errors import (
     NotFoundError,
     UnknownNameError,
 )
+from pertscale.io.several import find_sources
 from pertscale.io.sources import Source, find_source, open_source
 from pertscale.io.sources._hdf5 import read_stretch
 from tests.helpers import real_data
@@ -431,11 +432,111 @@ def test_mtx_lists_that_do_not_fit_and_bad_entries(tmp_path: Path) -> None:
     ):
         assembled(source, 1 << 20)
     (folder / "barcodes.tsv").write_text("".join(f"{c}\n" for c in CELLS[:-4]))
-    with pytest.raises(InputError, match="name 11 genes and 19 cells"):
+    with pytest.raises(
+        CorruptFileError, match=r"barcodes\.tsv has 19 names where 23 cells are needed"
+    ):
         find_source(folder)
     (folder / "barcodes.tsv").unlink()
     with pytest.raises(NotFoundError, match="needs a list of its cells"):
         find_source(folder)
+
+
+def _lines(names: list[str], *, tenx: bool) -> list[str]:
+    return [f"ENSG{i:011d}\t{n}\tGene Expression" if tenx else n for i, n in enumerate(names)]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("which", ["barcodes", "features"])
+@pytest.mark.parametrize("extra", ["repeated in the middle", "foreign", "at the end", "at the top"])
+def test_a_list_with_a_line_too_many_is_never_shifted(
+    tmp_path: Path, extra: str, which: str, turned: bool, zipped: bool
+) -> None:
+    folder = write_mtx(tmp_path, tenx=True, turned=turned)
+    names = CELLS if which == "barcodes" else GENES
+    lines = _lines(names, tenx=which == "features")
+    other = _lines(["other"], tenx=which == "features")[0]
+    at = {"repeated in the middle": 7, "foreign": 5, "at the end": len(names), "at the top": 0}
+    lines.insert(at[extra], lines[6] if extra == "repeated in the middle" else other)
+    path = folder / f"{which}.tsv"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    if zipped:
+        Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    n = len(names)
+    message = rf"{which}\.tsv.* has {n + 1} names.* where {n} (cells|genes) are needed"
+    with pytest.raises(CorruptFileError, match=message) as caught:
+        find_source(folder)
+    assert ("line 8 repeats" in str(caught.value)) == (extra == "repeated in the middle")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    with pytest.raises(CorruptFileError, match=message):
+        find_sources([write_mtx(whole), folder], layer=None, cells=None, scratch=None)
+
+
+@pytest.mark.parametrize(
+    "header", ["barcode", "Cell ID", "x", "0", "cell_barcode", '"x"', "barcodes", "Index"]
+)
+def test_headers_of_lists(tmp_path: Path, header: str) -> None:
+    folder = write_mtx(tmp_path, tenx=True)
+    path = folder / "barcodes.tsv"
+    path.write_text("".join(f"{line}\n" for line in [header, *CELLS]))
+    with open_source(find_source(folder)) as source:
+        assert source.cell_names().tolist() == CELLS
+    path.write_text("".join(f"{line}\n" for line in [header, *CELLS[:11], *CELLS[10:]]))
+    with pytest.raises(CorruptFileError, match=r"barcodes\.tsv has 2[45] names"):
+        find_source(folder)
+
+
+def test_a_list_below_a_header_that_lacks_a_line(tmp_path: Path) -> None:
+    """It has as many lines as the matrix has cells, but the first is no cell."""
+    folder = write_mtx(tmp_path, tenx=True)
+    (folder / "barcodes.tsv").write_text("".join(f"{c}\n" for c in ["barcode", *CELLS[:-1]]))
+    with pytest.raises(CorruptFileError, match="has 22 names below the header 'barcode' where 23"):
+        find_source(folder)
+
+
+def test_a_table_of_cells_as_the_list(tmp_path: Path) -> None:
+    folder = write_mtx(tmp_path, tenx=True)
+    (folder / "barcodes.tsv").unlink()
+    (folder / "metadata.csv").unlink()
+    table = obs().assign(depth=1.5)
+    table.to_csv(folder / "cells.csv")
+    with open_source(find_source(folder)) as source:
+        assert source.cell_names().tolist() == CELLS
+    pd.concat([table.iloc[:9], table.iloc[8:]]).to_csv(folder / "cells.csv")
+    with pytest.raises(CorruptFileError, match=r"cells\.csv has 24 names below the header ''"):
+        find_source(folder)
+
+
+def test_a_header_without_the_name_of_its_index(tmp_path: Path) -> None:
+    """As write.table of R writes it; a line too many is not taken for more columns."""
+    folder = write_mtx(tmp_path, tenx=True)
+    (folder / "features.tsv").write_text(
+        "symbol\ttype\n" + "".join(f"E{i}\t{g}\tx\n" for i, g in enumerate(GENES))
+    )
+    with open_source(find_source(folder)) as source:
+        assert source.genes().index.tolist() == [f"E{i}" for i in range(N_GENES)]
+        assert source.genes()["symbol"].tolist() == GENES
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_headers_of_csv_that_lack_a_name(tmp_path: Path, turned: bool) -> None:
+    """One name less than values may be R's way, but not where the first name is no gene's."""
+    path = write_csv(tmp_path, turned=turned)
+    header, *rows = path.read_text().splitlines()
+    assert header.startswith(",")
+    bare = "\n".join([header[1:], *rows]) + "\n"
+    path.write_text(bare)  # R's
+    with open_source(find_source(path)) as source:
+        np.testing.assert_array_equal(assembled(source, 1 << 20), counts())
+    for start in ("cell", "", "gene"):
+        path.write_text("\n".join([start + header.rpartition(",")[0], *rows]) + "\n")
+        with pytest.raises(CorruptFileError, match=r"counts\.csv: the header names \d+ columns"):
+            find_source(path)
+    path.write_text("\n".join([header, *(f"{row}," for row in rows)]) + "\n")
+    with pytest.raises(CorruptFileError, match="rows end in a separator"):
+        find_source(path)
 
 
 def test_csv_rows_have_to_be_complete_and_numbers(tmp_path: Path) -> None:
@@ -509,10 +610,100 @@ def test_cells_without_exactly_one_row_are_missing(tmp_path: Path) -> None:
 def test_table_that_names_other_cells(tmp_path: Path) -> None:
     path = write_csv(tmp_path)
     pd.DataFrame({"cell": ["q"], "perturbation": ["A"]}).to_csv(tmp_path / "bad.csv", index=False)
-    with pytest.raises(InputError, match="names neither the rows"):
+    with pytest.raises(InputError, match=r"has to name the rows of .* but names none"):
         find_source(path, cells=tmp_path / "bad.csv")
     with pytest.raises(InputError, match=r"no cell of .* is named"):
         find_source(write_mtx(tmp_path), cells=tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv genes x cells", "mtx", "10x 3"])
+def test_a_name_that_several_cells_have_is_no_key(tmp_path: Path, kind: str) -> None:
+    """Two lanes pasted together: the table's one row can't be of both cells."""
+    path = WRITERS[kind](tmp_path)
+    names = [*CELLS[:20], *CELLS[3:6]]
+    if kind == "10x 3":
+        _edit(path, "matrix/barcodes", np.array(names, "S"))
+    elif kind == "mtx":
+        (path / "barcodes.csv").unlink()
+        (path / "barcodes.tsv").write_text("".join(f"{name}\n" for name in names))
+    else:
+        table = pd.DataFrame(counts(), index=names, columns=GENES)
+        (table.T if "genes x" in kind else table).to_csv(path)
+    obs().iloc[:19].to_csv(tmp_path / "labels.csv")
+    with open_source(find_source(path, cells=tmp_path / "labels.csv")) as source:
+        missing = source.cell_column("perturbation").isna().tolist()
+        assert missing == [False] * 3 + [True] * 3 + [False] * 13 + [True] * 4
+        why = source.unlabelled()
+        assert why is not None
+        several, no_row = "one row in the table of cells, but several cells", "no row in the table"
+        told = [str(text) for text in why[[3, 4, 5, 19, 20, 21, 22]]]
+        assert [several in text for text in told] == [True] * 3 + [False] + [True] * 3
+        assert no_row in told[3]
+        assert why[:3].isna().all()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.95])
+@pytest.mark.parametrize("kind", ["csv", "csv genes x cells", "tsv", "mtx", "10x 3"])
+def test_a_table_of_some_of_the_cells(tmp_path: Path, kind: str, share: float) -> None:
+    """What is passed is taken: all formats alike, whatever share it names."""
+    path = WRITERS[kind](tmp_path)
+    known = np.random.default_rng(0).permutation(N_CELLS)[: max(1, int(N_CELLS * share))]
+    table = obs().iloc[known].assign(target_gene=GENES[2])  # a name of the other side
+    table.to_csv(tmp_path / "some.csv")
+    spec = find_source(path, cells=tmp_path / "some.csv")
+    n_lacking = N_CELLS - len(known)
+    assert f"{n_lacking} of 23 cells are left out" in spec.notes[-1]
+    with open_source(spec) as source:
+        assert source.cell_names().tolist() == CELLS
+        assert source.cell_column("donor").notna().to_numpy().nonzero()[0].tolist() == sorted(known)
+        why = source.unlabelled()
+        assert why is not None
+        assert (why == "no row in the table of cells").sum() == n_lacking
+
+
+def test_a_table_whose_key_is_in_any_column(tmp_path: Path) -> None:
+    path = write_csv(tmp_path)
+    table = obs().reset_index(names="my_key")[["perturbation", "my_key"]]
+    table.to_csv(tmp_path / "keyed.csv", index=False)
+    with open_source(find_source(path, cells=tmp_path / "keyed.csv")) as source:
+        assert source.cell_column("perturbation").tolist()[1] == "KLF1"
+
+
+@pytest.mark.parametrize("kind", ["csv", "mtx", "10x 3"])
+def test_damaged_tables_of_cells(tmp_path: Path, kind: str) -> None:
+    path = WRITERS[kind](tmp_path)
+    table = tmp_path / "labels.csv"
+    obs().to_csv(table)
+    whole = table.read_text()
+    table.write_text(whole.replace("AAC7-1,KLF1", "AAC7-1,pool 1,KLF1"))
+    with pytest.raises(CorruptFileError, match=r"labels\.csv: line 9 has 5 fields"):
+        find_source(path, cells=table)
+    table.write_text(whole.replace("AAC7-1,KLF1,", "AAC7-1,"))
+    with pytest.raises(CorruptFileError, match=r"labels\.csv: line 9 has 3 fields"):
+        find_source(path, cells=table)
+    raw = bytearray(whole.encode())
+    raw[200:300] = bytes(100)
+    table.write_bytes(bytes(raw))
+    with pytest.raises(CorruptFileError, match=r"labels\.csv: byte 200 is NUL"):
+        find_source(path, cells=table)
+    table.write_text(whole.partition("\nAAC12-1")[0])
+    with pytest.raises(CorruptFileError, match="no line end, and 11 of 23 cells"):
+        find_source(path, cells=table)
+    table.write_text(table.read_text() + "\n")
+    assert "11 of 23 cells are left out" in find_source(path, cells=table).notes[-1]
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv genes x cells", "mtx"])
+def test_nul_bytes_in_text_matrices_and_their_lists(tmp_path: Path, kind: str) -> None:
+    path = WRITERS[kind](tmp_path)
+    files = [path] if path.is_file() else [path / "matrix.mtx", *path.glob("*s.csv")]
+    for file in files:
+        whole = file.read_bytes()
+        for at in (len(whole) // 2, len(whole) - 3):
+            file.write_bytes(whole[:at] + b"\0" + whole[at + 1 :])
+            with pytest.raises(CorruptFileError, match=rf"{file.name}.*NUL"):
+                assembled(open_source(find_source(path)), 1 << 20)
+        file.write_bytes(whole)
 
 
 def test_without_a_table_rows_are_cells_and_the_spec_says_so(tmp_path: Path) -> None:

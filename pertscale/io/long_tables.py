@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import os
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
@@ -13,10 +14,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pertscale.errors import CorruptFileError, InputError, PertscaleError
+from pertscale.errors import CorruptFileError, InputError, PertscaleError, PertscaleWarning
 from pertscale.io.limits import check_parquet, open_gzip
 from pertscale.io.places import input_path
 from pertscale.io.reading import DAMAGE
+from pertscale.io.text_tables import check_text
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
 
 #: Suffixes of tables, gzipped ones with ``.gz`` after them.
@@ -59,8 +61,6 @@ CODES: Final[dict[Codes, dict[int, Label]]] = {
     "synthpert": {0: Label.NON_DE, 1: Label.DOWN, 2: Label.UP},
     "up_first": {0: Label.NON_DE, 1: Label.UP, 2: Label.DOWN},
 }
-#: The end of a text table that is looked at for its last line.
-_TAIL_BYTES: Final = 8_000_000
 _MISSING: Final = frozenset({"", "na", "nan", "none", "null", "<na>"})
 
 
@@ -82,12 +82,13 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
             table = pq.read_table(path, partitioning=None).to_pandas()
         else:
             separator = "," if plain.endswith(".csv") else "\t"
+            if not check_text(partial(_open, path), separator, path).ended:
+                _warn_of_the_end(path)
             with _open(path) as file:
                 columns = pd.read_csv(file, sep=separator, nrows=0).columns
             as_text: dict[Any, type] = {c: str for c in columns if c.lower() in _NAMES}
             with _open(path) as file:
                 table = pd.read_csv(file, sep=separator, keep_default_na=False, dtype=as_text)
-            _check_whole(path, separator)
     except PertscaleError:
         raise
     except (*DAMAGE, MemoryError, pa.ArrowException) as error:
@@ -101,23 +102,13 @@ def _open(path: Path) -> BinaryIO:
     return open_gzip(path) if path.suffix == ".gz" else path.open("rb")
 
 
-def _check_whole(path: Path, separator: str) -> None:
-    """Raise where the last line has fewer fields than the first: the file was cut off."""
-    with _open(path) as file:
-        first = last = file.readline()
-        if path.suffix != ".gz":
-            file.seek(max(file.tell(), path.stat().st_size - _TAIL_BYTES))
-        for line in file:
-            last = line if line.strip() else last
-    fields = [
-        len(next(csv.reader([line.decode("utf-8", "replace")], delimiter=separator)))
-        for line in (first, last)
-    ]
-    if fields[1] < fields[0]:
-        raise CorruptFileError(
-            f"the last row has {fields[1]} fields, the header {fields[0]}; the file is cut off: "
-            f"copy or write it again ({path})"
-        )
+def _warn_of_the_end(path: Path) -> None:
+    warnings.warn(
+        f"the last line of {path} has no line end: if the file was cut off there, its last value "
+        "is not whole and the rows after it are missing",
+        PertscaleWarning,
+        stacklevel=3,
+    )
 
 
 def column_of(role: str, columns: Sequence[str]) -> str | None:

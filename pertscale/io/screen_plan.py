@@ -209,7 +209,12 @@ def cell_drops(
         if len(rows):
             with open_source(spec) as source:
                 barcodes = source.cell_names()[rows].astype(object)
+                unlabelled = source.unlabelled()
             mine = _texts(labels.array[first + rows])
+            why = np.array([reasons.get(label, _NO_CONTEXT) for label in mine], object)
+            if unlabelled is not None:
+                told = _texts(unlabelled[rows])
+                why = np.where(told != "", told, why)
             columns = {
                 "kind": "cell",
                 "name": barcodes,
@@ -217,7 +222,7 @@ def cell_drops(
                 "source": file,
                 "row": rows,
                 "label": mine,
-                "reason": [reasons.get(label, _NO_CONTEXT) for label in mine],
+                "reason": why,
             }
             parts.append(pd.DataFrame(columns))
         first += n

@@ -18,7 +18,7 @@ from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, read
 from pertscale.io.sources._text import TABLE_ENDINGS, ending, plain_copy
 from pertscale.io.sources.anndata_zarr import AnnDataZarrSource
 from pertscale.io.sources.cells import (
-    SHARE_NEEDED,
+    NO_ROW,
     CellTable,
     TableSource,
     find_cell_table,
@@ -177,32 +177,67 @@ def _find_csv(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec
     text = plain_copy(path, scratch)
     spec = SourceSpec(str(path), "csv", cells=cells, text=_other(text, path))
     source = CsvSource(spec)
-    for turned, names in ((False, source.rows.names), (True, np.array(source.layout.columns))):
-        turned_spec = replace(spec, genes_by_cells=turned)
-        if cells is None:
-            table = find_cell_table(path.parent, names, beside=path)
-            if table is not None:
-                return spec_with_cells(turned_spec, *table)
-        elif (key := CellTable(Path(cells)).key_for(names)) and key[1] >= SHARE_NEEDED:
-            return turned_spec
+    sides = {False: source.rows.names, True: np.array(source.layout.columns)}
     if cells is not None:
-        raise InputError(
-            f"{cells} names neither the rows of {path} (first: {source.rows.names[:1]}) nor its "
-            f"columns (first: {source.layout.columns[:1]}); pass the table of these cells"
-        )
+        turned = _named_side(sides, path, cells)
+        return _with_cells(replace(spec, genes_by_cells=turned), path.parent)
+    for turned, names in sides.items():
+        table = find_cell_table(path.parent, names, beside=path)
+        if table is not None:
+            return _checked(spec_with_cells(replace(spec, genes_by_cells=turned), *table))
     note = f"no table of cells beside {path.name}: its rows are taken for cells"
     return spec_with_cells(spec, None, note)
 
 
+def _named_side(sides: dict[bool, np.ndarray], path: Path, cells: str) -> bool:
+    """Return whether the columns are the cells: the side of which a table names more."""
+    for every in (False, True):
+        named = {}
+        for turned, names in sides.items():
+            key = CellTable(Path(cells)).key_for(names, every=every)
+            named[turned] = round(key[1] * len(set(names))) if key is not None else 0
+        if any(named.values()):
+            break
+    if named[True] == named[False]:
+        found = f"{named[True]:,} of each" if named[True] else "none"
+        rows, columns = (repr(str(names[0])) if len(names) else "none" for names in sides.values())
+        raise InputError(
+            f"{cells} has to name the rows of {path} (first: {rows}) or its columns (first: "
+            f"{columns}), but names {found}; pass the table of these cells"
+        )
+    return named[True] > named[False]
+
+
 def _with_cells(spec: SourceSpec, folder: Path) -> SourceSpec:
     """Search the table of cells where none was passed, and look that it fits."""
+    if spec.cells is not None:
+        return _checked(spec)
     with open_source(spec) as source:
-        assert isinstance(source, TableSource)
-        if spec.cells is not None:
-            source.cell_columns()
-            return spec
         table = find_cell_table(folder, source.cell_names(), beside=Path(spec.path))
-    return spec if table is None else spec_with_cells(spec, *table)
+    return spec if table is None else _checked(spec_with_cells(spec, *table))
+
+
+def _checked(spec: SourceSpec) -> SourceSpec:
+    """Return the spec with a note on cells that its table does not name; refuse a damaged table."""
+    assert spec.cells is not None
+    ended = CellTable(Path(spec.cells)).check()
+    with open_source(spec) as source:
+        unlabelled = source.unlabelled()
+        assert isinstance(source, TableSource)
+        assert unlabelled is not None
+        source.cell_columns()
+    lacking = int((unlabelled.codes >= 0).sum())
+    name = Path(spec.cells).name
+    without = int((unlabelled == NO_ROW).sum())
+    if without and not ended:
+        raise CorruptFileError(
+            f"{spec.cells}: the last line has no line end, and {without:,} of "
+            f"{len(unlabelled):,} cells of {spec.path} have no row: the table was cut "
+            "off; copy or write it again. If it is whole, end its last line"
+        )
+    if lacking:
+        note = f"table of cells {name}: {lacking:,} of {len(unlabelled):,} cells are left out"
+    return spec_with_cells(spec, spec.cells, note if lacking else None)
 
 
 def _other(text: Path, path: Path) -> str | None:

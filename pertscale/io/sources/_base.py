@@ -144,6 +144,13 @@ class Source(ABC):
     def cell_column(self, name: str) -> pd.Series:
         """Return one column, (n_cells,), with a plain integer index; categories stay so."""
 
+    def unlabelled(self) -> pd.Categorical | None:
+        """Return why a cell has no labels at all, (n_cells,), missing where it has some.
+
+        None for files whose cells are described in the file itself.
+        """
+        return None
+
     @abstractmethod
     def genes(self) -> pd.DataFrame:
         """Return the genes: index = the file's names (str), columns = what it says of them."""

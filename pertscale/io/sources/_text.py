@@ -6,6 +6,7 @@ import atexit
 import csv
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,6 +18,13 @@ from pertscale.io.sources._base import reading
 #: Endings of text tables; each also with ``.gz``.
 TABLE_ENDINGS = (".csv", ".tsv", ".txt")
 _COPY_BYTES = 1 << 20
+#: What heads a column of names and is none: ``barcode``, ``cell_id``, ``Gene Symbol``.
+_HEADER_WORD = re.compile(
+    r"(cell|gene|feature|barcode|sample|spot|ensembl|obs|var|row|col)s?"
+    r"(id|name|symbol|barcode|index|shortname)?s?|symbols?"
+)
+#: What may: R's name of a vector, pandas' of a series and of an index.
+_INDEX_WORDS = frozenset({"", "x", "v1", "0", "id", "name", "names", "index", "unnamed0"})
 
 
 def ending(path: Path) -> str:
@@ -45,6 +53,20 @@ def delimiter_of(line: bytes) -> str:
 def split_line(line: bytes, delimiter: str) -> list[str]:
     """Split one line of a table; quotes around fields are taken off."""
     return next(csv.reader([line.decode().rstrip("\r\n")], delimiter=delimiter), [])
+
+
+def is_header_word(text: str) -> bool:
+    """Whether a field can only be the head of a column of names, and no name of a cell or gene."""
+    return _HEADER_WORD.fullmatch(_letters(text)) is not None
+
+
+def is_index_name(text: str) -> bool:
+    """Whether a field may head the column of the names of cells or genes."""
+    return is_header_word(text) or _letters(text) in _INDEX_WORDS
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def plain_copy(path: Path, scratch: Path | None) -> Path:

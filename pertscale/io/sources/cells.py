@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,16 @@ from pertscale.io.sources._text import (
     open_text,
     split_line,
 )
+from pertscale.io.text_tables import check_text
 
 #: A file is a table of the cells of a matrix if it names at least this share of them.
 SHARE_NEEDED = 0.95
 #: Wider tables are matrices.
 _MOST_COLUMNS = 1000
+#: Why a cell has no row in the table of cells.
+NO_ROW = "no row in the table of cells"
+SEVERAL_ROWS = "several rows in the table of cells"
+SEVERAL_CELLS = "one row in the table of cells, but several cells have this name"
 #: Columns tried as barcodes besides the first one.
 _KEY_NAMES = ("barcode", "barcodes", "cell", "cells", "cell_id", "cell_barcode", "index")
 
@@ -83,13 +88,22 @@ class CellTable:
                 )
         return found.iloc[:, 0]
 
-    def key_for(self, names: Iterable[str]) -> tuple[str, float] | None:
-        """Return the column that names most of the cells, and the share it names."""
+    def check(self) -> bool:
+        """Raise where the rows of a text table are damaged; return whether its last line ends."""
+        if ending(self.path) == ".parquet":
+            return True
+        return check_text(partial(open_text, self.path), self._delimiter, self.path).ended
+
+    def key_for(self, names: Iterable[str], *, every: bool = False) -> tuple[str, float] | None:
+        """Return the column that names most of the cells, and the share it names.
+
+        Tried are the first column and those called after barcodes, or `every` column.
+        """
         wanted = pd.Index(pd.unique(np.asarray(names, dtype=object)))
         fields = self.columns()
-        if not 1 <= len(fields) <= _MOST_COLUMNS or not len(wanted):
+        if not fields or not len(wanted):
             return None
-        tried = [f for i, f in enumerate(fields) if i == 0 or f.lower() in _KEY_NAMES]
+        tried = [f for i, f in enumerate(fields) if every or i == 0 or f.lower() in _KEY_NAMES]
         shares = [(f, float(wanted.isin(self.column(f, as_text=True)).mean())) for f in tried]
         return max(shares, key=lambda pair: pair[1])
 
@@ -126,7 +140,7 @@ def find_cell_table(folder: Path, names: np.ndarray, *, beside: Path) -> tuple[s
         if path == beside or not is_table(path) or path.name.startswith("."):
             continue
         table = CellTable(path)
-        if len(describing_columns(table)) == 0:
+        if not 1 <= len(describing_columns(table)) < _MOST_COLUMNS:
             continue
         key = table.key_for(names)
         if key is not None and key[1] >= SHARE_NEEDED:
@@ -167,23 +181,41 @@ class TableSource(Source):
         assert self._table is not None
         names = self.cell_names()
         key = self._table.key_for(names)
+        if key is not None and key[1] == 0:
+            key = self._table.key_for(names, every=True)
         if key is None or key[1] == 0:
             raise InputError(
                 f"no cell of {self.spec.path} (first: {names[0] if len(names) else 'none'}) is "
-                f"named in the first column of {self.spec.cells}; pass the table of these cells "
-                "as cells="
+                f"named in any column of {self.spec.cells}; pass the table of these cells as cells="
             )
         return key[0]
 
     @cached_property
-    def _rows(self) -> np.ndarray:
-        """(n_cells,) row of the table per cell; -1 where there is none, or more than one."""
+    def _keys(self) -> pd.Index:
+        """Names of cells in the table, one per row."""
         assert self._table is not None
-        keys = pd.Index(self._table.column(self._key, as_text=True))
-        once = ~keys.duplicated(keep=False)
+        return pd.Index(self._table.column(self._key, as_text=True))
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """(n_cells,) row of the table per cell; -1 unless one row fits and fits no other cell."""
+        once = ~self._keys.duplicated(keep=False)
         rows = np.flatnonzero(once)
-        at = keys[once].get_indexer(pd.Index(self.cell_names().astype(object)))
+        names = pd.Index(self.cell_names().astype(object))
+        at = self._keys[once].get_indexer(names)
+        at[names.duplicated(keep=False)] = -1
         return np.where(at < 0, -1, rows[at] if len(rows) else -1)
+
+    def unlabelled(self) -> pd.Categorical | None:
+        """Return why a cell has no row in the table of cells; missing where it has one."""
+        if self._table is None:
+            return None
+        names = pd.Index(self.cell_names().astype(object))
+        codes = np.zeros(len(names), np.int8)
+        codes[names.duplicated(keep=False) & names.isin(self._keys)] = 2
+        codes[names.isin(self._keys[self._keys.duplicated()])] = 1
+        codes[self._rows >= 0] = -1
+        return pd.Categorical.from_codes(codes, categories=[NO_ROW, SEVERAL_ROWS, SEVERAL_CELLS])
 
     def cell_columns(self) -> list[str]:
         """Return the columns of the table of cells; empty without a table."""
@@ -207,10 +239,6 @@ class TableSource(Source):
             values = values.astype("category")
             return pd.Series(values.array.take(self._rows, allow_fill=True), name=name)
         return values.reindex(self._rows).reset_index(drop=True).rename(name)
-
-    def unnamed_cells(self) -> int:
-        """Count the cells without exactly one row in the table of cells."""
-        return int((self._rows < 0).sum()) if self._table is not None else self.n_cells
 
 
 def spec_with_cells(spec: SourceSpec, cells: str | None, note: str | None) -> SourceSpec:

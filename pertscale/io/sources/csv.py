@@ -16,8 +16,9 @@ from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.io.sources._arrays import dense_block, rows_from_entries
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, reading
-from pertscale.io.sources._text import delimiter_of, split_line
+from pertscale.io.sources._text import delimiter_of, is_index_name, split_line
 from pertscale.io.sources.cells import TableSource
+from pertscale.io.text_tables import nul_error
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ def read_layout(text: Path, path: str) -> Layout:
     """Read the header. R's ``write.table`` leaves the name of the first column out."""
     with reading(path), text.open("rb") as lines:
         header = lines.readline()
+        if (nul := header.find(b"\0")) >= 0:
+            raise nul_error(path, nul)
         offset = lines.tell()
         first = lines.readline()
         delimiter = delimiter_of(header)
@@ -51,8 +54,24 @@ def read_layout(text: Path, path: str) -> Layout:
             f"{path} is no table of counts: its first row is {first[:60]!r}; needed is a name "
             "and one value per column, separated by commas, tabs or semicolons"
         )
-    columns = names if len(fields) == len(names) + 1 else names[1:]
-    return Layout(delimiter, columns, offset)
+    if len(fields) == len(names) + 1:
+        _check_bare_header(names, fields, path)
+        return Layout(delimiter, names, offset)
+    return Layout(delimiter, names[1:], offset)
+
+
+def _check_bare_header(names: list[str], fields: list[str], path: str) -> None:
+    """Raise where a header has a name less than there are fields, and it is not R's way to."""
+    if not fields[-1].strip():
+        raise CorruptFileError(
+            f"{path}: the rows end in a separator that the header has not ({len(fields)} and "
+            f"{len(names)} fields); take it off, or a value is missing at the end of each row"
+        )
+    if is_index_name(names[0]):
+        raise CorruptFileError(
+            f"{path}: the header names {len(names) - 1} columns after {names[0]!r}, the first row "
+            f"has {len(fields) - 1} values; a name is missing in the header"
+        )
 
 
 def read_rows(text: Path, layout: Layout, path: str) -> Rows:
@@ -66,6 +85,8 @@ def read_rows(text: Path, layout: Layout, path: str) -> Rows:
     with reading(path), text.open("rb") as lines:
         lines.seek(layout.offset)
         for line in lines:
+            if (nul := line.find(b"\0")) >= 0:
+                raise nul_error(path, starts[-1] + nul)
             if not line.strip():
                 starts[-1] += len(line)
                 continue

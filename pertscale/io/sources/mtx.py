@@ -16,8 +16,17 @@ from pertscale.buffers import Buffers
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError, NotFoundError
 from pertscale.io.sources._arrays import check_codes, rows_from_entries
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
-from pertscale.io.sources._text import TABLE_ENDINGS, delimiter_of, ending, open_text
+from pertscale.io.sources._text import (
+    TABLE_ENDINGS,
+    delimiter_of,
+    ending,
+    is_header_word,
+    is_index_name,
+    open_text,
+    split_line,
+)
 from pertscale.io.sources.cells import TableSource
+from pertscale.io.text_tables import check_text, nul_error
 
 _GENE_FILES = ("features", "genes", "gene_names", "var_names", "rownames")
 _CELL_FILES = ("barcodes", "cells", "cell_names", "cell_metadata", "obs_names", "colnames")
@@ -102,36 +111,111 @@ def beside(matrix: Path, names: tuple[str, ...], what: str) -> Path:
     )
 
 
-def read_names(path: Path, lengths: tuple[int, int]) -> pd.DataFrame:
-    """Read a list of names; whether it has a header shows in its length.
+#: Words for a missing value: above numbers they are no header.
+_MISSING = frozenset({"na", "null", "none"})
 
-    Parameters
+
+@dataclass(frozen=True)
+class NameList:
+    """A list of genes or cells; whether its first line is a header is told by what it says.
+
+    Attributes
     ----------
     path
         The file.
-    lengths
-        The two sizes of the matrix.
+    lines
+        Its lines as strings; the columns are positions.
+    headed
+        True where the first line is a header, None where it may be, False where it is a name.
+    """
 
-    Returns
-    -------
-    pandas.DataFrame
-        Strings; column names are those of the header, or positions where there is none. R's
-        column of running numbers is taken off.
+    path: Path
+    lines: pd.DataFrame
+    headed: bool | None
+
+    @property
+    def n_names(self) -> int:
+        """Lines that are names; one that may be a header is counted."""
+        return len(self.lines) - bool(self.headed)
+
+    def fitted(self, n: int) -> pd.DataFrame | None:
+        """Return the table of `n` names, or None where the list has another number of them.
+
+        A first line that may be a header is one where that makes the list fit. Names of columns
+        are those of the header, or positions. R's column of running numbers is taken off.
+        """
+        headed = self.headed is True or (self.headed is None and len(self.lines) == n + 1)
+        table = self.lines
+        if headed:
+            table = table.iloc[1:].reset_index(drop=True).set_axis(list(table.iloc[0]), axis=1)
+        if len(table) != n:
+            return None
+        numbers = [str(i) for i in range(1, n + 1)]
+        if table.shape[1] > 1 and list(table.iloc[:, 0]) == numbers:
+            table = table.iloc[:, 1:]
+        return table
+
+    def misfit(self, n: int, what: str) -> str:
+        """Say what the list has where it does not fit `n` cells or genes, and what helps."""
+        text = f"{self.path} has {self.n_names:,} names"
+        if self.headed:
+            text += f" below the header {self.lines.iloc[0, 0]!r}"
+        twice = np.flatnonzero(self.lines.duplicated())
+        if self.n_names > n and len(twice):
+            text += f", of which line {twice[0] + 1} repeats an earlier one"
+        elif self.n_names == n + 1:
+            text += (
+                f"; line 1 ({self.lines.iloc[0, 0]!r}) is no header that is known: call it "
+                f"{what[:-1]!r} if it is one"
+            )
+        return text
+
+
+def read_names(path: Path) -> NameList:
+    """Read a list of names.
+
+    Raises
+    ------
+    CorruptFileError
+        A line with another number of fields than the others, or bytes that are no text.
     """
     with reading(str(path)), open_text(path) as text:
         raw = text.read()
     delimiter = delimiter_of(raw.split(b"\n", 1)[0])
+    shape = check_text(lambda: BytesIO(raw), delimiter, path)
+    short = shape.header < shape.fields  # R's write.table: the column of row names has no name
     with reading(str(path)):
-        table = pd.read_csv(
-            BytesIO(raw), sep=delimiter, header=None, dtype=str, keep_default_na=False
-        )
-    if len(table) not in lengths and len(table) - 1 in lengths:
-        header = list(table.iloc[0])
-        table = table.iloc[1:].reset_index(drop=True).set_axis(header, axis=1)
-    numbers = [str(i) for i in range(1, len(table) + 1)]
-    if table.shape[1] > 1 and list(table.iloc[:, 0]) == numbers:
-        table = table.iloc[:, 1:]
-    return table
+        lines = pd.read_csv(
+            BytesIO(raw), sep=delimiter, header=None, dtype=str, keep_default_na=False,
+            names=range(shape.fields), skiprows=int(short),
+        )  # fmt: skip
+        if short:
+            header = ["", *split_line(raw.split(b"\n", 1)[0], delimiter)]
+            lines = pd.concat([pd.DataFrame([header]), lines], ignore_index=True)
+    return NameList(path, lines, True if short else _is_header(lines))
+
+
+def _is_header(lines: pd.DataFrame) -> bool | None:
+    """Whether the first line is a header; None where it may be one."""
+    if not len(lines):
+        return False
+    first = lines.iloc[0]
+    if any(map(is_header_word, first)):
+        return True
+    for name, field in first.items():
+        below = lines[name].iloc[1:]
+        told = field.lower() not in _MISSING and not _is_number(field)
+        if told and len(below) and all(map(_is_number, below)):
+            return True
+    return None if is_index_name(first.iloc[0]) else False
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 class MtxSource(TableSource):
@@ -161,12 +245,12 @@ class MtxSource(TableSource):
         return self._names(_CELL_FILES, "cells", self.n_cells)
 
     def _names(self, files: tuple[str, ...], what: str, n: int) -> pd.DataFrame:
-        path = beside(Path(self.spec.path), files, what)
-        names = read_names(path, (self.header.n_rows, self.header.n_columns))
-        if len(names) != n:
+        found = read_names(beside(Path(self.spec.path), files, what))
+        names = found.fitted(n)
+        if names is None:
             raise CorruptFileError(
-                f"{path} has {len(names)} names, the matrix {self.spec.path} has {n} {what}; "
-                "one of the two files is incomplete"
+                f"{found.misfit(n, what)}; the matrix {self.spec.path} has {n:,} {what}: one of "
+                "the two files is incomplete, or has lines of another one"
             )
         return names
 
@@ -198,6 +282,8 @@ class MtxSource(TableSource):
             text.seek(start)
             while part := text.read(step):
                 part += b"" if part.endswith(b"\n") else text.readline()
+                if (nul := part.find(b"\0")) >= 0:
+                    raise nul_error(self.spec.path, start + nul)
                 n = _count_lines(part)
                 if n:
                     found.append(Block(start, start + len(part), 0, self.n_cells, n))
@@ -270,17 +356,28 @@ def orientation(matrix: Path, header: Header) -> bool:
 
     Raises
     ------
-    InputError
+    CorruptFileError
         The lists fit neither way.
     """
     sizes = (header.n_rows, header.n_columns)
-    genes = len(read_names(beside(matrix, _GENE_FILES, "genes"), sizes))
-    cells = len(read_names(beside(matrix, _CELL_FILES, "cells"), sizes))
-    if (genes, cells) == sizes:
-        return True
-    if (cells, genes) == sizes:
-        return False
-    raise InputError(
-        f"{matrix} is {sizes[0]} x {sizes[1]}, but the lists beside it name {genes} genes and "
-        f"{cells} cells; the folder mixes two matrices or a file is incomplete"
+    genes = read_names(beside(matrix, _GENE_FILES, "genes"))
+    cells = read_names(beside(matrix, _CELL_FILES, "cells"))
+    fits = {
+        turned: (genes.fitted(n_genes) is not None) + (cells.fitted(n_cells) is not None)
+        for turned, (n_genes, n_cells) in ((True, sizes), (False, sizes[::-1]))
+    }
+    likelier = max(fits, key=lambda turned: fits[turned])
+    if fits[likelier] == 2:
+        return likelier
+    n_genes, n_cells = sizes if likelier else sizes[::-1]
+    raise CorruptFileError(
+        f"{matrix} is {sizes[0]:,} x {sizes[1]:,}, but "
+        f"{_listed(genes, n_genes, 'genes')}, and {_listed(cells, n_cells, 'cells')}; the folder "
+        "mixes two matrices, or a file is incomplete or has lines of another one"
     )
+
+
+def _listed(names: NameList, n: int, what: str) -> str:
+    if names.fitted(n) is not None:
+        return f"{names.path} has {n:,} names"
+    return f"{names.misfit(n, what)} where {n:,} {what} are needed"
