@@ -485,9 +485,7 @@ def from_cells(
     """
     labels, blocks, how = read_cell_vectors(path, key=key, perturbation=perturbation)
     texts = [str(c) for c in labels.categories]
-    grammar = conditions.Grammar(
-        conditions.known_targets(texts, ()), frozenset(filter(conditions.is_control_word, texts))
-    )
+    grammar = conditions.Grammar.of(texts, (), filter(conditions.is_control_word, texts))
     parsed = [grammar.parse(text) for text in texts]
     names = sorted({conditions.name_of(p) for p in parsed if p is not None})
     row = {found: i for i, found in enumerate(names)}

@@ -21,7 +21,7 @@ import pandas as pd
 
 from pertscale import cards
 from pertscale.arguments import checked
-from pertscale.conditions import Grammar, is_control_word, known_targets, name_of, targets
+from pertscale.conditions import Grammar, is_control_word, resolve, targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
@@ -507,19 +507,10 @@ def canonical_names(
     them, words that always are.
     """
     wanted = set(perturbations)
-    known = known_targets(labels, genes) | {t for name in perturbations for t in targets(name)}
-    grammar = Grammar(known, frozenset(controls or filter(is_control_word, labels)))
-    found: list[str | None] = []
-    for label in labels:
-        if label in wanted:
-            found.append(label)
-        elif not label.strip():
-            found.append(CONTROL)  # GEARS and scGPT write it as an empty name (SPEC 0.2)
-        else:
-            parsed = grammar.parse(label)
-            name = None if parsed is None else name_of(parsed)
-            found.append(name if name == CONTROL or name in wanted else None)
-    return found
+    known = {*genes, *(t for name in perturbations for t in targets(name))}
+    grammar = Grammar.of(labels, known, controls or tuple(filter(is_control_word, labels)))
+    # GEARS and scGPT write the control as an empty name (SPEC 0.2)
+    return [resolve(label, grammar, wanted) if label.strip() else CONTROL for label in labels]
 
 
 def _match_rows(

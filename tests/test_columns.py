@@ -175,6 +175,33 @@ def test_pair_of_columns() -> None:
     assert names_per_cell(found) == ["control", "KLF1", "KLF1+STAT1", None, "JAK2", None]
 
 
+def test_the_account_tells_every_way_of_reading() -> None:
+    labels = [
+        "ctrl",
+        "KLF1_STAT1",
+        "JAK2+KLF1",
+        "KLF1+JAK2",
+        "STAT1+ctrl",
+        "KLF1-JAK2",
+        "MYC",
+        "MYC+",
+    ]
+    roles, found = read(columns_of(condition=labels))
+    assert found.names == (
+        "control", "JAK2+KLF1", "KLF1+STAT1", "KLF1-JAK2", "MYC", "MYC+", "STAT1",
+    )  # fmt: skip
+    account = account_of(roles)
+    assert (
+        "2 labels are combinations, joined by '+': 'JAK2+KLF1', 'KLF1+JAK2' as JAK2+KLF1" in account
+    )
+    assert "1 labels are combinations, joined by '_': 'KLF1_STAT1' as KLF1+STAT1" in account
+    assert "1 perturbations have several labels: JAK2+KLF1: 'JAK2+KLF1', 'KLF1+JAK2'" in account
+    assert "1 labels join names of genes by '-' and are read as one name" in account
+    assert (
+        "3 of 6 perturbations name genes of the screen; not: 'KLF1-JAK2', 'MYC', 'MYC+'" in account
+    )
+
+
 # --- controls ------------------------------------------------------------------------------
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,10 +17,12 @@ from pertscale.conditions import (
     known_targets,
     left_out_reason,
     name_of,
+    resolve,
     target_group,
     targets,
 )
 from pertscale.errors import InputError
+from tests.helpers import real_data
 
 KNOWN = frozenset({"A", "B", "C", "KLF1", "MAP2K6", "HLA-A", "NKX2-1", "STX16-NPEPL1", "X,Y"})
 GRAMMAR = Grammar(KNOWN | {"STX16", "NPEPL1"}, frozenset({"non-targeting", "NT-1"}))
@@ -79,7 +84,7 @@ def test_labels_that_are_never_control(word: str, reason: str | None) -> None:
         ("A", ("A",)), ("A+B", ("A", "B")), ("B+A", ("A", "B")), (" A + B ", ("A", "B")),
         ("ctrl+A", ("A",)), ("A+ctrl", ("A",)), ("A+control", ("A",)), ("A_control", ("A",)),
         ("A+A", ("A",)), ("ctrl", ()), ("ctrl+ctrl", ()), ("control", ()), ("NT-1", ()),
-        ("A_B", ("A", "B")), ("B-A", ("A", "B")), ("A_B_C", ("A", "B", "C")),
+        ("A_B", ("A", "B")), ("B-A", ("B-A",)), ("A-ctrl", ("A",)), ("A_B_C", ("A", "B", "C")),
         ("A|B", ("A", "B")), ("A,B", ("A", "B")), ("A;B", ("A", "B")), ("A & B", ("A", "B")),
         ("KLF1_MAP2K6__KLF1_MAP2K6", ("KLF1", "MAP2K6")),
         ("KLF1_NegCtrl0__KLF1_NegCtrl0", ("KLF1",)),
@@ -93,7 +98,14 @@ def test_labels_that_are_never_control(word: str, reason: str | None) -> None:
         ("CPQ_+_97657557.23-P1P2|A", ("A", "CPQ_+_97657557.23-P1P2")),
         ("[('drug', 0.5, 'uM')]", ("[('drug', 0.5, 'uM')]",)),
         ("A+non-targeting", ("A",)), ("A+nan", ("A",)), ("safe-targeting", ("safe-targeting",)),
-        ("A+doublet", None), ("nan+nan", None), ("+", None),
+        ("A+doublet", None), ("nan+nan", None), ("+", None), (" + | ", None),
+        ("MYC+", ("MYC+",)), ("+MYC", ("+MYC",)), ("MYC+/-", ("MYC+/-",)), ("ctrl+", ()),
+        ("MYC+/++A", ("A", "MYC+/+")), ("Ca2++A", ("A", "Ca2+")), ("A+Ca2+", ("A", "Ca2+")),
+        ("A + + B", ("A", "B")), ("(+)-JQ1", ("(+)-JQ1",)), ("(+)-JQ1+A", ("(+)-JQ1", "A")),
+        ("2i (LIF+MEKi+GSK3i)", ("2i (LIF+MEKi+GSK3i)",)), ("D [1,2]|A", ("A", "D [1,2]")),
+        ("T (ARRY-380, ONT-380)", ("T (ARRY-380, ONT-380)",)),
+        ("1,25-dihydroxyvitamin D3", ("1,25-dihydroxyvitamin D3",)),
+        ("N,N-dimethylaniline,A", ("A", "N,N-dimethylaniline")), ("A,NKX2-1", ("A", "NKX2-1")),
     ],
 )  # fmt: skip
 def test_parse(label: str, expected: tuple[str, ...] | None) -> None:
@@ -111,6 +123,70 @@ def test_canonical_of_no_label_is_an_error() -> None:
         GRAMMAR.canonical("Doublet")
     assert GRAMMAR.canonical("ctrl+B") == "B"
     assert GRAMMAR.canonical("ctrl") == "control"
+
+
+READ_THROUGH = ("RPS10-NUDT3", "NEDD8-MDP1", "RBM14-RBM4", "ST20-MTHFS", "EEF1E1-BLOC1S5",
+                "TXNDC5-BLOC1S5")  # fmt: skip
+
+
+@pytest.mark.parametrize("halves", [(), ("RPS10", "NUDT3", "NEDD8", "MDP1"), "all"])
+def test_read_through_genes_are_one_name_whatever_is_read_out(halves: Iterable[str]) -> None:
+    genes = {h for name in READ_THROUGH for h in name.split("-")} if halves == "all" else halves
+    for alone in ((), ("RPS10", "RBM4", "BLOC1S5")):
+        labels = [*READ_THROUGH, *alone, "MYC", "non-targeting"]
+        grammar = Grammar.of(labels, genes, ["non-targeting"])
+        assert {name: grammar.parse(name) for name in READ_THROUGH} == {
+            n: (n,) for n in READ_THROUGH
+        }
+    # so they are beside a control or another gene, also where "-" is told to join
+    labels = ["RPS10-NUDT3+ctrl", "MYC+RBM14-RBM4", "A-ctrl", "RPS10-MYC", "ctrl"]
+    grammar = Grammar.of(labels, ["RPS10", "NUDT3", "RBM14", "RBM4", "MYC", "A"], ["ctrl"])
+    found = [grammar.parse(label) for label in labels]
+    assert found == [("RPS10-NUDT3",), ("MYC", "RBM14-RBM4"), ("A",), ("MYC", "RPS10"), ()]
+
+
+@pytest.mark.parametrize(
+    ("labels", "joins"),
+    [
+        (["A", "B", "A-ctrl", "A-B"], True),
+        (["ctrl-B", "A-B"], True),
+        (["A", "B", "C", "A-B", "B-C", "C-A"], True),
+        (["A", "B", "C", "A-B"], False),
+        (["A", "B", "A-B", "NKX2-1"], False),
+        (["HLA-A_ctrl", "A-B"], False),
+    ],
+)
+def test_hyphens_join_where_other_labels_show_it(labels: list[str], joins: bool) -> None:
+    grammar = Grammar.of([*labels, "ctrl"], ["A", "B", "C", "HLA-A"], ["ctrl"])
+    assert grammar.hyphens == joins
+    assert (grammar.parse("A-B") == ("A", "B")) == joins
+
+
+def test_an_empty_half_is_nothing_only_where_no_name_stands_alone() -> None:
+    pasted = Grammar.of(["A+", "B+", "A+B", "ctrl"], [], ["ctrl"])
+    assert [pasted.parse(x) for x in ("A+", "+B", "A+B")] == [("A",), ("B",), ("A", "B")]
+    plain = Grammar.of(["A", "Ca2+", "A+B", "ctrl"], [], ["ctrl"])
+    assert [plain.parse(x) for x in ("Ca2+", "A")] == [("Ca2+",), ("A",)]
+
+
+def test_every_gene_of_four_screens_is_one_name() -> None:
+    tables = [
+        pd.read_csv(path, keep_default_na=False, usecols=["pert", "gene"])
+        for path in sorted(real_data("perturbqa").glob("*-de.csv"))
+    ]
+    everything = set().union(*(set(t["pert"]) | set(t["gene"]) for t in tables))
+    for table in tables:
+        names = sorted(set(table["pert"]))
+        for genes in (set(table["gene"]), {g for g in everything if "-" not in g}):
+            grammar = Grammar.of([*names, "ctrl"], genes, ["ctrl"])
+            assert [n for n in names if grammar.parse(n) != (n,)] == []
+
+
+def test_what_another_file_means_follows_from_the_screen() -> None:
+    grammar = Grammar.of(["A-B", "B-C", "MYC+"], ["A", "B", "C", "MYC"], [])
+    screen = ["A+B", "B-C", "MYC"]
+    found = [resolve(label, grammar, screen) for label in ("A-B", "B-C", "MYC+", "ctrl", "D")]
+    assert found == ["A+B", "B-C", None, "control", None]
 
 
 _token = st.one_of(
@@ -144,6 +220,14 @@ def test_order_and_repeats_do_not_matter(tokens: list[str], random: object) -> N
         assert GRAMMAR.parse("+".join(shuffled)) == GRAMMAR.parse("+".join(tokens))
 
 
+@given(st.text(st.sampled_from("AB+-/(),1 _|"), max_size=12))
+def test_the_name_of_what_was_read_says_the_same(label: str) -> None:
+    found = GRAMMAR.parse(label)
+    if found is not None:
+        assert targets(name_of(found)) == found
+        assert GRAMMAR.parse(name_of(found)) == found
+
+
 @given(st.text(max_size=20))
 def test_any_text_parses_to_sorted_unique_targets_or_nothing(label: str) -> None:
     found = GRAMMAR.parse(label)
@@ -152,7 +236,7 @@ def test_any_text_parses_to_sorted_unique_targets_or_nothing(label: str) -> None
 
 def test_known_targets_come_from_genes_and_plain_labels() -> None:
     known = known_targets(["B_C", "B", "KIAA1804_NegCtrl0", "C+HLA-B", "ctrl", "nan"], ["A"])
-    assert known == {"A", "B", "KIAA1804", "C"}
+    assert known == {"A", "B", "KIAA1804", "C", "HLA-B"}
     assert Grammar(known, frozenset()).parse("B_C") == ("B", "C")
 
 

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import xarray as xr
 
 import pertscale as ps
+from pertscale.conditions import name_of
 from pertscale.errors import (
     AmbiguousInputError,
     ArgumentError,
@@ -47,7 +48,7 @@ def test_golden_folders(style, chunk, monkeypatch):
     folder = GOLDEN / "prediction_dirs"
     expected = json.loads((folder / "expected.json").read_text())[style]
     found = ps.read_predictions(folder / style, scale="log1p_1e4")
-    names = [ps.predictions.name_of(n.replace("+ctrl", "").split("+")) for n in
+    names = [name_of(n.replace("+ctrl", "").split("+")) for n in
              expected["predictions"]]  # fmt: skip
     names = [n if n != "ctrl" else "control" for n in names]
     part = found.parts[0]

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.conditions import (
+    Grammar,
     is_control_word,
     is_suggested_control,
     is_unassigned_word,
@@ -29,11 +30,11 @@ from pertscale.io.labels import (
     CellColumns,
     Interpretation,
     LeftOut,
-    grammar_of,
     interpret_labels,
     label_column,
     text_categories,
 )
+from pertscale.io.readings import reading_lines, target_line
 
 __all__ = [
     "INDEX",
@@ -187,8 +188,8 @@ def infer_roles(
     explicit = explicit or RoleChoices()
     account: list[AccountLine] = []
     gene_name, gene_id = _gene_roles(genes, explicit, columns.place, account)
-    symbols = _gene_values(genes, gene_name)
-    chosen = _choose_perturbation(columns, [*map(str, symbols)], explicit, account)
+    names = _names_of_genes(genes, gene_name, gene_id)
+    chosen = _choose_perturbation(columns, names, explicit, account)
     taken = (chosen.column,) if isinstance(chosen.column, str) else chosen.column
     roles = {
         role: _plain_role(columns, role, spellings, getattr(explicit, role), taken, account)
@@ -224,7 +225,7 @@ def interpret(labels: pd.Series, roles: Roles, genes: pd.DataFrame) -> Interpret
     InputError
         No cell is control.
     """
-    names = [*map(str, gene_names(genes, roles))]
+    names = _names_of_genes(genes, roles.gene_name, roles.gene_id)
     return interpret_labels(labels, controls=roles.controls, genes=names)
 
 
@@ -310,7 +311,7 @@ def _candidate(
         problem = _flag_problem(column, flag[0], words, counts, flagged)
     else:
         controls, how = [w for w in words if is_control_word(w)], "by their names"
-    grammar = grammar_of(words, controls, genes)
+    grammar = Grammar.of(words, genes, controls)
     parsed = [grammar.parse(word) for word in words]
     if not control and flag is None:
         # ctrl+ctrl and NegCtrl1_NegCtrl0 are control as well
@@ -480,6 +481,9 @@ def _perturbation_account(
             f"taken for perturbations, though some screens use them as control: "
             f"{', '.join(map(repr, unsure[:8]))}; pass control= to change that"
         )
+    words = [*map(str, chosen.labels.categories)]
+    grammar = Grammar.of(words, genes, chosen.controls)
+    lines += reading_lines(words, chosen.canonical, grammar)
     groups = target_group(sorted(chosen.perturbations), genes)
     n_guides = sum(name != group for name, group in groups.items())
     if n_guides:
@@ -487,6 +491,7 @@ def _perturbation_account(
             f"{n_guides} of {len(groups)} perturbations are guides; those of one target "
             f"({len(set(groups.values()))} groups) stay together in splits"
         )
+    lines.append(target_line(groups, frozenset(genes)))
     if same:
         lines.append(f"the same labels are in {', '.join(_name(c.column) for c in same)}")
     rest = [c for c in candidates if c is not chosen and c not in same]
@@ -563,6 +568,13 @@ def _gene_roles(
     account.append(AccountLine("gene_name", f"{_gene_place(gene_name)} (the index holds {kind})"))
     account.append(AccountLine("gene_id", _gene_place(gene_id) if gene_id else "no column"))
     return gene_name, gene_id
+
+
+def _names_of_genes(genes: pd.DataFrame, gene_name: str, gene_id: str | None) -> list[str]:
+    """Return all that the file calls its genes, whichever name is chosen; numbers are no names."""
+    columns = dict.fromkeys((gene_name, INDEX, *([gene_id] if gene_id else ())))
+    found = (str(value) for column in columns for value in _gene_values(genes, column))
+    return [name for name in dict.fromkeys(found) if not name.isdigit()]
 
 
 def _gene_place(column: str) -> str:

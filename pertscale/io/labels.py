@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pertscale.conditions import Grammar, known_targets, left_out_reason, name_of
+from pertscale.conditions import Grammar, left_out_reason, name_of
 from pertscale.errors import InputError
 from pertscale.schema import CONTROL
 
@@ -113,11 +113,6 @@ def _as_text(value: Any) -> str:
     return "" if value is None or value is pd.NA or value != value else str(value).strip()
 
 
-def grammar_of(labels: Sequence[str], controls: Sequence[str], genes: Sequence[str]) -> Grammar:
-    """Return the grammar of a screen: its genes and plain labels are what may be combined."""
-    return Grammar(known_targets(labels, genes), frozenset(controls))
-
-
 def interpret_labels(
     labels: pd.Series, *, controls: Sequence[str], genes: Sequence[str], place: str = ""
 ) -> Interpretation:
@@ -130,7 +125,7 @@ def interpret_labels(
     controls
         Labels that are control, as spelled in the file.
     genes
-        Names of the genes, to tell where ``A_B`` is a combination.
+        Names of the genes, of every kind, to tell where ``A_B`` is a combination.
     place
         File, for messages.
 
@@ -142,7 +137,7 @@ def interpret_labels(
     cells = text_categories(labels)
     codes = np.asarray(cells.codes)
     counts = np.bincount(codes[codes >= 0], minlength=len(cells.categories))
-    grammar = grammar_of(list(cells.categories), controls, genes)
+    grammar = Grammar.of(list(cells.categories), genes, controls)
     canonical: list[str] = []
     left_out = []
     for label, n in zip(cells.categories, counts.tolist(), strict=True):

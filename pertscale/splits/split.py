@@ -247,10 +247,7 @@ def can_be_written(name: str) -> bool:
 def _canonical_parts(parts: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """Return another tool's parts in our names, without the control (SPEC 0.2)."""
     names = [name for part in parts.values() for name in part]
-    grammar = conditions.Grammar(
-        known=conditions.known_targets(names, genes=()),
-        controls=frozenset(filter(conditions.is_control_word, names)),
-    )
+    grammar = conditions.Grammar.of(names, (), filter(conditions.is_control_word, names))
     return {
         part: tuple(name for name in map(grammar.canonical, members) if name != CONTROL)
         for part, members in parts.items()
