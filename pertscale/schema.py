@@ -48,6 +48,15 @@ CONTROL: Final = "control"
 COMBINATION_SEPARATOR: Final = "+"
 
 
+# --- operating points -----------------------------------------------------------------------
+
+#: Classes as a method calls them: the likeliest, or those beyond its own threshold.
+AS_CALLED: Final = "as_called"
+#: As large a share called differentially expressed as is in the training pairs.
+AT_TRAINING_RATE: Final = "at_training_rate"
+OPERATING_POINTS: Final = (AS_CALLED, AT_TRAINING_RATE)
+
+
 # --- expression scales --------------------------------------------------------------------
 
 COUNTS: Final = "counts"
@@ -149,6 +158,13 @@ SCORE_COLUMNS: Final = (
     Column("seed", "int64", "seed of the split"),
     Column("method", "str", "name of the method"),
     Column("params", "str", "parameters of the fitted method, as JSON"),
+    Column(
+        "operating_point",
+        "str",
+        "which classes were scored: 'as_called' by the method, or 'at_training_rate': as large a "
+        "share called differentially expressed as in training, the pairs with the highest score; "
+        "empty where a metric needs no calls (areas, shares of the truth, expression)",
+    ),
     Column("level", "str", "'overall', 'class' or 'perturbation'"),
     Column("group", "str", "the class or the perturbation; empty at level 'overall'"),
     Column("metric", "str", "name of the metric (pertscale.evaluation.METRICS)"),

@@ -68,9 +68,9 @@ METHODS: Final[dict[str, Method]] = {
         needs_embedding=True,
         needs_gene_vectors=True,
     ),
-    "all_non_de": Method(lambda seed: AllNonDE()),
-    "random": Method(lambda seed: ClassFrequencyRandom(seed=seed)),
-    "oracle": Method(lambda seed: Oracle(), needs_truth=True),
+    "all_non_de": Method(lambda seed: AllNonDE(), ranks=False),
+    "random": Method(lambda seed: ClassFrequencyRandom(seed=seed), ranks=False),
+    "oracle": Method(lambda seed: Oracle(), needs_truth=True, ranks=False),
 }
 
 #: Models of expression by the name they have in score tables.

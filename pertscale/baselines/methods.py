@@ -23,6 +23,8 @@ class Method:
         Whether ``predict`` has to be told the truth (the oracle).
     needs_gene_vectors
         Whether its parameter ``gene_vectors`` has to be set.
+    ranks
+        Whether its scores tell pairs apart, so that another share of them can be called.
     key
         Hash of a model that is not ours; decides whether an earlier result may be taken.
     """
@@ -31,6 +33,7 @@ class Method:
     needs_embedding: bool = False
     needs_truth: bool = False
     needs_gene_vectors: bool = False
+    ranks: bool = True
     key: str = ""
 
 

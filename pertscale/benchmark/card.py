@@ -13,13 +13,14 @@ from markupsafe import Markup
 from pertscale import cards
 from pertscale.baselines import METHODS
 from pertscale.evaluation.metrics import METRICS
-from pertscale.schema import MANIFEST_FILE
+from pertscale.evaluation.operating_point import at_operating_point
+from pertscale.schema import MANIFEST_FILE, OPERATING_POINTS
 
 if TYPE_CHECKING:
     from pertscale.benchmark.result import BenchmarkResult
 
 #: Metrics of the overview that a result shows of itself.
-HEADLINE: Final = ("accuracy", "balanced_accuracy", "macro_f1", "mcc")
+HEADLINE: Final = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auprc_de", "auprc_macro")
 EXPRESSION_HEADLINE: Final = ("l2", "pearson_delta", "rank_l1", "spread_ratio")
 #: Tables of one kind that are shown, the first of them open.
 _MOST_TABLES: Final = 8
@@ -41,7 +42,7 @@ class ScoreTable:
 
 
 def headline(scores: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) -> pd.DataFrame:
-    """Return overall scores with a column per metric."""
+    """Return overall scores with a column per metric, of one operating point or without any."""
     overall = scores[(scores["level"] == "overall") & scores["metric"].isin(metrics)]
     wide = overall.pivot_table(
         index=keys, columns="metric", values="value", sort=False, dropna=False, observed=True
@@ -50,10 +51,30 @@ def headline(scores: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) ->
     return wide.reset_index().rename_axis(columns=None)
 
 
+def class_headline(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return the headline scores of classes, a row for each operating point of a method.
+
+    Areas need no point: they stand in the rows of both.
+    """
+    order = scores[keys].drop_duplicates()
+    parts = []
+    for point in OPERATING_POINTS:
+        scored = scores.loc[scores["operating_point"] == point, keys].drop_duplicates()
+        found = headline(at_operating_point(scores, point), HEADLINE, keys)
+        parts.append(scored.merge(found, on=keys).assign(operating_point=point))
+    both = order.merge(pd.concat(parts), on=keys)
+    return both[[*keys, "operating_point", *HEADLINE]]
+
+
 _KINDS: Final = (
-    ("Classes", ("within",), ("context", "setting"), HEADLINE),
+    ("Classes, as called", ("within",), ("context", "setting"), HEADLINE),
     ("Expression", ("single", "double"), ("context", "task", "setting"), EXPRESSION_HEADLINE),
-    ("Transfer, classes", ("transfer",), ("context", "setting", "train_contexts"), HEADLINE),
+    (
+        "Transfer, classes, as called",
+        ("transfer",),
+        ("context", "setting", "train_contexts"),
+        HEADLINE,
+    ),
 )
 
 
@@ -61,7 +82,7 @@ def score_tables(overall: pd.DataFrame) -> list[ScoreTable]:
     """Return the headline tables that are not empty."""
     tables = []
     for title, tasks, keys, metrics in _KINDS:
-        mine = overall[overall["task"].isin(tasks)]
+        mine = at_operating_point(overall[overall["task"].isin(tasks)])
         frame = headline(mine, metrics, [*keys, "split", "method"])
         if len(frame):
             tables.append(ScoreTable(title, keys, metrics, frame))

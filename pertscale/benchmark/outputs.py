@@ -112,7 +112,8 @@ def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
         & (one | ~joined)
     ]
     keys = [
-        "task", "setting", "context", "split", "seed", "method", "level", "group", "metric",
+        "task", "setting", "context", "split", "seed", "method", "operating_point", "level",
+        "group", "metric",
     ]  # fmt: skip
     mean = alone.groupby(keys, sort=False, as_index=False).agg(
         train_contexts=("train_contexts", lambda names: "|".join(sorted(names))),

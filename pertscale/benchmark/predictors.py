@@ -19,10 +19,11 @@ from pertscale.baselines.thresholds import (
     scores_of_changes,
     tune_threshold,
 )
-from pertscale.benchmark.units import GENE_CHUNK, LabelMatrix, Unit, strip_rows
+from pertscale.benchmark.units import GENE_CHUNK, LabelMatrix, Points, Unit, strip_rows
 from pertscale.errors import InputError
+from pertscale.evaluation import share_changed
 from pertscale.hashing import digest
-from pertscale.predictions import OnScreen
+from pertscale.predictions import LABELS, OnScreen
 from pertscale.schema import Label
 
 #: Scores of a pair that a file does not predict: it counts as unchanged.
@@ -124,6 +125,12 @@ class Fitted:
         """Which genes were tested in some training perturbation."""
         y = da.concatenate([part.labels() for part in self.training])
         return np.asarray((y != Label.UNTESTED).any(axis=0).compute())
+
+    def points(self, unit: Unit, matrix: LabelMatrix) -> Points:
+        """At the rate of what it is fitted on, where its scores rank pairs."""
+        if not self.method.ranks:
+            return Points(same=True)
+        return Points(share_changed(da.concatenate([part.labels() for part in self.training])))
 
 
 def fit_predict(
@@ -236,6 +243,10 @@ class Thresholded:
             params,
         )
 
+    def points(self, unit: Unit, matrix: LabelMatrix) -> Points:
+        """At the rate of the training part, of those labels that are predicted."""
+        return Points(share_changed(matrix.rows(unit.split.train)))
+
     def _block(self, names: Sequence[str], columns: np.ndarray, threshold: float) -> Any:
         change = self.changes(names)[:, columns]
         return labels_of_changes(change, threshold), scores_of_changes(change)
@@ -252,15 +263,11 @@ class Thresholded:
                 f"threshold={self.rule!r} needs predictions of training perturbations, and there "
                 "are none; add them, or pass threshold='match_rate'"
             )
-        truth = matrix.rows(unit.split.train)
-        tested = truth != Label.UNTESTED
-        asked = matrix.rows(unit.split.held_out) != Label.UNTESTED
-        n, changed, asked = dask.compute(
-            tested.sum(), (tested & (truth != Label.NON_DE)).sum(), asked
-        )
-        if not n:
+        rate = share_changed(matrix.rows(unit.split.train))
+        if rate is None:
             raise InputError("no training pair was tested, so there is no rate to match")
-        return matching_rate(self.changes(unit.split.held_out)[:, columns][asked], changed / n)
+        asked = (matrix.rows(unit.split.held_out) != Label.UNTESTED).compute()
+        return matching_rate(self.changes(unit.split.held_out)[:, columns][asked], rate)
 
 
 def _batches(names: Sequence[str], size: int) -> Iterator[list[str]]:
@@ -309,6 +316,12 @@ class Given:
         params = {"n_pairs_not_predicted": int(missing.sum()), **given_params(self.found)}
         chunks = (rows, GENE_CHUNK)
         return da.from_array(labels, chunks=chunks), da.from_array(scores, (*chunks, 3)), params
+
+    def points(self, unit: Unit, matrix: LabelMatrix) -> Points:
+        """At the rate of the training part; files that only name classes have no other point."""
+        if self.found.predictions.kind == LABELS:
+            return Points()
+        return Points(share_changed(matrix.rows(unit.split.train)))
 
 
 def given_params(found: OnScreen) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pertscale.arguments import checked
 from pertscale.benchmark.card import (
     EXPRESSION_HEADLINE,
     GONE,
-    HEADLINE,
+    class_headline,
     headline,
     score_tables,
     whole_card,
@@ -232,9 +232,14 @@ class BenchmarkResult:
         raise NotFoundError(f"no predictions for {told} in {self.path}; see .manifest[{kind!r}]")
 
     def summary(self) -> pd.DataFrame:
-        """Return the headline scores of classes: one row per context, setting, split and method."""
+        """Return the headline scores of classes.
+
+        One row per context, setting, split, method and operating point: ``'as_called'``, and
+        ``'at_training_rate'``, where every method calls the share of pairs that is differentially
+        expressed in training. Compare methods at one point.
+        """
         within = self.overall[self.overall["task"] == "within"]
-        return headline(within, HEADLINE, ["context", "setting", "split", "method"])
+        return class_headline(within, ["context", "setting", "split", "method"])
 
     def expression_summary(self) -> pd.DataFrame:
         """Return those of expression: one row per context, task, split and method."""
@@ -246,12 +251,13 @@ class BenchmarkResult:
         """Return the first paper's Table 4: methods trained on other contexts (SPEC E4).
 
         One row per context, setting, training contexts (one alone; several joined by ``|``, their
-        scores averaged; or by ``,``, trained together), split and method: the headline scores, and
-        precision, recall and F1 of each class.
+        scores averaged; or by ``,``, trained together), split, method and operating point: the
+        headline scores, and precision, recall and F1 of each class.
         """
         scores = self.scores[self.scores["task"] == "transfer"]
         keys = ["context", "setting", "train_contexts", "split", "method"]
-        overall = headline(scores, HEADLINE, keys)
+        overall = class_headline(scores, keys)
+        keys.append("operating_point")
         classes = scores[(scores["level"] == "class") & scores["metric"].isin(PER_CLASS)]
         named = classes.assign(metric=classes["metric"] + "_" + classes["group"])
         columns = [f"{metric}_{name}" for name in CLASS_NAMES for metric in PER_CLASS]

@@ -13,11 +13,11 @@ from pertscale.baselines import METHODS
 from pertscale.benchmark.outputs import with_averages
 from pertscale.benchmark.plan import TRANSFER
 from pertscale.benchmark.predictors import fit_predict
-from pertscale.benchmark.units import TASK, with_areas, with_head
+from pertscale.benchmark.units import TASK, at_both_points, with_areas, with_head
 from pertscale.conditions import target_group, targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError
-from pertscale.evaluation import evaluate
+from pertscale.evaluation import evaluate, share_changed
 from pertscale.gene_names import match_genes
 from pertscale.io.aliases import Aliases
 from pertscale.schema import GENE, PERTURBATION, Label
@@ -198,7 +198,7 @@ def _scored(
     rows = [*train, *test]
     groups = target_group(rows, set(genes))
     gene_vectors = None if embedding is None else embedding.normalized().vectors(genes)
-    seen = (y_train != Label.UNTESTED).any(axis=0)
+    seen, rate = (y_train != Label.UNTESTED).any(axis=0), share_changed(y_train)
     tables = []
     for name in chosen:
         method = METHODS[name]
@@ -216,7 +216,11 @@ def _scored(
         for setting in settings:
             kept = seen if setting.endswith("_overlap") else np.ones(len(genes), bool)
             part = truth.values[:, kept], predicted[:, kept], scores[:, kept]
-            table = evaluate(part[0], part[1], scores=part[2], perturbations=test)
+            table = evaluate(
+                part[0], part[1], scores=part[2], perturbations=test,
+                training_rate=rate if method.ranks else None,
+            )  # fmt: skip
             table = with_areas(table, part[0], part[2])
+            table = table if method.ranks else at_both_points(table)
             tables.append(with_head(table, split, name, params, **head, setting=setting))
     return pd.concat(tables, ignore_index=True)

@@ -26,6 +26,8 @@ from pertscale.io.atomic import atomic_path, read_json, write_json
 from pertscale.io.datasets import Variable, create_dataset
 from pertscale.io.tables import read_table, write_table
 from pertscale.schema import (
+    AS_CALLED,
+    AT_TRAINING_RATE,
     CLASS,
     CLASS_NAMES,
     GENE,
@@ -46,7 +48,7 @@ STRIP_PAIRS = 5_000_000
 LOCAL_PAIRS = 20_000_000
 TASK = "within"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION = 3
+_VERSION = 4
 
 
 # --- the label matrix, cut along genes ------------------------------------------------------
@@ -122,6 +124,26 @@ class Predictor(Protocol):
 
     def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes the settings ``..._overlap`` are of, (n_genes,) bool."""
+
+    def points(self, unit: Unit, matrix: LabelMatrix) -> Points:
+        """Return the operating points to score beside that of the predictor's own calls."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Operating points at which a predictor is scored, beside the calls it makes.
+
+    Attributes
+    ----------
+    training_rate : float, optional
+        Share of differentially expressed pairs in training, to which its calls are set. None
+        where its scores rank nothing, or no training pair was tested.
+    same : bool
+        Whether it stands at the training rate as it calls: methods that mark the scale.
+    """
+
+    training_rate: float | None = None
+    same: bool = False
 
 
 @dataclass(frozen=True)
@@ -278,12 +300,13 @@ def _score(
     """
     root = zarr.open_group(path, mode="r")
     predicted, scores = da.from_zarr(root["label"]), da.from_zarr(root["score"])
-    names = unit.split.held_out
+    names, points = unit.split.held_out, unit.predictor.points(unit, matrix)
+    score = {"perturbations": names, "training_rate": points.training_rate}
     tables: dict[str, pd.DataFrame] = {}
     whole = [s for s in unit.settings if not s.endswith("_overlap")]
     if whole:
         left_out = _target_pairs(unit, matrix, targets)
-        both = evaluate_both(truth, predicted, scores=scores, perturbations=names, exclude=left_out)
+        both = evaluate_both(truth, predicted, scores=scores, exclude=left_out, **score)
         for setting in whole:  # curated pairs leave the targets out already
             rest = setting == "full_without_target"
             exclude = left_out if rest else None
@@ -292,8 +315,10 @@ def _score(
         if setting not in tables:
             there = unit.predictor.overlap(matrix)
             part = truth[:, there], predicted[:, there], scores[:, there]
-            table = evaluate(part[0], part[1], scores=part[2], perturbations=names)
+            table = evaluate(part[0], part[1], scores=part[2], **score)
             tables[setting] = with_areas(table, part[0], part[2])
+    if points.same:
+        tables = {setting: at_both_points(table) for setting, table in tables.items()}
     head = {"task": unit.task, "context": unit.context, "train_contexts": unit.source}
     parts = [
         with_head(tables[s], unit.split, unit.method, params, **head, setting=s)
@@ -306,9 +331,15 @@ def with_areas(
     table: pd.DataFrame, truth: np.ndarray, scores: Any, exclude: np.ndarray | None = None
 ) -> pd.DataFrame:
     """Put the areas within genes after the other scores of level overall."""
-    n = int((table["level"] == "overall").sum())
+    n = int((table["level"] != "overall").argmax())
     areas = evaluate_per_gene(truth, scores, exclude=exclude)
     return pd.concat([table[:n], areas, table[n:]], ignore_index=True)
+
+
+def at_both_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Repeat the scores of calls for the training rate: of what stands there as it calls."""
+    called = table[table["operating_point"] == AS_CALLED]
+    return pd.concat([table, called.assign(operating_point=AT_TRAINING_RATE)], ignore_index=True)
 
 
 def with_head(
@@ -319,8 +350,9 @@ def with_head(
     Parameters
     ----------
     table : DataFrame
-        As of :func:`evaluate`, with a column ``method`` where `method` is None; ``no_effect`` may
-        be missing.
+        As of :func:`evaluate`, with a column ``method`` where `method` is None; what is the same
+        in every row, ``operating_point`` where none is needed and ``no_effect`` where there is no
+        formula, may be missing.
     split : Split
     method : str, optional
     params : dict
@@ -332,9 +364,10 @@ def with_head(
         table, params = table.assign(method=method), {method: params}
     texts = {name: json.dumps(mine, sort_keys=True) for name, mine in params.items()}
     columns = {"split": split.name, "seed": split.seed, "params": table["method"].map(texts)}
-    if "no_effect" not in table:
-        table = table.assign(no_effect=np.nan)
-    return table.assign(**head, **columns)[[c.name for c in SCORE_COLUMNS]]
+    missing = {
+        n: v for n, v in {"operating_point": "", "no_effect": np.nan}.items() if n not in table
+    }
+    return table.assign(**head, **columns, **missing)[[c.name for c in SCORE_COLUMNS]]
 
 
 def _target_pairs(

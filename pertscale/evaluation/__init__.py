@@ -18,6 +18,7 @@ from pertscale.evaluation.interaction_calls import (
     strongest,
 )
 from pertscale.evaluation.metrics import METRICS, Metric
+from pertscale.evaluation.operating_point import at_operating_point, share_changed
 from pertscale.evaluation.per_gene import auroc_by_gene, evaluate_per_gene
 from pertscale.evaluation.ranking import RankCounts
 
@@ -27,6 +28,7 @@ __all__ = [
     "Metric",
     "RankCounts",
     "agreement",
+    "at_operating_point",
     "auroc_by_gene",
     "call_curve",
     "common_perturbations",
@@ -42,6 +44,7 @@ __all__ = [
     "ratio_to_reference",
     "recurrence",
     "scores_from_confusion",
+    "share_changed",
     "strongest",
 ]
 

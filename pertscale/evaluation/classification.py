@@ -16,20 +16,22 @@ from numpy.typing import ArrayLike, NDArray
 from pertscale.arguments import checked
 from pertscale.errors import InputError, PertscaleWarning
 from pertscale.evaluation.confusion import confusion_per_row, scores_from_confusion
+from pertscale.evaluation.operating_point import labels_at_threshold, threshold_at_rate
 from pertscale.evaluation.ranking import RankCounts, Tally, tally_class, tally_rows
-from pertscale.schema import CLASS_NAMES, CLASSES, Label
+from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES, CLASSES, Label
 
 #: Pairs in a block of matrices that are in memory, and blocks of lazy ones computed at a time.
 _BLOCK_PAIRS: Final = 2**22
 _BLOCKS_AT_A_TIME: Final = 4
 
 _OVERALL: Final = ("accuracy", "balanced_accuracy", "macro_f1", "mcc")
-_PER_CLASS: Final = ("precision", "recall", "f1", "support")
+_PER_CLASS: Final = ("precision", "recall", "f1")
 _PER_PERTURBATION: Final = ("accuracy", "balanced_accuracy", "macro_f1")
 _CONFUSION: Final = tuple(f"n_predicted_{name}" for name in (*CLASS_NAMES, "none"))
-_COLUMNS: Final = ("level", "group", "metric", "value", "n")
+_COLUMNS: Final = ("operating_point", "level", "group", "metric", "value", "n")
+_NON_DE: Final = CLASSES.index(Label.NON_DE)
 
-Row = tuple[str, str, str, float, int]
+Row = tuple[str, str, str, str, float, int]
 
 
 @checked
@@ -41,6 +43,7 @@ def evaluate(
     scores: Any = None,
     exclude: ArrayLike | None = None,
     labels: Literal["fixed", "present"] = "fixed",
+    training_rate: float | None = None,
 ) -> pd.DataFrame:
     """Score predicted labels, and class scores where there are any, against observed labels.
 
@@ -59,17 +62,24 @@ def evaluate(
         truth is taken as untested.
     labels
         Classes that macro F1 averages over; see :func:`scores_from_confusion`.
+    training_rate
+        Share of differentially expressed pairs in training. With it, pairs are scored at a second
+        operating point: that share of them is called, those with the highest ``1 - score of
+        non_de``, as the likelier direction (:func:`threshold_at_rate` says what ties do).
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``level, group, metric, value, n``, in a fixed order. Level ``overall``: accuracy,
-        balanced_accuracy, macro_f1, mcc. Level ``class``, per true class: precision, recall, f1,
-        support, auroc and auprc against the rest, and the row of the confusion matrix. Level
-        ``perturbation``: accuracy, balanced_accuracy, macro_f1, and auroc of differentially
-        expressed genes against the others, ranked by ``1 - score of non_de``. The three areas are
-        there only if `scores` is given. `n` is the number of pairs behind the row: those of the
-        perturbation, else all. A value is NaN where it is not defined.
+        Columns ``operating_point, level, group, metric, value, n``, in a fixed order. Level
+        ``overall``: accuracy, balanced_accuracy, macro_f1, mcc, share_called; share_de; auprc_de
+        (of differentially expressed pairs against the others, by ``1 - score of non_de``) and
+        auprc_macro. Level ``class``, per true class: precision, recall, f1, support, auroc and
+        auprc against the rest, and the row of the confusion matrix. Level ``perturbation``:
+        accuracy, balanced_accuracy, macro_f1, and auroc of differentially expressed genes against
+        the others. The areas are there only if `scores` is given; like support and share_de they
+        need no calls, and have no operating point. The rows ``at_training_rate`` come last. `n` is
+        the number of pairs behind the row: those of the perturbation, else all. A value is NaN
+        where it is not defined.
 
     Raises
     ------
@@ -86,12 +96,14 @@ def evaluate(
     Dask arrays are computed a few blocks at a time. The chunks of `predicted` are the blocks
     (those of `truth`, if `predicted` is in memory), and each is computed once; of the other
     arrays, chunks that span several blocks are computed again for each, so give them the same
-    chunks. Memory: those blocks, and what :class:`RankCounts` needs, for each of the three
-    classes and for the perturbations of one row of chunks.
+    chunks. The second operating point is known when all scores are: `truth` and `scores` are then
+    computed once more. Memory: those blocks, and what :class:`RankCounts` needs, for each of the
+    three classes and for the perturbations of one row of chunks.
     """
     tables = evaluate_both(
-        truth, predicted, perturbations=perturbations, scores=scores, exclude=exclude, labels=labels
-    )
+        truth, predicted, perturbations=perturbations, scores=scores, exclude=exclude,
+        labels=labels, training_rate=training_rate,
+    )  # fmt: skip
     return tables[1]
 
 
@@ -104,6 +116,7 @@ def evaluate_both(
     scores: Any = None,
     exclude: ArrayLike | None = None,
     labels: Literal["fixed", "present"] = "fixed",
+    training_rate: float | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score all pairs, and all but those to exclude, from one pass over the matrices.
 
@@ -116,18 +129,93 @@ def evaluate_both(
     """
     shape = _check_shapes(truth, predicted, scores, perturbations)
     left_out = _positions(exclude, shape)
-    everything, rest = _Found([], []), _Found([], [])
-    rankings = [RankCounts() for _ in CLASSES] if scores is not None else []
+    strips = list(_strips(truth, predicted, scores))
+    whole, rest, rankings, left = _first_pass((truth, predicted, scores), left_out, strips)
+    thresholds, tables = [], []
+    for found, taken_out in ((whole, []), (rest, left)):
+        for tallies in taken_out:
+            for ranking, tally in zip(rankings, tallies, strict=True):
+                ranking.remove_tally(tally)
+        areas = found.areas(rankings)
+        tables.append(_rows(AS_CALLED, found.all_counts, perturbations, labels, areas))
+        if rankings and training_rate is not None:
+            thresholds.append(threshold_at_rate(*rankings[_NON_DE].distinct(), training_rate))
+    if thresholds:
+        at_rate = _second_pass(truth, scores, left_out, strips, thresholds)
+        for table, counts in zip(tables, at_rate, strict=True):
+            table += _rows(AT_TRAINING_RATE, counts, perturbations, labels, None)
+    frames = [pd.DataFrame(table, columns=list(_COLUMNS)) for table in tables]
+    return frames[0], frames[1]
+
+
+@dataclass(frozen=True)
+class _Areas:
+    """What scores say without a call: per class, of change, and within the perturbations."""
+
+    auroc: NDArray[np.float64]
+    auprc: NDArray[np.float64]
+    auprc_of_change: float
+    auroc_by_perturbation: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Confusion counts and areas of the perturbations, strip by strip."""
+
+    counts: list[NDArray[np.int64]]
+    auroc: list[NDArray[np.float64]]
+
+    def add(self, counts: NDArray[np.int64], auroc: NDArray[np.float64]) -> None:
+        self.counts.append(counts)
+        self.auroc.append(auroc)
+
+    @property
+    def all_counts(self) -> NDArray[np.int64]:
+        return np.concatenate(self.counts)
+
+    def areas(self, rankings: list[RankCounts]) -> _Areas | None:
+        """Return the areas; `rankings` are those of the classes, none without scores."""
+        if not rankings:
+            return None
+        return _Areas(
+            np.array([ranking.auroc()[0] for ranking in rankings]),
+            np.array([ranking.average_precision()[0] for ranking in rankings]),
+            float(rankings[_NON_DE].reversed().average_precision()[0]),
+            np.concatenate(self.auroc),
+        )
+
+
+# --- passes over the matrices -------------------------------------------------------------------
+
+
+def _first_pass(
+    arrays: tuple[Any, ...],
+    left_out: NDArray[np.intp],
+    strips: list[tuple[slice, list[slice]]],
+) -> tuple[_Found, _Found, list[RankCounts], list[list[Tally]]]:
+    """Count all pairs as they are called, and rank them.
+
+    Returns
+    -------
+    whole, rest : _Found
+        Of all pairs, and without those to exclude.
+    rankings : list of RankCounts
+        Of all pairs, for each class; empty without scores.
+    left : list of list of Tally
+        What to take out of the rankings for the rest.
+    """
+    whole, rest = _Found([], []), _Found([], [])
+    rankings = [RankCounts() for _ in CLASSES] if arrays[2] is not None else []
     left: list[list[Tally]] = []
-    for rows, columns in _strips(truth, predicted, scores):
+    for rows, columns in strips:
         blocks = []
         changed = RankCounts(n_rankings=rows.stop - rows.start)
-        for block in _counted((truth, predicted, scores), left_out, rows, columns):
+        for block in _counted(arrays, left_out, rows, columns):
             for ranking, tally in zip([*rankings, changed], block.tallies, strict=False):
                 ranking.add_tally(tally)
             blocks.append(replace(block, tallies=[]))
         counts = np.sum([block.counts for block in blocks], axis=0)
-        everything.add(counts, changed.auroc())
+        whole.add(counts, changed.auroc())
         for block in blocks:
             if block.left_tallies:
                 changed.remove_tally(block.left_tallies[-1])
@@ -137,40 +225,7 @@ def evaluate_both(
         _warn_if_rounded(changed, "perturbation")
     for ranking in rankings:
         _warn_if_rounded(ranking, "class")
-    table = everything.table(perturbations, rankings, labels)
-    for tallies in left:
-        for ranking, tally in zip(rankings, tallies, strict=True):
-            ranking.remove_tally(tally)
-    return table, rest.table(perturbations, rankings, labels)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Confusion counts and areas of the perturbations, strip by strip."""
-
-    counts: list[NDArray[np.int64]]
-    areas: list[NDArray[np.float64]]
-
-    def add(self, counts: NDArray[np.int64], areas: NDArray[np.float64]) -> None:
-        self.counts.append(counts)
-        self.areas.append(areas)
-
-    def table(
-        self,
-        perturbations: Sequence[str],
-        rankings: list[RankCounts],
-        labels: Literal["fixed", "present"],
-    ) -> pd.DataFrame:
-        """Return the tidy table; `rankings` are those of the classes, none without scores."""
-        counts = np.concatenate(self.counts)
-        areas = np.concatenate(self.areas) if rankings else None
-        table = _overall_rows(counts.sum(axis=0), labels)
-        table += _class_rows(counts.sum(axis=0), rankings)
-        table += _perturbation_rows(counts, perturbations, labels, areas)
-        return pd.DataFrame(table, columns=list(_COLUMNS))
-
-
-# --- blocks -------------------------------------------------------------------------------------
+    return whole, rest, rankings, left
 
 
 def _strips(truth: Any, predicted: Any, scores: Any) -> Iterator[tuple[slice, list[slice]]]:
@@ -228,10 +283,8 @@ def _count_block(
     rows: slice,
     genes: slice,
 ) -> _Block:
-    row, gene = left_out.T
-    here = (row >= rows.start) & (row < rows.stop) & (gene >= genes.start) & (gene < genes.stop)
-    at = (row[here] - rows.start, gene[here] - genes.start)
-    left = np.full(truth.shape, int(Label.UNTESTED), np.int8) if here.any() else truth[:0]
+    at = _here(left_out, rows, genes)
+    left = np.full(truth.shape, int(Label.UNTESTED), np.int8) if len(at[0]) else truth[:0]
     left[at] = truth[at]
     origin = (rows.start, genes.start)
     counts = confusion_per_row(truth, predicted, origin=origin)
@@ -249,41 +302,121 @@ def _tallies(truth: NDArray[np.integer], scores: NDArray[np.floating]) -> list[T
     return [*classes, tally_rows(truth, scores)]
 
 
+def _second_pass(
+    truth: Any,
+    scores: Any,
+    left_out: NDArray[np.intp],
+    strips: list[tuple[slice, list[slice]]],
+    thresholds: list[float],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count as called at thresholds: all pairs at the first, the rest at the second."""
+    count = dask.delayed(_count_block_at, pure=False)
+    whole, rest = [], []
+    for rows, columns in strips:
+        blocks: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        for first in range(0, len(columns), _BLOCKS_AT_A_TIME):
+            blocks += dask.compute(
+                *(
+                    count(
+                        truth[rows, genes], scores[rows, genes], left_out, rows, genes, thresholds
+                    )
+                    for genes in columns[first : first + _BLOCKS_AT_A_TIME]
+                )
+            )
+        whole.append(np.sum([counts for counts, _ in blocks], axis=0))
+        rest.append(np.sum([counts for _, counts in blocks], axis=0))
+    return np.concatenate(whole), np.concatenate(rest)
+
+
+def _count_block_at(
+    truth: NDArray[np.integer],
+    scores: NDArray[np.floating],
+    left_out: NDArray[np.intp],
+    rows: slice,
+    genes: slice,
+    thresholds: list[float],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    scores = np.asarray(scores, np.float32)
+    whole, rest = (labels_at_threshold(scores, threshold) for threshold in thresholds)
+    kept = np.array(truth)
+    kept[_here(left_out, rows, genes)] = Label.UNTESTED
+    return confusion_per_row(truth, whole), confusion_per_row(kept, rest)
+
+
+def _here(left_out: NDArray[np.intp], rows: slice, genes: slice) -> tuple[NDArray, NDArray]:
+    """Return the positions to leave out that are in a block, counted from its corner."""
+    row, gene = left_out.T
+    here = (row >= rows.start) & (row < rows.stop) & (gene >= genes.start) & (gene < genes.stop)
+    return row[here] - rows.start, gene[here] - genes.start
+
+
 # --- rows of the table ----------------------------------------------------------------------------
 
 
-def _overall_rows(counts: NDArray[np.int64], labels: Literal["fixed", "present"]) -> list[Row]:
+def _rows(
+    point: str,
+    counts: NDArray[np.int64],
+    perturbations: Sequence[str],
+    labels: Literal["fixed", "present"],
+    areas: _Areas | None,
+) -> list[Row]:
+    """Return the rows of an operating point; as called, with those that need no point."""
+    total = counts.sum(axis=0)
+    rows = _overall_rows(point, total, labels, areas)
+    rows += _class_rows(point, total, areas)
+    rows += _perturbation_rows(point, counts, perturbations, labels, areas)
+    return rows
+
+
+def _overall_rows(
+    point: str,
+    counts: NDArray[np.int64],
+    labels: Literal["fixed", "present"],
+    areas: _Areas | None,
+) -> list[Row]:
     values, n = scores_from_confusion(counts, labels=labels), int(counts.sum())
-    return [("overall", "", metric, float(values[metric]), n) for metric in _OVERALL]
+    called = counts[:, : len(CLASSES)].sum() - counts[:, _NON_DE].sum()
+    cells = [(point, metric, float(values[metric])) for metric in _OVERALL]
+    cells.append((point, "share_called", called / n if n else np.nan))
+    if point == AS_CALLED:
+        cells.append(("", "share_de", (n - counts[_NON_DE].sum()) / n if n else np.nan))
+    if areas is not None:
+        directions = np.delete(areas.auprc, _NON_DE)
+        there = directions[~np.isnan(directions)]
+        cells.append(("", "auprc_de", areas.auprc_of_change))
+        cells.append(("", "auprc_macro", float(there.mean()) if len(there) else np.nan))
+    return [(at, "overall", "", metric, float(value), n) for at, metric, value in cells]
 
 
-def _class_rows(counts: NDArray[np.int64], rankings: list[RankCounts]) -> list[Row]:
+def _class_rows(point: str, counts: NDArray[np.int64], areas: _Areas | None) -> list[Row]:
     values, n = scores_from_confusion(counts), int(counts.sum())
     rows: list[Row] = []
     for index, name in enumerate(CLASS_NAMES):
-        cells = [(metric, values[metric][index]) for metric in _PER_CLASS]
-        if rankings:
-            cells.append(("auroc", rankings[index].auroc()[0]))
-            cells.append(("auprc", rankings[index].average_precision()[0]))
-        cells += zip(_CONFUSION, counts[index], strict=True)
-        rows += [("class", name, metric, float(value), n) for metric, value in cells]
+        cells = [(point, metric, values[metric][index]) for metric in _PER_CLASS]
+        if point == AS_CALLED:
+            cells.append(("", "support", values["support"][index]))
+        if areas is not None:
+            cells += [("", "auroc", areas.auroc[index]), ("", "auprc", areas.auprc[index])]
+        cells += [(point, m, value) for m, value in zip(_CONFUSION, counts[index], strict=True)]
+        rows += [(at, "class", name, metric, float(value), n) for at, metric, value in cells]
     return rows
 
 
 def _perturbation_rows(
+    point: str,
     counts: NDArray[np.int64],
     perturbations: Sequence[str],
     labels: Literal["fixed", "present"],
-    areas: NDArray[np.float64] | None,
+    areas: _Areas | None,
 ) -> list[Row]:
     scores = scores_from_confusion(counts, labels=labels)
-    values = {metric: scores[metric] for metric in _PER_PERTURBATION}
+    values = [(point, metric, scores[metric]) for metric in _PER_PERTURBATION]
     if areas is not None:
-        values["auroc"] = areas
+        values.append(("", "auroc", areas.auroc_by_perturbation))
     pairs = counts.sum(axis=(1, 2))
     return [
-        ("perturbation", str(name), metric, float(values[metric][row]), int(pairs[row]))
-        for (row, name), metric in product(enumerate(perturbations), values)
+        (at, "perturbation", str(name), metric, float(value[row]), int(pairs[row]))
+        for (row, name), (at, metric, value) in product(enumerate(perturbations), values)
     ]
 
 

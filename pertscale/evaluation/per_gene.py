@@ -69,7 +69,7 @@ def evaluate_per_gene(
     Returns
     -------
     DataFrame
-        Columns ``level, group, metric, value, n`` as of :func:`pertscale.evaluation.evaluate`:
+        Columns as of :func:`pertscale.evaluation.evaluate`:
         ``auroc_de_per_gene`` and ``auroc_direction_per_gene`` at level ``overall``; `n` is the
         number of genes with both sides.
     """
@@ -78,8 +78,9 @@ def evaluate_per_gene(
     for metric, areas in zip(names, auroc_by_gene(truth, scores, exclude=exclude), strict=True):
         there = areas[~np.isnan(areas)]
         value = float(there.mean()) if len(there) else np.nan
-        rows.append(("overall", "", metric, value, len(there)))
-    return pd.DataFrame(rows, columns=["level", "group", "metric", "value", "n"])
+        rows.append(("", "overall", "", metric, value, len(there)))
+    columns = ["operating_point", "level", "group", "metric", "value", "n"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _gene_slices(truth: Any, scores: Any) -> Iterator[slice]:

@@ -16,6 +16,9 @@ MAX_DISTINCT: Final = 2**24
 #: Distinct scores that may wait before they are merged; merging less often costs less time.
 _MIN_PENDING: Final = 2**20
 _SCORE_BITS: Final = np.uint64(32)
+_SCORE_MASK: Final = np.uint64(2**32 - 1)
+#: Key of a missing score: that of minus infinity.
+_MISSING: Final = np.uint64(0x007FFFFF)
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,36 @@ class RankCounts:
         total = np.bincount(ranking, weights=gain, minlength=self.n_rankings)
         return _undefined_as_nan(total, np.where(n_negative > 0, n_positive, 0))
 
+    def reversed(self) -> RankCounts:
+        """Return the rankings the other way round: of the negatives, by the negated score.
+
+        Of a class's scores, this is the ranking of all that is not of the class. Missing scores
+        stay last.
+        """
+        self._merge_pending()
+        found = RankCounts(n_rankings=self.n_rankings, max_distinct=self.max_distinct)
+        found.rounded_bits = self.rounded_bits
+        missing = _MISSING & self._mask()
+        for tally, mine in ((found._positive, self._negative), (found._negative, self._positive)):
+            has_score = mine.keys & _SCORE_MASK != missing
+            tally.add(np.where(has_score, mine.keys ^ _SCORE_MASK, mine.keys), mine.counts)
+        return found
+
+    def distinct(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the distinct scores of a single ranking, ascending, and how many pairs have each.
+
+        Missing scores are NaN, and come first. Scores that were rounded are the largest of those
+        that became the same.
+        """
+        self._merge_pending()
+        both = _Counts()
+        for tally in (self._positive, self._negative):
+            both.add(tally.keys, tally.counts)
+        both.merge_pending(self._mask())
+        scores = _scores_of_bits(both.keys | ~self._mask())
+        scores[both.keys == _MISSING & self._mask()] = np.nan
+        return scores, both.counts
+
     def _mask(self) -> np.uint64:
         return np.uint64(2**64 - 2**self.rounded_bits)
 
@@ -250,6 +283,12 @@ def _ordered_bits(scores: ArrayLike) -> NDArray[np.uint64]:
     bits = values.view(np.uint32)
     negative = bits >> np.uint32(31) == 1
     return np.where(negative, ~bits, bits | np.uint32(2**31)).astype(np.uint64)
+
+
+def _scores_of_bits(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """Return the scores of keys, the inverse of :func:`_ordered_bits`."""
+    bits = (keys & _SCORE_MASK).astype(np.uint32)
+    return np.where(bits >> np.uint32(31) == 1, bits ^ np.uint32(2**31), ~bits).view(np.float32)
 
 
 def _undefined_as_nan(numerator: NDArray, denominator: NDArray) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from pertscale.arguments import checked
+from pertscale.evaluation.operating_point import at_operating_point
 from pertscale.schema import CLASS_NAMES
 
 #: Okabe and Ito's colours, which the colour-blind can tell apart.
@@ -48,13 +49,15 @@ def class_bars(
     Parameters
     ----------
     scores : DataFrame
-        Rows of one context at level ``class``; several splits are averaged.
+        Rows of one context at level ``class``, of which those as called are shown; several splits
+        are averaged.
     methods : sequence of str
         Bars, in this order.
     settings : mapping
         Setting -> title of its column of panels.
     """
     metrics = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
+    scores = at_operating_point(scores)
     mean = scores.groupby(["setting", "metric", "method", "group"])["value"].mean()
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(settings) + 1.6, 6.4), layout="constrained")

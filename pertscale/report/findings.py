@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 
+from pertscale.evaluation.operating_point import at_operating_point
+
 #: Methods that are there for comparison only.
 _REFERENCE = ("oracle", "random", "all_non_de")
 
 
 def findings(scores: pd.DataFrame) -> list[str]:
     """Return plain sentences per context: best methods, and the curated-full contrast."""
-    return [*_of_classes(scores[scores["task"] == "within"]), *_of_expression(scores)]
+    classes = at_operating_point(scores[scores["task"] == "within"])
+    return [*_of_classes(classes), *_of_expression(scores)]
 
 
 def _of_expression(scores: pd.DataFrame) -> list[str]:

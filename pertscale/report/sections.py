@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from pertscale.evaluation.operating_point import at_operating_point
 from pertscale.report import expression_figures as figures
 from pertscale.report import interaction_figures as of_interactions
 from pertscale.report.figures import CLASS_TITLES, to_svg
@@ -121,7 +122,7 @@ def _means(result: BenchmarkResult, context: str, task: str) -> Table:
 
 def transfer_sections(result: BenchmarkResult) -> list[Section]:
     """Return a section per context that methods of other contexts were scored on (Table 4)."""
-    summary = result.transfer_summary()
+    summary = at_operating_point(result.transfer_summary())
     return [
         Section(f"{context}, from other contexts", _transfer_tables(result, summary, context), ())
         for context in dict.fromkeys(summary["context"])
@@ -136,7 +137,7 @@ def _transfer_tables(
     for setting, rows in mine.groupby("setting", sort=False):
         if rows["macro_f1"].notna().any():
             means = rows[_shown(rows["train_contexts"])]
-            means = means.drop(columns=["context", "setting", "split", "mcc"])
+            means = means.drop(columns=_NOT_IN_TABLE_4)
             means = means.groupby(["train_contexts", "method"], sort=False).mean().reset_index()
             table = plain_table(means, caption=f"{setting} (Table 4)", digits=3)
             tables.append(replace(table, columns=_TRANSFER_COLUMNS, groups=_TRANSFER_GROUPS))
@@ -158,6 +159,9 @@ def _transfer_tables(
     return tuple(tables)
 
 
+_NOT_IN_TABLE_4 = [
+    "context", "setting", "split", "operating_point", "mcc", "auprc_de", "auprc_macro",
+]  # fmt: skip
 _TRANSFER_COLUMNS = (
     "Trained on", "Method", "Accuracy", "Balanced acc.", "Macro F1",
     *(("Prec.", "Recall", "F1") * len(CLASS_NAMES)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pertscale.evaluation.operating_point import at_operating_point
 from pertscale.report.figures import CLASS_TITLES
 from pertscale.schema import CLASS_NAMES
 
@@ -69,6 +70,7 @@ def plain_table(frame: pd.DataFrame, *, caption: str, digits: int = 2) -> Table:
 
 def overview(scores: pd.DataFrame, *, context: str, setting: str) -> Table:
     """Headline scores of every method in one setting."""
+    scores = at_operating_point(scores)
     mine = scores[(scores["level"] == "overall") & (scores["context"] == context)]
     rows = [
         (method, *(_mean_and_range(mine, method, setting, metric) for metric in HEADLINE))
@@ -83,6 +85,7 @@ def overview(scores: pd.DataFrame, *, context: str, setting: str) -> Table:
 
 def class_table(scores: pd.DataFrame, *, context: str, setting: str) -> Table:
     """Precision, recall, F1 and AUROC of each class (the first paper's Table 2)."""
+    scores = at_operating_point(scores)
     mine = scores[
         (scores["level"] == "class")
         & (scores["context"] == context)

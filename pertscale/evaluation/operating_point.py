@@ -1,0 +1,100 @@
+"""How many pairs are called differentially expressed, set to the same for every method.
+
+A classifier calls the class with the largest score, which on rare classes is next to nothing; a
+model of expression calls as many pairs as changed in training. Their scores then say more about how
+many they call than about which. So classes are scored at two operating points: as a method calls
+them, and with the share of pairs called that is differentially expressed in training.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import dask
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pertscale.errors import ArgumentError
+from pertscale.schema import AS_CALLED, CLASSES, OPERATING_POINTS, Label
+
+_DOWN, _NON_DE, _UP = (CLASSES.index(label) for label in (Label.DOWN, Label.NON_DE, Label.UP))
+#: Score of non_de from which on a pair is never called: nothing speaks for a change.
+_CERTAIN: Final = 1.0
+
+
+def at_operating_point(scores: pd.DataFrame, point: str = AS_CALLED) -> pd.DataFrame:
+    """Return the rows of a score table at one operating point, and those that need none.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        With a column ``operating_point``.
+    point : {'as_called', 'at_training_rate'}
+
+    Raises
+    ------
+    ArgumentError
+        For another point.
+    """
+    if point not in OPERATING_POINTS:
+        raise ArgumentError(
+            f"operating point {point!r} is not one of {', '.join(OPERATING_POINTS)}"
+        )
+    return scores[scores["operating_point"].isin([point, ""])]
+
+
+def share_changed(labels: Any) -> float | None:
+    """Return the share of differentially expressed pairs among the tested; None if none is.
+
+    Parameters
+    ----------
+    labels
+        NumPy or Dask, any shape.
+    """
+    tested = labels != Label.UNTESTED
+    n, changed = dask.compute(tested.sum(), (tested & (labels != Label.NON_DE)).sum())
+    return int(changed) / int(n) if n else None
+
+
+def threshold_at_rate(scores: NDArray[np.float32], counts: NDArray[np.int64], rate: float) -> float:
+    """Return the score of non_de up to which pairs are called, so that a share of them is.
+
+    Pairs with the same score are called together or not at all, as nothing tells them apart: the
+    number of calls is the one nearest to the share, the smaller of two that are as near. It depends
+    on no order of the pairs. Never called are pairs without a score, and those for which non_de has
+    it all.
+
+    Parameters
+    ----------
+    scores : ndarray (n,)
+        Distinct scores of non_de, ascending; NaN, for pairs without one, may come first.
+    counts : ndarray (n,)
+        Pairs with each of them.
+    rate : float
+
+    Returns
+    -------
+    float
+        ``-inf`` where no pair is called.
+    """
+    wanted = rate * counts.sum()
+    can = scores < _CERTAIN  # NaN can't
+    called = np.concatenate([[0], np.cumsum(counts[can])])
+    n_distinct = int(np.argmin(np.abs(called - wanted)))  # of equals the first
+    return float(scores[can][n_distinct - 1]) if n_distinct else -np.inf
+
+
+def labels_at_threshold(scores: NDArray, threshold: float) -> NDArray[np.int8]:
+    """Return labels: the likelier direction where non_de has no more than a score, else non_de.
+
+    Parameters
+    ----------
+    scores : ndarray (..., 3)
+        Class scores in the order of ``schema.CLASSES``, as float32. Of equally likely directions
+        up is taken.
+    threshold : float
+        As of :func:`threshold_at_rate`.
+    """
+    direction = np.where(scores[..., _UP] >= scores[..., _DOWN], Label.UP, Label.DOWN)
+    return np.where(scores[..., _NON_DE] <= threshold, direction, Label.NON_DE).astype(np.int8)
