@@ -20,6 +20,7 @@ import pertscale as ps
 from pertscale.benchmark import run as run_module
 from pertscale.benchmark import units as units_module
 from pertscale.errors import ArgumentError, InputError, NotFoundError
+from pertscale.evaluation import at_operating_point
 from pertscale.schema import SCORE_COLUMNS
 from tests.conftest import write_h5ad
 from tests.test_rank_sum import tree_hash
@@ -72,7 +73,7 @@ def test_scores_are_those_of_the_kept_predictions(finished):
     """Recomputed with scikit-learn from the label table, the split file and the predictions."""
     split = finished.splits["alpha"]["holdout-seed0"]
     truth = finished.labels.matrix("alpha").sel(perturbation=list(split.test)).values.ravel()
-    overall = finished.scores.query(
+    overall = at_operating_point(finished.scores).query(
         "task == 'within' and context == 'alpha' and level == 'overall'"
     )
     for method in ("majority_vote", "knn_cv", "knn_10", "random"):

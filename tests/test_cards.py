@@ -15,6 +15,7 @@ from markupsafe import Markup
 import pertscale as ps
 from pertscale import cards
 from pertscale.benchmark.card import score_tables
+from pertscale.evaluation import at_operating_point
 from pertscale.stats.labels import LabelTable
 
 HOSTILE = "<script>alert(1)</script>"
@@ -191,11 +192,11 @@ def test_predictions(tmp_path):
 def test_result(result):
     text = look(result)
     context = result.labels.contexts[0]
-    assert f"Classes: {context}, full (means of 2 splits)" in text
+    assert f"Classes, as called: {context}, full (means of 2 splits)" in text
     assert f"Expression: {context}, single, top_expressed (means of 2 splits)" in text
     assert "holdout-seed0" in text
     assert "skipped, and why" in text
-    scores = result.summary().query("context == @context and setting == 'full'")
+    scores = at_operating_point(result.summary()).query("context == @context and setting == 'full'")
     shown = scores.query("method == 'majority_vote'")["macro_f1"].mean()
     assert f"{shown:.3f}" in text
 
@@ -219,7 +220,7 @@ def test_result_reads_overall_scores_only(result):
         again.overall, result.scores.query("level == 'overall'").reset_index(drop=True)
     )
     again.scores  # noqa: B018
-    assert [t.title for t in score_tables(again.overall)] == ["Classes", "Expression"]
+    assert [t.title for t in score_tables(again.overall)] == ["Classes, as called", "Expression"]
 
 
 def test_result_whose_folder_is_gone(result, tmp_path):

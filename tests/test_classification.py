@@ -251,13 +251,19 @@ def test_the_table_equals_scikit_learn():
     predicted[predicted == UNTESTED] = 0
     scores = np.nan_to_num(scores, nan=1 / 3)
     table = evaluate(truth, predicted, scores=scores, perturbations=names(truth))
-    assert list(table.columns) == ["level", "group", "metric", "value", "n"]
+    assert list(table.columns) == ["operating_point", "level", "group", "metric", "value", "n"]
     assert set(table["metric"]) <= set(METRICS)
     values = table.set_index(["level", "group", "metric"])["value"].sort_index()
     tested = truth != UNTESTED
     t, p, s = truth[tested], predicted[tested], scores[tested]
     assert values["overall", "", "accuracy"] == pytest.approx(sk.accuracy_score(t, p))
     assert values["overall", "", "mcc"] == pytest.approx(sk.matthews_corrcoef(t, p))
+    assert values["overall", "", "share_de"] == np.mean(t != 0)
+    assert values["overall", "", "share_called"] == np.mean(p != 0)
+    areas = [sk.average_precision_score(t == code, s[:, i]) for i, code in ((0, -1), (2, 1))]
+    assert values["overall", "", "auprc_macro"] == pytest.approx(np.mean(areas))
+    changed = sk.average_precision_score(t != 0, -s[:, 1])
+    assert values["overall", "", "auprc_de"] == pytest.approx(changed)
     for index, (name, code) in enumerate(zip(CLASS_NAMES, CLASSES, strict=True)):
         row = values["class", name]
         assert row["recall"] == pytest.approx(sk.recall_score(t == code, p == code))
@@ -281,9 +287,11 @@ def test_the_order_of_the_rows_is_fixed_and_areas_need_scores():
     table = evaluate(truth, predicted, perturbations=["B", "A"])
     assert table["metric"].tolist()[:4] == ["accuracy", "balanced_accuracy", "macro_f1", "mcc"]
     assert table.loc[table["level"] == "perturbation", "group"].tolist() == ["B"] * 3 + ["A"] * 3
-    assert not set(table["metric"]) & {"auroc", "auprc"}
+    areas = {"auroc", "auprc", "auprc_de", "auprc_macro"}
+    assert not set(table["metric"]) & areas
     with_areas = evaluate(truth, predicted, scores=scores, perturbations=["B", "A"])
-    rest = with_areas[~with_areas["metric"].isin(["auroc", "auprc"])]
+    assert areas < set(with_areas["metric"])
+    rest = with_areas[~with_areas["metric"].isin(areas)]
     assert rest.reset_index(drop=True).equals(table)
 
 

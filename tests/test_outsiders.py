@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 import pertscale as ps
 from pertscale.cli import main
 from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation import at_operating_point
 from pertscale.report import write_report
 from pertscale.stats.predicted_cells import label_predicted_cells
 from tests.conftest import draw_counts, write_h5ad
@@ -62,7 +63,7 @@ def written(tmp_path, frame, name="p.parquet"):
 
 
 def value(result, method, metric, *, setting="top_expressed", task="single"):
-    rows = result.scores.query(
+    rows = at_operating_point(result.scores).query(
         "method == @method and metric == @metric and setting == @setting and task == @task "
         "and level == 'overall'"
     )
@@ -87,7 +88,7 @@ def test_a_perfect_prediction_is_perfect_and_changes_no_other_score(
     assert value(result, "perfect", "pearson_delta") == pytest.approx(1)
     assert value(result, "perfect", "auroc_de_per_gene", setting="full", task="within") > 0.8
     rest = result.scores[result.scores["method"] != "perfect"].reset_index(drop=True)
-    keys = ["task", "setting", "method", "level", "group", "metric"]
+    keys = ["task", "setting", "method", "operating_point", "level", "group", "metric"]
     both = rest.merge(before, on=[*keys, "split"], suffixes=("", "_before"), how="outer")
     assert len(both) == len(before)
     np.testing.assert_array_equal(both["value"], both["value_before"])

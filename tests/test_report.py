@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import pertscale as ps
+from pertscale.evaluation import at_operating_point
 from pertscale.report import figures, write_report
 from pertscale.report.findings import findings
 from pertscale.report.page import p_value_counts
@@ -74,7 +75,7 @@ def test_sections_are_there(page):
 
 
 def test_numbers_are_those_of_the_scores(finished, page):
-    within = finished.scores.query("task == 'within'")
+    within = at_operating_point(finished.scores).query("task == 'within'")
     scores = within.query("level == 'overall' and context == 'beta' and setting == 'full'")
     table = overview(within, context="beta", setting="full")
     values = scores.query("method == 'knn_10' and metric == 'macro_f1'")["value"]
@@ -138,8 +139,9 @@ def test_findings_follow_from_the_scores():
     def rows(setting, **values):
         return [
             {"task": "within", "context": "k", "setting": setting, "method": m,
-             "level": "overall", "metric": metric, "value": v}
+             "operating_point": point, "level": "overall", "metric": metric, "value": v * factor}
             for m, v in values.items()
+            for point, factor in (("as_called", 1), ("at_training_rate", 2))
             for metric in ("macro_f1", "balanced_accuracy")
         ]  # fmt: skip
 
@@ -158,7 +160,7 @@ def test_findings_follow_from_the_scores():
     errors = {"additive": 1.0, "mean": 2.5, "no_change": 2.0}
     rows_of_errors = [
         {"task": "double", "setting": "top_expressed", "context": "k", "method": m,
-         "level": "overall", "metric": "l2", "value": v}
+         "operating_point": "", "level": "overall", "metric": "l2", "value": v}
         for m, v in errors.items()
     ]  # fmt: skip
     assert findings(pd.DataFrame(rows_of_errors)) == [

@@ -9,6 +9,7 @@ import pytest
 
 import pertscale as ps
 from pertscale.errors import ArgumentError
+from pertscale.evaluation import at_operating_point
 from tests.helpers import real_data
 
 METHODS = ["majority_vote", "knn_10", "no_change", "mean_perturbation", "linear"]
@@ -242,6 +243,7 @@ def test_four_simulated_lines_a_store_each_and_predicted_cells(tmp_path):
     )  # fmt: skip
     summary = result.transfer_summary()
     _has_table_4(summary, lines, file_for=("RPE1",))
+    summary = at_operating_point(summary)
     state = summary.query("method == 'STATE' and setting == 'full'")
     assert state["accuracy"].tolist() == [1.0]  # the observed cells as a prediction
     errors = result.scores.query("metric == 'l2' and level == 'overall' and context == 'RPE1'")

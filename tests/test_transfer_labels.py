@@ -10,6 +10,7 @@ import pytest
 
 import pertscale as ps
 from pertscale.errors import ArgumentError
+from pertscale.evaluation import at_operating_point
 from tests.helpers import GOLDEN, real_data, shared_golden
 
 LINES = ("k562", "rpe1", "hepg2", "jurkat")
@@ -35,7 +36,9 @@ def scores(published):
 
 
 def _row(scores, target, source):
-    rows = scores.query("level == 'overall' and context == @target and train_contexts == @source")
+    rows = at_operating_point(scores).query(
+        "level == 'overall' and context == @target and train_contexts == @source"
+    )
     value = rows.set_index(["metric", "setting"])["value"]
     return [value[metric, setting] for metric in METRICS for setting in SETTINGS]
 
@@ -70,7 +73,7 @@ def test_pooled_equals_the_golden_file(published, scores, rows):
         targets = ("hepg2",)
     for target in targets:
         source = ",".join(line for line in LINES if line != target)  # noqa: F841  (in the query)
-        mine = scores.query(
+        mine = at_operating_point(scores).query(
             "context == @target and train_contexts == @source and setting == 'full'"
         )
         overall = mine[mine["level"] == "overall"].set_index("metric")["value"]
@@ -103,6 +106,7 @@ def _two():
 
 
 def _accuracy(scores, **where):
+    scores = at_operating_point(scores)
     rows = scores[(scores["level"] == "overall") & (scores["metric"] == "accuracy")]
     for key, value in where.items():
         rows = rows[rows[key] == value]

@@ -78,7 +78,7 @@ def threshold_at_rate(scores: NDArray[np.float32], counts: NDArray[np.int64], ra
     float
         ``-inf`` where no pair is called.
     """
-    wanted = rate * counts.sum()
+    wanted = round(rate * int(counts.sum()))
     can = scores < _CERTAIN  # NaN can't
     called = np.concatenate([[0], np.cumsum(counts[can])])
     n_distinct = int(np.argmin(np.abs(called - wanted)))  # of equals the first
