@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,8 @@ from markupsafe import Markup
 from pertscale import cards
 from pertscale.baselines import METHODS
 from pertscale.evaluation.metrics import METRICS
-from pertscale.evaluation.operating_point import at_operating_point
-from pertscale.schema import MANIFEST_FILE, OPERATING_POINTS
+from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
+from pertscale.schema import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from pertscale.benchmark.result import BenchmarkResult
@@ -58,7 +58,7 @@ def class_headline(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """
     order = scores[keys].drop_duplicates()
     parts = []
-    for point in OPERATING_POINTS:
+    for point in get_args(OperatingPoint):
         scored = scores.loc[scores["operating_point"] == point, keys].drop_duplicates()
         found = headline(at_operating_point(scores, point), HEADLINE, keys)
         parts.append(scored.merge(found, on=keys).assign(operating_point=point))

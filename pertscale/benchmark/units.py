@@ -301,7 +301,7 @@ def _score(
     root = zarr.open_group(path, mode="r")
     predicted, scores = da.from_zarr(root["label"]), da.from_zarr(root["score"])
     names, points = unit.split.held_out, unit.predictor.points(unit, matrix)
-    score = {"perturbations": names, "training_rate": points.training_rate}
+    score: Any = {"perturbations": names, "training_rate": points.training_rate}
     tables: dict[str, pd.DataFrame] = {}
     whole = [s for s in unit.settings if not s.endswith("_overlap")]
     if whole:

@@ -8,22 +8,26 @@ them, and with the share of pairs called that is differentially expressed in tra
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import dask
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError
-from pertscale.schema import AS_CALLED, CLASSES, OPERATING_POINTS, Label
+from pertscale.schema import CLASSES, OPERATING_POINTS, Label
+
+OperatingPoint = Literal["as_called", "at_training_rate"]
 
 _DOWN, _NON_DE, _UP = (CLASSES.index(label) for label in (Label.DOWN, Label.NON_DE, Label.UP))
 #: Score of non_de from which on a pair is never called: nothing speaks for a change.
 _CERTAIN: Final = 1.0
 
 
-def at_operating_point(scores: pd.DataFrame, point: str = AS_CALLED) -> pd.DataFrame:
+@checked
+def at_operating_point(scores: pd.DataFrame, point: OperatingPoint = "as_called") -> pd.DataFrame:
     """Return the rows of a score table at one operating point, and those that need none.
 
     Parameters
@@ -44,6 +48,7 @@ def at_operating_point(scores: pd.DataFrame, point: str = AS_CALLED) -> pd.DataF
     return scores[scores["operating_point"].isin([point, ""])]
 
 
+@checked
 def share_changed(labels: Any) -> float | None:
     """Return the share of differentially expressed pairs among the tested; None if none is.
 
