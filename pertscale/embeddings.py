@@ -35,8 +35,9 @@ from pertscale.hashing import digest
 from pertscale.io import embedding_files
 from pertscale.io.cell_vectors import read_cell_vectors
 from pertscale.io.embedding_files import Orientation
-from pertscale.io.long_tables import as_numbers, read_long
+from pertscale.io.long_tables import all_names, as_numbers, read_long
 from pertscale.io.publish import local_copy
+from pertscale.io.reading import naming_file
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 
 if TYPE_CHECKING:
@@ -313,7 +314,8 @@ def read(
         found = embedding_files.read_vectors(
             path, key=key, orientation=orientation, allow_pickle=allow_pickle
         )
-    return Embedding(name, found.names, found.matrix, {"file": path.name, "read as": found.how})
+    with naming_file(path):
+        return Embedding(name, found.names, found.matrix, {"file": path.name, "read as": found.how})
 
 
 # --- from gene sets (SPEC H7) ------------------------------------------------------------------
@@ -366,7 +368,7 @@ def from_gene_sets(
 
     Notes
     -----
-    Overlaps are counted for 512 genes at a time: beside the graph, 12 bytes per joined pair and
+    Overlaps are counted for some genes at a time: beside the graph, 12 bytes per joined pair and
     direction, at most ``60 bytes * 512 * n_genes`` are in use.
     """
     if not 0 <= min_jaccard < 1:
@@ -376,7 +378,9 @@ def from_gene_sets(
     names, membership = _membership(terms, None if genes is None else set(genes))
     if not names:
         raise InputError(f"none of the genes asked for is in any gene set ({path})")
-    matrix = adjacency_spectral_embedding(jaccard_graph(membership, min_jaccard), dim=dim)
+    with naming_file(path):
+        graph = jaccard_graph(membership, min_jaccard)
+        matrix = adjacency_spectral_embedding(graph, dim=dim)
     length = np.linalg.norm(matrix, axis=1)
     matrix[length < _NOISE * length.max()] = 0.0
     provenance = {
@@ -386,7 +390,8 @@ def from_gene_sets(
         "dim": dim,
         "min_jaccard": min_jaccard,
     }
-    return Embedding(name or path.name.partition(".gmt")[0], names, matrix, provenance)
+    with naming_file(path):
+        return Embedding(name or path.name.partition(".gmt")[0], names, matrix, provenance)
 
 
 def _membership(
@@ -437,14 +442,21 @@ def from_edges(path: str | os.PathLike[str], *, dim: int = 2, name: str | None =
             f"{', '.join(map(str, table.columns))} ({path})"
         )
     weight = as_numbers(table["importance"], path)
-    names, graph = graph_from_edges(
-        table["source"].astype(str).tolist(), table["target"].astype(str).tolist(), weight.tolist()
-    )
-    matrix = adjacency_spectral_embedding(graph, dim=dim)
+    wrong = np.flatnonzero(~np.isfinite(weight))
+    if len(wrong):
+        raise InputError(
+            f"the importance is {weight[wrong[0]]} in row {int(wrong[0])} (and no finite number in "
+            f"{len(wrong) - 1} more); an edge has a weight, or is left out ({path})"
+        )
+    source, target = (all_names(table[c], path) for c in ("source", "target"))
+    names, graph = graph_from_edges(source, target, weight.tolist())
+    with naming_file(path):
+        matrix = adjacency_spectral_embedding(graph, dim=dim)
     provenance = {"file": Path(path).name, "read as": "edges, adjacency spectral embedding"}
-    return Embedding(
-        name or Path(path).name.split(".")[0], names, matrix, {**provenance, "dim": dim}
-    )
+    with naming_file(path):
+        return Embedding(
+            name or Path(path).name.split(".")[0], names, matrix, {**provenance, "dim": dim}
+        )
 
 
 # --- from cells (SPEC K2) ----------------------------------------------------------------------
@@ -501,9 +513,10 @@ def from_cells(
     if total is None or not names:
         raise InputError(f"no labelled vectors found ({path})")
     provenance = {"file": Path(path).name, "read as": f"mean over cells of {how}"}
-    return Embedding(
-        name or Path(path).name.split(".")[0], tuple(names), total / count[:, None], provenance
-    )
+    with naming_file(path):
+        return Embedding(
+            name or Path(path).name.split(".")[0], tuple(names), total / count[:, None], provenance
+        )
 
 
 # --- from texts --------------------------------------------------------------------------------
@@ -559,7 +572,8 @@ def _from_text_dict(content: Mapping[str, Any], *, dim: int, name: str, path: Pa
     # a text without known words is exactly zero before the rotation, and stays so
     matrix[np.diff(weights.indptr) == 0] = 0.0
     provenance = {"file": path.name, "read as": "texts, TF-IDF, truncated SVD", "dim": dim}
-    return Embedding(name, tuple(content), matrix, provenance)
+    with naming_file(path):
+        return Embedding(name, tuple(content), matrix, provenance)
 
 
 # --- from the training screen (SPEC H4.1) ------------------------------------------------------

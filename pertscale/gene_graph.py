@@ -12,11 +12,15 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 
 from pertscale.errors import ArgumentError
+from pertscale.io.limits import check_dense
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
-#: Genes whose overlaps with all others are computed at a time; bounds the memory.
+#: Genes whose overlaps with all others are computed at a time, fewer where there are many others;
+#: a pair takes up to 60 bytes on the way, an edge 24 where the parts are put together.
 _GENES_PER_BLOCK: Final = 512
+_PAIR_BYTES: Final = 60
+_BLOCK_BYTES: Final = 256_000_000
 #: Up to this size the dense eigensolver is as fast, and exact for any dimension.
 _DENSE_NODES: Final = 256
 
@@ -30,16 +34,24 @@ def jaccard_graph(membership: sparse.csr_array, min_jaccard: float) -> sparse.cs
         0/1 integers (n_genes, n_terms). A gene with a term has index 1 with itself.
     min_jaccard
         Pairs with this index or less are left out.
+
+    Raises
+    ------
+    InputError
+        There are more pairs than fit into memory.
     """
     n_terms = np.asarray(membership.sum(axis=1)).ravel()
     transposed = membership.T.tocsr()
-    blocks = []
-    for start in range(0, membership.shape[0], _GENES_PER_BLOCK):
-        shared = (membership[start : start + _GENES_PER_BLOCK] @ transposed).tocoo()
+    n_genes, n_edges, blocks = membership.shape[0], 0, []
+    step = max(1, min(_GENES_PER_BLOCK, _BLOCK_BYTES // (_PAIR_BYTES * n_genes)))
+    for start in range(0, n_genes, step):
+        shared = (membership[start : start + step] @ transposed).tocoo()
         row, column = shared.coords
         union = n_terms[start + row] + n_terms[column] - shared.data
         jaccard = shared.data / union
         kept = jaccard > min_jaccard
+        n_edges += int(np.count_nonzero(kept))
+        check_dense((n_edges, 3), np.float64, f"the graph of {n_genes:,} genes, by its edges")
         blocks.append(
             sparse.coo_array((jaccard[kept], (row[kept], column[kept])), shape=shared.shape)
         )
@@ -103,6 +115,7 @@ def adjacency_spectral_embedding(adjacency: sparse.csr_array, *, dim: int) -> Ma
     degree = np.asarray(adjacency.sum(axis=1)).ravel() + adjacency.diagonal()
     augmented = (adjacency + sparse.diags_array(degree / (n - 1))).tocsr()
     if n <= _DENSE_NODES or dim >= n - 1:
+        check_dense((n, n, 3), np.float64, f"the graph of {n:,} genes, in {dim:,} dimensions")
         values, vectors = eigh(augmented.toarray())
     else:
         values, vectors = eigsh(augmented, k=dim, which="LM", v0=start_vector(n))

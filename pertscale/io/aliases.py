@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from pertscale.errors import CorruptFileError, InputError
+from pertscale.errors import ArgumentError, InputError
 from pertscale.io.json_files import read_json_file
-from pertscale.io.limits import check_parquet
+from pertscale.io.long_tables import as_names
 from pertscale.io.places import input_path
+from pertscale.io.reading import reading
+from pertscale.io.tables import read_parquet
+from pertscale.io.text_encoding import encoding_of
 
 Aliases = str | os.PathLike[str] | Mapping[str, str]
 
@@ -29,14 +30,13 @@ def read_aliases(aliases: Aliases) -> dict[str, str]:
         It does not have two columns, or one alias stands for two names.
     """
     if isinstance(aliases, Mapping):
-        return {str(k): str(v) for k, v in aliases.items()}
+        wrong = [pair for pair in aliases.items() if not all(isinstance(w, str) for w in pair)]
+        if wrong:
+            raise ArgumentError(f"aliases= has {wrong[0]!r}; both have to be names, as text")
+        return dict(aliases)
     path = input_path(aliases, "a table of aliases")
-    try:
+    with reading(str(path)):
         pairs = _read_pairs(path)
-    except InputError:
-        raise
-    except (ValueError, OSError, csv.Error) as error:
-        raise CorruptFileError(f"not a table of aliases: {error} ({path})") from error
     found: dict[str, str] = {}
     for pair in pairs:
         if len(pair) != 2:
@@ -44,7 +44,11 @@ def read_aliases(aliases: Aliases) -> dict[str, str]:
                 f"a table of aliases has two columns, other name and name; found {list(pair)} "
                 f"({path})"
             )
-        other, name = map(str, pair)
+        other, name = pair
+        if not all(isinstance(word, str) and word for word in pair):
+            raise InputError(
+                f"{other!r} stands for {name!r}; both have to be names, as text ({path})"
+            )
         if found.setdefault(other, name) != name:
             raise InputError(f"{other!r} stands for {found[other]!r} and for {name!r} ({path})")
     return found
@@ -57,9 +61,12 @@ def _read_pairs(path: Path) -> Iterable[Sequence[Any]]:
             raise InputError(f"a JSON object is needed, found {type(content).__name__} ({path})")
         return list(content.items())
     if path.suffix == ".parquet":
-        check_parquet(path)
-        return list(pd.read_parquet(path).itertuples(index=False, name=None))
+        table = read_parquet(path)
+        names = [as_names(table.iloc[:, at], path) for at in range(table.shape[1])]
+        return list(zip(*names, strict=True))
     separator = "\t" if path.suffix in (".tsv", ".txt") else ","
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open("rb") as packed:
+        encoding = encoding_of(packed, path)
+    with path.open(encoding=encoding, newline="") as file:
         rows = [row for row in csv.reader(file, delimiter=separator) if row]
     return rows[1:]  # the first line names the columns

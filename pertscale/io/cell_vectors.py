@@ -12,8 +12,10 @@ import pandas as pd
 
 from pertscale.errors import AmbiguousInputError, InputError
 from pertscale.io.labels import text_categories
+from pertscale.io.limits import check_dense, checked_array
 from pertscale.io.long_tables import SPELLINGS
 from pertscale.io.places import input_path
+from pertscale.io.reading import reading
 from pertscale.io.sources import SourceSpec, open_source
 from pertscale.io.sources.h5ad import open_hdf5
 from pertscale.schema import PERTURBATION
@@ -49,7 +51,7 @@ def read_cell_vectors(
                 f"perturbation= ({path})"
             )
         labels = text_categories(source.cell_column(column))
-    with open_hdf5(str(path)) as file:
+    with reading(str(path)), open_hdf5(str(path)) as file:
         there = sorted(file["obsm"]) if "obsm" in file else []
         if key is None and len(there) > 1:
             raise AmbiguousInputError(
@@ -57,11 +59,25 @@ def read_cell_vectors(
             )
         entry = key or (there[0] if there else "X")
         place = "X" if entry == "X" else f"obsm/{entry.removeprefix('obsm/')}"
-        if place not in file or not hasattr(file[place], "dtype") or file[place].ndim != 2:
+        array = file.get(place)
+        if getattr(array, "ndim", 0) != 2 or array.dtype.kind not in "biuf" or not array.shape[1]:
+            found = "" if array is None else f" (found {_described(array)})"
             raise InputError(
-                f"{place} is no array of vectors; obsm has {', '.join(there) or 'nothing'} ({path})"
+                f"{place} is no array of vectors{found}; obsm has {', '.join(there) or 'nothing'} "
+                f"({path})"
             )
+        checked_array(array, f"{path}, {place}", whole=False)
+        if array.shape[0] != len(labels):
+            raise InputError(
+                f"{place} has {array.shape[0]:,} vectors for {len(labels):,} cells ({path})"
+            )
+        check_dense((1, array.shape[1]), np.float64, f"{path}, {place}")
     return labels, _vector_blocks(path, place), place
+
+
+def _described(node: Any) -> str:
+    shape = getattr(node, "shape", None)
+    return "a group" if shape is None else f"{node.dtype} {' x '.join(map(str, shape))}"
 
 
 def _vector_blocks(path: Path, place: str) -> Iterator[Vectors]:
@@ -69,4 +85,9 @@ def _vector_blocks(path: Path, place: str) -> Iterator[Vectors]:
         array = file[place]
         step = max(1, _VECTOR_BYTES // (8 * array.shape[1]))
         for start in range(0, array.shape[0], step):
-            yield np.asarray(array[start : start + step], np.float64)
+            with reading(f"{path}, {place}, rows from {start:,}"):
+                block = np.asarray(array[start : start + step], np.float64)
+            if not np.isfinite(block).all():
+                row = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+                raise InputError(f"the vector of row {row:,} is not finite in {place} ({path})")
+            yield block

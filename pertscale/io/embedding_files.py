@@ -7,25 +7,22 @@ the file. Whether the content makes sense as an embedding is checked by the call
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import math
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, TextIO
+from typing import Any, BinaryIO, Final, Literal, TextIO
 
 import anndata
 import h5py
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from scipy import sparse
 
 from pertscale.errors import (
@@ -36,8 +33,13 @@ from pertscale.errors import (
 )
 from pertscale.io import safe_pickle
 from pertscale.io.json_files import parse_json
-from pertscale.io.limits import check_npz, check_parquet, checked_node, open_gzip
+from pertscale.io.limits import check_dense, check_npz, checked_node, open_gzip
+from pertscale.io.long_tables import all_names
 from pertscale.io.places import input_path
+from pertscale.io.reading import reading
+from pertscale.io.tables import read_parquet
+from pertscale.io.text_encoding import encoding_of
+from pertscale.io.vectors import as_numbers_array, shown, stacked_rows
 
 #: Which side of a table carries the names: ``"rows"``, one gene per row, or ``"columns"``.
 Orientation = Literal["rows", "columns"]
@@ -125,21 +127,21 @@ def suffix_of(path: Path) -> str:
 # --- text ----------------------------------------------------------------------------------------
 
 
+def _open_bytes(path: Path) -> BinaryIO:
+    return open_gzip(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
 @contextmanager
 def _open_text(path: Path) -> Iterator[TextIO]:
     """Open a text file, gzipped or not; damage anywhere in it is a :class:`CorruptFileError`."""
-    try:
-        if path.suffix.lower() == ".gz":
-            with (
-                open_gzip(path) as packed,
-                io.TextIOWrapper(packed, encoding="utf-8-sig", newline="") as file,
-            ):
-                yield file
-        else:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                yield file
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise CorruptFileError(f"not a complete text file: {error} ({path})") from error
+    with reading(str(path)):
+        with _open_bytes(path) as file:
+            encoding = encoding_of(file, path)
+        with (
+            _open_bytes(path) as file,
+            io.TextIOWrapper(file, encoding=encoding, newline="") as text,
+        ):
+            yield text
 
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -193,7 +195,8 @@ def _read_text_table(path: Path, orientation: Orientation | None) -> NamedVector
     with _open_text(path) as file:
         lines = [file.readline(), file.readline()]
     separator = _separator(lines[0], path)
-    first, second = (next(csv.reader([line], delimiter=separator), []) for line in lines)
+    with reading(str(path)):
+        first, second = (next(csv.reader([line], delimiter=separator), []) for line in lines)
     if len(first) < 2 and len(second) < 2:
         raise InputError(f"found no columns separated by commas or tabs ({path})")
     has_header = not _is_vector_line(first)
@@ -278,13 +281,9 @@ def _parse_body(
 
 
 def _read_parquet(path: Path, orientation: Orientation | None) -> NamedVectors:
-    try:
-        check_parquet(path)
-        table = pd.read_parquet(path, engine="pyarrow")
-    except CorruptFileError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptFileError(f"not a complete Parquet file: {error} ({path})") from error
+    table = read_parquet(path)
+    if any(pd.api.types.is_complex_dtype(dtype) for dtype in table.dtypes):
+        raise InputError(f"the table has complex numbers; a vector has real ones ({path})")
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
     texts = [str(c) for c, is_number in zip(table.columns, numeric, strict=True) if not is_number]
     if len(texts) > 1:
@@ -293,14 +292,18 @@ def _read_parquet(path: Path, orientation: Orientation | None) -> NamedVectors:
             f"({path})"
         )
     if texts:
-        labels: list[str] | None = [str(name) for name in table.iloc[:, numeric.index(False)]]
+        labels: list[str] | None = all_names(table.iloc[:, numeric.index(False)], path)
     elif isinstance(table.index, pd.RangeIndex):
         labels = None
     else:
         labels = [str(name) for name in table.index]
     body = table.loc[:, numeric]
     return _oriented(
-        labels, [str(c) for c in body.columns], body.to_numpy(float), orientation, path
+        labels,
+        [str(c) for c in body.columns],
+        body.to_numpy(np.float64, na_value=np.nan),
+        orientation,
+        path,
     )
 
 
@@ -380,7 +383,7 @@ def _is_number(text: str) -> bool:
 def _read_npz(path: Path, key: str | None, orientation: Orientation | None) -> NamedVectors:
     if not zipfile.is_zipfile(path):
         raise CorruptFileError(f"not a complete .npz file, which is a zip archive ({path})")
-    try:
+    with reading(str(path)):
         check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             names_key = _choose(file.files, NPZ_NAMES, "names", path)
@@ -388,18 +391,7 @@ def _read_npz(path: Path, key: str | None, orientation: Orientation | None) -> N
             if key is not None and matrix_key is None:
                 raise InputError(f"there is no array {key!r}, only {sorted(file.files)} ({path})")
             matrix_key = matrix_key or _choose(file.files, NPZ_MATRIX, "the matrix", path)
-            names, matrix = file[names_key], file[matrix_key]
-    except CorruptFileError:
-        raise
-    except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
-        raise CorruptFileError(f"not a complete .npz file: {error} ({path})") from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{error}: an array of Python objects is not read; save names with "
-            f"np.asarray(names, dtype=str) ({path})"
-        ) from error
+            names, matrix = _entry(file, names_key, path), _entry(file, matrix_key, path)
     if names.ndim != 1 or names.dtype.kind != "U" or matrix.ndim != 2:
         raise InputError(
             f"{names_key!r} has to be a list of texts and {matrix_key!r} a matrix; found "
@@ -408,8 +400,20 @@ def _read_npz(path: Path, key: str | None, orientation: Orientation | None) -> N
     if orientation == "columns":
         matrix = matrix.T
     return NamedVectors(
-        tuple(map(str, names)), _as_float(matrix, path), f"arrays {names_key!r}, {matrix_key!r}"
+        tuple(map(str, names)), _as_matrix(matrix, path), f"arrays {names_key!r}, {matrix_key!r}"
     )
+
+
+def _entry(file: Any, name: str, path: Path) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(file[name])
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise InputError(
+            f"{name!r} is an array of Python objects, which is not read; save names with "
+            f"np.asarray(names, dtype=str) ({path})"
+        ) from error
 
 
 def _choose(present: list[str], usual: tuple[str, ...], what: str, path: Path) -> str:
@@ -424,26 +428,25 @@ def _choose(present: list[str], usual: tuple[str, ...], what: str, path: Path) -
 
 
 def _read_h5ad(path: Path, key: str | None) -> NamedVectors:
-    try:
-        with h5py.File(path, "r") as file:
-            entries = [
-                f"{group}/{name}" for group in ("obsm", "varm") for name in file.get(group, {})
-            ]
-            entry = _choose_entry(entries, key, path)
-            frame = file["obs" if entry.startswith("obsm") else "var"]
-            index = checked_node(frame[frame.attrs["_index"]], f"{path}, names")
-            labels: Any = anndata.io.read_elem(index)
-            values: Any = anndata.io.read_elem(checked_node(file[entry], f"{path}, {entry!r}"))
-    except KeyError as error:
-        raise InputError(
-            f"no index of names found ({error}); if anndata < 0.7 wrote the file, let a newer one "
-            f"read and write it ({path})"
-        ) from error
-    except (OSError, RuntimeError) as error:
-        raise CorruptFileError(f"not a complete h5ad file: {error} ({path})") from error
-    if sparse.issparse(values):
-        values = values.toarray()
-    return NamedVectors(tuple(map(str, labels)), _as_float(values, path), f"entry {entry!r}")
+    with reading(str(path)), h5py.File(path, "r") as file:
+        entries = [f"{group}/{name}" for group in ("obsm", "varm") for name in file.get(group, {})]
+        entry = _choose_entry(entries, key, path)
+        place = f"{path}, {entry!r}"
+        frame = file["obs" if entry.startswith("obsm") else "var"]
+        if "_index" not in frame.attrs or frame.attrs["_index"] not in frame:
+            raise InputError(
+                "no index of names found; if anndata < 0.7 wrote the file, let a newer one read "
+                f"and write it ({path})"
+            )
+        index = checked_node(frame[frame.attrs["_index"]], f"{path}, names")
+        labels: Any = anndata.io.read_elem(index)
+        values: Any = anndata.io.read_elem(checked_node(file[entry], place))
+        if sparse.issparse(values):
+            check_dense(values.shape, np.float64, place)
+            values = values.toarray()
+        names = all_names(pd.Series(np.asarray(labels), name="names"), path)
+        matrix = _as_matrix(np.asarray(values), path)
+    return NamedVectors(tuple(names), matrix, f"entry {entry!r}")
 
 
 def _choose_entry(entries: list[str], key: str | None, path: Path) -> str:
@@ -475,27 +478,12 @@ def _read_pickle(path: Path, allow_pickle: bool) -> NamedVectors:
 
 def vectors_of_dict(content: dict[Any, Any], path: str | os.PathLike[str]) -> NamedVectors:
     """Return the vectors of a dictionary name → numbers, which have to be equally long."""
-    rows: list[np.ndarray[Any, np.dtype[np.float64]]] = []
-    for name, value in content.items():
-        if not isinstance(name, str):
-            raise InputError(f"the key {name!r} is not a name ({path})")
-        row = _as_float(value, path, name=name)
-        if row.ndim != 1 or (rows and row.shape != rows[0].shape):
-            expected = f"{len(rows[0])} numbers" if rows else "a list of numbers"
-            raise InputError(f"{name!r} has shape {row.shape}, expected {expected} ({path})")
-        rows.append(row)
-    return NamedVectors(tuple(content), np.stack(rows), "dictionary of vectors")
+    strange = [name for name in content if not isinstance(name, str)]
+    if strange:
+        raise InputError(f"the key {shown(strange[0])} is not a name ({path})")
+    matrix = stacked_rows(content, path, np.float64)
+    return NamedVectors(tuple(content), matrix, "dictionary of vectors")
 
 
-def _as_float(
-    values: Any, path: str | os.PathLike[str], *, name: str | None = None
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    where = "the matrix" if name is None else repr(name)
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"{where} is not a regular array of numbers: {error} ({path})") from error
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{where} is not made of numbers, found {array.dtype} ({path})")
-    # a plain array in native byte order, also where a pickle or HDF5 gave another kind
-    return np.array(array, dtype=np.float64, order="C")
+def _as_matrix(values: Any, path: str | os.PathLike[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return as_numbers_array(values, "the matrix", path, np.float64)

@@ -37,17 +37,28 @@ _MANY_CHUNKS: Final = 1_000_000
 _SMALL_CHUNK_BYTES: Final = 1024
 #: Bytes of a value of a table in memory.
 _VALUE_BYTES: Final = 8
+#: Tables and arrays that are read as a whole are in memory this many times while they are.
+COPIES: Final = 4
 
 
-def check_declared(declared: int, stored: int, place: str) -> None:
+def check_declared(declared: int, stored: int, place: str, *, copies: int = 1) -> None:
     """Raise where `declared` bytes can't come out of `stored` ones.
+
+    Parameters
+    ----------
+    declared, stored
+        Bytes in memory, and in the file.
+    place
+        File and dataset, for messages.
+    copies
+        How many of them are in memory at a time: what is not doubted is that much smaller.
 
     Raises
     ------
     CorruptFileError
         The message says what is declared and what is there.
     """
-    if declared > FREE_BYTES and declared > stored * MOST_RATIO:
+    if declared * copies > FREE_BYTES and declared > stored * MOST_RATIO:
         raise CorruptFileError(
             f"{place} declares {_size(declared)}, but {_size(stored)} are stored; the file is "
             "incomplete, damaged or forged: copy, download or write it again"
@@ -206,9 +217,11 @@ def check_parquet(path: str | os.PathLike[str]) -> None:
         return
     with pq.ParquetFile(path) as file:
         rows, columns = file.metadata.num_rows, file.metadata.num_columns
+        groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+        unpacked = sum(group.total_byte_size for group in groups)
     place = f"{path}: a table of {rows:,} rows and {columns:,} columns"
-    declared = _VALUE_BYTES * rows * max(1, columns)
-    check_declared(declared, path.stat().st_size, place)
+    declared = max(_VALUE_BYTES * rows * max(1, columns), unpacked)
+    check_declared(declared, path.stat().st_size, place, copies=COPIES)
     check_memory(declared, place)
 
 
@@ -223,7 +236,7 @@ def check_npz(path: str | os.PathLike[str]) -> None:
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             place = f"{path}, {entry.filename!r}"
-            check_declared(entry.file_size, entry.compress_size, place)
+            check_declared(entry.file_size, entry.compress_size, place, copies=COPIES)
             check_memory(entry.file_size, place)
             with archive.open(entry) as file:
                 _check_npy(file, entry.file_size, place)
@@ -234,7 +247,13 @@ def _check_npy(file: Any, n_bytes: int, place: str) -> None:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0
     shape, _, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
-    declared = math.prod(shape) * dtype.itemsize
+    n_values: int = math.prod(shape)
+    if dtype.itemsize == 0 and n_values:  # any number of them takes no bytes
+        raise CorruptFileError(
+            f"{place} declares {n_values:,} values of {dtype.str!r}, which has no size; "
+            "the file is damaged or forged: write it again"
+        )
+    declared = n_values * dtype.itemsize
     if not dtype.hasobject and (declared != n_bytes - file.tell() or min(shape, default=0) < 0):
         raise CorruptFileError(
             f"{place} declares an array of {' x '.join(map(str, shape))} {dtype}, "

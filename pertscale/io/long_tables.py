@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any, BinaryIO, Final, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pertscale.errors import CorruptFileError, InputError, PertscaleError, PertscaleWarning
-from pertscale.io.limits import check_parquet, open_gzip
+from pertscale.io.limits import open_gzip
 from pertscale.io.places import input_path
 from pertscale.io.reading import DAMAGE
+from pertscale.io.tables import read_parquet
+from pertscale.io.text_encoding import encoding_of
 from pertscale.io.text_tables import check_text
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
 
@@ -78,17 +80,20 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
     plain = path.name.removesuffix(".gz").lower()
     try:
         if plain.endswith(".parquet"):
-            check_parquet(path)
-            table = pq.read_table(path, partitioning=None).to_pandas()
+            table = read_parquet(path)
         else:
             separator = "," if plain.endswith(".csv") else "\t"
             if not check_text(partial(_open, path), separator, path).ended:
                 _warn_of_the_end(path)
             with _open(path) as file:
-                columns = pd.read_csv(file, sep=separator, nrows=0).columns
+                encoding = encoding_of(file, path)
+            with _open(path) as file:
+                columns = pd.read_csv(file, sep=separator, nrows=0, encoding=encoding).columns
             as_text: dict[Any, type] = {c: str for c in columns if c.lower() in _NAMES}
             with _open(path) as file:
-                table = pd.read_csv(file, sep=separator, keep_default_na=False, dtype=as_text)
+                table = pd.read_csv(
+                    file, sep=separator, keep_default_na=False, dtype=as_text, encoding=encoding
+                )
     except PertscaleError:
         raise
     except (*DAMAGE, MemoryError, pa.ArrowException) as error:
@@ -119,14 +124,25 @@ def column_of(role: str, columns: Sequence[str]) -> str | None:
 
 def pair_columns(table: pd.DataFrame, path: object) -> pd.DataFrame:
     """Rename the columns that say which pair a row is of; raise where they are not there."""
+    names = Counter(str(c).lower() for c in table.columns)
+    repeated = next((name for name, n in names.items() if n > 1), None)
+    if repeated is not None:
+        raise InputError(
+            f"several columns are called {repeated!r}, upper and lower case being the same; keep "
+            f"one of them ({path})"
+        )
     found = {role: column_of(role, table.columns) for role in SPELLINGS}
     lacking = [role for role in (PERTURBATION, GENE) if found[role] is None]
     if lacking:
         raise InputError(
-            f"no column for the {' and the '.join(lacking)} among {', '.join(table.columns)}; "
-            f"rename one to {' or '.join(SPELLINGS[lacking[0]][:3])} ({path})"
+            f"no column for the {' and the '.join(lacking)} among "
+            f"{', '.join(map(str, table.columns))}; rename one to "
+            f"{' or '.join(SPELLINGS[lacking[0]][:3])} ({path})"
         )
     renamed = table.rename(columns={c: role for role, c in found.items() if c is not None})
+    for role in (PERTURBATION, GENE, CONTEXT, "split"):
+        if role in renamed:
+            renamed[role] = as_names(renamed[role], path)
     for role in (PERTURBATION, GENE):
         missing = _empty_rows(renamed[role])
         if len(missing):
@@ -134,7 +150,6 @@ def pair_columns(table: pd.DataFrame, path: object) -> pd.DataFrame:
                 f"column {found[role]!r} is empty in row {int(missing[0])} (and in "
                 f"{len(missing) - 1} more); every row names its perturbation and its gene ({path})"
             )
-        renamed[role] = renamed[role].astype(str)
     for role in (CONTEXT, "split"):
         if role in renamed:
             renamed = _for_which(renamed, role, path)
@@ -146,14 +161,50 @@ def _for_which(table: pd.DataFrame, role: str, path: object) -> pd.DataFrame:
     missing = _empty_rows(table[role])
     if len(missing) == len(table):
         return table.drop(columns=role)
-    told = table[role].astype(str)
     if len(missing):
         raise InputError(
             f"the {role} is empty in row {int(missing[0])} (and in {len(missing) - 1} more), but "
-            f"told in others, such as {np.delete(told.to_numpy(object), missing)[0]!r}; name it in "
+            f"told in others, such as {table[role].drop(missing).iloc[0]!r}; name it in "
             f"every row ({path})"
         )
-    return table.assign(**{role: told})
+    return table
+
+
+def as_names(values: pd.Series, path: object) -> pd.Series:
+    """Return a column of names as text, missing ones as None; numbers are names as well.
+
+    Raises
+    ------
+    InputError
+        It holds lists, tables or bytes that are no text.
+    """
+    column = values.name
+    values = values.astype(object).reset_index(drop=True)
+    missing = values.isna()
+    kinds = set(map(type, values[~missing]))
+    if kinds <= {str}:
+        return values.where(~missing, None)
+    for kind in kinds:
+        if issubclass(kind, (list, tuple, dict, set, np.ndarray)):
+            raise InputError(f"column {column!r} holds {kind.__name__}s, not names ({path})")
+    try:
+        names = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"column {column!r} holds bytes that are no text: {error} ({path})"
+        ) from error
+    return pd.Series(names, dtype=object, name=column).where(~missing, None)
+
+
+def all_names(values: pd.Series, path: object) -> list[str]:
+    """Return a list of names, none of which may be missing."""
+    names = as_names(values, path)
+    if names.isna().any():
+        raise InputError(
+            f"{values.name!r} has no name in row {int(names.isna().to_numpy().argmax())}; leave "
+            f"out what has none ({path})"
+        )
+    return list(names)
 
 
 def _empty_rows(column: pd.Series) -> np.ndarray:
@@ -177,9 +228,16 @@ def one_context(table: pd.DataFrame, context: str | None, path: object) -> pd.Da
 
 def as_numbers(values: pd.Series, path: object) -> np.ndarray:
     """Return a column as float64, missing values as NaN; raise for anything else."""
-    if pd.api.types.is_numeric_dtype(values):
-        return values.to_numpy(np.float64)
-    numbers = pd.to_numeric(values, errors="coerce")
+    kind = values.dtype
+    if pd.api.types.is_complex_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
+        raise InputError(f"column {values.name!r} holds {kind}, a number is needed ({path})")
+    if pd.api.types.is_numeric_dtype(kind):
+        return values.to_numpy(np.float64, na_value=np.nan)
+    values = values.astype(object)
+    try:
+        numbers = pd.to_numeric(values, errors="coerce")
+    except (TypeError, ValueError) as error:  # lists, complex numbers
+        raise InputError(f"column {values.name!r} holds no numbers: {error} ({path})") from error
     text = values.astype(str).str.strip()
     wrong = numbers.isna() & ~text.str.lower().isin(_MISSING)
     if wrong.any():
@@ -198,8 +256,17 @@ def as_labels(values: pd.Series, codes: Codes | None, path: object) -> np.ndarra
     InputError
         A value that is no class, or integers that could mean several things.
     """
+    missing = _empty_rows(values)
+    if len(missing):
+        raise InputError(
+            f"column {values.name!r} is empty in row {int(missing[0])} (and in {len(missing) - 1} "
+            f"more); every row has a class, or is left out ({path})"
+        )
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
     if pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values):
-        return _labels_of_words(values, codes, path)
+        return _labels_of_words(values.astype(object), codes, path)
+    values = pd.Series(as_numbers(values, path), name=values.name)
     found = {int(v) if float(v).is_integer() else float(v) for v in pd.unique(values)}
     if codes is None and not found <= {-1, 0, 1}:
         raise InputError(

@@ -8,7 +8,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pertscale.errors import CorruptFileError, PertscaleError
+from anndata._io.specs.registry import IORegistryError  # has no public name
+
+from pertscale.errors import ArgumentError, CorruptFileError, InputError, PertscaleError
 from pertscale.io.object_storage import naming
 
 #: What HDF5, Zarr, the codecs, NumPy, pandas and csv raise on bytes that make no sense.
@@ -36,8 +38,25 @@ def reading(place: str) -> Iterator[None]:
             f"{place} can't be read ({reason}); the file is incomplete or damaged: "
             "copy, download or write it again"
         ) from error
+    except IORegistryError as error:
+        raise InputError(
+            f"{place} is stored in a way that this version of anndata does not know "
+            f"({str(error).splitlines()[0]}): update anndata, or let the program that made the "
+            "file write it anew"
+        ) from error
     except MemoryError as error:  # a size inside of a chunk, which nothing but reading shows
         raise CorruptFileError(
             f"{place} asks for more memory than there is ({error or 'no size given'}); the file is "
             "damaged or forged, or it needs a larger machine"
         ) from error
+
+
+@contextmanager
+def naming_file(path: object) -> Iterator[None]:
+    """Add the file to the message of an error about it that does not name it."""
+    try:
+        yield
+    except (InputError, ArgumentError) as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{error} ({path})") from error

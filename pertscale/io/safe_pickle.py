@@ -3,13 +3,17 @@
 A pickle is a program: it names functions and calls them. This reader knows a short list of names,
 which it replaces by functions of its own, and refuses every other. NumPy's own unpickling code is
 not given raw state either: a forged ``dtype`` could make it follow pointers taken from the file.
-A file may still be large in memory; nothing guards against that.
+How deep it nests and how many objects it wants to remember is looked at before
+(:mod:`pertscale.io.pickle_shape`). A file may still be large in memory: a list of numbers takes a
+few times its bytes.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
+import reprlib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from pertscale.errors import CorruptFileError, InputError
+from pertscale.io.pickle_shape import check_shape
 from pertscale.io.places import input_path
 
 #: Kinds of dtypes whose bytes are plain values: numbers, text, byte strings.
@@ -35,16 +40,17 @@ def load(path: str | os.PathLike[str]) -> Any:
     NotFoundError
         There is no such file.
     InputError
-        The pickle names anything else; nothing of it has been called.
+        The pickle names anything else, of which nothing has been called, or nests too deep.
     CorruptFileError
         The file is truncated or no pickle.
     """
     path = input_path(path, "a pickle")
     try:
+        check_shape(np.memmap(path, np.uint8, mode="r"))
         with path.open("rb") as file:
             return _PlainUnpickler(file).load()
-    except InputError as error:
-        raise InputError(f"{error} ({path})") from error
+    except (InputError, CorruptFileError) as error:
+        raise type(error)(f"{error} ({path})") from error
     # what a damaged stream makes the unpickler raise
     except (
         pickle.UnpicklingError,
@@ -55,6 +61,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         TypeError,
         ValueError,
         OverflowError,
+        RecursionError,
         MemoryError,
     ) as error:
         raise CorruptFileError(f"not a complete pickle of plain data: {error} ({path})") from error
@@ -100,7 +107,9 @@ class _Dtype:
 
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str):
-            raise InputError(f"the pickle has a dtype made from {code!r}, not a code like 'f8'")
+            raise InputError(
+                f"the pickle has a dtype made from {reprlib.repr(code)}, not a code like 'f8'"
+            )
         self.dtype = np.dtype(code)
         if self.dtype.kind not in _PLAIN_KINDS or self.dtype.fields or self.dtype.subdtype:
             raise InputError(
@@ -134,10 +143,10 @@ class _Array(np.ndarray[Any, Any]):
 
 def _check_size(shape: Any, dtype: np.dtype[Any], n_bytes: int) -> None:
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-        raise InputError(f"the pickle has an array of shape {shape!r}")
-    n_values = 1
-    for n in shape:
-        n_values *= n
+        raise InputError(f"the pickle has an array of shape {reprlib.repr(shape)}")
+    n_values = math.prod(shape)
+    if dtype.itemsize == 0 and n_values:  # any number of them takes no bytes
+        raise InputError(f"the pickle has {n_values:,} values of dtype {dtype}, which has no size")
     if n_values * dtype.itemsize != n_bytes:
         raise InputError(
             f"the pickle has an array of shape {shape} and dtype {dtype} with {n_bytes} bytes"
@@ -162,7 +171,7 @@ def _array_from_buffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -
     shape = shape if isinstance(shape, tuple) else (shape,)
     _check_size(shape, dtype.dtype, len(data))
     if order not in ("C", "F"):
-        raise InputError(f"the pickle has an array of memory order {order!r}")
+        raise InputError(f"the pickle has an array of memory order {reprlib.repr(order)}")
     values: np.ndarray[Any, Any] = np.ndarray(shape, dtype.dtype, buffer=data, order=order)
     return values.copy(order="K").view(_Array)
 
@@ -170,7 +179,7 @@ def _array_from_buffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -
 def _latin1_bytes(text: Any, encoding: Any = "latin1") -> bytes:
     # how protocols below 3 spell bytes; the real function looks codecs up by name
     if not isinstance(text, str) or encoding != "latin1":
-        raise InputError(f"the pickle asks for the encoding {encoding!r}")
+        raise InputError(f"the pickle asks for the encoding {reprlib.repr(encoding)}")
     return text.encode("latin1")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pertscale.errors import InputError
 from pertscale.io.atomic import atomic_path
+from pertscale.io.limits import COPIES, check_declared, check_parquet
 from pertscale.io.places import PlaceLike, for_arrow, place
+from pertscale.io.reading import reading
 from pertscale.schema import Column
 
+#: Rows that are read at a time where a row may have any size.
+_ROWS = 512
 #: Rows of a row group: whole perturbations, about this many pairs.
 ROW_GROUP_ROWS = 131_072
 
@@ -73,6 +79,50 @@ def write_table(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
 def read_table(path: PlaceLike, **columns: Any) -> pd.DataFrame:
     """Read a small table."""
     return pq.read_table(for_arrow(place(path)), partitioning=None, **columns).to_pandas()
+
+
+def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table that somebody else made, with names of columns as text.
+
+    Texts that repeat are one object in memory, as they are in the file: there they may take
+    100,000 times what is stored.
+
+    Raises
+    ------
+    InputError
+        Two columns have the same name.
+    CorruptFileError
+        It is damaged, or declares more than it can hold.
+    """
+    path = Path(path)
+    place = str(path)
+    with reading(place):
+        check_parquet(path)
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+        repeated = [name for name, n in Counter(schema.names).items() if n > 1]
+        if repeated:
+            raise InputError(f"several columns are called {repeated[0]!r}; keep one ({path})")
+        texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            plain = all(f.name in texts or pa.types.is_primitive(f.type) for f in schema)
+            table = file.read() if plain else _read_counting(file, path)
+        frame = table.to_pandas()
+    if isinstance(frame.index, pd.CategoricalIndex):
+        frame.index = frame.index.astype(object)
+    categorical = frame.select_dtypes("category").columns
+    return frame.astype(dict.fromkeys(categorical, object)).rename(columns=str)
+
+
+def _read_counting(file: pq.ParquetFile, path: Path) -> pa.Table:
+    """Read a file whose columns may be larger than it says, a few rows at a time."""
+    batches, size = [], 0
+    for batch in file.iter_batches(batch_size=_ROWS):
+        batches.append(batch)
+        size += batch.nbytes
+        place = f"{path} unpacks to more than it can hold: it"
+        check_declared(size, path.stat().st_size, place, copies=COPIES)
+    return pa.Table.from_batches(batches, schema=file.schema_arrow if not batches else None)
 
 
 def declared_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from pertscale.io.long_tables import (
     pair_columns,
     read_long,
 )
+from pertscale.io.reading import naming_file
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
 from pertscale.splits import Split
 from pertscale.stats.labels import LabelTable
@@ -104,8 +105,9 @@ def read_label_table(
     options = {"from": Path(path).name, "codes": codes or ""}
     if not tested.all():
         options["without p-value"] = f"{np.count_nonzero(~tested):,} pairs"
-    labels = LabelTable.from_pairs(pairs, context=name, options=options)
-    return labels, _split(table, path)
+    with naming_file(path):
+        labels = LabelTable.from_pairs(pairs, context=name, options=options)
+        return labels, _split(table, path)
 
 
 def _labels(

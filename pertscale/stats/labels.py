@@ -17,6 +17,7 @@ from pertscale import cards
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
 from pertscale.io.atomic import read_json
+from pertscale.io.limits import check_dense
 from pertscale.io.object_storage import naming
 from pertscale.io.places import Place, PlaceLike, Remote, arrow_filesystem, place
 from pertscale.io.tables import read_table
@@ -273,6 +274,7 @@ class LabelTable:
         mine = np.flatnonzero((table[CONTEXT] == context) & table["tested"])
         shape = (len(mine), len(self.genes))
         if self._pairs is not None:
+            check_dense(shape, np.int8, f"the labels of {context}")
             dense = np.full(shape, Label.UNTESTED, np.int8)
             pairs = self._pairs[self._pairs[PERTURBATION].isin(mine)]
             dense[np.searchsorted(mine, pairs[PERTURBATION]), pairs[GENE]] = pairs["label"]

@@ -10,7 +10,9 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError
+from pertscale.io.long_tables import all_names, as_numbers, read_long
 from pertscale.io.places import input_path
+from pertscale.io.reading import naming_file
 from pertscale.schema import Label
 from pertscale.splits import Split
 from pertscale.stats.labels import LabelTable
@@ -44,8 +46,8 @@ def read_perturbqa(folder: str | os.PathLike[str], *, line: str) -> tuple[LabelT
     NotFoundError
         If a file is missing.
     InputError
-        If the two files don't list the same differentially expressed pairs, or a perturbation is
-        in both parts of the split.
+        If the two files don't list the same differentially expressed pairs, a perturbation is in
+        both parts of the split, or a label is not 0 or 1.
     """
     de, direction = (_read(Path(folder) / f"{line}-{kind}.csv") for kind in ("de", "dir"))
     keys = ["pert", "gene"]
@@ -60,18 +62,37 @@ def read_perturbqa(folder: str | os.PathLike[str], *, line: str) -> tuple[LabelT
     up_or_down = np.where(fused["label_dir"] == 1, Label.UP, Label.DOWN)
     fused["label"] = np.where(fused["label"] == 1, up_or_down, Label.NON_DE).astype(np.int8)
     pairs = fused.rename(columns={"pert": "perturbation"})[["perturbation", "gene", "label"]]
-    labels = LabelTable.from_pairs(pairs, context=line, options={"from": "PerturbQA"})
-    parts = {part: tuple(sorted(set(mine["pert"]))) for part, mine in de.groupby("split")}
-    split = Split("perturbqa", parts.get("train", ()), parts.get("test", ()), kind="file")
+    with naming_file(Path(folder) / f"{line}-de.csv"):
+        labels = LabelTable.from_pairs(pairs, context=line, options={"from": "PerturbQA"})
+        split = _split(de)
     return labels, split
+
+
+def _split(de: pd.DataFrame) -> Split:
+    parts = {part: tuple(sorted(set(mine["pert"]))) for part, mine in de.groupby("split")}
+    return Split("perturbqa", parts.get("train", ()), parts.get("test", ()), kind="file")
 
 
 def _read(path: Path) -> pd.DataFrame:
     path = input_path(path, "one of PerturbQA's tables")
-    # a gene may be called NA or NAN
-    table = pd.read_csv(path, keep_default_na=False, dtype={"label": np.int8})
+    table = read_long(path)
     if list(table.columns) != _COLUMNS:
         raise InputError(
             f"{path} has columns {', '.join(table.columns)}; needed are {', '.join(_COLUMNS)}"
         )
-    return table
+    for column in ("pert", "gene", "split"):
+        table[column] = all_names(table[column], path)
+    label = as_numbers(table["label"], path)
+    wrong = np.flatnonzero(~np.isin(label, (0, 1)))
+    if len(wrong):
+        raise InputError(
+            f"the label is {table['label'].iloc[wrong[0]]!r} in row {int(wrong[0])}; PerturbQA's "
+            f"are 0 and 1 ({path})"
+        )
+    part = np.flatnonzero(~table["split"].isin(("train", "test")))
+    if len(part):
+        raise InputError(
+            f"column 'split' has {table['split'].iloc[part[0]]!r} in row {int(part[0])}; train and "
+            f"test are known ({path})"
+        )
+    return table.assign(label=label.astype(np.int8))

@@ -13,13 +13,15 @@ import zarr
 
 from pertscale.errors import AmbiguousInputError, InputError
 from pertscale.io.json_files import read_json_file
-from pertscale.io.limits import check_npz, checked_array
-from pertscale.io.long_tables import SPELLINGS
+from pertscale.io.limits import check_dense, check_npz, checked_array
+from pertscale.io.long_tables import SPELLINGS, all_names
 from pertscale.io.places import input_path
 from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
 from pertscale.io.safe_pickle import load as load_pickle
 from pertscale.io.sources import SourceSpec, open_source
 from pertscale.io.sources._base import Source, reading
+from pertscale.io.text_encoding import encoding_of
+from pertscale.io.vectors import as_numbers_array, stacked_rows
 from pertscale.schema import CONTEXT, GENE, PERTURBATION
 
 _BLOCK_BYTES: Final = 64_000_000
@@ -47,7 +49,7 @@ def read_anndata(
         table = pd.DataFrame({PERTURBATION: names, **keys})
         if table.duplicated().any():
             return None
-        values = _dense(source)
+        values = _dense(source, path)
         columns = genes_in_order(source, genes, path)
     if not keys:
         return [Part(EXPRESSION, tuple(names), columns, values)]
@@ -94,7 +96,8 @@ def _column(source: Source, spellings: Sequence[str]) -> str | None:
     return next((lower[s] for s in spellings if s in lower), None)
 
 
-def _dense(source: Source) -> np.ndarray:
+def _dense(source: Source, path: Path) -> np.ndarray:
+    check_dense((source.n_cells, source.n_genes), np.float32, str(path))
     values = np.zeros((source.n_cells, source.n_genes), np.float32)
     for block in source.blocks(_BLOCK_BYTES):
         found = source.read(block)
@@ -130,10 +133,13 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
             f"{ {str(n): v.dims for n, v in dataset.data_vars.items()} } ({path})"
         )
     array = dataset[chosen or fitting[0]].transpose(PERTURBATION, GENE)
-    genes = checked_gene_names(array[GENE].values.tolist(), path)
+    genes, names = (
+        all_names(pd.Series(array[k].values.tolist(), dtype=object, name=k), path)
+        for k in (GENE, PERTURBATION)
+    )
     context, split = (str(dataset.attrs.get(key, "")) for key in (CONTEXT, "split"))
-    names = tuple(map(str, array[PERTURBATION].values))
-    return [Part(EXPRESSION, names, genes, array.data.astype(np.float32), context, split)]
+    values = array.data.astype(np.float32)
+    return [Part(EXPRESSION, tuple(names), checked_gene_names(genes, path), values, context, split)]
 
 
 # --- dictionaries ---------------------------------------------------------------------------------
@@ -145,18 +151,26 @@ def read_npz(path: Path, *, genes: Any) -> list[Part]:
         check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
+    if not content:
+        raise InputError(f"there is no array in the file ({path})")
     if "values" not in content:
         return [_from_dict(content, genes, path)]
     if PERTURBATION + "s" not in content or "genes" not in content:
         raise InputError(f"needed are perturbations, genes, values; found {list(content)} ({path})")
-    values = np.asarray(content["values"], np.float32)
-    names, columns = (tuple(map(str, content[k].tolist())) for k in (PERTURBATION + "s", "genes"))
+    values = as_numbers_array(content["values"], "'values'", path, np.float32)
+    names, columns = (_texts(content[k], k, path) for k in (PERTURBATION + "s", "genes"))
     if values.shape != (len(names), len(columns)):
         raise InputError(
             f"values has shape {values.shape} for {len(names)} perturbations and {len(columns)} "
             f"genes ({path})"
         )
     return [Part(EXPRESSION, names, checked_gene_names(columns, path), values)]
+
+
+def _texts(array: np.ndarray, key: str, path: Path) -> tuple[str, ...]:
+    if array.ndim != 1:
+        raise InputError(f"{key!r} has shape {array.shape}, needed is a list of names ({path})")
+    return tuple(all_names(pd.Series(array.tolist(), dtype=object, name=key), path))
 
 
 def read_pickle(path: Path, *, genes: Any, allow_pickle: bool) -> list[Part]:
@@ -181,28 +195,24 @@ def _from_dict(content: Mapping[Any, Any], genes: Any, path: Path) -> Part:
             f"or a file with one name per line, or a JSON list) ({path})"
         )
     names = gene_list(genes)
-    rows = []
-    for key, value in content.items():
-        row = np.asarray(value, np.float32).ravel()
-        if len(row) != len(names):
-            raise InputError(
-                f"{key!r} has {len(row)} values, there are {len(names)} genes ({path})"
-            )
-        rows.append(row)
-    conditions = tuple("_".join(map(str, k)) if isinstance(k, tuple) else str(k) for k in content)
-    return Part(EXPRESSION, conditions, checked_gene_names(names, path), np.stack(rows))
+    values = stacked_rows(content, path, np.float32, length=len(names), each=", one for each gene")
+    keys = ["_".join(map(str, k)) if isinstance(k, tuple) else k for k in content]
+    conditions = all_names(pd.Series(keys, dtype=object, name="the keys"), path)
+    return Part(EXPRESSION, tuple(conditions), checked_gene_names(names, path), values)
 
 
 def gene_list(genes: str | os.PathLike[str] | Sequence[str]) -> list[str]:
     """Return names of genes from a list, a JSON list, or a text with one name per line."""
     if not isinstance(genes, str | os.PathLike):
-        return [str(g) for g in genes]
+        return all_names(pd.Series(list(genes), dtype=object, name="genes"), "genes=")
     path = input_path(genes, "a list of genes")
     if path.suffix == ".json":
         found = read_json_file(path, "a list of genes")
         if not isinstance(found, list):
             raise InputError(f"a JSON list of genes is needed, not {type(found).__name__} ({path})")
-        return [str(g) for g in found]
+        return all_names(pd.Series(found, dtype=object, name="genes"), path)
     with reading(str(path)):
-        lines = path.read_text(encoding="utf-8").split("\n")  # a name may have spaces
+        with path.open("rb") as file:
+            encoding = encoding_of(file, path)
+        lines = path.read_text(encoding=encoding).split("\n")  # a name may have spaces
     return [name for name in map(str.strip, lines) if name]

@@ -10,10 +10,12 @@ import pandas as pd
 
 from pertscale.errors import InputError
 from pertscale.io.directions import check_directions
+from pertscale.io.limits import check_dense
 from pertscale.io.long_tables import (
     SPELLINGS,
     Codes,
     as_labels,
+    as_names,
     as_numbers,
     column_of,
     pair_columns,
@@ -56,7 +58,7 @@ def _wide(table: pd.DataFrame, path: Path) -> Part:
     if not isinstance(table.index, pd.RangeIndex):
         table = table.reset_index()
     first = str(table.columns[0])
-    names = table.iloc[:, 0].astype(str)
+    names = as_names(table.iloc[:, 0], path).fillna("")  # no name is the control (GEARS)
     body = table.iloc[:, 1:]
     if not body.shape[1]:
         raise InputError(
@@ -93,6 +95,7 @@ def _pivoted(table: pd.DataFrame, codes: Codes | None, path: Path, head: dict[st
             f"or name contexts and splits in columns of their own ({path})"
         )
     kind, values, missing = _values(table, codes, path)
+    check_dense((len(row_names), len(genes), *values.shape[1:]), values.dtype, str(path))
     matrix = np.full((len(row_names), len(genes), *values.shape[1:]), missing, values.dtype)
     matrix[rows, columns] = values
     return Part(
