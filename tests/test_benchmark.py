@@ -392,7 +392,6 @@ def test_what_could_not_run_is_said(tmp_path):
     store = ps.io.ingest(source, tmp_path / "flat.zarr", quiet=True)
     result = ps.run_benchmark(store, quiet=True, seed=0)
     skipped = result.skipped.set_index("what")["reason"]
-    assert "no gene is differentially expressed" in skipped["curated"]
-    # A to D are not read out, so the screen's own genes say nothing about them
-    assert "none of the training perturbations" in skipped["knn_cv (full, holdout-seed0)"]
+    assert "no DE gene among 4 perturbations" in skipped["classes"]
+    assert result.findings[0].startswith("flat: no DE gene among 4 perturbations, ")
     assert isinstance(result.summary(), pd.DataFrame)

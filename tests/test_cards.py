@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 import pertscale as ps
 from pertscale import cards
+from pertscale.benchmark import card
 from pertscale.benchmark.card import score_tables
 from pertscale.evaluation import at_operating_point
 from pertscale.stats.labels import LabelTable
@@ -201,14 +202,33 @@ def test_result(result):
     assert f"{shown:.3f}" in text
 
 
-def test_the_best_is_bold_and_the_oracle_is_not(result):
-    page = result._repr_html_()
-    means = result.expression_summary().groupby(["context", "task", "method"], sort=False)["l2"]
-    first = means.mean().unstack("method").iloc[0]
-    assert f"<strong>{first.min():.3f}</strong>" in page  # a distance: less is better
-    assert f"<strong>{first.max():.3f}</strong>" not in page
-    oracle = re.search(r'<td class="t">oracle</td>(.*?)</tr>', page)
-    assert "strong" not in oracle[1]
+def test_only_what_stands_out_is_bold(result):
+    """Of three held-out perturbations nothing does; else by the rule of the findings."""
+    assert '<td class="t"><strong>' not in result._repr_html_()
+    assert "<td><strong>" not in result._repr_html_()
+    splits = np.arange(5)
+    rows = pd.DataFrame(
+        [
+            (f"s{i}", method, value + i / 100)
+            for i in splits
+            for method, value in (("oracle", 0.0), ("mean", 1.0), ("linear", 2.0))
+        ],
+        columns=["split", "method", "l2"],
+    )
+    table = card._score_rows(rows, ("l2",), [8] * 5)
+    assert re.findall("<strong>(.*?)</strong>", table) == ["1.020"]  # a distance: less is better
+    assert "strong" not in card._score_rows(rows, ("l2",), [4] * 5)
+    assert "strong" not in card._score_rows(rows[rows["split"] == "s0"], ("l2",), [8])
+    near = rows.assign(l2=rows["l2"].where(rows["method"] != "linear", 1.01))
+    assert "strong" not in card._score_rows(near, ("l2",), [8] * 5)
+
+
+def test_the_findings_lead(result):
+    text = look(result)
+    assert result.findings
+    for line in result.findings:
+        assert f"* {line}" in repr(result)
+        assert " ".join(line.split()) in text
 
 
 def test_result_reads_overall_scores_only(result):

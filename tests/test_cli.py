@@ -80,7 +80,8 @@ def test_from_file_to_report(tmp_path):
     assert "LabelTable" in ok("labels", "s.zarr", "--test", "scanpy", "--quiet").stdout
     shown = ok("run", "s.zarr", "--embedding", "e.parquet", "--out", "runs/s",
                "--seed", 1, "--seed", 2, "--method", "knn_10", "--quiet").stdout  # fmt: skip
-    assert "holdout-seed2" in shown
+    assert "full_without_target, means of 2 splits" in shown
+    assert "fewer than 5 perturbations are too few to compare methods" in shown
     report = tmp_path / "runs" / "s" / "report.html"
     report.unlink()
     ok("report", "runs/s", "--store", "s.zarr")

@@ -9,13 +9,12 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 
 import pertscale as ps
-from pertscale.evaluation import at_operating_point
 from pertscale.report import figures, write_report
-from pertscale.report.findings import findings
 from pertscale.report.page import p_value_counts
-from pertscale.report.tables import number, overview, plain_table
+from pertscale.report.tables import Heading, class_tables, number, overview, plain_table
 
 pytestmark = pytest.mark.once
 
@@ -75,14 +74,42 @@ def test_sections_are_there(page):
 
 
 def test_numbers_are_those_of_the_scores(finished, page):
-    within = at_operating_point(finished.scores).query("task == 'within'")
-    scores = within.query("level == 'overall' and context == 'beta' and setting == 'full'")
-    table = overview(within, context="beta", setting="full")
-    values = scores.query("method == 'knn_10' and metric == 'macro_f1'")["value"]
-    expected = f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
+    """Of both operating points, with n of N in the heading; the mean, below it the range."""
+    within = finished.scores.query("task == 'within'")
+    scores = within.query(
+        "level == 'overall' and context == 'beta' and setting == 'full' and method == 'knn_10'"
+    )
+    heading = Heading("full", "3 of 3 held out, 2 splits")
+    table = overview(within, context="beta", heading=heading)
     row = next(r for r in table.rows if r[0] == "knn_10")
-    assert row[3] == expected
-    assert f">{expected}</td>" in page
+    expected = [
+        ("", "auprc_de"), ("", "auprc_macro"),
+        *((point, metric) for point in ("as_called", "at_training_rate")
+          for metric in ("accuracy", "balanced_accuracy", "macro_f1", "mcc")),
+    ]  # fmt: skip
+    for cell, (point, metric) in zip(row[1:], expected, strict=True):
+        there = (scores["operating_point"] == point) & (scores["metric"] == metric)
+        values = scores.loc[there, "value"]
+        assert cell == f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
+        low = f"<small>({values.min():.3f} to {values.max():.3f})</small>"
+        assert f">{values.mean():.3f}<br>{low}</td>" in page
+    assert "full (3 of 3 held out, 2 splits), " in page
+    assert "alpha: singles, 3 of 3 held out, 2 splits" in page
+    by_class = class_tables(within, context="beta", heading=heading)
+    assert [t.caption.split(" (")[0] for t in by_class] == [
+        "full, as called", "full, at the training rate"
+    ]  # fmt: skip
+
+
+def test_what_was_skipped_is_a_row_for_each_reason(finished, page):
+    grouped = finished.skipped_by_reason
+    assert len(grouped) == finished.skipped["reason"].nunique() < len(finished.skipped)
+    assert grouped["n"].sum() == len(finished.skipped)
+    additive = grouped[grouped["reason"].str.startswith("it can predict none")]
+    assert list(additive["what"]) == ["additive"]
+    assert list(additive["context"]) == ["alpha, beta"]
+    assert page.count("it can predict none of the held-out perturbations") == 1
+    assert '<a href="#skipped">' in page
 
 
 def test_p_values_are_all_counted(finished):
@@ -135,38 +162,44 @@ def test_nothing_was_run(example, tmp_path):
     assert "all methods" in page
 
 
-def test_findings_follow_from_the_scores():
-    def rows(setting, **values):
-        return [
-            {"task": "within", "context": "k", "setting": setting, "method": m,
-             "operating_point": point, "level": "overall", "metric": metric, "value": v * factor}
-            for m, v in values.items()
-            for point, factor in (("as_called", 1), ("at_training_rate", 2))
-            for metric in ("macro_f1", "balanced_accuracy")
-        ]  # fmt: skip
+def test_the_lead_is_the_findings(finished, page):
+    assert finished.findings
+    for line in finished.findings:
+        assert f"<li>{escape(line)}</li>" in page
+    assert finished.manifest["findings"] == finished.findings
 
-    scores = pd.DataFrame(
-        rows("full", majority_vote=0.33, knn_1=0.4, oracle=1.0)
-        + rows("curated", majority_vote=0.7, knn_1=0.6, oracle=1.0)
+
+def test_a_context_without_changes_is_one_sentence(tmp_path):
+    """No tables and no bars of classes; its expression is scored."""
+    random = np.random.default_rng(0)
+    names = ["control", *(f"g{i}" for i in range(6))]
+    labels = np.array([f"{c}:{n}" for c in ("flat", "real") for n in names for _ in range(40)])
+    context, name = (np.array([part.split(":")[i] for part in labels]) for i in (0, 1))
+    counts = random.poisson(4.0, (len(labels), 20)) + 1
+    for i in range(6):
+        counts[(context == "real") & (name == f"g{i}"), i : i + 3] *= 5
+    data = anndata.AnnData(
+        counts.astype(np.float32),
+        obs=pd.DataFrame({"perturbation": name, "cell_line": context}).set_index(
+            pd.Index([f"c{i}" for i in range(len(labels))])
+        ),
+        var=pd.DataFrame(index=[f"g{i}" for i in range(20)]),
     )
-    lines = findings(scores)
-    assert "full: the best macro F1 is 0.400, by knn_1" in " ".join(lines)
-    assert "curated: the best macro F1 is 0.700, by majority_vote" in " ".join(lines)
-    assert any("how pairs are chosen" in line for line in lines)
-    even = scores.assign(value=scores["value"].where(scores["method"] != "majority_vote", 0.5))
-    assert not any("how pairs are chosen" in line for line in findings(even))
-    same = pd.DataFrame(rows("full", majority_vote=0.33, knn_1=0.33, oracle=0.33))
-    assert findings(same) == ["k, full: all methods have the same macro F1, 0.330."]
-    errors = {"additive": 1.0, "mean": 2.5, "no_change": 2.0}
-    rows_of_errors = [
-        {"task": "double", "setting": "top_expressed", "context": "k", "method": m,
-         "operating_point": "", "level": "overall", "metric": "l2", "value": v}
-        for m, v in errors.items()
-    ]  # fmt: skip
-    assert findings(pd.DataFrame(rows_of_errors)) == [
-        "k, held-out doubles: the smallest mean error is 1.000, by additive; "
-        "2.500 by mean, 2.000 by no_change."
-    ]
+    data.write_h5ad(tmp_path / "s.h5ad")
+    result = ps.run_benchmark(
+        tmp_path / "s.h5ad", out=tmp_path / "run", seed=0, quiet=True,
+        tasks=["within", "single", "transfer"], methods=["majority_vote", "no_change", "mean"],
+    )  # fmt: skip
+    why = "flat: no DE gene among 6 perturbations, 40 cells each; classes can't be scored."
+    assert why in result.findings
+    page = result.report.read_text()
+    assert page.count(escape(why)) == 2  # in the lead, and in place of tables
+    scores = result.scores
+    assert set(scores.loc[scores["task"] == "within", "context"]) == {"real"}
+    assert set(scores.loc[scores["task"] == "single", "context"]) == {"flat", "real"}
+    of_classes = scores[(scores["task"] == "transfer") & (scores["metric"] == "macro_f1")]
+    assert set(of_classes["context"]) == {"real"}  # trained on flat, which can be
+    assert result.skipped.query("what == 'classes'")["context"].tolist() == ["flat"]
 
 
 def test_tables():

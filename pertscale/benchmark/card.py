@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, get_args
 
@@ -11,10 +11,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from pertscale import cards
-from pertscale.baselines import METHODS
+from pertscale.benchmark.expression import TOP_EXPRESSED
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
-from pertscale.schema import MANIFEST_FILE
+from pertscale.report.findings import Comparison
+from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, MANIFEST_FILE
 
 if TYPE_CHECKING:
     from pertscale.benchmark.result import BenchmarkResult
@@ -27,8 +28,14 @@ _MOST_TABLES: Final = 8
 _MOST_ROWS: Final = 40
 #: What a result says of itself whose folder was removed.
 GONE: Final = "the folder is gone, or not finished"
-#: Methods that are told the truth: no one's best.
-_TOLD: Final = frozenset(name for name, method in METHODS.items() if method.needs_truth)
+#: What is printed of classes and of expression: column → operating point, metric.
+_PRINTED: Final = {
+    "average precision": ("", "auprc_de"),
+    "macro F1 as called": (AS_CALLED, "macro_f1"),
+    "macro F1 at training rate": (AT_TRAINING_RATE, "macro_f1"),
+    "L2": ("", "l2"),
+    "Pearson delta": ("", "pearson_delta"),
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,28 @@ def score_tables(overall: pd.DataFrame) -> list[ScoreTable]:
     return tables
 
 
+def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
+    """Yield what is printed of a result: few scores of each method, means over splits.
+
+    Transfer is left to the report, as are classes with their targets, where there are others.
+    """
+    shown = overall["task"].isin(["single", "double"]) & (overall["setting"] == TOP_EXPRESSED)
+    within = overall["task"] == "within"
+    without_targets = within & overall["setting"].isin(["full_without_target", "curated"])
+    chosen = overall[shown | (without_targets if without_targets.any() else within)]
+    for (context, task, setting), mine in chosen.groupby(
+        ["context", "task", "setting"], sort=False, observed=True
+    ):
+        means = mine.groupby(["operating_point", "metric", "method"], sort=False)["value"].mean()
+        wide = means.unstack(["operating_point", "metric"])
+        there = {title: key for title, key in _PRINTED.items() if key in wide}
+        table = wide[list(there.values())].round(3).set_axis(list(there), axis="columns")
+        n = mine["split"].nunique()
+        what = f"classes, {setting}" if task == "within" else f"held-out {task}s"
+        title = f"{context}: {what}" + (f", means of {n} splits" if n > 1 else "")
+        yield f"{title}\n{table.to_string(na_rep='–', index_names=False)}"
+
+
 # --- the card -------------------------------------------------------------------------------------
 
 
@@ -97,13 +126,15 @@ def whole_card(result: BenchmarkResult) -> str:
     name = cards.shown_path(result.path)
     if not (result.path / MANIFEST_FILE).exists():
         return cards.card("BenchmarkResult", name, cards.line(GONE))
-    parts = [part for table in score_tables(result.overall) for part in _shown(table)]
+    parts = [part for table in score_tables(result.overall) for part in _shown(result, table)]
+    lead = [cards.bullets(result.findings)] if result.findings else []
     return cards.card(
         "BenchmarkResult",
         name,
         cards.facts(_facts(result)),
+        *lead,
         *(parts or [cards.line("no method was scored")]),
-        _skipped(result.skipped),
+        _skipped(result),
     )
 
 
@@ -135,33 +166,33 @@ def _time(timings: pd.DataFrame) -> str:
     return f"{told}; {reused:,} of {len(stages):,} steps taken from an earlier run"
 
 
-def _shown(table: ScoreTable) -> Iterator[Markup]:
+def _shown(result: BenchmarkResult, table: ScoreTable) -> Iterator[Markup]:
     """Yield one folded table per key of the rows, scores averaged over splits."""
-    frame = table.frame
-    means = frame.groupby([*table.keys, "method"], sort=False, observed=True)
-    scores = means[list(table.metrics)].mean().reset_index()
-    groups = list(scores.groupby(list(table.keys), sort=False, observed=True))
+    groups = list(table.frame.groupby(list(table.keys), sort=False, observed=True))
     for i, (key, rows) in enumerate(groups[:_MOST_TABLES]):
-        at = (frame[list(table.keys)] == list(key)).all(axis=1)
-        n_splits = frame.loc[at, "split"].nunique()
-        averaged = f" (means of {n_splits} splits)" if n_splits > 1 else ""
+        splits = result.splits.get(str(key[0]), {})
+        n = [len(splits[name].held_out) for name in rows["split"].unique() if name in splits]
+        averaged = f" (means of {len(n)} splits)" if len(n) > 1 else ""
         title = f"{table.title}: {', '.join(map(str, key))}{averaged}"
-        yield cards.details(title, _score_rows(rows, table.metrics), is_open=i == 0)
+        yield cards.details(title, _score_rows(rows, table.metrics, n), is_open=i == 0)
     if len(groups) > _MOST_TABLES:
         yield cards.line(f"{table.title}: {len(groups) - _MOST_TABLES:,} more tables in .scores")
 
 
-def _score_rows(rows: pd.DataFrame, metrics: tuple[str, ...]) -> Markup:
-    """Return scores as html, the best of each column in bold; the oracle is out of competition."""
-    competing = ~rows["method"].isin(_TOLD)
-    best = {metric: _best(rows.loc[competing, metric], metric) for metric in metrics}
+def _score_rows(rows: pd.DataFrame, metrics: tuple[str, ...], n: Sequence[int]) -> Markup:
+    """Return means over splits as html; in bold what stands out, by the rule of the findings.
+
+    `n` are the perturbations that each split holds out.
+    """
+    best = {metric: _best(rows, metric, n) for metric in metrics}
+    means = rows.groupby("method", sort=False, observed=True)[list(metrics)].mean()
     shown = []
-    for row, competes in zip(rows.to_dict("records"), competing, strict=True):
-        cells: list[object] = [row["method"]]
+    for method, row in zip(means.index, means.to_dict("records"), strict=True):
+        cells: list[object] = [method]
         for metric in metrics:
             text = _number(row[metric])
-            is_best = competes and text == best[metric]
-            cells.append(Markup("<strong>{}</strong>").format(text) if is_best else text)
+            stands_out = method == best[metric]
+            cells.append(Markup("<strong>{}</strong>").format(text) if stands_out else text)
         shown.append(cells)
     table = cards.table(["method", *(m.replace("_", " ") for m in metrics)], shown[:_MOST_ROWS])
     hidden = len(shown) - _MOST_ROWS
@@ -172,18 +203,46 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else "–"
 
 
-def _best(values: pd.Series, metric: str) -> str | None:
-    """Return the best value as it is shown; None where all are as good, or no side is better."""
+def _best(rows: pd.DataFrame, metric: str, n: Sequence[int]) -> str | None:
+    """Return the method that stands out; None where none does, or no side is better."""
     better = METRICS[metric].greater_is_better
-    known = values[np.isfinite(values)]
-    if better is None or known.map(_number).nunique() < 2:
+    if better is None or not n:
         return None
-    return _number(known.max() if better else known.min())
+    values = rows.pivot_table(index="split", columns="method", values=metric, sort=False)
+    found = Comparison(values, better, np.array(n), np.array(n))
+    if found.too_few or len(found.ranked) < 2 or found.rivals():
+        return None
+    return found.ranked[0]
 
 
-def _skipped(skipped: pd.DataFrame) -> Markup:
+def by_reason(skipped: pd.DataFrame, splits: Collection[str]) -> pd.DataFrame:
+    """Return what was skipped with one row per reason.
+
+    Parameters
+    ----------
+    skipped : DataFrame
+        :data:`pertscale.schema.SKIPPED_COLUMNS`.
+    splits : collection of str
+        Names of splits, which are left out of what was skipped.
+    """
+    rows = []
+    for reason, mine in skipped.groupby("reason", sort=False):
+        what: dict[str, None] = {}
+        for name in mine["what"]:
+            method = name.partition(" (")[0]
+            for split in splits:
+                method = method.removesuffix(f", {split}")
+            what[method] = None
+        contexts = [c for c in dict.fromkeys(mine["context"]) if c]
+        rows.append((", ".join(what), ", ".join(contexts), len(mine), reason))
+    return pd.DataFrame(rows, columns=["what", "context", "n", "reason"])
+
+
+def _skipped(result: BenchmarkResult) -> Markup:
+    skipped = result.skipped_by_reason
     if skipped.empty:
         return Markup("")
-    rows = skipped[["what", "context", "reason"]].head(_MOST_ROWS).to_numpy().tolist()
-    table = cards.table(["what", "context", "reason"], rows, text=3)
-    return cards.details(f"{len(skipped):,} steps skipped, and why", table)
+    columns = ["what", "context", "reason", "n"]
+    rows = skipped[columns].head(_MOST_ROWS).to_numpy().tolist()
+    table = cards.table(["what", "context", "reason", "steps"], rows, text=3)
+    return cards.details(f"{skipped['n'].sum():,} steps skipped, and why", table)

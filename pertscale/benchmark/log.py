@@ -75,8 +75,8 @@ class Log:
         reasons = {row["reason"] for row in self.skipped}
         if len(self.skipped) > len(reasons) or len(reasons) > MOST_SAID:
             say(
-                f"skipped {len(self.skipped)} steps, for {len(reasons)} reasons: "
-                "skipped.parquet and the report have them all",
+                f"skipped {len(self.skipped):,} steps for {len(reasons):,} "
+                f"reason{'s'[: len(reasons) != 1]}; the report lists them",
                 quiet=self.quiet,
             )
 

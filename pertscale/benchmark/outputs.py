@@ -19,7 +19,8 @@ from pertscale.benchmark.transfer import FROM_FILE
 from pertscale.benchmark.units import Unit, read_scores
 from pertscale.embeddings import Embedding
 from pertscale.io.atomic import remove
-from pertscale.io.tables import declared_frame, write_table
+from pertscale.io.tables import declared_frame, read_table, write_table
+from pertscale.report.findings import findings
 from pertscale.schema import (
     COVERAGE_COLUMNS,
     COVERAGE_FILE,
@@ -194,6 +195,9 @@ def _drops(plan: Plan) -> pd.DataFrame:
 
 def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict[str, Any]:
     """Return what ``manifest.json`` says: versions, options, hashes, splits, units."""
+    parts = _parts(runs, plans)
+    without_changes = {c: why for part in parts for c, why in part.without_changes.items()}
+    vectors_lack = [row for part in parts for row in part.vectors_lack]
     packages = ("pertscale", "dask", "distributed", "numpy", "scipy", "pandas", "numba", "zarr")
     alone = len(plans) == 1 and plans[0] is runs
     return {
@@ -211,7 +215,13 @@ def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict
             context: {name: split_file(context, split) for name, split in mine.items()}
             for context, mine in runs.splits.items()
         },
-        "drawn_splits": [row for part in _parts(runs, plans) for row in part.drawn],
+        "drawn_splits": [row for part in parts for row in part.drawn],
+        "without_changes": without_changes,
+        "vectors_lack": vectors_lack,
+        "findings": findings(
+            read_table(runs.folder / SCORES_FILE), _held_out(parts),
+            without_changes=without_changes, vectors_lack=vectors_lack,
+        ),
         "units": [
             {**_unit_head(u), "labels": u.labels, "method": u.method,
              "key": u.key(runs.matrices[u.context, u.labels])}
@@ -227,6 +237,16 @@ def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict
         },
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }  # fmt: skip
+
+
+def _held_out(parts: Sequence[Runs]) -> dict[tuple[str, str], int]:
+    """Return how many perturbations each split of each context holds out."""
+    return {
+        (context, name): len(split.held_out)
+        for part in parts
+        for context, splits in part.splits.items()
+        for name, split in splits.items()
+    }
 
 
 def _unit_head(unit: Unit | ExpressionUnit) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from pertscale.hashing import digest
 from pertscale.io.atomic import remove
 from pertscale.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
 from pertscale.progress import say
+from pertscale.report.findings import without_vectors
 from pertscale.schema import CONTROL, GENE, MANIFEST_FILE, PERTURBATION, SPLITS_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split, doubles_split, holdout
@@ -85,7 +86,7 @@ class Splitting:
         if self.seeds is not None:
             return [draw(seed) for seed in self.seeds]
         first = draw(0)
-        if n_held_out(first) >= FEW_HELD_OUT:
+        if len(first.held_out) >= FEW_HELD_OUT:
             return [first]
         different = {(first.train, first.test): first}  # of three perturbations there are no five
         for seed in range(1, SPLITS_OF_FEW):
@@ -99,7 +100,7 @@ class Splitting:
             return "the split was given"
         if self.seeds is not None:
             return "the seeds were given"
-        few = n_held_out(splits[0]) < FEW_HELD_OUT
+        few = len(splits[0].held_out) < FEW_HELD_OUT
         return f"{'fewer than' if few else 'at least'} {FEW_HELD_OUT} are held out"
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,11 +109,6 @@ class Splitting:
             return {"split": self.given.name, "split_hash": self.given.hash}
         seeds = None if self.seeds is None else list(self.seeds)
         return {"seeds": seeds, "test_fraction": self.test_fraction}
-
-
-def n_held_out(split: Split) -> int:
-    """Return how many perturbations a split holds out."""
-    return len(split.test) + len(split.val)
 
 
 @dataclass(frozen=True)
@@ -165,6 +161,11 @@ class Runs:
         By context and name.
     drawn : list of dict
         How many splits each context has, of what, and why.
+    vectors_lack : list of dict
+        Of each context and split, how many held-out perturbations have no vector.
+    without_changes : dict of str to str
+        Contexts without a differentially expressed gene, in which no class can be scored, and what
+        to say of them.
     parents : tuple of Path
         Folders of the results that have this one as a part.
     """
@@ -181,6 +182,8 @@ class Runs:
     coverage: list[dict[str, Any]] = field(default_factory=list)
     splits: dict[str, dict[str, Split]] = field(default_factory=dict)
     drawn: list[dict[str, Any]] = field(default_factory=list)
+    vectors_lack: list[dict[str, Any]] = field(default_factory=list)
+    without_changes: dict[str, str] = field(default_factory=dict)
 
     def unmark(self) -> None:
         """Take the manifest away: what it says is finished is going to change.
@@ -259,6 +262,8 @@ def plan_context(plan: Plan, context: str) -> None:
             _keep_split(plan, context, split)
             if TASK in plan.wanted.tasks:
                 _plan_classes(plan, context, split, tables, groups)
+        for line in without_vectors(plan.vectors_lack, context):
+            say(line, quiet=plan.log.quiet)
     if plan.wanted.models or plan.outsiders.files:
         _plan_expression(plan, context, names, splits)
 
@@ -270,10 +275,11 @@ def _tables(plan: Plan, context: str, mine: pd.DataFrame) -> dict[str, tuple[str
     """Write the label matrices of a context; return which settings are scored on which."""
     settings, changed = plan.wanted.settings, (mine["n_up"] + mine["n_down"]).any()
     if not changed:
-        plan.log.skip(
-            "curated", context, "no gene is differentially expressed in any perturbation; scores "
-            "of the full setting only say how often a method predicts otherwise",
-        )  # fmt: skip
+        fewest, most = mine["n_cells"].min(), mine["n_cells"].max()
+        cells = f"{fewest:,} cells each" if fewest == most else f"{fewest:,} to {most:,} cells each"
+        why = f"no DE gene among {len(mine):,} perturbations, {cells}; classes can't be scored"
+        plan.without_changes[context] = why
+        plan.log.skip("classes", context, why)
     full = tuple(s for s in settings if s.startswith("full"))
     tables: dict[str, tuple[str, ...]] = {}
     if full:
@@ -296,6 +302,10 @@ def _plan_classes(
     groups: dict[str, str],
 ) -> None:
     """List the units of classes of one split."""
+    if context in plan.without_changes:
+        return
+    if any(method.needs_embedding for method in plan.wanted.methods.values()):
+        plan.vectors_lack.append(_lacking(plan, context, split))
     given = given_for(plan, context, split)
     changes = _changes(plan, context, split, given)
     for kind, settings in tables.items():
@@ -324,6 +334,19 @@ def _plan_classes(
             for name, found in given.items()
             if found.predictions.kind != EXPRESSION
         ]
+
+
+def _lacking(plan: Plan, context: str, split: Split) -> dict[str, Any]:
+    """Count the held-out perturbations without a vector, for which methods call the majority."""
+    found, n = embedding_for(plan, context, split), len(split.held_out)
+    n_lacking = n
+    if isinstance(found, Embedding):
+        vectors = plan.vectors_of(found, split.held_out)
+        n_lacking = int((~np.isfinite(vectors).all(axis=1)).sum())
+    given = None if plan.wanted.embedding is None else plan.wanted.embedding.name
+    return {
+        "context": context, "split": split.name, "n": n, "n_lacking": n_lacking, "embedding": given
+    }  # fmt: skip
 
 
 def fitted_on(
@@ -505,7 +528,7 @@ def _tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: 
     """Record how many splits there are, and why; tell it where it was not the user's choice."""
     how = plan.wanted.how
     told = {
-        "context": context, "of": of, "n": n, "n_held_out": n_held_out(splits[0]),
+        "context": context, "of": of, "n": n, "n_held_out": len(splits[0].held_out),
         "n_splits": len(splits), "reason": how.reason(splits),
     }  # fmt: skip
     plan.drawn.append(told)

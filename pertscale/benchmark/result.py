@@ -13,9 +13,10 @@ from pertscale.arguments import checked
 from pertscale.benchmark.card import (
     EXPRESSION_HEADLINE,
     GONE,
+    by_reason,
     class_headline,
     headline,
-    score_tables,
+    printed_tables,
     whole_card,
 )
 from pertscale.benchmark.expression import TOP_EXPRESSED, open_predictions
@@ -126,6 +127,17 @@ class BenchmarkResult:
     def skipped(self) -> pd.DataFrame:
         """What did not run, and why."""
         return read_table(self.path / SKIPPED_FILE)
+
+    @property
+    def findings(self) -> list[str]:
+        """What the scores say, in sentences: the lead of the report."""
+        return list(self.manifest["findings"])
+
+    @property
+    def skipped_by_reason(self) -> pd.DataFrame:
+        """The same with one row per reason: ``what, context, n`` steps ``, reason``."""
+        splits = {name for mine in self.manifest["splits"].values() for name in mine}
+        return by_reason(self.skipped, splits)
 
     @cached_property
     def timings(self) -> pd.DataFrame:
@@ -268,8 +280,10 @@ class BenchmarkResult:
     def __repr__(self) -> str:
         if not (self.path / MANIFEST_FILE).exists():
             return f"<BenchmarkResult {cards.shown_path(self.path)}: {GONE}>"
-        tables = [t.frame.round(3).to_string(index=False) for t in score_tables(self.overall)]
-        return "\n".join([f"<BenchmarkResult {cards.shown_path(self.path)}>", *tables])
+        head = f"<BenchmarkResult {cards.shown_path(self.path)}>"
+        lead = "\n".join(f"* {line}" for line in self.findings)
+        tables = printed_tables(self.overall)
+        return "\n\n".join([head, *([lead] if lead else []), *tables])
 
     def _repr_html_(self) -> str:
         return whole_card(self)

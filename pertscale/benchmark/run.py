@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -366,7 +367,7 @@ def _finish(
         **wanted.how.as_dict(),
         **plans[0].labels.options,
     }
-    content = manifest(runs, plans, options)
+    content = json.loads(json.dumps(manifest(runs, plans, options), sort_keys=True))  # as read
     _report(runs, plans, content)
     write_json(runs.folder / MANIFEST_FILE, content)
     result = BenchmarkResult(runs.folder)

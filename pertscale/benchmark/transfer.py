@@ -236,6 +236,8 @@ def _settings(root: Runs, kind: str) -> tuple[str, ...]:
 
 
 def _plan_classes(root: Runs, target: Site, split: Split, bridges: Sequence[Bridge]) -> None:
+    if target.context in target.plan.without_changes:
+        return  # as in its own tables
     sources = tuple(bridge.source.name for bridge in bridges)
     for kind in ("full", "curated"):
         matrix, settings = target.matrix(kind), _settings(root, kind)
@@ -402,6 +404,8 @@ def _plan_given(
 ) -> None:
     """List what files say of a target's held-out perturbations, beside the transferred methods."""
     plan = target.plan
+    if target.context in plan.without_changes:
+        return
     there = np.logical_or.reduce([bridge.position >= 0 for bridge in bridges])
     shared = frozenset(itertools.compress(target.genes, there))
     for name, found in given.items():

@@ -6,28 +6,30 @@ matplotlib Figure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError
-from pertscale.evaluation import error_by_genes, ratio_to_reference
+from pertscale.evaluation import error_by_genes
+from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
 from pertscale.report.figures import COLORS, STYLE, panels, short
+from pertscale.report.findings import FEW, compared_errors
 from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from pertscale.benchmark.result import BenchmarkResult
 
 #: Perturbations of a swarm that are drawn; more would only be a blot.
 _MAX_POINTS = 2000
+_BOOTSTRAP = 10_000
 
 
 @checked
@@ -36,7 +38,8 @@ def prediction_error(
 ) -> Figure:
     """Error of every held-out perturbation, by method, with the means (Fig 1a, 2a).
 
-    Methods are ordered by their mean; a dashed line marks the best.
+    Methods are ordered by their mean; a dashed line marks the smallest. All are of one set of
+    perturbations.
     """
     rows = _scores(result, context, task, metric)
     means = rows.groupby("method")["value"].mean().sort_values()
@@ -57,7 +60,7 @@ def prediction_error(
         axis.set_xticks(range(len(means)), [short(m) for m in means.index], rotation=30, ha="right")
         axis.set_ylabel("prediction error (L2)" if metric == "l2" else metric)
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]) if metric == "l2" else None)
-        axis.set_title(f"{short(context)}: held-out {task}s")
+        axis.set_title(_title(result, context, task))
     return figure
 
 
@@ -80,6 +83,7 @@ def predicted_change(
     genes = top_genes(control, 1000)
     truth = dataset["truth"].sel({PERTURBATION: perturbation}).values[genes] - control[genes]
     scores = _scores(result, context, task, "pearson_delta")
+    dataset = dataset.isel({MODEL: dataset[MODEL].isin(list(scores["method"].unique())).values})
     chosen = scores[(scores["split"] == split) & (scores["group"] == perturbation)]
     with mpl.rc_context(STYLE):
         figure, axes = panels(dataset.sizes[MODEL], columns=4, size=(2.3, 2.3))
@@ -107,20 +111,23 @@ def ratio_forest(
 ) -> Figure:
     """Error relative to the mean baseline's, with bootstrap intervals (Fig 2c).
 
-    Faded where the interval contains 1.
+    A perturbation that several splits hold out counts once, with its mean ratio. Faded where the
+    interval contains 1; below 5 perturbations there is none.
     """
-    rows = result.expression_scores
-    rows = rows[(rows["context"] == context) & (rows["task"] == task)]
-    table = ratio_to_reference(rows, reference=reference).sort_values("ratio", ascending=False)
-    table = table[table["method"] != reference]
+    table = _ratios(_scores(result, context, task, "l2"), reference)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 0.34 * len(table) + 1.1), layout="constrained")
         axis = figure.subplots()
         axis.axvline(1, color="#333333", linewidth=0.8)
         for i, row in enumerate(table.itertuples()):
-            alpha = 0.4 if row.contains_one else 1.0
+            alpha = 1.0 if row.high < 1 or row.low > 1 else 0.4
             axis.plot([row.low, row.high], [i, i], color=COLORS[0], alpha=alpha, linewidth=1.6)
             axis.plot(row.ratio, i, "o", color=COLORS[0], alpha=alpha, markersize=5)
+            if row.n < FEW:
+                axis.annotate(
+                    f"n = {row.n}, no interval", (row.ratio, i), (6, 4),
+                    textcoords="offset points", fontsize=8,
+                )  # fmt: skip
         axis.set_yticks(range(len(table)), [short(m) for m in table["method"]])
         axis.set_ylim(-0.6, len(table) - 0.4)
         axis.set_xscale("log", base=2)
@@ -129,8 +136,25 @@ def ratio_forest(
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         axis.set_xlabel(f"error relative to {reference} (95 % interval)")
-        axis.set_title(f"{short(context)}: held-out {task}s")
+        axis.set_title(_title(result, context, task))
     return figure
+
+
+def _ratios(errors: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Return ``method, n, ratio, low, high`` over perturbations; of few without the bounds."""
+    wide = errors.pivot_table(index=["split", "group"], columns="method", values="value")
+    if reference not in wide:
+        raise InputError(f"there are no errors of {reference!r} to divide by")
+    ratios = wide.div(wide[reference], axis=0).groupby("group").mean()
+    found = []
+    for method in ratios.columns.drop(reference):
+        values = ratios[method].dropna().to_numpy()
+        low, high = np.nan, np.nan
+        if len(values) >= FEW:
+            low, high = bootstrap_interval(values, n_bootstrap=_BOOTSTRAP, seed=0)
+        found.append((str(method), len(values), values.mean(), low, high))
+    table = pd.DataFrame(found, columns=["method", "n", "ratio", "low", "high"])
+    return table.sort_values("ratio", ascending=False, kind="stable")
 
 
 @checked
@@ -140,15 +164,11 @@ def error_against_genes(
     """Mean L2 over the n most expressed, or most changed, genes against n (Ext 2b, 8b)."""
     control = control_profile(result, context)
     curves: dict[str, list[np.ndarray]] = {}
-    for split in _splits(result, context, task):
-        dataset = result.expression(context=context, task=task, split=split)
+    for dataset in _compared(result, context, task, control):
         truth = dataset["truth"].values.astype(np.float64)
         for i, method in enumerate(dataset[MODEL].values):
-            predicted = dataset["prediction"][i].values
-            whole = ~np.isnan(predicted).any(axis=1)
-            if whole.any():
-                errors = error_by_genes(truth[whole], predicted[whole], control, by=by)
-                curves.setdefault(str(method), []).append(errors.mean(axis=0))
+            errors = error_by_genes(truth, dataset["prediction"][i].values, control, by=by)
+            curves.setdefault(str(method), []).append(errors.mean(axis=0))
     n = gene_numbers(len(control))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 3.4), layout="constrained")
@@ -161,7 +181,7 @@ def error_against_genes(
             "genes, most expressed first" if by == "expression" else "genes, most changed first"
         )
         axis.set_ylabel("mean prediction error (L2)")
-        axis.set_title(f"{short(context)}: held-out {task}s")
+        axis.set_title(_title(result, context, task))
         figure.legend(loc="outside right upper", frameon=False)
     return figure
 
@@ -171,23 +191,21 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     """Draw the standard deviation of each gene over perturbations, predicted and true (Ext 7).
 
     A method that predicts the same for every perturbation has none; the line is the mean of the
-    truth's. Splits that hold out one perturbation have nothing to show; InputError if all are such.
+    truth's. Splits that compare one perturbation have nothing to show; InputError if all are such.
     """
     control = control_profile(result, context)
     genes = top_genes(control, 1000)
     found: dict[str, list[np.ndarray]] = {}
-    for split in _splits(result, context, task):
-        dataset = result.expression(context=context, task=task, split=split).isel({GENE: genes})
+    for whole in _compared(result, context, task, control):
+        dataset = whole.isel({GENE: genes})
         if dataset.sizes[PERTURBATION] < 2:
             continue
         found.setdefault("truth", []).append(dataset["truth"].values.std(axis=0, ddof=1))
         for i, method in enumerate(dataset[MODEL].values):
             values = dataset["prediction"][i].values
-            values = values[~np.isnan(values).any(axis=1)]
-            if len(values) > 1:
-                found.setdefault(str(method), []).append(values.std(axis=0, ddof=1))
+            found.setdefault(str(method), []).append(values.std(axis=0, ddof=1))
     if not found:
-        raise InputError(f"every split of {context}, {task}, holds out one perturbation only")
+        raise InputError(f"no split of {context}, {task}, compares two perturbations")
     signed = {m: np.arcsinh(np.concatenate(v) / 0.02) for m, v in found.items()}
     top = max(float(v.max()) for v in signed.values())
     edges = np.linspace(0, max(top, 1e-9), 31)
@@ -201,6 +219,7 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
             axis.axvline(mean, color="#c00000", linewidth=1)
             axis.set_xticks(np.arcsinh(ticks / 0.02), [f"{t:g}" for t in ticks])
             axis.set_title(short(method))
+        figure.suptitle(_title(result, context, task), fontsize=10)
         figure.supxlabel("standard deviation over perturbations", fontsize=9)
         figure.supylabel("genes", fontsize=9)
     return figure
@@ -328,9 +347,28 @@ def _scores(result: BenchmarkResult, context: str, task: str, metric: str) -> pd
     return rows
 
 
-def _splits(result: BenchmarkResult, context: str, task: str) -> Sequence[str]:
-    units: Sequence[Mapping[str, str]] = result.manifest["expression"]
-    return [u["split"] for u in units if (u["context"], u["task"]) == (context, task)]
+def _title(result: BenchmarkResult, context: str, task: str) -> str:
+    """Say what a figure is of: the context, and how many of the held-out perturbations."""
+    rows = result.expression_scores
+    mine = rows[(rows["context"] == context) & (rows["task"] == task)]
+    return f"{short(context)}: {task}s, {compared_errors(mine).told}"
+
+
+def _compared(
+    result: BenchmarkResult, context: str, task: str, control: np.ndarray
+) -> Iterator[xr.Dataset]:
+    """Yield the predictions of each split that are compared: of one set of perturbations.
+
+    What files and own models leave out of it is no change, as in the scores.
+    """
+    rows = _scores(result, context, task, "l2")
+    for split, mine in rows.groupby("split", sort=False):
+        dataset = result.expression(context=context, task=task, split=str(split))
+        methods = dataset[MODEL].isin(list(mine["method"].unique())).values
+        names = dataset[PERTURBATION].isin(list(mine["group"].unique())).values
+        chosen = dataset.isel({MODEL: methods, PERTURBATION: names}).load()
+        level = xr.DataArray(control.astype(np.float32), dims=GENE)
+        yield chosen.assign(prediction=chosen["prediction"].fillna(level))
 
 
 def control_profile(result: BenchmarkResult, context: str) -> np.ndarray:

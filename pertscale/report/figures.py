@@ -13,12 +13,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from pertscale.arguments import checked
-from pertscale.evaluation.operating_point import at_operating_point
-from pertscale.schema import CLASS_NAMES
+from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES
 
 #: Okabe and Ito's colours, which the colour-blind can tell apart.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 CLASS_TITLES = dict(zip(CLASS_NAMES, ("Down", "Not DE", "Up"), strict=True))
+POINT_TITLES = {AS_CALLED: "as called", AT_TRAINING_RATE: "at the training rate"}
 #: How all figures look.
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -54,20 +54,25 @@ def class_bars(
     methods : sequence of str
         Bars, in this order.
     settings : mapping
-        Setting -> title of its column of panels.
+        Setting -> title of its columns of panels, one for each operating point.
     """
     metrics = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
-    scores = at_operating_point(scores)
-    mean = scores.groupby(["setting", "metric", "method", "group"])["value"].mean()
+    keys = ["setting", "operating_point", "metric", "method", "group"]
+    mean = scores.groupby(keys)["value"].mean()
+    columns = {
+        (setting, point): f"{short(title, 48)}\n{words}"
+        for setting, title in settings.items()
+        for point, words in POINT_TITLES.items()
+    }
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.6 * len(settings) + 1.6, 6.4), layout="constrained")
-        axes = figure.subplots(len(metrics), len(settings), sharex=True, sharey=True, squeeze=False)
+        figure = Figure(figsize=(3.6 * len(columns) + 1.6, 6.4), layout="constrained")
+        axes = figure.subplots(len(metrics), len(columns), sharex=True, sharey=True, squeeze=False)
         width = 0.84 / max(1, len(methods))
         for (metric, label), row in zip(metrics.items(), axes, strict=True):
             row[0].set_ylabel(label)
-            for (setting, title), axis in zip(settings.items(), row, strict=True):
+            for (column, title), axis in zip(columns.items(), row, strict=True):
                 for i, method in enumerate(methods):
-                    values = [mean.get((setting, metric, method, c), np.nan) for c in CLASS_NAMES]
+                    values = [mean.get((*column, metric, method, c), np.nan) for c in CLASS_NAMES]
                     at = np.arange(len(CLASS_NAMES)) + (i - (len(methods) - 1) / 2) * width
                     color = COLORS[i % len(COLORS)]
                     axis.bar(at, values, width * 0.92, color=color, label=short(method))
@@ -123,13 +128,13 @@ def p_value_histogram(counts: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def short(name: str) -> str:
+def short(name: str, longest: int = 36) -> str:
     """Return a text that fits its panel and is shown as it is.
 
     A dollar sign is no mathematics, a line break none; a leading underscore, which hides an entry
     of a legend, does not stand first.
     """
     shown = "".join(mark if mark.isprintable() else "\ufffd" for mark in name)
-    shown = shown if len(shown) <= 36 else f"{shown[:35]}…"
+    shown = shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
     shown = f" {shown}" if shown.startswith("_") else shown
     return shown.replace("$", r"\$")

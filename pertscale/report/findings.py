@@ -1,74 +1,353 @@
-"""What the scores say, in sentences that follow from them."""
+"""What the scores say, in sentences that follow from them.
+
+A sentence is about one set of perturbations, told as n of the N that are held out, about methods
+that all predict these, and about one operating point. It gives means over the splits, with the
+smallest and the largest. Classes are compared where the target genes are left out
+(``full_without_target``, ``curated``), by the average precision of change, which needs no calls,
+and by macro F1 where all call as large a share of pairs as is differentially expressed in training.
+
+A method is named as the best only where
+
+* at least 5 perturbations are compared in every split, and at least half of those held out;
+* with 4 splits or more, its range over them overlaps with no other method's;
+* with fewer, the 95 % bootstrap interval of its difference to each other one, over perturbations,
+  leaves out 0. That needs a value for each perturbation, which errors of expression have and areas
+  and F1 of all pairs do not: of these, one to three splits name no best.
+
+The oracle, which is told the truth, and random classes never compete.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
 import pandas as pd
 
+from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.operating_point import at_operating_point
+from pertscale.schema import AS_CALLED, AT_TRAINING_RATE
 
 #: Methods that are there for comparison only.
-_REFERENCE = ("oracle", "random", "all_non_de")
+REFERENCE: Final = ("oracle", "random", "all_non_de")
+#: Perturbations below which nothing is compared, and no interval is given.
+FEW: Final = 5
+#: Splits from which on their range tells methods apart.
+_SPLITS: Final = 4
+_BOOTSTRAP: Final = 2000
+#: Methods that a sentence lists.
+_LISTED: Final = 3
+#: Score of a screen without effects that is worth a sentence, and gap that selection makes.
+_NO_EFFECT, _GAP = 0.1, 0.05
+#: Settings of classes that leave the target genes out.
+_SETTINGS: Final = ("full_without_target", "curated")
 
 
-def findings(scores: pd.DataFrame) -> list[str]:
-    """Return plain sentences per context: best methods, and the curated-full contrast."""
-    classes = at_operating_point(scores[scores["task"] == "within"])
-    return [*_of_classes(classes), *_of_expression(scores)]
+def findings(
+    scores: pd.DataFrame,
+    held_out: Mapping[tuple[str, str], int],
+    *,
+    without_changes: Mapping[str, str],
+    vectors_lack: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    """Return plain sentences: how methods compare, and what keeps them from being compared.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        :data:`pertscale.schema.SCORE_COLUMNS`.
+    held_out : mapping of (context, split) to int
+        How many perturbations the splits hold out.
+    without_changes : mapping of str to str
+        Contexts in which no class can be scored, and why.
+    vectors_lack : sequence of mapping
+        As of :func:`without_vectors`.
+    """
+    return [
+        *of_classes(scores, held_out),
+        *(f"{context}: {why}." for context, why in without_changes.items()),
+        *without_vectors(vectors_lack),
+        *of_expression(scores),
+    ]
 
 
-def _of_expression(scores: pd.DataFrame) -> list[str]:
-    """Which model has the smallest error on held-out singles and doubles, against no change."""
-    rows = scores[(scores["level"] == "overall") & (scores["metric"] == "l2")]
-    rows = rows[rows["task"].isin(["single", "double"]) & (rows["setting"] == "top_expressed")]
-    means = rows.groupby(["context", "task", "method"], sort=False)["value"].mean()
-    lines = []
-    for (context, task), mine in means.groupby(level=["context", "task"], sort=False):
-        errors = mine.droplevel(["context", "task"]).sort_values(kind="stable")
-        text = f"{context}, held-out {task}s: the smallest mean error is {errors.iloc[0]:.3f}, by "
-        text += errors.index[0]
-        others = [f"{errors[m]:.3f} by {m}" for m in ("mean", "no_change") if m in errors.index[1:]]
-        lines.append(f"{text}{'; ' if others else ''}{', '.join(others)}.")
-    return lines
+# --- comparing methods ----------------------------------------------------------------------------
 
 
-def _of_classes(scores: pd.DataFrame) -> list[str]:
-    overall = scores[scores["level"] == "overall"]
-    mean = overall.groupby(["context", "setting", "method", "metric"])["value"].mean()
-    lines = []
-    for context in dict.fromkeys(overall["context"]):
-        present = set(overall.loc[overall["context"] == context, "setting"])
-        settings = [s for s in ("curated", "full") if s in present]
-        lines += [_best(mean.loc[context, s], context, s) for s in settings]
-        lines += _contrast(mean, context)
-    return lines
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Scores of several methods on the same perturbations.
+
+    Attributes
+    ----------
+    values : DataFrame (split, method)
+    greater_is_better : bool
+    n, n_held_out : ndarray (split,)
+        Perturbations that are compared, and held out.
+    by_perturbation : DataFrame (perturbation, method), optional
+        The values behind the means, where means they are.
+    """
+
+    values: pd.DataFrame
+    greater_is_better: bool
+    n: np.ndarray
+    n_held_out: np.ndarray
+    by_perturbation: pd.DataFrame | None = None
+
+    @property
+    def told(self) -> str:
+        """How many perturbations and splits it is of, in words."""
+        return told(self.n, self.n_held_out)
+
+    @property
+    def too_few(self) -> str | None:
+        """Why no method may be named as the best, whatever the scores; None if one may."""
+        if self.n.min() < FEW:
+            return f"fewer than {FEW} perturbations are too few to compare methods"
+        if (2 * self.n < self.n_held_out).any():
+            return "fewer than half of the held-out perturbations are compared"
+        return None
+
+    @property
+    def ranked(self) -> list[str]:
+        """The methods that compete and have a score in every split, the best first."""
+        whole = self.values.drop(columns=[m for m in REFERENCE if m in self.values])
+        means = whole.loc[:, whole.notna().all()].mean()
+        means = means.sort_values(ascending=not self.greater_is_better, kind="stable")
+        return [str(method) for method in means.index]
+
+    def rivals(self) -> list[str]:
+        """Return the methods that can't be told from the best, in their order."""
+        best, *others = self.ranked
+        return [other for other in others if not self._tells_apart(best, other)]
+
+    def _tells_apart(self, best: str, other: str) -> bool:
+        sign = 1 if self.greater_is_better else -1
+        if len(self.values) >= _SPLITS:
+            gap = (sign * self.values[best]).min() - (sign * self.values[other]).max()
+            return bool(gap > 0)
+        if self.by_perturbation is None:
+            return False
+        difference = sign * (self.by_perturbation[best] - self.by_perturbation[other])
+        values = difference.dropna().to_numpy()
+        return bool(bootstrap_interval(values, n_bootstrap=_BOOTSTRAP, seed=0)[0] > 0)
+
+    def value(self, method: str) -> str:
+        """Return a method's mean over splits, with its range."""
+        return with_range(self.values[method].to_numpy())
 
 
-def _best(mean: pd.Series, context: str, setting: str) -> str:
-    macro = mean.xs("macro_f1", level="metric")
-    candidates = macro.drop([m for m in _REFERENCE if m in macro.index])
-    if not len(candidates):
-        return f"{context}, {setting}: only reference methods were run."
-    if len(candidates) > 1 and candidates.max() == candidates.min():
-        return f"{context}, {setting}: all methods have the same macro F1, {candidates.max():.3f}."
-    best = candidates.idxmax()
-    text = f"{context}, {setting}: the best macro F1 is {candidates.max():.3f}, by {best}"
-    if "all_non_de" in macro.index:
-        text += f"; calling nothing differentially expressed scores {macro['all_non_de']:.3f}"
+def told(n: np.ndarray, n_held_out: np.ndarray) -> str:
+    """Return "n of N held out" over some splits, in words."""
+    text = f"{_span(n)} of {_span(n_held_out)} held out"
+    return text if len(n) == 1 else f"{text}, {len(n)} splits"
+
+
+def _span(numbers: np.ndarray) -> str:
+    low, high = int(np.min(numbers)), int(np.max(numbers))
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def with_range(values: np.ndarray) -> str:
+    """Return the mean of the values of several splits as text, with the smallest and largest."""
+    text = f"{values.mean():.3f}"
+    return f"{text} ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else text
+
+
+def _sentence(found: Comparison, head: str, what: str, references: Mapping[str, str]) -> str:
+    """Say which method is best, or that none is; `references` are methods that are always told."""
+    text = f"{head} ({found.told}): "
+    ranked = found.ranked
+    if not ranked:
+        return f"{text}no method has {what} in every split."
+    if found.too_few:
+        return f"{text}{found.too_few}."
+    best, *others = ranked
+    named = [best]
+    superlative = "highest" if found.greater_is_better else "smallest"
+    if others and (found.values[ranked].nunique(axis=1) == 1).all():
+        text += f"all methods have the same {what}, {found.value(best)}"
+        named = ranked
+    elif rivals := found.rivals():
+        named += rivals[: _LISTED - 1]
+        listed = ", ".join(f"{method} {found.value(method)}" for method in named)
+        more = f" and {len(rivals) + 1 - len(named)} more" if len(rivals) >= _LISTED else ""
+        text += f"no method stands out by {what}: {listed}{more} can't be told apart"
+    else:
+        text += f"{what} is {superlative} for {best}, {found.value(best)}"
+        if others:
+            named.append(others[0])
+            text += f"; next is {others[0]}, {found.value(others[0])}"
+    for method, words in references.items():
+        if method in found.values and method not in named:
+            text += f"; {words} {found.value(method)}"
     return text + "."
 
 
-def _contrast(mean: pd.Series, context: str) -> list[str]:
-    """How much of the majority vote's score the curation makes."""
-    try:
-        curated, full = (
-            mean[context, s, "majority_vote", "balanced_accuracy"] for s in ("curated", "full")
-        )
-    except KeyError:
+# --- classes --------------------------------------------------------------------------------------
+
+
+def of_classes(
+    scores: pd.DataFrame, held_out: Mapping[tuple[str, str], int] | None = None
+) -> list[str]:
+    """Return sentences on classes within contexts.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        :data:`pertscale.schema.SCORE_COLUMNS`.
+    held_out : mapping of (context, split) to int, optional
+        How many perturbations the splits hold out; by default as many as have scores.
+    """
+    within = scores[scores["task"] == "within"]
+    lines: list[str] = []
+    for context in dict.fromkeys(within["context"]):
+        mine = within[within["context"] == context]
+        for setting in _SETTINGS:
+            rows = mine[mine["setting"] == setting]
+            if len(rows):
+                lines += _of_setting(rows, context, setting, held_out or {})
+        lines += _contrast(mine, context, held_out or {})
+    return lines
+
+
+def counted(
+    rows: pd.DataFrame, context: str, held_out: Mapping[tuple[str, str], int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many perturbations of each split have scores of classes, and are held out."""
+    single = rows[rows["level"] == "perturbation"]
+    n = single.groupby("split", sort=False)["group"].nunique()
+    of = [held_out.get((context, str(split)), int(n[split])) for split in n.index]
+    return n.to_numpy(), np.array(of)
+
+
+def _of_setting(
+    rows: pd.DataFrame, context: str, setting: str, held_out: Mapping[tuple[str, str], int]
+) -> Iterator[str]:
+    n, of = counted(rows, context, held_out)
+    head = f"{context}, {setting}"
+    overall = rows[rows["level"] == "overall"]
+    precision = _by_split(overall[overall["metric"] == "auprc_de"])
+    if len(precision):
+        share = _by_split(overall[overall["metric"] == "share_de"]).mean(axis=None)
+        found = Comparison(precision, True, n, of)
+        line = _sentence(found, head, "average precision of change", {})
+        yield line if found.too_few else f"{line[:-1]}; chance is {share:.3f}."
+    at_rate = overall[overall["operating_point"] == AT_TRAINING_RATE]
+    macro = _by_split(at_rate[at_rate["metric"] == "macro_f1"])
+    if len(macro) and setting == "full_without_target":
+        found = Comparison(macro, True, n, of)
+        if not found.too_few:
+            what = "macro F1 at the training rate"
+            nothing = {"all_non_de": "calling no change scores"}
+            yield _sentence(found, head, what, nothing)
+
+
+def _by_split(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return values by split and method; methods without any are left out."""
+    wide = rows.pivot_table(index="split", columns="method", values="value", sort=False)
+    return wide.dropna(axis=1, how="all")
+
+
+def _contrast(
+    rows: pd.DataFrame, context: str, held_out: Mapping[tuple[str, str], int]
+) -> list[str]:
+    """Say how much of the majority vote's score the curation makes, on the same perturbations."""
+    mine = at_operating_point(rows, AS_CALLED)
+    mine = mine[
+        (mine["method"] == "majority_vote")
+        & (mine["level"] == "perturbation")
+        & (mine["metric"] == "balanced_accuracy")
+        & mine["setting"].isin(_SETTINGS)
+    ]
+    wide = mine.pivot_table(index=["split", "group"], columns="setting", values="value").dropna()
+    if len(wide.columns) < 2 or not len(wide):
         return []
-    if curated - full < 0.05:
+    means = wide.groupby("split").mean()
+    n = wide.groupby("split").size()
+    of = np.array([held_out.get((context, str(split)), n[split]) for split in n.index])
+    by_perturbation = wide.groupby("group").mean()
+    found = Comparison(means, True, n.to_numpy(), of, by_perturbation)
+    gap = means["curated"].mean() - means["full_without_target"].mean()
+    if found.too_few or gap < _GAP or found.rivals():
         return []
     return [
         f"{context}: majority vote, which does not look at the perturbation, reaches a balanced "
-        f"accuracy of {curated:.3f} on curated pairs and {full:.3f} on all pairs "
-        "(chance is 0.333): how pairs are chosen makes the difference."
+        f"accuracy of {found.value('curated')} on the curated pairs of a perturbation and "
+        f"{found.value('full_without_target')} on all of its pairs ({found.told}, as called): how "
+        "pairs are chosen makes the difference."
+    ]
+
+
+def without_vectors(lacking: Sequence[Mapping[str, Any]], context: str | None = None) -> list[str]:
+    """Say which contexts have held-out perturbations without a vector.
+
+    Parameters
+    ----------
+    lacking : sequence of mapping
+        ``context, split, n`` held out, ``n_lacking`` of these, and the name of the ``embedding``
+        if one was given.
+    context : str, optional
+        Only this one.
+    """
+    lines = []
+    for name in dict.fromkeys(row["context"] for row in lacking):
+        rows = [row for row in lacking if row["context"] == name]
+        n, of = (np.array([row[key] for row in rows]) for key in ("n_lacking", "n"))
+        if context not in (None, name) or not n.any():
+            continue
+        counts, given = f"{_span(n)} of {_span(of)} held-out perturbations", rows[0]["embedding"]
+        lines.append(
+            f"{name}: no embedding given: {counts} have no vector; pass --embedding"
+            if given is None
+            else f"{name}: embedding {given!r} has no vector for {counts}"
+        )
+    return lines
+
+
+# --- expression -----------------------------------------------------------------------------------
+
+
+def of_expression(scores: pd.DataFrame) -> list[str]:
+    """Return sentences on the errors of held-out singles and doubles, against no change."""
+    rows = scores[
+        scores["task"].isin(["single", "double"]) & (scores["setting"] == "top_expressed")
+    ]
+    lines = []
+    for context, task in dict.fromkeys(zip(rows["context"], rows["task"], strict=True)):
+        mine = rows[(rows["context"] == context) & (rows["task"] == task)]
+        found = compared_errors(mine)
+        head = f"{context}, held-out {task}s"
+        lines.append(_sentence(found, head, "error (L2)", {"no_change": "no change has"}))
+        lines += _without_effects(mine, head)
+    return lines
+
+
+def compared_errors(rows: pd.DataFrame) -> Comparison:
+    """Return the errors of one task in one context."""
+    errors = rows[rows["metric"] == "l2"]
+    overall = errors[errors["level"] == "overall"]
+    values = _by_split(overall)
+    n = overall.groupby("split", sort=False)["n"].min()
+    whole = rows[rows["metric"] == "n_without_prediction"].groupby("split")["n"].max()
+    single = errors[errors["level"] == "perturbation"]
+    by_perturbation = single.pivot_table(index="group", columns="method", values="value")
+    n = n.reindex(values.index)
+    of = whole.reindex(values.index).fillna(n)
+    return Comparison(values, False, n.to_numpy(int), of.to_numpy(int), by_perturbation)
+
+
+def _without_effects(rows: pd.DataFrame, head: str) -> list[str]:
+    """Say what a screen without any effect would score, where that is more than a little."""
+    overall = rows[rows["level"] == "overall"]
+    expected = overall.groupby("metric")["no_effect"].mean()
+    delta, direction = (expected.get(metric, np.nan) for metric in ("pearson_delta", "direction"))
+    if not delta > _NO_EFFECT:
+        return []
+    return [
+        f"{head}: without any effect in the screen, the mean of the training perturbations would "
+        f"have a Pearson delta of {delta:.2f} and a direction of {direction:.2f}, as truth and "
+        "prediction share the noise of the controls; scores up to there say nothing."
     ]

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from pertscale.arguments import checked
 from pertscale.io.atomic import write_bytes
 from pertscale.report import figures, sections
-from pertscale.report.findings import findings
-from pertscale.report.tables import Table, class_table, overview, plain_table
+from pertscale.report.findings import counted, told
+from pertscale.report.tables import Heading, Table, class_tables, overview, plain_table, ranked
 from pertscale.screen import Screen
 from pertscale.stats import LabelTable
 
@@ -73,11 +73,16 @@ def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
     scores = result.scores
     within = scores[scores["task"] == "within"]
     alone = not result.screens
-    present = [s for s in SETTINGS if s in set(within["setting"])]
+    held_out = {
+        (context, name): len(split.held_out)
+        for context, splits in result.splits.items()
+        for name, split in splits.items()
+    }
     page = _template().render(
         title=result.manifest["options"]["store"],
-        findings=findings(scores),
-        contexts=[_context(within, c, present) for c in dict.fromkeys(within["context"])],
+        findings=result.manifest["findings"],
+        contexts=[_context(within, c, held_out) for c in dict.fromkeys(within["context"])],
+        without_changes=result.manifest["without_changes"],
         expression=sections.expression_sections(result) if alone else [],
         interactions=sections.interaction_sections(result) if alone else [],
         transfer=sections.transfer_sections(result),
@@ -89,7 +94,7 @@ def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
         screen=_screen(screen),
         dropped=_dropped(result.drops, screen),
         labels=_labels(result.labels) if alone else None,
-        skipped=_table(result.skipped, "What did not run"),
+        skipped=_table(_skipped(result), "What did not run, by reason"),
         methods=_methods(scores[~scores["task"].isin(["interactions", "transfer"])]),
         embeddings=result.manifest["embeddings"],
         timings=_timings(result),
@@ -118,22 +123,47 @@ def _table(frame: pd.DataFrame, caption: str, digits: int = 2) -> Table | None:
 # --- sections -----------------------------------------------------------------------------------
 
 
-def _context(scores: pd.DataFrame, context: str, present: list[str]) -> dict[str, Any]:
+def _context(
+    scores: pd.DataFrame, context: str, held_out: dict[tuple[str, str], int]
+) -> dict[str, Any]:
     """Scores of one context: overview, bars, tables per class."""
     mine = scores[scores["context"] == context]
-    settings = [s for s in present if s in set(mine["setting"])]
-    bars = [s for s in ("curated", "full") if s in settings] or settings[:1]
-    methods = [m for m in dict.fromkeys(mine["method"]) if m != "oracle"]
+    settings = [s for s in SETTINGS if s in set(mine["setting"])]
+    same = {"full", "full_without_target"} <= set(settings) and _no_target(mine)
+    if same:
+        settings.remove("full")
+    headings = {}
+    for setting in settings:
+        numbers = told(*counted(mine[mine["setting"] == setting], context, held_out))
+        also = "; full is the same, no target is read out" if same and setting != "curated" else ""
+        headings[setting] = Heading(setting, numbers + also)
+    bars = [s for s in ("curated", "full_without_target") if s in settings] or settings[:1]
+    methods = [m for m in ranked(mine, "auprc_de") if m != "oracle"]
     classes = mine[mine["level"] == "class"]
-    figure = figures.class_bars(
-        classes, methods=methods, settings={s: SETTINGS[s].split(":")[0] for s in bars}
-    )
+    titles = {s: f"{s}, {headings[s].told.partition(';')[0]}" for s in bars}
+    figure = figures.class_bars(classes, methods=methods, settings=titles)
     return {
         "name": context,
-        "overview": [overview(scores, context=context, setting=s) for s in settings],
+        "overview": [overview(scores, context=context, heading=h) for h in headings.values()],
         "bars": _svg(figure, f"bars-{context}"),
-        "classes": [class_table(scores, context=context, setting=s) for s in settings],
+        "classes": [
+            table
+            for heading in headings.values()
+            for table in class_tables(scores, context=context, heading=heading)
+        ],
     }
+
+
+def _no_target(scores: pd.DataFrame) -> bool:
+    """Whether there is no pair of a perturbation and its target among those of a context."""
+    overall = scores[(scores["level"] == "overall") & (scores["metric"] == "macro_f1")]
+    n = overall.groupby("setting")["n"].sum()
+    return bool(n["full"] == n["full_without_target"])
+
+
+def _skipped(result: BenchmarkResult) -> pd.DataFrame:
+    """Return what was skipped, a row per reason."""
+    return result.skipped_by_reason.rename(columns={"n": "steps"})
 
 
 def _coverage(coverage: pd.DataFrame) -> Table | None:

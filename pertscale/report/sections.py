@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,11 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pertscale.evaluation.operating_point import at_operating_point
 from pertscale.report import expression_figures as figures
 from pertscale.report import interaction_figures as of_interactions
 from pertscale.report.figures import CLASS_TITLES, to_svg
-from pertscale.report.tables import Table, plain_table
+from pertscale.report.findings import FEW, compared_errors, counted, told, with_range
+from pertscale.report.tables import POINTS, Table, number, plain_table, ranked
 from pertscale.schema import CLASS_NAMES, GENE, PERTURBATION
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ _MEANS = {
     "rank_cosine": "rank (cosine)",
     "spread_ratio": "spread",
     "effective_rank": "eff. rank",
-    "n_without_prediction": "not predicted",
 }
+#: Row that says what a screen without effects would score.
+_NO_EFFECT = "without any effect"
 
 
 @dataclass(frozen=True)
@@ -64,103 +66,157 @@ def _expression(result: BenchmarkResult, context: str, task: str) -> Section:
     split, strongest = _strongest(result, context, task)
     mine = result.expression_scores
     mine = mine[(mine["context"] == context) & (mine["task"] == task)]
-    held_out = mine[mine["level"] == "perturbation"].groupby("split")["group"].nunique()
+    compared = mine[mine["level"] == "perturbation"].groupby("split")["group"].nunique()
     drawn = {
         "error": figures.prediction_error(result, context=context, task=task),
         "genes": figures.error_against_genes(result, context=context, task=task),
     }
-    if held_out.max() > 1:
+    if compared.max() > 1:
         drawn["variation"] = figures.variation(result, context=context, task=task)
     drawn["change"] = figures.predicted_change(
         result, context=context, task=task, split=split, perturbation=strongest
     )
     if "mean" in set(mine["method"]) and mine["method"].nunique() > 1:
         drawn["ratio"] = figures.ratio_forest(result, context=context, task=task)
+    numbers = compared_errors(mine).told
     captions = {**_EXPRESSION_CAPTIONS, "change": _CHANGE.format(strongest)}
     pictures = tuple(
-        _picture(f"{context}-{task}-{kind}", figure, captions[kind])
+        _picture(f"{context}-{task}-{kind}", figure, f"{captions[kind]} ({numbers})")
         for kind, figure in drawn.items()
     )
-    return Section(f"{context}: held-out {task}s", (_means(result, context, task),), pictures)
+    return Section(f"{context}: {task}s, {numbers}", _means(result, context, task), pictures)
 
 
 _EXPRESSION_CAPTIONS = {
-    "error": "Error of every held-out perturbation over the most expressed genes; red: the mean, "
-    "dashed: the best mean.",
+    "error": "Error of every perturbation that is compared, over the most expressed genes; red: "
+    "the mean, dashed: the smallest mean.",
     "genes": "Mean error over more and more genes, the most expressed first.",
-    "variation": "How much each gene varies over the held-out perturbations, in truth and in the "
+    "variation": "How much each gene varies over the perturbations, in truth and in the "
     "predictions; red: the truth's mean. Without spread a method predicts the same for all.",
     "ratio": "Mean over perturbations of the error divided by the mean baseline's, with the 95 % "
-    "bootstrap interval; faded where it contains 1.",
+    f"bootstrap interval, which below {FEW} perturbations there is not; faded where it contains 1.",
 }
 _CHANGE = "Predicted and observed change of {}, which changes most; cut at 1."
 
 
 def _strongest(result: BenchmarkResult, context: str, task: str) -> tuple[str, str]:
-    """Return the first split of a task and the held-out perturbation that changes most in it."""
-    units = result.manifest["expression"]
-    split = next(u["split"] for u in units if (u["context"], u["task"]) == (context, task))
+    """Return the first split of a task and the compared perturbation that changes most in it."""
+    rows = result.expression_scores
+    mine = rows[
+        (rows["context"] == context)
+        & (rows["task"] == task)
+        & (rows["level"] == "perturbation")
+        & (rows["metric"] == "l2")
+    ]
+    split = str(mine["split"].iloc[0])
     truth = result.expression(context=context, task=task, split=split)["truth"]
+    compared = truth[PERTURBATION].isin(list(mine.loc[mine["split"] == split, "group"].unique()))
+    truth = truth.isel({PERTURBATION: compared.values})
     control = figures.control_profile(result, context)
     at = int(np.argmax(np.linalg.norm(truth.values - control, axis=1)))
     return split, str(truth[PERTURBATION].values[at])
 
 
-def _means(result: BenchmarkResult, context: str, task: str) -> Table:
-    """Return the mean scores of every method, over splits, the best L2 first."""
-    rows = result.expression_scores
-    rows = rows[
-        (rows["context"] == context) & (rows["task"] == task) & (rows["level"] == "overall")
-    ]
-    wide = rows.pivot_table(index="method", columns="metric", values="value", dropna=False)
-    wide = wide.reindex(columns=list(_MEANS)).sort_values("l2", kind="stable")
-    n = rows.loc[rows["metric"] == "l2", "n"]
-    frame = wide.rename(columns=_MEANS).reset_index().rename_axis(columns=None)
-    caption = f"{int(n.min()):,} to {int(n.max()):,}" if n.min() < n.max() else f"{int(n.max()):,}"
-    return plain_table(frame, caption=f"Means over {caption} held-out perturbations", digits=3)
+def _means(result: BenchmarkResult, context: str, task: str) -> tuple[Table, ...]:
+    """Return the means over splits: of one set of perturbations, and of what stands apart."""
+    rows = result.scores
+    rows = rows[(rows["context"] == context) & (rows["task"] == task)]
+    overall = rows[rows["level"] == "overall"]
+    tables = []
+    for setting, title in _EXPRESSION_TABLES.items():
+        mine = overall[overall["setting"] == setting]
+        if not len(mine):
+            continue
+        if setting == "top_expressed_partial":
+            tables += [
+                _table_of_means(mine[mine["method"] == method], f"{title.format(method)}")
+                for method in dict.fromkeys(mine["method"])
+            ]
+        else:
+            tables.append(_table_of_means(mine, title, no_effect=setting == "top_expressed"))
+    return tuple(tables)
+
+
+_EXPRESSION_TABLES = {
+    "top_expressed": "Means over the same perturbations",
+    "top_expressed_partial": "{} predicts fewer, and stands apart",
+    "top_expressed_filled": "All methods, with no change where one predicts none",
+    "top_expressed_common": "All methods on what files and models of yours predict, too",
+}
+
+
+def _table_of_means(overall: pd.DataFrame, title: str, *, no_effect: bool = False) -> Table:
+    """Return mean scores with their range over splits, the smallest error first."""
+    rows: list[tuple[str, ...]] = []
+    for method in ranked(overall, "l2", ascending=True):
+        mine = overall[overall["method"] == method]
+        values = {metric: mine.loc[mine["metric"] == metric, "value"] for metric in _MEANS}
+        rows.append((method, *(_cell(v.to_numpy(float)) for v in values.values())))
+    if no_effect:
+        expected = overall.groupby("metric")["no_effect"].mean()
+        cells = (number(float(expected.get(metric, np.nan))) for metric in _MEANS)
+        rows.append((_NO_EFFECT, *cells))
+    numeric = (False, *([True] * len(_MEANS)))
+    caption = f"{title} ({compared_errors(overall).told})"
+    return Table(caption, ("method", *_MEANS.values()), tuple(rows), numeric)
+
+
+def _cell(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    return with_range(known) if len(known) else number(np.nan)
 
 
 def transfer_sections(result: BenchmarkResult) -> list[Section]:
     """Return a section per context that methods of other contexts were scored on (Table 4)."""
-    summary = at_operating_point(result.transfer_summary())
+    scores = result.scores[result.scores["task"] == "transfer"]
+    summary = result.transfer_summary()
     return [
-        Section(f"{context}, from other contexts", _transfer_tables(result, summary, context), ())
-        for context in dict.fromkeys(summary["context"])
+        Section(
+            f"{context}, from other contexts",
+            tuple(_transfer_tables(result, scores[scores["context"] == context], summary)),
+            (),
+        )
+        for context in dict.fromkeys(scores["context"])
     ]
 
 
 def _transfer_tables(
-    result: BenchmarkResult, summary: pd.DataFrame, context: str
-) -> tuple[Table, ...]:
+    result: BenchmarkResult, scores: pd.DataFrame, summary: pd.DataFrame
+) -> Iterator[Table]:
+    context = str(scores["context"].iloc[0])
     mine = summary[summary["context"] == context]
-    tables = []
+    held_out = {
+        (context, name): len(split.held_out)
+        for name, split in result.splits.get(context, {}).items()
+    }
     for setting, rows in mine.groupby("setting", sort=False):
-        if rows["macro_f1"].notna().any():
-            means = rows[_shown(rows["train_contexts"])]
-            means = means.drop(columns=_NOT_IN_TABLE_4)
+        numbers = told(*counted(scores[scores["setting"] == setting], context, held_out))
+        for point, title in POINTS.items():
+            means = rows[(rows["operating_point"] == point) & _shown(rows["train_contexts"])]
+            if not means["macro_f1"].notna().any():
+                continue
+            means = means[["train_contexts", "method", *_TABLE_4]]
             means = means.groupby(["train_contexts", "method"], sort=False).mean().reset_index()
-            table = plain_table(means, caption=f"{setting} (Table 4)", digits=3)
-            tables.append(replace(table, columns=_TRANSFER_COLUMNS, groups=_TRANSFER_GROUPS))
-    scores = result.scores
-    errors = scores[
-        (scores["task"] == "transfer")
-        & (scores["context"] == context)
-        & (scores["setting"] == "top_expressed")
-        & (scores["level"] == "overall")
-    ]
+            caption = f"{setting}, {title.lower()} ({numbers}; Table 4)"
+            table = plain_table(means, caption=caption, digits=3)
+            yield replace(table, columns=_TRANSFER_COLUMNS, groups=_TRANSFER_GROUPS)
+    errors = scores[scores["setting"] == "top_expressed"]
     if len(errors):
-        wide = errors.pivot_table(
+        wide = errors[errors["level"] == "overall"].pivot_table(
             index=["train_contexts", "method"], columns="metric", values="value", sort=False
         )
         wide = wide.reindex(columns=["l2", "pearson_delta", "rank_l1", "spread_ratio"])
         wide = wide[_shown(wide.index.get_level_values("train_contexts").to_series()).to_numpy()]
-        caption = f"Expression of {context}, effects of other contexts on its own control"
-        tables.append(plain_table(wide.reset_index(), caption=caption, digits=3))
-    return tuple(tables)
+        caption = (
+            f"Expression of {context}, effects of other contexts on its own control "
+            f"({compared_errors(errors).told})"
+        )
+        yield plain_table(wide.reset_index(), caption=caption, digits=3)
 
 
-_NOT_IN_TABLE_4 = [
-    "context", "setting", "split", "operating_point", "mcc", "auprc_de", "auprc_macro",
+_TABLE_4 = [
+    "accuracy", "balanced_accuracy", "macro_f1",
+    *(f"{metric}_{name}" for name in CLASS_NAMES for metric in ("precision", "recall", "f1")),
 ]  # fmt: skip
 _TRANSFER_COLUMNS = (
     "Trained on", "Method", "Accuracy", "Balanced acc.", "Macro F1",

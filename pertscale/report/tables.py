@@ -7,23 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pertscale.evaluation.operating_point import at_operating_point
+from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.report.figures import CLASS_TITLES
-from pertscale.schema import CLASS_NAMES
+from pertscale.report.findings import REFERENCE, with_range
+from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES
 
+#: Metrics of the overview: those that need no calls, and those at each operating point.
+AREAS = {"auprc_de": "Change", "auprc_macro": "Up, down"}
 HEADLINE = {
     "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
+    "balanced_accuracy": "Bal. acc.",
     "macro_f1": "Macro F1",
     "mcc": "MCC",
 }
-PER_CLASS = {
-    "precision": "Prec.",
-    "recall": "Recall",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
+POINTS: dict[OperatingPoint, str] = {
+    AS_CALLED: "As called",
+    AT_TRAINING_RATE: "At the training rate",
 }
+CALLS = {"precision": "Prec.", "recall": "Recall", "f1": "F1"}
+PER_CLASS = {**CALLS, "auroc": "AUROC", "auprc": "AUPRC"}
 MISSING = "–"
 
 
@@ -68,56 +70,82 @@ def plain_table(frame: pd.DataFrame, *, caption: str, digits: int = 2) -> Table:
     return Table(caption, titles, tuple(rows), numeric)
 
 
-def overview(scores: pd.DataFrame, *, context: str, setting: str) -> Table:
-    """Headline scores of every method in one setting."""
-    scores = at_operating_point(scores)
-    mine = scores[(scores["level"] == "overall") & (scores["context"] == context)]
-    rows = [
-        (method, *(_mean_and_range(mine, method, setting, metric) for metric in HEADLINE))
-        for method in _ordered(mine["method"])
-    ]
-    n = mine.loc[mine["setting"] == setting, "n"]
-    caption = f"{setting}: {int(n.iloc[0]):,} test pairs" if len(n) else setting
-    return Table(
-        caption, ("Method", *HEADLINE.values()), tuple(rows), (False, True, True, True, True)
-    )
+@dataclass(frozen=True)
+class Heading:
+    """What the tables of a setting say of it: its name, and the perturbations it is of."""
+
+    setting: str
+    told: str
 
 
-def class_table(scores: pd.DataFrame, *, context: str, setting: str) -> Table:
-    """Precision, recall, F1 and AUROC of each class (the first paper's Table 2)."""
-    scores = at_operating_point(scores)
+def overview(scores: pd.DataFrame, *, context: str, heading: Heading) -> Table:
+    """Headline scores of every method in one setting, the best average precision first."""
     mine = scores[
-        (scores["level"] == "class")
+        (scores["level"] == "overall")
         & (scores["context"] == context)
-        & (scores["setting"] == setting)
+        & (scores["setting"] == heading.setting)
     ]
-    rows = []
-    for method in _ordered(mine["method"]):
-        cells = [method]
-        for name in CLASS_NAMES:
-            chosen = mine[mine["group"] == name]
-            cells += [_mean_and_range(chosen, method, setting, m) for m in PER_CLASS]
-        rows.append(tuple(cells))
-    columns = ("Method", *(title for _ in CLASS_NAMES for title in PER_CLASS.values()))
-    groups = (("", 1), *((CLASS_TITLES[c], len(PER_CLASS)) for c in CLASS_NAMES))
+    at = {point: at_operating_point(mine, point) for point in POINTS}
+    called = {point: rows[rows["operating_point"] == point] for point, rows in at.items()}
+    rows = [
+        (
+            method,
+            *(_mean_and_range(mine, method, metric) for metric in AREAS),
+            *(_mean_and_range(called[p], method, metric) for p in POINTS for metric in HEADLINE),
+        )
+        for method in ranked(mine, "auprc_de")
+    ]
+    n = mine.loc[mine["metric"] == "macro_f1"].groupby("split")["n"].first().sum()
+    caption = f"{heading.setting} ({heading.told}), {int(n):,} pairs"
+    columns = ("Method", *AREAS.values(), *(HEADLINE.values()), *(HEADLINE.values()))
+    groups = (
+        ("", 1), ("Average precision", len(AREAS)), *((t, len(HEADLINE)) for t in POINTS.values())
+    )  # fmt: skip
     numeric = (False, *([True] * (len(columns) - 1)))
-    caption = f"{setting}: scores per class (Table 2)"
     return Table(caption, columns, tuple(rows), numeric, groups)
 
 
-def _ordered(names: pd.Series) -> list[str]:
-    return list(dict.fromkeys(names))
+def class_tables(scores: pd.DataFrame, *, context: str, heading: Heading) -> list[Table]:
+    """Scores of each class (the first paper's Table 2), a table for each operating point.
+
+    The areas, which need no calls, stand in the first.
+    """
+    mine = scores[(scores["context"] == context) & (scores["setting"] == heading.setting)]
+    methods = ranked(mine[mine["level"] == "overall"], "auprc_de")
+    mine = mine[mine["level"] == "class"]
+    tables = []
+    for point, title in POINTS.items():
+        shown = PER_CLASS if point == AS_CALLED else CALLS
+        there = mine[mine["operating_point"] == point]
+        if not len(there):
+            continue
+        chosen = at_operating_point(mine, point)
+        groups = {name: chosen[chosen["group"] == name] for name in CLASS_NAMES}
+        rows = tuple(
+            (method, *(_mean_and_range(groups[c], method, m) for c in CLASS_NAMES for m in shown))
+            for method in methods
+            if method in set(there["method"])
+        )
+        columns = ("Method", *(label for _ in CLASS_NAMES for label in shown.values()))
+        caption = f"{heading.setting}, {title.lower()} ({heading.told}): scores per class (Table 2)"
+        numeric = (False, *([True] * (len(columns) - 1)))
+        spans = (("", 1), *((CLASS_TITLES[c], len(shown)) for c in CLASS_NAMES))
+        tables.append(Table(caption, columns, rows, numeric, spans))
+    return tables
 
 
-def _mean_and_range(scores: pd.DataFrame, method: str, setting: str, metric: str) -> str:
+def ranked(overall: pd.DataFrame, metric: str, *, ascending: bool = False) -> list[str]:
+    """Return the methods, the best mean first; those for comparison only come last."""
+    names = list(dict.fromkeys(overall["method"]))
+    means = overall[overall["metric"] == metric].groupby("method")["value"].mean().reindex(names)
+    means = means.sort_values(ascending=ascending, kind="stable", na_position="last")
+    return sorted(map(str, means.index), key=lambda name: name in REFERENCE)
+
+
+def _mean_and_range(scores: pd.DataFrame, method: str, metric: str) -> str:
     """Mean over splits; where there are several, the smallest and largest behind it."""
-    chosen = scores[
-        (scores["method"] == method) & (scores["setting"] == setting) & (scores["metric"] == metric)
-    ]
+    chosen = scores[(scores["method"] == method) & (scores["metric"] == metric)]
     values = chosen["value"].to_numpy(float)
-    if not len(values):
+    if not len(values) or np.isnan(values).all():
         return MISSING
-    text = number(float(values.mean()))
-    if len(values) > 1 and np.isfinite(values).all():
-        text += f" ({values.min():.3f} to {values.max():.3f})"
-    return text
+    return with_range(values[~np.isnan(values)])

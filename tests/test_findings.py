@@ -1,0 +1,189 @@
+"""Sentences of the report: of one set of perturbations, one operating point, and no noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pertscale.report.findings import Comparison, of_classes, of_expression, without_vectors
+
+COLUMNS = [
+    "task", "setting", "context", "split", "method", "operating_point", "level", "group", "metric",
+    "value", "n", "no_effect",
+]  # fmt: skip
+
+
+def table(rows):
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def errors(methods, *, n=7, n_held_out=None, splits=5, setting="top_expressed", no_effect=0.0):
+    """Errors of held-out singles: method → values (split, perturbation)."""
+    rows = []
+    for method, values in methods.items():
+        values = np.broadcast_to(values, (splits, n))
+        for i, of_split in enumerate(values):
+            head = ("single", setting, "k562", f"s{i}", method, "")
+            rows += [
+                (*head, "perturbation", f"P{j}", "l2", value, 100, np.nan)
+                for j, value in enumerate(of_split)
+            ]
+            rows += [
+                (*head, "overall", "", "l2", of_split.mean(), n, np.nan),
+                (*head, "overall", "", "pearson_delta", 0.5, n, no_effect),
+                (*head, "overall", "", "direction", 0.5, n, 0.5 + no_effect / 2),
+                (*head, "overall", "", "n_without_prediction", 0, n_held_out or n, np.nan),
+            ]
+    return table(rows)
+
+
+def classes(methods, *, n=7, setting="full_without_target", metric="auprc_de", point=""):
+    """Scores of classes: method → one value per split."""
+    rows = []
+    for method, values in methods.items():
+        for i, value in enumerate(values):
+            head = ("within", setting, "k562", f"s{i}", method)
+            rows.append((*head, point, "overall", "", metric, value, 100, np.nan))
+            rows.append((*head, "", "overall", "", "share_de", 0.1, 100, np.nan))
+            rows += [
+                (*head, "as_called", "perturbation", f"P{j}", "accuracy", 1, 9, np.nan)
+                for j in range(n)
+            ]
+    return table(rows)
+
+
+SPLITS = np.linspace(-0.1, 0.1, 5)
+
+
+def test_a_best_is_named_where_ranges_over_splits_do_not_meet():
+    methods = {"mean": 2 + SPLITS[:, None], "additive": 1 + SPLITS[:, None], "no_change": 4.0}
+    assert of_expression(errors(methods)) == [
+        "k562, held-out singles (7 of 7 held out, 5 splits): error (L2) is smallest for additive, "
+        "1.000 (0.900 to 1.100); next is mean, 2.000 (1.900 to 2.100); no change has "
+        "4.000 (4.000 to 4.000)."
+    ]
+    close = {**methods, "mean": 1.15 + SPLITS[:, None]}
+    (line,) = of_expression(errors(close))
+    assert "no method stands out by error (L2): additive 1.000 (0.900 to 1.100), mean 1.150" in line
+    assert "can't be told apart; no change has 4.000" in line
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"n": 4}, "4 of 4 held out, 5 splits): fewer than 5 perturbations are too few"),
+        ({"n": 7, "n_held_out": 15}, "7 of 15 held out, 5 splits): fewer than half of the held"),
+        ({"n": 2, "n_held_out": 7, "splits": 1}, "2 of 7 held out): fewer than 5"),
+    ],
+)
+def test_of_few_no_best_is_named(how, message):
+    lines = of_expression(errors({"mean": 2.0, "additive": 1.0, "no_change": 4.0}, **how))
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert not any(word in lines[0] for word in ("mean", "additive", "smallest"))
+
+
+def test_one_split_needs_an_interval_over_perturbations():
+    random = np.random.default_rng(0)
+    base = random.uniform(1, 5, 40)
+    apart = {"mean": base, "additive": base - 0.2 + random.normal(0, 0.1, 40)}
+    (line,) = of_expression(errors(apart, n=40, splits=1))
+    assert "is smallest for additive" in line
+    noise = {"mean": base, "additive": base + random.normal(0, 0.5, 40)}
+    (line,) = of_expression(errors(noise, n=40, splits=1))
+    assert "no method stands out" in line
+
+
+def test_a_method_that_predicts_fewer_is_in_no_sentence():
+    both = pd.concat(
+        [
+            errors({"mean": 2.0, "no_change": 4.0}),
+            errors({"linear": 0.1}, n=2, n_held_out=7, setting="top_expressed_partial"),
+            errors({"linear": 0.1, "mean": 2.0}, setting="top_expressed_filled"),
+        ]
+    )
+    assert of_expression(both) == of_expression(errors({"mean": 2.0, "no_change": 4.0}))
+
+
+def test_the_noise_of_shared_controls_is_told():
+    assert len(of_expression(errors({"mean": 1.0}, no_effect=0.09))) == 1
+    lines = of_expression(errors({"mean": 1.0}, no_effect=0.42))
+    assert "Pearson delta of 0.42 and a direction of 0.71" in lines[1]
+
+
+def test_classes_are_compared_by_average_precision_without_their_targets():
+    methods = {"knn_1": 0.6 + SPLITS, "majority_vote": 0.3 + SPLITS, "oracle": 1 + 0 * SPLITS}
+    lines = of_classes(classes(methods), {("k562", f"s{i}"): 9 for i in range(5)})
+    assert lines == [
+        "k562, full_without_target (7 of 9 held out, 5 splits): average precision of change is "
+        "highest for knn_1, 0.600 (0.500 to 0.700); next is majority_vote, 0.300 (0.200 to 0.400); "
+        "chance is 0.100."
+    ]
+    assert of_classes(classes(methods, setting="full")) == []
+    one = {method: values[:1] for method, values in methods.items()}
+    (line,) = of_classes(classes(one))
+    assert "no method stands out by average precision of change: knn_1 0.500" in line
+    only = {"oracle": [1.0], "random": [0.1]}
+    assert "no method has average precision" in of_classes(classes(only))[0]
+
+
+def test_calls_are_compared_at_one_operating_point():
+    called = classes({"a": [0.9] * 5, "b": [0.1] * 5}, metric="macro_f1", point="as_called")
+    assert of_classes(called) == []
+    rate = {"a": [0.4] * 5, "b": [0.3] * 5, "all_non_de": [0.2] * 5}
+    at_rate = classes(rate, metric="macro_f1", point="at_training_rate")
+    (line,) = of_classes(pd.concat([called, at_rate]))
+    assert "macro F1 at the training rate is highest for a, 0.400" in line
+    assert "calling no change scores 0.200" in line
+    assert "0.900" not in line
+
+
+def test_what_curation_makes_is_told_of_the_same_perturbations():
+    def balanced(setting, values):
+        rows = [
+            ("within", setting, "k562", f"s{i}", "majority_vote", "as_called", "perturbation",
+             f"P{j}", "balanced_accuracy", value, 9, np.nan)
+            for i in range(5)
+            for j, value in enumerate(values)
+        ]  # fmt: skip
+        return table(rows)
+
+    curated = balanced("curated", [0.7] * 6)  # P6 has no curated pair
+    everything = balanced("full_without_target", [0.4] * 6 + [1.0])
+    held_out = {("k562", f"s{i}"): 7 for i in range(5)}
+    (line,) = of_classes(pd.concat([curated, everything]), held_out)
+    assert "0.700 (0.700 to 0.700) on the curated pairs" in line
+    assert "0.400 (0.400 to 0.400) on all of its pairs (6 of 7 held out, 5 splits" in line
+    few = balanced("curated", [0.7] * 4)
+    assert of_classes(pd.concat([few, everything]), held_out) == []
+
+
+def test_held_out_perturbations_without_a_vector_are_told():
+    def row(split, n_lacking, embedding=None):
+        return {
+            "context": "k562", "split": split, "n": 7, "n_lacking": n_lacking,
+            "embedding": embedding,
+        }  # fmt: skip
+
+    assert without_vectors([row("s0", 5)]) == [
+        "k562: no embedding given: 5 of 7 held-out perturbations have no vector; pass --embedding"
+    ]
+    assert "4 to 6 of 7 held-out" in without_vectors([row("s0", 4), row("s1", 6)])[0]
+    assert without_vectors([row("s0", 0)]) == []
+    assert without_vectors([row("s0", 2, "genept")]) == [
+        "k562: embedding 'genept' has no vector for 2 of 7 held-out perturbations"
+    ]
+    assert without_vectors([row("s0", 5)], "rpe1") == []
+
+
+def test_no_winner_comes_out_of_noise():
+    """Eight equal methods on five splits that hardly differ for all of them together."""
+    random = np.random.default_rng(1)
+    named = 0
+    for _ in range(300):
+        values = random.normal(0, 1, (5, 1)) + random.normal(0, 1, (5, 8))
+        n = np.full(5, 10)
+        found = Comparison(pd.DataFrame(values, columns=list("abcdefgh")), True, n, n)
+        named += not found.rivals()
+    assert named <= 6
