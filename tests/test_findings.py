@@ -6,7 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pertscale.report.findings import Comparison, of_classes, of_expression, without_vectors
+from pertscale.report.findings import (
+    Comparison,
+    of_classes,
+    of_expression,
+    predicting_fewer,
+    without_vectors,
+)
 
 COLUMNS = [
     "task", "setting", "context", "split", "method", "operating_point", "level", "group", "metric",
@@ -15,7 +21,7 @@ COLUMNS = [
 
 
 def table(rows):
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS).assign(params="{}")
 
 
 def errors(methods, *, n=7, n_held_out=None, splits=5, setting="top_expressed", no_effect=0.0):
@@ -126,6 +132,14 @@ def test_classes_are_compared_by_average_precision_without_their_targets():
     assert "no method stands out by average precision of change: knn_1 0.500" in line
     only = {"oracle": [1.0], "random": [0.1]}
     assert "no method has average precision" in of_classes(classes(only))[0]
+
+
+def test_classes_of_a_method_that_predicts_fewer_are_not_compared():
+    complete = {"knn_1": 0.6 + SPLITS, "majority_vote": 0.3 + SPLITS}
+    fewer = classes({"linear": 0.9 + SPLITS}).assign(params='{"n_without_prediction": 5}')
+    both = pd.concat([classes(complete), fewer])
+    assert of_classes(both) == of_classes(classes(complete))
+    assert predicting_fewer(both) == {"linear": "5"}
 
 
 def test_calls_are_compared_at_one_operating_point():

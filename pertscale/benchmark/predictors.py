@@ -203,7 +203,9 @@ class Thresholded:
     @property
     def key(self) -> str:
         """Hash of the model or file, of the rule and the shared genes."""
-        return digest("thresholded", self.source_key, self.rule, sorted(self.shared))
+        return digest(
+            "thresholded, lacking counted", self.source_key, self.rule, sorted(self.shared)
+        )
 
     def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes other contexts have."""
@@ -219,7 +221,8 @@ class Thresholded:
         """
         rows = strip_rows(len(unit.split.held_out), len(matrix.genes))
         batches = list(_batches(unit.split.held_out, rows))
-        if not self.is_file and all(np.isnan(self.changes(names)).all() for names in batches):
+        n_lacking = sum(int(np.isnan(self.changes(names)).all(axis=1).sum()) for names in batches)
+        if not self.is_file and n_lacking == len(unit.split.held_out):
             raise InputError(PREDICTS_NONE)
         columns = pd.Index(self.genes).get_indexer(list(matrix.genes))
         step = strip_rows(len(unit.split.train), len(matrix.genes))
@@ -236,7 +239,10 @@ class Thresholded:
             shape = (len(names), len(columns))
             labels.append(da.from_delayed(both[0], shape, np.int8))
             scores.append(da.from_delayed(both[1], (*shape, 3), np.float32))
-        params = {**self.params(), "threshold": threshold, "threshold_from": origin}
+        params = {
+            **self.params(), "threshold": threshold, "threshold_from": origin,
+            "n_without_prediction": n_lacking,
+        }  # fmt: skip
         return (
             da.concatenate(labels).rechunk((rows, GENE_CHUNK)),
             da.concatenate(scores).rechunk((rows, GENE_CHUNK, 3)),

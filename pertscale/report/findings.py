@@ -19,6 +19,7 @@ The oracle, which is told the truth, and random classes never compete.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -205,12 +206,23 @@ def of_classes(
     lines: list[str] = []
     for context in dict.fromkeys(within["context"]):
         mine = within[within["context"] == context]
+        mine = mine[~mine["method"].isin(predicting_fewer(mine))]
         for setting in _SETTINGS:
             rows = mine[mine["setting"] == setting]
             if len(rows):
                 lines += _of_setting(rows, context, setting, held_out or {})
         lines += _contrast(mine, context, held_out or {})
     return lines
+
+
+def predicting_fewer(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the methods that lack perturbations, which count as no change, and how many."""
+    records = rows[["method", "split", "params"]].drop_duplicates()
+    lacking: dict[str, list[int]] = {}
+    for row in records.itertuples():
+        n = json.loads(row.params).get("n_without_prediction", 0)
+        lacking.setdefault(str(row.method), []).append(n)
+    return {method: _span(np.array(n)) for method, n in lacking.items() if any(n)}
 
 
 def counted(

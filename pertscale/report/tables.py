@@ -9,7 +9,7 @@ import pandas as pd
 
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.report.figures import CLASS_TITLES
-from pertscale.report.findings import REFERENCE, with_range
+from pertscale.report.findings import REFERENCE, predicting_fewer, with_range
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES
 
 #: Metrics of the overview: those that need no calls, and those at each operating point.
@@ -87,16 +87,20 @@ def overview(scores: pd.DataFrame, *, context: str, heading: Heading) -> Table:
     ]
     at = {point: at_operating_point(mine, point) for point in POINTS}
     called = {point: rows[rows["operating_point"] == point] for point, rows in at.items()}
+    fewer = predicting_fewer(mine)
     rows = [
         (
-            method,
+            f"{method} *" if method in fewer else method,
             *(_mean_and_range(mine, method, metric) for metric in AREAS),
             *(_mean_and_range(called[p], method, metric) for p in POINTS for metric in HEADLINE),
         )
-        for method in ranked(mine, "auprc_de")
+        for method in sorted(ranked(mine, "auprc_de"), key=lambda name: name in fewer)
     ]
     n = mine.loc[mine["metric"] == "macro_f1"].groupby("split")["n"].first().sum()
     caption = f"{heading.setting} ({heading.told}), {int(n):,} pairs"
+    if fewer:
+        listed = ", ".join(f"{method} {n}" for method, n in fewer.items())
+        caption += f"; * no change for perturbations that the method can't predict: {listed}"
     columns = ("Method", *AREAS.values(), *(HEADLINE.values()), *(HEADLINE.values()))
     groups = (
         ("", 1), ("Average precision", len(AREAS)), *((t, len(HEADLINE)) for t in POINTS.values())
