@@ -669,7 +669,8 @@ def test_entry_points_lead_to_models(monkeypatch):
 
 def test_the_command_score(screen, baseline, truth, tmp_path):
     path = written(tmp_path, truth.loc[held_out(baseline)] - truth.loc["control"])
-    how = ["--out", str(baseline.path), "--task", "single", "--scale", "delta", "--quiet"]
+    how = ["--out", str(baseline.path), "--task", "single", "--scale", "delta", "--seed", "0"]
+    how.append("--quiet")
     found = CliRunner().invoke(main, ["score", screen[0].path, f"mine={path}", *how])
     assert found.exit_code == 0, found.output
     assert "mine" in found.output

@@ -91,7 +91,7 @@ def test_numbers_are_those_of_the_scores(finished, page):
         there = (scores["operating_point"] == point) & (scores["metric"] == metric)
         values = scores.loc[there, "value"]
         assert cell == f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
-        low = f"<small>({values.min():.3f} to {values.max():.3f})</small>"
+        low = f"<small>{values.min():.3f} – {values.max():.3f}</small>"
         assert f">{values.mean():.3f}<br>{low}</td>" in page
     assert "full (3 of 3 held out, 2 splits), " in page
     assert "alpha: singles, 3 of 3 held out, 2 splits" in page

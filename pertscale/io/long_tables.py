@@ -140,6 +140,7 @@ def pair_columns(table: pd.DataFrame, path: object) -> pd.DataFrame:
             f"{' or '.join(SPELLINGS[lacking[0]][:3])} ({path})"
         )
     renamed = table.rename(columns={c: role for role, c in found.items() if c is not None})
+    renamed = renamed.reset_index(drop=True)  # rows of a table that was cut from another
     for role in (PERTURBATION, GENE, CONTEXT, "split"):
         if role in renamed:
             renamed[role] = as_names(renamed[role], path)

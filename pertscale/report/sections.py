@@ -152,8 +152,8 @@ def _table_of_means(overall: pd.DataFrame, title: str, *, no_effect: bool = Fals
         mine = overall[overall["method"] == method]
         values = {metric: mine.loc[mine["metric"] == metric, "value"] for metric in _MEANS}
         rows.append((method, *(_cell(v.to_numpy(float)) for v in values.values())))
-    if no_effect:
-        expected = overall.groupby("metric")["no_effect"].mean()
+    expected = overall.groupby("metric")["no_effect"].mean()
+    if no_effect and expected.notna().any():
         cells = (number(float(expected.get(metric, np.nan))) for metric in _MEANS)
         rows.append((_NO_EFFECT, *cells))
     numeric = (False, *([True] * len(_MEANS)))
