@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -19,6 +20,7 @@ from pertscale.baselines import (
     METHODS,
     AllNonDE,
     ClassFrequencyRandom,
+    LogisticPerGene,
     MajorityVote,
     Oracle,
     WeightedKNN,
@@ -26,6 +28,7 @@ from pertscale.baselines import (
 )
 from pertscale.baselines._folds import folds
 from pertscale.baselines._search import nearest
+from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFittedError
 from pertscale.evaluation import evaluate
 from pertscale.schema import CLASSES, Label
@@ -568,3 +571,48 @@ def test_another_embedding_is_refused():
     X, y = screen()
     with pytest.raises(InputError, match="3 dimensions, the training embedding 5"):
         WeightedKNN().fit(X, y).predict(X[:, :3])
+
+
+# --- named arrays ---------------------------------------------------------------------------------
+
+
+def named_labels(lazy):
+    """Labels of four perturbations, one of them a guide, on three genes, with their names."""
+    values = np.array([[1, 0, -1], [1, 0, -1], [0, 1, 0], [0, 1, 0]], np.int8)
+    names = {"perturbation": ["A", "B_sg1", "C", "D"], "gene": ["A", "B", "x"]}
+    data = da.from_array(values, chunks=(4, 2)) if lazy else values
+    return xr.DataArray(data, dims=("perturbation", "gene"), coords=names)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("model", [MajorityVote(), WeightedKNN(k=1), LogisticPerGene()])
+def test_labels_and_vectors_may_be_data_arrays(model, lazy):
+    y = named_labels(lazy)
+    X = xr.DataArray(np.array([[0.0, 1], [0.1, 1], [1, 0], [1, 0.1]]), dims=("perturbation", "d"))
+    plain = clone(model).fit(X.values, y.values).predict(X.values)
+    named = model.fit(X, y).predict(X)
+    assert dask.is_dask_collection(named) == lazy
+    np.testing.assert_array_equal(np.asarray(named), plain)
+
+
+def test_vectors_are_looked_up_by_the_names_of_the_labels():
+    y = named_labels(False)
+    vectors = Embedding("e", ("C", "A", "B", "D", "E"), np.array(
+        [[1.0, 0], [0, 1], [0.1, 1], [1, 0.1], [0.9, 0]]), {})  # fmt: skip
+    model = WeightedKNN(k=1).fit(vectors, y)
+    np.testing.assert_array_equal(model.predict(["E", "B"]), [[0, 1, 0], [1, 0, -1]])
+    np.testing.assert_array_equal(
+        model.predict(vectors.normalized().vectors(["E", "B"])), [[0, 1, 0], [1, 0, -1]]
+    )
+
+
+def test_names_that_nobody_can_look_up_are_refused():
+    y = named_labels(False)
+    vectors = Embedding("e", ("A",), np.ones((1, 2)), {})
+    with pytest.raises(InputError, match=r"pass labels.matrix\(\) as y, or X.vectors\(names\)"):
+        WeightedKNN(k=1).fit(vectors, y.values)
+    model = WeightedKNN(k=1).fit(np.ones((4, 2)), y)
+    with pytest.raises(InputError, match="fitted on an Embedding"):
+        model.predict(["A"])
+    with pytest.raises(InputError, match=r"pass X.vectors\(names\)"):
+        model.predict(vectors)

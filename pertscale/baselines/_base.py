@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import dask
 import dask.array as da
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from pertscale.arguments import checked
+from pertscale.conditions import target_group, targets
+from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFittedError
-from pertscale.schema import CLASSES, Label
+from pertscale.schema import CLASSES, GENE, PERTURBATION, Label
 
 #: Genes predicted at a time: votes take 24 bytes per test perturbation and gene of the block.
 GENE_STEP: Final = 256
@@ -36,21 +40,26 @@ class LabelClassifier(BaseEstimator, ABC):
     NaN means that the perturbation has none. ``y`` may be a Dask array: then predictions are Dask
     arrays with the gene chunks of ``y``, and fitting computes no more than a few counters per
     gene. Results do not depend on the chunks.
+
+    Both may be an ``xarray.DataArray``, such as ``labels.matrix()``. Where ``y`` is one, ``X`` may
+    be an :class:`pertscale.Embedding`: the vectors are looked up by the names of ``y``, and
+    ``predict`` takes names of perturbations.
     """
 
     classes_: NDArray[np.int8]
     n_genes_: int
+    lookup_: Lookup | None = None
 
-    def fit(self, X: ArrayLike, y: Any, groups: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any, groups: ArrayLike | None = None) -> Self:
         """Fit the classifier.
 
         Parameters
         ----------
         X
-            Embedding of the training perturbations, shape (n, d); methods that ignore it accept
-            (n, 0).
+            Vectors of the training perturbations, shape (n, d); methods that ignore them accept
+            (n, 0). Or an :class:`pertscale.Embedding`, where `y` names its perturbations.
         y
-            Labels of shape (n, gene), integers in {-1, 0, 1, -128}, NumPy or Dask.
+            Labels of shape (n, gene), integers in {-1, 0, 1, -128}: NumPy, Dask, or a DataArray.
         groups
             Target of each training perturbation, shape (n,); only methods that cross-validate
             look at it.
@@ -66,15 +75,15 @@ class LabelClassifier(BaseEstimator, ABC):
         ArgumentError
             For a parameter with an unknown value.
         """
-        X, y = check_training(X, y)
+        X, y = self._training(X, y)
         self._fit(X, y)
         return self._mark_fitted(y)
 
-    def predict(self, X: ArrayLike) -> Any:
+    def predict(self, X: Any) -> Any:
         """Return the predicted labels, int8 of shape (perturbation, gene)."""
         return self.predict_both(X)[0]
 
-    def predict_proba(self, X: ArrayLike) -> Any:
+    def predict_proba(self, X: Any) -> Any:
         """Return the class scores, float32 of shape (perturbation, gene, 3).
 
         They sum to 1 over the classes, or are NaN where the method does not predict. Tied classes
@@ -82,13 +91,14 @@ class LabelClassifier(BaseEstimator, ABC):
         """
         return self.predict_both(X)[1]
 
-    def predict_both(self, X: ArrayLike) -> tuple[Any, Any]:
+    def predict_both(self, X: Any) -> tuple[Any, Any]:
         """Return labels and class scores from one pass, as :meth:`predict` and `predict_proba`.
 
         Parameters
         ----------
         X
-            Embedding of the perturbations to predict, shape (n, d).
+            Vectors of the perturbations to predict, shape (n, d); or their names, where the
+            classifier was fitted on an :class:`pertscale.Embedding`.
 
         Returns
         -------
@@ -102,8 +112,7 @@ class LabelClassifier(BaseEstimator, ABC):
         InputError
             If `X` is not what the classifier was fitted on.
         """
-        self._check_fitted()
-        X = check_embedding(X)
+        X = self._asked(X)
         columns, block = self._plan(X)
         return over_genes(block, columns, n_rows=len(X))
 
@@ -119,6 +128,21 @@ class LabelClassifier(BaseEstimator, ABC):
     def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
         """Return what is known per gene, shape (n, gene), and how to predict a block of it."""
 
+    def _training(self, X: Any, y: Any) -> tuple[NDArray[np.float64], Any]:
+        """Return checked vectors and labels; remember an embedding, for names to predict."""
+        self.lookup_ = None
+        if isinstance(X, Embedding):
+            self.lookup_ = Lookup.of(X, y)
+            X = self.lookup_(y[PERTURBATION].values)
+        return check_training(X, unnamed(y))
+
+    def _asked(self, X: Any) -> NDArray[np.float64]:
+        """Return checked vectors of what is to be predicted."""
+        self._check_fitted()
+        if self.lookup_ is not None and np.asarray(X).dtype.kind in "UOT":
+            X = self.lookup_(X)
+        return check_embedding(X)
+
     def _mark_fitted(self, y: Any) -> Self:
         self.classes_ = np.array(CLASSES, dtype=np.int8)
         self.n_genes_ = y.shape[1]
@@ -127,6 +151,30 @@ class LabelClassifier(BaseEstimator, ABC):
     def _check_fitted(self) -> None:
         if not hasattr(self, "n_genes_"):
             raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(X, y) first")
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Looks the vectors of perturbations up, of guides by the gene that their name begins with."""
+
+    embedding: Embedding
+    genes: frozenset[str]
+
+    @classmethod
+    def of(cls, embedding: Embedding, y: Any) -> Self:
+        """Return the lookup for the perturbations of some labels."""
+        if not (isinstance(y, xr.DataArray) and {PERTURBATION, GENE} <= set(y.coords)):
+            raise InputError(
+                "X is an Embedding, whose vectors go by name, and y does not name its "
+                "perturbations; pass labels.matrix() as y, or X.vectors(names)"
+            )
+        return cls(embedding.normalized(), frozenset(map(str, y[GENE].values)))
+
+    def __call__(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Return vectors, (n, d); NaN for names that the embedding does not have."""
+        named = [str(name) for name in names]
+        groups = target_group(named, set(self.genes))
+        return self.embedding.vectors(named, targets={n: targets(groups[n]) for n in named})
 
 
 def over_genes(block: Block, columns: Any, *, n_rows: int) -> tuple[Any, Any]:
@@ -195,6 +243,11 @@ def gene_chunks(y: Any) -> tuple[int, ...] | None:
 # --- checks -------------------------------------------------------------------------------------
 
 
+def unnamed(values: Any) -> Any:
+    """Return the array in a DataArray, NumPy or Dask; other arrays as they are."""
+    return values.data if isinstance(values, xr.DataArray) else values
+
+
 def check_training(X: ArrayLike, y: Any) -> tuple[NDArray[np.float64], Any]:
     """Return the checked embedding and labels; lazy labels are checked when they are computed."""
     X = check_embedding(X)
@@ -228,7 +281,17 @@ def check_labels(y: NDArray) -> NDArray[np.int8]:
 
 def check_embedding(X: ArrayLike, name: str = "X") -> NDArray[np.float64]:
     """Return an embedding as float64; rows are finite, or NaN throughout."""
-    values = np.asarray(X, dtype=np.float64)
+    if isinstance(X, Embedding):
+        raise InputError(
+            f"{name} is an Embedding, whose vectors go by name; pass {name}.vectors(names)"
+        )
+    try:
+        values = np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} has values that are no numbers ({error}); needed are vectors, one row per "
+            "perturbation or gene. Names are for classifiers that were fitted on an Embedding"
+        ) from error
     if values.ndim != 2:
         raise InputError(
             f"{name} has shape {values.shape}; an embedding has one row per perturbation or gene"

@@ -19,7 +19,6 @@ from pertscale.baselines._base import (
     LabelClassifier,
     check_choice,
     check_dimensions,
-    check_training,
     with_embedding,
     without_embedding,
 )
@@ -113,7 +112,7 @@ class LogisticPerGene(LabelClassifier):
         self.seed = seed
         self.normalize = normalize
 
-    def fit(self, X: ArrayLike, y: Any, groups: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any, groups: ArrayLike | None = None) -> Self:
         """Choose C if it is to be chosen, and fit all genes.
 
         Parameters
@@ -134,7 +133,7 @@ class LogisticPerGene(LabelClassifier):
         ArgumentError
             For a parameter with an unknown value.
         """
-        X, y = check_training(X, y)
+        X, y = self._training(X, y)
         self._fit(X, y, groups)
         return self._mark_fitted(y)
 

@@ -21,7 +21,6 @@ from pertscale.baselines._base import (
     check_choice,
     check_dimensions,
     check_embedding,
-    check_training,
     gene_chunks,
     per_gene,
     with_embedding,
@@ -125,7 +124,7 @@ class LogisticPairs(LabelClassifier):
         self.criterion = criterion
         self.seed = seed
 
-    def fit(self, X: ArrayLike, y: Any, groups: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any, groups: ArrayLike | None = None) -> Self:
         """Choose C if it is to be chosen, and fit the model.
 
         Parameters
@@ -147,7 +146,7 @@ class LogisticPairs(LabelClassifier):
         ArgumentError
             For a parameter with an unknown value.
         """
-        X, y = check_training(X, y)
+        X, y = self._training(X, y)
         self._fit(X, y, groups)
         return self._mark_fitted(y)
 

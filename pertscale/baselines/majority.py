@@ -13,7 +13,6 @@ from pertscale.baselines._base import (
     Block,
     LabelClassifier,
     check_choice,
-    check_training,
     gene_chunks,
     per_gene,
 )
@@ -77,7 +76,7 @@ class MajorityVote(LabelClassifier):
         """
         if not hasattr(self, "counts_"):
             return self.fit(X, y)
-        X, y = check_training(X, y)
+        X, y = self._training(X, y)
         if y.shape[1] != self.n_genes_:
             raise InputError(
                 f"y has {y.shape[1]} genes, earlier labels had {self.n_genes_}; align the genes"

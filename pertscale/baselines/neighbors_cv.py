@@ -14,7 +14,6 @@ from pertscale.baselines._base import (
     Block,
     LabelClassifier,
     check_choice,
-    check_training,
     with_embedding,
     without_embedding,
 )
@@ -114,7 +113,7 @@ class WeightedKNNCV(LabelClassifier):
         self.missing = missing
         self.normalize = normalize
 
-    def fit(self, X: ArrayLike, y: Any, groups: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any, groups: ArrayLike | None = None) -> Self:
         """Choose k, and fit on all training perturbations.
 
         Parameters
@@ -137,7 +136,7 @@ class WeightedKNNCV(LabelClassifier):
         ArgumentError
             For a parameter with an unknown value, or a grid without a k that fits.
         """
-        X, y = check_training(X, y)
+        X, y = self._training(X, y)
         self._fit(X, y, groups)
         return self._mark_fitted(y)
 

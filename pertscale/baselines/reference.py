@@ -6,17 +6,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pertscale.arguments import checked
 from pertscale.baselines._base import (
     PAIR,
     Block,
     LabelClassifier,
-    check_embedding,
     gene_chunks,
     over_genes,
     per_gene,
+    unnamed,
 )
 from pertscale.baselines._random import gene_stream
 from pertscale.baselines._votes import NON_DE, class_counts, class_shares
@@ -96,15 +96,15 @@ class Oracle(LabelClassifier):
     scores of NaN.
     """
 
-    def predict(self, X: ArrayLike, *, truth: Any = None) -> Any:
+    def predict(self, X: Any, *, truth: Any = None) -> Any:
         """Return the truth as labels; see :meth:`predict_both`."""
         return self.predict_both(X, truth=truth)[0]
 
-    def predict_proba(self, X: ArrayLike, *, truth: Any = None) -> Any:
+    def predict_proba(self, X: Any, *, truth: Any = None) -> Any:
         """Return 1 for the true class and 0 for the others; see :meth:`predict_both`."""
         return self.predict_both(X, truth=truth)[1]
 
-    def predict_both(self, X: ArrayLike, *, truth: Any = None) -> tuple[Any, Any]:
+    def predict_both(self, X: Any, *, truth: Any = None) -> tuple[Any, Any]:
         """Return the truth as labels and scores.
 
         Parameters
@@ -128,10 +128,10 @@ class Oracle(LabelClassifier):
         NotFittedError
             Before :meth:`fit`.
         """
-        self._check_fitted()
-        shape = (len(check_embedding(X)), self.n_genes_)
+        shape = (len(self._asked(X)), self.n_genes_)
         if truth is None:
             raise ArgumentError("the oracle has to be told the observed labels; pass truth=")
+        truth = unnamed(truth)
         if tuple(truth.shape) != shape:
             raise InputError(f"truth has shape {tuple(truth.shape)}, the prediction needs {shape}")
         return over_genes(_one_hot, truth, n_rows=shape[0])
