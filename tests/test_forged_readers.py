@@ -418,6 +418,14 @@ FINE: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any], Any]] 
         labels,
         [("7", "1", "1"), ("7", "2", "-1")],
     ),
+    "rows that are numbered otherwise": (
+        "t.parquet",
+        lambda path: pd.DataFrame(
+            {"perturbation": ["A", "A"], "gene": ["x", "y"], "label": [1, -1]}, index=[5, 9]
+        ).to_parquet(path),
+        labels,
+        [("A", "x", "1"), ("A", "y", "-1")],
+    ),
     "large texts": (
         "t.parquet",
         parquet(

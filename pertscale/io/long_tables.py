@@ -180,21 +180,22 @@ def as_names(values: pd.Series, path: object) -> pd.Series:
         It holds lists, tables or bytes that are no text.
     """
     column = values.name
-    values = values.astype(object).reset_index(drop=True)
-    missing = values.isna()
+    values = values.astype(object)
+    missing = values.isna().to_numpy()
     kinds = set(map(type, values[~missing]))
-    if kinds <= {str}:
-        return values.where(~missing, None)
     for kind in kinds:
         if issubclass(kind, (list, tuple, dict, set, np.ndarray)):
             raise InputError(f"column {column!r} holds {kind.__name__}s, not names ({path})")
-    try:
-        names = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"column {column!r} holds bytes that are no text: {error} ({path})"
-        ) from error
-    return pd.Series(names, dtype=object, name=column).where(~missing, None)
+    names = values.to_numpy(object)
+    if not kinds <= {str}:
+        try:
+            texts = [v.decode() if isinstance(v, bytes) else str(v) for v in names]
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"column {column!r} holds bytes that are no text: {error} ({path})"
+            ) from error
+        names = np.array([*texts, None], dtype=object)[:-1]
+    return pd.Series(np.where(missing, None, names), values.index, dtype=object, name=column)
 
 
 def all_names(values: pd.Series, path: object) -> list[str]:
