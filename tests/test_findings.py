@@ -8,6 +8,7 @@ import pytest
 
 from pertscale.report.findings import (
     Comparison,
+    in_fewer_splits,
     of_classes,
     of_expression,
     predicting_fewer,
@@ -112,6 +113,13 @@ def test_a_method_that_predicts_fewer_is_in_no_sentence():
     assert of_expression(both) == of_expression(errors({"mean": 2.0, "no_change": 4.0}))
 
 
+def test_a_method_that_some_splits_lack_is_not_compared():
+    whole = errors({"mean": 2 + SPLITS[:, None], "no_change": 4.0})
+    some = errors({"linear": 0.1}, splits=2)
+    assert of_expression(pd.concat([whole, some])) == of_expression(whole)
+    assert in_fewer_splits(pd.concat([whole, some])) == {"linear": "2 of 5 splits"}
+
+
 def test_the_noise_of_shared_controls_is_told():
     assert len(of_expression(errors({"mean": 1.0}, no_effect=0.09))) == 1
     lines = of_expression(errors({"mean": 1.0}, no_effect=0.42))
@@ -124,7 +132,7 @@ def test_classes_are_compared_by_average_precision_without_their_targets():
     assert lines == [
         "k562, full_without_target (7 of 9 held out, 5 splits): average precision of change is "
         "highest for knn_1, 0.600 (0.500 to 0.700); next is majority_vote, 0.300 (0.200 to 0.400); "
-        "chance is 0.100."
+        "chance is 0.1."
     ]
     assert of_classes(classes(methods, setting="full")) == []
     one = {method: values[:1] for method, values in methods.items()}

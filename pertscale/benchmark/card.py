@@ -14,7 +14,7 @@ from pertscale import cards
 from pertscale.benchmark.expression import TOP_EXPRESSED
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
-from pertscale.report.findings import Comparison
+from pertscale.report.findings import Comparison, in_fewer_splits
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, MANIFEST_FILE
 
 if TYPE_CHECKING:
@@ -112,10 +112,12 @@ def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
         wide = means.unstack(["operating_point", "metric"])
         there = {title: key for title, key in _PRINTED.items() if key in wide}
         table = wide[list(there.values())].round(3).set_axis(list(there), axis="columns")
+        apart = in_fewer_splits(mine)
+        table.index = [f"{m}, {apart[m]}" if m in apart else m for m in table.index]
         n = mine["split"].nunique()
         what = f"classes, {setting}" if task == "within" else f"held-out {task}s"
         title = f"{context}: {what}" + (f", means of {n} splits" if n > 1 else "")
-        yield f"{title}\n{table.to_string(na_rep='–', index_names=False)}"
+        yield f"{title}\n{table.to_string(na_rep='–')}"
 
 
 # --- the card -------------------------------------------------------------------------------------
@@ -230,6 +232,8 @@ def by_reason(skipped: pd.DataFrame, splits: Collection[str]) -> pd.DataFrame:
         what: dict[str, None] = {}
         for name in mine["what"]:
             method = name.partition(" (")[0]
+            if not method.startswith("from "):
+                method = method.partition(" from ")[0]
             for split in splits:
                 method = method.removesuffix(f", {split}")
             what[method] = None

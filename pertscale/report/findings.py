@@ -143,6 +143,8 @@ class Comparison:
 def told(n: np.ndarray, n_held_out: np.ndarray) -> str:
     """Return "n of N held out" over some splits, in words."""
     text = f"{_span(n)} of {_span(n_held_out)} held out"
+    if (n == n_held_out).all() and n.min() < n.max():
+        text = f"all {_span(n)} held out"
     return text if len(n) == 1 else f"{text}, {len(n)} splits"
 
 
@@ -225,6 +227,13 @@ def predicting_fewer(rows: pd.DataFrame) -> dict[str, str]:
     return {method: _span(np.array(n)) for method, n in lacking.items() if any(n)}
 
 
+def in_fewer_splits(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the methods that some splits lack, whose means are of other perturbations."""
+    n = rows.groupby("method", sort=False)["split"].nunique()
+    whole = rows["split"].nunique()
+    return {str(method): f"{k} of {whole} splits" for method, k in n.items() if k < whole}
+
+
 def counted(
     rows: pd.DataFrame, context: str, held_out: Mapping[tuple[str, str], int]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -246,7 +255,7 @@ def _of_setting(
         share = _by_split(overall[overall["metric"] == "share_de"]).mean(axis=None)
         found = Comparison(precision, True, n, of)
         line = _sentence(found, head, "average precision of change", {})
-        yield line if found.too_few else f"{line[:-1]}; chance is {share:.3f}."
+        yield line if found.too_few else f"{line[:-1]}; chance is {share:.2g}."
     at_rate = overall[overall["operating_point"] == AT_TRAINING_RATE]
     macro = _by_split(at_rate[at_rate["metric"] == "macro_f1"])
     if len(macro) and setting == "full_without_target":

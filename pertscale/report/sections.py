@@ -14,7 +14,14 @@ from matplotlib.figure import Figure
 from pertscale.report import expression_figures as figures
 from pertscale.report import interaction_figures as of_interactions
 from pertscale.report.figures import CLASS_TITLES, to_svg
-from pertscale.report.findings import FEW, compared_errors, counted, told, with_range
+from pertscale.report.findings import (
+    FEW,
+    compared_errors,
+    counted,
+    in_fewer_splits,
+    told,
+    with_range,
+)
 from pertscale.report.tables import POINTS, Table, number, plain_table, ranked
 from pertscale.schema import CLASS_NAMES, GENE, PERTURBATION
 
@@ -148,10 +155,12 @@ _EXPRESSION_TABLES = {
 def _table_of_means(overall: pd.DataFrame, title: str, *, no_effect: bool = False) -> Table:
     """Return mean scores with their range over splits, the smallest error first."""
     rows: list[tuple[str, ...]] = []
-    for method in ranked(overall, "l2", ascending=True):
+    apart = in_fewer_splits(overall)
+    for method in sorted(ranked(overall, "l2", ascending=True), key=lambda name: name in apart):
         mine = overall[overall["method"] == method]
         values = {metric: mine.loc[mine["metric"] == metric, "value"] for metric in _MEANS}
-        rows.append((method, *(_cell(v.to_numpy(float)) for v in values.values())))
+        name = f"{method}, {apart[method]}" if method in apart else method
+        rows.append((name, *(_cell(v.to_numpy(float)) for v in values.values())))
     expected = overall.groupby("metric")["no_effect"].mean()
     if no_effect and expected.notna().any():
         cells = (number(float(expected.get(metric, np.nan))) for metric in _MEANS)

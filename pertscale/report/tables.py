@@ -9,7 +9,7 @@ import pandas as pd
 
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.report.figures import CLASS_TITLES
-from pertscale.report.findings import REFERENCE, predicting_fewer, with_range
+from pertscale.report.findings import REFERENCE, in_fewer_splits, predicting_fewer, with_range
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES
 
 #: Metrics of the overview: those that need no calls, and those at each operating point.
@@ -87,14 +87,14 @@ def overview(scores: pd.DataFrame, *, context: str, heading: Heading) -> Table:
     ]
     at = {point: at_operating_point(mine, point) for point in POINTS}
     called = {point: rows[rows["operating_point"] == point] for point, rows in at.items()}
-    fewer = predicting_fewer(mine)
+    fewer, apart = predicting_fewer(mine), standing_apart(mine)
     rows = [
         (
-            f"{method} *" if method in fewer else method,
+            apart.get(method, method),
             *(_mean_and_range(mine, method, metric) for metric in AREAS),
             *(_mean_and_range(called[p], method, metric) for p in POINTS for metric in HEADLINE),
         )
-        for method in sorted(ranked(mine, "auprc_de"), key=lambda name: name in fewer)
+        for method in sorted(ranked(mine, "auprc_de"), key=lambda name: name in apart)
     ]
     n = mine.loc[mine["metric"] == "macro_f1"].groupby("split")["n"].first().sum()
     caption = f"{heading.setting} ({heading.told}), {int(n):,} pairs"
@@ -115,7 +115,7 @@ def class_tables(scores: pd.DataFrame, *, context: str, heading: Heading) -> lis
     The areas, which need no calls, stand in the first.
     """
     mine = scores[(scores["context"] == context) & (scores["setting"] == heading.setting)]
-    methods = ranked(mine[mine["level"] == "overall"], "auprc_de")
+    methods, apart = ranked(mine[mine["level"] == "overall"], "auprc_de"), standing_apart(mine)
     mine = mine[mine["level"] == "class"]
     tables = []
     for point, title in POINTS.items():
@@ -126,8 +126,11 @@ def class_tables(scores: pd.DataFrame, *, context: str, heading: Heading) -> lis
         chosen = at_operating_point(mine, point)
         groups = {name: chosen[chosen["group"] == name] for name in CLASS_NAMES}
         rows = tuple(
-            (method, *(_mean_and_range(groups[c], method, m) for c in CLASS_NAMES for m in shown))
-            for method in methods
+            (
+                apart.get(method, method),
+                *(_mean_and_range(groups[c], method, m) for c in CLASS_NAMES for m in shown),
+            )
+            for method in sorted(methods, key=lambda name: name in apart)
             if method in set(there["method"])
         )
         columns = ("Method", *(label for _ in CLASS_NAMES for label in shown.values()))
@@ -136,6 +139,17 @@ def class_tables(scores: pd.DataFrame, *, context: str, heading: Heading) -> lis
         spans = (("", 1), *((CLASS_TITLES[c], len(shown)) for c in CLASS_NAMES))
         tables.append(Table(caption, columns, rows, numeric, spans))
     return tables
+
+
+def standing_apart(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the methods that are not of the same perturbations as the others, as they are shown.
+
+    They predict fewer, or not in every split.
+    """
+    shown = {method: f"{method} *" for method in predicting_fewer(rows)}
+    for method, of in in_fewer_splits(rows).items():
+        shown[method] = f"{shown.get(method, method)}, {of}"
+    return shown
 
 
 def ranked(overall: pd.DataFrame, metric: str, *, ascending: bool = False) -> list[str]:
