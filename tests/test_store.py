@@ -192,7 +192,8 @@ def test_to_xarray_is_lazy_and_normalises(store: Path, wanted: Expected) -> None
 
 
 def test_to_xarray_of_log_normalised_values(tmp_path: Path) -> None:
-    values = np.log1p(COUNTS.astype(np.float32))
+    values = np.log1p(COUNTS / np.maximum(COUNTS.sum(axis=1, keepdims=True), 1) * 1e4)
+    values = values.astype(np.float32)
     source = screens.WRITERS["h5ad csr"](tmp_path, values, OBS)
     screen = open_screen(ingest(source, tmp_path / "out.zarr", quiet=True))
     dataset = screen.to_xarray()

@@ -185,7 +185,7 @@ def gene_ids(screen: Screen) -> list[str] | None:
 
 
 def _common_scale(spec: SourceSpec, predictions: Predictions, screen: Screen) -> tuple[str, str]:
-    scale, verdict = decide_scale([spec], declared=predictions.scale)
+    scale, verdict = decide_scale([spec], declared=predictions.scale, predicted=True)
     if scale == COUNTS and screen.scale == LOG1P_1E4:
         raise InputError(
             f"the predicted cells are counts, but the screen's controls are log1p of counts per "
