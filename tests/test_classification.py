@@ -94,7 +94,7 @@ def test_scores_equal_scikit_learn(pair):
     np.testing.assert_array_equal(
         counts[:, :3], sk.confusion_matrix(truth, predicted, labels=CLASSES)
     )
-    scores = scores_from_confusion(counts)
+    scores = scores_from_confusion(counts, labels="fixed")
     precision, recall, f1, support = sk.precision_recall_fscore_support(
         truth, predicted, labels=CLASSES, zero_division=0
     )
@@ -106,6 +106,18 @@ def test_scores_equal_scikit_learn(pair):
     assert scores["mcc"] == pytest.approx(sk.matthews_corrcoef(truth, predicted), abs=1e-12)
     fixed = sk.f1_score(truth, predicted, labels=CLASSES, average="macro", zero_division=0)
     assert scores["macro_f1"] == pytest.approx(fixed)
+    there = sorted(set(truth))
+    observed = scores_from_confusion(counts)
+    if len(there) == 1:
+        assert all(np.isnan(observed[m]) for m in ("macro_f1", "balanced_accuracy", "mcc"))
+    else:
+        of_those = sk.f1_score(truth, predicted, labels=there, average="macro", zero_division=0)
+        assert observed["macro_f1"] == pytest.approx(of_those)
+        assert observed["balanced_accuracy"] == scores["balanced_accuracy"]
+        assert observed["mcc"] == scores["mcc"]
+    for metric in ("precision", "recall", "f1"):
+        expected = np.where(support > 0, scores[metric], np.nan)
+        np.testing.assert_array_equal(observed[metric], expected)
     present = scores_from_confusion(counts, labels="present")["macro_f1"]
     assert present == pytest.approx(sk.f1_score(truth, predicted, average="macro"))
     balanced = sk.balanced_accuracy_score(truth, predicted)
@@ -154,6 +166,24 @@ def test_without_any_pair_scores_are_not_defined():
         assert np.isnan(scores[metric])
 
 
+@settings(max_examples=60, deadline=None)
+@given(truth=st.lists(labels_of, min_size=1), wrong=labels_of)
+def test_the_truth_scores_one_wherever_a_score_is_defined(truth, wrong):
+    """With one class there is nothing to tell; a class that is absent takes nothing away."""
+    truth = np.array(truth, np.int8)
+    scores = scores_from_confusion(confusion(truth, truth))
+    single = len(set(truth.tolist())) == 1
+    for metric in ("balanced_accuracy", "macro_f1", "mcc"):
+        expected = np.nan if single else 1
+        assert scores[metric] == pytest.approx(expected, nan_ok=True)
+    for metric in ("precision", "recall", "f1"):
+        assert set(scores[metric][scores["support"] > 0]) == {1}
+        assert np.isnan(scores[metric][scores["support"] == 0]).all()
+    called = np.append(truth[:-1], wrong)  # a call of an absent class costs all the same
+    if not single and wrong != truth[-1]:
+        assert scores_from_confusion(confusion(truth, called))["macro_f1"] < 1
+
+
 def test_unknown_codes_are_refused_with_their_place():
     truth, predicted, _ = data()
     predicted[20, 33] = 2
@@ -163,7 +193,7 @@ def test_unknown_codes_are_refused_with_their_place():
             evaluate(truth, given_, perturbations=names(truth))
     with pytest.raises(InputError, match="align"):
         confusion(truth, predicted[:, 1:])
-    with pytest.raises(ArgumentError, match="'fixed' or 'present'"):
+    with pytest.raises(ArgumentError, match="'observed', 'fixed' or 'present'"):
         scores_from_confusion(np.eye(3, dtype=int), labels="all")
 
 

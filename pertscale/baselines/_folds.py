@@ -91,7 +91,7 @@ def cross_validate(
         One of :data:`CRITERIA`.
     """
     counts = _pooled_confusions(y, plan, n_candidates=len(grid))
-    values = scores_from_confusion(counts)[criterion]
+    values = scores_from_confusion(counts, labels="fixed")[criterion]
     return dict(zip(grid, values.tolist(), strict=True))
 
 

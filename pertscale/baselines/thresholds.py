@@ -124,5 +124,5 @@ def _best_macro_f1(counts: NDArray) -> float:
         from_above = np.cumsum(counts[:, direction, used][:, ::-1], axis=1)[:, ::-1]
         called[:-1, :, column] = from_above.T
     called[:, :, 1] = counts.sum(axis=(1, 2)) - called.sum(axis=2)
-    values = scores_from_confusion(called)["macro_f1"]
+    values = scores_from_confusion(called, labels="fixed")["macro_f1"]
     return _lower_edge(int(edges[np.flatnonzero(values == values.max())[-1]]))

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import dask
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError, PertscaleWarning
-from pertscale.evaluation.confusion import confusion_per_row, scores_from_confusion
+from pertscale.evaluation.confusion import Averaged, confusion_per_row, scores_from_confusion
 from pertscale.evaluation.operating_point import labels_at_threshold, threshold_at_rate
 from pertscale.evaluation.ranking import RankCounts, Tally, tally_class, tally_rows
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES, CLASSES, Label
@@ -42,7 +42,7 @@ def evaluate(
     perturbations: Sequence[str],
     scores: Any = None,
     exclude: ArrayLike | None = None,
-    labels: Literal["fixed", "present"] = "fixed",
+    labels: Averaged = "observed",
     training_rate: float | None = None,
 ) -> pd.DataFrame:
     """Score predicted labels, and class scores where there are any, against observed labels.
@@ -61,7 +61,8 @@ def evaluate(
         (row, gene) positions to leave out, shape (n, 2): the target genes, for instance. Their
         truth is taken as untested.
     labels
-        Classes that macro F1 averages over; see :func:`scores_from_confusion`.
+        Classes that macro F1 averages over; see :func:`scores_from_confusion`. By default those
+        that occur in the truth, so what is true of all methods alike decides about what is scored.
     training_rate
         Share of differentially expressed pairs in training. With it, pairs are scored at a second
         operating point: that share of them is called, those with the highest ``1 - score of
@@ -115,7 +116,7 @@ def evaluate_both(
     perturbations: Sequence[str],
     scores: Any = None,
     exclude: ArrayLike | None = None,
-    labels: Literal["fixed", "present"] = "fixed",
+    labels: Averaged = "observed",
     training_rate: float | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score all pairs, and all but those to exclude, from one pass over the matrices.
@@ -357,13 +358,13 @@ def _rows(
     point: str,
     counts: NDArray[np.int64],
     perturbations: Sequence[str],
-    labels: Literal["fixed", "present"],
+    labels: Averaged,
     areas: _Areas | None,
 ) -> list[Row]:
     """Return the rows of an operating point; as called, with those that need no point."""
     total = counts.sum(axis=0)
     rows = _overall_rows(point, total, labels, areas)
-    rows += _class_rows(point, total, areas)
+    rows += _class_rows(point, total, labels, areas)
     rows += _perturbation_rows(point, counts, perturbations, labels, areas)
     return rows
 
@@ -371,7 +372,7 @@ def _rows(
 def _overall_rows(
     point: str,
     counts: NDArray[np.int64],
-    labels: Literal["fixed", "present"],
+    labels: Averaged,
     areas: _Areas | None,
 ) -> list[Row]:
     values, n = scores_from_confusion(counts, labels=labels), int(counts.sum())
@@ -388,8 +389,10 @@ def _overall_rows(
     return [(at, "overall", "", metric, float(value), n) for at, metric, value in cells]
 
 
-def _class_rows(point: str, counts: NDArray[np.int64], areas: _Areas | None) -> list[Row]:
-    values, n = scores_from_confusion(counts), int(counts.sum())
+def _class_rows(
+    point: str, counts: NDArray[np.int64], labels: Averaged, areas: _Areas | None
+) -> list[Row]:
+    values, n = scores_from_confusion(counts, labels=labels), int(counts.sum())
     rows: list[Row] = []
     for index, name in enumerate(CLASS_NAMES):
         cells = [(point, metric, values[metric][index]) for metric in _PER_CLASS]
@@ -406,7 +409,7 @@ def _perturbation_rows(
     point: str,
     counts: NDArray[np.int64],
     perturbations: Sequence[str],
-    labels: Literal["fixed", "present"],
+    labels: Averaged,
     areas: _Areas | None,
 ) -> list[Row]:
     scores = scores_from_confusion(counts, labels=labels)

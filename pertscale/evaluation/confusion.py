@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation._kernels import count_pairs
 from pertscale.schema import CLASSES, Label
 
+#: Classes that macro F1 averages over; see :func:`scores_from_confusion`.
+Averaged = Literal["observed", "fixed", "present"]
 #: Columns of a confusion matrix: the three classes, and "no prediction".
 N_PREDICTED: Final = len(CLASSES) + 1
 
@@ -99,50 +101,69 @@ _CLASS_OF[np.array([*CLASSES, int(Label.UNTESTED)], np.int8).view(np.uint8)] = r
 
 @checked
 def scores_from_confusion(
-    counts: NDArray[np.integer], *, labels: Literal["fixed", "present"] = "fixed"
+    counts: NDArray[np.integer], *, labels: Averaged = "observed"
 ) -> dict[str, NDArray[np.float64]]:
     """Compute the classification scores of SPEC F from confusion matrices.
+
+    Averages are over the classes that occur in the truth. One that does not can't be found, and its
+    F1 would be 0 for everyone, whoever is right about it: the truth itself would score 2/3. Calling
+    it all the same still costs, as these pairs are missing from the classes that they are of.
+    Where the truth has one class only, whatever always says that class is perfect, so there is
+    nothing to be told from balanced accuracy, macro F1 or MCC: they are NaN.
 
     Parameters
     ----------
     counts
         Confusion matrices, shape (..., 3, 3) or (..., 3, 4) as of :func:`confusion`.
     labels
-        Over which classes ``macro_f1`` averages: ``"fixed"``, all three, an absent class counting
-        0; ``"present"``, those that occur in truth or prediction (scikit-learn's default).
+        Over which classes ``macro_f1`` averages: ``"observed"``, those that occur in the truth. For
+        comparison with figures that were computed so, and with zeros in place of NaN:
+        ``"fixed"``, all three; ``"present"``, those that occur in truth or prediction
+        (scikit-learn's default).
 
     Returns
     -------
     dict of str to ndarray of float64
         ``accuracy``, ``balanced_accuracy``, ``macro_f1`` and ``mcc`` of shape (...);
-        ``precision``, ``recall``, ``f1`` and ``support`` of shape (..., 3). Zero denominators
-        give 0; the first four are NaN where there is no pair at all.
+        ``precision``, ``recall``, ``f1`` and ``support`` of shape (..., 3), of which the first
+        three are NaN for a class that does not occur in the truth, and 0 for one that is never
+        predicted. All but the last are NaN where there is no pair at all. The truth as a prediction
+        has 1 wherever a score is defined.
 
     Raises
     ------
     ArgumentError
-        If `labels` is neither of the two.
+        If `labels` is none of the three.
     """
-    if labels not in ("fixed", "present"):
-        raise ArgumentError(f"labels={labels!r} is unknown; use 'fixed' or 'present'")
+    if labels not in get_args(Averaged):
+        raise ArgumentError(f"labels={labels!r} is unknown; use 'observed', 'fixed' or 'present'")
     cells = np.asarray(counts, dtype=np.float64)
     hits = np.diagonal(cells, axis1=-2, axis2=-1)
     support = cells.sum(axis=-1)
     predicted = cells.sum(axis=-2)
     per_class = predicted[..., : len(CLASSES)]
     total = support.sum(axis=-1)
+    there = support > 0
     recall = _ratio(hits, support)
     f1 = _ratio(2 * hits, support + per_class)
-    counted = (support + per_class > 0) if labels == "present" else np.ones_like(f1)
+    averaged = {
+        "observed": there,
+        "fixed": np.ones_like(there),
+        "present": support + per_class > 0,
+    }[labels]
     scores = {
-        "accuracy": _ratio(hits.sum(axis=-1), total),
-        "balanced_accuracy": _ratio(recall.sum(axis=-1), (support > 0).sum(axis=-1)),
-        "macro_f1": _ratio(f1.sum(axis=-1), counted.sum(axis=-1)),
+        "balanced_accuracy": _ratio(recall.sum(axis=-1), there.sum(axis=-1)),
+        "macro_f1": _ratio((f1 * averaged).sum(axis=-1), averaged.sum(axis=-1)),
         "mcc": _matthews(hits.sum(axis=-1), support, predicted, total),
     }
+    of_class = {"precision": _ratio(hits, per_class), "recall": recall, "f1": f1}
+    if labels == "observed":
+        several = there.sum(axis=-1) > 1
+        scores = {name: np.where(several, value, np.nan) for name, value in scores.items()}
+        of_class = {name: np.where(there, value, np.nan) for name, value in of_class.items()}
+    scores["accuracy"] = _ratio(hits.sum(axis=-1), total)
     scores = {name: np.where(total > 0, value, np.nan) for name, value in scores.items()}
-    precision = _ratio(hits, per_class)
-    return scores | {"precision": precision, "recall": recall, "f1": f1, "support": support}
+    return scores | of_class | {"support": support}
 
 
 def _ratio(numerator: NDArray, denominator: NDArray) -> NDArray[np.float64]:

@@ -32,9 +32,9 @@ class Metric:
 
 _CLASSIFICATION: Final = (
     Metric("accuracy", True, (0, 1), "share of pairs with the right class"),
-    Metric("balanced_accuracy", True, (0, 1), "mean recall over the classes present in the truth"),
-    Metric("macro_f1", True, (0, 1), "mean F1 over the three classes; an absent class counts 0"),
-    Metric("mcc", True, (-1, 1), "Matthews correlation coefficient over all classes"),
+    Metric("balanced_accuracy", True, (0, 1), "mean recall over the classes in the truth, if 2 up"),
+    Metric("macro_f1", True, (0, 1), "mean F1 over the classes in the truth, if 2 up"),
+    Metric("mcc", True, (-1, 1), "Matthews correlation coefficient; 0 is chance"),
     Metric("share_called", None, (0, 1), "share of pairs called differentially expressed"),
     Metric("share_de", None, (0, 1), "share of pairs that are differentially expressed"),
     Metric("auprc_de", True, (0, 1), "average precision of change; chance is share_de"),
