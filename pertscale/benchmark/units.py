@@ -48,7 +48,7 @@ STRIP_PAIRS = 5_000_000
 LOCAL_PAIRS = 20_000_000
 TASK = "within"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION = 4
+_VERSION = 5
 
 
 # --- the label matrix, cut along genes ------------------------------------------------------
