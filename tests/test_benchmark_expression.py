@@ -12,6 +12,7 @@ import pytest
 import pertscale as ps
 from pertscale.benchmark import expression as expression_module
 from pertscale.errors import ArgumentError, InputError, NotFoundError
+from pertscale.evaluation import compare_expression, no_effect, own_targets
 from pertscale.schema import INTERACTION_COLUMNS
 from pertscale.splits import Split
 from pertscale.stats.interactions import find_interactions
@@ -36,9 +37,10 @@ def finished(screen, tmp_path_factory):
     )
 
 
-def overall(result, task):
+def overall(result, task, setting="top_expressed"):
     scores = result.scores
     mine = scores[(scores["task"] == task) & (scores["level"] == "overall")]
+    mine = mine[mine["setting"] == setting]
     return mine.set_index(["split", "method", "metric"])["value"]
 
 
@@ -75,18 +77,74 @@ def test_scores_are_those_of_the_kept_predictions(finished, task):
         profiles = finished.pseudobulk["mean_log1p"]
         truth = profiles.sel(perturbation=list(kept["perturbation"].values)).values
         np.testing.assert_allclose(kept["truth"].values, truth, rtol=1e-6)
+        own = own_targets(singles if task == "single" else doubles, list(kept["gene"].values))
+        assert own.any()
         for method in kept["model"].values:
             predicted = kept["prediction"].sel(model=method).values
-            l2 = np.linalg.norm(predicted - truth, axis=1).mean()
+            l2 = np.linalg.norm(np.where(own, 0, predicted - truth), axis=1).mean()
             assert overall(finished, task)[split, method, "l2"] == pytest.approx(l2, rel=1e-5)
 
 
 def test_additive_is_best_on_doubles_that_hardly_interact(finished):
-    means = overall(finished, "double").xs("l2", level="metric").groupby("method").mean()
-    assert means.idxmin() == "additive"
+    kept = finished.expression(context="sim", task="double", split="doubles-seed1")
+    control = finished.pseudobulk["mean_log1p"].sel(perturbation="control").drop_vars("context")
+    table = compare_expression(
+        kept["truth"], {str(m): kept["prediction"].sel(model=m) for m in kept["model"].values},
+        control=control, background=control, targets="include",
+    )  # fmt: skip
+    means = table[(table["level"] == "overall") & (table["metric"] == "l2")]
+    assert means.set_index("method")["value"].idxmin() == "additive"
+    # without the targets, which every model of doubles could know, little is left here
     ranks = overall(finished, "double").xs("rank_l1", level="metric").groupby("method").mean()
-    assert ranks["additive"] > 0.9
-    assert ranks["mean"] == pytest.approx(0.5)
+    assert ranks.drop("additive").max() == pytest.approx(0.5)
+    assert ranks["additive"] > 0.6
+
+
+def test_targets_count_where_they_are_asked_for(screen, finished, tmp_path):
+    """And nothing else changes: the predictions are the same."""
+    tasks = ("single", "double", "interactions")
+    with_targets = ps.run_benchmark(
+        screen, out=tmp_path / "run", tasks=tasks, seed=1, methods=("mean", "no_change"),
+        targets="include", quiet=True,
+    )  # fmt: skip
+    assert with_targets.manifest["options"]["targets"] == "include"
+    assert finished.manifest["options"]["targets"] == "exclude"
+    for task, split in (("single", "holdout-seed1"), ("double", "doubles-seed1")):
+        mine, theirs = (overall(r, task).loc[split, "mean"] for r in (with_targets, finished))
+        assert mine["l2"] > 1.2 * theirs["l2"]
+        both = (
+            r.expression(context="sim", task=task, split=split) for r in (with_targets, finished)
+        )
+        one, other = (kept["prediction"].sel(model="mean").values for kept in both)
+        np.testing.assert_array_equal(one, other)
+    n_doubles = len(finished.splits["sim"]["doubles-seed1"].held_out)
+    pairs = [
+        r.scores.query("task == 'interactions' and split == 'doubles-seed1' and method == 'mean'")[
+            "n"
+        ].iloc[0]
+        for r in (with_targets, finished)
+    ]
+    assert pairs[0] - pairs[1] == 2 * n_doubles
+
+
+def test_scores_stand_beside_those_of_a_screen_without_effect(screen, finished):
+    groups = ps.open_screen(screen).context_groups("sim").set_index("perturbation")
+    cells = groups["stop"] - groups["start"]
+    for task, split in (("single", "holdout-seed1"), ("double", "doubles-seed1")):
+        part = finished.splits["sim"][split]
+        wanted = [n for n in part.held_out if ("+" in n) == (task == "double")]
+        # singles are predicted from singles, doubles from all that is not held out
+        train = [n for n in part.train if task == "double" or "+" not in n]
+        want = no_effect(
+            cells[wanted].to_numpy(), n_control=cells["control"],
+            n_training=cells[train].to_numpy(),
+        )  # fmt: skip
+        rows = finished.scores.query("task == @task and split == @split and method == 'mean'")
+        for metric, values in want.items():
+            mine = rows[rows["metric"] == metric].set_index("group")["no_effect"]
+            np.testing.assert_allclose(mine[wanted], values)
+            assert mine[""] == pytest.approx(values.mean())
+        assert rows.loc[~rows["metric"].isin(want), "no_effect"].isna().all()
 
 
 def test_interactions_are_those_of_the_profiles(finished):

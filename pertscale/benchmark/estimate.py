@@ -28,6 +28,9 @@ from pertscale.benchmark.units import BAND_BYTES, LOCAL_PAIRS, STRIP_PAIRS
 from pertscale.clients import ClientLike, memory_limit, use_client
 from pertscale.embeddings import Embedding
 from pertscale.errors import StorageError
+from pertscale.evaluation.expression import N_GENES
+from pertscale.evaluation.own_targets import Targets
+from pertscale.evaluation.retrieval import N_THREADS
 from pertscale.io import outlook as ingest_outlook
 from pertscale.io.files import size_of
 from pertscale.io.outlook import IngestOutlook
@@ -48,6 +51,8 @@ from pertscale.stats.probe import Cells, LabelRates, probe_labels, rates_of
 from pertscale.stats.ranksum import Job, make_job
 from pertscale.stats.tile_plan import Means, gene_densities
 
+#: Bytes of a scored pair of profiles while a method is scored: six copies of it, and masks.
+_SCORED_BYTES = 52
 #: Bytes of a predicted pair on disk, class and three scores or expression, as measured.
 _PREDICTION_BYTES = 3
 #: Share of the work on units that threads do at the same time, as measured.
@@ -237,6 +242,7 @@ def plan_benchmark(
     threshold: Rule = "match_rate",
     exclude_test_perturbations: bool = True,
     aliases: Any = None,
+    targets: Targets = "exclude",
     test: Test = "mannwhitney",
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
@@ -255,7 +261,7 @@ def plan_benchmark(
     ----------
     store, out, embedding, split, tasks, methods, settings, test_fraction, seed, threshold
         As of :func:`pertscale.run_benchmark`.
-    exclude_test_perturbations, aliases, test, fdr, fold_change, min_cells, memory, client
+    exclude_test_perturbations, aliases, targets, test, fdr, fold_change, min_cells, memory, client
         As of :func:`pertscale.run_benchmark`.
     quiet : bool
         Do not say what is waited for.
@@ -277,7 +283,7 @@ def plan_benchmark(
     wanted = read_wanted(
         {}, (), embedding=embedding, split=split, tasks=tasks, methods=methods, settings=settings,
         test_fraction=test_fraction, seed=seed, threshold=threshold,
-        exclude_test_perturbations=exclude_test_perturbations, aliases=aliases,
+        exclude_test_perturbations=exclude_test_perturbations, aliases=aliases, targets=targets,
     )  # fmt: skip
     options = RankSumOptions(test, fdr, fold_change, min_cells)
     output, stores = places(store, out)
@@ -589,12 +595,18 @@ def _unit_bytes(unit: Expected) -> int:
     pairs = unit.n_perturbations * unit.n_genes
     test = unit.n_test * unit.n_genes
     if not unit.method:  # profiles in float64, predictions of all models
-        return PROCESS_BYTES + 8 * pairs + 8 * len(EXPRESSION_MODELS) * test
+        scored = unit.n_test * min(unit.n_genes, N_GENES)
+        return (
+            PROCESS_BYTES + 8 * pairs + 8 * len(EXPRESSION_MODELS) * test + _SCORED_BYTES * scored
+        )
     return PROCESS_BYTES + min(pairs, BAND_BYTES) + pairs + 40 * min(test, STRIP_PAIRS)
 
 
 def _seconds(unit: Expected, rates: UnitRates | None) -> float:
-    """CPU seconds of a unit; of a method that is not among the probed ones those of the median."""
+    """Seconds of a unit; of a method that is not among the probed ones those of the median.
+
+    CPU seconds, but where it runs in threads.
+    """
     if rates is None:
         return 0.0
     if not unit.method:
@@ -605,7 +617,8 @@ def _seconds(unit: Expected, rates: UnitRates | None) -> float:
     else:
         known = list(rates.methods.values())
     found = [rate.seconds(unit.n_perturbations, unit.n_genes) for rate in known]
-    return _UNIT_SECONDS + (float(np.median(found)) if found else 0.0)
+    comparing = unit.n_compared * rates.per_compared / N_THREADS
+    return _UNIT_SECONDS + comparing + (float(np.median(found)) if found else 0.0)
 
 
 # --- disk -----------------------------------------------------------------------------------------

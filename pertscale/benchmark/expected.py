@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pertscale.baselines import MeanExpression, NoChange
 from pertscale.benchmark import expression, units
 from pertscale.benchmark.log import Log
 from pertscale.benchmark.outsiders import Outsiders
@@ -32,6 +33,7 @@ from pertscale.benchmark.predictors import Fitted
 from pertscale.benchmark.transfer import plan_transfer
 from pertscale.benchmark.units import LabelMatrix, label_matrix
 from pertscale.embeddings import Embedding
+from pertscale.evaluation.expression import N_GENES
 from pertscale.screen import Screen
 from pertscale.stats.curation import Curation, curate
 from pertscale.stats.labels import LabelTable, read_labels
@@ -50,6 +52,8 @@ class Expected:
         Training and test perturbations together; test perturbations; genes.
     done : bool
         Whether an earlier call has done it.
+    n_compared : int
+        Values that predictions and truths are compared by, each prediction with every truth.
     """
 
     method: str
@@ -57,6 +61,7 @@ class Expected:
     n_test: int
     n_genes: int
     done: bool
+    n_compared: int = 0
 
 
 @dataclass(kw_only=True)
@@ -102,8 +107,8 @@ def expected_units(jobs: Sequence[Job], folder: Path, wanted: Wanted) -> tuple[
         transferred = plan_transfer(plans, runs)
         classes += [_of_classes(runs, unit) for unit in runs.units]
         profiles += [
-            _size(
-                "", one.unit, len(one.names), len(one.target.genes),
+            _profiles(
+                one.unit, len(one.names), len(one.target.genes),
                 expression.is_done(runs.folder, one.unit, one.inputs),
             )
             for one in transferred
@@ -166,7 +171,16 @@ def _of_classes(runs: Runs, unit: units.Unit) -> Expected:
 
 def _of_expression(plan: Plan, unit: expression.ExpressionUnit) -> Expected:
     done = expression.is_done(plan.folder, unit, plan.labels.key)
-    return _size("", unit, len(unit.split.train), plan.screen.n_genes, done)
+    return _profiles(unit, len(unit.split.train), plan.screen.n_genes, done)
+
+
+def _profiles(unit: expression.ExpressionUnit, n_train: int, n_genes: int, done: bool) -> Expected:
+    """Size of a unit of expression; models that predict the same for all are compared once."""
+    n_models = sum(
+        not isinstance(method.make(0), NoChange | MeanExpression) for method in unit.models.values()
+    )
+    found = _size("", unit, n_train, n_genes, done)
+    return replace(found, n_compared=n_models * found.n_test**2 * min(n_genes, N_GENES))
 
 
 def _size(method: str, unit: Any, n_train: int, n_genes: int, done: bool) -> Expected:

@@ -4,15 +4,16 @@ A unit is all models on one split of one context: they are compared on common ge
 perturbations, so they are scored together. Like a unit of the classifiers it is a folder that is
 renamed into place when it is complete, with the hash of all that it depends on.
 
-Outsiders, that is, predictions from files and models of users, do not decide which genes and
-perturbations count: where they predict nothing they are scored as predicting no change, and a
-second table compares all on what all predict.
+A table is of one set of perturbations. Baselines that predict fewer, such as the linear model,
+which needs the targets read out, stand apart on those that they predict, and a second table has all
+with no change where they predict nothing. Outsiders, that is, predictions from files and models of
+users, are scored so in the first table, and a third one compares on what all of these predict.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,15 @@ from pertscale.benchmark.units import with_head
 from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation import call_curve, compare_expression, predicted_pairs
+from pertscale.evaluation import (
+    call_curve,
+    compare_expression,
+    no_effect,
+    no_effect_elsewhere,
+    own_targets,
+    predicted_pairs,
+)
+from pertscale.evaluation.own_targets import Targets
 from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
 from pertscale.io.atomic import atomic_path, read_json, write_json
@@ -49,13 +58,16 @@ from pertscale.stats.interactions import Interactions
 
 SINGLE: Final = "single"
 DOUBLE: Final = "double"
-#: Settings of their scores: the genes that the control expresses most, of those that the baselines
-#: predict; and of those that everybody predicts.
+#: Settings of their scores, over the genes that the control expresses most: all methods on one set
+#: of perturbations; those that predict fewer, on these; all, with no change for what they lack; and
+#: on what outsiders predict, too.
 TOP_EXPRESSED: Final = "top_expressed"
+PARTIAL: Final = "top_expressed_partial"
+FILLED: Final = "top_expressed_filled"
 COMMON: Final = "top_expressed_common"
 _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION: Final = 3
+_VERSION: Final = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +90,12 @@ class ExpressionUnit:
         For models of users that need one.
     train_contexts : tuple of str
         Contexts that the models are fitted on.
+    targets : {'exclude', 'include'}
+        Whether the genes that a perturbation targets are left out of its scores.
+    target_genes : dict of str to sequence of str
+        Genes that each perturbation targets; where it has none, as their names say.
+    n_cells : dict of str to int
+        Cells of each perturbation and of the control, where they are known.
     """
 
     context: str
@@ -88,6 +106,9 @@ class ExpressionUnit:
     given: Mapping[str, OnScreen] = field(default_factory=dict)
     embedding: Embedding | None = None
     train_contexts: tuple[str, ...] = ()
+    targets: Targets = "exclude"
+    target_genes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    n_cells: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def held_out(self) -> list[str]:
@@ -120,7 +141,7 @@ class ExpressionUnit:
         vectors = self.embedding.hash if needed and self.embedding is not None else ""
         return digest(
             _VERSION, inputs, self.context, self.task, self.source, self.split.hash,
-            self.split.name, self.split.seed, models, given, vectors,
+            self.split.name, self.split.seed, models, given, vectors, self.targets,
         )  # fmt: skip
 
 
@@ -192,7 +213,9 @@ def fit_and_score(
     scores = declared_frame([], SCORE_COLUMNS)
     if predictions:
         background = MeanExpression(over="perturbations").fit(train).predict(["mean"])[0]
-        scores = _scores(unit, truth, predictions, params, control, background)
+        trained = [name for name in train[PERTURBATION].values.astype(str) if name != CONTROL]
+        expected = _no_effect(unit, trained)
+        scores = _scores(unit, truth, predictions, params, control, background, expected)
     _write_predictions(place, unit, truth, predictions)
     return scores, {"models": params, "failed": fitted.failed}, seconds
 
@@ -248,28 +271,53 @@ def _scores(
     params: dict[str, dict[str, Any]],
     control: xr.DataArray,
     background: xr.DataArray,
+    expected: dict[str, np.ndarray],
 ) -> pd.DataFrame:
-    """Score all on the genes and perturbations of the baselines; and on what all predict."""
-    outsiders = {*unit.given, *unit.own} & set(predictions)
-    filled = {
-        name: p.fillna(control) if name in outsiders else p for name, p in predictions.items()
-    }
-    compare = partial(compare_expression, truth, control=control, background=background)
-    tables = [(TOP_EXPRESSED, compare(filled))]
-    if any(predictions[name].isnull().any() for name in outsiders):
-        try:
-            tables.append((COMMON, compare(predictions)))
-        except InputError:
-            tables.append((COMMON, tables[0][1][:0]))  # no gene that all of them predict
-    for name in outsiders:  # what was filled in is no prediction
-        row = (tables[0][1]["method"] == name) & (tables[0][1]["metric"] == "n_without_prediction")
-        lacking = predictions[name].isnull().all(GENE).sum()
-        tables[0][1].loc[row, "value"] = float(lacking)
+    """Score all predictions in each of the settings."""
+    compare = partial(
+        compare_expression, truth, control=control, background=background, targets=unit.targets,
+        target_genes=unit.target_genes, no_effect=expected,
+    )  # fmt: skip
+    tables = _settings({*unit.given, *unit.own}, predictions, compare)
     head = {"task": unit.task, "context": unit.context, "train_contexts": unit.source}
     return pd.concat(
         [with_head(t, unit.split, None, params, **head, setting=s) for s, t in tables],
         ignore_index=True,
     )
+
+
+def _settings(
+    outsiders: set[str], predictions: dict[str, xr.DataArray], compare: partial[pd.DataFrame]
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the settings that there are, with their scores."""
+    both = compare(predictions, no_change=outsiders)
+    yield TOP_EXPRESSED, both[~both["apart"]]
+    apart = set(both.loc[both["apart"], "method"])
+    if apart:
+        yield PARTIAL, both[both["apart"]]
+        yield FILLED, compare(predictions, no_change=list(predictions))
+    if any(predictions[name].isnull().any() for name in outsiders & set(predictions)):
+        rest = {name: found for name, found in predictions.items() if name not in apart}
+        try:
+            yield COMMON, compare(rest, perturbations="common")
+        except InputError:
+            return  # no gene that all of them predict
+
+
+def _no_effect(unit: ExpressionUnit, train: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return what scores would be if no perturbation had an effect; nothing if cells are unknown.
+
+    `train` are the perturbations that are trained on.
+    """
+    if unit.train_contexts:
+        return no_effect_elsewhere(len(unit.held_out))
+    if not unit.n_cells:
+        return {}
+    of = unit.n_cells.__getitem__
+    return no_effect(
+        np.array(list(map(of, unit.held_out))), n_control=of(CONTROL),
+        n_training=np.array(list(map(of, train))),
+    )  # fmt: skip
 
 
 def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:
@@ -316,16 +364,19 @@ def _write_predictions(
 def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> pd.DataFrame:
     """Score how well each model's deviations from additivity find the interactions (SPEC J5-J7).
 
-    What a model does not predict counts as no change. The areas are not defined for a model that
-    is additive, which calls nothing, nor where none or all of the pairs interact.
+    What a model does not predict counts as no change. The targets of a double are left out, unless
+    the unit includes targets. The areas are not defined for a model that is additive, which calls
+    nothing, nor where none or all of the pairs interact.
     """
     rows = []
+    scored = _scored_pairs(unit, found.table)
     predictions = open_predictions(out / unit.folder)["prediction"]
     deviating = dict(predicted_pairs(found.table, predictions))
     for method in map(str, predictions[MODEL].values):
         areas, n = (np.nan, np.nan), 0
         if method in deviating:
             pairs = deviating[method]
+            pairs = pairs[scored[pairs.index]]
             interaction, n = pairs["interaction"].to_numpy(), len(pairs)
             if interaction.any() and not interaction.all():
                 curve = call_curve(pairs["predicted_deviation"].to_numpy(), interaction)
@@ -338,6 +389,16 @@ def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> 
     head = {"task": "interactions", "context": unit.context, "train_contexts": unit.source}
     params = unit_record(out, unit)["models"]
     return with_head(table, unit.split, None, params, **head, setting=TOP_EXPRESSED)
+
+
+def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
+    """Mark the pairs of perturbation and gene that count."""
+    if unit.targets == "include":
+        return np.ones(len(pairs), bool)
+    row, names = pd.factorize(pairs[PERTURBATION])
+    column, genes = pd.factorize(pairs[GENE])
+    own = own_targets(list(names), list(genes), target_genes=unit.target_genes)
+    return np.asarray(~own[row, column])
 
 
 def read_unit_scores(out: Path, units: Sequence[ExpressionUnit]) -> list[pd.DataFrame]:

@@ -24,6 +24,7 @@ from pertscale.benchmark.units import TASK, LabelMatrix, Unit, label_matrix
 from pertscale.conditions import target_group, targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import InputError
+from pertscale.evaluation.own_targets import Targets
 from pertscale.events import emit
 from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
@@ -130,6 +131,8 @@ class Wanted:
     exclude_test_perturbations : bool
     aliases
         Other names of genes → names.
+    targets : {'exclude', 'include'}
+        Whether the targets of a perturbation are left out of its scores of expression.
     """
 
     methods: dict[str, Method]
@@ -142,6 +145,7 @@ class Wanted:
     threshold: Rule
     exclude_test_perturbations: bool
     aliases: Any
+    targets: Targets = "exclude"
 
 
 @dataclass(kw_only=True)
@@ -519,9 +523,14 @@ def _plan_expression_unit(
         found = embedding_for(plan, context, split)
         embedding = found if isinstance(found, Embedding) else None
     if models or given:
+        groups = plan.screen.context_groups(context)
+        n_cells = dict(zip(groups[PERTURBATION], groups["stop"] - groups["start"], strict=True))
         plan.expression.append(
-            ExpressionUnit(context, task, usable, models, plan.wanted.own, given, embedding)
-        )
+            ExpressionUnit(
+                context, task, usable, models, plan.wanted.own, given, embedding,
+                targets=plan.wanted.targets, target_genes=plan.screen.targets, n_cells=n_cells,
+            )
+        )  # fmt: skip
 
 
 def _tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: int) -> None:

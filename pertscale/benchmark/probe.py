@@ -25,6 +25,7 @@ from pertscale.benchmark.expression import SINGLE, ExpressionUnit, fit_and_score
 from pertscale.benchmark.predictors import Fitted, Thresholded, TrainingPart
 from pertscale.benchmark.units import LabelMatrix, Predictor, Unit, write_and_score
 from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation.retrieval import Truths
 from pertscale.probe import Stopwatch
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.splits import Split
@@ -70,11 +71,14 @@ class UnitRates:
     expression : Rate, optional
     slowdown : float
         Wall seconds per CPU second.
+    per_compared : float
+        CPU seconds per value that a prediction and a truth are compared by.
     """
 
     methods: Mapping[str, Rate]
     expression: Rate | None
     slowdown: float
+    per_compared: float = 0.0
 
 
 def probe_units(names: Sequence[str], dim: int) -> UnitRates:
@@ -89,10 +93,20 @@ def probe_units(names: Sequence[str], dim: int) -> UnitRates:
         found = {name: measured[_LIKE.get(name, name)] for name in names}
         if (pairs := found.get("logistic_pairs")) is not None:
             found["logistic_pairs"] = replace(pairs, most_pairs=STEPS // MOST_EPOCHS)
-        expression = None
+        expression, per_compared = None, 0.0
         if models:
             expression = _rate(watch, few, many, partial(_Drawn.expression, models=models))
-    return UnitRates(found, expression, watch.slowdown)
+            per_compared = _time_retrieval(watch)
+    return UnitRates(found, expression, watch.slowdown, per_compared)
+
+
+def _time_retrieval(watch: Stopwatch, n: int = 512, n_genes: int = 64) -> float:
+    """Time how long predictions take to be compared with all truths, per value."""
+    random = np.random.default_rng(0)
+    truths = Truths(random.normal(size=(n, n_genes)), np.zeros(n_genes), np.arange(n_genes))
+    predicted = random.normal(size=(n, n_genes))
+    seconds = watch.time(partial(truths.ranks, predicted, np.arange(n)), repeat=2)
+    return seconds / (n * n * n_genes)
 
 
 def _rate(watch: Stopwatch, few: _Drawn, many: _Drawn, unit: Callable[[_Drawn], None]) -> Rate:

@@ -19,7 +19,7 @@ from pertscale.benchmark.card import (
     printed_tables,
     whole_card,
 )
-from pertscale.benchmark.expression import TOP_EXPRESSED, open_predictions
+from pertscale.benchmark.expression import PARTIAL, TOP_EXPRESSED, open_predictions
 from pertscale.errors import InputError, NotFoundError
 from pertscale.io.atomic import read_json
 from pertscale.io.places import Place, PlaceLike, for_zarr, place
@@ -49,6 +49,28 @@ PER_CLASS = ("precision", "recall", "f1")
 
 
 @checked
+@dataclass(frozen=True)
+class Compared:
+    """What the scores of expression of one split compare: the same for tables and figures.
+
+    Attributes
+    ----------
+    methods : tuple of str
+        Methods that are compared. Where one of them predicts nothing, it counts as no change.
+    perturbations : tuple of str
+        The perturbations that they are compared on.
+    apart : dict of str to int
+        Methods that predict fewer and stand apart, with the number that they predict.
+    n_held_out : int
+        Perturbations that are held out.
+    """
+
+    methods: tuple[str, ...]
+    perturbations: tuple[str, ...]
+    apart: dict[str, int]
+    n_held_out: int
+
+
 @dataclass(frozen=True)
 class BenchmarkResult:
     """The output folder of a benchmark.
@@ -231,6 +253,44 @@ class BenchmarkResult:
         """
         folder = self._folder("expression", context, split, train_contexts, {"task": task})
         return open_predictions(folder)
+
+    def compared(
+        self, *, context: str, task: str, split: str, train_contexts: str | None = None
+    ) -> Compared:
+        """Say which methods and perturbations the scores of expression on one split compare.
+
+        Parameters
+        ----------
+        context, task, split, train_contexts : str
+            As of :meth:`expression`.
+
+        Raises
+        ------
+        NotFoundError
+            If the benchmark has no such scores.
+        """
+        scores = self.scores
+        mine = scores[
+            (scores["context"] == context)
+            & (scores["task"] == task)
+            & (scores["split"] == split)
+            & (scores["train_contexts"] == (train_contexts or context))
+        ]
+        lacking = mine[mine["metric"] == "n_without_prediction"]
+        if not len(lacking):
+            raise NotFoundError(
+                f"no scores of expression for context {context!r}, task {task!r} and split "
+                f"{split!r} in {self.path}; see .expression_summary()"
+            )
+        rows = mine[(mine["setting"] == TOP_EXPRESSED) & (mine["level"] == "perturbation")]
+        apart = lacking[lacking["setting"] == PARTIAL]
+        held_out = int(lacking["n"].iloc[0])
+        return Compared(
+            tuple(dict.fromkeys(rows["method"])),
+            tuple(dict.fromkeys(rows["group"])),
+            dict(zip(apart["method"], held_out - apart["value"].astype(int), strict=True)),
+            held_out,
+        )
 
     def _folder(
         self, kind: str, context: str, split: str, trained: str | None, wanted: dict[str, str]

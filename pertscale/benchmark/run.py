@@ -48,6 +48,7 @@ from pertscale.clients import ClientLike, naming_losses, use_client
 from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFoundError
+from pertscale.evaluation.own_targets import Targets, check_targets
 from pertscale.events import emit
 from pertscale.io.aliases import Aliases
 from pertscale.io.atomic import read_json, remove, remove_leftovers_below, write_json
@@ -109,6 +110,7 @@ def run_benchmark(
     threshold: Rule = "match_rate",
     exclude_test_perturbations: bool = True,
     aliases: Aliases | None = None,
+    targets: Targets = "exclude",
     test: Test = "mannwhitney",
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
@@ -176,6 +178,10 @@ def run_benchmark(
         are trained on those (SPEC E4). With False they copy what the same perturbation does there.
     aliases : path or mapping, optional
         Other names of genes → names, for several stores and for predictions.
+    targets : {'exclude', 'include'}
+        Whether the genes that a perturbation targets itself are left out of its scores of
+        expression, and those of the whole panel where perturbations are compared; 'include' scores
+        as the second paper does. Of classes, ``settings`` has both.
     test, fdr, fold_change, min_cells
         Of :func:`pertscale.stats.rank_sum`.
     memory : str or int
@@ -208,7 +214,7 @@ def run_benchmark(
     wanted = read_wanted(
         own, files, embedding=embedding, split=split, tasks=tasks, methods=methods,
         settings=settings, test_fraction=test_fraction, seed=seed, threshold=threshold,
-        exclude_test_perturbations=exclude_test_perturbations, aliases=aliases,
+        exclude_test_perturbations=exclude_test_perturbations, aliases=aliases, targets=targets,
     )  # fmt: skip
     testing = {"test": test, "fdr": fdr, "fold_change": fold_change, "min_cells": min_cells}
     output, stores = places(store, out)
@@ -275,6 +281,7 @@ def read_wanted(
     threshold: Rule,
     exclude_test_perturbations: bool,
     aliases: Any,
+    targets: Targets = "exclude",
 ) -> Wanted:
     """Check the options of :func:`run_benchmark`, and read the files among them."""
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
@@ -283,6 +290,7 @@ def read_wanted(
     check_test_fraction(test_fraction)
     if threshold not in RULES:
         raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
+    check_targets(targets)
     _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(own)
@@ -293,7 +301,7 @@ def read_wanted(
         {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
         frozenset(own), tuple(tasks), tuple(settings),
         Splitting(_read_split(split), seeds, test_fraction), _read_embedding(embedding),
-        threshold, exclude_test_perturbations, aliases,
+        threshold, exclude_test_perturbations, aliases, targets,
     )  # fmt: skip
 
 
@@ -363,6 +371,7 @@ def _finish(
         "methods": [*wanted.methods, *wanted.models],
         "settings": list(wanted.settings),
         "threshold": wanted.threshold,
+        "targets": wanted.targets,
         "exclude_test_perturbations": wanted.exclude_test_perturbations,
         **wanted.how.as_dict(),
         **plans[0].labels.options,

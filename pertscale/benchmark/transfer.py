@@ -529,7 +529,7 @@ def _expression_of(
     vectors = embedding if isinstance(embedding, Embedding) else None
     unit = ExpressionUnit(
         target.name, TRANSFER, usable, models, root.wanted.own, with_profiles(given), vectors,
-        sources,
+        sources, root.wanted.targets, target.plan.screen.targets,
     )  # fmt: skip
     return TransferExpression(unit, tuple(bridges), names)
 

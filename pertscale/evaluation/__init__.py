@@ -5,6 +5,7 @@ from pertscale.evaluation.classification import evaluate, evaluate_both
 from pertscale.evaluation.comparison import (
     common_perturbations,
     compare_expression,
+    compared_set,
     ratio_to_reference,
 )
 from pertscale.evaluation.confusion import confusion, confusion_per_row, scores_from_confusion
@@ -19,8 +20,10 @@ from pertscale.evaluation.interaction_calls import (
 )
 from pertscale.evaluation.metrics import METRICS, Metric
 from pertscale.evaluation.operating_point import at_operating_point, share_changed
+from pertscale.evaluation.own_targets import own_targets
 from pertscale.evaluation.per_gene import auroc_by_gene, evaluate_per_gene
 from pertscale.evaluation.ranking import RankCounts
+from pertscale.evaluation.shared_control import no_effect, no_effect_elsewhere
 
 __all__ = [
     "METRICS",
@@ -33,6 +36,7 @@ __all__ = [
     "call_curve",
     "common_perturbations",
     "compare_expression",
+    "compared_set",
     "confusion",
     "confusion_per_row",
     "error_by_genes",
@@ -40,6 +44,9 @@ __all__ = [
     "evaluate_both",
     "evaluate_expression",
     "evaluate_per_gene",
+    "no_effect",
+    "no_effect_elsewhere",
+    "own_targets",
     "predicted_pairs",
     "ratio_to_reference",
     "recurrence",

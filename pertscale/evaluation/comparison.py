@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation.expression import N_GENES, evaluate_expression, top_genes
+from pertscale.evaluation.expression import (
+    N_CHANGED,
+    N_GENES,
+    Observed,
+    count_row,
+    score,
+    top_genes,
+)
+from pertscale.evaluation.own_targets import Targets, check_targets, own_targets
 from pertscale.schema import GENE, PERTURBATION
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Genes = Literal["common", "per_model"]
+Perturbations = Literal["same", "common", "most_methods"]
 #: Resamples whose means are held at a time.
 _RESAMPLES: Final = 1000
 
@@ -30,6 +41,11 @@ def compare_expression(
     background: xr.DataArray,
     n_genes: int = N_GENES,
     genes: Genes = "common",
+    perturbations: Perturbations = "same",
+    no_change: Collection[str] = (),
+    targets: Targets = "exclude",
+    target_genes: Mapping[str, Sequence[str]] | None = None,
+    no_effect: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Score predictions of several methods on the same footing.
 
@@ -46,61 +62,166 @@ def compare_expression(
     genes : {'common', 'per_model'}
         'common': the genes that all methods predict, so that none gains by leaving genes out.
         'per_model': each method on the genes that it has, as the second paper does (SPEC I4).
+    perturbations : {'same', 'common', 'most_methods'}
+        Which perturbations the methods are compared on. 'same': those that the methods that predict
+        the most predict, see :func:`compared_set`; a method that predicts fewer stands apart, on
+        those that it predicts. 'common': those that all predict. 'most_methods': those that as many
+        methods as possible predict, the others' means being over fewer, as in the second paper
+        (SPEC H10).
+    no_change : collection of str
+        Methods that count as predicting no change where they predict nothing.
+    targets : {'exclude', 'include'}
+        Whether the genes that a perturbation targets are left out of its scores, see
+        :func:`pertscale.evaluation.evaluate_expression`. 'include' scores as the second paper does.
+    target_genes : mapping, optional
+        Perturbation → genes that it targets; by default as its name says.
+    no_effect : mapping of str to ndarray (perturbation,), optional
+        As of :func:`pertscale.evaluation.no_effect`, in the order of the truth.
 
     Returns
     -------
     DataFrame
-        Columns ``method, level, group, metric, value, n`` as of
-        :func:`pertscale.evaluation.evaluate_expression`. Means at level ``overall`` are over the
-        perturbations that as many methods as possible predict (SPEC H10).
+        Columns ``method, apart, level, group, metric, value, n, no_effect``: those of
+        :func:`pertscale.evaluation.evaluate_expression`, and whether the method stands apart. Rows
+        and means are of the perturbations that a method is compared on, and ranks are among these;
+        ``n_without_prediction`` is of all. Memory: the chosen genes of one method at a time.
 
     Raises
     ------
     InputError
         If no gene is left.
     """
-    if genes not in ("common", "per_model"):
-        raise ArgumentError(f"genes={genes!r} is not one of common, per_model")
+    _check_choice("genes", genes, Genes)
+    _check_choice("perturbations", perturbations, Perturbations)
+    check_targets(targets)
+    names = [str(name) for name in truth[PERTURBATION].values]
     chosen = truth[GENE].values[top_genes(control.values, n_genes)]
-    aligned = {
-        name: prediction.reindex({PERTURBATION: truth[PERTURBATION], GENE: chosen}).values
+    read = {
+        name: partial(_aligned, prediction, truth, control if name in no_change else None)
         for name, prediction in predictions.items()
     }
     if genes == "common":
-        chosen, aligned = _on_common_genes(chosen, aligned)
-    names = [str(n) for n in truth[PERTURBATION].values]
-    observed = truth.sel({GENE: chosen}).values
-    levels = [x.sel({GENE: chosen}).values for x in (control, background)]
-    common = common_perturbations(aligned)
-    tables = [
-        evaluate_expression(
-            observed,
-            predicted,
-            levels[0],
-            background=levels[1],
-            perturbations=names,
-            n_genes=len(chosen),
+        chosen = _common_genes(chosen, read)
+    own = np.zeros((len(names), len(chosen)), bool)
+    if targets == "exclude":
+        own = own_targets(names, list(chosen), target_genes=target_genes)
+    levels = [x.sel({GENE: chosen}).values.astype(np.float64) for x in (control, background)]
+    observed = Observed(
+        np.array(names, object), truth.sel({GENE: chosen}).values.astype(np.float64),
+        levels[0], levels[1], own, dict(no_effect or {}),
+    )  # fmt: skip
+    predicts = {name: _predicted(one(chosen), own) for name, one in read.items()}
+    compared = _chosen_set(predicts, perturbations)
+    together = observed.of(compared.perturbations)
+    tables = []
+    for method, one in read.items():
+        apart = method in compared.apart
+        rows = predicts[method] if apart else compared.perturbations
+        table, _ = score(
+            observed.of(rows) if apart else together, one(chosen)[rows], n_changed=N_CHANGED,
             skip_missing_genes=genes == "per_model",
-            averaged=common,
-        ).assign(method=method)
-        for method, predicted in aligned.items()
-    ]
-    table = pd.concat(tables, ignore_index=True)
-    return table[["method", *(c for c in table.columns if c != "method")]]
+        )  # fmt: skip
+        lacking = _lacking(predictions[method], truth, chosen)
+        both = pd.concat([table, count_row(lacking, len(names))], ignore_index=True)
+        both.insert(0, "method", method)
+        both.insert(1, "apart", apart)
+        tables.append(both)
+    return pd.concat(tables, ignore_index=True)
 
 
-def _on_common_genes(
-    chosen: np.ndarray, aligned: dict[str, np.ndarray]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _check_choice(what: str, value: str, choices: object) -> None:
+    if value not in get_args(choices):
+        raise ArgumentError(f"{what}={value!r} is not one of {', '.join(get_args(choices))}")
+
+
+# --- genes and perturbations that are compared ----------------------------------------------------
+
+
+def _aligned(
+    prediction: xr.DataArray, truth: xr.DataArray, filling: xr.DataArray | None, genes: np.ndarray
+) -> np.ndarray:
+    """Return a prediction of the perturbations of the truth and some genes, float64."""
+    found = prediction.reindex({PERTURBATION: truth[PERTURBATION], GENE: genes})
+    values = found.transpose(PERTURBATION, GENE).values.astype(np.float64)
+    if filling is not None:
+        values = np.where(np.isnan(values), filling.sel({GENE: genes}).values, values)
+    return values
+
+
+def _common_genes(
+    chosen: np.ndarray, read: Mapping[str, Callable[[np.ndarray], np.ndarray]]
+) -> np.ndarray:
     """Keep the genes that every method predicts for some perturbation."""
-    kept = np.logical_and.reduce([~np.isnan(p).all(axis=0) for p in aligned.values()])
+    there = {name: ~np.isnan(one(chosen)).all(axis=0) for name, one in read.items()}
+    kept = np.logical_and.reduce(list(there.values()))
     if not kept.any():
-        poorest = min(aligned, key=lambda m: (~np.isnan(aligned[m]).all(axis=0)).sum())
+        poorest = min(there, key=lambda method: there[method].sum())
         raise InputError(
-            f"no gene is predicted by all of {', '.join(aligned)}; {poorest!r} has the fewest. "
+            f"no gene is predicted by all of {', '.join(there)}; {poorest!r} has the fewest. "
             "Compare without it, or pass genes='per_model'"
         )
-    return chosen[kept], {name: p[:, kept] for name, p in aligned.items()}
+    return np.asarray(chosen[kept])
+
+
+def _predicted(values: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return which rows have all genes that are anywhere in the prediction, targets left out."""
+    missing = np.isnan(values)
+    anywhere = ~missing.all(axis=0)
+    return np.asarray(~(missing & ~own)[:, anywhere].any(axis=1) & anywhere.any())
+
+
+def _lacking(prediction: xr.DataArray, truth: xr.DataArray, genes: np.ndarray) -> int:
+    """Count the perturbations that a method says nothing of."""
+    return int(np.isnan(_aligned(prediction, truth, None, genes)).all(axis=1).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedSet:
+    """The perturbations that methods are compared on.
+
+    Attributes
+    ----------
+    perturbations : ndarray (perturbation,), bool
+    methods : tuple of str
+        Those that are compared, which predict all of them.
+    apart : tuple of str
+        The others, which are to stand apart.
+    """
+
+    perturbations: np.ndarray
+    methods: tuple[str, ...]
+    apart: tuple[str, ...]
+
+
+def compared_set(predicts: Mapping[str, np.ndarray]) -> ComparedSet:
+    """Choose one set of perturbations to compare methods on.
+
+    It is what the methods that predict the most have in common, whatever the others do: a method
+    that predicts little does not shrink the comparison of the rest.
+
+    Parameters
+    ----------
+    predicts : mapping of str to ndarray (perturbation,), bool
+        By method, which perturbations it predicts.
+    """
+    most = max((int(rows.sum()) for rows in predicts.values()), default=0)
+    largest = [rows for rows in predicts.values() if rows.sum() == most]
+    chosen = np.logical_and.reduce(largest) if largest else np.zeros(0, bool)
+    methods = tuple(m for m, rows in predicts.items() if chosen.any() and rows[chosen].all())
+    return ComparedSet(chosen, methods, tuple(m for m in predicts if m not in methods))
+
+
+def _chosen_set(predicts: Mapping[str, np.ndarray], rule: Perturbations) -> ComparedSet:
+    if rule == "same":
+        return compared_set(predicts)
+    if rule == "common":
+        return ComparedSet(np.logical_and.reduce(list(predicts.values())), tuple(predicts), ())
+    return ComparedSet(_most_methods(predicts.values()), tuple(predicts), ())
+
+
+def _most_methods(predicts: Collection[np.ndarray]) -> np.ndarray:
+    counts = np.sum(list(predicts), axis=0)
+    return np.asarray(counts == counts.max(initial=0))
 
 
 @checked
@@ -116,16 +237,13 @@ def common_perturbations(
         A row counts as predicted if all genes that the method has anywhere are there; or, as in the
         second paper, if the first gene is.
     """
-    counts: np.ndarray | int = 0
+    found = []
     for predicted in predictions.values():
-        missing = np.isnan(predicted)
         if rule == "first_gene":
-            counts = counts + ~missing[:, 0]
+            found.append(~np.isnan(predicted[:, 0]))
         else:
-            anywhere = ~missing.all(axis=0)
-            counts = counts + (~missing[:, anywhere].any(axis=1) & anywhere.any())
-    counts = np.asarray(counts)
-    return counts == counts.max(initial=0)
+            found.append(_predicted(predicted, np.zeros(predicted.shape, bool)))
+    return _most_methods(found)
 
 
 @checked

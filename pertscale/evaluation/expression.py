@@ -2,11 +2,16 @@
 
 Arrays are (perturbation, gene) in float64, mean log1p expression. A row of NaN in a prediction is a
 perturbation that the method does not predict; its scores are NaN and are counted.
+
+The genes that a perturbation targets itself are left out of its scores, and the targets of all
+perturbations out of what compares them: to know the label is not to predict anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
@@ -14,18 +19,22 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation.own_targets import Targets, check_targets, own_targets
+from pertscale.evaluation.retrieval import Truths
 
 Matrix = np.ndarray
 
 #: Genes of the sets by default: the most expressed of the control, the most changed.
 N_GENES: Final = 1000
 N_CHANGED: Final = 20
-#: Perturbations whose distances to all others are held at a time.
-_ROWS: Final = 256
+#: Values of each array that are worked on at a time.
+_BLOCK: Final = 4_000_000
 #: Predictions are kept as float32: what differs by less than this share of a value is the same.
 _ROUNDING: Final = 1e-6
 _CORRELATIONS: Final = ("pearson_delta", "pearson_delta_mean", "pearson_changed")
-_COLUMNS: Final = ("level", "group", "metric", "value", "n")
+#: Scores that compare perturbations: over genes that none of them targets.
+_RANKS: Final = ("rank_l1", "rank_cosine")
+_COLUMNS: Final = ("level", "group", "metric", "value", "n", "no_effect")
 
 By = Literal["expression", "change"]
 
@@ -38,10 +47,13 @@ def evaluate_expression(
     *,
     background: np.ndarray,
     perturbations: Sequence[str],
+    genes: Sequence[str] | None = None,
+    targets: Targets = "exclude",
+    target_genes: Mapping[str, Sequence[str]] | None = None,
     n_genes: int = N_GENES,
     n_changed: int = N_CHANGED,
     skip_missing_genes: bool = False,
-    averaged: np.ndarray | None = None,
+    no_effect: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Score one method.
 
@@ -54,20 +66,31 @@ def evaluate_expression(
         Mean of the training perturbations: what every method knows of the average perturbation.
     perturbations : sequence of str
         Names of the rows.
+    genes : sequence of str, optional
+        Names of the columns; needed to tell targets.
+    targets : {'exclude', 'include'}
+        Whether the genes that a perturbation targets itself are left out: of all its scores, and
+        those that any of the perturbations targets out of what compares perturbations (``rank_l1``,
+        ``rank_cosine``, ``spread_ratio``, ``effective_rank``). 'include' scores as the second paper
+        does.
+    target_genes : mapping, optional
+        Perturbation → genes that it targets, such as ``Screen.targets``; by default as its name
+        says.
     n_genes : int
-        The most expressed genes of the control that are scored.
+        The most expressed genes of the control that are scored. Targets are left out of these.
     n_changed : int
         The genes that the truth changes most, for metrics on those.
     skip_missing_genes : bool
         Sum over the genes that the method predicts, as the second paper does (SPEC I4). By default
         a perturbation without all genes has no score.
-    averaged : ndarray (perturbation,), bool, optional
-        Perturbations that the means are over; all by default.
+    no_effect : mapping of str to ndarray (perturbation,), optional
+        By metric, what it would be if no perturbation had an effect, as of
+        :func:`pertscale.evaluation.no_effect`; passed on to the column of that name.
 
     Returns
     -------
     DataFrame
-        Columns ``level, group, metric, value, n``. Level ``perturbation``: ``l2, rmse,
+        Columns ``level, group, metric, value, n, no_effect``. Level ``perturbation``: ``l2, rmse,
         pearson_delta, pearson_delta_mean, direction, l2_changed, pearson_changed, overlap_changed,
         rank_l1, rank_cosine``, n = genes. Level ``overall``: their means over the perturbations
         where they are defined, n = perturbations (a correlation that is not, as the prediction is
@@ -76,36 +99,152 @@ def evaluate_expression(
 
     Raises
     ------
+    ArgumentError
+        If targets are to be left out and the genes have no names.
     InputError
         If shapes do not fit.
     """
+    check_targets(targets)
+    if targets == "exclude" and genes is None:
+        raise ArgumentError(
+            "targets='exclude' leaves out the genes that perturbations target, which needs the "
+            "names of all genes: pass genes=, or targets='include' to score targets as well"
+        )
     truth, predicted, control, background = _checked(
         truth, predicted, control, background, perturbations
     )
-    genes = top_genes(control, n_genes)
-    truth, predicted, control, background = (
-        values[..., genes] for values in (truth, predicted, control, background)
+    names = [str(name) for name in perturbations]
+    own = np.zeros(truth.shape, bool)
+    if targets == "exclude" and genes is not None:
+        if len(genes) != truth.shape[1]:
+            raise InputError(f"genes= has {len(genes)} names, the profiles {truth.shape[1]} genes")
+        own = own_targets(names, genes, target_genes=target_genes)
+    chosen = top_genes(control, n_genes)
+    observed = Observed(
+        np.array(names, object), truth[:, chosen], control[chosen], background[chosen],
+        own[:, chosen], dict(no_effect or {}),
+    )  # fmt: skip
+    table, lacking = score(
+        observed, predicted[:, chosen], n_changed=n_changed, skip_missing_genes=skip_missing_genes
     )
-    missing = np.isnan(predicted)
+    return pd.concat([table, count_row(lacking.sum(), len(lacking))], ignore_index=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What predictions are compared with: some perturbations, on the genes that are scored.
+
+    Attributes
+    ----------
+    names : ndarray of str
+    truth : ndarray (perturbation, gene)
+    control, background : ndarray (gene,)
+    own : ndarray (perturbation, gene), bool
+        Genes that are left out of the scores of a perturbation.
+    no_effect : dict of str to ndarray (perturbation,)
+    """
+
+    names: np.ndarray
+    truth: Matrix
+    control: np.ndarray
+    background: np.ndarray
+    own: np.ndarray
+    no_effect: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def of(self, rows: np.ndarray) -> Observed:
+        """Return some of the perturbations."""
+        if rows.all():
+            return self
+        return replace(
+            self, names=self.names[rows], truth=self.truth[rows], own=self.own[rows],
+            no_effect={metric: values[rows] for metric, values in self.no_effect.items()},
+        )  # fmt: skip
+
+    @cached_property
+    def shared(self) -> np.ndarray:
+        """Positions of the genes that perturbations are compared by: none of them targets these."""
+        return np.flatnonzero(~self.own.any(axis=0))
+
+    @cached_property
+    def truths(self) -> Truths:
+        """The truths, to look for the nearest."""
+        return Truths(self.truth, self.control, self.shared)
+
+    @cached_property
+    def spread(self) -> tuple[float, float]:
+        """Spread and effective rank of the truths."""
+        return _spread(self.truth[:, self.shared])
+
+    @property
+    def rounding(self) -> float:
+        """Difference up to which values are the same."""
+        return _ROUNDING * float(np.abs(self.control).max(initial=0))
+
+
+def score(
+    observed: Observed, predicted: Matrix, *, n_changed: int, skip_missing_genes: bool
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Score a prediction of the observed perturbations and genes.
+
+    Returns
+    -------
+    table : DataFrame
+        As of :func:`evaluate_expression`, without ``n_without_prediction``.
+    lacking : ndarray (perturbation,), bool
+        Perturbations that are not predicted.
+    """
+    missing = np.isnan(predicted) & ~observed.own
     if not skip_missing_genes:
-        missing = np.broadcast_to(missing.any(axis=1, keepdims=True), missing.shape)
-    scores, n = _per_perturbation(truth, predicted, control, background, missing, n_changed)
-    rows = [
-        ("perturbation", name, metric, float(values[i]), int(n[i]))
-        for i, name in enumerate(perturbations)
-        for metric, values in scores.items()
+        missing |= missing.any(axis=1, keepdims=True)
+    lacking = (missing | observed.own).all(axis=1) & missing.any(axis=1)
+    whole = ~missing.any(axis=1)
+    parts = [
+        _per_perturbation(observed, rows, predicted[rows], missing[rows], n_changed)
+        for rows in _blocks(*predicted.shape)
     ]
-    kept = np.ones(len(truth), bool) if averaged is None else np.asarray(averaged, bool)
-    predicts = ~missing.all(axis=1)
+    scores = {metric: np.concatenate([part[0][metric] for part in parts]) for metric in parts[0][0]}
+    n = np.concatenate([part[1] for part in parts])
+    nothing = np.full(len(n), np.nan)
+    details = pd.DataFrame(
+        {
+            "level": "perturbation",
+            "group": np.repeat(observed.names, len(scores)),
+            "metric": np.tile(np.array(list(scores), object), len(n)),
+            "value": np.stack(list(scores.values()), axis=1).ravel(),
+            "n": np.stack(
+                [
+                    np.where(whole, len(observed.shared), 0) if metric in _RANKS else n
+                    for metric in scores
+                ],
+                axis=1,
+            ).ravel(),
+            "no_effect": np.stack(
+                [observed.no_effect.get(metric, nothing) for metric in scores], axis=1
+            ).ravel(),
+        }
+    )
+    rows = []
     for metric, values in scores.items():
-        mean, n_defined = _mean(metric, values[kept], predicts[kept])
-        rows.append(("overall", "", metric, mean, n_defined))
-    whole = kept & ~missing.any(axis=1)
-    collapse = collapse_figures(truth[whole], predicted[whole])
-    rows += [("overall", "", m, value, int(whole.sum())) for m, value in collapse.items()]
-    lacking = float(missing.all(axis=1).sum())
-    rows.append(("overall", "", "n_without_prediction", lacking, len(truth)))
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
+        mean, n_defined = _mean(metric, values, ~lacking)
+        expected = observed.no_effect.get(metric, nothing)
+        floor = float(expected.mean()) if len(expected) else np.nan
+        rows.append(("overall", "", metric, mean, n_defined, floor))
+    for metric, value in _collapse(observed, predicted, whole).items():
+        rows.append(("overall", "", metric, value, int(whole.sum()), np.nan))
+    means = pd.DataFrame(rows, columns=list(_COLUMNS))
+    return pd.concat([details, means], ignore_index=True), lacking
+
+
+def count_row(lacking: int, n: int) -> pd.DataFrame:
+    """Return the row that says how many of `n` perturbations a method does not predict."""
+    row = ("overall", "", "n_without_prediction", float(lacking), n, np.nan)
+    return pd.DataFrame([row], columns=list(_COLUMNS))
+
+
+def _blocks(n_rows: int, n_genes: int) -> Iterator[slice]:
+    """Cut rows so that a block has few enough values; there is at least one block."""
+    step = max(1, _BLOCK // max(1, n_genes))
+    yield from (slice(at, min(at + step, n_rows)) for at in range(0, max(1, n_rows), step))
 
 
 def _mean(metric: str, values: np.ndarray, predicts: np.ndarray) -> tuple[float, int]:
@@ -123,35 +262,45 @@ def _mean(metric: str, values: np.ndarray, predicts: np.ndarray) -> tuple[float,
 
 
 def _per_perturbation(
-    truth: Matrix,
-    predicted: Matrix,
-    control: np.ndarray,
-    background: np.ndarray,
-    missing: Matrix,
-    n_changed: int,
+    observed: Observed, rows: slice, predicted: Matrix, missing: np.ndarray, n_changed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the scores of each perturbation, and the genes that they are of."""
-    there = ~missing
+    """Return the scores of some perturbations, and the number of genes that they are of."""
+    truth, control, rounding = observed.truth[rows], observed.control, observed.rounding
+    scored = ~observed.own[rows]
+    there = scored & ~missing
     n = there.sum(axis=1)
-    rounding = _ROUNDING * float(np.abs(control).max(initial=0))
     predicted = np.where(np.abs(predicted - control) <= rounding, control, predicted)
     delta, change = predicted - control, truth - control
+    from_mean = (predicted - observed.background, truth - observed.background)
+    changed = there & _most_changed(change, n_changed, scored)
     l2 = _l2(predicted - truth, there)
-    changed = there & _most_changed(change, n_changed)
     with np.errstate(invalid="ignore", divide="ignore"):
         rmse = l2 / np.sqrt(n)
     scores = {
         "l2": l2,
         "rmse": rmse,
         "pearson_delta": _pearson(delta, change, there, rounding),
-        "pearson_delta_mean": _pearson(predicted - background, truth - background, there, rounding),
+        "pearson_delta_mean": _pearson(*from_mean, there, rounding),
         "direction": _share(np.sign(delta) == np.sign(change), there & (change != 0)),
         "l2_changed": _l2(predicted - truth, changed),
         "pearson_changed": _pearson(delta, change, changed, rounding),
         "overlap_changed": _overlap(delta, change, there, n_changed),
-        **retrieval(truth, predicted, control, np.asarray(missing.any(axis=1))),
+        **_retrieval(observed, rows, delta, np.asarray(~missing.any(axis=1))),
     }
     return scores, n
+
+
+def _retrieval(
+    observed: Observed, rows: slice, delta: Matrix, whole: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the ranks of the own truths of some perturbations; NaN without a whole prediction."""
+    there = np.flatnonzero(whole)
+    mine = delta[np.ix_(there, observed.shared)]
+    found = {}
+    for metric, ranks in observed.truths.ranks(mine, rows.start + there).items():
+        found[metric] = np.full(len(whole), np.nan)
+        found[metric][there] = ranks
+    return found
 
 
 def top_genes(control: np.ndarray, n: int) -> np.ndarray:
@@ -194,51 +343,20 @@ def _share(hits: Matrix, among: Matrix) -> np.ndarray:
     return np.divide((hits & among).sum(axis=1), n, out=np.full(len(n), np.nan), where=n > 0)
 
 
-def _most_changed(change: Matrix, n: int) -> Matrix:
-    """Mark the `n` genes of each row that change most; of equal ones the first."""
-    order = np.argsort(-np.abs(change), axis=1, kind="stable")[:, :n]
+def _most_changed(change: Matrix, n: int, among: np.ndarray) -> np.ndarray:
+    """Mark the `n` genes of each row that change most, of some; of equal ones the first."""
+    order = np.argsort(np.where(among, -np.abs(change), 1.0), axis=1, kind="stable")[:, :n]
     marked = np.zeros(change.shape, bool)
     np.put_along_axis(marked, order, True, axis=1)
-    return marked
+    return marked & among
 
 
-def _overlap(delta: Matrix, change: Matrix, there: Matrix, n: int) -> np.ndarray:
+def _overlap(delta: Matrix, change: Matrix, there: np.ndarray, n: int) -> np.ndarray:
     """Return the share of the most changed genes that are also predicted to be.
 
     A gene with a predicted change of 0 is none of them.
     """
-    claimed = _most_changed(np.where(there, delta, 0.0), n) & there & (delta != 0)
-    truly = _most_changed(np.where(there, change, 0.0), n) & there
-    return _share(claimed, truly)
-
-
-def retrieval(
-    truth: Matrix, predicted: Matrix, control: np.ndarray, missing: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return where the own truth stands among all by its distance to the prediction.
-
-    1: no other truth is nearer; 0: all others are; ties count half. By L1 distance, and by cosine
-    of the changes from the control. NaN without a prediction, or with a single truth.
-    """
-    n = len(truth)
-    found = {name: np.full(n, np.nan) for name in ("rank_l1", "rank_cosine")}
-    rows = np.flatnonzero(~missing)
-    unit = _unit(truth - control)
-    for i in rows:
-        if n < 2:
-            break
-        l1 = np.abs(truth - predicted[i]).sum(axis=1)
-        change = _unit((predicted[i] - control)[None])[0]
-        for name, distance in (("rank_l1", l1), ("rank_cosine", -(unit @ change))):
-            others = np.delete(distance, i)
-            nearer = (others < distance[i]).sum() + (others == distance[i]).sum() / 2
-            found[name][i] = 1 - nearer / (n - 1)
-    return found
-
-
-def _unit(values: Matrix) -> Matrix:
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.divide(values, length, out=np.zeros_like(values), where=length > 0)
+    return _share(_most_changed(delta, n, there) & (delta != 0), _most_changed(change, n, there))
 
 
 # --- all perturbations together -------------------------------------------------------------------
@@ -251,27 +369,41 @@ def collapse_figures(truth: Matrix, predicted: Matrix) -> dict[str, float]:
     the truth's; ``effective_rank`` the exponential of the entropy of the shares of variance, 1 for
     predictions along one direction.
     """
-    if len(truth) < 2:
-        return dict.fromkeys(("spread_ratio", "effective_rank", "effective_rank_truth"), np.nan)
-    observed = truth.std(axis=0, ddof=1).mean()
+    return _figures(_spread(truth), _spread(predicted))
+
+
+def _collapse(observed: Observed, predicted: Matrix, whole: np.ndarray) -> dict[str, float]:
+    """Return the same of the perturbations that are predicted, on the genes that none targets."""
+    genes = observed.shared
+    truth = observed.spread if whole.all() else _spread(observed.truth[np.ix_(whole, genes)])
+    return _figures(truth, _spread(predicted[np.ix_(whole, genes)]))
+
+
+def _figures(truth: tuple[float, float], predicted: tuple[float, float]) -> dict[str, float]:
     return {
-        "spread_ratio": float(predicted.std(axis=0, ddof=1).mean() / observed)
-        if observed > 0
-        else np.nan,
-        "effective_rank": _effective_rank(predicted),
-        "effective_rank_truth": _effective_rank(truth),
+        "spread_ratio": predicted[0] / truth[0] if truth[0] > 0 else np.nan,
+        "effective_rank": predicted[1],
+        "effective_rank_truth": truth[1],
     }
 
 
-def _effective_rank(values: Matrix) -> float:
-    """Return exp(entropy) of the shares of variance; 0 where rows are the same but for rounding."""
+def _spread(values: Matrix) -> tuple[float, float]:
+    """Return the mean standard deviation over rows, and the effective rank.
+
+    exp(entropy) of the shares of variance, by the eigenvalues of the smaller of the two products; 0
+    where rows are the same but for rounding.
+    """
+    if len(values) < 2 or not values.shape[1]:
+        return np.nan, np.nan
     centred = values - values.mean(axis=0)
-    variances = np.linalg.eigvalsh(centred @ centred.T)
-    variances = variances[variances > 1e-12 * np.sum(values**2)]
+    deviation = np.sqrt(np.einsum("ij,ij->j", centred, centred) / (len(values) - 1))
+    wide = len(values) <= values.shape[1]
+    variances = np.linalg.eigvalsh(centred @ centred.T if wide else centred.T @ centred)
+    variances = variances[variances > 1e-12 * np.einsum("ij,ij->", values, values)]
     if not len(variances):
-        return 0.0
+        return float(deviation.mean()), 0.0
     shares = variances / variances.sum()
-    return float(np.exp(-np.sum(shares * np.log(shares))))
+    return float(deviation.mean()), float(np.exp(-np.sum(shares * np.log(shares))))
 
 
 # --- error against the number of genes ------------------------------------------------------------
@@ -285,7 +417,12 @@ def gene_numbers(n_genes: int) -> np.ndarray:
 
 @checked
 def error_by_genes(
-    truth: Matrix, predicted: Matrix, control: np.ndarray, *, by: By = "expression"
+    truth: Matrix,
+    predicted: Matrix,
+    control: np.ndarray,
+    *,
+    by: By = "expression",
+    left_out: np.ndarray | None = None,
 ) -> Matrix:
     """Return the L2 of each perturbation over the first 1, 2, … genes (SPEC I7).
 
@@ -295,6 +432,10 @@ def error_by_genes(
     control : ndarray (gene,)
     by : {'expression', 'change'}
         Genes in the order of the control's expression, or of each perturbation's true change.
+    left_out : ndarray (perturbation, gene), bool, optional
+        Genes that add nothing to the error of a perturbation, such as
+        :func:`pertscale.evaluation.own_targets`; none by default, as in the second paper. By change
+        they come last, by expression they keep their places.
 
     Returns
     -------
@@ -303,12 +444,15 @@ def error_by_genes(
     """
     if by not in ("expression", "change"):
         raise ArgumentError(f"by={by!r} is not one of expression, change")
+    if left_out is None:
+        left_out = np.zeros(truth.shape, bool)
     if by == "expression":
         order = np.broadcast_to(top_genes(control, truth.shape[1]), truth.shape)
     else:
-        order = np.argsort(-np.abs(truth - control), axis=1, kind="stable")
-    squares = np.take_along_axis((predicted - truth) ** 2, order, axis=1)
-    return np.sqrt(np.cumsum(squares, axis=1))
+        key = np.where(left_out, 1.0, -np.abs(truth - control))
+        order = np.argsort(key, axis=1, kind="stable")
+    squares = np.where(left_out, 0.0, (predicted - truth) ** 2)
+    return np.sqrt(np.cumsum(np.take_along_axis(squares, order, axis=1), axis=1))
 
 
 def _checked(
