@@ -169,7 +169,9 @@ SCORE_COLUMNS: Final = (
     Column("group", "str", "the class or the perturbation; empty at level 'overall'"),
     Column("metric", "str", "name of the metric (pertscale.evaluation.METRICS)"),
     Column("value", "float64", "its value; NaN where it is not defined"),
-    Column("n", "int64", "pairs it was computed on; of means of expression perturbations"),
+    Column(
+        "n", "int64", "pairs it was computed on; genes, or perturbations of a mean, for expression"
+    ),
     Column(
         "no_effect",
         "float64",
