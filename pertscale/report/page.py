@@ -14,8 +14,16 @@ from markupsafe import Markup
 from pertscale.arguments import checked
 from pertscale.io.atomic import write_bytes
 from pertscale.report import figures, sections
-from pertscale.report.findings import counted, in_fewer_splits, told
-from pertscale.report.tables import Heading, Table, class_tables, overview, plain_table, ranked
+from pertscale.report.findings import counted, told
+from pertscale.report.tables import (
+    Heading,
+    Table,
+    class_tables,
+    overview,
+    plain_table,
+    ranked,
+    standing_apart,
+)
 from pertscale.screen import Screen
 from pertscale.stats import LabelTable
 
@@ -138,7 +146,7 @@ def _context(
         also = "; full is the same, no target is read out" if same and setting != "curated" else ""
         headings[setting] = Heading(setting, numbers + also)
     bars = [s for s in ("curated", "full_without_target") if s in settings] or settings[:1]
-    apart = in_fewer_splits(mine[mine["setting"].isin(bars)])
+    apart = standing_apart(mine[mine["setting"].isin(bars)])
     methods = [m for m in ranked(mine, "auprc_de") if m != "oracle" and m not in apart]
     classes = mine[mine["level"] == "class"]
     titles = {s: f"{s}, {headings[s].told.partition(';')[0]}" for s in bars}
