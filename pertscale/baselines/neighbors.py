@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, get_args
 
 import dask
 import numpy as np
@@ -18,7 +19,7 @@ from pertscale.baselines._base import (
     with_embedding,
     without_embedding,
 )
-from pertscale.baselines._kernels import add_votes
+from pertscale.baselines._kernels import add_labelled_votes, add_votes
 from pertscale.baselines._search import (
     Metric,
     Weights,
@@ -38,6 +39,7 @@ from pertscale.errors import ArgumentError
 from pertscale.schema import CLASSES, Label
 
 Missing = Literal["majority", "nonde", "mean_vector", "drop"]
+Neighbors = Literal["nearest", "labelled"]
 
 
 @checked
@@ -70,9 +72,15 @@ class WeightedKNN(LabelClassifier):
     normalize
         Scale embeddings to length 1, as the paper does. Cosine distances are of unit vectors
         in any case.
+    neighbors
+        Who votes on a gene: ``"nearest"``, the k nearest, whether or not they have a label of it;
+        ``"labelled"``, the k nearest that have one. Where all pairs of the training part were
+        tested that is the same. On curated pairs most of the k nearest have no label, and most
+        pairs get the gene's majority label, so that the vote of neighbours is hardly one.
 
     Notes
     -----
+    With ``neighbors="labelled"`` every training perturbation is a neighbour.
     Memory: 12 bytes per test perturbation and neighbour, and for the genes in work (256 at a time)
     8 bytes per training and 50 per test perturbation each.
     """
@@ -86,6 +94,7 @@ class WeightedKNN(LabelClassifier):
         exponent: float = 1.0,
         missing: Missing = "majority",
         normalize: bool = True,
+        neighbors: Neighbors = "nearest",
     ) -> None:
         self.k = k
         self.metric = metric
@@ -93,9 +102,11 @@ class WeightedKNN(LabelClassifier):
         self.exponent = exponent
         self.missing = missing
         self.normalize = normalize
+        self.neighbors = neighbors
 
     def _fit(self, X: NDArray[np.float64], y: Any) -> None:
         check_voting(self.metric, self.weights, self.exponent)
+        check_choice("neighbors", self.neighbors, get_args(Neighbors))
         check_choice("missing", self.missing, ("majority", "nonde", "mean_vector", "drop"))
         if self.k != "all" and (not isinstance(self.k, int | np.integer) or self.k < 1):
             raise ArgumentError(f"k={self.k!r}: use a number of neighbours from 1 on, or 'all'")
@@ -108,19 +119,12 @@ class WeightedKNN(LabelClassifier):
         X, missing = self._queries(X)
         known = np.flatnonzero(~without_embedding(X))
         k = len(self._rows) if self.k == "all" else min(int(self.k), len(self._rows))
-        index, distance = nearest(X[known], self._vectors, k=k)
-        weight = vote_weights(
-            distance, metric=self.metric, weights=self.weights, exponent=self.exponent
-        )
+        ballot = ballot_of(
+            X[known], self._vectors, self._rows, k=k, neighbors=self.neighbors,
+            metric=self.metric, weights=self.weights, exponent=self.exponent,
+        )  # fmt: skip
         policy = self.missing if missing.any() else "majority"
-        block = partial(
-            _vote,
-            index=self._rows[index],
-            weight=weight,
-            known=known,
-            missing=missing,
-            policy=policy,
-        )
+        block = partial(_vote, ballot=ballot, k=k, known=known, missing=missing, policy=policy)
         return self._labels, block
 
     def _queries(self, X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -133,6 +137,75 @@ class WeightedKNN(LabelClassifier):
             mean = self._vectors.mean(axis=0, keepdims=True)
             X[missing] = unit_rows(mean) if unit else mean
         return X, missing
+
+
+class Ballot(Protocol):
+    """Neighbours of some perturbations, able to vote."""
+
+    def add(
+        self, y: NDArray[np.int8], rows: NDArray[np.intp], sums: NDArray, start: int, stop: int
+    ) -> None:
+        """Add the votes of neighbours `start` up to before `stop`, the nearest first, to `sums`.
+
+        `y` holds the labels of all training perturbations, `rows` the rows of `sums` (class,
+        perturbation, gene) that the perturbations have.
+        """
+
+
+@dataclass(frozen=True)
+class NearestBallot:
+    """The nearest vote, where they have a label; rows of neighbours, and their weights."""
+
+    index: NDArray[np.intp]
+    weight: NDArray[np.float64]
+
+    def add(
+        self, y: NDArray[np.int8], rows: NDArray[np.intp], sums: NDArray, start: int, stop: int
+    ) -> None:
+        """Add votes; see :class:`Ballot`."""
+        part = slice(start, stop)
+        add_votes(self.index[:, part], self.weight[:, part], np.ascontiguousarray(y), rows, sums)
+
+
+@dataclass(frozen=True)
+class LabelledBallot:
+    """The nearest with a label vote: rows of all neighbours in their order, and distances."""
+
+    index: NDArray[np.int32]
+    distance: NDArray[np.float64]
+    metric: Metric
+    weights: Weights
+    exponent: float
+
+    def add(
+        self, y: NDArray[np.int8], rows: NDArray[np.intp], sums: NDArray, start: int, stop: int
+    ) -> None:
+        """Add votes; see :class:`Ballot`."""
+        distance = self.distance**2 / 2 if self.metric == "cosine" else self.distance
+        exponent = {"uniform": 0.0, "distance": 1.0, "power": float(self.exponent)}[self.weights]
+        by_gene = np.ascontiguousarray(y.T)
+        add_labelled_votes(self.index, distance, start, stop, exponent, by_gene, rows, sums)
+
+
+def ballot_of(
+    query: NDArray[np.float64],
+    train: NDArray[np.float64],
+    rows: NDArray[np.intp],
+    *,
+    k: int,
+    neighbors: Neighbors,
+    metric: Metric,
+    weights: Weights,
+    exponent: float,
+) -> Ballot:
+    """Find the neighbours of `query` among `train`, whose labels are in `rows` of all labels."""
+    n = len(train) if neighbors == "labelled" else k
+    index, distance = nearest(query, train, k=n)
+    if neighbors == "labelled":
+        near = rows[index].astype(np.int32)
+        return LabelledBallot(near, distance, metric, weights, exponent)
+    weight = vote_weights(distance, metric=metric, weights=weights, exponent=exponent)
+    return NearestBallot(rows[index], weight)
 
 
 def check_voting(metric: str, weights: str, exponent: float) -> None:
@@ -161,8 +234,8 @@ def _vote(
     y: NDArray[np.int8],
     genes: NDArray[np.int64],
     *,
-    index: NDArray[np.intp],
-    weight: NDArray[np.float64],
+    ballot: Ballot,
+    k: int,
     known: NDArray[np.intp],
     missing: NDArray[np.bool_],
     policy: Missing,
@@ -170,7 +243,7 @@ def _vote(
     """Predict a block of genes from the training labels `y` (training perturbation, gene)."""
     counts = class_counts(y)
     sums = np.zeros((len(CLASSES), len(missing), y.shape[1]))
-    add_votes(index, weight, np.ascontiguousarray(y), known, sums)
+    ballot.add(y, known, sums, 0, k)
     labels = voted_labels(sums, counts)
     voted = sums.any(axis=0)
     scores = np.where(voted, class_shares(sums), class_shares(counts)[:, None, :])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,18 +25,18 @@ from pertscale.baselines._folds import (
     folds,
     row_groups,
 )
-from pertscale.baselines._kernels import add_votes
 from pertscale.baselines._search import (
     Metric,
     Weights,
-    nearest,
     unit_rows,
-    vote_weights,
 )
 from pertscale.baselines._votes import class_counts
 from pertscale.baselines.neighbors import (
+    Ballot,
     Missing,
+    Neighbors,
     WeightedKNN,
+    ballot_of,
     check_voting,
     voted_labels,
 )
@@ -70,7 +70,7 @@ class WeightedKNNCV(LabelClassifier):
         ``"macro_f1"``, ``"balanced_accuracy"`` or ``"accuracy"``.
     seed
         Seed of the folds.
-    metric, weights, exponent, missing, normalize
+    metric, weights, exponent, missing, normalize, neighbors
         As of :class:`WeightedKNN`.
 
     Attributes
@@ -102,6 +102,7 @@ class WeightedKNNCV(LabelClassifier):
         exponent: float = 1.0,
         missing: Missing = "majority",
         normalize: bool = True,
+        neighbors: Neighbors = "nearest",
     ) -> None:
         self.grid = grid
         self.n_folds = n_folds
@@ -112,6 +113,7 @@ class WeightedKNNCV(LabelClassifier):
         self.exponent = exponent
         self.missing = missing
         self.normalize = normalize
+        self.neighbors = neighbors
 
     def fit(self, X: Any, y: Any, groups: ArrayLike | None = None) -> Self:
         """Choose k, and fit on all training perturbations.
@@ -148,6 +150,7 @@ class WeightedKNNCV(LabelClassifier):
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None = None) -> None:
         check_choice("criterion", self.criterion, CRITERIA)
         check_voting(self.metric, self.weights, self.exponent)
+        check_choice("neighbors", self.neighbors, get_args(Neighbors))
         self.notes_, self.cv_scores_ = [], {}
         named = row_groups(groups, len(X))
         n_folds = self._usable_folds(len(np.unique(named)))
@@ -170,6 +173,7 @@ class WeightedKNNCV(LabelClassifier):
             exponent=self.exponent,
             missing=self.missing,
             normalize=self.normalize,
+            neighbors=self.neighbors,
         ).fit(X, y)
 
     def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
@@ -204,21 +208,20 @@ class WeightedKNNCV(LabelClassifier):
         vectors = unit_rows(X) if self.normalize or self.metric == "cosine" else X
         known = ~without_embedding(X)
         train, query = np.flatnonzero(known & ~held_out), np.flatnonzero(known & held_out)
-        index, distance = nearest(vectors[query], vectors[train], k=grid[-1])
-        weight = vote_weights(
-            distance, metric=self.metric, weights=self.weights, exponent=self.exponent
-        )
-        return _Fold(held_out, query, train[index], weight, grid)
+        ballot = ballot_of(
+            vectors[query], vectors[train], train, k=grid[-1], neighbors=self.neighbors,
+            metric=self.metric, weights=self.weights, exponent=self.exponent,
+        )  # fmt: skip
+        return _Fold(held_out, query, ballot, grid)
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """A held-out fold: its rows, those to predict, and their neighbours, the nearest first."""
+    """A held-out fold: its rows, those to predict, and their neighbours."""
 
     held_out: NDArray[np.bool_]
     query: NDArray[np.intp]
-    index: NDArray[np.intp]
-    weight: NDArray[np.float64]
+    ballot: Ballot
     grid: list[int]
 
     def predictions(
@@ -229,5 +232,5 @@ class _Fold:
         votes = np.zeros((len(CLASSES), len(self.query), y.shape[1]))
         rows = np.arange(len(self.query))
         for start, stop in zip([0, *self.grid], self.grid, strict=False):
-            add_votes(self.index[:, start:stop], self.weight[:, start:stop], y, rows, votes)
+            self.ballot.add(y, rows, votes, start, stop)
             yield voted_labels(votes, counts)
