@@ -302,3 +302,13 @@ def test_the_report_has_the_sections(finished):
         assert text in page
     assert page.count("<svg") > 15
     assert json.dumps(finished.manifest["interactions"])
+
+
+def test_the_curve_of_errors_ends_at_the_score(finished):
+    """Over all genes it is the L2 of the scores, which leave the own targets out."""
+    figure = ps.report.error_against_genes(finished, context="sim", task="double")
+    means = overall(finished, "double").xs("l2", level="metric").groupby("method").mean()
+    curves = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    assert "own targets left out" in figure.axes[0].get_ylabel()
+    for method, mean in means.items():  # it ends 9 genes before the last; targets add half
+        assert curves[method][-1] == pytest.approx(mean, rel=0.1)

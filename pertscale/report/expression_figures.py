@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError
-from pertscale.evaluation import error_by_genes
+from pertscale.evaluation import error_by_genes, own_targets
 from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
 from pertscale.report.figures import COLORS, STYLE, panels, short
@@ -161,13 +161,20 @@ def _ratios(errors: pd.DataFrame, reference: str) -> pd.DataFrame:
 def error_against_genes(
     result: BenchmarkResult, *, context: str, task: str, by: By = "expression"
 ) -> Figure:
-    """Mean L2 over the n most expressed, or most changed, genes against n (Ext 2b, 8b)."""
+    """Mean L2 over the n most expressed, or most changed, genes against n (Ext 2b, 8b).
+
+    A perturbation's own targets are left out where its scores leave them out, and the axis says so.
+    """
+    without_targets = result.manifest["options"]["targets"] == "exclude"
     control = control_profile(result, context)
     curves: dict[str, list[np.ndarray]] = {}
     for dataset in _compared(result, context, task, control):
         truth = dataset["truth"].values.astype(np.float64)
+        left_out = _own_targets(result, context, dataset) if without_targets else None
         for i, method in enumerate(dataset[MODEL].values):
-            errors = error_by_genes(truth, dataset["prediction"][i].values, control, by=by)
+            errors = error_by_genes(
+                truth, dataset["prediction"][i].values, control, by=by, left_out=left_out
+            )
             curves.setdefault(str(method), []).append(errors.mean(axis=0))
     n = gene_numbers(len(control))
     with mpl.rc_context(STYLE):
@@ -180,7 +187,8 @@ def error_against_genes(
         axis.set_xlabel(
             "genes, most expressed first" if by == "expression" else "genes, most changed first"
         )
-        axis.set_ylabel("mean prediction error (L2)")
+        note = ", own targets left out" if without_targets else ""
+        axis.set_ylabel(f"mean prediction error (L2){note}")
         axis.set_title(_title(result, context, task))
         figure.legend(loc="outside right upper", frameon=False)
     return figure
@@ -369,6 +377,18 @@ def _compared(
         chosen = dataset.isel({MODEL: methods, PERTURBATION: names}).load()
         level = xr.DataArray(control.astype(np.float32), dims=GENE)
         yield chosen.assign(prediction=chosen["prediction"].fillna(level))
+
+
+def _own_targets(result: BenchmarkResult, context: str, dataset: xr.Dataset) -> np.ndarray:
+    """Mark the genes that each perturbation of a split targets, (perturbation, gene)."""
+    table = result.labels.perturbations
+    mine = table[table["context"] == context]
+    target_genes = {
+        str(name): tuple(str(genes).split("+"))
+        for name, genes in zip(mine[PERTURBATION], mine["targets"], strict=True)
+    }
+    names, genes = ([str(n) for n in dataset[d].values] for d in (PERTURBATION, GENE))
+    return own_targets(names, genes, target_genes=target_genes)
 
 
 def control_profile(result: BenchmarkResult, context: str) -> np.ndarray:
