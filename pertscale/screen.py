@@ -6,7 +6,8 @@ import copy
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -21,9 +22,21 @@ from pertscale.arguments import checked
 from pertscale.conditions import target_group
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.io.files import size_of
+from pertscale.io.matrix import NamingErrors
 from pertscale.io.places import absolute
 from pertscale.io.reading import reading
-from pertscale.io.store import open_matrix, open_root, read_column, read_frame, read_info
+from pertscale.io.store import (
+    CHECKSUM,
+    REMEDY,
+    content_hash,
+    fingerprint,
+    has_checksums,
+    open_matrix,
+    open_root,
+    read_column,
+    read_frame,
+    read_info,
+)
 from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
 
 if TYPE_CHECKING:
@@ -128,37 +141,52 @@ class Screen:
     @property
     def drops(self) -> pd.DataFrame:
         """Cells and genes that ingest left out, each with the reason (read on each access)."""
-        return read_frame(open_root(self.path)[METADATA + "/drops"]).reset_index(drop=True)
+        with self._store() as root:
+            return read_frame(root[METADATA + "/drops"]).reset_index(drop=True)
 
     @cached_property
     def totals(self) -> np.ndarray:
         """Total count of each cell, (cells,) float64, read-only; NaN where not counts."""
-        totals = np.asarray(read_column(open_root(self.path)["obs"], "total_counts"))
+        with self._store() as root:
+            totals = np.asarray(read_column(root["obs"], "total_counts"))
         totals.flags.writeable = False
         return totals
 
     def n_genes_expressed(self, first: int, last: int) -> np.ndarray:
         """Genes with a value above zero in each of the cells ``first:last``, int64."""
-        with reading(self.path):
-            column = open_root(self.path)["obs/n_genes_expressed"]
-            return np.asarray(column[first:last], np.int64)
+        with self._store() as root, reading(self.path, remedy=REMEDY):
+            return np.asarray(root["obs/n_genes_expressed"][first:last], np.int64)
 
     @property
     def obs(self) -> pd.DataFrame:
         """Table of the cells, in the order of the rows (read whole on each access)."""
-        return read_frame(open_root(self.path)["obs"])
+        with self._store() as root:
+            return read_frame(root["obs"])
 
     @property
     def var(self) -> pd.DataFrame:
         """Table of the genes (read on each access)."""
-        return read_frame(open_root(self.path)["var"])
+        with self._store() as root:
+            return read_frame(root["var"])
+
+    @contextmanager
+    def _store(self) -> Iterator[Any]:
+        """Open the store for a block that reads of it; an error if it was replaced meanwhile."""
+        root = open_root(self.path)
+        try:
+            yield root
+        except CorruptFileError:
+            check_unchanged(self)  # parts of another store are not damaged
+            raise
+        check_unchanged(self)
 
     # --- as arrays ----------------------------------------------------------------------
 
     def _matrix(self) -> da.Array:
         import dask.array as da
 
-        return da.from_zarr(open_matrix(self.path))
+        matrix = NamingErrors(open_matrix(self.path), f"{self.path}/{MATRIX}")
+        return da.from_array(matrix, chunks=matrix.chunks)
 
     def to_xarray(self) -> xr.Dataset:
         """Return a lazy Dataset over (cell, gene).
@@ -327,13 +355,16 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
         return path
     where = str(absolute(path))
     root = open_root(where)
-    with reading(where):
+    info = read_info(root)
+    with reading(where, remedy=REMEDY):
         groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
         var = root["var"]
         genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)
-        shape = tuple(root[MATRIX].shape)
-        _check_groups(groups, shape, len(genes), where)
-    return Screen(path=where, genes=genes, _groups=groups, _info=read_info(root))
+        matrix = open_matrix(where)
+        _check_groups(groups, tuple(matrix.shape), len(genes), where)
+        _check_info(info, matrix, where)
+        _check_content(info, root["obs"], groups, genes, where)
+    return Screen(path=where, genes=genes, _groups=groups, _info=info)
 
 
 def check_unchanged(screen: Screen) -> None:
@@ -358,7 +389,44 @@ def _check_groups(groups: pd.DataFrame, shape: tuple[int, ...], n_genes: int, wh
     ):
         raise CorruptFileError(
             f"{where} has groups of {ends[-1]:,} cells and {n_genes:,} genes, its matrix is "
-            f"{' x '.join(f'{n:,}' for n in shape)}; the store is damaged: ingest the source again"
+            f"{' x '.join(f'{n:,}' for n in shape)}; the store is damaged: {REMEDY}"
+        )
+
+
+def _check_info(info: dict[str, Any], matrix: Any, where: str) -> None:
+    """Raise where what the store says of its matrix is not what the matrix is."""
+    scale, is_whole = info.get("scale"), matrix.dtype.kind == "u"
+    if scale not in _SCALES or is_whole != (scale == COUNTS):
+        raise CorruptFileError(
+            f"{where} says that its values are {scale!r}, but holds {matrix.dtype}; stores hold "
+            f"{COUNTS!r} as unsigned integers or {LOG1P_1E4!r} as float32; it was changed after "
+            f"ingest: {REMEDY}"
+        )
+    if info.get("checksum", "") != (CHECKSUM if has_checksums(matrix) else ""):
+        raise CorruptFileError(
+            f"{where}: the description of the matrix is not the one that ingest wrote; {REMEDY}"
+        )
+
+
+def _check_content(
+    info: dict[str, Any], obs: Any, groups: pd.DataFrame, genes: pd.Index, where: str
+) -> None:
+    """Raise where names, groups or sums of the cells are not those that ingest wrote.
+
+    Stores of earlier versions have a hash of these only if their totals are sums of counts.
+    """
+    totals, expressed = (read_column(obs, n) for n in ("total_counts", "n_genes_expressed"))
+    scale = str(info["scale"])
+    if "content" in info:
+        same = info["content"] == content_hash(genes, groups, scale, totals, expressed)
+    elif scale == COUNTS and info.get("totals") == "matrix":
+        same = info["fingerprint"] == fingerprint(genes, groups, scale, totals, totals, expressed)
+    else:
+        return
+    if not same:
+        raise CorruptFileError(
+            f"{where} does not hold the genes, groups or totals that ingest wrote, some were lost "
+            f"or changed; the store is damaged: {REMEDY}"
         )
 
 

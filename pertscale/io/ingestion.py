@@ -49,12 +49,22 @@ from pertscale.io.several import (
     source_states,
 )
 from pertscale.io.sources import SourceSpec, open_source
-from pertscale.io.store import ROOT_FILE, write_metadata
+from pertscale.io.store import (
+    ROOT_FILE,
+    content_hash,
+    fingerprint,
+    is_store,
+    open_root,
+    read_frame,
+    read_info,
+    write_metadata,
+)
+from pertscale.io.verify import verify_store
 from pertscale.io.work import Work, is_resumable, prepare, work_folder
 from pertscale.memory import AUTO, check_memory, task_budget
 from pertscale.progress import say
 from pertscale.runner import run
-from pertscale.schema import COUNTS, GENE, LOG1P_1E4, Scale
+from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, Scale
 
 #: Types that counts can be stored as.
 _COUNT_DTYPES = ("uint16", "uint32")
@@ -108,12 +118,15 @@ def check(
 ) -> Account:
     """Tell how :func:`ingest` would read a file, without writing anything.
 
-    Parameters and errors are those of :func:`ingest`.
+    Parameters and errors are those of :func:`ingest`. Of a screen store, all chunks are read and
+    compared with their checksums, and the matrix with the sums of its cells.
 
     Returns
     -------
     Account
     """
+    if isinstance(source, str | os.PathLike) and is_store(source):
+        return _verified(source)
     specs = find_sources(source, layer=layer, cells=cells, scratch=None)
     choices = _choices(perturbation, control, context, batch, guide, gene_name)
     plan = plan_screen(specs, choices, name="screen", genes=genes)
@@ -121,6 +134,29 @@ def check(
     lines = (*_shape_lines(plan), how, *plan.account, *_sampled_hint(plan, verdict))
     n_input = sum(plan.n_input)
     return Account(lines, plan.groups, n_input, plan.n_cells, n_input - plan.n_cells, verdict)
+
+
+def _verified(store: PathLike) -> Account:
+    """Read all of a store; tell what was compared, and what ingest had recorded."""
+    found = verify_store(store)
+    root = open_root(store)
+    info, groups = read_info(root), read_frame(root[METADATA + "/groups"])
+    n_cells, n_genes = root[MATRIX].shape
+    how = "with their checksums, and the matrix with the sums of its cells"
+    if not found.has_checksums:
+        how = (
+            "as far as the store allows: it was written by an earlier version, without checksums; "
+            "ingest the source again to have them"
+        )
+    lines = (
+        f"a screen store of {n_cells:,} cells x {n_genes:,} genes, {info['scale']}",
+        f"whole: {found.n_chunks:,} chunks of {found.n_arrays} arrays were read and compared {how}",
+        *info.get("account", ()),
+    )
+    n_input = int(info.get("n_input", n_cells))
+    return Account(
+        lines, groups.reset_index(drop=True), n_input, n_cells, n_input - n_cells, info["scale"]
+    )
 
 
 @checked
@@ -430,7 +466,8 @@ def _write_tables(
         "n_input": sum(plan.n_input),
         "sources": file_names(plan.specs),
         "roles": {k: v for k, v in asdict(plan.roles).items() if k != "account"},
-        "fingerprint": _fingerprint(plan, scale, sums, divisors, expressed),
+        "fingerprint": fingerprint(plan.var.index, plan.groups, scale, sums, divisors, expressed),
+        "content": content_hash(plan.var.index, plan.groups, scale, divisors, expressed),
     }
     write_metadata(
         tasks.folder / "store",
@@ -455,11 +492,3 @@ def _exact_hint(plan: ScreenPlan, sums: np.ndarray) -> list[str]:
         return []
     listed = pd.to_numeric(columns.load(name), errors="coerce").to_numpy(np.float64)
     return totals_hint(name, listed[plan.order], sums, of="all cells")
-
-
-def _fingerprint(
-    plan: ScreenPlan, scale: str, sums: np.ndarray, totals: np.ndarray, expressed: np.ndarray
-) -> str:
-    genes = list(map(str, plan.var.index))
-    groups = plan.groups.astype({"is_control": int}).to_dict("list")
-    return digest(genes, groups, scale, sums, np.nan_to_num(totals), expressed)

@@ -180,7 +180,7 @@ def _check_codecs(array: Any, place: str) -> None:
             f"{place} keeps its values in another file, {array.external[0][0]!r}, which is not "
             "read; write it with its values inside"
         )
-    for name in _codec_names(getattr(array, "metadata", None)):
+    for name in codec_names(getattr(array, "metadata", None)):
         if "pickle" in name.lower():
             raise InputError(
                 f"{place} is stored as pickles (codec {name!r}), which are programs and not read; "
@@ -188,8 +188,8 @@ def _check_codecs(array: Any, place: str) -> None:
             )
 
 
-def _codec_names(metadata: Any) -> list[str]:
-    """Names of the codecs of a Zarr array, of either version, also of those inside of shards."""
+def codec_names(metadata: Any) -> list[str]:
+    """Return the names of a Zarr array's codecs, of either version, those inside of shards too."""
     if metadata is None:
         return []
     if hasattr(metadata, "codecs"):

@@ -5,17 +5,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
+import google_crc32c
 import numpy as np
+from dask.base import normalize_token
 from numcodecs import blosc
 
 from pertscale.buffers import Buffers
-from pertscale.errors import CorruptFileError, InputError, PertscaleError
+from pertscale.errors import CorruptFileError, PertscaleError
 from pertscale.io.limits import checked_array
 from pertscale.io.object_storage import naming
 from pertscale.io.places import Remote, place
-from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS, ROOT_FILE, open_matrix
+from pertscale.io.reading import reading
+from pertscale.io.store import (
+    CHECKSUM,
+    CHECKSUM_BYTES,
+    CHUNK_GENES,
+    CHUNK_ROWS,
+    REMEDY,
+    ROOT_FILE,
+    has_checksums,
+    lost,
+    open_matrix,
+)
 from pertscale.schema import MATRIX
 
 
@@ -44,11 +57,11 @@ class MatrixReader:
         self._array = checked_array(open_matrix(path), f"{path}, {MATRIX!r}", whole=False)
         self._column, first = divmod(gene_start, CHUNK_GENES)
         self._genes = slice(first, first + gene_stop - gene_start)
+        self._checked = has_checksums(self._array)
         self._decode_chunk = self._decode_file if _is_plain(self._array) else self._decode_any
         self._buffers = buffers or Buffers()
         self._chunk = self._buffers.take("chunk", (CHUNK_GENES, CHUNK_ROWS), self._array.dtype)
         self._chunk_row = -1
-        self._file_shape = self._array.shards or self._array.chunks
         self._ahead = _Ahead(self._store / MATRIX) if isinstance(self._store, Remote) else None
         self.bytes_read = 0
 
@@ -74,10 +87,13 @@ class MatrixReader:
     def _decode_file(self, row: int) -> None:
         """Decode a chunk that is a file of its own, without the copies of the general way."""
         try:
-            data = self._bytes_of(self._key(row))
+            data: Any = self._bytes_of(self._key(row))
         except FileNotFoundError:
-            self._raise_missing(self._key(row))
-        n_bytes = int.from_bytes(data[4:8], "little")  # of Blosc's header
+            away = not (self._store / ROOT_FILE).exists()
+            raise lost(self.path, f"{MATRIX}/{self._key(row)}", away=away) from None
+        if self._checked:
+            data = _without_checksum(data)
+        n_bytes = int.from_bytes(bytes(data[4:8]), "little")  # of Blosc's header
         if n_bytes != self._chunk.nbytes:
             raise ValueError(f"it holds {n_bytes} bytes instead of {self._chunk.nbytes}")
         blosc.decompress(data, self._chunk)
@@ -90,32 +106,12 @@ class MatrixReader:
             return self._ahead.take(key)
         return (self._store / MATRIX / key).read_bytes()
 
-    def _raise_missing(self, key: str) -> NoReturn:
-        """Fail: ingest writes all chunks, also those without a count."""
-        if not (self._store / ROOT_FILE).exists():  # the whole store is away: it may come back
-            raise InputError(
-                f"{self.path} was removed or is being replaced while it is read; make the same "
-                "call again when it is complete"
-            )
-        raise CorruptFileError(
-            f"{self.path}/{MATRIX}/{key}: this chunk of the matrix is missing; the store is not "
-            "whole: copy it again, or ingest the source again with overwrite=True"
-        )
-
     def _decode_any(self, row: int) -> None:
         """Decode a chunk of any array, shards among them, through zarr-python."""
         rows = slice(row * CHUNK_ROWS, (row + 1) * CHUNK_ROWS)
         genes = slice(self._column * CHUNK_GENES, (self._column + 1) * CHUNK_GENES)
         with naming(self.path):
             values = np.asarray(self._array[rows, genes]).T
-        if not values.any():  # as zarr-python says of a file that is not there, too
-            shard = tuple(
-                at // size
-                for at, size in zip((rows.start, genes.start), self._file_shape, strict=True)
-            )
-            key = str(self._array.metadata.encode_chunk_key(shard))
-            if not (self._store / MATRIX / key).exists():
-                self._raise_missing(key)
         self._chunk[: values.shape[0], : values.shape[1]] = values
 
 
@@ -157,11 +153,36 @@ def _is_plain(array: Any) -> bool:
     """Whether a chunk is a file with one Blosc frame of gene-major values of this machine."""
     codecs = [codec.to_dict() for codec in array.metadata.codecs]
     return (
-        [codec["name"] for codec in codecs] == ["transpose", "bytes", "blosc"]
+        [codec["name"] for codec in codecs[:3]] == ["transpose", "bytes", "blosc"]
+        and [codec["name"] for codec in codecs[3:]] in ([], [CHECKSUM])
         and list(codecs[0]["configuration"]["order"]) == [1, 0]
         and codecs[1].get("configuration", {}).get("endian", sys.byteorder) == sys.byteorder
         and array.chunks == (CHUNK_ROWS, CHUNK_GENES)
     )
+
+
+class NamingErrors:
+    """A Zarr array for Dask, whose errors of damaged chunks say where and what to do."""
+
+    def __init__(self, array: Any, where: str) -> None:
+        self._array, self._where = array, where
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self.chunks = array.chunks
+
+    def __getitem__(self, where: Any) -> Any:
+        with naming(self._where), reading(self._where, remedy=REMEDY):
+            return self._array[where]
+
+    def __dask_tokenize__(self) -> Any:
+        return normalize_token(self._array)
+
+
+def _without_checksum(data: bytes) -> Any:
+    """Return a chunk without the checksum at its end; ValueError if that is another one."""
+    content = np.frombuffer(data, np.uint8)[:-CHECKSUM_BYTES]  # no copy
+    if google_crc32c.value(content) != int.from_bytes(data[-CHECKSUM_BYTES:], "little"):
+        raise ValueError("its checksum is another one")
+    return content
 
 
 @contextmanager
@@ -174,5 +195,5 @@ def _naming_errors(chunk: str) -> Iterator[None]:
     except (RuntimeError, ValueError, OSError) as error:
         raise CorruptFileError(
             f"{chunk}: this chunk of the matrix can't be decoded ({error}); the store is damaged, "
-            "ingest the source again with overwrite=True"
+            f"{REMEDY}"
         ) from error

@@ -21,11 +21,11 @@ DAMAGE: tuple[type[Exception], ...] = (
 
 
 @contextmanager
-def reading(place: str) -> Iterator[None]:
+def reading(place: str, *, remedy: str = "copy, download or write it again") -> Iterator[None]:
     """Turn what the format libraries raise on damaged files into a CorruptFileError.
 
-    `place` names the file, the dataset in it and the rows: it starts the message. Around calls
-    into the libraries only: an error of ours would look like one of the file.
+    `place` names the file, the dataset in it and the rows: it starts the message; `remedy` ends it.
+    Around calls into the libraries only: an error of ours would look like one of the file.
     """
     try:
         with naming(place):
@@ -35,8 +35,7 @@ def reading(place: str) -> Iterator[None]:
     except DAMAGE as error:
         reason = str(error).strip("'\"") or type(error).__name__
         raise CorruptFileError(
-            f"{place} can't be read ({reason}); the file is incomplete or damaged: "
-            "copy, download or write it again"
+            f"{place} can't be read ({reason}); the file is incomplete or damaged: {remedy}"
         ) from error
     except IORegistryError as error:
         raise InputError(

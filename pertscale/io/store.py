@@ -13,12 +13,18 @@ dimension names, and what is ours lives under ``uns/pertscale``::
 ``X`` is chunked (cells, genes) and gene-major inside a chunk, so that the test gets contiguous
 genes and one perturbation is a few chunks. Cells are sorted by (context, control first,
 perturbation), so a perturbation is one run of rows.
+
+Every chunk of every array is written, also where all values are zero, and ends with its checksum
+(Zarr's crc32c). So a chunk that is missing was lost, and one with a flipped bit is refused, by
+whoever reads it. Stores of earlier versions have neither, but for all chunks of ``X``: they are
+read as they are.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,10 +33,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import zarr
-from zarr.codecs import BloscCodec, TransposeCodec
+from zarr.abc.store import Store
+from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
+from zarr.storage import LocalStore, WrapperStore
 
-from pertscale.errors import InputError, NotFoundError, StorageError
-from pertscale.io.limits import checked_array
+from pertscale.errors import CorruptFileError, InputError, NotFoundError, StorageError
+from pertscale.hashing import digest
+from pertscale.io.limits import checked_array, codec_names
 from pertscale.io.object_storage import naming
 from pertscale.io.places import Remote, for_zarr, place
 from pertscale.io.reading import DAMAGE, reading
@@ -44,6 +53,14 @@ MAX_FILES = 20_000
 _VECTOR_CHUNK = 65_536
 #: What makes a Zarr group of a folder. On object storage it is put last.
 ROOT_FILE = "zarr.json"
+#: What helps against damage.
+REMEDY = "copy the store again, or ingest the source again with overwrite=True"
+#: The name of the checksum in the description of an array, and in the store's own.
+CHECKSUM = "crc32c"
+CHECKSUM_BYTES = 4
+#: Key of a chunk, below its array or the root.
+_CHUNK = re.compile(r"(^|/)c(/\d+)*$")
+_ALL_CHUNKS: Any = {"write_empty_chunks": True}
 
 
 # --- writing ------------------------------------------------------------------------------
@@ -69,9 +86,11 @@ def create_matrix(path: Path, *, n_cells: int, n_genes: int, dtype: np.dtype) ->
         fill_value=0,
         filters=[TransposeCodec(order=(1, 0))],
         compressors=[
-            BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize)
+            BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize),
+            Crc32cCodec(),
         ],
         dimension_names=(CELL, GENE),
+        config=_ALL_CHUNKS,
     )
     matrix.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
@@ -112,8 +131,12 @@ def write_metadata(
     for name in ("layers", "obsm", "varm", "obsp", "varp"):
         _encode(root.create_group(name, overwrite=True), "dict", "0.1.0")
     # last, since it makes a screen of the store
-    text = ours.create_array("info", shape=(), chunks=(), dtype="str", dimension_names=())
-    text[()] = json.dumps({"schema_version": SCHEMA_VERSION, **info}, sort_keys=True)
+    text = ours.create_array(
+        "info", shape=(), chunks=(), dtype="str", dimension_names=(),
+        compressors=_packed(), config=_ALL_CHUNKS,
+    )  # fmt: skip
+    told = {"schema_version": SCHEMA_VERSION, "checksum": CHECKSUM, **info}
+    text[()] = json.dumps(told, sort_keys=True)
     _encode(text, "string", "0.2.0")
     with warnings.catch_warnings():  # "not part of the v3 specification": AnnData and xarray use it
         warnings.simplefilter("ignore")
@@ -160,6 +183,8 @@ def write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
         chunks=(max(1, min(len(values), _VECTOR_CHUNK)),),
         dtype="str" if text else values.dtype,
         dimension_names=(dim,),
+        compressors=_packed(),
+        config=_ALL_CHUNKS,
     )
     if len(values):
         for i in range(0, len(values), _VECTOR_CHUNK):
@@ -168,7 +193,82 @@ def write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
     _encode(array, "string-array" if text else "array", "0.2.0")
 
 
+def _packed() -> list[Any]:
+    return [ZstdCodec(level=0), Crc32cCodec()]
+
+
 # --- reading ----------------------------------------------------------------------------------
+
+
+class _Whole(WrapperStore[Store]):
+    """A Zarr store in which chunks that are missing are an error, not the fill value.
+
+    Parameters
+    ----------
+    store : Store
+    where : str
+        Of the screen store, for messages.
+    below : str
+        Arrays whose chunks are all written: those whose keys begin so.
+    """
+
+    def __init__(self, store: Store, where: str, below: str = f"{MATRIX}/") -> None:
+        super().__init__(store)
+        self.where, self.below = where, below
+
+    def _with_store(self, store: Store) -> _Whole:
+        return _Whole(store, self.where, self.below)
+
+    def __str__(self) -> str:
+        return self.where
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        found = await self._store.get(key, prototype, byte_range)
+        if found is None and key.startswith(self.below) and _CHUNK.search(key):
+            raise lost(self.where, key, away=not await self._store.exists(ROOT_FILE))
+        return found
+
+
+def lost(where: str, key: str, *, away: bool) -> CorruptFileError | InputError:
+    """Return the error for a chunk that is not there; `away`: nor is the store."""
+    if away:  # it may come back
+        return InputError(
+            f"{where} was removed or is being replaced while it is read; make the same call again "
+            "when it is complete"
+        )
+    what = "this chunk of the matrix" if key.startswith(f"{MATRIX}/") else "this chunk"
+    return CorruptFileError(f"{where}/{key}: {what} is missing; the store is not whole: {REMEDY}")
+
+
+def has_checksums(array: Any) -> bool:
+    """Whether each chunk of an array ends with its checksum."""
+    return CHECKSUM in codec_names(array.metadata)
+
+
+def content_hash(
+    genes: pd.Index, groups: pd.DataFrame, scale: str, totals: np.ndarray, expressed: np.ndarray
+) -> str:
+    """Hash what a screen reads beside the matrix: made by ingest, compared when it is opened."""
+    return fingerprint(genes, groups, scale, np.empty(0), totals, expressed)
+
+
+def fingerprint(
+    genes: pd.Index,
+    groups: pd.DataFrame,
+    scale: str,
+    sums: np.ndarray,
+    totals: np.ndarray,
+    expressed: np.ndarray,
+) -> str:
+    """Hash a screen's content; `sums` are those of each cell's values."""
+    table = groups.astype({"is_control": int}).to_dict("list")
+    return digest(list(map(str, genes)), table, scale, sums, np.nan_to_num(totals), expressed)
+
+
+def _zarr_store(where: Path | Remote) -> _Whole:
+    found = for_zarr(where)
+    store = LocalStore(found, read_only=True) if isinstance(found, str) else found
+    return _Whole(store, str(where))
 
 
 def open_root(path: str | os.PathLike[str]) -> Any:
@@ -190,7 +290,8 @@ def open_root(path: str | os.PathLike[str]) -> Any:
         )
     try:
         with naming(str(where)):
-            root = zarr.open_group(for_zarr(where), mode="r", zarr_format=3)
+            opened = _zarr_store(where)
+            root = zarr.open_group(opened, mode="r", zarr_format=3)
     except StorageError:
         raise
     except DAMAGE as error:  # no group of Zarr, or one whose description makes no sense
@@ -198,8 +299,10 @@ def open_root(path: str | os.PathLike[str]) -> Any:
             f"{where} is not a screen store; make one with pertscale.io.ingest({str(where)!r}, "
             "'screen.zarr')"
         ) from error
-    with reading(str(where)):
+    with reading(str(where), remedy=REMEDY):
         ours = METADATA + "/info" in root
+        if ours and has_checksums(root[MATRIX]):
+            opened.below = ""  # all chunks are written, of all arrays
     if not ours:
         raise InputError(
             f"{where} is a Zarr group, but not a screen store of pertscale; make one with "
@@ -211,8 +314,11 @@ def open_root(path: str | os.PathLike[str]) -> Any:
 def open_matrix(path: str | os.PathLike[str]) -> Any:
     """Open the matrix of a store, for reading."""
     where = place(path)
-    with naming(str(where)):
-        return zarr.open_array(for_zarr(where / MATRIX), mode="r", zarr_format=3)
+    with reading(f"{where}/{MATRIX}", remedy=REMEDY):
+        array: Any = zarr.open_array(_zarr_store(where), path=MATRIX, mode="r", zarr_format=3)
+    if array.ndim != len((CELL, GENE)):
+        raise CorruptFileError(f"{where}/{MATRIX} has {array.ndim} dimensions, not 2: {REMEDY}")
+    return array
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
@@ -224,7 +330,7 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
 def read_info(root: Any) -> dict[str, Any]:
     """Read ``uns/pertscale/info``."""
-    with reading(f"{root.store_path}, {METADATA}/info"):
+    with reading(f"{root.store_path}, {METADATA}/info", remedy=REMEDY):
         info = dict(json.loads(str(root[METADATA + "/info"][()])))
         version = int(info["schema_version"])
     if version > SCHEMA_VERSION:
@@ -237,7 +343,7 @@ def read_info(root: Any) -> dict[str, Any]:
 
 def read_frame(group: Any, *, columns: list[str] | None = None) -> pd.DataFrame:
     """Read a table, or some of its columns, with its index."""
-    with reading(str(group.store_path)):
+    with reading(str(group.store_path), remedy=REMEDY):
         index = group.attrs["_index"]
         names = group.attrs["column-order"] if columns is None else columns
         data = {name: read_column(group, name) for name in names}
@@ -246,7 +352,7 @@ def read_frame(group: Any, *, columns: list[str] | None = None) -> pd.DataFrame:
 
 def read_column(group: Any, name: str) -> Any:
     """Read one column: a NumPy array, an object array of str, or a Categorical."""
-    with reading(f"{group.store_path}/{name}"):
+    with reading(f"{group.store_path}/{name}", remedy=REMEDY):
         node = group[name]
         if isinstance(node, zarr.Array):
             return _values(node)
@@ -259,6 +365,6 @@ def read_column(group: Any, name: str) -> Any:
 def _values(array: Any) -> np.ndarray:
     """Read a vector; text as Python strings, which every version of pandas takes."""
     place = str(array.store_path)
-    with reading(place):
+    with reading(place, remedy=REMEDY):
         values = np.asarray(checked_array(array, place)[:])
     return values if values.dtype.kind in "biuf" else values.astype(object)
