@@ -67,6 +67,9 @@ def test_scores_have_the_declared_columns(finished):
     assert set(within["context"]) == {"alpha", "beta"}
     assert set(within["method"]) == IN_CLASSES
     assert set(scores["metric"]) <= set(ps.evaluation.METRICS)
+    lacking = within[within["metric"] == "n_without_vector"]
+    assert set(lacking["method"]) == {"knn_1", "knn_10", "knn_cv", "logistic", "logistic_pairs"}
+    assert (lacking["n"] == 3).mean() > 0.5  # perturbations, not pairs
 
 
 def test_scores_are_those_of_the_kept_predictions(finished):

@@ -48,7 +48,7 @@ STRIP_PAIRS = 5_000_000
 LOCAL_PAIRS = 20_000_000
 TASK = "within"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION = 5
+_VERSION = 6
 
 
 # --- the label matrix, cut along genes ------------------------------------------------------
@@ -342,6 +342,16 @@ def at_both_points(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, called.assign(operating_point=AT_TRAINING_RATE)], ignore_index=True)
 
 
+def _with_lacking(table: pd.DataFrame, params: dict[str, Any]) -> pd.DataFrame:
+    """Add how many perturbations have no vector, for methods that need one: a row of the scores."""
+    if "n_test_without_embedding" not in params:
+        return table
+    n = table.loc[table["level"] == "perturbation", "group"].nunique()
+    row = {"operating_point": "", "level": "overall", "group": "", "n": n}
+    row |= {"metric": "n_without_vector", "value": float(params["n_test_without_embedding"])}
+    return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+
+
 def with_head(
     table: pd.DataFrame, split: Split, method: str | None, params: dict[str, Any], **head: str
 ) -> pd.DataFrame:
@@ -361,7 +371,7 @@ def with_head(
         ``task``, ``setting``, ``context``, ``train_contexts``.
     """
     if method is not None:
-        table, params = table.assign(method=method), {method: params}
+        table, params = _with_lacking(table, params).assign(method=method), {method: params}
     texts = {name: json.dumps(mine, sort_keys=True) for name, mine in params.items()}
     columns = {"split": split.name, "seed": split.seed, "params": table["method"].map(texts)}
     missing = {

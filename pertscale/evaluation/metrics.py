@@ -45,6 +45,7 @@ _CLASSIFICATION: Final = (
     Metric("support", None, (0, INF), "pairs of the class in the truth"),
     Metric("auroc", True, (0, 1), "area under the ROC curve; 0.5 is chance"),
     Metric("auprc", True, (0, 1), "average precision; chance is the share of the class"),
+    Metric("n_without_vector", False, (0, INF), "held-out perturbations without a vector"),
     Metric("auroc_de_per_gene", True, (0, 1), "AUROC of change within a gene, mean over genes"),
     Metric("auroc_direction_per_gene", True, (0, 1), "the same of up against down"),
     Metric("n_predicted_down", None, (0, INF), "pairs of the class that were predicted as down"),
