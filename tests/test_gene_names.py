@@ -75,5 +75,5 @@ def test_bad_tables_of_aliases(tmp_path) -> None:
         read_aliases(path)
     path = tmp_path / "a.json"
     path.write_text("{")
-    with pytest.raises(CorruptFileError, match="not a table of aliases"):
+    with pytest.raises(CorruptFileError, match="which a table of aliases is"):
         read_aliases(path)
