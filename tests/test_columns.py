@@ -323,7 +323,7 @@ def test_nothing_to_choose_from() -> None:
         read(columns_of(leiden=["a", "b"], n=[1, 2]))
     with pytest.raises(InputError, match="'gene': 2 values"):
         read(columns_of(gene=["KLF1", "STAT1"]))
-    with pytest.raises(InputError, match="no column that describes cells"):
+    with pytest.raises(InputError, match=r"nothing describes the cells.*as cells="):
         read(CellColumns((), lambda name: pd.Series(dtype=object), "x.csv"))
     with pytest.raises(InputError, match="no cell is control"):
         roles, _ = read(columns_of(gene=["NT", "KLF1"]))
@@ -402,3 +402,26 @@ def test_real_files(
     assert int((read_as.codes == 0).sum()) == n_control
     assert int((read_as.codes < 0).sum()) == n_left_out
     assert sum(x.n_cells for x in read_as.left_out) == n_left_out
+
+
+def test_no_column_is_told_in_two_roles() -> None:
+    table = pd.DataFrame(
+        {
+            "perturbation": ["control", "A"] * 4,
+            "perturbation_2": ["stimulated"] * 4 + ["rest"] * 4,
+            "replicate": ["r1", "r2"] * 4,
+        }
+    )
+    columns = CellColumns(tuple(table.columns), table.__getitem__, "screen.h5ad")
+    genes = pd.DataFrame(index=["A", "B"])
+    roles = infer_roles(columns, genes, RoleChoices(context="perturbation_2"))
+    told = [line for line in roles.account if "'perturbation_2'" in line.text]
+    assert [line.role for line in told] == ["context"]
+    batch = next(line for line in roles.account if line.role == "batch")
+    assert batch.text.endswith("2 values (kept, not used in any test)")
+
+
+def test_without_a_table_of_cells_the_way_is_to_pass_one() -> None:
+    columns = CellColumns((), lambda name: pd.Series(), "tenx.h5")
+    with pytest.raises(InputError, match=r"tenx\.h5: .*pass the table of cells.*as cells="):
+        infer_roles(columns, pd.DataFrame(index=["A"]))

@@ -72,6 +72,8 @@ _GENE_ID = ("ensembl_id", "gene_id", "gene_ids", "feature_id", "ensembl")
 #: Labels that say that something was done and not what: such a column is no labelling.
 _GENERIC = frozenset({"perturbed", "targeting", "treated", "ko", "kd", "knockout", "stimulated"})
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?(_PAR_Y)?")
+#: What becomes of columns that no computation uses.
+_KEPT: Final = {"batch": " (kept, not used in any test)"}
 #: Share of guide labels that have to lead to a target before guides count as perturbations.
 _GUIDES_RESOLVED = 0.9
 
@@ -195,7 +197,8 @@ def infer_roles(
         role: _plain_role(columns, role, spellings, getattr(explicit, role), taken, account)
         for role, spellings in (("context", _CONTEXT), ("batch", _BATCH), ("guide", _GUIDE))
     }
-    _note_not_modelled(columns, taken, account)
+    used = (*taken, *(name for name in roles.values() if name is not None))
+    _note_not_modelled(columns, used, account)
     return Roles(
         perturbation=chosen.column,
         controls=chosen.controls,
@@ -420,6 +423,11 @@ def _nothing_viable(
             f"{place}: control={', '.join(map(repr, explicit.control))} is not a label next to "
             f"others in {listed}{_did_you_mean(explicit.control[0], known)}"
         )
+    if not columns.names:
+        return InputError(
+            f"{place}: nothing describes the cells: pass the table of cells, with their barcodes "
+            "and perturbations, as cells="
+        )
     seen = "; ".join(c.describe() for c in candidates) or _list_columns(columns)
     return InputError(
         f"{place}: no column of perturbations with control labels was found. There is: "
@@ -514,7 +522,7 @@ def _plain_role(
     """First column by preference; the others are named in the account."""
     if chosen is not None:
         _check_there(chosen, columns.names, role, columns.place)
-        account.append(AccountLine(role, f"column {chosen!r} as chosen"))
+        account.append(AccountLine(role, f"column {chosen!r} as chosen{_KEPT.get(role, '')}"))
         return chosen
     found = _matching(columns.names, spellings)
     found = found if role == "guide" else [name for name in found if name not in taken]
@@ -522,7 +530,7 @@ def _plain_role(
         account.append(AccountLine(role, "no column"))
         return None
     labels = text_categories(columns.load(found[0]))
-    text = f"column {found[0]!r} by its name: {len(labels.categories)} values"
+    text = f"column {found[0]!r} by its name: {len(labels.categories)} values{_KEPT.get(role, '')}"
     if len(found) > 1:
         text += f"; also there: {', '.join(map(repr, found[1:]))} (pass {role}= to take it)"
     account.append(AccountLine(role, text))
