@@ -200,8 +200,8 @@ def _part(hint: Any) -> str:
         return "an array"
     if origin is tuple and inside[1:] != (Ellipsis,):
         return f"a tuple of {len(inside)}"
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a mapping"
+    if _is_mapping(hint):
+        return "a dictionary"
     if isinstance(origin, type) and issubclass(origin, Iterable):
         return f"a list (each {_words(inside[0])})"
     return _with_article(getattr(hint, "__name__", str(hint)))
@@ -231,8 +231,15 @@ def _way(name: str, value: Any, hint: Any) -> str:
         found = _AS_FILE.get(type(value).__name__)
         if found:
             return found
+    if any(_is_mapping(one) for one in members):
+        return f"pass a dictionary: {name}={{'NAME': …}}"
     ways = (_WAYS.get(getattr(one, "__name__", "")) for one in members)
     return next((way for way in ways if way), "")
+
+
+def _is_mapping(hint: Any) -> bool:
+    origin = get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
 def _is_list_of_text(hint: Any) -> bool:

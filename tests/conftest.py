@@ -14,6 +14,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from pertscale.io import ingest
 from pertscale.screen import Screen, open_screen
+from tests.helpers import NEEDED
 
 
 class ByFile(LoadFileScheduling):
@@ -32,6 +33,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
     """Distribute tests to the processes of ``-n``."""
     config.option.loadscopereorder = False  # by numbers of tests, which says little here
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where files that do not ship are not at hand, skip once for all tests that need them.
+
+    One test stands for the others, so that the reason with its number is told, and not lost among
+    its repetitions.
+    """
+    for name, needed in NEEDED.items():
+        lacking = [i for i in items if any(name in m.args for m in i.iter_markers("needs"))]
+        if needed.is_there or not lacking:
+            continue
+        reason = f"{len(lacking)} tests need {needed.what}, from {needed.source}"
+        lacking[0].add_marker(pytest.mark.skip(reason=reason))
+        config.hook.pytest_deselected(items=lacking[1:])
+        items[:] = [item for item in items if item not in lacking[1:]]
 
 
 @pytest.fixture

@@ -35,8 +35,10 @@ def public_functions():
 FUNCTIONS = public_functions()
 
 
-def test_there_are_public_functions():
+def test_every_public_function_is_checked():
     assert len(FUNCTIONS) > 60
+    unchecked = [name for name, f in FUNCTIONS.items() if not getattr(f, "is_checked", False)]
+    assert not unchecked, "decorate them with pertscale.arguments.checked"
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

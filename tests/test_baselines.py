@@ -83,6 +83,7 @@ def knn_by_loops(X, y, queries, k, weights="distance", exponent=1.0):
 # --- majority vote ------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("perturbqa")
 @pytest.mark.parametrize("context", ["k562", "rpe1", "hepg2", "jurkat"])
 @pytest.mark.parametrize(
     ("ties", "golden"),

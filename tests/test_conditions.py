@@ -169,6 +169,7 @@ def test_an_empty_half_is_nothing_only_where_no_name_stands_alone() -> None:
     assert [plain.parse(x) for x in ("Ca2+", "A")] == [("Ca2+",), ("A",)]
 
 
+@pytest.mark.needs("perturbqa")
 def test_every_gene_of_four_screens_is_one_name() -> None:
     tables = [
         pd.read_csv(path, keep_default_na=False, usecols=["pert", "gene"])

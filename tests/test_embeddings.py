@@ -606,6 +606,7 @@ def test_unconnected_genes_of_gene_ontology_are_missing():
 # --- texts --------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("genept")
 def test_gene_summaries():
     path = real_data("genept/GeneSummary.json")
     embedding = embeddings.read(path)
@@ -674,6 +675,7 @@ def test_training_embedding_errors():
 # --- real vectors -------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("genept")
 def test_real_genept():
     embedding = embeddings.read(real_data("genept/Embedding_small.csv.gz"))
     assert embedding.matrix.shape == (87, 1536)

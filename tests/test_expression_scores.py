@@ -29,7 +29,7 @@ from pertscale.evaluation.expression import (
 )
 from pertscale.evaluation.own_targets import own_targets
 from pertscale.evaluation.retrieval import Truths
-from tests.helpers import GOLDEN, real_data, shared_golden
+from tests.helpers import GOLDEN, published_golden, real_data
 
 GOLD = json.loads((GOLDEN / "metrics.json").read_text())
 CONTROL, OBSERVED, PREDICTED, HOLED = (
@@ -78,6 +78,7 @@ def test_orders_and_cumulative_errors_are_the_golden_ones():
     assert list(gene_numbers(3)) == [1, 2, 3]
 
 
+@pytest.mark.needs("published")
 def test_fig_1b_to_six_digits():
     table = pd.read_excel(
         real_data("ahlmann_eltze/perturbation_prediction.xlsx"), sheet_name="Panel B"
@@ -97,8 +98,9 @@ def test_fig_1b_to_six_digits():
             assert value["pearson_delta"] == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
+@pytest.mark.needs("published")
 def test_fig_2c_ratios():
-    golden = json.loads(shared_golden("fig2c_ratio.json").read_text())
+    golden = json.loads(published_golden("fig2c_ratio.json").read_text())
     rows = pd.DataFrame(golden["adamson_rows"])
     scores = pd.DataFrame(
         {

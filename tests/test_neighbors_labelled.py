@@ -11,7 +11,7 @@ from pertscale.baselines.neighbors_cv import WeightedKNNCV
 from pertscale.conditions import targets
 from pertscale.evaluation import confusion, scores_from_confusion
 from pertscale.schema import Label
-from tests.helpers import real_data, shared_golden
+from tests.helpers import GOLDEN, real_data
 
 UNTESTED = int(Label.UNTESTED)
 
@@ -68,9 +68,10 @@ def test_cross_validation_of_labelled_neighbours():
     assert model.cv_scores_ != WeightedKNNCV(grid=(1, 3, 10)).fit(X, y).cv_scores_
 
 
+@pytest.mark.needs("perturbqa")
 @pytest.mark.parametrize(("k", "key"), [(1, "knn1"), (10, "knn10")])
 def test_labelled_neighbours_on_perturbqa(k, key):
-    golden = json.loads(shared_golden("trust/knn_untested.json").read_text())
+    golden = json.loads((GOLDEN / "trust" / "knn_untested.json").read_text())
     want = golden["share_of_pairs_that_fall_back_on_perturbqa"]["k562"][key]
     labels, split = ps.stats.read_perturbqa(real_data("perturbqa"), line="k562")
     file = real_data("gene_sets") / "enrichr.GO_Biological_Process_2021.gmt"

@@ -21,7 +21,7 @@ from pertscale.evaluation import (
 )
 from pertscale.evaluation.operating_point import labels_at_threshold, threshold_at_rate
 from pertscale.schema import CLASSES, Label
-from tests.helpers import real_data, shared_golden
+from tests.helpers import GOLDEN, real_data
 
 UNTESTED = int(Label.UNTESTED)
 
@@ -165,7 +165,7 @@ TOLERANCE = {("papalexi", "majority_vote"): 0.013}
 )
 def test_the_order_of_methods_on_real_screens(name, file, methods, tmp_path):
     """At one operating point for all, the order of votes and models of expression turns around."""
-    golden = json.loads(shared_golden("trust/operating_point.json").read_text())["real"][name]
+    golden = json.loads((GOLDEN / "trust" / "operating_point.json").read_text())["real"][name]
     methods = [*methods, "mean_perturbation"]
     result = ps.run_benchmark(
         real_data(name) / file, out=tmp_path, tasks=["within"], settings=["full"], seed=range(20),

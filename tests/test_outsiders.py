@@ -492,7 +492,7 @@ def test_predictions_of_another_split_or_with_a_bad_name(screen, baseline, truth
     assert value(result, long, "l2") == value(result, "../up/<b>", "l2")
     write_report(result, screen[0])
     assert "../up/&lt;b&gt;" in result.report.read_text()
-    with pytest.raises(ArgumentError, match="takes a dictionary"):
+    with pytest.raises(ArgumentError, match="pass a dictionary: predictions="):
         run(screen, baseline, predictions=path)
     truth.rename(index=lambda n: f"x{n}").rename_axis("condition").to_csv(tmp_path / "b.csv")
     with pytest.raises(InputError, match="none of the 18 conditions"):

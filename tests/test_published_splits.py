@@ -11,19 +11,20 @@ import pytest
 from pertscale.errors import ArgumentError, InputError
 from pertscale.splits import Split, doubles_split, gears_simulation
 from pertscale.splits.published import genes_of
-from tests.helpers import shared_golden
+from tests.helpers import published_golden
 
 
 def hashed(names):
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
 
 
+@pytest.mark.needs("published")
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
     "screen", ["adamson", "replogle_k562_essential", "replogle_rpe1_essential"]
 )
 def test_gears_simulation_is_the_published_split(screen, seed):
-    golden = json.loads(shared_golden("splits_gears_simulation.json").read_text())[screen]
+    golden = json.loads(published_golden("splits_gears_simulation.json").read_text())[screen]
     want = golden["splits"][str(seed)]
     split = gears_simulation(golden["conditions"], seed=seed)
     assert hashed([*split.train, "ctrl"]) == want["sha256_16"]["train"]
@@ -33,9 +34,10 @@ def test_gears_simulation_is_the_published_split(screen, seed):
     assert [n + "+ctrl" for n in bare.test] == list(split.test)
 
 
+@pytest.mark.needs("published")
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
 def test_doubles_split_is_the_published_one(seed, tmp_path):
-    golden = json.loads(shared_golden("splits_norman.json").read_text())
+    golden = json.loads(published_golden("splits_norman.json").read_text())
     want = golden["splits"][str(seed)]
     split = doubles_split(golden["conditions"][::-1], seed=seed)
     assert list(split.test) == want["test"]

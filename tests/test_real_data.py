@@ -127,6 +127,7 @@ def test_totals_from_a_column(tmp_path):
 # --- PerturbQA ------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("perturbqa")
 @pytest.mark.parametrize("line", ["k562", "rpe1", "hepg2", "jurkat"])
 def test_majority_vote_on_perturbqa(line):
     """The first paper's within-line scores (SPEC E1), to the digits of the golden file."""
@@ -145,6 +146,7 @@ def test_majority_vote_on_perturbqa(line):
         assert found == pytest.approx(want[key], abs=5e-5)
 
 
+@pytest.mark.needs("perturbqa", "genept")
 @pytest.mark.parametrize("file", ["gene_sets/enrichr.GO_Biological_Process_2021.gmt",
                                   "genept/GeneSummary.json"])  # fmt: skip
 def test_neighbours_beat_the_vote_on_perturbqa(file):

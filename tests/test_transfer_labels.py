@@ -11,7 +11,7 @@ import pytest
 import pertscale as ps
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import at_operating_point
-from tests.helpers import GOLDEN, real_data, shared_golden
+from tests.helpers import GOLDEN, published_golden, real_data
 
 LINES = ("k562", "rpe1", "hepg2", "jurkat")
 #: Order of the golden file's numbers: three metrics, each over all genes and over shared ones.
@@ -43,6 +43,7 @@ def _row(scores, target, source):
     return [value[metric, setting] for metric in METRICS for setting in SETTINGS]
 
 
+@pytest.mark.needs("perturbqa")
 def test_pairs_and_averages_equal_the_golden_file(scores):
     golden = json.loads((GOLDEN / "perturbqa_majority_vote.json").read_text())
     for pair, expected in golden["pairs"].items():
@@ -53,13 +54,15 @@ def test_pairs_and_averages_equal_the_golden_file(scores):
         np.testing.assert_allclose(_row(scores, target, source), expected, atol=6e-5)
 
 
+@pytest.mark.needs("perturbqa", "published")
 def test_the_first_papers_table_3(scores):
-    published = shared_golden("perturbqa_majority_vote.json").read_text()
+    published = published_golden("perturbqa_majority_vote.json").read_text()
     for target, expected in json.loads(published)["paper_table3"].items():
         source = "|".join(sorted(line for line in LINES if line != target))
         np.testing.assert_allclose(_row(scores, target, source), expected, atol=3e-3)
 
 
+@pytest.mark.needs("perturbqa")
 @pytest.mark.parametrize("rows", ["pooled", "pooled_both_splits"])
 def test_pooled_equals_the_golden_file(published, scores, rows):
     golden = json.loads((GOLDEN / "perturbqa_majority_vote.json").read_text())[rows]

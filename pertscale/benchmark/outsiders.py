@@ -35,20 +35,9 @@ PredictionsLike = (
 def read_all(
     predictions: Mapping[str, PredictionsLike] | None, aliases: Aliases | None = None
 ) -> dict[str, list[Predictions]]:
-    """Read what was passed as ``predictions=``, by method; `aliases` where a file has none.
-
-    Raises
-    ------
-    ArgumentError
-        It is no mapping of names.
-    """
+    """Read what was passed as ``predictions=``, by method; `aliases` where a file has none."""
     if predictions is None:
         return {}
-    if not isinstance(predictions, Mapping):
-        raise ArgumentError(
-            "predictions= takes a dictionary name → file, such as {'STATE': 'adata_pred.h5ad'}; "
-            f"got {type(predictions).__name__}"
-        )
     return {
         str(name): [
             replace(one, aliases=aliases) if one.aliases is None else one for one in _read(found)

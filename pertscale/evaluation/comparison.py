@@ -193,6 +193,7 @@ class ComparedSet:
     apart: tuple[str, ...]
 
 
+@checked
 def compared_set(predicts: Mapping[str, np.ndarray]) -> ComparedSet:
     """Choose one set of perturbations to compare methods on.
 

@@ -8,9 +8,10 @@ them, and with the share of pairs called that is differentially expressed in tra
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import dask
+import dask.array as da
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def at_operating_point(scores: pd.DataFrame, point: OperatingPoint = "as_called"
 
 
 @checked
-def share_changed(labels: Any) -> float | None:
+def share_changed(labels: np.ndarray | da.Array) -> float | None:
     """Return the share of differentially expressed pairs among the tested; None if none is.
 
     Parameters

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale import conditions
+from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 
 Targets = Literal["exclude", "include"]
@@ -28,6 +29,7 @@ def check_targets(targets: str) -> None:
         )
 
 
+@checked
 def own_targets(
     perturbations: Sequence[str],
     genes: Sequence[str],

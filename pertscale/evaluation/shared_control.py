@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from pertscale.arguments import checked
 from pertscale.errors import InputError
 
 
+@checked
 def no_effect(
     n_cells: np.ndarray, *, n_control: float, n_training: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -61,6 +63,7 @@ def no_effect(
     }
 
 
+@checked
 def no_effect_elsewhere(n: int) -> dict[str, np.ndarray]:
     """Return the same for `n` perturbations predicted from effects in other contexts.
 
