@@ -18,7 +18,7 @@ from pertscale.errors import (
 from pertscale.hashing import digest
 from pertscale.io.atomic import write_bytes
 from pertscale.io.json_files import read_json_file
-from pertscale.io.places import Place, place
+from pertscale.io.places import Place, PlaceLike, place
 from pertscale.schema import CONTROL
 
 PARTS: Final = ("train", "test", "val")
@@ -137,7 +137,7 @@ class Split:
         write_bytes(path, self.to_json().encode())
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Split:
+    def read(cls, path: PlaceLike) -> Split:
         """Read a split file, ours or one that has only the parts (SPEC K1).
 
         A file without our record gets the file's name and the kind ``"file"``, and its names are
