@@ -11,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anndata
 import dask
 import numpy as np
+import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 from scipy import stats
@@ -394,6 +396,59 @@ def test_context_with_one_control_cell(tmp_path):
     store = ingest(source, tmp_path / "few.zarr", quiet=True)
     with pytest.raises(InputError, match="has 1 control cells"):
         rank_sum(store, quiet=True)
+
+
+def large_screen(folder, counts, **how):
+    """Two genes, 20 controls and 20 perturbed cells that have all the same counts."""
+    perturbation = np.repeat(["control", "A"], 20)
+    obs = pd.DataFrame(
+        {"perturbation": perturbation, "depth": 2.0**40}, index=[f"cell{i}" for i in range(40)]
+    )
+    matrix = np.repeat(np.array(counts, np.float64), 20, axis=0)
+    anndata.AnnData(matrix, obs=obs).write_h5ad(folder / "large.h5ad")
+    return ingest(folder / "large.h5ad", folder / "large.zarr", dtype="uint32", quiet=True, **how)
+
+
+def test_quotients_of_large_counts_are_told_apart(tmp_path):
+    m = 2**25 - 2  # the largest total is 2**26 - 1, the most that needs no look at the counts
+    store = large_screen(tmp_path, [[m, m + 1], [m + 1, m + 2]])
+    frame = rank_sum(store, quiet=True).to_pandas()
+    assert frame["u_statistic"].tolist() == [400.0, 0.0]
+    np.testing.assert_allclose(frame["p_value"], 4.7e-10, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("counts", "how", "message"),
+    [
+        (
+            [[2**27, 2**27 + 1], [2**27 + 1, 2**27 + 2]],
+            {},
+            r"largest count is 134,217,730 and the largest total 268,435,459;.*matrix=",
+        ),
+        (
+            [[5000, 5001], [4095, 5002]],
+            {"totals": "depth"},
+            r"largest count is 5,002 and the largest total 1,099,511,627,776;.*totals=",
+        ),
+    ],
+)
+@pytest.mark.parametrize("share", [False, True])
+def test_counts_too_large_to_compare_exactly_are_refused_before_any_test(
+    tmp_path, monkeypatch, counts, how, message, share
+):
+    store = large_screen(tmp_path, counts, **how)
+    monkeypatch.setattr(ranksum_module, "process_tile", None)
+    with pytest.raises(InputError, match=message):
+        if share:
+            ps.stats.rank_sum_share(store, share="1/2", quiet=True)
+        else:
+            rank_sum(store, quiet=True)
+
+
+def test_large_totals_of_small_counts_are_exact(tmp_path):
+    store = large_screen(tmp_path, [[4094, 4095], [4095, 4094]], totals="depth")
+    frame = rank_sum(store, quiet=True).to_pandas()
+    assert frame["u_statistic"].tolist() == [400.0, 0.0]
 
 
 def test_damaged_chunk_is_named(example, tmp_path):

@@ -28,6 +28,7 @@ from pertscale.progress import say
 from pertscale.runner import run
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
+from pertscale.stats.exact_keys import check_exact
 from pertscale.stats.labels import LabelTable, read_labels
 from pertscale.stats.options import TESTS, FoldChange, RankSumOptions, Test
 from pertscale.stats.parts import (
@@ -106,7 +107,8 @@ def rank_sum(
     MemoryBudgetError
         If `memory` is too small for even the narrowest tile; the error names what would do.
     InputError
-        If a context has fewer control cells than the test needs.
+        If a context has fewer control cells than the test needs, or counts and totals are so large
+        (their product 2**52 or more) that their quotients can't be compared exactly.
     LockedError
         If another run works in the output folder.
     TaskError, StorageError, ClusterError
@@ -130,6 +132,7 @@ def rank_sum(
         return read_labels(job.folder)
     with locked(job.folder, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
         job.check_replaceable()
+        check_exact(job.screen, resolved, quiet=quiet)
         job.remove_others()
         plan = kept_plan(job.screen, job.staging, Means.of(memory, resolved), alone=True)
         tasks = job.tasks(plan)
@@ -201,6 +204,7 @@ def rank_sum_share(
         locked(job.folder, share=name, quiet=quiet),
         use_client(client, quiet=quiet) as resolved,
     ):
+        check_exact(job.screen, resolved, quiet=quiet)
         means = Means.of(memory, resolved, n_shares=n_shares)
         mine = job.tasks(kept_plan(job.screen, job.staging, means, alone=False))
         mine = mine[number - 1 :: n_shares]

@@ -4,9 +4,9 @@ Arrays only; nothing here knows of stores, names or Dask.
 
 The value that is ranked is the *key* of a cell: count / total for counts, the value itself for
 log-normalised input. For counts one division of two integers is rounded once, and two different
-quotients differ by more than that rounding as long as count x total < 2**52. So two cells tie if
-and only if count1 * total2 == count2 * total1, and the order is that of log1p(1e4 * count / total)
-in exact arithmetic.
+quotients differ by more than that rounding as long as count x total < :data:`EXACT_BELOW`, which
+the caller has to see to. So two cells tie if and only if count1 * total2 == count2 * total1, and
+the order is that of log1p(1e4 * count / total) in exact arithmetic.
 
 The controls of a gene are sorted once, into a :class:`ControlTable`: distinct non-zero keys, how
 many controls lie below each, and buckets on the leading bits of the key with less than one
@@ -47,6 +47,9 @@ STATISTICS_DTYPE = np.dtype(
     ]
 )
 
+#: Quotients a / b > c / d of integers differ by 1 / (b c) of the smaller at least, and rounding
+#: moves each by 2**-53 of it at most: they stay different as long as b x c is below this.
+EXACT_BELOW = 2**52
 #: Up to this many cells the sum of t**3 - t fits an int64; beyond, float64 is used.
 EXACT_TIES_UP_TO = 2_000_000
 #: A gene's table is given a second bucket per key as long as it stays in a core's cache with it.
