@@ -132,7 +132,8 @@ _testing = _options(
     click.option("--fdr", type=float, default=0.01, show_default=True,
                  help="Differentially expressed where the adjusted p-value is below this."),
     click.option("--fold-change", type=click.Choice(["geometric", "arithmetic"]),
-                 default="geometric", show_default=True, help="Means that are compared."),
+                 default="geometric", show_default=True,
+                 help="Means that are compared; their ratio gives the direction."),
     click.option("--min-cells", type=int, default=2, show_default=True,
                  help="Perturbations with fewer cells are not tested."),
 )  # fmt: skip

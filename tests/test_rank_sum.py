@@ -159,6 +159,25 @@ def test_arithmetic_fold_change(example, tmp_path):
     np.testing.assert_allclose(frame["log2_fold_change"], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("fold_change", ["geometric", "arithmetic"])
+def test_a_label_has_the_direction_of_the_fold_change_beside_it(tmp_path, fold_change):
+    """A gene that goes out in most cells, and up in a few by more."""
+    golden = json.loads((GOLDEN / "trust" / "fold_change_direction.json").read_text())
+    counts = np.repeat([3.0, 0.0, 200.0], [200, 35, 5])
+    matrix = np.stack([counts, 1000 - counts], axis=1)
+    names = np.repeat(["control", "A"], [200, 40])
+    source = write_h5ad(tmp_path / "few.h5ad", matrix, {"perturbation": names})
+    store = ingest(source, tmp_path / "few.zarr", quiet=True)
+    table = rank_sum(store, fold_change=fold_change, quiet=True)
+    gene = table.to_pandas().iloc[0]
+    assert gene["label"] == golden["expected_label"][fold_change]
+    fold = golden["expected_log2_fold_change"][fold_change]
+    assert gene["log2_fold_change"] == pytest.approx(fold, rel=1e-6)
+    assert gene["fdr"] == pytest.approx(golden["observed_in_pertscale"][fold_change]["fdr"])
+    counted = table.perturbations.iloc[0]
+    assert counted["n_sign_disagreements"] >= (fold_change == "arithmetic")
+
+
 def test_pseudobulk(example, labels):
     keys = keys_of(example)
     bulk = read_pseudobulk(labels.path.parent, context="alpha")

@@ -24,7 +24,8 @@ class RankSumOptions:
     fdr : float
         A gene is differentially expressed where its adjusted p-value is below this (SPEC B2).
     fold_change : {'geometric', 'arithmetic'}
-        Log2 ratio of expm1 of the mean log1p, or of the means of normalised counts (SPEC B3).
+        Log2 ratio of expm1 of the mean log1p, or of the means of normalised counts (SPEC B3); its
+        sign is the direction of the label.
     min_cells : int
         Perturbations with fewer cells are not tested (SPEC B5).
     """

@@ -232,17 +232,21 @@ def _columns(
     adjust(statistics["p_value"], order, columns["fdr"])
     steps = np.load(steps_file(Path(part.staging), context), mmap_mode="r")
     look_up(statistics["p_value"], order, np.asarray(steps), columns["fdr_screen"])
-    mean -= mean_control
-    columns["label"][:] = assign_labels(columns["fdr"], mean, statistics["z"], fdr=part.options.fdr)
+    change = columns["log2_fold_change"]
+    if part.options.fold_change == "geometric":  # its sign, without the pseudocount's rounding
+        change = np.subtract(mean, mean_control, out=mean)
+    columns["label"][:] = assign_labels(
+        columns["fdr"], change, statistics["z"], fdr=part.options.fdr
+    )
     columns["is_target"][:] = _target_mask(screen, list(groups["perturbation"]))
     return columns
 
 
-def assign_labels(q: np.ndarray, delta: np.ndarray, z: np.ndarray, *, fdr: float) -> np.ndarray:
-    """Classes of pairs: where ``q < fdr`` the sign of `delta`, or of `z` if it is 0 (SPEC B3)."""
+def assign_labels(q: np.ndarray, change: np.ndarray, z: np.ndarray, *, fdr: float) -> np.ndarray:
+    """Classes of pairs: where ``q < fdr`` the sign of `change`, or of `z` if it is 0 (SPEC B3)."""
     labels = np.full(q.shape, Label.NON_DE, np.int8)
     found = q < fdr
-    direction = np.where(delta[found] != 0, np.sign(delta[found]), np.sign(z[found]))
+    direction = np.where(change[found] != 0, np.sign(change[found]), np.sign(z[found]))
     labels[found] = direction
     return labels
 

@@ -68,8 +68,8 @@ def rank_sum(
 
     Two-sided asymptotic Wilcoxon-Mann-Whitney test on exact ranks (two cells tie if and only if
     ``count1 * total2 == count2 * total1``), Benjamini-Hochberg over the genes of a perturbation,
-    direction from the difference of mean log1p expression. The same pass over the cells yields
-    the pseudobulk.
+    direction from the sign of the fold change, and of z where that is 0. The same pass over the
+    cells yields the pseudobulk.
 
     Parameters
     ----------
@@ -86,7 +86,8 @@ def rank_sum(
         Threshold on the adjusted p-value.
     fold_change : {'geometric', 'arithmetic'}
         Log2 ratio of ``expm1`` of the mean log1p expression (scanpy), or of the means of
-        normalised counts (SPEC B3).
+        normalised counts (SPEC B3). Its sign is the direction of the label: a gene that few cells
+        express, but strongly, can be down by the one and up by the other.
     min_cells : int
         Perturbations with fewer cells are listed as not tested (SPEC B5).
     memory : str or int
@@ -318,7 +319,8 @@ def _run_tiles(tasks: Sequence[TileTask], label: str, client: Any, *, quiet: boo
 
 def labels_key(screen: Screen, options: RankSumOptions) -> str:
     """Hash of all that the label table depends on."""
-    return digest("rank-sum", 2, screen.fingerprint, options.as_dict())
+    version = 2 if options.fold_change == "geometric" else 3  # 2: direction of the geometric one
+    return digest("rank-sum", version, screen.fingerprint, options.as_dict())
 
 
 def _check_controls(screen: Screen) -> None:
