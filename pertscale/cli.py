@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 from click.core import ParameterSource
 
 from pertscale import __version__
+from pertscale.cli_help import Benchmark
+from pertscale.cli_words import in_words_of_the_shell
 from pertscale.errors import PertscaleError
+from pertscale.progress import wording
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Exit code of a command that was stopped by a signal and can go on ("temporary failure").
@@ -35,10 +38,10 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _stopped_by_signals():
+            with _stopped_by_signals(), _worded(partial(_in_words, ctx)):
                 return super().invoke(ctx)
         except PertscaleError as error:
-            click.echo(f"pertscale: {error}", err=True)
+            click.echo(f"pertscale: {_in_words(ctx, str(error))}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt as stop:
             by = f"stopped by {stop.args[0]}" if isinstance(stop, _Stopped) else "interrupted"
@@ -47,6 +50,26 @@ class _Commands(click.Group):
                 f"pertscale: {by}; the same command goes on where it was:\n{again}", err=True
             )
             ctx.exit(STOPPED if isinstance(stop, _Stopped) else 130)
+
+
+def _in_words(ctx: click.Context, message: str) -> str:
+    """Return a message with arguments as the options of the command that was typed."""
+    commands = cast("_Commands", ctx.command).commands
+    typed = commands.get(ctx.invoked_subcommand or "")
+    if typed is None:
+        return message
+    others = [commands[n] for n in ("ingest", "run", "labels", "score") if commands[n] is not typed]
+    return in_words_of_the_shell(message, typed, others)
+
+
+@contextmanager
+def _worded(words: Callable[[str], str]) -> Iterator[None]:
+    """Show lines in these words within the block."""
+    before = wording.set(words)
+    try:
+        yield
+    finally:
+        wording.reset(before)
 
 
 class _Stopped(KeyboardInterrupt):
@@ -165,7 +188,7 @@ def check(files: tuple[str, ...], **how: Any) -> None:
     """
     from pertscale.io import check as check_files
 
-    click.echo(str(check_files(_source(files), **how)))
+    click.echo(wording.get()(str(check_files(_source(files), **how))))
 
 
 @main.command()
@@ -224,12 +247,11 @@ _benchmark = _options(
                  "texts. Without it, learned from the training part."),
     click.option("--split", type=click.Path(), help="Split file: JSON with train and test."),
     click.option("--task", "tasks", multiple=True,
-                 help="Only this task (within: classes; single, double: expression; interactions; "
-                 "transfer: from other contexts); may be repeated."),
+                 help="Only this task; may be repeated."),
     click.option("--method", "methods", multiple=True,
                  help="Only this method; may be repeated."),
     click.option("--setting", "settings", multiple=True,
-                 help="Only this setting (full, full_without_target, curated); may be repeated."),
+                 help="Only this setting; may be repeated."),
     click.option("--test-fraction", type=float, default=0.25, show_default=True,
                  help="Share of the perturbations held out."),
     click.option("--seed", type=int, multiple=True,
@@ -251,7 +273,7 @@ _watching = click.option(
 )  # fmt: skip
 
 
-@main.command()
+@main.command(cls=Benchmark)
 @click.argument("stores", nargs=-1, required=True, type=click.Path())
 @_benchmark
 @_testing
@@ -268,7 +290,7 @@ def plan(stores: tuple[str, ...], **how: Any) -> None:
     click.echo(repr(plan_benchmark(_source(stores), **_choices(how))))
 
 
-@main.command()
+@main.command(cls=Benchmark)
 @click.argument("stores", nargs=-1, required=True, type=click.Path())
 @click.option("--model", "models", multiple=True,
               help="A model that an installed package brings (entry point); may be "
@@ -288,7 +310,7 @@ def run(stores: tuple[str, ...], **how: Any) -> None:
     _run(stores, **how)
 
 
-@main.command()
+@main.command(cls=Benchmark)
 @click.argument("store", type=click.Path())
 @click.argument("predictions", nargs=-1, required=True, metavar="NAME=FILE...")
 @click.option("--scale", type=click.Choice(["log1p_1e4", "counts", "delta", "lfc"]),

@@ -6,9 +6,13 @@ import importlib.util
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
+#: How lines are worded where they are shown; the command line has its own words for arguments.
+wording: ContextVar[Callable[[str], str]] = ContextVar("wording", default=str)
 #: Seconds between two plain lines in a log.
 LINE_EVERY = 30.0
 
@@ -16,7 +20,7 @@ LINE_EVERY = 30.0
 def say(message: str, *, quiet: bool = False) -> None:
     """Print a line for the user where progress goes too."""
     if not quiet:
-        print(message, file=_stream(), flush=True)
+        print(wording.get()(message), file=_stream(), flush=True)
 
 
 def _stream() -> Any:
