@@ -38,6 +38,7 @@ def golden(name):
 
 INPUTS = golden("locfdr_inputs.json")
 EXPECTED = golden("locfdr_expected.json")
+R_VALUES = golden("trust/locfdr_R_1.1-8.json")
 NORMAL = norm.ppf((np.arange(500) + 0.5) / 500)
 LARGE = golden("locfdr_deterministic.json")
 ROWS = {"maximum_likelihood": "mle", "central_matching": "cme", "theoretical": "the"}
@@ -97,6 +98,46 @@ def test_the_other_nulls_are_locfdrs(name, null):
     np.testing.assert_allclose(
         [found.delta, found.sigma, found.p0], rows[f"{ROWS[null]}st"], rtol=1e-8, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("name", R_VALUES)
+def test_local_fdr_is_that_of_locfdr_in_r(name):
+    """Values of R's locfdr 1.1-8: small, tied, displaced and narrow inputs."""
+    want, values = R_VALUES[name], R_VALUES[name]["z"]
+    if isinstance(values, dict):
+        values = np.loadtxt(GOLDEN / "trust" / f"{values['file']}.gz")
+    values = np.array(values)
+    found = local_fdr(values)
+    null = found.null
+    np.testing.assert_allclose([null.delta, null.sigma, null.p0], want["mlest"], rtol=1e-9)
+    at = [int(i) for i in want["fdr_at"]]
+    np.testing.assert_allclose(found.of(values[at]), [*want["fdr_at"].values()], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("location", "scale"), [(100, 1), (0, 1e-6), (0, 1e6), (-5e4, 1e-2), (0, 1e-12), (3, 50)]
+)
+@pytest.mark.parametrize("null", ["maximum_likelihood", "central_matching"])
+@pytest.mark.parametrize("kind", ["local", "tail"])
+def test_values_may_have_any_location_and_scale(location, scale, null, kind):
+    z = np.concatenate([norm.ppf((np.arange(4000) + 0.5) / 4000), NORMAL[:150] + 6, NORMAL - 5])
+    plain, moved = (local_fdr(v, null=null) for v in (z, location + scale * z))
+    assert (moved.null.delta - location) / scale == pytest.approx(plain.null.delta, abs=1e-5)
+    assert moved.null.sigma / scale == pytest.approx(plain.null.sigma, rel=1e-5)
+    assert moved.null.p0 == pytest.approx(plain.null.p0, rel=1e-5)
+    errors = [[f.null.se_delta, f.null.se_sigma, f.null.se_p0] for f in (moved, plain)]
+    np.testing.assert_allclose(errors[0] / np.array([scale, scale, 1]), errors[1], rtol=1e-4)
+    np.testing.assert_allclose(moved.of(location + scale * z), plain.of(z), atol=1e-5)
+    thresholds = np.array(moved.thresholds(location + scale * z, kind=kind))
+    np.testing.assert_allclose(
+        (thresholds - location) / scale, plain.thresholds(z, kind=kind), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("location", "scale"), [(100, 1), (1000, 1e-3)])
+def test_the_theoretical_null_is_not_moved(location, scale):
+    with pytest.raises(InputError, match="is not where most of the values are"):
+        local_fdr(location + scale * NORMAL, null="theoretical")
 
 
 def test_tail_thresholds_hold_their_rate():
