@@ -316,7 +316,7 @@ def _maximum_likelihood(values: Vector, x: Vector, density: Vector) -> NormalNul
     width = 4.3 * np.exp(-0.26 * np.log10(len(values)))
     median = float(np.median(values))
     low, high = np.quantile(values, [0.25, 0.75])
-    spread = float(high - low) / (2 * norm.ppf(0.75))
+    spread = float((high - low) / (2 * norm.ppf(0.75)))
     if not spread > 0:
         raise InputError(
             "no null by maximum likelihood: half of the values are the same; leave out genes that "
