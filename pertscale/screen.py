@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pertscale import cards
+from pertscale import cards, conditions
 from pertscale.arguments import checked
 from pertscale.conditions import target_group
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
@@ -122,13 +122,15 @@ class Screen:
         return tuple(sorted(set(self._groups.loc[~self._groups["is_control"], "perturbation"])))
 
     @cached_property
+    def target_groups(self) -> dict[str, str]:
+        """Canonical name of the targets of each perturbation: ``ZAP70`` for ``ZAP70_2``."""
+        return target_group(self.perturbations, set(self.genes))
+
+    @cached_property
     def targets(self) -> dict[str, tuple[str, ...]]:
         """Genes that each perturbation targets; guides of one gene share it."""
-        single = {
-            name: tuple(sorted(set(stem.split("+"))))
-            for name, stem in target_group(self.perturbations, set(self.genes)).items()
-        }
-        return {**single, CONTROL: ()}
+        found = {name: conditions.targets(group) for name, group in self.target_groups.items()}
+        return {**found, CONTROL: ()}
 
     def context_groups(self, context: str) -> pd.DataFrame:
         """Rows of :attr:`groups` of one context, the control first."""

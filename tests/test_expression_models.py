@@ -85,6 +85,20 @@ def test_additive_for_any_number_of_genes():
     assert np.isnan(found[4:]).all()
 
 
+def test_additive_counts_two_guides_of_a_gene_once():
+    names = ["control", "A_1", "A_2", "B_1", "C"]
+    profiles = profiles_of(names)
+    of = {"A_1": ["A"], "A_2": ["A"], "B_1": ["B"], "C": ["C"], "control": []}
+    held_out = {"A_1+A_2": ["A"], "A_1+B_2": ["A", "B"], "A_3+C": ["A", "C"], "A_1+D_1": ["A", "D"]}
+    found = Additive(targets=of | held_out).fit(profiles).predict([*held_out]).values
+    value = {n: profiles.sel(perturbation=n).values for n in names}
+    mean = (value["A_1"] + value["A_2"]) / 2
+    np.testing.assert_allclose(found[0], mean)
+    np.testing.assert_allclose(found[1], value["A_1"] + value["B_1"] - value["control"])
+    np.testing.assert_allclose(found[2], mean + value["C"] - value["control"])
+    assert np.isnan(found[3]).all()
+
+
 def test_additive_is_a_bilinear_model_of_doubles():
     """SPEC H8: G of single profiles, P of memberships, W the identity, intercept -y0."""
     profiles = profiles_of(["control", "A", "B", "C"])

@@ -11,6 +11,7 @@ import xarray as xr
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from pertscale.conditions import target_group, targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.expression import top_genes
 from pertscale.evaluation.interaction_calls import (
@@ -259,10 +260,46 @@ def test_the_table_of_interactions():
     assert "doubles" in repr(found)
 
 
+def test_two_guides_of_a_gene_are_no_double_and_any_guide_of_a_target_is_its_single():
+    names = ["control", "A_1", "A_2", "B_1", "A_1+A_2", "A_1+B_2", "B_1+A_2", "A_1+C_1"]
+    groups = target_group(names, ["A", "B", "C"])
+    of = {name: targets(group) for name, group in groups.items()}
+    assert complete_doubles(names, of) == {
+        "A_1+B_2": (("A_1",), ("B_1",)),
+        "B_1+A_2": (("A_2",), ("B_1",)),
+    }
+    without = [name for name in names if name != "A_1"]
+    assert complete_doubles(without, of)["A_1+B_2"] == (("A_2", "A_1+A_2"), ("B_1",))
+
+
+def test_the_single_of_a_double_is_the_mean_over_guides_where_its_own_is_not_there():
+    profiles, _, _ = profiles_with(0.05, n_doubles=40)
+    named = profiles.assign_coords(
+        perturbation=[n.replace("G00+", "G00_9+") for n in profiles["perturbation"].values]
+    )
+    of = {n: targets(n.replace("_9", "").replace("_1", "")) for n in named["perturbation"].values}
+    same = find_interactions(named, targets=of, n_genes=400)
+    wanted = find_interactions(profiles, n_genes=400)
+    np.testing.assert_array_equal(same.table["deviation"], wanted.table["deviation"])
+    assert "doubles, such as G00_9+" in same.fit.notes[-1]
+    twice = xr.concat(
+        [named, named.sel(perturbation=["G00"]).assign_coords(perturbation=["G00_1"]) + 0.5],
+        "perturbation",
+    )
+    moved = find_interactions(twice, targets=of | {"G00_1": ("G00",)}, n_genes=400).table
+    first = moved["perturbation"].str.startswith("G00_9+")
+    table = same.table.set_index(["perturbation", "gene"])["first"]
+    there = pd.MultiIndex.from_frame(moved[["perturbation", "gene"]])
+    difference = moved["first"].to_numpy() - table.reindex(there).to_numpy()
+    np.testing.assert_allclose(difference[first], 0.25)
+    np.testing.assert_array_equal(difference[~first], 0)
+
+
 def test_what_interactions_need():
     profiles, _, _ = profiles_with(0.05, n_doubles=3)
-    assert complete_doubles(["control", "A", "B", "A+B", "A+C", "A+B+C"]) == ["A+B"]
-    assert complete_doubles(["A", "B", "A+B"]) == []
+    found = complete_doubles(["control", "A", "B", "A+B", "A+C", "A+B+C"])
+    assert found == {"A+B": (("A",), ("B",))}
+    assert complete_doubles(["A", "B", "A+B"]) == {}
     with pytest.raises(InputError, match="both of its singles"):
         find_interactions(profiles.sel(perturbation=["control", "G00", "G00+G01"]))
     with pytest.raises(ArgumentError, match="rule="):

@@ -330,7 +330,10 @@ def test_no_split_is_drawn_twice():
     splits = Splitting(None, None, 0.25).splits(["A", "B"], {"A": "A", "B": "B"})
     assert sorted(split.test for split in splits) == [("A",), ("B",)]
     assert splits[0].seed == 0
-    doubles = Splitting(None, None, 0.25).of_doubles(["A", "B", "C", "A+B", "B+C"])
+    doubles = Splitting(None, None, 0.25).of_doubles(
+        ["A", "B", "C", "A+B", "B+C"],
+        {"A": ("A",), "B": ("B",), "C": ("C",), "A+B": ("A", "B"), "B+C": ("B", "C")},
+    )
     assert len({split.test for split in doubles}) == len(doubles) == 2
 
 

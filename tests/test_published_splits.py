@@ -64,6 +64,8 @@ def test_gears_doubles_follow_their_genes():
 
 def test_few_doubles_and_bad_arguments():
     assert doubles_split(["A", "B", "A+B"], seed=1).test == ("A+B",)
+    three = doubles_split(["A", "B", "A+B", "A+B+C"], seed=1)  # what is no double is in no part
+    assert (*three.train, *three.held_out) == ("A", "B", "A+B")
     split = doubles_split(["A", "B", "C", "A+B", "A+C", "B+C"], train_fraction=0)
     assert len(split.test) == 1
     assert len(split.val) == 2

@@ -78,7 +78,7 @@ EXPRESSION_MODELS: Final[dict[str, ExpressionMethod]] = {
     "no_change": ExpressionMethod(lambda seed: NoChange()),
     "mean": ExpressionMethod(lambda seed: MeanExpression()),
     "mean_perturbation": ExpressionMethod(lambda seed: MeanExpression(over="perturbations")),
-    "additive": ExpressionMethod(lambda seed: Additive()),
+    "additive": ExpressionMethod(lambda seed: Additive(), needs_targets=True),
     "linear": ExpressionMethod(lambda seed: BilinearModel(seed=seed)),
     "linear_random": ExpressionMethod(lambda seed: BilinearModel(genes="random", seed=seed)),
 }

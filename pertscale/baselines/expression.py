@@ -8,7 +8,7 @@ perturbations by their names. What a model can't predict is a row of NaN.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Self
 
 import numpy as np
@@ -16,8 +16,8 @@ import pandas as pd
 import xarray as xr
 from sklearn.base import BaseEstimator
 
+from pertscale import conditions
 from pertscale.arguments import checked
-from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError, NotFittedError
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 
@@ -134,25 +134,61 @@ class Additive(ExpressionModel):
 
     For any number of genes; a training single predicts itself. A combination with a gene whose
     single perturbation is not in the training part has no prediction.
+
+    Parameters
+    ----------
+    targets : mapping of str to sequence of str, optional
+        Genes that each perturbation targets (``screen.targets``), where names are those of guides:
+        two guides of a gene count once, by the guide itself where that is trained on, else by the
+        mean over the guides of the gene. By default a name's parts are its targets.
     """
+
+    def __init__(self, *, targets: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.targets = targets
+
+    def fitted_params(self) -> dict[str, Any]:
+        """Return nothing: the only parameter is the screen's."""
+        return {}
+
+    def _targets_of(self, name: str) -> tuple[str, ...]:
+        return tuple((self.targets or {}).get(name, conditions.targets(name)))
 
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
         self._profiles = profiles  # read when they are asked for
-        self._row = {n: i for i, n in enumerate(names) if len(targets(n)) <= 1}
-        self._control = row_of(profiles, self._row[CONTROL])
+        self._control = row_of(profiles, names.index(CONTROL))
+        self._row: dict[str, int] = {}
+        self._guides: dict[str, list[int]] = {}
+        for i, name in enumerate(names):
+            found = self._targets_of(name)
+            if len(found) == 1:
+                self._row[name] = i
+                self._guides.setdefault(found[0], []).append(i)
+
+    def _rows(self, name: str) -> list[list[int]] | None:
+        """Return the training rows of each target of a perturbation; None if one has none."""
+        own = {t: self._row[t] for t in (name, *conditions.targets(name)) if t in self._row}
+        guides: dict[str, list[int]] = {}
+        for guide, row in own.items():
+            guides.setdefault(self._targets_of(guide)[0], []).append(row)
+        rows = [guides.get(t) or self._guides.get(t, []) for t in self._targets_of(name)]
+        return rows if all(rows) else None
 
     def _predict(self, names: list[str]) -> Matrix:
         out = np.full((len(names), len(self._control)), np.nan)
-        complete = [i for i, n in enumerate(names) if all(t in self._row for t in targets(n))]
-        out[complete] = self._control
-        added: dict[str, list[int]] = {t: [] for i in complete for t in targets(names[i])}
-        for i in complete:
-            for target in targets(names[i]):
-                added[target].append(i)
+        added: dict[int, list[tuple[int, float]]] = {}
+        for i, name in enumerate(names):
+            rows = self._rows(name)
+            if rows is None:
+                continue
+            out[i] = self._control
+            for row, weight in ((row, 1 / len(mine)) for mine in rows for row in mine):
+                added.setdefault(row, []).append((i, weight))
         needed = list(added)
-        for at, block in blocks(self._profiles, [self._row[t] for t in needed]):
-            for target, profile in zip(needed[at], block, strict=True):
-                out[added[target]] += profile - self._control
+        for at, block in blocks(self._profiles, needed):
+            for row, profile in zip(needed[at], block, strict=True):
+                change = profile - self._control
+                for i, weight in added[row]:
+                    out[i] += change * weight
         return out
 
 

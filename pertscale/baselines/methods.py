@@ -47,10 +47,13 @@ class ExpressionMethod:
         Takes the seed of the split, returns the unfitted model.
     needs_embedding
         Whether its parameter ``embedding`` has to be set.
+    needs_targets
+        Whether its parameter ``targets`` has to be set: the genes behind each perturbation.
     key
         As of :class:`Method`.
     """
 
     make: Callable[[int], ExpressionModel]
     needs_embedding: bool = False
+    needs_targets: bool = False
     key: str = ""

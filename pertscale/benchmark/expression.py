@@ -26,7 +26,6 @@ import xarray as xr
 from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
 from pertscale.benchmark.predictors import PREDICTS_NONE, given_params
 from pertscale.benchmark.units import with_head
-from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import (
@@ -145,16 +144,16 @@ class ExpressionUnit:
         )  # fmt: skip
 
 
-def single_split(split: Split) -> Split:
-    """Restrict a split to single perturbations; raises InputError where nothing is left."""
+def single_split(split: Split, targets: Mapping[str, Sequence[str]]) -> Split:
+    """Restrict a split to perturbations of one target; raises InputError if nothing is left."""
     everyone = [*split.train, *split.held_out]
-    return split.restrict([n for n in everyone if len(targets(n)) == 1])
+    return split.restrict([n for n in everyone if len(targets[n]) == 1])
 
 
-def double_split(split: Split) -> Split:
-    """Hold out the doubles of a split; its held-out singles are neither predicted nor used."""
-    parts = {p: [n for n in getattr(split, p) if len(targets(n)) > 1] for p in ("test", "val")}
-    return split.restrict([*split.train, *parts["test"], *parts["val"]])
+def double_split(split: Split, targets: Mapping[str, Sequence[str]]) -> Split:
+    """Hold out what has two targets; held-out others are neither predicted nor used."""
+    doubles = [n for n in split.held_out if len(targets[n]) == 2]
+    return split.restrict([*split.train, *doubles])
 
 
 def is_done(out: Path, unit: ExpressionUnit, inputs: str) -> bool:
@@ -234,7 +233,7 @@ def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dic
     for name, method in unit.models.items():
         started = time.perf_counter()
         try:
-            model = fit_model(method, unit.split.seed, train, unit.embedding)
+            model = fit_model(method, unit.split.seed, train, unit.embedding, unit.target_genes)
             predicted = model.predict(unit.held_out)
         except (ArgumentError, InputError) as error:  # too few conditions for a model
             found.failed[name] = str(error)
@@ -249,12 +248,18 @@ def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dic
 
 
 def fit_model(
-    method: ExpressionMethod, seed: int, train: xr.DataArray, embedding: Embedding | None
+    method: ExpressionMethod,
+    seed: int,
+    train: xr.DataArray,
+    embedding: Embedding | None,
+    targets: Mapping[str, Sequence[str]],
 ) -> ExpressionModel:
-    """Make a model and fit it."""
+    """Make a model and fit it; `targets` are the genes behind each perturbation."""
     model = method.make(seed)
     if method.needs_embedding:
         model.set_params(embedding=embedding)
+    if method.needs_targets:
+        model.set_params(targets=targets)
     return model.fit(train)
 
 

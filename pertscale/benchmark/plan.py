@@ -21,7 +21,7 @@ from pertscale.benchmark.log import Log
 from pertscale.benchmark.outsiders import Outsiders
 from pertscale.benchmark.predictors import Fitted, Given, Thresholded, TrainingPart, given_params
 from pertscale.benchmark.units import TASK, LabelMatrix, Unit, label_matrix
-from pertscale.conditions import target_group, targets
+from pertscale.conditions import name_of
 from pertscale.embeddings import Embedding
 from pertscale.errors import InputError
 from pertscale.evaluation.own_targets import Targets
@@ -77,9 +77,10 @@ class Splitting:
             lambda seed: holdout(names, test_fraction=self.test_fraction, seed=seed, groups=mine),
         )
 
-    def of_doubles(self, names: Sequence[str]) -> list[Split]:
-        """Split the doubles among the perturbations of a context."""
-        return self._drawn(names, lambda seed: doubles_split(names, seed=seed))
+    def of_doubles(self, names: Sequence[str], targets: Mapping[str, Sequence[str]]) -> list[Split]:
+        """Split the doubles among the perturbations of a context; more targets are left out."""
+        few = {name: name_of(targets[name]) for name in names if len(targets[name]) <= 2}
+        return self._drawn(names, lambda seed: doubles_split(list(few), seed=seed, groups=few))
 
     def _drawn(self, names: Sequence[str], draw: Callable[[int], Split]) -> list[Split]:
         if self.given is not None:
@@ -237,10 +238,6 @@ class Plan(Runs):
             labels = curate(labels, context=context, recipe=Curation())
         return label_matrix(labels, context, self.folder / WORK_DIR / kind)
 
-    def groups(self) -> dict[str, str]:
-        """Return the target behind each perturbation."""
-        return target_group(self.screen.perturbations, set(self.screen.genes))
-
     def vectors_of(self, embedding: Embedding, names: Sequence[str]) -> np.ndarray:
         """Return vectors of perturbations, (n, d), of length 1; NaN where there is none."""
         return embedding.normalized().vectors(names, targets=self.screen.targets)
@@ -250,7 +247,7 @@ def plan_context(plan: Plan, context: str) -> None:
     """Split the perturbations of a context and list what to fit and score."""
     table = plan.labels.perturbations
     mine = table[(table["context"] == context) & table["tested"]]
-    groups = plan.groups()
+    groups = plan.screen.target_groups
     names = list(mine[PERTURBATION])
     try:
         splits = plan.wanted.how.splits(names, groups)
@@ -463,7 +460,7 @@ def _fitted_model(
     train = rows_of(plan.profiles(context), [CONTROL, *split.train])
     if isinstance(embedding, str):
         raise InputError(embedding)
-    return fit_model(method, split.seed, train, embedding)
+    return fit_model(method, split.seed, train, embedding, plan.screen.targets)
 
 
 def _model_changes(
@@ -489,29 +486,41 @@ def _file_changes(found: OnScreen, control: np.ndarray, names: Sequence[str]) ->
 
 def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequence[Split]) -> None:
     """List the units of expression: the same split for singles, one of its own for doubles."""
-    wanted = plan.wanted
+    wanted, targets = plan.wanted, plan.screen.targets
     if SINGLE in wanted.tasks:
         for split in splits:
             _plan_expression_unit(plan, context, SINGLE, split, expression.single_split)
     if DOUBLE not in wanted.tasks:
         return
+    more = [name for name in names if len(targets[name]) > 2]
+    if more:
+        reason = (
+            f"{len(more)} perturbations have more than two targets, such as {more[0]}; the task "
+            f"{DOUBLE!r} predicts none of them"
+        )
+        plan.log.skip(f"{DOUBLE}: more than two targets", context, reason)
     try:
-        doubles = wanted.how.of_doubles(names)
+        doubles = wanted.how.of_doubles(names, targets)
     except InputError as error:
         plan.log.skip(DOUBLE, context, str(error))
         return
     if wanted.how.given is None:
-        n = sum(len(targets(name)) > 1 for name in names)
+        n = sum(len(targets[name]) == 2 for name in names)
         _tell_splits(plan, context, "doubles", doubles, n)
     for split in doubles:
         _plan_expression_unit(plan, context, DOUBLE, split, expression.double_split)
 
 
 def _plan_expression_unit(
-    plan: Plan, context: str, task: str, split: Split, restrict: Callable[[Split], Split]
+    plan: Plan,
+    context: str,
+    task: str,
+    split: Split,
+    restrict: Callable[[Split, Mapping[str, Sequence[str]]], Split],
 ) -> None:
+    targets = plan.screen.targets
     try:
-        usable = restrict(split)
+        usable = restrict(split, targets)
     except InputError as error:
         plan.log.skip(f"{task}, {split.name}", context, str(error))
         return

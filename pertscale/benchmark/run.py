@@ -45,7 +45,6 @@ from pertscale.benchmark.transfer import plan_transfer
 from pertscale.benchmark.units import TASK, compute_here, failure, is_done, run_unit, slug
 from pertscale.cards import shown_path
 from pertscale.clients import ClientLike, naming_losses, use_client
-from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation.own_targets import Targets, check_targets
@@ -576,13 +575,14 @@ def _run_transfer(plans: Sequence[Plan], runs: Runs) -> None:
 def _call_interactions(plan: Plan, context: str) -> None:
     profiles = plan.profiles(context)
     names = [str(n) for n in profiles[PERTURBATION].values]
-    if not complete_doubles(names):
-        n = sum(len(targets(name)) == 2 for name in names)
+    targets = plan.screen.targets
+    if not complete_doubles(names, targets):
+        n = sum(len(targets[name]) == 2 for name in names)
         reason = f"{n} double perturbations, none with both of its singles; A, B and A+B are needed"
         plan.log.skip("interactions", context, reason)
         return
     with plan.log.stage("interactions", context):
         try:
-            plan.interactions[context] = find_interactions(profiles)
+            plan.interactions[context] = find_interactions(profiles, targets=targets)
         except InputError as error:
             plan.log.skip("interactions", context, str(error))

@@ -40,7 +40,7 @@ from pertscale.benchmark.plan import (
 )
 from pertscale.benchmark.predictors import Fitted, Given, TrainingPart
 from pertscale.benchmark.units import LabelMatrix, Unit
-from pertscale.conditions import name_of
+from pertscale.conditions import name_of, targets
 from pertscale.embeddings import Embedding, from_screen
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
@@ -87,7 +87,7 @@ class Site:
     @cached_property
     def groups(self) -> dict[str, str]:
         """Target behind each perturbation."""
-        return self.plan.groups()
+        return self.plan.screen.target_groups
 
     @property
     def genes(self) -> list[str]:
@@ -138,8 +138,8 @@ class Bridge:
     @cached_property
     def group(self) -> dict[str, str]:
         """Perturbation of the source → its target genes as the target site calls them."""
-        wanted = {g for group in self.target.groups.values() for g in group.split("+")}
-        mine = sorted({g for group in self.source.groups.values() for g in group.split("+")})
+        wanted = {g for group in self.target.groups.values() for g in targets(group)}
+        mine = sorted({g for group in self.source.groups.values() for g in targets(group)})
         reference = [*self.target.genes, *sorted(wanted - set(self.target.genes))]
         ids = self.target.gene_ids
         reference_ids = None if ids is None else [*ids, *reference[len(ids) :]]
@@ -154,7 +154,7 @@ class Bridge:
             for gene, at in zip(mine, found.position.tolist(), strict=True)
         }
         return {
-            name: name_of(called[g] for g in group.split("+"))
+            name: name_of(called[g] for g in targets(group))
             for name, group in self.source.groups.items()
         }
 
@@ -511,10 +511,10 @@ def _expression_of(
     for bridge in bridges:
         for name in _train_names(bridge, split, exclude):
             called = bridge.group[name]
-            if "+" not in called and called != CONTROL:
+            if len(targets(called)) == 1:
                 names.setdefault(called, []).append((bridge, name))
     try:
-        usable = single_split(split)
+        usable = single_split(split, target.plan.screen.targets)
         if not names:
             raise InputError("no training perturbation is left in the sources")
     except InputError as error:

@@ -13,7 +13,6 @@ import pandas as pd
 from pertscale.arguments import checked
 from pertscale.benchmark.expression import double_split, single_split
 from pertscale.benchmark.plan import Splitting
-from pertscale.conditions import target_group
 from pertscale.errors import ArgumentError, InputError
 from pertscale.folder_names import folder_name, slug
 from pertscale.io.atomic import read_json, remove, remove_leftovers
@@ -152,16 +151,16 @@ def _units(screen: Screen, context: str, tasks: Sequence[str], how: Splitting) -
     groups = screen.context_groups(context)
     tested = groups["stop"] - groups["start"] >= RankSumOptions().min_cells
     names = list(groups.loc[tested & ~groups["is_control"], PERTURBATION])
-    targets = target_group(screen.perturbations, set(screen.genes))
+    targets = screen.targets
     for task in (t for t in TASKS if t in tasks):
         restrict = single_split if task == "single" else double_split
         try:
             if task == "single" or how.given is not None:
-                splits = how.splits(names, targets)
+                splits = how.splits(names, screen.target_groups)
             else:
-                splits = how.of_doubles(names)
+                splits = how.of_doubles(names, targets)
             for split in splits:
-                yield _Unit(context, task, restrict(split))
+                yield _Unit(context, task, restrict(split, targets))
         except InputError as error:
             yield _Unit(context, task, None, str(error))
 

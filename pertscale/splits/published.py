@@ -7,14 +7,13 @@ set spells them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from pertscale import conditions
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
-from pertscale.schema import COMBINATION_SEPARATOR, CONTROL
 from pertscale.splits.split import Split, checked_names, checked_seed
 
 #: Shares of the genes that GEARS calls seen: first train against test, then against validation.
@@ -65,7 +64,11 @@ def _cut(names: Sequence[str], share: float, seed: int) -> tuple[tuple[str, ...]
 
 @checked
 def doubles_split(
-    perturbations: Iterable[str], *, seed: int = 1, train_fraction: float = 0.5
+    perturbations: Iterable[str],
+    *,
+    seed: int = 1,
+    train_fraction: float = 0.5,
+    groups: Mapping[str, str] | None = None,
 ) -> Split:
     """Put all singles and a share of the doubles into training (SPEC D4).
 
@@ -76,12 +79,15 @@ def doubles_split(
     Parameters
     ----------
     perturbations
-        Names; ``A``, ``A+ctrl`` and ``A+B`` are understood. The control is left out. Combinations
-        of more than two genes count as doubles.
+        Names; ``A``, ``A+ctrl`` and ``A+B`` are understood. The control is left out.
+        Combinations of more than two genes are in no part.
     seed
         The paper uses 1 to 5.
     train_fraction
         Share of the doubles in training, from 0 to below 1.
+    groups
+        Perturbation → target, as in :func:`holdout`: ``A`` for ``A_1+A_2``, two guides of a gene,
+        which is a single. Doubles of the same two targets fall on the same side.
 
     Raises
     ------
@@ -94,12 +100,21 @@ def doubles_split(
         raise ArgumentError(f"train_fraction has to be from 0 to below 1, got {train_fraction}")
     seed = checked_seed(seed)
     names = _without_control(perturbations)
-    singles = [name for name in names if len(genes_of(name)) == 1]
-    doubles = sorted(set(names) - set(singles))
+    of = {name: genes_of(groups[name] if groups else name) for name in names}
+    singles = [name for name in names if len(of[name]) == 1]
+    together: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(name for name in names if len(of[name]) == 2):
+        together.setdefault(tuple(sorted(of[name])) if groups else (name,), []).append(name)
+    # a unit is named after its first double: units of one are drawn as the doubles themselves
+    doubles = {members[0]: members for members in together.values()}
     random = np.random.RandomState(seed)
-    train = _choose(random, doubles, int(train_fraction * len(doubles)))
-    rest = sorted(set(doubles) - set(train))
-    test = _choose(random, rest, max(1, len(rest) // 2))
+    drawn = _choose(random, list(doubles), int(train_fraction * len(doubles)))
+    rest = sorted(set(doubles) - set(drawn))
+    held_out = _choose(random, rest, max(1, len(rest) // 2))
+    train, test, val = (
+        sorted(name for unit in units for name in doubles[unit])
+        for units in (drawn, held_out, set(rest) - set(held_out))
+    )
     if not singles or not test:
         raise InputError(
             f"the split of the doubles needs single perturbations to train on and doubles to hold "
@@ -107,9 +122,9 @@ def doubles_split(
         )
     return Split(
         f"doubles-seed{seed}",
-        (*singles, *sorted(train)),
-        tuple(sorted(test)),
-        tuple(sorted(set(rest) - set(test))),
+        (*singles, *train),
+        tuple(test),
+        tuple(val),
         seed,
         "doubles",
     )
@@ -117,8 +132,7 @@ def doubles_split(
 
 def genes_of(name: str) -> tuple[str, ...]:
     """Return the genes of a name in either spelling; ``()`` for the control."""
-    tokens = [] if name == CONTROL else name.split(COMBINATION_SEPARATOR)
-    return tuple(t for t in tokens if t and not conditions.is_control_word(t))
+    return tuple(t for t in conditions.targets(name) if t and not conditions.is_control_word(t))
 
 
 def _without_control(perturbations: Iterable[str]) -> list[str]:

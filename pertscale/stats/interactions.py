@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import pandas as pd
 
+from pertscale import conditions
 from pertscale.arguments import checked
-from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.expression import top_genes
 from pertscale.schema import CONTROL, GENE, PERTURBATION
@@ -75,6 +75,7 @@ class Interactions:
 def find_interactions(
     profiles: xr.DataArray,
     *,
+    targets: Mapping[str, Sequence[str]] | None = None,
     n_genes: int = 1000,
     level: float = 0.05,
     threshold: Literal["local", "tail"] = "local",
@@ -90,6 +91,10 @@ def find_interactions(
     ----------
     profiles : DataArray (perturbation, gene)
         Mean log1p expression of one context, the control among the perturbations.
+    targets : mapping of str to sequence of str, optional
+        Genes that each perturbation targets (``screen.targets``). Two guides of a gene in a cell
+        are a single; where a double has not the guides of the singles, their mean over guides
+        counts. By default a name's parts are its targets.
     n_genes : int
         Genes that are looked at: the most expressed ones in the control.
     level : float
@@ -120,7 +125,8 @@ def find_interactions(
     if not 0 < level < 1:
         raise ArgumentError(f"level has to be between 0 and 1, got {level}")
     names = [str(n) for n in profiles[PERTURBATION].values]
-    doubles = complete_doubles(names)
+    singles = complete_doubles(names, targets)
+    doubles = list(singles)
     if not doubles:
         raise InputError(
             "no double perturbation has both of its singles and the control in the profiles; "
@@ -130,10 +136,8 @@ def find_interactions(
     control = np.asarray(profiles[at.get_loc(CONTROL)].values, np.float64)
     genes = top_genes(control, n_genes)
     chosen = profiles.isel({GENE: genes})
-    first, second, both = (
-        np.asarray(chosen[at.get_indexer(listed)].values, np.float64)
-        for listed in zip(*((*targets(double), double) for double in doubles), strict=True)
-    )
+    both = np.asarray(chosen[at.get_indexer(doubles)].values, np.float64)
+    first, second = (_means(chosen, at, [singles[double][i] for double in doubles]) for i in (0, 1))
     control = np.broadcast_to(control[genes], both.shape)
     additive = first + second - control
     deviation = both - additive
@@ -141,6 +145,7 @@ def find_interactions(
         raise InputError("the profiles of doubles, singles or control have values that are NaN")
     level_of_gene = np.concatenate([control, first, second, both]).mean(axis=0)
     fit, kept = _judged(deviation, level_of_gene > _EXPRESSED, null)
+    fit = replace(fit, notes=(*fit.notes, *_guide_note(singles)))
     genes, chosen = genes[kept], chosen.isel({GENE: kept})
     control, first, second, both, additive, deviation = (
         values[:, kept] for values in (control, first, second, both, additive, deviation)
@@ -218,12 +223,64 @@ def _no_null(deviation: np.ndarray, reason: str) -> LocalFdr:
     )
 
 
-def complete_doubles(names: Sequence[str]) -> list[str]:
-    """Return the doubles whose two singles are there too; none without the control."""
-    there = set(names)
-    if CONTROL not in there:
+def complete_doubles(
+    names: Sequence[str], targets: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Return the doubles whose two targets are perturbed alone too; none without the control.
+
+    Parameters
+    ----------
+    names
+        Perturbations, the control among them.
+    targets
+        Genes that each targets; by default the parts of its name.
+
+    Returns
+    -------
+    dict
+        Double → the singles of each of its two targets: the guide that the double has, where that
+        is there alone, else all guides of the target.
+    """
+    of = {name: tuple((targets or {}).get(name, conditions.targets(name))) for name in names}
+    if CONTROL not in of:
+        return {}
+    guides: dict[str, list[str]] = {}
+    for name, mine in of.items():
+        if len(mine) == 1:
+            guides.setdefault(mine[0], []).append(name)
+    found = {}
+    for name, mine in of.items():
+        if len(mine) == 2 and all(target in guides for target in mine):
+            own = set(conditions.targets(name))
+            first, second = (
+                tuple(g for g in guides[target] if g in own) or tuple(guides[target])
+                for target in mine
+            )
+            found[name] = first, second
+    return found
+
+
+def _guide_note(singles: Mapping[str, tuple[tuple[str, ...], ...]]) -> list[str]:
+    """Say in how many doubles other guides stand for those that the double has."""
+    own = {double: set(conditions.targets(double)) for double in singles}
+    other = [d for d, both in singles.items() if any(not own[d] & set(names) for names in both)]
+    if not other:
         return []
-    return [n for n in names if len(targets(n)) == 2 and there.issuperset(targets(n))]
+    return [
+        f"in {len(other)} of {len(singles)} doubles, such as {other[0]}, other guides of a target "
+        "stand for the one that is not there alone; of several, their mean"
+    ]
+
+
+def _means(profiles: xr.DataArray, at: pd.Index, groups: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return the mean profile of each group of names, float64."""
+    first = np.asarray(profiles[at.get_indexer([names[0] for names in groups])].values, np.float64)
+    for row, names in enumerate(groups):
+        if len(names) > 1:
+            first[row] = np.asarray(profiles[at.get_indexer(list(names))].values).mean(
+                axis=0, dtype=np.float64
+            )
+    return first
 
 
 # --- classes ------------------------------------------------------------------------------------
