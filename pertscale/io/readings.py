@@ -52,7 +52,7 @@ def target_line(groups: Mapping[str, str], genes: Collection[str]) -> str:
     Parameters
     ----------
     groups
-        Canonical name → target, as :func:`pertscale.guides.target_group` returns it.
+        Canonical name → target, as :func:`pertscale.conditions.target_group` returns it.
     genes
         Genes of the screen.
     """
