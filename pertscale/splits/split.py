@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import operator
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -132,7 +131,7 @@ class Split:
         }
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
-    def write(self, path: str | os.PathLike[str]) -> None:
+    def write(self, path: PlaceLike) -> None:
         """Write the split file, atomically; a file that is there is replaced."""
         write_bytes(path, self.to_json().encode())
 
@@ -168,7 +167,7 @@ class Split:
 
     @classmethod
     def _from_record(
-        cls, record: Any, parts: dict[str, tuple[str, ...]], path: str | os.PathLike[str]
+        cls, record: Any, parts: dict[str, tuple[str, ...]], path: PlaceLike
     ) -> Split:
         if not isinstance(record, dict) or not {"name", "seed", "kind", "hash"} <= set(record):
             raise InputError(
@@ -264,7 +263,7 @@ def _read_object(path: Place) -> dict[str, Any]:
     return content
 
 
-def _part_of_file(names: Any, part: str, path: str | os.PathLike[str]) -> tuple[str, ...]:
+def _part_of_file(names: Any, part: str, path: PlaceLike) -> tuple[str, ...]:
     if not isinstance(names, list):
         raise InputError(f"{part!r} has to be a list, found {type(names).__name__} ({path})")
     return checked_names(names, what=f"{path}, part {part!r}")
