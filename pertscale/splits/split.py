@@ -166,9 +166,7 @@ class Split:
         return cls._from_record(record, parts, path)
 
     @classmethod
-    def _from_record(
-        cls, record: Any, parts: dict[str, tuple[str, ...]], path: PlaceLike
-    ) -> Split:
+    def _from_record(cls, record: Any, parts: dict[str, tuple[str, ...]], path: PlaceLike) -> Split:
         if not isinstance(record, dict) or not {"name", "seed", "kind", "hash"} <= set(record):
             raise InputError(
                 f"{RECORD!r} in a split file needs 'name', 'seed', 'kind' and 'hash'; complete it, "
