@@ -81,6 +81,18 @@ def _as_they_came(plan: ScreenPlan, order: np.ndarray) -> Iterator[tuple[str, An
         yield stored, _storable(columns.load(name).iloc[order])
 
 
+def check_columns(plan: ScreenPlan) -> None:
+    """Read every column once: one that is damaged is found before the matrix is read, not after.
+
+    Raises
+    ------
+    CorruptFileError
+    """
+    columns = joined_columns(plan.specs)
+    for name in columns.names:
+        _storable(columns.load(name))
+
+
 def source_columns(plan: ScreenPlan) -> dict[str, str]:
     """Return the columns of the sources, and their names in the store."""
     ours = [*(c.name for c in CELL_COLUMNS), CELL, _EXPRESSED]

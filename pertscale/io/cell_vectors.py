@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from pertscale.errors import AmbiguousInputError, InputError
+from pertscale.io.hdf5 import check_own, open_hdf5
 from pertscale.io.labels import text_categories
 from pertscale.io.limits import check_dense, checked_array
 from pertscale.io.long_tables import SPELLINGS
 from pertscale.io.places import input_path
 from pertscale.io.reading import reading
-from pertscale.io.sources import SourceSpec, open_source
-from pertscale.io.sources.h5ad import open_hdf5
+from pertscale.io.sources import find_source, open_source
 from pertscale.schema import PERTURBATION
 
 Vectors = np.ndarray[Any, np.dtype[np.float64]]
@@ -40,7 +40,7 @@ def read_cell_vectors(
         There is no such entry, or no column of perturbations.
     """
     path = input_path(path, "a file of cells")
-    with open_source(SourceSpec(str(path.absolute()), "h5ad")) as source:
+    with open_source(find_source(path)) as source:
         lower = {name.lower(): name for name in source.cell_columns()}
         column = perturbation or next(
             (lower[s] for s in SPELLINGS[PERTURBATION] if s in lower), None
@@ -52,13 +52,14 @@ def read_cell_vectors(
             )
         labels = text_categories(source.cell_column(column))
     with reading(str(path)), open_hdf5(str(path)) as file:
-        there = sorted(file["obsm"]) if "obsm" in file else []
+        there = sorted(file["obsm"]) if "obsm" in set(file) else []
         if key is None and len(there) > 1:
             raise AmbiguousInputError(
                 f"several entries in obsm: {', '.join(there)}; name one with key= ({path})"
             )
         entry = key or (there[0] if there else "X")
         place = "X" if entry == "X" else f"obsm/{entry.removeprefix('obsm/')}"
+        check_own(file, [place], str(path))
         array = file.get(place)
         if getattr(array, "ndim", 0) != 2 or array.dtype.kind not in "biuf" or not array.shape[1]:
             found = "" if array is None else f" (found {_described(array)})"

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TextIO
 
 import anndata
-import h5py
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -32,6 +31,7 @@ from pertscale.errors import (
     InputError,
 )
 from pertscale.io import safe_pickle
+from pertscale.io.hdf5 import check_own, look_first, open_hdf5
 from pertscale.io.json_files import parse_json
 from pertscale.io.limits import check_dense, check_npz, checked_node, open_gzip
 from pertscale.io.long_tables import all_names
@@ -428,11 +428,15 @@ def _choose(present: list[str], usual: tuple[str, ...], what: str, path: Path) -
 
 
 def _read_h5ad(path: Path, key: str | None) -> NamedVectors:
-    with reading(str(path)), h5py.File(path, "r") as file:
+    look_first(path)
+    with open_hdf5(str(path)) as file, reading(str(path)):
+        check_own(file, ("obsm", "varm"), str(path))
         entries = [f"{group}/{name}" for group in ("obsm", "varm") for name in file.get(group, {})]
         entry = _choose_entry(entries, key, path)
         place = f"{path}, {entry!r}"
-        frame = file["obs" if entry.startswith("obsm") else "var"]
+        table = "obs" if entry.startswith("obsm") else "var"
+        check_own(file, (table,), str(path))
+        frame = file[table]
         if "_index" not in frame.attrs or frame.attrs["_index"] not in frame:
             raise InputError(
                 "no index of names found; if anndata < 0.7 wrote the file, let a newer one read "

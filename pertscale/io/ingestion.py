@@ -25,6 +25,7 @@ from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, remove_leftovers, replace, write_json
 from pertscale.io.cell_table import (
     cell_table,
+    check_columns,
     check_totals_column,
     named_totals,
     source_columns,
@@ -130,6 +131,7 @@ def check(
     specs = find_sources(source, layer=layer, cells=cells, scratch=None)
     choices = _choices(perturbation, control, context, batch, guide, gene_name)
     plan = plan_screen(specs, choices, name="screen", genes=genes)
+    check_columns(plan)
     verdict, how = decide_scale(specs, declared=scale)
     lines = (*_shape_lines(plan), how, *plan.account, *_sampled_hint(plan, verdict))
     n_input = sum(plan.n_input)
@@ -270,6 +272,7 @@ def ingest(
             _check_apart(specs, final)
             choices = _choices(perturbation, control, context, batch, guide, gene_name)
             plan = plan_screen(specs, choices, name=final.stem, genes=genes)
+            check_columns(plan)
             verdict, how = decide_scale(specs, declared=scale)
             trim()  # what was read to decide is gone; the passes need the room
             _check_totals(plan, totals, verdict)

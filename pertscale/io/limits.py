@@ -35,6 +35,8 @@ MOST_CHUNK_BYTES: Final = 1 << 32
 #: From this many chunks on they have to have some size: each is looked up by itself.
 _MANY_CHUNKS: Final = 1_000_000
 _SMALL_CHUNK_BYTES: Final = 1024
+#: Bytes of a name in memory while names are read.
+_NAME_BYTES: Final = 70
 #: Bytes of a value of a table in memory.
 _VALUE_BYTES: Final = 8
 #: Tables and arrays that are read as a whole are in memory this many times while they are.
@@ -153,6 +155,18 @@ def checked_array(array: Any, place: str, *, whole: bool = True) -> Any:
             f"{_MANY_CHUNKS:,} of less than {_SMALL_CHUNK_BYTES} bytes: write the file with others"
         )
     return array
+
+
+def check_names(array: Any, place: str) -> None:
+    """Raise where there can't be as many names as an array of h5py or zarr declares.
+
+    Names take many times the memory of their bytes in the file, so fewer are taken on trust.
+    """
+    n_bytes = _NAME_BYTES * math.prod(array.shape)
+    if n_bytes > FREE_BYTES:
+        place = f"{place}: {math.prod(array.shape):,} names"
+        check_declared(n_bytes, _stored_bytes(array), place)
+        check_memory(n_bytes, place)
 
 
 def checked_node(node: Any, place: str) -> Any:

@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from pertscale.errors import AmbiguousInputError, InputError
+from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
 from pertscale.io.json_files import read_json_file
 from pertscale.io.limits import check_dense, check_npz, checked_array
 from pertscale.io.long_tables import SPELLINGS, all_names
 from pertscale.io.places import input_path
 from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
 from pertscale.io.safe_pickle import load as load_pickle
-from pertscale.io.sources import SourceSpec, open_source
+from pertscale.io.sources import find_source, open_source
 from pertscale.io.sources._base import Source, reading
+from pertscale.io.sources.anndata_zarr import n_missing
 from pertscale.io.text_encoding import encoding_of
 from pertscale.io.vectors import as_numbers_array, stacked_rows
 from pertscale.schema import CONTEXT, GENE, PERTURBATION
@@ -38,8 +39,7 @@ def read_anndata(
     path: Path, *, layer: str | None, perturbation: str | None, genes: Any = None
 ) -> list[Part] | None:
     """Read an AnnData file that has one row per condition; None if it has single cells."""
-    format_ = "zarr" if path.is_dir() else "h5ad"
-    with open_source(SourceSpec(str(path.absolute()), format_, matrix=layer or "X")) as source:
+    with open_source(find_source(path, matrix=layer)) as source:
         names = _row_names(source, perturbation, path)
         keys = {
             role: source.cell_column(column).astype(str)
@@ -119,6 +119,11 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
             return read_anndata(path, layer=layer, perturbation=perturbation)
         for name, array in zarr.open_group(path, mode="r").arrays():
             checked_array(array, f"{path}, {name!r}", whole=array.ndim < 2)
+            if array.ndim < 2 and n_missing(array):
+                raise CorruptFileError(
+                    f"{path}, {name!r}: not all chunks are stored, and the rest would be read as "
+                    "empty names; the store is incomplete: copy or write it again"
+                )
         dataset = xr.open_zarr(path, consolidated=False, chunks={})
     fitting = [str(n) for n, v in dataset.data_vars.items() if {PERTURBATION, GENE} == set(v.dims)]
     chosen = layer or (_VARIABLE if _VARIABLE in fitting else None)
@@ -133,6 +138,12 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
             f"{ {str(n): v.dims for n, v in dataset.data_vars.items()} } ({path})"
         )
     array = dataset[chosen or fitting[0]].transpose(PERTURBATION, GENE)
+    without = [name for name in (PERTURBATION, GENE) if name not in array.coords]
+    if without:
+        raise InputError(
+            f"the store does not name its {without[0]}s; write it with coordinates for "
+            f"{PERTURBATION} and {GENE} ({path})"
+        )
     genes, names = (
         all_names(pd.Series(array[k].values.tolist(), dtype=object, name=k), path)
         for k in (GENE, PERTURBATION)

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
+from pertscale.io.hdf5 import check_own, look_first, open_hdf5
 from pertscale.io.places import check_folder, input_path
+from pertscale.io.sources._anndata import AnnDataSource
 from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, reading
 from pertscale.io.sources._text import TABLE_ENDINGS, ending, plain_copy
-from pertscale.io.sources.anndata_zarr import AnnDataZarrSource
+from pertscale.io.sources.anndata_zarr import AnnDataZarrSource, check_stored, open_zarr
 from pertscale.io.sources.cells import (
     NO_ROW,
     CellTable,
@@ -26,7 +28,7 @@ from pertscale.io.sources.cells import (
 )
 from pertscale.io.sources.controls import ControlSource
 from pertscale.io.sources.csv import CsvSource
-from pertscale.io.sources.h5ad import H5adSource, open_hdf5
+from pertscale.io.sources.h5ad import H5adSource, check_h5ad
 from pertscale.io.sources.mtx import MtxSource, find_matrix, orientation, read_header
 from pertscale.io.sources.tenx import TenxSource, tenx_groups
 
@@ -104,9 +106,7 @@ def find_source(
             raise ArgumentError(
                 f"cells= was passed, but {place} has its own table of cells (obs); leave it out"
             )
-        spec = SourceSpec(str(place), format_, matrix=matrix or "X")
-        with open_source(spec):
-            return spec
+        return _find_anndata(SourceSpec(str(place), format_, matrix=matrix or "X"))
     if matrix not in (None, "X"):
         raise ArgumentError(f"layer={matrix!r} was passed, but {place} holds one matrix only")
     return _FINDERS[format_](place, table, Path(scratch) if scratch is not None else None)
@@ -146,16 +146,31 @@ def _format_of_folder(path: Path) -> str:
 
 
 def _format_of_hdf5(path: Path) -> str:
+    look_first(path)
     with open_hdf5(str(path)) as file, reading(str(path)):
-        if "obs" in file and "var" in file:
+        if {"obs", "var"} <= set(file):
             return "h5ad"
-        if tenx_groups(file):
+        if groups := tenx_groups(file):
+            check_own(file, groups, str(path))
             return "10x_h5"
         held = ", ".join(file) or "nothing"
     raise InputError(
         f"{path} is an HDF5 file, but neither h5ad (obs, var, X) nor 10x (matrix/barcodes); "
         f"it holds {held}"
     )
+
+
+def _find_anndata(spec: SourceSpec) -> SourceSpec:
+    """Look at all that will be read, once; it is read in workers, and in parts."""
+    notes = []
+    if spec.format == "h5ad":
+        with open_hdf5(spec.path) as file:
+            check_h5ad(file, spec.matrix, spec.path)
+    else:
+        notes = check_stored(open_zarr(spec.path), spec.matrix, spec.path)
+    with open_source(spec) as source:
+        assert isinstance(source, AnnDataSource)
+        return replace(spec, notes=(*notes, *source.left_out()))
 
 
 def _find_tenx(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec:

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem
 
 from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
-from pertscale.io.limits import checked_array, checked_node
+from pertscale.io.limits import check_names, checked_array, checked_node
 from pertscale.io.sources._arrays import (
     CompressedColumns,
     CompressedRows,
     DenseRows,
     Matrix,
 )
-from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, as_names, reading
+from pertscale.io.sources._base import (
+    Block,
+    CsrBlock,
+    Source,
+    SourceSpec,
+    as_names,
+    as_text,
+    reading,
+)
 
+#: Columns that are named in a sentence.
+_MOST_NAMES = 5
 _OLD = "open it with anndata.read_h5ad and save it again with write_h5ad"
+
+
+def matrix_path(matrix: str) -> str:
+    """Return where in a file the matrix of a name has to be: ``X``, ``raw/X``, ``layers/name``."""
+    layer = matrix.removeprefix("layers/")
+    return {"X": "X", "raw": "raw/X", "raw/X": "raw/X"}.get(matrix, f"layers/{layer}")
 
 
 def matrix_key(group: Any, matrix: str, path: str) -> str:
@@ -32,8 +49,7 @@ def matrix_key(group: Any, matrix: str, path: str) -> str:
     UnknownNameError
         It isn't there; the message lists what is.
     """
-    layer = matrix.removeprefix("layers/")
-    key = {"X": "X", "raw": "raw/X", "raw/X": "raw/X"}.get(matrix, f"layers/{layer}")
+    key = matrix_path(matrix)
     with reading(path):
         if key in group:
             return key
@@ -125,6 +141,10 @@ class AnnDataSource(Source):
         columns = {name: self._var.column(name).array for name in self._var.columns}
         return pd.DataFrame(columns, index=pd.Index(self._var.names().astype(object)))
 
+    def left_out(self) -> list[str]:
+        """Say which columns of the cells and genes can't be read, and why."""
+        return [line for frame in (self._obs, self._var) for line in frame.told_left_out()]
+
     def blocks(self, block_bytes: int) -> list[Block]:
         """Partition the stored entries."""
         return self.matrix.blocks(block_bytes)
@@ -157,22 +177,66 @@ class Frame:
             self._index = "index" if "index" in names else names[0]
             self.n_rows = int(self._node.shape[0])
         else:
-            self._index = _text(attributes.get("_index", "_index"))
-            names = [_text(n) for n in attributes.get("column-order", sorted(self._node.keys()))]
+            self._index = as_text(attributes.get("_index", "_index"))
+            names = [as_text(n) for n in attributes.get("column-order", sorted(self._node.keys()))]
             self.n_rows = _length(checked_node(self._node[self._index], place))
-        self.columns = [n for n in names if n not in (self._index, "__categories")]
+        self._listed = [n for n in names if n not in (self._index, "__categories")]
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that can be read."""
+        return [name for name in self._listed if name not in self.left_out]
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """Why columns can't be read, from their metadata alone."""
+        looked = {name: self._looked_at(name) for name in self._listed}
+        return {name: reason for name, reason in looked.items() if reason}
+
+    def _looked_at(self, name: str) -> str | None:
+        """Return why a listed column can't be read, or None.
+
+        Raises
+        ------
+        CorruptFileError
+            It is listed but not there, or does not have a value for every row.
+        """
+        if self._compound:
+            return None
+        place = f"{self.place}, column {name!r}"
+        with reading(place):
+            if name not in self._node:
+                raise KeyError("it is listed, but not stored")
+            node = self._node[name]
+            reason = _unreadable(node)
+            length = self.n_rows if reason else _length(node)
+        if length != self.n_rows:
+            raise CorruptFileError(f"{place} has {length} values for {self.n_rows} rows")
+        return reason
+
+    def told_left_out(self) -> list[str]:
+        """Return a sentence on the columns that are left out, or none."""
+        told = [f"{name!r} {reason}" for name, reason in self.left_out.items()]
+        more = f"; and {len(told) - _MOST_NAMES} more" if len(told) > _MOST_NAMES else ""
+        return [f"{self.key}: left out: {'; '.join(told[:_MOST_NAMES])}{more}"] if told else []
 
     def names(self) -> np.ndarray:
         """Return the names of the rows."""
         with reading(f"{self.place}, index"):
             node = self._node[self._index]
-            return as_names(node if hasattr(node, "shape") else read_elem(node))
+            if self._compound:
+                return as_names(node)
+            check_names(_rows_of(node), self.place)
+            return as_names(node if hasattr(node, "shape") else np.asarray(_values(node), object))
 
     def column(self, name: str) -> pd.Series:
         """Return one column."""
-        if name not in self.columns:
+        reason = self._looked_at(name) if name in self._listed else ""
+        if reason is not None:
+            why = reason and f" that can be read (it {reason})"
             raise UnknownNameError(
-                f"{self.place} has no column {name!r}; it has {', '.join(self.columns)}"
+                f"{self.place} has no column {name!r}{why}; it has "
+                f"{', '.join(self.columns) or 'none'}"
             )
         with reading(f"{self.place}, column {name!r}"):
             values = self._node[name] if self._compound else self._element(name)
@@ -185,29 +249,83 @@ class Frame:
         return found
 
     def _element(self, name: str) -> Any:
-        node = checked_node(self._node[name], f"{self.place}, column {name!r}")
-        if hasattr(node, "dtype") and "encoding-type" not in dict(node.attrs):
-            return node[:]
-        return read_elem(node)
+        return _values(checked_node(self._node[name], f"{self.place}, column {name!r}"))
 
     def _categorical(self, name: str, values: Any) -> Any:
         """Put the categories of the older layouts to their codes; decode bytes."""
         old = f"{self.key}/__categories/{name}"
         old = old if not self._compound else f"uns/{name}_categories"
         if old in self._root:
-            categories = [_text(c) for c in checked_array(self._root[old], self.place)[:]]
+            categories = _values(checked_array(self._root[old], self.place))
             return pd.Categorical.from_codes(np.asarray(values), categories=categories)
-        if isinstance(values, np.ndarray) and values.dtype.kind in "SO":
-            return np.array([_text(v) for v in values], dtype=object)
-        return values
+        return _plain(values) if isinstance(values, np.ndarray) else values
 
 
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
+# --- values of a column ---------------------------------------------------------------------------
+
+#: Kinds of numbers, booleans, times and text.
+_KINDS = "biufmMOSTU"
+
+
+def _unreadable(node: Any) -> str | None:
+    """Return why a node is no column that can be read; None if it is one."""
+    if hasattr(node, "dtype"):
+        if len(node.shape) != 1:
+            return f"has {len(node.shape)} dimensions"
+        is_text = node.dtype.kind != "O" or _is_text(node)
+        return None if is_text and node.dtype.kind in _KINDS else f"holds {_type_name(node.dtype)}"
+    if "codes" in node and "categories" in node:
+        return _unreadable(node["codes"]) or _unreadable(node["categories"])
+    if "values" in node and "mask" in node:
+        return _unreadable(node["values"]) or _unreadable(node["mask"])
+    kind = as_text(dict(node.attrs).get("encoding-type", "none"))
+    return f"has the encoding {kind!r}, which is not read"
+
+
+def _is_text(array: Any) -> bool:
+    """Whether an array of Python objects holds text: in HDF5 it could be references, or lists."""
+    return not isinstance(array, h5py.Dataset) or h5py.check_string_dtype(array.dtype) is not None
+
+
+def _type_name(dtype: np.dtype) -> str:
+    return "references or lists" if dtype.kind == "O" else str(dtype)
+
+
+def _values(node: Any) -> Any:
+    """Read a column: numbers in the order of this machine, text as str, categories, missing."""
+    if hasattr(node, "dtype"):
+        return _plain(node[:])
+    if "codes" in node:
+        ordered = bool(dict(node.attrs).get("ordered", False))
+        categories = _values(node["categories"])
+        codes = _plain(node["codes"][:])
+        return pd.Categorical.from_codes(codes, categories=categories, ordered=ordered)
+    values, mask = _values(node["values"]), node["mask"][:].astype(bool)
+    match values.dtype.kind:
+        case "b":
+            return pd.arrays.BooleanArray(values, mask)
+        case "i" | "u":
+            return pd.arrays.IntegerArray(values, mask)
+        case "f":
+            return pd.arrays.FloatingArray(values, mask)
+    return np.where(mask, None, values.astype(object))
+
+
+def _plain(values: Any) -> Any:
+    """Return an array in the byte order of this machine; bytes as text."""
+    if values.dtype.kind in "SO":
+        return np.array([as_text(v) for v in values], dtype=object)
+    if values.dtype.kind == "T":
+        return values.astype(object)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _rows_of(node: Any) -> Any:
+    """Return the array with a value for each row; groups are categorical or nullable columns."""
+    if hasattr(node, "shape"):
+        return node
+    return node["codes" if "codes" in node else "values"]
 
 
 def _length(node: Any) -> int:
-    """Rows of a column without reading it; groups are categorical or nullable columns."""
-    if hasattr(node, "shape"):
-        return int(node.shape[0])
-    return int(node["codes" if "codes" in node else "values"].shape[0])
+    return int(_rows_of(node).shape[0])

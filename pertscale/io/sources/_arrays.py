@@ -65,6 +65,12 @@ def _check_numbers(array: Any, place: str) -> None:
         raise InputError(f"{place} holds {array.dtype}, a matrix of counts holds numbers")
 
 
+def computed(dtype: np.dtype) -> np.dtype:
+    """Return the type that numbers are computed in: of this machine, and known to numba."""
+    others = {"e": np.float32, "g": np.float64}
+    return np.dtype(others.get(dtype.char, dtype.newbyteorder("=")))
+
+
 class Compressed:
     """What compressed rows and compressed columns share: data, indices, indptr.
 
@@ -89,6 +95,12 @@ class Compressed:
                 for name in ("data", "indices", "indptr")
             )
         _check_numbers(self.data, place)
+        for name, array in (("indices", self.indices), ("indptr", self.indptr)):
+            if array.dtype.kind not in "iu" or array.ndim != 1:
+                raise CorruptFileError(
+                    f"{place}/{name} is {array.ndim}-dimensional {array.dtype}, not a list of "
+                    "whole numbers; the file is damaged: write it again"
+                )
         self._n_major = n_major
         self.n_entries = int(self.data.shape[0])
         if self.indices.shape != self.data.shape:
@@ -126,7 +138,7 @@ class Compressed:
         """Return indices and values of the entries `start` to `stop`."""
         found = []
         for name, array in (("indices", self.indices), ("data", self.data)):
-            values = buffers.take(name, (stop - start,), array.dtype)
+            values = buffers.take(name, (stop - start,), computed(array.dtype))
             with reading(f"{self.place}/{name}, {where}"):
                 read_stretch(array, start, values)
             found.append(values)
@@ -252,7 +264,7 @@ class DenseRows:
     def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read whole rows and keep what is not zero."""
         buffers = buffers or Buffers()
-        values = buffers.take("dense", (block.n_rows, self.shape[1]), self.array.dtype)
+        values = buffers.take("dense", (block.n_rows, self.shape[1]), computed(self.array.dtype))
         with reading(f"{self.place}, rows {block.start} to {block.stop}"):
             read_stretch(self.array, block.start, values)
         return dense_block(values, block.start, buffers)
@@ -260,9 +272,8 @@ class DenseRows:
 
 def dense_block(values: np.ndarray, row_start: int, buffers: Buffers | None = None) -> CsrBlock:
     """Entries of dense rows that are not zero; NaN is not zero."""
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if values.dtype.char in "?e":  # which numba does not know
-        values = values.astype(np.float32)
+    dtype = np.dtype(np.float32) if values.dtype.kind == "b" else computed(values.dtype)
+    values = values.astype(dtype, copy=False)
     take = (buffers or Buffers()).take
     indptr = np.empty(len(values) + 1, np.int64)
     indices = take("indices", (values.size + 1,), np.int32)

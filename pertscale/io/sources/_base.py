@@ -18,7 +18,7 @@ import pandas as pd
 from pertscale.buffers import Buffers
 from pertscale.io.reading import reading
 
-__all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "as_names", "reading"]
+__all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "as_names", "as_text", "reading"]
 
 
 @dataclass(frozen=True)
@@ -176,13 +176,23 @@ class Source(ABC):
 _NAMES_AT_ONCE = 65_536
 
 
+def as_text(value: Any) -> Any:
+    """Return bytes as text: UTF-8, or else Latin-1, which older programs wrote."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
 def as_names(values: Any) -> np.ndarray:
-    """Return names as a compact NumPy string array; bytes are taken as UTF-8.
+    """Return names as a compact NumPy string array; bytes are decoded by :func:`as_text`.
 
     `values` may be a dataset of a file: it is read in slices.
     """
     names = np.empty(values.shape[0], np.dtypes.StringDType())
     for i in range(0, len(names), _NAMES_AT_ONCE):
         part = values[i : i + _NAMES_AT_ONCE]
-        names[i : i + len(part)] = [v.decode() if isinstance(v, bytes) else str(v) for v in part]
+        names[i : i + len(part)] = [str(as_text(v)) for v in part]
     return names

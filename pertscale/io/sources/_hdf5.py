@@ -6,6 +6,7 @@ byte shuffling, are therefore fetched as they are and inflated here, in as many 
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import Any
 
@@ -47,14 +48,25 @@ def _is_gzipped(dataset: Any) -> bool:
 
 def _inflate(dataset: Any, start: int, stop: int, out: np.ndarray) -> None:
     rows, dtype = dataset.chunks[0], dataset.dtype
+    row_bytes = math.prod(dataset.shape[1:]) * dtype.itemsize
     for first in range(start - start % rows, stop, rows):
         lo, hi = max(start, first), min(stop, first + rows)
         skipped, stored = dataset.id.read_direct_chunk((first, *(0 for _ in dataset.shape[1:])))
         if skipped:  # HDF5 leaves a filter out where it would make a chunk larger
             dataset.read_direct(out, np.s_[lo:hi], np.s_[lo - start : hi - start])
             continue
-        raw = np.frombuffer(zlib.decompress(stored), np.uint8)
+        raw = np.frombuffer(_unpacked(stored, rows * row_bytes), np.uint8)
         if dataset.shuffle:
             raw = np.ascontiguousarray(raw.reshape(dtype.itemsize, -1).T)
         chunk = raw.reshape(-1).view(dtype).reshape(rows, *dataset.shape[1:])
         out[lo - start : hi - start] = chunk[lo - first : hi - first]
+
+
+def _unpacked(packed: bytes, n_bytes: int) -> bytes:
+    """Unpack a chunk of a known size: no more room is made for one that says otherwise."""
+    unpack = zlib.decompressobj()
+    raw = unpack.decompress(packed, n_bytes)
+    rest = unpack.unconsumed_tail
+    if len(raw) < n_bytes or (rest and unpack.decompress(rest, 1)):
+        raise ValueError(f"a chunk does not unpack to the {n_bytes:,} bytes that it should have")
+    return raw

@@ -2,35 +2,139 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
 import zarr
 
 from pertscale.errors import CorruptFileError
-from pertscale.io.sources._anndata import AnnDataSource
-from pertscale.io.sources._arrays import Compressed
-from pertscale.io.sources._base import Block, SourceSpec, reading
+from pertscale.io.limits import checked_array
+from pertscale.io.sources._anndata import AnnDataSource, matrix_path
+from pertscale.io.sources._base import SourceSpec, reading
+
+#: Names that are told of arrays with missing chunks.
+_MOST_NAMES: Final = 8
+#: Chunks of a dense matrix that are looked up.
+_MOST_COUNTED: Final = 1_000_000
 
 
 class AnnDataZarrSource(AnnDataSource):
     """One AnnData-Zarr store: ``X``, ``raw`` or a layer; CSR, CSC or dense."""
 
     def __init__(self, spec: SourceSpec) -> None:
-        with reading(spec.path):
-            group = zarr.open_group(spec.path, mode="r")
-        super().__init__(spec, group)
+        super().__init__(spec, open_zarr(spec.path))
 
-    def blocks(self, block_bytes: int) -> list[Block]:
-        """Partition the stored entries, after a look that no chunk of values is missing.
 
-        Zarr reads a missing chunk as zeros. Sparse values are not zero, so there a missing
-        chunk is a loss; in a dense matrix it is the normal way to store zeros.
-        """
-        if isinstance(self.matrix, Compressed):
-            with reading(f"{self.spec.path}, {self.spec.matrix!r}"):
-                found = int(self.matrix.data.nchunks_initialized)
-                expected = int(self.matrix.data.nchunks)
-            if found < expected:
-                raise CorruptFileError(
-                    f"{self.matrix.place}/data has {found} of {expected} chunks; the store is "
-                    "incomplete: copy or write it again"
-                )
-        return super().blocks(block_bytes)
+def open_zarr(path: str) -> Any:
+    """Open a group for reading."""
+    with reading(path):
+        return zarr.open_group(path, mode="r")
+
+
+# --- missing chunks -------------------------------------------------------------------------------
+
+
+def check_stored(group: Any, matrix: str, path: str) -> list[str]:
+    """Raise where a chunk is missing that can't be left out; tell of those that can.
+
+    Zarr reads a missing chunk as zeros, and Zarr 3 stores none that holds nothing else. So a
+    missing one is a loss among names, categories and the parts of a sparse matrix, and among the
+    codes of categories where none is stored or the store has chunks of zeros in others.
+
+    Returns
+    -------
+    list of str
+        A sentence for the account, or none.
+    """
+    with reading(path):
+        key = matrix_path(matrix)
+        frames = ("obs", "raw/var" if key == "raw/X" else "var")
+        arrays = {k: a for top in (key, *frames) for k, a in _arrays(group, top)}
+        for name, array in arrays.items():
+            checked_array(array, f"{path}, {name!r}", whole=array.ndim == 1)
+        lacking = {k: a for k, a in arrays.items() if _is_counted(a) and n_missing(a)}
+        names = {name for frame in frames if frame in group for name in _index_of(group, frame)}
+        codes = [a for k, a in arrays.items() if k.endswith("/codes")]
+        for name, array in lacking.items():
+            lost = _is_lost(name, array, group, codes)
+            lost |= name in names and array.size > 1
+            lost |= name.startswith(f"{key}/") and arrays[f"{key}/data"].size > 0
+            if lost:
+                raise _lost(path, name, array)
+    if not lacking:
+        return []
+    listed = ", ".join(list(lacking)[:_MOST_NAMES]) + (", …" if len(lacking) > _MOST_NAMES else "")
+    return [
+        f"not all chunks are stored of {listed}: they are read as zeros, or as the first category; "
+        "that is how Zarr 3 stores zeros, but a copy that lost files looks the same"
+    ]
+
+
+def n_missing(array: Any) -> int:
+    """Return how many chunks (or shards) of a Zarr array are not stored."""
+    outer = getattr(array, "shards", None) or array.chunks
+    inside = math.prod(o // c for o, c in zip(outer, array.chunks, strict=True))
+    wanted = math.prod(-(-n // o) for n, o in zip(array.shape, outer, strict=True))
+    return wanted - int(array.nchunks_initialized) // max(1, inside) if array.size else 0
+
+
+def _is_counted(array: Any) -> bool:
+    """Whether chunks are looked up one by one: of a dense matrix, a reasonable number."""
+    return array.ndim == 1 or _n_chunks(array) <= _MOST_COUNTED
+
+
+def _arrays(group: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if key not in group:
+        return
+    top = group[key]
+    if isinstance(top, zarr.Array):
+        yield key, top
+        return
+    for name, node in top.members(max_depth=None):
+        if isinstance(node, zarr.Array):
+            yield f"{key}/{name}", node
+
+
+def _index_of(group: Any, frame: str) -> tuple[str, str]:
+    """Return where the names of a table's rows may be: an array, or a group of values and mask."""
+    index = str(group[frame].attrs.get("_index", "_index"))
+    return f"{frame}/{index}", f"{frame}/{index}/values"
+
+
+def _is_lost(name: str, array: Any, group: Any, all_codes: list[Any]) -> bool:
+    """Whether a column's missing chunk held something else than zeros, or zeros are stored."""
+    parent, _, last = name.rpartition("/")
+    if last == "categories" or name.endswith("/categories/values"):
+        return array.size > 1  # none is there twice
+    if last != "codes":
+        return False
+    nothing_stored = n_missing(array) == _n_chunks(array)
+    several = _length(group[parent]["categories"]) > 1
+    return (nothing_stored and several) or any(map(_stores_zeros, all_codes))
+
+
+def _n_chunks(array: Any) -> int:
+    outer = getattr(array, "shards", None) or array.chunks
+    return math.prod(-(-n // o) for n, o in zip(array.shape, outer, strict=True))
+
+
+def _length(node: Any) -> int:
+    return int((node if hasattr(node, "shape") else node["values"]).shape[0])
+
+
+def _stores_zeros(array: Any) -> bool:
+    """Whether an array has a chunk of zeros, as a writer stores it that leaves none out."""
+    if not array.size or array.dtype.kind not in "biu" or n_missing(array):
+        return False
+    return not np.any(array[: (getattr(array, "shards", None) or array.chunks)[0]])
+
+
+def _lost(path: str, name: str, array: Any) -> CorruptFileError:
+    wanted = _n_chunks(array)
+    return CorruptFileError(
+        f"{path}, {name!r}: {wanted - n_missing(array):,} of {wanted:,} chunks are stored, and "
+        "Zarr would read the rest as zeros or empty names; the store is incomplete: copy or write "
+        "it again (categories that no cell has are left out with cat.remove_unused_categories())"
+    )

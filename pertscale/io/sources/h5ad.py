@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import h5py
 
-from pertscale.io.sources._anndata import AnnDataSource
-from pertscale.io.sources._base import SourceSpec, reading
+from pertscale.io.hdf5 import check_own, open_hdf5
+from pertscale.io.sources._anndata import AnnDataSource, matrix_path
+from pertscale.io.sources._base import SourceSpec
 
 
-def open_hdf5(path: str) -> h5py.File:
-    """Open for reading without file locks, which shared file systems often refuse."""
-    with reading(path):
-        return h5py.File(path, "r", locking=False)
+def check_h5ad(file: h5py.File, matrix: str, path: str) -> None:
+    """Raise unless what will be read is in the file itself, whole; see :func:`check_own`."""
+    key = matrix_path(matrix)
+    check_own(file, (key, "obs", "raw/var" if key == "raw/X" else "var"), path)
+    obs = file.get("obs")
+    if isinstance(obs, h5py.Dataset):  # the older layout, with its categories elsewhere
+        check_own(file, [f"uns/{name}_categories" for name in obs.dtype.names or ()], path)
 
 
 class H5adSource(AnnDataSource):

@@ -10,19 +10,20 @@ import pandas as pd
 
 from pertscale.buffers import Buffers
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
-from pertscale.io.limits import checked_array
+from pertscale.io.hdf5 import names_in, open_hdf5
+from pertscale.io.limits import check_names, checked_array
 from pertscale.io.sources._arrays import CompressedRows
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
 from pertscale.io.sources.cells import TableSource
-from pertscale.io.sources.h5ad import open_hdf5
 
 
 def tenx_groups(file: h5py.File) -> list[str]:
     """Return the names of the groups that hold a 10x matrix."""
     return [
         name
-        for name, node in file.items()
-        if isinstance(node, h5py.Group) and {"barcodes", "indptr", "shape"} <= set(node)
+        for name in names_in(file)
+        if isinstance(node := file.get(name), h5py.Group)
+        and {"barcodes", "indptr", "shape"} <= set(node)
     ]
 
 
@@ -104,14 +105,18 @@ class TenxSource(TableSource):
             )
 
     def _names(self, key: str, n: int) -> np.ndarray:
-        with reading(f"{self.matrix.place}/{key}"):
-            found = as_names(checked_array(self._group[key], f"{self.matrix.place}/{key}"))
-        if len(found) != n:
+        place = f"{self.matrix.place}/{key}"
+        with reading(place):
+            listed = checked_array(self._group[key], place)
+            n_listed = int(listed.shape[0])
+        if n_listed != n:
             raise CorruptFileError(
-                f"{self.matrix.place}/{key} has {len(found)} names, the matrix needs {n}; "
-                "the file is damaged: write it again"
+                f"{place} has {n_listed:,} names, the matrix needs {n:,}; the file is damaged: "
+                "write it again"
             )
-        return found
+        check_names(listed, place)
+        with reading(place):
+            return as_names(listed)
 
     def blocks(self, block_bytes: int) -> list[Block]:
         """Cut at cells."""
