@@ -300,7 +300,7 @@ def test_command(example, tmp_path):
     assert "tiles: " in told.stdout
     refused = pertscale("--out", "o", "--memory", "2MB", "--quiet")
     assert refused.returncode == 1
-    assert "pass memory=" in refused.stderr
+    assert "pass --memory" in refused.stderr
     assert list(tmp_path.iterdir()) == []
 
 
