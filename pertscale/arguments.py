@@ -45,7 +45,7 @@ _WAYS: Final = {
     "ModelSpec": "read them with pertscale.models.read_config(path)",
 }
 #: How an object that was passed for a path becomes a file.
-_AS_FILE: Final = {
+AS_FILE: Final = {
     "AnnData": "write it with adata.write_h5ad('screen.h5ad') and pass that path",
     "DataFrame": "write it with frame.to_parquet('table.parquet') and pass that path",
     "Dataset": "write it with dataset.to_zarr('name.zarr') and pass that path",
@@ -228,7 +228,7 @@ def _way(name: str, value: Any, hint: Any) -> str:
     if isinstance(value, str) and any(_is_list_of_text(one) for one in members):
         return f"pass a list: {name}=[{value!r}]"
     if any(get_origin(one) is os.PathLike for one in members):
-        found = _AS_FILE.get(type(value).__name__)
+        found = AS_FILE.get(type(value).__name__)
         if found:
             return found
     if any(_is_mapping(one) for one in members):

@@ -16,21 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from pertscale.arguments import AS_FILE
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.io.object_storage import filesystem, naming, no_bucket, zarr_store
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://(.*)$", re.DOTALL)
 #: What ``pathlib.Path("s3://bucket")`` makes of a URL.
 _MANGLED = re.compile(r"^(s3a?|gs|gcs|abfss?|az|https?|memory):/[^/]")
-
-
-#: How objects that are passed for a path become a file, by the names of their types.
-_WAYS = {
-    "AnnData": "write it with adata.write_h5ad('screen.h5ad') and pass that path",
-    "DataFrame": "write it with frame.to_parquet('table.parquet') and pass that path",
-    "Dataset": "write it with dataset.to_zarr('name.zarr') and pass that path",
-    "bytes": "decode it: os.fsdecode(path)",
-}
 
 
 @dataclass(frozen=True)
@@ -182,7 +174,7 @@ def check_path(path: Any, what: str = "a path or URL") -> None:
         return
     kind = type(path).__name__
     found = repr(path) if path is None or isinstance(path, bool | int | float) else f"a {kind}"
-    way = _WAYS.get(kind)
+    way = AS_FILE.get(kind)
     raise ArgumentError(f"needed is {what}, found {found}{f'; {way}' if way else ''}")
 
 
