@@ -317,7 +317,6 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any]]] = {
     ),
     "too few vectors": ("c.h5ad", h5ad(put("obsm/X_emb", data=np.zeros((4, 2)))), cells),
     "infinite vectors": ("c.h5ad", h5ad(put("obsm/X_emb", data=np.full((6, 2), np.inf))), cells),
-    "labels in a newer encoding": ("c.h5ad", h5ad(newer("obs/perturbation")), cells),
     # edges
     "edges without weight": ("e.csv", text("source,target,importance\nA,B,nan\nB,C,1\n"), edges),
     "edges of infinite weight": (
@@ -385,6 +384,12 @@ FINE: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any], Any]] 
     "big-endian cells": (
         "c.h5ad",
         h5ad(put("obsm/X_emb", data=np.ones((6, 2), ">f8"))),
+        cells,
+        ("A", "B", "control"),
+    ),
+    "labels in a newer encoding": (
+        "c.h5ad",
+        h5ad(newer("obs/perturbation")),
         cells,
         ("A", "B", "control"),
     ),

@@ -211,7 +211,7 @@ def test_the_command_passes_options_on(tmp_path):
         (("batch", "s", "--out", "o", "--script", "j", "--", "--out", "x"), 2, "--out is for"),
         (("batch", "s", "--out", "o", "--script", "j", "--", "--scheduler", "x"), 2, "--scheduler"),
         (("batch", "s", "--out", "o", "--script", "j", "--", "t.zarr"), 2, "for one store: s t.z"),
-        (("batch", "s", "--out", "o", "--script", "j", "--name", "a;b"), 1, "name='a;b'"),
+        (("batch", "s", "--out", "o", "--script", "j", "--name", "a;b"), 1, "--name 'a;b'"),
         (("batch", "s", "--out", "o", "--script", "j", "--memory", "1MB"), 1, "too little"),
     ],
 )

@@ -12,11 +12,6 @@ MIN_GENES = 10
 
 def check_contexts(contexts: Sequence[str]) -> tuple[str, ...]:
     """Return the names as a tuple."""
-    if isinstance(contexts, str):
-        raise ArgumentError(
-            f"contexts is the string {contexts!r}, a sequence of names is needed: "
-            f"pass contexts=({contexts!r},)"
-        )
     if not contexts or len(set(contexts)) < len(contexts) or not all(contexts):
         raise ArgumentError(f"contexts is {contexts!r}; distinct, non-empty names are needed")
     return tuple(contexts)
