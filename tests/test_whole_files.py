@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anndata as ad
@@ -18,7 +21,7 @@ import xarray as xr
 
 import pertscale as ps
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
-from pertscale.io import hdf5
+from pertscale.io import first_look
 from pertscale.io.sources import find_source, open_source
 
 N_CELLS, N_GENES = 8, 5
@@ -301,21 +304,53 @@ def test_a_file_on_which_hdf5_loops_is_given_up(path, monkeypatch):
     at = content.index(b"GCOL")
     content[at + 16 : at + 32] = bytes(16)
     path.write_bytes(content)
-    monkeypatch.setattr(hdf5, "PROBE_SECONDS", 1)
+    monkeypatch.setattr(first_look, "PROBE_SECONDS", 1)
     for read in (ps.io.check, ps.read_embedding, ps.embeddings.from_cells, ps.read_predictions):
         with pytest.raises(CorruptFileError, match=r"s\.h5ad.*loops for ever"):
             read(path)
 
 
-def test_the_process_that_looks_first_is_started_once_for_a_file(path, monkeypatch):
-    started = []
-    run = hdf5.subprocess.run
-    monkeypatch.setattr(
-        hdf5.subprocess, "run", lambda *a, **k: (started.append(a[0]), run(*a, **k))[1]
-    )
+def test_one_process_looks_first_for_all_files_and_forks(path, tmp_path, monkeypatch):
+    """It is started once, looks once at a file, and is started again when it was ended."""
+    started, asked = [], []
+    start, ask = first_look._start, first_look._ask
+    monkeypatch.setattr(first_look, "_start", lambda: (started.append(start()), started[-1])[1])
+    monkeypatch.setattr(first_look, "_ask", lambda file: (asked.append(file), ask(file))[1])
+    monkeypatch.setattr(first_look, "_server", None)
     for _ in range(3):
         ps.io.check(path)
+    shutil.copy(path, tmp_path / "t.h5ad")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(first_look.look_first, [path, tmp_path / "t.h5ad"] * 8))
     assert len(started) == 1
+    assert set(asked) == {str(path), str(tmp_path / "t.h5ad")}
+    shutil.copy(path, tmp_path / "u.h5ad")
+    child = os.fork()
+    if child == 0:
+        first_look.look_first(tmp_path / "u.h5ad")
+        os._exit(len(started))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    started[0].process.kill()
+    first_look.look_first(tmp_path / "u.h5ad")
+    assert len(started) == 2
+    assert started[0].process.returncode == -signal.SIGKILL
+    started[1].end()
+
+
+def test_a_crash_of_hdf5_is_told(path, tmp_path, monkeypatch):
+    """The program that crashes is one that looks like the real one."""
+    real = Path(first_look._PROBE).read_text()
+    step = "    for step in _steps(file):\n"
+    for number, told in ((signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "ended early .signal 9")):
+        name = f"{int(number)}.h5ad"
+        kill = f"        os.kill(os.getpid(), {int(number)})\n"
+        (tmp_path / "probe.py").write_text(real.replace(step, step + kill))
+        monkeypatch.setattr(first_look, "_PROBE", tmp_path / "probe.py")
+        monkeypatch.setattr(first_look, "_server", None)
+        shutil.copy(path, tmp_path / name)
+        with pytest.raises(OSError, match=f"{name}.*{told}"):
+            ps.io.check(tmp_path / name)
+        first_look._server.end()
 
 
 def packed(file, key, raw: bytes) -> None:

@@ -31,7 +31,8 @@ from pertscale.errors import (
     InputError,
 )
 from pertscale.io import safe_pickle
-from pertscale.io.hdf5 import check_own, look_first, open_hdf5
+from pertscale.io.first_look import look_first
+from pertscale.io.hdf5 import check_own, open_hdf5
 from pertscale.io.json_files import parse_json
 from pertscale.io.limits import check_dense, check_npz, checked_node, open_gzip
 from pertscale.io.long_tables import all_names

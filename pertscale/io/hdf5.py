@@ -1,33 +1,24 @@
-"""HDF5 files from outside: opened in a process that can be ended, then looked at as a whole.
+"""HDF5 files from outside, looked at as a whole.
 
-HDF5 can loop for ever on damage, reads what was never written as zeros, and follows links and
-virtual datasets into files that nobody named. All of that is looked for once, where a file is
-passed; what reads it afterwards, also in workers, need not look again.
+HDF5 reads what was never written as zeros, and follows links and virtual datasets into files that
+nobody named. That is looked for once, where a file is passed and after `first_look`; what reads it
+afterwards, also in workers, need not look again.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import signal
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import h5py
 
-from pertscale.errors import CorruptFileError, InputError, StorageError
+from pertscale.errors import CorruptFileError, InputError
 from pertscale.io import limits
 from pertscale.io.reading import reading
 
-_PROBE = Path(__file__).with_name("hdf5_probe.py")
-#: Time on the processor that one step of the probe may take; real ones take less than one.
-PROBE_SECONDS: Final = 5
-_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 #: Soft links that are followed one after the other; HDF5 has the same limit.
 _MOST_LINKS: Final = 16
 #: The most that deflate makes of a byte.
@@ -39,55 +30,6 @@ def open_hdf5(path: str) -> h5py.File:
     """Open for reading without file locks, which shared file systems often refuse."""
     with reading(path):
         return h5py.File(path, "r", locking=False)
-
-
-# --- in a process of its own ----------------------------------------------------------------------
-
-
-def look_first(path: str | os.PathLike[str]) -> None:
-    """Let another process walk through a file first: HDF5 may not come back from a damaged one.
-
-    Raises
-    ------
-    CorruptFileError
-        HDF5 loops or crashes.
-    StorageError
-        There can be no other process, or somebody ended it.
-    """
-    with reading(str(path)):
-        state = Path(path).stat()
-    _look_first(str(path), state.st_ino, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _look_first(path: str, *state: int) -> None:
-    command = [sys.executable, "-P", str(_PROBE), path, str(PROBE_SECONDS)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # it computes nothing
-    try:
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-    except OSError as error:
-        raise StorageError(
-            f"{path}: no process can be started to look at it first ({error.strerror}); allow "
-            "this user more processes or memory (ulimit -u, ulimit -v)"
-        ) from error
-    if done.returncode == 0:
-        return
-    ended = -done.returncode
-    if ended == signal.SIGXCPU:
-        raise CorruptFileError(f"{path} can't be read: HDF5 loops for ever on it; {_AGAIN}")
-    if ended in _CRASHES:
-        name = signal.Signals(ended).name
-        raise CorruptFileError(f"{path} can't be read: HDF5 crashes on it ({name}); {_AGAIN}")
-    told = done.stderr.decode(errors="replace").strip().splitlines()
-    reason = f"signal {ended}" if ended > 0 else (told or ["no message"])[-1]
-    raise StorageError(
-        f"{path}: the process that looks at it first ended early ({reason}); try again"
-    )
-
-
-# --- what will be read ----------------------------------------------------------------------------
 
 
 def check_own(file: h5py.File, keys: Iterable[str], path: str) -> None:

@@ -1,16 +1,23 @@
-"""Walks through an HDF5 file before anyone else; a small program of its own, started by hdf5.py.
+"""Walks through HDF5 files before anyone else; a small program, started by first_look.py.
 
 On some damaged files HDF5 loops for ever or crashes, in C and with Python's lock held, where
-nothing can interrupt it. Here it is only this process that is lost. What counts is its time on the
-processor, step by step: a slow disk and a busy machine are waited for.
+nothing can interrupt it. Here it is only a process of this program that is lost. What counts is its
+time on the processor, step by step: a slow disk and a busy machine are waited for.
 
-Usage: python hdf5_probe.py FILE SECONDS
+Python, NumPy and h5py take a third of a second to start, a fork of them some milliseconds. So the
+program waits for requests, and forks for each. It ends when nobody is left who could ask.
+
+Usage: python hdf5_probe.py SOCKET
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import resource
+import signal
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +34,51 @@ _DATA_BYTES = 2 << 30
 _TEXTS_AT_ONCE = 65_536
 
 
-def main(path: str, seconds: int) -> None:
+def main(number: int) -> None:
+    """Serve requests: each is a connection, sent through the socket that was handed down."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks is interrupted, and goes
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
+    os.chdir("/")  # no folder is kept in use
+    with socket.socket(fileno=number) as requests:
+        while True:
+            message, connections, _, _ = socket.recv_fds(requests, 1, 1)
+            if not message:
+                return
+            with socket.socket(fileno=connections[0]) as connection:
+                if _fork(connection) == 0:
+                    requests.close()
+                    _answer(connection)
+                    os._exit(0)
+
+
+def _fork(connection: socket.socket) -> int:
+    try:
+        return os.fork()
+    except OSError as error:
+        connection.sendall(_message(error=error.strerror))
+        return -1
+
+
+def _answer(connection: socket.socket) -> None:
+    """Look at the file in one more process, and say how that one ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with connection.makefile() as lines:
+        request = json.loads(lines.readline())
+    child = _fork(connection)
+    if child == 0:
+        os.dup2(connection.fileno(), 2)  # what it has to say, should it fail
+        look(request["path"], request["seconds"])
+        os._exit(0)
+    if child > 0:
+        status = os.waitpid(child, 0)[1]
+        connection.sendall(_message(ended=os.waitstatus_to_exitcode(status)))
+
+
+def _message(**content: Any) -> bytes:
+    return f"\n{json.dumps(content)}\n".encode()
+
+
+def look(path: str, seconds: int) -> None:
     """Read what HDF5 reads through its own structures: links, attributes, chunk indices, text."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES))
@@ -108,4 +159,4 @@ def _steps_of_dataset(dataset: h5py.Dataset) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]))

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
-from pertscale.io.hdf5 import check_own, look_first, open_hdf5
+from pertscale.io.first_look import look_first
+from pertscale.io.hdf5 import check_own, open_hdf5
 from pertscale.io.places import check_folder, input_path
 from pertscale.io.sources._anndata import AnnDataSource
 from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, reading
