@@ -196,12 +196,18 @@ INTERACTION_COLUMNS: Final = (
 )
 
 COVERAGE_COLUMNS: Final = (
-    Column("what", "str", "'prediction' (a file) or 'embedding'"),
-    Column("name", "str", "name of the method or embedding"),
+    Column(
+        "what", "str", "'prediction' (a file), 'embedding', 'transfer' or 'split' (a given one)"
+    ),
+    Column("name", "str", "name of the method, the embedding, the other context or the split"),
     Column("context", "str", "context it was asked for"),
     Column("split", "str", "split it was asked for"),
-    Column("n_perturbations", "int64", "perturbations asked for: held out; of embeddings all"),
-    Column("n_perturbations_predicted", "int64", "those it has"),
+    Column(
+        "n_perturbations",
+        "int64",
+        "those asked for: of predictions held-out ones, else all of the context",
+    ),
+    Column("n_perturbations_predicted", "int64", "those it has; of a split those in a part"),
     Column("perturbations_missing", "str", "the others, joined by commas"),
     Column("n_genes", "int64", "read-out genes of the screen"),
     Column("n_genes_predicted", "int64", "those it has"),

@@ -24,7 +24,7 @@ CELLS = [f"AAC{i:03d}-1" for i in range(N_CELLS)]
 
 
 def draw(seed: int = 0) -> np.ndarray:
-    """Counts with an empty cell and an empty gene."""
+    """Counts with an empty cell, which has no label either, and an empty gene."""
     counts = np.random.default_rng(seed).poisson(0.4, (N_CELLS, N_GENES)).astype(np.int32)
     counts[5] = 0
     counts[:, 7] = 0
@@ -36,6 +36,7 @@ def draw_obs(seed: int = 0) -> pd.DataFrame:
     """Two contexts in mixed order; unassigned cells, cells without label or context."""
     random = np.random.default_rng(seed + 1)
     labels = random.choice(["non-targeting", "KLF1", "STAT1", "GENE3", "unassigned"], N_CELLS)
+    labels[5] = "unassigned"
     lines = random.choice(["beta", "alpha"], N_CELLS).astype(object)
     lines[11] = None
     table = {
@@ -57,10 +58,11 @@ class Expected:
 
 
 def expected(counts: np.ndarray, obs: pd.DataFrame) -> Expected:
-    """Sort the kept cells by (context, control first, perturbation), stable."""
+    """Sort the kept cells by (context, control first, perturbation), stable; empty ones go."""
     names = obs["perturbation"].replace("non-targeting", "control").tolist()
     lines = obs["cell_line"].tolist()
-    kept = [i for i in range(len(obs)) if names[i] != "unassigned" and isinstance(lines[i], str)]
+    labelled = [names[i] != "unassigned" and isinstance(lines[i], str) for i in range(len(obs))]
+    kept = [i for i in range(len(obs)) if labelled[i] and counts[i].any()]
     order = sorted(kept, key=lambda i: (lines[i], names[i] != "control", names[i]))
     rows = np.array(order)
     return Expected(counts[rows], rows, [names[i] for i in order], [lines[i] for i in order])

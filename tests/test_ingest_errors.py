@@ -238,9 +238,12 @@ def test_no_control_cells(tmp_path: Path) -> None:
     labels = OBS["perturbation"]
     source = write(tmp_path, obs=OBS.assign(perturbation=labels.replace("non-targeting", "KLF9")))
     assert_refused(source, tmp_path, InputError, "screen.h5ad.*control")
-    alpha = (OBS["cell_line"] == "alpha") & (labels == "non-targeting")
-    source = write(tmp_path, obs=OBS.assign(perturbation=labels.mask(alpha, "KLF9")))
-    assert_refused(source, tmp_path, InputError, "screen.h5ad.*no control cells in context 'alpha'")
+    again = {"non-targeting": "KLF9", "GENE3": "NT"}  # only without a context
+    lost = labels.replace(again).mask(OBS["cell_line"].notna() & (labels == "GENE3"), "KLF9")
+    lost.iloc[11] = "NT"
+    source = write(tmp_path, obs=OBS.assign(perturbation=lost))
+    message = "screen.h5ad.*no control cells in context 'alpha', 'beta'"
+    assert_refused(source, tmp_path, InputError, message)
     source = write(tmp_path)
     assert_works(source, tmp_path)
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from pertscale.baselines import MeanExpression, NoChange
 from pertscale.benchmark import expression, units
+from pertscale.benchmark.given_split import check_names
 from pertscale.benchmark.log import Log
 from pertscale.benchmark.outsiders import Outsiders
 from pertscale.benchmark.plan import (
@@ -97,6 +98,8 @@ def expected_units(jobs: Sequence[Job], folder: Path, wanted: Wanted) -> tuple[
     ready = all(job.is_finished() for job in jobs)
     if not ready and wanted.embedding is None:
         wanted = replace(wanted, embedding=_stand_in(jobs))
+    if wanted.how.given is not None:
+        check_names(wanted.how.given, [job.screen for job in jobs], wanted.aliases, quiet=True)
     plans = [_plan(job, wanted) for job in jobs]
     together = len(plans) > 1
     runs = Runs(folder=folder, wanted=wanted, log=Log(quiet=True)) if together else plans[0]
@@ -122,7 +125,8 @@ def _plan(job: Job, wanted: Wanted) -> _DryPlan:
     labels = read_labels(job.folder) if done else _labels_to_be(screen, job)
     controls = {context: np.zeros(screen.n_genes) for context in screen.contexts}
     plan = _DryPlan(
-        folder=job.folder, wanted=wanted, log=Log(quiet=True), screen=screen, labels=labels,
+        folder=job.folder, wanted=wanted.on(screen), log=Log(quiet=True), screen=screen,
+        labels=labels,
         outsiders=Outsiders({}, screen, controls), labels_exist=done,
     )  # fmt: skip
     for context in labels.contexts:

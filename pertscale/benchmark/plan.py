@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -17,6 +17,7 @@ from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark import expression
 from pertscale.benchmark.expression import DOUBLE, SINGLE, ExpressionUnit, fit_model, rows_of
+from pertscale.benchmark.given_split import coverage, on_screen
 from pertscale.benchmark.log import Log
 from pertscale.benchmark.outsiders import Outsiders
 from pertscale.benchmark.predictors import Fitted, Given, Thresholded, TrainingPart, given_params
@@ -148,6 +149,13 @@ class Wanted:
     aliases: Any
     targets: Targets = "exclude"
 
+    def on(self, screen: Screen) -> Wanted:
+        """Return the same, with the names of a split that was given as the screen has them."""
+        if self.how.given is None:
+            return self
+        given = on_screen(self.how.given, screen, self.aliases)
+        return replace(self, how=replace(self.how, given=given))
+
 
 @dataclass(kw_only=True)
 class Runs:
@@ -245,10 +253,14 @@ class Plan(Runs):
 
 def plan_context(plan: Plan, context: str) -> None:
     """Split the perturbations of a context and list what to fit and score."""
+    given = plan.wanted.how.given
     table = plan.labels.perturbations
     mine = table[(table["context"] == context) & table["tested"]]
     groups = plan.screen.target_groups
     names = list(mine[PERTURBATION])
+    if given is not None:
+        quiet = plan.log.quiet
+        plan.coverage.append(coverage(given, plan.screen, context, names, quiet=quiet))
     try:
         splits = plan.wanted.how.splits(names, groups)
     except InputError as error:

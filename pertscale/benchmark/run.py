@@ -22,6 +22,7 @@ from pertscale.baselines.own import Own
 from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.benchmark import expression
 from pertscale.benchmark.expression import ExpressionUnit, rows_of
+from pertscale.benchmark.given_split import check_names
 from pertscale.benchmark.log import Log, log_file
 from pertscale.benchmark.outputs import manifest, write_tables
 from pertscale.benchmark.outsiders import Outsiders, PredictionsLike, read_all
@@ -231,9 +232,12 @@ def run_benchmark(
         _say_where(resolved, quiet)
         how = {"memory": memory, "client": resolved, "quiet": quiet}
         together = len(stores) > 1
+        opened = [_opened(one, folder / place, not together, how) for place, one in stores.items()]
+        if wanted.how.given is not None:
+            check_names(wanted.how.given, [one for one, _ in opened], aliases, quiet=quiet)
         plans = [
-            _run_screen(one, folder / place, wanted, files, not together, testing, how)
-            for place, one in stores.items()
+            _run_screen(one, log, folder / place, wanted, files, not together, testing, how)
+            for place, (one, log) in zip(stores, opened, strict=True)
         ]
         runs = Runs(folder=folder, wanted=wanted, log=Log(quiet=quiet)) if together else plans[0]
         if TRANSFER in wanted.tasks:
@@ -317,8 +321,23 @@ def _say_where(client: Any, quiet: bool) -> None:
     )
 
 
+def _opened(store: Any, folder: Path, alone: bool, how: dict[str, Any]) -> tuple[Screen, Log]:
+    """Open a store, or ingest a file; begin the log of its screen."""
+    log = Log(quiet=how["quiet"])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (PREDICTIONS_DIR, WORK_DIR):
+        remove_leftovers_below(folder / name)
+    return _screen(store, folder, _parents(folder, alone), how, log), log
+
+
+def _parents(folder: Path, alone: bool) -> tuple[Path, ...]:
+    """Return the results that a screen's own is a part of."""
+    return () if alone else (folder.parent.parent,)
+
+
 def _run_screen(
-    store: Any,
+    screen: Screen,
+    log: Log,
     folder: Path,
     wanted: Wanted,
     files: dict[str, list[Predictions]],
@@ -327,12 +346,7 @@ def _run_screen(
     how: dict[str, Any],
 ) -> Plan:
     """Label one screen and run all units of its own contexts."""
-    log = Log(quiet=how["quiet"])
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (PREDICTIONS_DIR, WORK_DIR):
-        remove_leftovers_below(folder / name)
-    parents = () if alone else (folder.parent.parent,)
-    screen = _screen(store, folder, parents, how, log)
+    parents = _parents(folder, alone)
     with log.stage("labels") as stage:
         stage.reused = is_finished(folder, labels_key(screen, RankSumOptions(**testing)))
         if not stage.reused:  # what is there is of other labels, and no result any more
@@ -343,8 +357,8 @@ def _run_screen(
         with log.stage("predicted cells"):
             outsiders.label_cells(folder / WORK_DIR / "cells", **testing, **how)
     plan = Plan(
-        folder=folder, wanted=wanted, log=log, parents=parents, screen=screen, labels=labels,
-        outsiders=outsiders,
+        folder=folder, wanted=wanted.on(screen), log=log, parents=parents, screen=screen,
+        labels=labels, outsiders=outsiders,
     )  # fmt: skip
     for context in labels.contexts:
         plan_context(plan, context)

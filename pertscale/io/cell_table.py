@@ -153,8 +153,10 @@ def total_column(names: Sequence[str]) -> str | None:
     return next((name for name in _TOTAL_COLUMNS if name in names), None)
 
 
-def totals_hint(name: str, listed: np.ndarray, sums: np.ndarray, *, of: str) -> list[str]:
-    """Say so where a column's totals are larger than the sums: the matrix lacks genes then.
+def totals_hint(
+    name: str, listed: np.ndarray, sums: np.ndarray, *, of: str, chosen: bool = False
+) -> list[str]:
+    """Say so where a column's totals are not the sums: the matrix lacks genes, or one is wrong.
 
     Parameters
     ----------
@@ -162,13 +164,31 @@ def totals_hint(name: str, listed: np.ndarray, sums: np.ndarray, *, of: str) -> 
     listed, sums : ndarray (cells,)
     of : str
         Which cells these are, in words.
+    chosen : bool
+        Whether the user named the column, so that counts are divided by it.
     """
     filled = (sums > 0) & np.isfinite(listed)
     ratio = float(np.median(listed[filled] / sums[filled])) if filled.any() else 1.0
-    if ratio <= _RATIO:
+    if 1 / _RATIO <= ratio <= _RATIO:
         return []
+    found = f"{ratio:.3g} times as large (median of {of})"
+    if ratio < 1:
+        return [
+            f"totals: column {name!r} is {found} as the sum over the genes of the matrix, which no "
+            f"total of these counts can be: one of the two was changed. {_used(name, chosen)}"
+        ]
+    if chosen:
+        return [
+            f"totals: column {name!r}, as chosen, is {found} as the sum over the matrix's genes: "
+            "right where the matrix holds a part of the genes; else leave totals= out"
+        ]
     return [
-        f"totals: the sum over the matrix's genes is used, but column {name!r} is {ratio:.3g} "
-        f"times as large (median of {of}): the matrix seems to hold a part of the genes; "
-        f"totals={name!r} would divide by it"
+        f"totals: the sum over the matrix's genes is used, but column {name!r} is {found}: the "
+        f"matrix seems to hold a part of the genes; totals={name!r} would divide by it"
     ]
+
+
+def _used(name: str, chosen: bool) -> str:
+    if chosen:
+        return f"Counts are divided by {name!r} as chosen; leave totals= out to take the sum"
+    return "The sum is used"

@@ -39,8 +39,8 @@ from pertscale.io.lock import locked
 from pertscale.io.passes import release_memory, sort_block, write_shards
 from pertscale.io.places import Place, Remote, absolute
 from pertscale.io.publish import Layout, finished_folder
-from pertscale.io.scale import decide_scale
-from pertscale.io.screen_plan import ScreenPlan, plan_screen
+from pertscale.io.scale import decide_scale, read_sample
+from pertscale.io.screen_plan import ScreenPlan, plan_screen, without_cells
 from pertscale.io.several import (
     PathLike,
     cell_names,
@@ -49,7 +49,7 @@ from pertscale.io.several import (
     joined_columns,
     source_states,
 )
-from pertscale.io.sources import SourceSpec, open_source
+from pertscale.io.sources import SourceSpec
 from pertscale.io.store import (
     ROOT_FILE,
     content_hash,
@@ -61,7 +61,7 @@ from pertscale.io.store import (
     write_metadata,
 )
 from pertscale.io.verify import verify_store
-from pertscale.io.work import Work, is_resumable, prepare, work_folder
+from pertscale.io.work import Work, is_resumable, planned_work, prepare, work_folder
 from pertscale.memory import AUTO, check_memory, task_budget
 from pertscale.progress import say
 from pertscale.runner import run
@@ -69,7 +69,8 @@ from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, Scale
 
 #: Types that counts can be stored as.
 _COUNT_DTYPES = ("uint16", "uint32")
-_SAMPLE_BYTES = 8_000_000
+#: Share of cells without any count above which a file is taken for damaged.
+_MOST_EMPTY = 0.05
 #: What is published on object storage: AnnData's folders.
 _LAYOUT = Layout(
     ("X", "obs", "var", "uns", "layers", "obsm", "varm", "obsp", "varp"), ROOT_FILE, keep=False
@@ -133,7 +134,7 @@ def check(
     plan = plan_screen(specs, choices, name="screen", genes=genes)
     check_columns(plan)
     verdict, how = decide_scale(specs, declared=scale)
-    lines = (*_shape_lines(plan), how, *plan.account, *_sampled_hint(plan, verdict))
+    lines = (*_shape_lines(plan), how, *plan.account, *_sampled_lines(plan, verdict, None))
     n_input = sum(plan.n_input)
     return Account(lines, plan.groups, n_input, plan.n_cells, n_input - plan.n_cells, verdict)
 
@@ -280,11 +281,11 @@ def ingest(
             if not is_resumable(work):  # else it is what an interrupted call left
                 remove(work)
             raise
-        account = [*_shape_lines(plan), how, *plan.account]
-        say("\n".join(account), quiet=quiet)
+        told = [*_shape_lines(plan), how, *plan.account, *_sampled_lines(plan, verdict, totals)]
+        say("\n".join(told), quiet=quiet)
         stored = np.dtype(dtype if verdict == COUNTS else np.float32)
         return write_screen(
-            plan, final, scale=verdict, dtype=stored, account=account, totals=totals,
+            plan, final, scale=verdict, dtype=stored, how=how, totals=totals,
             memory=memory, client=client, quiet=quiet,
         )  # fmt: skip
 
@@ -326,22 +327,49 @@ def write_screen(
     *,
     scale: str,
     dtype: np.dtype,
-    account: Sequence[str],
+    how: str,
     totals: str | None,
     memory: str | int,
     client: ClientLike,
     quiet: bool,
+    keep_empty: bool = False,
 ) -> Path:
     """Write the store that a plan describes, or go on where an interrupted call was.
 
-    Parameters and errors are those of :func:`ingest`, as it has made them out.
+    Cells without any count are left out, which only the matrix tells: it is written again then.
+
+    Parameters
+    ----------
+    how
+        A sentence on how the scale is known.
+    keep_empty
+        Whether cells without any count are kept: of a model's, that is what it predicts.
+    plan, final, scale, dtype, totals, memory, client, quiet
+        As :func:`ingest` has made them out; so are the errors.
     """
     work = work_folder(final)
     with locked(work, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
         budget = task_budget(memory, worker_limit=memory_limit(resolved))
         parallel = tasks_per_process(resolved)
-        tasks = prepare(work, plan, scale=scale, dtype=dtype, memory=budget, parallel=parallel)
-        _write_matrix(tasks, resolved, quiet=quiet)
+        settings: dict[str, Any] = {
+            "scale": scale,
+            "dtype": dtype,
+            "memory": budget,
+            "parallel": parallel,
+        }
+        empty = planned_work(work, plan, **settings).noted_empty()
+        if len(empty):
+            plan = without_cells(plan, empty)
+        tasks = prepare(work, plan, **settings)
+        empty = _write_matrix(tasks, plan, resolved, keep_empty=keep_empty, quiet=quiet)
+        if len(empty):
+            tasks.note_empty(empty)
+            told, plan = len(plan.account), without_cells(plan, empty)
+            say("\n".join(f"warning: {line}" for line in plan.account[told:]), quiet=quiet)
+            tasks = prepare(work, plan, **settings)
+            _write_matrix(tasks, plan, resolved, keep_empty=True, quiet=quiet)
+        tasks.drop_scratch()
+        account = [*_shape_lines(plan), how, *plan.account]
         added = _write_tables(tasks, plan, scale, totals, account)
         lock.check()
         replace(work / "store", final)
@@ -412,39 +440,100 @@ def _shape_lines(plan: ScreenPlan) -> list[str]:
     return lines
 
 
-def _sampled_hint(plan: ScreenPlan, scale: str) -> list[str]:
-    """Compare a column of totals with the sums of some cells, where cells are read whole."""
+def _sampled_lines(plan: ScreenPlan, scale: str, totals: str | None) -> list[str]:
+    """Tell what some cells say of their totals, and how many of them have no count.
+
+    Ingest looks at all cells, once the matrix is written.
+    """
     columns = joined_columns(plan.specs)
-    name = total_column(columns.names)
-    if scale != COUNTS or name is None:
-        return []
-    with open_source(plan.specs[0]) as source:
-        if not source.row_major:
-            return [f"totals: ingest will compare column {name!r} with the sums of the matrix"]
-        block = source.read(source.blocks(_SAMPLE_BYTES)[0])
-    listed = pd.to_numeric(columns.load(name), errors="coerce").to_numpy(np.float64)
-    ends = np.concatenate([[0.0], np.cumsum(block.data, dtype=np.float64)])
-    sums = np.diff(ends[block.indptr])
-    listed = listed[block.row_start : block.row_start + block.n_rows]
-    return totals_hint(name, listed, sums, of=f"the first {block.n_rows:,} cells")
+    name = totals or total_column(columns.names)
+    sums, rows, whole = _sampled_sums(plan)
+    if not whole:
+        hint = f"totals: ingest will compare column {name!r} with the sums of the matrix"
+        return [hint] if scale == COUNTS and name is not None else []
+    lines = []
+    n_empty, n = int((sums == 0).sum()), len(sums)
+    if n_empty:
+        lines.append(
+            f"{n_empty:,} of {n:,} cells that were looked at have no count in any gene; ingest "
+            f"leaves such cells out, and refuses more than {_MOST_EMPTY:.0%}"
+        )
+    if scale == COUNTS and name is not None:
+        listed = pd.to_numeric(columns.load(name), errors="coerce").to_numpy(np.float64)[rows]
+        of = f"{n:,} cells that were looked at"
+        lines += totals_hint(name, listed, sums, of=of, chosen=totals is not None)
+    return lines
+
+
+def _sampled_sums(plan: ScreenPlan) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return the sums of some kept cells over the kept genes, and which input cells these are.
+
+    The last value says whether the sources hold cells as a whole; else there are none.
+    """
+    sums, rows, first = [], [], 0
+    for spec, n, way in zip(plan.specs, plan.n_input, plan.gene_maps, strict=True):
+        blocks, whole = read_sample(spec)
+        if not whole:
+            return np.empty(0), np.empty(0, np.int64), False
+        for block in blocks:
+            values = np.where(way[block.indices] >= 0, block.data, 0).astype(np.float64)
+            ends = np.concatenate([[0.0], np.cumsum(values)])
+            sums.append(np.diff(ends[block.indptr]))
+            rows.append(first + block.row_start + np.arange(block.n_rows))
+        first += n
+    found, at = np.concatenate(sums), np.concatenate(rows)
+    kept = plan.destination[at] >= 0
+    return found[kept], at[kept], True
 
 
 # --- the matrix, then the tables ----------------------------------------------------------------
 
 
-def _write_matrix(tasks: Work, client: ClientLike, *, quiet: bool) -> None:
-    """Run the two passes, as far as an earlier call has not."""
+def _write_matrix(
+    tasks: Work, plan: ScreenPlan, client: ClientLike, *, keep_empty: bool, quiet: bool
+) -> np.ndarray:
+    """Run the two passes, as far as an earlier call has not; return the input cells without count.
+
+    Raises
+    ------
+    InputError
+        If a value can't be used, or more cells than a few are empty.
+    """
     try:
         if not tasks.is_written():
             run(sort_block, tasks.first, label="read", client=client, quiet=quiet)
             run(write_shards, tasks.second, label="write", client=client, quiet=quiet)
             everywhere(release_memory, client)
-        if not tasks.cell_sums()[1].any():
+        expressed = tasks.cell_sums()[1]
+        if not expressed.any():
             raise InputError(f"{tasks.first[0].source.path}: all values are zero")
+        empty = np.sort(plan.order[expressed == 0])
+        if keep_empty:
+            return empty[:0]
+        if len(empty) > max(1, _MOST_EMPTY * plan.n_cells):
+            raise InputError(_too_many_empty(plan, empty))
     except InputError:
         remove(tasks.folder)  # the input has to change, so nothing of this can be used again
         raise
-    tasks.drop_scratch()
+    return empty
+
+
+def _too_many_empty(plan: ScreenPlan, empty: np.ndarray) -> str:
+    """Say how many cells are empty, and which is the longest run of them."""
+    runs = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1)
+    longest = max(runs, key=len)
+    ends = np.cumsum(plan.n_input)
+    source = int(np.searchsorted(ends, longest[0], side="right"))
+    first = int(longest[0] - ends[source] + plan.n_input[source])
+    last = first + len(longest) - 1
+    where = "to the last one" if last == plan.n_input[source] - 1 else f"to {last:,}"
+    return (
+        f"{', '.join(spec.path for spec in plan.specs)}: {len(empty):,} of {plan.n_cells:,} cells "
+        f"({len(empty) / plan.n_cells:.0%}) have no count in any gene; rows {first:,} {where} of "
+        f"{plan.specs[source].path} are one run of them. A file that was cut off while it was "
+        "written looks so: copy or write it again. If these cells are empty indeed, write the file "
+        f"without them (up to {_MOST_EMPTY:.0%} are left out, each with its row)"
+    )
 
 
 def _write_tables(
@@ -458,9 +547,8 @@ def _write_tables(
     names, added = cell_names(plan.specs)
     var_columns = stored_names(map(str, plan.var.columns), [GENE])
     added += [*renamed(source_columns(plan)), *renamed(var_columns)]
-    added += _empty_note(expressed)
-    if scale == COUNTS and totals is None:
-        added += _exact_hint(plan, sums)
+    if scale == COUNTS:
+        added += _exact_hint(plan, sums, totals)
     info = {
         "scale": scale,
         "dtype": np.dtype(tasks.second[0].target.dtype).name,
@@ -483,15 +571,10 @@ def _write_tables(
     return added
 
 
-def _empty_note(expressed: np.ndarray) -> list[str]:
-    empty = int((expressed == 0).sum())
-    return [f"{empty:,} cells have no count at all; they are kept, all zero"] if empty else []
-
-
-def _exact_hint(plan: ScreenPlan, sums: np.ndarray) -> list[str]:
+def _exact_hint(plan: ScreenPlan, sums: np.ndarray, totals: str | None) -> list[str]:
     columns = joined_columns(plan.specs)
-    name = total_column(columns.names)
+    name = totals or total_column(columns.names)
     if name is None:
         return []
     listed = pd.to_numeric(columns.load(name), errors="coerce").to_numpy(np.float64)
-    return totals_hint(name, listed[plan.order], sums, of="all cells")
+    return totals_hint(name, listed[plan.order], sums, of="all cells", chosen=totals is not None)

@@ -62,7 +62,7 @@ def decide_scale(
 
 
 def _judge(spec: SourceSpec, predicted: bool) -> tuple[str, str]:
-    blocks, whole = _sample(spec)
+    blocks, whole = read_sample(spec)
     where = f"{spec.path} ({spec.matrix})"
     values = np.concatenate([block.data for block in blocks]).astype(np.float64)
     high = float(values.max())
@@ -88,7 +88,7 @@ def _check_declared(spec: SourceSpec, predicted: bool) -> None:
 
     That counts are integers, the first pass checks value by value.
     """
-    blocks, whole = _sample(spec)
+    blocks, whole = read_sample(spec)
     where = f"{spec.path} ({spec.matrix})"
     if all((block.data == np.round(block.data)).all() for block in blocks):
         raise InputError(
@@ -190,7 +190,7 @@ def _check_usable(source: Source, block: CsrBlock) -> None:
         )
 
 
-def _sample(spec: SourceSpec) -> tuple[list[CsrBlock], bool]:
+def read_sample(spec: SourceSpec) -> tuple[list[CsrBlock], bool]:
     """Read the first, the middle and the last block; tell whether their rows are whole cells."""
     with open_source(spec) as source:
         blocks = source.blocks(_SAMPLE_BYTES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,9 @@ from pertscale.io.sources import SourceSpec, open_source
 from pertscale.schema import CONTROL, DROP_COLUMNS, GROUP_COLUMNS
 
 _NO_CONTEXT = "context is missing"
+_NO_COUNT = "no count in any gene"
+#: Perturbations that a sentence on lost ones names.
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,14 @@ def plan_screen(
     found = interpret(labels, roles, tables[0])
     perturbation = pd.Categorical.from_codes(found.codes, categories=list(found.names))
     context, context_note = _contexts(specs, sizes, columns, roles, name)
+    perturbation, lacking, told = _with_controls(perturbation, context, columns.place)
     destination, groups = sort_cells(perturbation, context)
-    _check_controls(groups, columns.place)
     reasons = {left.label: left.reason for left in found.left_out}
-    dropped = cell_drops(specs, sizes, labels, reasons, context, destination)
+    dropped = cell_drops(specs, sizes, labels, reasons, context, destination, of_context=lacking)
     account = [note for spec in specs for note in spec.notes]
     account += [f"{line.role}: {line.text}" for line in roles.account]
-    account += [*context_note, *_drop_account(dropped), *gene_plan.account]
+    by_label = dropped[~dropped["reason"].isin(list(lacking.values()))]
+    account += [*context_note, *_drop_account(by_label), *told, *gene_plan.account]
     return ScreenPlan(
         specs=tuple(specs),
         n_input=sizes,
@@ -120,6 +124,56 @@ def plan_screen(
         drops=_stacked([gene_plan.drops, dropped]),
         account=tuple(account),
     )
+
+
+def without_cells(plan: ScreenPlan, empty: np.ndarray) -> ScreenPlan:
+    """Return the plan without cells that turned out to have no count in any gene.
+
+    Parameters
+    ----------
+    plan : ScreenPlan
+        Of sources, as :func:`plan_screen` returns it.
+    empty : ndarray of int
+        Input cells that it keeps.
+    """
+    columns = joined_columns(plan.specs)
+    labels = label_column(columns, plan.roles.perturbation)
+    filled = _without(plan.perturbation, empty)
+    perturbation, lacking, told = _with_controls(filled, plan.context, columns.place)
+    destination, groups = sort_cells(perturbation, plan.context)
+    left = np.where((plan.destination >= 0) & (destination < 0), -1, 0)
+    others = left.copy()
+    others[empty] = 0
+    left[others < 0] = 0
+    every = dict.fromkeys(map(str, plan.context.categories), _NO_COUNT)
+    drops = [
+        cell_drops(plan.specs, plan.n_input, labels, {}, plan.context, mine, of_context=why)
+        for mine, why in ((left, every), (others, lacking))
+    ]
+    line = (
+        f"left out: {len(empty):,} of {plan.n_cells:,} cells "
+        f"({100 * len(empty) / plan.n_cells:.2g} %), which have no count in any gene"
+        f"{_lost(plan.groups, groups)}"
+    )
+    return replace(
+        plan,
+        destination=destination,
+        groups=groups,
+        perturbation=perturbation,
+        drops=_stacked([plan.drops, *drops]),
+        account=(*plan.account, line, *told),
+    )
+
+
+def _lost(before: pd.DataFrame, after: pd.DataFrame) -> str:
+    """Name the perturbations that have no cell any more."""
+    left = set(after["perturbation"])
+    lost = [str(name) for name in dict.fromkeys(before["perturbation"]) if name not in left]
+    if not lost:
+        return ""
+    more = ", …" if len(lost) > _MOST_NAMED else ""
+    named = ", ".join(map(repr, lost[:_MOST_NAMED]))
+    return f"; nothing is left of {len(lost)} perturbations ({named}{more})"
 
 
 def _shape_and_genes(spec: SourceSpec) -> tuple[int, pd.DataFrame]:
@@ -174,20 +228,53 @@ def sort_cells(
     return destination, groups
 
 
-def _check_controls(groups: pd.DataFrame, place: str) -> None:
+def _with_controls(
+    perturbation: pd.Categorical, context: pd.Categorical, place: str
+) -> tuple[pd.Categorical, dict[str, str], list[str]]:
+    """Leave out the cells of contexts without controls, which can't be tested.
+
+    Returns
+    -------
+    tuple of (Categorical, dict, list of str)
+        The perturbation of each cell that stays; context → why it is left out; sentences on them.
+
+    Raises
+    ------
+    InputError
+        If no context has controls, or none has anything else.
+    """
+    _, groups = sort_cells(perturbation, context)
     if not len(groups):
         raise InputError(f"{place}: no cell is left; all labels are missing or unassigned")
-    without = sorted(set(groups["context"]) - set(groups.loc[groups["is_control"], "context"]))
-    if without:
-        raise InputError(
-            f"{place}: no control cells in context {', '.join(map(repr, without))}; every context "
-            "needs its own controls: name the control label with control=, or another column with "
-            "context="
-        )
     if groups["is_control"].all():
         raise InputError(
             f"{place}: all cells are control; name the perturbations' column with perturbation="
         )
+    with_controls = set(groups.loc[groups["is_control"], "context"])
+    without = groups[~groups["context"].isin(with_controls)]
+    names = list(dict.fromkeys(without["context"]))
+    if not with_controls:
+        raise InputError(
+            f"{place}: no control cells in context {', '.join(map(repr, names))}; every context "
+            "needs its own controls: name the control label with control=, or another column with "
+            "context="
+        )
+    lines = [
+        f"left out: context {name!r}, {int((mine['stop'] - mine['start']).sum()):,} cells of "
+        f"{len(mine):,} perturbations, which has no control cells; every context needs its own: "
+        "name its control label beside the others with control=, or another column with context="
+        for name, mine in without.groupby("context", sort=False)
+    ]
+    out = np.isin(context.codes, context.categories.get_indexer(pd.Index(names)))
+    reasons = {name: f"context {name!r} has no control cells" for name in names}
+    return _without(perturbation, np.flatnonzero(out)), reasons, lines
+
+
+def _without(perturbation: pd.Categorical, cells: np.ndarray) -> pd.Categorical:
+    """Return the perturbations with those of some cells missing."""
+    codes = np.array(perturbation.codes)
+    codes[cells] = -1
+    return pd.Categorical.from_codes(codes, dtype=perturbation.dtype)
 
 
 # --- cells that are left out --------------------------------------------------------------------
@@ -200,9 +287,12 @@ def cell_drops(
     reasons: Mapping[str, str],
     context: pd.Categorical,
     destination: np.ndarray,
+    *,
+    of_context: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """One row per cell that is left out."""
+    """One row per cell that is left out: with the reason of its label, or else of its context."""
     parts = []
+    whole = {} if of_context is None else of_context
     first = 0
     for spec, n, file in zip(specs, n_input, file_names(specs), strict=True):
         rows = np.flatnonzero(destination[first : first + n] < 0)
@@ -211,14 +301,18 @@ def cell_drops(
                 barcodes = source.cell_names()[rows].astype(object)
                 unlabelled = source.unlabelled()
             mine = _texts(labels.array[first + rows])
-            why = np.array([reasons.get(label, _NO_CONTEXT) for label in mine], object)
+            lines = _texts(context[first + rows])
+            pairs = zip(mine, lines, strict=True)
+            why = np.array(
+                [reasons.get(label, whole.get(line, _NO_CONTEXT)) for label, line in pairs], object
+            )
             if unlabelled is not None:
                 told = _texts(unlabelled[rows])
                 why = np.where(told != "", told, why)
             columns = {
                 "kind": "cell",
                 "name": barcodes,
-                "context": _texts(context[first + rows]),
+                "context": lines,
                 "source": file,
                 "row": rows,
                 "label": mine,

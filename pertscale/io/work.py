@@ -25,6 +25,7 @@ from pertscale.io.sources import SourceSpec, open_source
 from pertscale.io.store import CHUNK_GENES, ROOT_FILE, create_matrix, rows_per_shard
 
 _MARKER = "plan.json"
+_EMPTY = "empty.json"
 #: Of what the passes write; another one starts from nothing.
 _VERSION = 1
 #: Bytes that a task of the first pass holds per byte of its block: text and column-major sources
@@ -48,11 +49,21 @@ def is_resumable(work: Path) -> bool:
 
 @dataclass(frozen=True)
 class Work:
-    """The two lists of tasks of an ingest, in a folder that is ready for them."""
+    """The two lists of tasks of an ingest, in a folder that is ready for them.
+
+    Attributes
+    ----------
+    folder : Path
+    first, second : tuple
+        Descriptors of both passes.
+    key : str
+        Hash of all that the scratch files and the matrix depend on.
+    """
 
     folder: Path
     first: tuple[PassOne, ...]
     second: tuple[PassTwo, ...]
+    key: str
 
     def is_written(self) -> bool:
         """Whether all shards of the matrix are."""
@@ -68,6 +79,16 @@ class Work:
         """Return each cell's sum (float64) and number of expressed genes (int64)."""
         sums, expressed = np.concatenate([np.load(file) for file in self._receipts()], axis=1)
         return sums, expressed.astype(np.int64)
+
+    def note_empty(self, cells: np.ndarray) -> None:
+        """Keep, for a call that goes on, which input cells turned out to have no count."""
+        write_json(self.folder / _EMPTY, {"key": self.key, "cells": cells.tolist()})
+
+    def noted_empty(self) -> np.ndarray:
+        """Return what an earlier call noted of the same plan; none by default."""
+        record = self.folder / _EMPTY
+        found = read_json(record) if record.exists() else {}
+        return np.array(found["cells"] if found.get("key") == self.key else [], np.int64)
 
     def _receipts(self) -> list[Path]:
         target = self.second[0].target
@@ -136,7 +157,7 @@ def _cut(
         for shard in range(0, target.n_shards, step)
     ]
     marker = {"key": key, "block_bytes": block_bytes}
-    return Work(folder, tuple(first), tuple(second)), go_on, marker
+    return Work(folder, tuple(first), tuple(second), key), go_on, marker
 
 
 def _shard_bytes(target: Target, first: Sequence[PassOne]) -> int:

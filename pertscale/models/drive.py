@@ -12,6 +12,7 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.benchmark.expression import double_split, single_split
+from pertscale.benchmark.given_split import check_names, on_screen
 from pertscale.benchmark.plan import Splitting
 from pertscale.errors import ArgumentError, InputError
 from pertscale.folder_names import folder_name, slug
@@ -120,6 +121,9 @@ def run_models(
     folder = local_path(out, "the folder of runs").absolute()
     screen = open_screen(store)
     given = split if split is None or isinstance(split, Split) else Split.read(split)
+    if given is not None:
+        check_names(given, [screen], None, quiet=quiet)
+        given = on_screen(given, screen, None)
     how = Splitting(given, None if seeds is None else tuple(seeds), _TEST_FRACTION)
     rows: list[dict[str, Any]] = []
     with locked(folder, quiet=quiet):

@@ -180,7 +180,7 @@ def _coverage(coverage: pd.DataFrame) -> Table | None:
     shown = coverage.drop_duplicates()
     for column in ("perturbations_missing", "genes_missing", "not_in_screen"):
         shown = shown.assign(**{column: shown[column].map(_cut)})
-    return _table(shown, "What predictions, embeddings and other contexts cover")
+    return _table(shown, "What predictions, embeddings, other contexts and a given split cover")
 
 
 def _cut(names: str) -> str:

@@ -87,13 +87,13 @@ def label_predicted_cells(
     """
     store = folder / "screen.zarr"
     with _naming_the_choice():
-        plan, scale, account = plan_predicted_cells(predictions, screen)
+        plan, scale, verdict = plan_predicted_cells(predictions, screen)
         if not store.exists():
             folder.mkdir(parents=True, exist_ok=True)
             dtype = np.dtype(screen.info["dtype"] if scale == COUNTS else np.float32)
             write_screen(
-                plan, store, scale=scale, dtype=dtype, account=account, totals=None,
-                memory=memory, client=client, quiet=quiet,
+                plan, store, scale=scale, dtype=dtype, how=verdict, totals=None,
+                memory=memory, client=client, quiet=quiet, keep_empty=True,
             )  # fmt: skip
     labels = rank_sum(store, out=folder, memory=memory, client=client, quiet=quiet, **options)
     predicted = open_screen(store)
@@ -118,15 +118,13 @@ def _naming_the_choice() -> Iterator[None]:
         ) from error
 
 
-def plan_predicted_cells(
-    predictions: Predictions, screen: Screen
-) -> tuple[ScreenPlan, str, list[str]]:
+def plan_predicted_cells(predictions: Predictions, screen: Screen) -> tuple[ScreenPlan, str, str]:
     """Decide where every predicted cell and control goes; reads names and labels only.
 
     Returns
     -------
-    tuple of (ScreenPlan, str, list of str)
-        The plan, the scale of the new store, and sentences on both.
+    tuple of (ScreenPlan, str, str)
+        The plan, the scale of the new store, and a sentence on how that is known.
     """
     how = predictions.options
     spec = replace(find_source(predictions.source, matrix=how["layer"]), clip=how["clip"])
@@ -169,13 +167,13 @@ def plan_predicted_cells(
     roles = Roles(PERTURBATION, (CONTROL,), CONTEXT, None, None, INDEX, None, ())
     drops = cell_drops(specs, sizes, labels, reasons, context, destination)
     var = pd.DataFrame({"gene_name": screen.genes[kept]}, index=screen.genes[kept])
-    account = [verdict, f"genes: {len(kept)} of {screen.n_genes} are predicted"]
+    account = [f"genes: {len(kept)} of {screen.n_genes} are predicted"]
     if how["clip"]:
         account.append(_CLIPPED)
     plan = ScreenPlan(
         specs, sizes, roles, var, maps, destination, groups, names, context, drops, tuple(account)
     )
-    return plan, scale, account
+    return plan, scale, verdict
 
 
 def gene_ids(screen: Screen) -> list[str] | None:
