@@ -22,7 +22,11 @@ from scipy import stats
 import pertscale as ps
 from pertscale.errors import ArgumentError, ExistsError, InputError, MemoryBudgetError
 from pertscale.io import ingest
+from pertscale.io.columns import RoleChoices
+from pertscale.io.ingestion import write_screen
 from pertscale.io.matrix import MatrixReader
+from pertscale.io.screen_plan import plan_screen
+from pertscale.io.several import find_sources
 from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
 from pertscale.schema import LABEL_COLUMNS
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
@@ -127,7 +131,12 @@ def test_golden(tmp_path, test, key):
         np.log1p(scaled).astype(np.float32),
         {"perturbation": np.array(golden["labels"])},
     )
-    store = ingest(source, tmp_path / "golden.zarr", scale="log1p_1e4", quiet=True)
+    specs = find_sources(source, layer=None, cells=None, scratch=None)
+    plan = plan_screen(specs, RoleChoices(), name="golden", genes="same")
+    store = write_screen(  # with the one cell without counts, which scanpy tested
+        plan, tmp_path / "golden.zarr", scale="log1p_1e4", dtype=np.dtype(np.float32), how="",
+        totals=None, memory="100MB", client=None, quiet=True, keep_empty=True,
+    )  # fmt: skip
     table = rank_sum(store, test=test, quiet=True)
     pseudobulk = read_pseudobulk(tmp_path / "golden.labels")["mean_log1p"]
     for name, values in golden["pseudobulk"].items():
