@@ -44,6 +44,8 @@ GENE_CHUNK = 512
 BAND_BYTES = 256_000_000
 #: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
 STRIP_PAIRS = 5_000_000
+#: Pairs of a prediction up to which it is scored as a whole: 13 bytes each.
+HELD_PAIRS = 2**22
 #: Pairs of a screen up to which its units run in the process that asked.
 LOCAL_PAIRS = 20_000_000
 TASK = "within"
@@ -299,7 +301,8 @@ def _score(
     other contexts: what a file leaves out does not make its task easier.
     """
     root = zarr.open_group(path, mode="r")
-    predicted, scores = da.from_zarr(root["label"]), da.from_zarr(root["score"])
+    read: Any = da.from_zarr if truth.size > HELD_PAIRS else np.asarray
+    predicted, scores = read(root["label"]), read(root["score"])
     names, points = unit.split.held_out, unit.predictor.points(unit, matrix)
     score: Any = {"perturbations": names, "training_rate": points.training_rate}
     tables: dict[str, pd.DataFrame] = {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import dask
 import numpy as np
@@ -31,6 +31,7 @@ _CONFUSION: Final = tuple(f"n_predicted_{name}" for name in (*CLASS_NAMES, "none
 _COLUMNS: Final = ("operating_point", "level", "group", "metric", "value", "n")
 _NON_DE: Final = CLASSES.index(Label.NON_DE)
 
+T = TypeVar("T")
 Row = tuple[str, str, str, str, float, int]
 
 
@@ -266,14 +267,21 @@ def _counted(
     arrays: tuple[Any, ...], left_out: NDArray[np.intp], rows: slice, columns: list[slice]
 ) -> Iterator[_Block]:
     """Yield the counts of the blocks of a strip, a few computed together."""
-    count = dask.delayed(_count_block, pure=False)
     for first in range(0, len(columns), _BLOCKS_AT_A_TIME):
-        yield from dask.compute(
-            *(
-                count(*(a if a is None else a[rows, genes] for a in arrays), left_out, rows, genes)
-                for genes in columns[first : first + _BLOCKS_AT_A_TIME]
-            )
+        some = columns[first : first + _BLOCKS_AT_A_TIME]
+        blocks = [[a if a is None else a[rows, genes] for a in arrays] for genes in some]
+        yield from _computed(
+            _count_block,
+            [(*block, left_out, rows, g) for block, g in zip(blocks, some, strict=True)],
         )
+
+
+def _computed(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Sequence[T]:
+    """Call with what Dask computes, together; at once where all arguments are in memory."""
+    if not any(dask.is_dask_collection(argument) for call in calls for argument in call):
+        return [function(*call) for call in calls]
+    delayed = dask.delayed(function, pure=False)
+    return cast(Sequence[T], dask.compute(*(delayed(*call) for call in calls)))
 
 
 def _count_block(
@@ -311,19 +319,15 @@ def _second_pass(
     thresholds: list[float],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count as called at thresholds: all pairs at the first, the rest at the second."""
-    count = dask.delayed(_count_block_at, pure=False)
     whole, rest = [], []
     for rows, columns in strips:
         blocks: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         for first in range(0, len(columns), _BLOCKS_AT_A_TIME):
-            blocks += dask.compute(
-                *(
-                    count(
-                        truth[rows, genes], scores[rows, genes], left_out, rows, genes, thresholds
-                    )
-                    for genes in columns[first : first + _BLOCKS_AT_A_TIME]
-                )
-            )
+            calls = [
+                (truth[rows, genes], scores[rows, genes], left_out, rows, genes, thresholds)
+                for genes in columns[first : first + _BLOCKS_AT_A_TIME]
+            ]
+            blocks += _computed(_count_block_at, calls)
         whole.append(np.sum([counts for counts, _ in blocks], axis=0))
         rest.append(np.sum([counts for _, counts in blocks], axis=0))
     return np.concatenate(whole), np.concatenate(rest)
