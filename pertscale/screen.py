@@ -19,8 +19,8 @@ import pandas as pd
 
 from pertscale import cards, conditions
 from pertscale.arguments import checked
-from pertscale.conditions import target_group
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
+from pertscale.guides import target_group
 from pertscale.io.files import size_of
 from pertscale.io.matrix import NamingErrors
 from pertscale.io.places import absolute
@@ -124,7 +124,9 @@ class Screen:
     @cached_property
     def target_groups(self) -> dict[str, str]:
         """Canonical name of the targets of each perturbation: ``ZAP70`` for ``ZAP70_2``."""
-        return target_group(self.perturbations, set(self.genes))
+        if "guides" not in self._info:  # of an earlier version
+            return target_group(self.perturbations, self.genes)
+        return {name: self._info["guides"].get(name, name) for name in self.perturbations}
 
     @cached_property
     def targets(self) -> dict[str, tuple[str, ...]]:
@@ -418,11 +420,13 @@ def _check_content(
     Stores of earlier versions have a hash of these only if their totals are sums of counts.
     """
     totals, expressed = (read_column(obs, n) for n in ("total_counts", "n_genes_expressed"))
-    scale = str(info["scale"])
+    scale, guides = str(info["scale"]), info.get("guides", {})
     if "content" in info:
-        same = info["content"] == content_hash(genes, groups, scale, totals, expressed)
+        same = info["content"] == content_hash(genes, groups, scale, totals, expressed, guides)
     elif scale == COUNTS and info.get("totals") == "matrix":
-        same = info["fingerprint"] == fingerprint(genes, groups, scale, totals, totals, expressed)
+        same = info["fingerprint"] == fingerprint(
+            genes, groups, scale, totals, totals, expressed, guides
+        )
     else:
         return
     if not same:

@@ -18,10 +18,10 @@ from pertscale.conditions import (
     left_out_reason,
     name_of,
     resolve,
-    target_group,
     targets,
 )
 from pertscale.errors import InputError
+from pertscale.guides import target_group
 from tests.helpers import real_data
 
 KNOWN = frozenset({"A", "B", "C", "KLF1", "MAP2K6", "HLA-A", "NKX2-1", "STX16-NPEPL1", "X,Y"})

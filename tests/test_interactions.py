@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pertscale.conditions import target_group, targets
+from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.expression import top_genes
 from pertscale.evaluation.interaction_calls import (
@@ -21,6 +21,7 @@ from pertscale.evaluation.interaction_calls import (
     recurrence,
     strongest,
 )
+from pertscale.guides import target_group
 from pertscale.stats.empirical_null import local_fdr
 from pertscale.stats.interactions import (
     INTERACTION_CLASSES,

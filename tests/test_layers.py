@@ -32,6 +32,7 @@ LAYERS = (
         "events",
         "progress",
         "conditions",
+        "guides",
         "hashing",
         "folder_names",
         "memory",

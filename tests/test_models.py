@@ -21,9 +21,9 @@ from click.testing import CliRunner
 import pertscale as ps
 from pertscale.benchmark.plan import Splitting
 from pertscale.cli import main
-from pertscale.conditions import target_group
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
 from pertscale.errors import UnknownNameError as Unknown
+from pertscale.guides import target_group
 from pertscale.io import ingest
 from pertscale.io.atomic import read_json
 from pertscale.models import (

@@ -11,9 +11,9 @@ import xarray as xr
 from pertscale.arguments import checked
 from pertscale.baselines.expression import ExpressionModel, Matrix, blocks, mean_profile, row_of
 from pertscale.baselines.principal import principal_scores
-from pertscale.conditions import target_group
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
+from pertscale.guides import target_group
 from pertscale.hashing import seed_from
 from pertscale.schema import CONTROL, GENE
 

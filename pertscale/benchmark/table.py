@@ -14,11 +14,12 @@ from pertscale.benchmark.outputs import with_averages
 from pertscale.benchmark.plan import TRANSFER
 from pertscale.benchmark.predictors import fit_predict
 from pertscale.benchmark.units import TASK, at_both_points, with_areas, with_head
-from pertscale.conditions import target_group, targets
+from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import evaluate, share_changed
 from pertscale.gene_names import match_genes
+from pertscale.guides import target_group
 from pertscale.io.aliases import Aliases
 from pertscale.schema import GENE, PERTURBATION, Label
 from pertscale.splits import Split

@@ -15,6 +15,7 @@ import pandas as pd
 from pertscale import conditions
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
+from pertscale.guides import target_group
 
 Targets = Literal["exclude", "include"]
 TARGETS: Final[tuple[str, ...]] = get_args(Targets)
@@ -60,7 +61,7 @@ def own_targets(
     if not index.is_unique:
         raise InputError(f"gene {index[index.duplicated()][0]!r} is named twice; name each once")
     known = target_genes or {}
-    by_name = conditions.target_group([n for n in perturbations if n not in known], index)
+    by_name = target_group([n for n in perturbations if n not in known], index)
     found = [
         known[name] if name in known else conditions.targets(by_name[name])
         for name in perturbations

@@ -22,10 +22,10 @@ from pertscale.conditions import (
     is_suggested_control,
     is_unassigned_word,
     name_of,
-    target_group,
     targets,
 )
 from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
+from pertscale.guides import target_group
 from pertscale.io.labels import (
     CellColumns,
     Interpretation,
@@ -34,7 +34,7 @@ from pertscale.io.labels import (
     label_column,
     text_categories,
 )
-from pertscale.io.readings import reading_lines, target_line
+from pertscale.io.readings import reading_lines
 
 __all__ = [
     "INDEX",
@@ -49,6 +49,7 @@ __all__ = [
     "infer_roles",
     "interpret",
     "label_column",
+    "matching",
 ]
 
 #: Stands for the index of the table of genes where a column is asked for.
@@ -282,8 +283,8 @@ def _choose_perturbation(
 
 def _perturbation_columns(names: Sequence[str]) -> list[str | tuple[str, str]]:
     """Columns that may hold perturbations, preferred ones first; the pair comes last."""
-    found: list[str | tuple[str, str]] = [*_matching(names, _PERTURBATION)]
-    pair = [next(iter(_matching(names, (part,))), None) for part in _PAIR]
+    found: list[str | tuple[str, str]] = [*matching(names, _PERTURBATION)]
+    pair = [next(iter(matching(names, (part,))), None) for part in _PAIR]
     if pair[0] is not None:
         found.append(pair[0] if pair[1] is None else (pair[0], pair[1]))
     return found
@@ -349,7 +350,7 @@ def _flag_problem(
 
 def _control_flag(columns: CellColumns) -> tuple[str, np.ndarray] | None:
     """Return the first 0/1 column that marks controls, as booleans per cell."""
-    for name in _matching(columns.names, _FLAG):
+    for name in matching(columns.names, _FLAG):
         values = text_categories(columns.load(name))
         kinds = {str(level).lower().removesuffix(".0") for level in values.categories}
         if kinds and kinds <= {"0", "1", "true", "false"} and kinds & {"1", "true"}:
@@ -367,7 +368,7 @@ def _guides_as_last_resort(
     """Take a column of guides only if its labels lead to targets."""
     found = [
         _candidate(columns, name, genes, control, flag)
-        for name in _matching(columns.names, _PERTURBATION_BY_GUIDE)
+        for name in matching(columns.names, _PERTURBATION_BY_GUIDE)
     ]
     viable = [c for c in found if c.viable]
     known = frozenset(genes)
@@ -492,14 +493,6 @@ def _perturbation_account(
     words = [*map(str, chosen.labels.categories)]
     grammar = Grammar.of(words, genes, chosen.controls)
     lines += reading_lines(words, chosen.canonical, grammar)
-    groups = target_group(sorted(chosen.perturbations), genes)
-    n_guides = sum(name != group for name, group in groups.items())
-    if n_guides:
-        lines.append(
-            f"{n_guides} of {len(groups)} perturbations are guides; those of one target "
-            f"({len(set(groups.values()))} groups) stay together in splits"
-        )
-    lines.append(target_line(groups, frozenset(genes)))
     if same:
         lines.append(f"the same labels are in {', '.join(_name(c.column) for c in same)}")
     rest = [c for c in candidates if c is not chosen and c not in same]
@@ -524,7 +517,7 @@ def _plain_role(
         _check_there(chosen, columns.names, role, columns.place)
         account.append(AccountLine(role, f"column {chosen!r} as chosen{_KEPT.get(role, '')}"))
         return chosen
-    found = _matching(columns.names, spellings)
+    found = matching(columns.names, spellings)
     found = found if role == "guide" else [name for name in found if name not in taken]
     if not found:
         account.append(AccountLine(role, "no column"))
@@ -542,7 +535,7 @@ def _note_not_modelled(
 ) -> None:
     """Name second treatments, doses and times that vary: they are kept, not modelled."""
     second = [n for n in columns.names if re.fullmatch(r"perturbation_[2-9]", n.lower())]
-    for name in [*second, *_matching(columns.names, _NOT_MODELLED)]:
+    for name in [*second, *matching(columns.names, _NOT_MODELLED)]:
         if name in taken:
             continue
         levels = text_categories(columns.load(name)).categories
@@ -566,9 +559,9 @@ def _gene_roles(
     index = [*map(str, genes.index)]
     by_id = _share(_ENSEMBL.fullmatch(name) is not None for name in index) > 0.5
     numbered = _share(name.isdigit() for name in index) > 0.5
-    symbols = _matching(names, _GENE_NAME)
+    symbols = matching(names, _GENE_NAME)
     gene_name = INDEX if not (by_id or numbered) or not symbols else symbols[0]
-    ids = _matching(names, _GENE_ID)
+    ids = matching(names, _GENE_ID)
     gene_id = INDEX if by_id else next(iter(ids), None)
     gene_name = explicit.gene_name or gene_name
     gene_id = explicit.gene_id or gene_id
@@ -597,7 +590,7 @@ def _gene_values(genes: pd.DataFrame, column: str) -> np.ndarray:
 # --- small helpers ------------------------------------------------------------------------------
 
 
-def _matching(names: Sequence[str], spellings: Iterable[str]) -> list[str]:
+def matching(names: Sequence[str], spellings: Iterable[str]) -> list[str]:
     """Columns with one of the spellings, in the order of the spellings; exact names first."""
     plain: dict[str, list[str]] = {}
     for name in names:

@@ -549,6 +549,8 @@ def _write_tables(
     added += [*renamed(source_columns(plan)), *renamed(var_columns)]
     if scale == COUNTS:
         added += _exact_hint(plan, sums, totals)
+    there = set(plan.groups["perturbation"])
+    guides = {name: group for name, group in sorted(plan.guides.items()) if name in there}
     info = {
         "scale": scale,
         "dtype": np.dtype(tasks.second[0].target.dtype).name,
@@ -557,8 +559,11 @@ def _write_tables(
         "n_input": sum(plan.n_input),
         "sources": file_names(plan.specs),
         "roles": {k: v for k, v in asdict(plan.roles).items() if k != "account"},
-        "fingerprint": fingerprint(plan.var.index, plan.groups, scale, sums, divisors, expressed),
-        "content": content_hash(plan.var.index, plan.groups, scale, divisors, expressed),
+        "fingerprint": fingerprint(
+            plan.var.index, plan.groups, scale, sums, divisors, expressed, guides
+        ),
+        "content": content_hash(plan.var.index, plan.groups, scale, divisors, expressed, guides),
+        "guides": guides,
     }
     write_metadata(
         tasks.folder / "store",

@@ -46,13 +46,25 @@ def reading_lines(labels: Sequence[str], canonical: Sequence[str], grammar: Gram
     return lines
 
 
+def guide_line(groups: Mapping[str, str]) -> list[str]:
+    """Say how many perturbations are guides, where any are; parameters as of `target_line`."""
+    guides = [name for name, group in groups.items() if name != group]
+    if not guides:
+        return []
+    return [
+        f"{len(guides)} of {len(groups)} perturbations are guides, such as {guides[0]!r} of "
+        f"{groups[guides[0]]}; those of one target ({len(set(groups.values()))} groups) stay "
+        "together in splits"
+    ]
+
+
 def target_line(groups: Mapping[str, str], genes: Collection[str]) -> str:
     """Say how many perturbations name genes of the screen, and show others.
 
     Parameters
     ----------
     groups
-        Canonical name → target, as :func:`pertscale.conditions.target_group` returns it.
+        Canonical name → target, as :func:`pertscale.guides.target_group` returns it.
     genes
         Genes of the screen.
     """

@@ -21,6 +21,7 @@ from pertscale.io.gene_plan import GeneRule, plan_genes
 from pertscale.io.labels import text_categories
 from pertscale.io.several import file_names, joined_columns, source_names
 from pertscale.io.sources import SourceSpec, open_source
+from pertscale.io.targets import plan_targets
 from pertscale.schema import CONTROL, DROP_COLUMNS, GROUP_COLUMNS
 
 _NO_CONTEXT = "context is missing"
@@ -52,6 +53,8 @@ class ScreenPlan:
         :data:`pertscale.schema.DROP_COLUMNS`.
     account : tuple of str
         What was found and chosen, in plain sentences.
+    guides : mapping of str to str
+        Perturbation → canonical name of its target, where that is another name.
     """
 
     specs: tuple[SourceSpec, ...]
@@ -65,6 +68,7 @@ class ScreenPlan:
     context: pd.Categorical
     drops: pd.DataFrame
     account: tuple[str, ...]
+    guides: Mapping[str, str]
 
     @property
     def n_cells(self) -> int:
@@ -109,6 +113,8 @@ def plan_screen(
     dropped = cell_drops(specs, sizes, labels, reasons, context, destination, of_context=lacking)
     account = [note for spec in specs for note in spec.notes]
     account += [f"{line.role}: {line.text}" for line in roles.account]
+    guides, targets_told = plan_targets(columns, roles, perturbation, gene_plan.var)
+    account += targets_told
     by_label = dropped[~dropped["reason"].isin(list(lacking.values()))]
     account += [*context_note, *_drop_account(by_label), *told, *gene_plan.account]
     return ScreenPlan(
@@ -123,6 +129,7 @@ def plan_screen(
         context=context,
         drops=_stacked([gene_plan.drops, dropped]),
         account=tuple(account),
+        guides=guides,
     )
 
 

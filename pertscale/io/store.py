@@ -246,10 +246,15 @@ def has_checksums(array: Any) -> bool:
 
 
 def content_hash(
-    genes: pd.Index, groups: pd.DataFrame, scale: str, totals: np.ndarray, expressed: np.ndarray
+    genes: pd.Index,
+    groups: pd.DataFrame,
+    scale: str,
+    totals: np.ndarray,
+    expressed: np.ndarray,
+    guides: Mapping[str, str],
 ) -> str:
     """Hash what a screen reads beside the matrix: made by ingest, compared when it is opened."""
-    return fingerprint(genes, groups, scale, np.empty(0), totals, expressed)
+    return fingerprint(genes, groups, scale, np.empty(0), totals, expressed, guides)
 
 
 def fingerprint(
@@ -259,10 +264,15 @@ def fingerprint(
     sums: np.ndarray,
     totals: np.ndarray,
     expressed: np.ndarray,
+    guides: Mapping[str, str],
 ) -> str:
-    """Hash a screen's content; `sums` are those of each cell's values."""
+    """Hash a screen's content; `sums` are those of each cell's values.
+
+    Guides enter where there are any: earlier versions knew none.
+    """
     table = groups.astype({"is_control": int}).to_dict("list")
-    return digest(list(map(str, genes)), table, scale, sums, np.nan_to_num(totals), expressed)
+    parts = [list(map(str, genes)), table, scale, sums, np.nan_to_num(totals), expressed]
+    return digest(*parts, *([dict(guides)] if guides else []))
 
 
 def _zarr_store(where: Path | Remote) -> _Whole:

@@ -171,8 +171,9 @@ def plan_predicted_cells(predictions: Predictions, screen: Screen) -> tuple[Scre
     if how["clip"]:
         account.append(_CLIPPED)
     plan = ScreenPlan(
-        specs, sizes, roles, var, maps, destination, groups, names, context, drops, tuple(account)
-    )
+        specs, sizes, roles, var, maps, destination, groups, names, context, drops, tuple(account),
+        {name: group for name, group in screen.target_groups.items() if name != group},
+    )  # fmt: skip
     return plan, scale, verdict
 
 
