@@ -497,8 +497,9 @@ def from_cells(
     """
     labels, blocks, how = read_cell_vectors(path, key=key, perturbation=perturbation)
     texts = [str(c) for c in labels.categories]
-    grammar = conditions.Grammar.of(texts, (), filter(conditions.is_control_word, texts))
-    parsed = [grammar.parse(text) for text in texts]
+    with naming_file(path):
+        grammar = conditions.Grammar.of(texts, (), filter(conditions.is_control_word, texts))
+        parsed = [grammar.parse(text) for text in texts]
     names = sorted({conditions.name_of(p) for p in parsed if p is not None})
     row = {found: i for i, found in enumerate(names)}
     way = np.array([-1 if p is None else row[conditions.name_of(p)] for p in parsed] + [-1])

@@ -31,6 +31,7 @@ from pertscale.io.long_tables import CODES, Codes
 from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
 from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.io.publish import local_copy
+from pertscale.io.reading import naming_file
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
 
 Matrix = np.ndarray
@@ -519,7 +520,8 @@ def _match_rows(
     """Return canonical name → row, and the labels that are no perturbation of the screen."""
     rows: dict[str, int] = {}
     unmatched = []
-    names = canonical_names(labels, perturbations, genes)
+    with naming_file(where):
+        names = canonical_names(labels, perturbations, genes)
     for row, (label, name) in enumerate(zip(labels, names, strict=True)):
         if name is None:
             unmatched.append(label)

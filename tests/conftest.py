@@ -51,6 +51,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in lacking[1:]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `tests/fuzz` may be asked for."""
+    parser.addoption("--fuzz", type=int, default=200, help="changed files that tests/fuzz reads")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="number of the first of them")
+
+
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the page, which takes longer than all else in a small screen."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pertscale.errors import (
     CorruptFileError,
     InputError,
     NotFoundError,
+    PertscaleWarning,
     UnknownNameError,
 )
 from pertscale.io.several import find_sources
@@ -700,6 +702,23 @@ def test_nul_bytes_in_text_matrices_and_their_lists(tmp_path: Path, kind: str) -
             file.write_bytes(whole[:at] + b"\0" + whole[at + 1 :])
             with pytest.raises(CorruptFileError, match=rf"{file.name}.*NUL"):
                 assembled(open_source(find_source(path)), 1 << 20)
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv genes x cells", "mtx"])
+def test_a_matrix_that_may_be_cut_in_its_last_value(tmp_path: Path, kind: str) -> None:
+    path = WRITERS[kind](tmp_path)
+    matrix = path if path.is_file() else path / "matrix.mtx"
+    table = tmp_path / "labels.csv"
+    obs().to_csv(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        find_source(path, cells=table)
+    for file in (matrix, table):
+        whole = file.read_bytes()
+        file.write_bytes(whole.rstrip(b"\n"))
+        with pytest.warns(PertscaleWarning, match=rf"last line of .*{file.name} has no line end"):
+            find_source(path, cells=table)
         file.write_bytes(whole)
 
 

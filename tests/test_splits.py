@@ -234,6 +234,13 @@ def test_bad_files(tmp_path, text, error, words):
         Split.read(path)
 
 
+def test_a_name_that_is_none_in_a_file_of_other_tools(tmp_path):
+    path = tmp_path / "s.json"
+    path.write_text('{"train": ["A+ctrl", "+"], "test": ["B+ctrl"]}')
+    with pytest.raises(InputError, match=r"'\+' names no perturbation.*s\.json"):
+        Split.read(path)
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(NotFoundError, match=r"nothing\.json"):
         Split.read(tmp_path / "nothing.json")

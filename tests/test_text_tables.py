@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import pertscale as ps
 from pertscale.errors import CorruptFileError, PertscaleWarning
 from pertscale.io import text_tables
+from pertscale.io.aliases import read_aliases
 from pertscale.io.long_tables import read_long
+from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.io.text_tables import TextShape, check_text
 
 WHOLE = "".join(f"P{i // 20},g{i % 20},{i}.5\n" for i in range(400))
@@ -108,3 +113,40 @@ def test_a_long_table_that_may_be_cut_in_its_last_value(tmp_path: Path) -> None:
     path.write_text("perturbation,gene,value\nA,x,12.5\nB,x,10.7")
     with pytest.warns(PertscaleWarning, match=r"last line of .*long\.csv has no line end"):
         assert len(read_long(path)) == 2
+
+
+# --- small text files -----------------------------------------------------------------------------
+
+READERS = {
+    "a.csv": (read_aliases, "other,name\nxA,GA\nxB,GB\n"),
+    "e.csv": (ps.read_embedding, "gene,d0,d1\nGA,0.25,1.5\nGB,0.5,2.5\n"),
+    "s.gmt": (
+        partial(ps.embeddings.from_gene_sets, dim=1),
+        "T1\tabout\tGA\tGB\tGC\nT2\tabout\tGB\tGC\tGD\n",
+    ),
+    "g.txt": (gene_list, "GA\nGB\n"),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_nul_bytes_in_names_lists_and_vectors(tmp_path: Path, name: str) -> None:
+    """pandas and csv make them part of a name."""
+    read, text = READERS[name]
+    path = tmp_path / name
+    for at in (1, len(text) // 2, len(text) - 2):
+        path.write_text(text[:at] + "\0" + text[at + 1 :])
+        with pytest.raises(CorruptFileError, match=f"{name}.*byte {at} is NUL"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name != "g.txt"])
+def test_a_last_value_that_may_be_cut(tmp_path: Path, name: str) -> None:
+    read, text = READERS[name]
+    path = tmp_path / name
+    path.write_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PertscaleWarning)
+        read(path)
+    path.write_text(text[:-2])
+    with pytest.warns(PertscaleWarning, match=f"last line of .*{name} has no line end"):
+        read(path)

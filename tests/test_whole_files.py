@@ -295,6 +295,15 @@ def test_a_prediction_without_its_names(tmp_path, name):
         ps.read_predictions(path)
 
 
+def test_a_prediction_with_a_damaged_chunk(tmp_path):
+    """Its values are read when they are needed, long after the file was passed."""
+    path = prediction(tmp_path / "p.zarr")
+    (path / "prediction/c/0/0").write_bytes(b"no chunk")
+    (part,) = ps.read_predictions(path).parts
+    with pytest.raises(CorruptFileError, match=r"p\.zarr.*damaged"):
+        np.asarray(part.values)
+
+
 # --- damage that HDF5 does not come back from -----------------------------------------------------
 
 

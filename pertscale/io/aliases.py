@@ -66,7 +66,7 @@ def _read_pairs(path: Path) -> Iterable[Sequence[Any]]:
         return list(zip(*names, strict=True))
     separator = "\t" if path.suffix in (".tsv", ".txt") else ","
     with path.open("rb") as packed:
-        encoding = encoding_of(packed, path)
+        encoding = encoding_of(packed, path, lines=True)
     with path.open(encoding=encoding, newline="") as file:
         rows = [row for row in csv.reader(file, delimiter=separator) if row]
     return rows[1:]  # the first line names the columns

@@ -137,7 +137,7 @@ def _open_text(path: Path) -> Iterator[TextIO]:
     """Open a text file, gzipped or not; damage anywhere in it is a :class:`CorruptFileError`."""
     with reading(str(path)):
         with _open_bytes(path) as file:
-            encoding = encoding_of(file, path)
+            encoding = encoding_of(file, path, lines=suffix_of(path) != ".json")
         with (
             _open_bytes(path) as file,
             io.TextIOWrapper(file, encoding=encoding, newline="") as text,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -14,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pertscale.errors import CorruptFileError, InputError, PertscaleError, PertscaleWarning
+from pertscale.errors import CorruptFileError, InputError, PertscaleError
 from pertscale.io.limits import open_gzip
 from pertscale.io.places import input_path
 from pertscale.io.reading import DAMAGE
 from pertscale.io.tables import read_parquet
-from pertscale.io.text_encoding import encoding_of
+from pertscale.io.text_encoding import encoding_of, warn_of_the_end
 from pertscale.io.text_tables import check_text
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
 
@@ -84,7 +83,7 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
         else:
             separator = "," if plain.endswith(".csv") else "\t"
             if not check_text(partial(_open, path), separator, path).ended:
-                _warn_of_the_end(path)
+                warn_of_the_end(path)
             with _open(path) as file:
                 encoding = encoding_of(file, path)
             with _open(path) as file:
@@ -105,15 +104,6 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 def _open(path: Path) -> BinaryIO:
     return open_gzip(path) if path.suffix == ".gz" else path.open("rb")
-
-
-def _warn_of_the_end(path: Path) -> None:
-    warnings.warn(
-        f"the last line of {path} has no line end: if the file was cut off there, its last value "
-        "is not whole and the rows after it are missing",
-        PertscaleWarning,
-        stacklevel=3,
-    )
 
 
 def column_of(role: str, columns: Sequence[str]) -> str | None:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import BinaryIO, Final
 
 from pertscale.errors import CorruptFileError, PertscaleWarning
+from pertscale.io.text_tables import nul_error
 
 UTF8: Final = "utf-8-sig"
 WINDOWS: Final = "cp1252"
@@ -18,7 +19,7 @@ _BLOCK_BYTES: Final = 1 << 20
 _SHOWN: Final = 12
 
 
-def encoding_of(file: BinaryIO, path: object) -> str:
+def encoding_of(file: BinaryIO, path: object, *, lines: bool = False) -> str:
     """Return the encoding of a text: UTF-8, or Windows-1252 for what is none, with a warning.
 
     Parameters
@@ -27,17 +28,22 @@ def encoding_of(file: BinaryIO, path: object) -> str:
         Open at its first byte; read to its end.
     path
         For messages.
+    lines
+        Whether its last line has to end as the others do; where it does not, there is a warning.
 
     Raises
     ------
     CorruptFileError
-        It is neither, or both: special characters of UTF-8, and bytes that are none.
+        It has NUL bytes, is neither, or both: special characters of UTF-8, and bytes that are none.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     special, unusual, control, around = False, False, False, b""
-    block = b"-"
+    block, n_bytes, last = b"-", 0, b"\n"
     while block:
         block = file.read(_BLOCK_BYTES)
+        if (nul := block.find(b"\0")) >= 0:
+            raise nul_error(str(path), n_bytes + nul)
+        n_bytes, last = n_bytes + len(block), block[-1:] or last
         text = decoder.decode(block, final=not block)
         control |= any(mark in block for mark in _CONTROL)
         if text.isascii():
@@ -49,6 +55,8 @@ def encoding_of(file: BinaryIO, path: object) -> str:
         if strange and not around:
             shown = text[max(0, strange[0] - _SHOWN) : strange[0] + _SHOWN]
             around = shown.encode("utf-8", "surrogateescape")
+    if lines and last not in b"\r\n":
+        warn_of_the_end(path)
     if not around:
         return UTF8
     if special or unusual or control:
@@ -64,6 +72,16 @@ def encoding_of(file: BinaryIO, path: object) -> str:
         stacklevel=2,
     )
     return WINDOWS
+
+
+def warn_of_the_end(path: object) -> None:
+    """Warn that the last line of a file has no line end."""
+    warnings.warn(
+        f"the last line of {path} has no line end: if the file was cut off there, its last value "
+        "is not whole and the rows after it are missing",
+        PertscaleWarning,
+        stacklevel=3,
+    )
 
 
 @lru_cache(maxsize=256)

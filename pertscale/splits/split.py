@@ -18,6 +18,7 @@ from pertscale.hashing import digest
 from pertscale.io.atomic import write_bytes
 from pertscale.io.json_files import read_json_file
 from pertscale.io.places import Place, PlaceLike, place
+from pertscale.io.reading import naming_file
 from pertscale.schema import CONTROL
 
 PARTS: Final = ("train", "test", "val")
@@ -162,7 +163,8 @@ class Split:
             )
         parts = {part: _part_of_file(content[part], part, path) for part in content}
         if record is None:
-            return cls(name=place(path).stem, kind="file", **_canonical_parts(parts))
+            with naming_file(path):
+                return cls(name=place(path).stem, kind="file", **_canonical_parts(parts))
         return cls._from_record(record, parts, path)
 
     @classmethod

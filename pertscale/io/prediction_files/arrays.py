@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import zarr
 
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
+from pertscale.io.files import state_of
 from pertscale.io.json_files import read_json_file
 from pertscale.io.limits import check_dense, check_npz, checked_array
 from pertscale.io.long_tables import SPELLINGS, all_names
@@ -24,6 +27,9 @@ from pertscale.io.sources.anndata_zarr import n_missing
 from pertscale.io.text_encoding import encoding_of
 from pertscale.io.vectors import as_numbers_array, stacked_rows
 from pertscale.schema import CONTEXT, GENE, PERTURBATION
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _BLOCK_BYTES: Final = 64_000_000
 #: Variable of a dataset that is taken where there are several.
@@ -124,7 +130,7 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
                     f"{path}, {name!r}: not all chunks are stored, and the rest would be read as "
                     "empty names; the store is incomplete: copy or write it again"
                 )
-        dataset = xr.open_zarr(path, consolidated=False, chunks={})
+        dataset = xr.open_zarr(path, consolidated=False, chunks=None)
     fitting = [str(n) for n, v in dataset.data_vars.items() if {PERTURBATION, GENE} == set(v.dims)]
     chosen = layer or (_VARIABLE if _VARIABLE in fitting else None)
     if chosen is None and len(fitting) > 1:
@@ -149,8 +155,38 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
         for k in (GENE, PERTURBATION)
     )
     context, split = (str(dataset.attrs.get(key, "")) for key in (CONTEXT, "split"))
-    values = array.data.astype(np.float32)
+    chunks = array.encoding["preferred_chunks"]
+    values = da.from_array(
+        _Guarded(array, str(path)), chunks=tuple(chunks[d] for d in array.dims), asarray=False
+    )
     return [Part(EXPRESSION, tuple(names), checked_gene_names(genes, path), values, context, split)]
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """An array on disk as float32; damage that shows when it is read is an error of ours."""
+
+    array: xr.DataArray
+    place: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        with reading(self.place):
+            return self.array[key].to_numpy().astype(np.float32)
+
+    def __dask_tokenize__(self) -> tuple[str, Any, list[Any]]:
+        return (self.place, self.array.name, state_of(Path(self.place)))
 
 
 # --- dictionaries ---------------------------------------------------------------------------------

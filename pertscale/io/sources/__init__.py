@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from pertscale.io.sources.csv import CsvSource
 from pertscale.io.sources.h5ad import H5adSource, check_h5ad
 from pertscale.io.sources.mtx import MtxSource, find_matrix, orientation, read_header
 from pertscale.io.sources.tenx import TenxSource, tenx_groups
+from pertscale.io.text_encoding import warn_of_the_end
 
 __all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "find_source", "open_source"]
 
@@ -181,6 +183,7 @@ def _find_tenx(path: Path, cells: str | None, scratch: Path | None) -> SourceSpe
 def _find_mtx(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec:
     matrix = find_matrix(path)
     text = plain_copy(matrix, scratch)
+    _check_end(text, matrix)
     turned = orientation(matrix, read_header(text, str(matrix)))
     spec = SourceSpec(
         str(matrix), "mtx", cells=cells, genes_by_cells=turned, text=_other(text, matrix)
@@ -191,6 +194,7 @@ def _find_mtx(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec
 def _find_csv(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec:
     """Find the orientation by the table of cells: it names the rows or the columns."""
     text = plain_copy(path, scratch)
+    _check_end(text, path)
     spec = SourceSpec(str(path), "csv", cells=cells, text=_other(text, path))
     source = CsvSource(spec)
     sides = {False: source.rows.names, True: np.array(source.layout.columns)}
@@ -203,6 +207,16 @@ def _find_csv(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec
             return _checked(spec_with_cells(replace(spec, genes_by_cells=turned), *table))
     note = f"no table of cells beside {path.name}: its rows are taken for cells"
     return spec_with_cells(spec, None, note)
+
+
+def _check_end(text: Path, path: Path) -> None:
+    """Warn where the last line of a matrix has no end: a count may have lost its last digits."""
+    with reading(str(path)), text.open("rb") as file:
+        n_bytes = file.seek(0, os.SEEK_END)
+        file.seek(max(0, n_bytes - 1))
+        last = file.read()
+    if last not in b"\r\n":
+        warn_of_the_end(path)
 
 
 def _named_side(sides: dict[bool, np.ndarray], path: Path, cells: str) -> bool:
@@ -245,6 +259,8 @@ def _checked(spec: SourceSpec) -> SourceSpec:
     lacking = int((unlabelled.codes >= 0).sum())
     name = Path(spec.cells).name
     without = int((unlabelled == NO_ROW).sum())
+    if not (without or ended):
+        warn_of_the_end(spec.cells)
     if without and not ended:
         raise CorruptFileError(
             f"{spec.cells}: the last line has no line end, and {without:,} of "
