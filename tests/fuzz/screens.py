@@ -219,8 +219,7 @@ def _right(
     # controls is left out
     controlled = {two for one, two in found if one in ("control", ANY)}
     found = [
-        (ANY, ANY) if ANY in pair else pair if pair[1] in controlled else ("", "")
-        for pair in found
+        (ANY, ANY) if ANY in pair else pair if pair[1] in controlled else ("", "") for pair in found
     ]
     return {
         "cells": [str(n) for n in names],
