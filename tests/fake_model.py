@@ -40,9 +40,7 @@ def main(task: Path, out: Path, how: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-        (out.parent / "child").write_text(str(child.pid))
-        time.sleep(60)
+        hang()
     if how == "garbage":
         (out / "predictions.parquet").write_text("condition,A\n")
     elif how != "nothing":
@@ -51,6 +49,19 @@ def main(task: Path, out: Path, how: str) -> None:
     if how == "deep_meta":
         (out / "meta.json").write_text("[" * 200_000)
     print("done")
+
+
+def hang() -> None:
+    """Start a child, say so, and sleep; who of the two is left then says that, too.
+
+    Both hold the pipe: it ends when they have.
+    """
+    with Path(os.environ["FAKE_MODEL_PIPE"]).open("w") as pipe:
+        late = "import time; time.sleep(600); print('left', flush=True)"
+        subprocess.Popen([sys.executable, "-c", late], stdout=pipe)
+        print("started", file=pipe, flush=True)
+        time.sleep(600)
+        print("left", file=pipe, flush=True)
 
 
 def changed(table: pd.DataFrame, how: str) -> pd.DataFrame:

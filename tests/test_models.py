@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import select
 import subprocess
 import sys
-import time
 import tomllib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anndata
@@ -234,27 +235,43 @@ def test_a_program_that_is_not_there(task, tmp_path):
     assert "can't start 'no-such-program': No such file" in run.reason
 
 
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+@pytest.fixture
+def hanging(tmp_path, monkeypatch):
+    """What tells of a model that hangs, and its child: events, however busy the machine is."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setenv("FAKE_MODEL_PIPE", str(pipe))
+    file = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    yield Hanging(file)
+    os.close(file)
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert condition()
+@dataclass
+class Hanging:
+    """The reading end of the pipe that the model and its child hold."""
+
+    file: int
+
+    def wait_until_started(self, process):
+        """Wait until both run, or fail when the process that should start them has ended."""
+        end = os.pidfd_open(process.pid)  # can be read once the process has ended
+        ready, _, _ = select.select([self.file, end], [], [])
+        os.close(end)
+        assert self.file in ready
+        assert os.read(self.file, 8) == b"started\n"
+
+    def wait_until_ended(self):
+        """Wait until both have ended; neither did so by itself."""
+        select.select([self.file], [], [])
+        assert os.read(self.file, 8) == b""
 
 
-def test_timeout_ends_the_whole_group(task, tmp_path, monkeypatch):
+def test_timeout_ends_the_whole_group(task, tmp_path, monkeypatch, hanging):
     monkeypatch.setattr(run_module, "GRACE_SECONDS", 0.3)
-    child = tmp_path / "fake" / "child"
 
     def wait(process, timeout):
         assert timeout == 60
-        wait_for(lambda: child.exists() and child.read_text())
+        hanging.wait_until_started(process)
         return original(process, 0.1)
 
     original = run_module._wait
@@ -262,29 +279,27 @@ def test_timeout_ends_the_whole_group(task, tmp_path, monkeypatch):
     run = run_model(spec_of("hang", timeout=60), task, tmp_path / "fake")
     assert run.status == "timeout"
     assert "not finished after 60 s" in run.reason
-    wait_for(lambda: not is_running(int(child.read_text())))
+    hanging.wait_until_ended()
 
 
-def test_interruption_ends_the_whole_group(task, tmp_path, monkeypatch):
+def test_interruption_ends_the_whole_group(task, tmp_path, monkeypatch, hanging):
     monkeypatch.setattr(run_module, "GRACE_SECONDS", 0.3)
-    child = tmp_path / "fake" / "child"
     started = []
 
     def interrupted(process, timeout):
         started.append(process)
-        wait_for(lambda: child.exists() and child.read_text())
+        hanging.wait_until_started(process)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_module, "_wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_model(spec_of("hang"), task, tmp_path / "fake")
     assert started[0].poll() is not None
-    wait_for(lambda: not is_running(int(child.read_text())))
+    hanging.wait_until_ended()
     assert not (tmp_path / "fake" / "run.json").exists()
 
 
-def test_no_model_outlives_pertscale(task, tmp_path):
-    child = tmp_path / "fake" / "child"
+def test_no_model_outlives_pertscale(task, tmp_path, hanging):
     code = (
         "import sys; from pertscale.models import ModelSpec, run_model\n"
         "run_model(ModelSpec('fake', tuple(sys.argv[3:])), *sys.argv[1:3])"
@@ -293,11 +308,11 @@ def test_no_model_outlives_pertscale(task, tmp_path):
         [sys.executable, "-c", code, task, tmp_path / "fake", *COMMAND, "hang"], cwd=ROOT
     )
     try:
-        wait_for(lambda: child.exists() and child.read_text())
+        hanging.wait_until_started(driver)
     finally:
         driver.kill()
         driver.wait()
-    wait_for(lambda: not is_running(int(child.read_text())))
+    hanging.wait_until_ended()
 
 
 def test_memory_is_that_of_the_model(task, tmp_path):
