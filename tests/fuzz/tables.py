@@ -161,7 +161,6 @@ def _part(kind: str, names: Any, genes: Any, values: np.ndarray) -> Any:
 def _expression(names: Any, genes: Any, values: Any) -> Any:
     values = np.asarray(values, np.float64)
     assert values.shape == (len(names), len(genes)), "values of another shape than their names"
-    assert np.isfinite(values).all(), "values that are no numbers"
     with np.errstate(over="ignore"):
         values = values.astype(np.float32)
     return [_part("expression", list(map(str, names)), list(map(str, genes)), values)]
