@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +58,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-seed", type=int, default=0, help="number of the first of them")
 
 
-@pytest.fixture
-def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the page, which takes longer than all else in a small screen."""
-    monkeypatch.setattr("pertscale.benchmark.run.write_report", lambda *_: None)
+@pytest.fixture(scope="module")
+def without_report() -> Iterator[None]:
+    """Leave out the page in a module, which takes longer than all else in a small screen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pertscale.benchmark.run.write_report", lambda *_: None)
+        yield
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,12 @@ IN_CLASSES = {*ps.baselines.METHODS, *ps.baselines.EXPRESSION_MODELS} - {"additi
 TIMED = ("timings.parquet", "report.html", "log.jsonl")
 
 
+@pytest.fixture
+def no_page(monkeypatch):
+    """Leave out the report, which takes longer than all else in a small screen."""
+    monkeypatch.setattr(run_module, "write_report", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def finished(example, tmp_path_factory):
     out = tmp_path_factory.mktemp("benchmark") / "run"
@@ -145,7 +151,7 @@ def test_again_computes_nothing(example, finished, tmp_path, monkeypatch):
 
 
 @pytest.mark.once
-def test_one_option_changed(example, tmp_path, monkeypatch, without_report):
+def test_one_option_changed(example, tmp_path, monkeypatch, no_page):
     """Another seed: the labels stay; another embedding: only the neighbours are run again."""
     random = np.random.default_rng(0)
     one, other = (
@@ -173,7 +179,8 @@ def test_one_option_changed(example, tmp_path, monkeypatch, without_report):
     assert not list(tmp_path.rglob("*seed0*"))
 
 
-def test_seeds_methods_settings(example, tmp_path):
+@pytest.mark.once
+def test_seeds_methods_settings(example, tmp_path, no_page):
     result = ps.run_benchmark(
         example.screen, out=tmp_path, seed=[1, 2], methods=["majority_vote"], settings=["full"],
         quiet=True,
@@ -187,7 +194,8 @@ def test_seeds_methods_settings(example, tmp_path):
             ps.run_benchmark(example.screen, out=tmp_path, quiet=True, **wrong)
 
 
-def test_a_split_from_outside(example, tmp_path):
+@pytest.mark.once
+def test_a_split_from_outside(example, tmp_path, no_page):
     file = tmp_path / "split.json"
     test = ["G2", "G5", "G_never_seen"]
     file.write_text(json.dumps({"train": ["G0", "G1", "G3", "G4+ctrl", "ctrl"], "test": test}))
@@ -199,7 +207,8 @@ def test_a_split_from_outside(example, tmp_path):
     assert set(result.scores.query("level == 'perturbation'")["group"]) == {"G2", "G5"}
 
 
-def test_the_validation_part_is_scored_as_the_test_part_is(example, tmp_path):
+@pytest.mark.once
+def test_the_validation_part_is_scored_as_the_test_part_is(example, tmp_path, no_page):
     """And nothing is fitted on it: for classes as for expression."""
     test, val = ("G2", "G5"), ("G6", "G1")
     train = ("G0", "G3", "G4", "G7")
@@ -239,7 +248,8 @@ def test_on_a_cluster_with_another_working_directory(example, within, tmp_path, 
     assert '<script src="http' not in text  # it needs nothing from elsewhere
 
 
-def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypatch):
+@pytest.mark.once
+def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypatch, no_page):
     few = {"methods": ["majority_vote", "knn_1"], "tasks": ["within"], "seed": 0, "quiet": True}
     here = ps.run_benchmark(example.screen, out=tmp_path / "here", **few)
     monkeypatch.setattr(units_module, "LOCAL_PAIRS", 0)
@@ -298,7 +308,7 @@ ps.run_benchmark(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[4]), quiet=
 
 @pytest.mark.once
 @pytest.mark.parametrize("after", [0, 5, 17])
-def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after):
+def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after, no_page):
     """SIGKILL, then the same call: the same bytes, and only what was missing is done."""
     out = tmp_path / "run"
     dead = subprocess.run(
@@ -319,7 +329,10 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after):
     assert stable_hash(out, tmp_path) == stable_hash(within.path, tmp_path)
 
 
-def test_a_run_with_other_labels_that_fails_leaves_no_result(example, tmp_path, monkeypatch):
+@pytest.mark.once
+def test_a_run_with_other_labels_that_fails_leaves_no_result(
+    example, tmp_path, monkeypatch, no_page
+):
     """A folder never says of its labels what was found with others."""
     how = {
         "out": tmp_path, "tasks": ["within"], "methods": ["majority_vote"], "seed": 0,
@@ -359,7 +372,8 @@ def test_a_file_is_ingested_into_the_output_folder(example, tmp_path):
     assert result.labels.contexts == ("alpha", "beta")
 
 
-def test_a_file_that_has_changed_is_ingested_again(tmp_path):
+@pytest.mark.once
+def test_a_file_that_has_changed_is_ingested_again(tmp_path, no_page):
     random = np.random.default_rng(1)
     found = []
     for n_cells in (300, 300, 400):

@@ -18,6 +18,8 @@ from pertscale.splits import Split
 from pertscale.stats.interactions import find_interactions
 from tests.helpers import real_data
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def screen(tmp_path_factory):

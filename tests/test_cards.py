@@ -19,6 +19,8 @@ from pertscale.benchmark.card import score_tables
 from pertscale.evaluation import at_operating_point
 from pertscale.stats.labels import LabelTable
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 HOSTILE = "<script>alert(1)</script>"
 
 

@@ -22,7 +22,7 @@ from tests.screens import tree_hash
 
 pytestmark = pytest.mark.once
 
-N_RUNS = int(os.environ.get("PERTSCALE_CHAOS_RUNS", "4"))
+N_RUNS = int(os.environ.get("PERTSCALE_CHAOS_RUNS", "2"))
 #: Chance of a blow after a finished task.
 BLOW = 0.15
 #: A run has to end after this many blows on its client.

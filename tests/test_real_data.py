@@ -13,6 +13,8 @@ import pertscale as ps
 from pertscale.evaluation import at_operating_point
 from tests.helpers import GOLDEN, real_data
 
+pytestmark = pytest.mark.once
+
 #: Data set -> what is read, its genes' scale, and its contexts.
 SCREENS = {
     "papalexi": ("papalexi/papalexi.h5ad", "counts", ("papalexi",)),

@@ -49,7 +49,7 @@ def test_matching_the_rate_calls_as_many_pairs_as_are_changed(seed):
     assert abs((labels_of_changes(change, held_out) != 0).mean() - wanted / tested.sum()) < 2e-3
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_best_macro_f1_is_that_of_brute_force(seed):
     change, truth = _case(seed)
     tested = truth != -128

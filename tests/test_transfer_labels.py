@@ -43,6 +43,7 @@ def _row(scores, target, source):
     return [value[metric, setting] for metric in METRICS for setting in SETTINGS]
 
 
+@pytest.mark.once
 @pytest.mark.needs("perturbqa")
 def test_pairs_and_averages_equal_the_golden_file(scores):
     golden = json.loads((GOLDEN / "perturbqa_majority_vote.json").read_text())
@@ -54,6 +55,7 @@ def test_pairs_and_averages_equal_the_golden_file(scores):
         np.testing.assert_allclose(_row(scores, target, source), expected, atol=6e-5)
 
 
+@pytest.mark.once
 @pytest.mark.needs("perturbqa", "published")
 def test_the_first_papers_table_3(scores):
     published = published_golden("perturbqa_majority_vote.json").read_text()
@@ -62,6 +64,7 @@ def test_the_first_papers_table_3(scores):
         np.testing.assert_allclose(_row(scores, target, source), expected, atol=3e-3)
 
 
+@pytest.mark.once
 @pytest.mark.needs("perturbqa")
 @pytest.mark.parametrize("rows", ["pooled", "pooled_both_splits"])
 def test_pooled_equals_the_golden_file(published, scores, rows):
