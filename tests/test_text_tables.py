@@ -84,6 +84,24 @@ def test_what_the_csv_module_writes_is_whole(quoting: int) -> None:
         assert shape(text.getvalue()) == TextShape(width, width, height, True)
 
 
+@pytest.mark.parametrize(
+    ("rows", "fields"),
+    [
+        (['A,5",3",x', "B,1,2,y"], 4),  # quotes that are no quotes
+        (['"a ""b"", c",1', "B,2"], 2),
+        (['"two\nlines",1', '"with\n\n""many""",2'], 2),
+    ],
+)
+def test_quotes_have_the_rules_of_the_csv_module(rows: list[str], fields: int) -> None:
+    assert shape("\n".join(rows) + "\n") == TextShape(fields, fields, 2, True)
+
+
+def test_a_table_with_quotes_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line by line takes eight times as long, which only a damaged one is worth."""
+    monkeypatch.setattr(text_tables, "_check_quoted", lambda *_: pytest.fail("read again"))
+    assert shape("a,b,c\n" + WHOLE.replace("g4", '"g,4"')).n_lines == 401
+
+
 # --- long tables ----------------------------------------------------------------------------------
 
 
