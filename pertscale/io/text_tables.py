@@ -109,16 +109,11 @@ def nul_error(path: str, at: int) -> CorruptFileError:
 
 
 def _fields(block: bytes, mark: bytes) -> np.ndarray:
-    """Fields of each line of a block; 0 for a blank line.
-
-    What has an odd number of quotes before it is inside of a field.
-    """
+    """Fields of each line of a block; 0 for a blank line."""
     text = np.frombuffer(block, np.uint8)
     is_end, is_mark = text == ord("\n"), text == mark[0]
     if b'"' in block:
-        outside = np.cumsum(text == ord('"'), dtype=np.uint8) % 2 == 0
-        if not outside[-1]:
-            raise CorruptFileError("the block ends inside of quotes")
+        outside = _outside_quotes(text, mark)
         is_end &= outside
         is_mark &= outside
     ends = np.flatnonzero(is_end)
@@ -128,6 +123,20 @@ def _fields(block: bytes, mark: bytes) -> np.ndarray:
     fields = np.diff(np.searchsorted(marks, ends), prepend=0) + 1
     blank = np.diff(ends, prepend=-1) == 1
     return np.where(blank, 0, fields)
+
+
+def _outside_quotes(text: np.ndarray, mark: bytes) -> np.ndarray:
+    """Whether each byte is outside of quotes: has an even number of them before it.
+
+    Raises where a quote is inside of a field, where it is none, or the last one is not closed.
+    """
+    quote, end = ord('"'), ord("\n")
+    around = np.concatenate([[end], text, [end]]).astype(np.uint8)
+    at = np.flatnonzero(text == quote)
+    beside = np.concatenate([around[at[::2]], around[at[1::2] + 2]])
+    if len(at) % 2 or not np.isin(beside, (mark[0], quote, end)).all():
+        raise CorruptFileError("quotes that are no pairs around fields")
+    return np.cumsum(text == quote, dtype=np.uint8) % 2 == 0
 
 
 @dataclass
