@@ -37,6 +37,48 @@ def stores(example, tmp_path_factory):
     return [_subset(example, c, folder / f"{c}.h5ad") for c in ("alpha", "beta")]
 
 
+def small(folder, name, names, *, kind=""):
+    """Ingest a screen of some perturbations, with what was done to its cells."""
+    labels = ["ctrl"] * 30 + [n for n in names for _ in range(12)]
+    counts = np.random.default_rng(0).poisson(3, (len(labels), 40)).astype("f4")
+    counts[30:, ::3] *= 4
+    obs = pd.DataFrame({"gene": labels, "cell_line": name, "perturbation_type": kind})
+    obs.index = [f"c{i}" for i in range(len(labels))]
+    genes = pd.DataFrame(index=[f"G{i}" for i in range(40)])
+    source = folder / f"{name}.h5ad"
+    anndata.AnnData(counts, obs=obs, var=genes).write_h5ad(source)
+    return ps.io.ingest(source, folder / f"{name}.zarr", quiet=True)
+
+
+def test_what_transfer_lacks_is_named_and_what_makes_no_sense_is_not_done(tmp_path, capsys):
+    all_names = [f"G{i}" for i in range(10)]
+    stores = [
+        small(tmp_path, "A", all_names, kind="CRISPRi"),
+        small(tmp_path, "B", all_names[2:], kind="CRISPRi"),
+        small(tmp_path, "C", all_names, kind="CRISPRa"),
+        small(tmp_path, "D", [f"G{i}" for i in range(20, 30)]),
+    ]
+    result = ps.run_benchmark(
+        stores, out=tmp_path / "run", tasks=["transfer"], methods=["majority_vote"],
+        settings=["full"], seed=0,
+    )  # fmt: skip
+    rows = result.coverage.query("what == 'transfer'").set_index(["context", "name"])
+    row = rows.loc[("A", "B")]
+    assert (row["n_perturbations"], row["n_perturbations_predicted"]) == (10, 8)
+    assert row["perturbations_missing"] == "G0,G1"
+    row = rows.loc[("B", "A")]
+    assert (row["perturbations_missing"], row["not_in_screen"]) == ("", "G0,G1")
+    assert rows.loc[("D", "A"), "n_perturbations_predicted"] == 0
+    scored = result.scores.query("task == 'transfer'")
+    assert set(zip(scored["context"], scored["train_contexts"], strict=True)) == {
+        ("A", "B"), ("B", "A")
+    }  # fmt: skip
+    skipped = result.skipped.set_index(["context", "what"])["reason"]
+    assert "CRISPRa, those of A CRISPRi" in skipped["A", "transfer from C"]
+    assert "none of its 10 perturbations is one of the 10 of D" in skipped["D", "transfer from A"]
+    assert "none of its 10 perturbations is one of" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def together(example, tmp_path_factory):
     out = tmp_path_factory.mktemp("together") / "run"
@@ -269,5 +311,11 @@ def test_the_four_contexts_of_a_real_screen(tmp_path):
         methods=["majority_vote"], predictions={"STATE": tmp_path / "state.h5ad"}, seed=0,
     )  # fmt: skip
     summary = result.transfer_summary()
-    _has_table_4(summary, contexts, file_for=contexts[-1:], targets=contexts[-1:])
-    assert set(summary["context"]) == {"k562"}  # no gene is DE in the others
+    # no gene is DE in the glioma lines, and to k562 nothing is transferred
+    assert not len(summary)
+    skipped = result.skipped[result.skipped["what"].str.startswith("transfer from")]
+    assert set(skipped["context"]) == set(contexts)
+    to_k562 = skipped[skipped["context"] == "k562"]
+    assert set(to_k562["what"]) == {f"transfer from {c}" for c in contexts if c != "k562"}
+    assert to_k562["reason"].str.contains("are CRISPRi, those of k562 CRISPRa").all()
+    assert set(skipped[skipped["context"] != "k562"]["what"]) == {"transfer from k562"}

@@ -40,11 +40,14 @@ from pertscale.benchmark.plan import (
 )
 from pertscale.benchmark.predictors import Fitted, Given, TrainingPart
 from pertscale.benchmark.units import LabelMatrix, Unit
-from pertscale.conditions import name_of, targets
+from pertscale.conditions import is_unassigned_word, name_of, targets
 from pertscale.embeddings import Embedding, from_screen
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.hashing import digest
+from pertscale.io.columns import matching
+from pertscale.io.labels import text_categories
+from pertscale.io.store import open_root, read_column
 from pertscale.predictions import EXPRESSION, OnScreen
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.splits import Split
@@ -57,6 +60,8 @@ COPY: Final = "same_perturbation"
 #: The bilinear model of the target's own training part, with vectors of perturbations from the
 #: source (SPEC H6).
 OTHER_SCREEN: Final = "linear_other_screen"
+#: Columns of cells that tell what was done to them.
+_KIND_COLUMNS: Final = ("perturbation_type", "perturbation_method", "crispr_type")
 #: Why these two do not run by default.
 _NEEDS_SEEN: Final = (
     "they need the held-out perturbations in other contexts; pass exclude_test_perturbations=False"
@@ -98,6 +103,26 @@ class Site:
     def gene_ids(self) -> list[str] | None:
         """Second names of the genes."""
         return gene_ids(self.plan.screen)
+
+    @cached_property
+    def perturbations(self) -> list[str]:
+        """Perturbations of the context."""
+        groups = self.plan.screen.context_groups(self.context)
+        return list(groups.loc[~groups["is_control"], PERTURBATION])
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """What a column says was done to its cells: ``CRISPRa``; empty where none says so."""
+        obs = open_root(self.plan.screen.path)["obs"]
+        column = next(iter(matching(obs.attrs["column-order"], _KIND_COLUMNS)), None)
+        if column is None:
+            return frozenset()
+        values = text_categories(pd.Series(read_column(obs, column)))
+        groups = self.plan.screen.context_groups(self.context)
+        rows = groups.loc[~groups["is_control"], ["start", "stop"]].itertuples(index=False)
+        found = np.unique(np.concatenate([values.codes[first:last] for first, last in rows]))
+        words = [str(values.categories[code]) for code in found if code >= 0]
+        return frozenset(word for word in words if not is_unassigned_word(word))
 
     def matrix(self, kind: str) -> LabelMatrix | None:
         """Labels of a kind, full or curated."""
@@ -162,20 +187,41 @@ class Bridge:
         """Return a row of the coverage table: genes of the target that the source has."""
         there = self.position >= 0
         genes = np.array(self.target.genes, object)
-        names = self.source.plan.screen.perturbations
-        known = set(self.target.groups.values())
-        also = [n for n in names if self.group[n] in known]
+        names, wanted = self.source.perturbations, self.target.perturbations
+        known = {self.target.groups[name] for name in wanted}
+        here = {self.group[name] for name in names}
+        missing = [name for name in wanted if self.target.groups[name] not in here]
         how = self.match.account["how"].value_counts().to_dict() if len(self.match.account) else {}
+        genes_told = [f"{n} genes of the source: {why}" for why, n in how.items()]
         return {
             "what": "transfer", "name": self.source.name, "context": self.target.name, "split": "",
-            "n_perturbations": len(self.target.plan.screen.perturbations),
-            "n_perturbations_predicted": len({self.group[n] for n in also}),
-            "perturbations_missing": "",
+            "n_perturbations": len(wanted),
+            "n_perturbations_predicted": len(wanted) - len(missing),
+            "perturbations_missing": ",".join(missing),
             "n_genes": len(genes), "n_genes_predicted": int(there.sum()),
             "genes_missing": ",".join(genes[~there]),
             "not_in_screen": ",".join(n for n in names if self.group[n] not in known),
-            "note": ", ".join(f"{n} genes of the source: {why}" for why, n in how.items()),
+            "note": ", ".join(filter(None, [self.refused, *genes_told])),
         }  # fmt: skip
+
+    @cached_property
+    def refused(self) -> str:
+        """Why nothing is transferred: what was done to the cells differs; empty if it is."""
+        mine, theirs = self.source.kinds, self.target.kinds
+        if mine and theirs and not mine & theirs:
+            return (
+                f"its perturbations are {' and '.join(sorted(mine))}, those of {self.target.name} "
+                f"{' and '.join(sorted(theirs))}, which do different things to a gene: nothing is "
+                "transferred"
+            )
+        known = {self.target.groups[name] for name in self.target.perturbations}
+        if not any(self.group[name] in known for name in self.source.perturbations):
+            return (
+                f"none of its {len(self.source.perturbations)} perturbations is one of the "
+                f"{len(self.target.perturbations)} of {self.target.name}: nothing is transferred; "
+                "where the two spell genes in different ways, pass aliases="
+            )
+        return ""
 
 
 def sites_of(plans: Sequence[Plan]) -> list[Site]:
@@ -204,8 +250,14 @@ def plan_transfer(plans: Sequence[Plan], root: Runs) -> list[TransferExpression]
         root.log.skip(f"{COPY}, {OTHER_SCREEN} ({TRANSFER})", "", _NEEDS_SEEN)
     for target in sites:
         root.targets[target.name] = target.plan.screen.targets
-        bridges = [Bridge(s, target, root.wanted.aliases) for s in sites if s is not target]
-        root.coverage += [bridge.account() for bridge in bridges]
+        every = [Bridge(s, target, root.wanted.aliases) for s in sites if s is not target]
+        root.coverage += [bridge.account() for bridge in every]
+        bridges = [bridge for bridge in every if not bridge.refused]
+        for bridge in every:
+            if bridge.refused:
+                root.log.skip(f"{TRANSFER} from {bridge.source.name}", target.name, bridge.refused)
+        if not bridges:
+            continue
         for split in target.splits:
             root.splits.setdefault(target.name, {})[split.name] = split
             given = given_for(
