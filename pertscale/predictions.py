@@ -32,6 +32,7 @@ from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part
 from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.io.publish import local_copy
 from pertscale.io.reading import naming_file
+from pertscale.profile_scale import common_factor, factor_note, is_another_total, total_named
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
 
 Matrix = np.ndarray
@@ -344,29 +345,61 @@ class Aligned(OnScreen):
 
         Raises InputError if none or several fit.
         """
-        declared = self.predictions.scale
-        if declared is not None:
-            return declared
-        assert self.control is not None
+        return self.predictions.scale or self._proved
+
+    def coverage(self, perturbations: Sequence[str]) -> dict[str, Any]:
+        """Return what there is and what is missing; the note tells the scale of expression."""
+        found = super().coverage(perturbations)
+        if self.part.kind != EXPRESSION or self.control is None:
+            return found
+        scale = self.proved_scale()
+        how = "declared" if self.predictions.scale else "proved against the control"
+        notes = [found["note"], f"read as {scale}, {how}"]
+        if scale == LOG1P_1E4:
+            notes.append(factor_note(common_factor(self._sampled, self.control)))
+        return {**found, "note": "; ".join(filter(None, notes))}
+
+    @cached_property
+    def _sampled(self) -> Matrix:
+        """Profiles of some perturbations, as the file has them."""
         names = [n for n in self.rows if n != CONTROL][:_SAMPLED]
-        values = self._placed(names, np.nan, np.float32)
+        return self._placed(names, np.nan, np.float32)
+
+    @cached_property
+    def _proved(self) -> str:
+        """The scale that the values have, as the control shows."""
+        assert self.control is not None
+        values, where = self._sampled, self.predictions.source
         if np.isnan(values).all():
             raise InputError(
                 "there is no value for any perturbation and gene of the screen, all are missing "
-                f"({self.predictions.source})"
+                f"({where})"
             )
         negative = np.nanmin(values, initial=0) < 0
-        known = dict.fromkeys((LOG1P_1E4,) if negative else (LOG1P_1E4, COUNTS), 0.0)
-        for scale in known:
-            known[scale] = _distance(_to_log1p(values, scale, self.control), self.control)
-        best, *others = sorted(known, key=known.__getitem__) or [""]
-        if best and known[best] < _NEAR and all(known[o] > 2 * known[best] for o in others):
+        read = {
+            scale: _to_log1p(values, scale, self.control)
+            for scale in ((LOG1P_1E4,) if negative else (LOG1P_1E4, COUNTS))
+        }
+        known = {scale: _distance(found, self.control) for scale, found in read.items()}
+        best, *others = sorted(known, key=known.__getitem__)
+        fits = known[best] < _NEAR and all(known[o] > 2 * known[best] for o in others)
+        other = _other_total(values, self.control, read[best] if fits else None, best)
+        if other:
+            read_as = f"{best} (their distance from the control is {known[best]:.2f})"
+            raise InputError(
+                f"the values can be read in two ways, as {read_as}, and as {other}, since the most "
+                "expressed genes differ from the control by one factor. Write them per 10,000: of "
+                "cells, numpy.log1p(counts / counts.sum() * 10000), then the mean; "
+                f"or declare scale= ({', '.join(EXPRESSION_SCALES)}) to score them as they are "
+                f"({where})"
+            )
+        if fits:
             return best
         seen = ", ".join(f"{distance:.2f} as {scale}" for scale, distance in known.items())
         raise InputError(
             f"the scale of the values can't be proved: they differ from the screen's control by "
             f"{seen}, in lengths of the control; declare it with scale= "
-            f"({', '.join(EXPRESSION_SCALES)}) ({self.predictions.source})"
+            f"({', '.join(EXPRESSION_SCALES)}) ({where})"
         )
 
     def _placed(self, perturbations: Sequence[str], missing: float, dtype: Any) -> Matrix:
@@ -553,6 +586,35 @@ def _to_log1p(values: Matrix, scale: str, control: Matrix) -> Matrix:
     total = np.nansum(values, axis=1, dtype=np.float64, keepdims=True)
     factor = np.divide(TARGET_TOTAL * share, total, out=np.zeros_like(total), where=total > 0)
     return np.log1p(values * factor)
+
+
+def _other_total(values: Matrix, control: Matrix, read: Matrix | None, scale: str) -> str:
+    """Return another total that values may be log1p of, in words; ``""`` if that is no reading.
+
+    Parameters
+    ----------
+    values : ndarray
+        As the file has them.
+    control : ndarray (n_genes,)
+    read : ndarray, optional
+        How they are read as `scale`, where that fits.
+    scale : str
+    """
+    if np.nanmax(values, initial=0) > _LOG_LIMIT:
+        return ""
+    factor = common_factor(values, control)
+    if not is_another_total(factor):
+        return ""
+    there = np.log1p(np.maximum(np.expm1(values.astype(np.float64)) / factor, 0))
+    distance = _distance(there, control)
+    if read is None:
+        is_reading = distance < _NEAR
+    elif scale == LOG1P_1E4:
+        is_reading = distance < _distance(read, control)
+    else:  # small counts are read alike either way
+        own = _distance(read, control)
+        is_reading = distance < 2 * own and _distance(there - read + control, control) > own / 2
+    return total_named(factor) if is_reading else ""
 
 
 def _distance(profiles: Matrix, control: Matrix) -> float:

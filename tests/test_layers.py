@@ -23,6 +23,7 @@ LAYERS = (
         "gene_graph",
         "gene_names",
         "predictions",
+        "profile_scale",
         "simulate",
     ),
     ("io",),

@@ -111,7 +111,7 @@ def _write(tmp_path, form):
     if form == "csv":
         frame.to_csv(path, index_label="condition")
     elif form == "tsv turned":
-        frame.T.to_csv(path, sep="\t", index_label="gene")
+        frame.T.to_csv(path, sep="\t", index_label="condition")
     elif form == "parquet":
         frame.to_parquet(path)
     elif form == "parquet long":
@@ -306,6 +306,53 @@ def test_counts_are_scaled_and_both_are_proved_against_the_control(tmp_path):
         total = np.expm1(truth).sum(axis=1, keepdims=True)
         want = truth if values is truth else np.log1p(np.expm1(truth) / total * 1e4)
         np.testing.assert_allclose(aligned.profiles(NAMES), want, atol=1e-4)
+
+
+def _cells(spread: float, n_genes: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts of controls, and of cells of each of NAMES; most genes are hardly expressed."""
+    random = np.random.default_rng(0)
+    level = np.exp(random.normal(0, spread, n_genes))
+    level *= 500 / level.sum()
+    effects = np.where(random.random((3, n_genes)) < 0.1, 2.0, 1.0)
+    control = random.poisson(level, (200, n_genes))
+    return control, random.poisson(level * effects[:, None], (3, 60, n_genes))
+
+
+def _per(counts: np.ndarray, total: float) -> np.ndarray:
+    """Return profiles: means over cells of log1p of counts per `total`."""
+    return np.log1p(counts / counts.sum(axis=-1, keepdims=True) * total).mean(axis=-2)
+
+
+@pytest.mark.parametrize("total", [500, 5_000, 20_000, 50_000, 1_000_000])
+def test_profiles_per_another_total_are_refused(tmp_path, total):
+    control, cells = _cells(2.2)
+    genes = [f"G{i}" for i in range(control.shape[1])]
+    where = {"perturbations": NAMES, "genes": genes, "control": _per(control, 1e4)}
+    path = tmp_path / "p.csv"
+    pd.DataFrame(_per(cells, total), NAMES, genes).to_csv(path, index_label="condition")
+    found = ps.read_predictions(path).align("x", "s", **where)
+    with pytest.raises(InputError, match=r"as log1p of counts per [\d,]+.*per 10,000:"):
+        found.profiles(NAMES)
+    declared = ps.read_predictions(path, scale="log1p_1e4").align("x", "s", **where)
+    np.testing.assert_allclose(declared.profiles(NAMES), _per(cells, total), rtol=1e-5)
+    assert "times as high as in the control" in declared.coverage(NAMES)["note"]
+    pd.DataFrame(_per(cells, 1e4), NAMES, genes).to_csv(path, index_label="condition")
+    proved = ps.read_predictions(path).align("x", "s", **where)
+    np.testing.assert_allclose(proved.profiles(NAMES), _per(cells, 1e4), rtol=1e-5)
+    assert proved.coverage(NAMES)["note"] == "read as log1p_1e4, proved against the control"
+
+
+@pytest.mark.parametrize("total", [500, 1_000_000])
+def test_logarithms_of_evenly_expressed_genes_are_no_counts(tmp_path, total):
+    control, cells = _cells(0.02)
+    genes = [f"G{i}" for i in range(control.shape[1])]
+    path = tmp_path / "p.csv"
+    pd.DataFrame(_per(cells, total), NAMES, genes).to_csv(path, index_label="condition")
+    found = ps.read_predictions(path).align(
+        "x", "s", perturbations=NAMES, genes=genes, control=_per(control, 1e4)
+    )
+    with pytest.raises(InputError, match=r"as counts .*and as log1p of counts per"):
+        found.profiles(NAMES)
 
 
 def test_counts_of_one_perturbation_do_not_depend_on_the_others(tmp_path):
