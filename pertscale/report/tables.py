@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,13 +87,17 @@ def overview(scores: pd.DataFrame, *, context: str, heading: Heading) -> Table:
         & (scores["setting"] == heading.setting)
     ]
     at = {point: at_operating_point(mine, point) for point in POINTS}
-    called = {point: rows[rows["operating_point"] == point] for point, rows in at.items()}
+    areas = _means_and_ranges(mine)
+    called = {
+        point: _means_and_ranges(rows[rows["operating_point"] == point])
+        for point, rows in at.items()
+    }
     fewer, apart = predicting_fewer(mine), standing_apart(mine)
     rows = [
         (
             apart.get(method, method),
-            *(_mean_and_range(mine, method, metric) for metric in AREAS),
-            *(_mean_and_range(called[p], method, metric) for p in POINTS for metric in HEADLINE),
+            *(areas[method, metric] for metric in AREAS),
+            *(called[point][method, metric] for point in POINTS for metric in HEADLINE),
         )
         for method in sorted(ranked(mine, "auprc_de"), key=lambda name: name in apart)
     ]
@@ -124,11 +129,11 @@ def class_tables(scores: pd.DataFrame, *, context: str, heading: Heading) -> lis
         if not len(there):
             continue
         chosen = at_operating_point(mine, point)
-        groups = {name: chosen[chosen["group"] == name] for name in CLASS_NAMES}
+        cells = {c: _means_and_ranges(chosen[chosen["group"] == c]) for c in CLASS_NAMES}
         rows = tuple(
             (
                 apart.get(method, method),
-                *(_mean_and_range(groups[c], method, m) for c in CLASS_NAMES for m in shown),
+                *(cells[c][method, metric] for c in CLASS_NAMES for metric in shown),
             )
             for method in sorted(methods, key=lambda name: name in apart)
             if method in set(there["method"])
@@ -160,10 +165,11 @@ def ranked(overall: pd.DataFrame, metric: str, *, ascending: bool = False) -> li
     return sorted(map(str, means.index), key=lambda name: name in REFERENCE)
 
 
-def _mean_and_range(scores: pd.DataFrame, method: str, metric: str) -> str:
-    """Mean over splits; where there are several, the smallest and largest behind it."""
-    chosen = scores[(scores["method"] == method) & (scores["metric"] == metric)]
-    values = chosen["value"].to_numpy(float)
-    if not len(values) or np.isnan(values).all():
-        return MISSING
-    return with_range(values[~np.isnan(values)])
+def _means_and_ranges(scores: pd.DataFrame) -> defaultdict[tuple[str, str], str]:
+    """Cells by method and metric: mean over splits, where there are several with its range."""
+    cells: defaultdict[tuple[str, str], str] = defaultdict(lambda: MISSING)
+    for key, values in scores.groupby(["method", "metric"])["value"]:
+        known = values.dropna().to_numpy(float)
+        if len(known):
+            cells[key] = with_range(known)
+    return cells
