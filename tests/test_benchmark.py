@@ -71,10 +71,14 @@ def test_scores_have_the_declared_columns(finished):
     within = scores[scores["task"] == "within"]
     assert set(within["setting"]) == {"full", "full_without_target", "curated"}
     assert set(within["context"]) == {"alpha", "beta"}
-    assert set(within["method"]) == IN_CLASSES
+    on_gaps = {"knn_1_labelled", "knn_10_labelled"}
+    assert set(within.loc[within["setting"] == "curated", "method"]) == IN_CLASSES
+    assert set(within.loc[within["setting"] == "full", "method"]) == IN_CLASSES - on_gaps
     assert set(scores["metric"]) <= set(ps.evaluation.METRICS)
     lacking = within[within["metric"] == "n_without_vector"]
-    assert set(lacking["method"]) == {"knn_1", "knn_10", "knn_cv", "logistic", "logistic_pairs"}
+    voting = {"knn_1", "knn_10", "knn_cv", *on_gaps}
+    assert set(lacking["method"]) == {*voting, "logistic", "logistic_pairs"}
+    assert set(within.loc[within["metric"] == "share_without_vote", "method"]) == voting
     assert (lacking["n"] == 3).mean() > 0.5  # perturbations, not pairs
 
 

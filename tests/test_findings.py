@@ -12,7 +12,9 @@ from pertscale.report.findings import (
     of_classes,
     of_expression,
     predicting_fewer,
+    without_repeats,
     without_vectors,
+    without_votes,
 )
 
 COLUMNS = [
@@ -140,6 +142,31 @@ def test_classes_are_compared_by_average_precision_without_their_targets():
     assert "no method stands out by average precision of change: knn_1 0.500" in line
     only = {"oracle": [1.0], "random": [0.1]}
     assert "no method has average precision" in of_classes(classes(only))[0]
+
+
+def test_settings_that_are_the_same_are_shown_once():
+    scored = [
+        classes({"a": [0.4] * 5}, metric="macro_f1", point="as_called", setting=setting)
+        for setting in ("full", "full_without_target")
+    ]
+    same = pd.concat(scored)
+    assert set(without_repeats(same)["setting"]) == {"full_without_target"}
+    line = "k562: no target of a held-out perturbation is read out, so full is full_without_target"
+    assert [text.startswith(line) for text in of_classes(same)] == [True]
+    apart = pd.concat([scored[0], scored[1].assign(n=99)])
+    assert without_repeats(apart).equals(apart)
+    assert of_classes(apart) == []
+
+
+def test_methods_that_hardly_vote_are_named():
+    share = {"knn_1": [0.96, 0.98], "knn_10": [0.77, 0.75], "knn_10_labelled": [0.02, 0.02]}
+    scores = classes(share, setting="curated", metric="share_without_vote")
+    assert without_votes(scores) == [
+        "k562, curated: no neighbour has a label of the gene, whose majority is then called, for "
+        "most of the pairs: 97% of knn_1, 76% of knn_10."
+    ]
+    assert without_votes(classes(share, metric="share_without_vote")) == []
+    assert without_votes(scores[scores["method"] == "knn_10_labelled"]) == []
 
 
 def test_classes_of_a_method_that_predicts_fewer_are_not_compared():

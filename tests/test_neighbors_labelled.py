@@ -2,12 +2,18 @@
 
 import json
 
+import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
+from zarr.storage import MemoryStore
 
 import pertscale as ps
 from pertscale.baselines import WeightedKNN
 from pertscale.baselines.neighbors_cv import WeightedKNNCV
+from pertscale.benchmark import estimate, units
+from pertscale.benchmark.expected import Expected
+from pertscale.benchmark.probe import _Drawn
 from pertscale.conditions import targets
 from pertscale.evaluation import confusion, scores_from_confusion
 from pertscale.schema import Label
@@ -93,3 +99,126 @@ def test_labelled_neighbours_on_perturbqa(k, key):
         assert scores["balanced_accuracy"] == pytest.approx(want[reading]["bal"], abs=within), (
             reading
         )
+
+
+# --- pairs without a vote -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("neighbors", ["nearest", "labelled"])
+def test_which_pairs_fall_back_to_the_majority(neighbors):
+    X, y = sparse(share=0.1)
+    y[:, :3] = UNTESTED  # genes that nobody has a label of
+    queries = np.random.default_rng(1).normal(size=(9, 4))
+    queries[4] = np.nan
+    model = WeightedKNN(k=3, neighbors=neighbors, normalize=False).fit(X, y)
+    labels, scores, fell_back = model.predict_with_fallback(queries)
+    distance = np.linalg.norm(X[None] - queries[:, None], axis=2)
+    near = np.argsort(distance, axis=1)[:, : 3 if neighbors == "nearest" else len(X)]
+    want = (y[near] == UNTESTED).all(axis=1)
+    want[4] = True
+    np.testing.assert_array_equal(fell_back, want)
+    assert 0 < want.mean() < 1
+    majority = ps.baselines.MajorityVote().fit(X, y).predict(queries)
+    np.testing.assert_array_equal(labels[want], majority[want])
+    lazy = WeightedKNN(k=3, neighbors=neighbors, normalize=False).fit(
+        X, da.from_array(y, chunks=(60, 7))
+    )
+    for mine, theirs in zip(
+        lazy.predict_with_fallback(queries), (labels, scores, fell_back), strict=True
+    ):
+        np.testing.assert_array_equal(mine.compute(), theirs)
+
+
+@pytest.mark.parametrize(
+    ("missing", "falls"), [("majority", 1.0), ("nonde", 0.0), ("drop", 0.0), ("mean_vector", 0.0)]
+)
+def test_a_perturbation_without_a_vector_falls_back_where_the_majority_is_called(missing, falls):
+    X, y = sparse(share=1)
+    model = WeightedKNN(k=3, missing=missing).fit(X, y)
+    _, _, fell_back = model.predict_with_fallback(np.full((1, 4), np.nan))
+    assert fell_back.mean() == falls
+
+
+def test_the_share_without_a_vote_is_of_the_tested_pairs():
+    truth = np.array([[0, 1, UNTESTED], [0, 0, 0]], np.int8)
+    fell_back = np.array([[True, False, True], [True, True, False]])
+    row = units.share_without_vote(truth, fell_back).iloc[0]
+    assert (row["metric"], row["value"], row["n"]) == ("share_without_vote", 3 / 5, 5)
+    row = units.share_without_vote(truth, fell_back, np.array([[0, 0], [1, 2]])).iloc[0]
+    assert (row["value"], row["n"]) == (2 / 3, 3)
+    assert np.isnan(units.share_without_vote(np.full((2, 3), UNTESTED), fell_back)["value"][0])
+
+
+def test_the_benchmark_runs_them_on_curated_pairs_and_keeps_who_fell_back(example, tmp_path):
+    methods = ["knn_1", "knn_1_labelled"]
+    genes = list(example.screen.genes)
+    vectors = np.random.default_rng(0).normal(size=(len(genes), 5))
+    result = ps.run_benchmark(
+        example.screen, out=tmp_path / "run", methods=methods, tasks=["within"], seed=0,
+        embedding=ps.Embedding("drawn", genes, vectors, {}), quiet=True,
+    )  # fmt: skip
+    shares = result.overall.query("metric == 'share_without_vote' and task == 'within'")
+    assert set(shares.loc[shares["method"] == "knn_1_labelled", "setting"]) == {"curated"}
+    settings = {"full", "full_without_target", "curated"}
+    assert set(shares.loc[shares["method"] == "knn_1", "setting"]) == settings
+    told = result.skipped[result.skipped["what"] == "knn_1_labelled (full)"]
+    assert len(told) == len(result.labels.contexts)
+    assert "every tested perturbation has a label" in told["reason"].iloc[0]
+    curated = shares[(shares["setting"] == "curated") & (shares["context"] == "alpha")]
+    mean = curated.groupby("method")["value"].mean()
+    assert mean["knn_1_labelled"] < mean["knn_1"]
+    kept = result.predictions(
+        context="alpha", labels="curated", split="holdout-seed0", method="knn_1"
+    )
+    assert kept["fell_back"].dtype == bool
+
+
+def test_tables_without_gaps_do_not_need_them(tmp_path):
+    random = np.random.default_rng(0)
+    names = [f"g{i}" for i in range(12)]
+    frame = pd.DataFrame(
+        [(p, g, int(random.integers(-1, 2))) for p in names for g in names],
+        columns=["pert", "gene", "label"],
+    )
+    embedding = ps.Embedding("drawn", names, random.normal(size=(12, 3)), {})
+    split = ps.splits.holdout(names)
+    for table, there in ((frame, False), (frame[random.random(144) < 0.5], True)):
+        table.to_csv(tmp_path / "labels.csv", index=False)
+        labels, _ = ps.stats.read_label_table(
+            tmp_path / "labels.csv", context="K562", codes="pertscale"
+        )
+        scores = ps.score_labels(labels, split, embedding=embedding)
+        assert ("knn_1_labelled" in set(scores["method"])) == there
+        assert "share_without_vote" in set(scores["metric"])
+
+
+def test_all_training_perturbations_as_neighbours_are_in_the_estimate_of_memory():
+    size = {"n_perturbations": 5_000, "n_test": 2_000, "n_genes": 100, "done": False}
+    of_k, of_all = (
+        estimate._unit_bytes(Expected(name, **size)) for name in ("knn_10", "knn_10_labelled")
+    )
+    assert of_all - of_k == 12 * 2_000 * 3_000
+
+
+def test_settings_without_a_target_among_the_genes_are_scored_once(monkeypatch):
+    drawn = _Drawn.of(24, 80, 5)
+    calls = []
+    for name in ("evaluate", "evaluate_both", "evaluate_per_gene"):
+        real = getattr(units, name)
+        monkeypatch.setattr(
+            units,
+            name,
+            lambda *a, _name=name, _real=real, **k: (calls.append(_name), _real(*a, **k))[1],
+        )
+    settings = ("full", "full_without_target")
+    unit = units.Unit("c", "full", drawn.split, "knn_1", settings, drawn._fitted("knn_1"))
+    found = unit.predictor.predict(unit, drawn.matrix)
+    nobody = dict.fromkeys(drawn.matrix.perturbations, ("not_read_out",))
+    scores = units.write_and_score(MemoryStore(), unit, drawn.matrix, found, nobody)
+    assert calls == ["evaluate", "evaluate_per_gene"]
+    full, rest = (scores[scores["setting"] == s].drop(columns="setting") for s in settings)
+    assert full.reset_index(drop=True).equals(rest.reset_index(drop=True))
+    calls.clear()
+    own = {name: (name,) for name in drawn.matrix.perturbations}
+    units.write_and_score(MemoryStore(), unit, drawn.matrix, found, own)
+    assert calls == ["evaluate_both", "evaluate_per_gene", "evaluate_per_gene"]

@@ -78,6 +78,17 @@ def test_report_and_scores(finished):
     assert set(result.scores["method"]) >= {"majority_vote", "all_non_de", "random", "oracle"}
 
 
+def test_the_truth_scores_one_wherever_a_score_is_defined(finished):
+    """Also where a class does not occur, or a perturbation changes nothing."""
+    name, _, result = finished
+    mine = result.scores.query("method == 'oracle' and task == 'within' and level != 'class'")
+    mine = mine[mine["metric"].isin(["accuracy", "balanced_accuracy", "macro_f1", "mcc"])]
+    assert set(mine["operating_point"]) == {"as_called", "at_training_rate"}
+    assert (mine["value"].dropna() == 1).all()
+    one = mine[mine["level"] == "overall"].groupby("metric")["value"].count()
+    assert one.min() > 0, name
+
+
 def test_kept_and_dropped_are_all_cells(finished):
     name, screen, result = finished
     dropped = result.drops.query("kind == 'cell'")

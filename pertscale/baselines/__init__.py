@@ -62,6 +62,12 @@ METHODS: Final[dict[str, Method]] = {
     "knn_cv": Method(lambda seed: WeightedKNNCV(seed=seed), needs_embedding=True),
     "knn_1": Method(lambda seed: WeightedKNN(k=1), needs_embedding=True),
     "knn_10": Method(lambda seed: WeightedKNN(k=10), needs_embedding=True),
+    "knn_1_labelled": Method(
+        lambda seed: WeightedKNN(k=1, neighbors="labelled"), needs_embedding=True, needs_gaps=True
+    ),
+    "knn_10_labelled": Method(
+        lambda seed: WeightedKNN(k=10, neighbors="labelled"), needs_embedding=True, needs_gaps=True
+    ),
     "logistic": Method(lambda seed: LogisticPerGene(seed=seed), needs_embedding=True),
     "logistic_pairs": Method(
         lambda seed: LogisticPairs(np.empty((0, 0)), seed=seed),

@@ -26,10 +26,12 @@ GENE_STEP: Final = 256
 
 #: Labels and class scores of the same pair, so that one pass over the data makes both.
 PAIR: Final = np.dtype([("label", np.int8), ("scores", np.float32, (len(CLASSES),))])
+#: The same with whether the label is the gene's majority, as nobody voted.
+VOTED_PAIR: Final = np.dtype([*PAIR.descr, ("fell_back", np.bool_)])
 
 #: Maps columns (n, genes) and the positions of these genes to labels and scores that broadcast to
-#: (perturbation, genes) and (perturbation, genes, 3).
-Block = Callable[[NDArray, NDArray[np.int64]], tuple[NDArray, NDArray]]
+#: (perturbation, genes) and (perturbation, genes, 3), and to what else its pairs have.
+Block = Callable[[NDArray, NDArray[np.int64]], tuple[NDArray, ...]]
 
 
 @checked
@@ -115,7 +117,8 @@ class LabelClassifier(BaseEstimator, ABC):
         """
         X = self._asked(X)
         columns, block = self._plan(X)
-        return over_genes(block, columns, n_rows=len(X))
+        labels, scores = over_genes(block, columns, n_rows=len(X))
+        return labels, scores
 
     def fitted_params(self) -> dict[str, Any]:
         """Return the parameters, with those that fitting chose, for the record of a run."""
@@ -154,6 +157,35 @@ class LabelClassifier(BaseEstimator, ABC):
             raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(X, y) first")
 
 
+@checked
+class VotingClassifier(LabelClassifier):
+    """Base of the classifiers that call the gene's majority label where nobody votes."""
+
+    def predict_both(self, X: Any) -> tuple[Any, Any]:
+        """Return labels and class scores; see :meth:`LabelClassifier.predict_both`."""
+        labels, scores, _ = self.predict_with_fallback(X)
+        return labels, scores
+
+    def predict_with_fallback(self, X: Any) -> tuple[Any, Any, Any]:
+        """Return labels, class scores, and which pairs fell back to the gene's majority label.
+
+        Parameters
+        ----------
+        X
+            As of :meth:`LabelClassifier.predict_both`.
+
+        Returns
+        -------
+        tuple of (labels, scores, fell_back)
+            The last bool of shape (perturbation, gene): where no neighbour has a label, or the
+            perturbation has no vector.
+        """
+        X = self._asked(X)
+        columns, block = self._plan(X)
+        labels, scores, fell_back = over_genes(block, columns, n_rows=len(X), pair=VOTED_PAIR)
+        return labels, scores, fell_back
+
+
 @dataclass(frozen=True)
 class Lookup:
     """Looks the vectors of perturbations up, of guides by the gene that their name begins with."""
@@ -178,7 +210,9 @@ class Lookup:
         return self.embedding.vectors(named, targets={n: targets(groups[n]) for n in named})
 
 
-def over_genes(block: Block, columns: Any, *, n_rows: int) -> tuple[Any, Any]:
+def over_genes(
+    block: Block, columns: Any, *, n_rows: int, pair: np.dtype[Any] = PAIR
+) -> tuple[Any, ...]:
     """Predict all genes, a few at a time.
 
     Parameters
@@ -190,18 +224,21 @@ def over_genes(block: Block, columns: Any, *, n_rows: int) -> tuple[Any, Any]:
         genes.
     n_rows
         Number of perturbations to predict.
+    pair
+        What the block returns of a pair.
 
     Returns
     -------
-    tuple of (labels, scores)
-        Shapes (n_rows, gene) and (n_rows, gene, 3).
+    tuple of (labels, scores, ...)
+        Shapes (n_rows, gene) and (n_rows, gene, 3); one array for each field of `pair`.
     """
-    n_genes = columns.shape[1]
+    n_genes, names = columns.shape[1], pair.names or ()
     if not dask.is_dask_collection(columns):
-        labels = np.empty((n_rows, n_genes), dtype=PAIR["label"])
-        scores = np.empty((n_rows, n_genes, len(CLASSES)), dtype=np.float32)
-        _fill(block, columns, np.arange(n_genes), labels, scores)
-        return labels, scores
+        arrays = tuple(
+            np.empty((n_rows, n_genes, *pair[name].shape), pair[name].base) for name in names
+        )
+        _fill(block, columns, np.arange(n_genes), arrays)
+        return arrays
     columns = columns.rechunk({0: -1})
     genes = da.from_array(np.arange(n_genes)[None], chunks=((1,), columns.chunks[1]))
     pairs = da.map_blocks(
@@ -210,23 +247,27 @@ def over_genes(block: Block, columns: Any, *, n_rows: int) -> tuple[Any, Any]:
         genes,
         block=dask.delayed(block),  # one node of the graph, not a copy per task
         n_rows=n_rows,
+        pair=pair,
         chunks=((n_rows,), columns.chunks[1]),
-        dtype=PAIR,
-        meta=np.empty((0, 0), dtype=PAIR),
+        dtype=pair,
+        meta=np.empty((0, 0), dtype=pair),
     )
-    return pairs["label"], pairs["scores"]
+    return tuple(pairs[name] for name in names)
 
 
-def _pairs(columns: NDArray, genes: NDArray, *, block: Block, n_rows: int) -> NDArray:
-    out = np.empty((n_rows, columns.shape[1]), dtype=PAIR)
-    _fill(block, columns, genes[0], out["label"], out["scores"])
+def _pairs(
+    columns: NDArray, genes: NDArray, *, block: Block, n_rows: int, pair: np.dtype[Any]
+) -> NDArray:
+    out = np.empty((n_rows, columns.shape[1]), dtype=pair)
+    _fill(block, columns, genes[0], tuple(out[name] for name in pair.names or ()))
     return out
 
 
-def _fill(block: Block, columns: NDArray, genes: NDArray, labels: NDArray, scores: NDArray) -> None:
+def _fill(block: Block, columns: NDArray, genes: NDArray, arrays: tuple[NDArray, ...]) -> None:
     for start in range(0, columns.shape[1], GENE_STEP):
         part = slice(start, start + GENE_STEP)
-        labels[:, part], scores[:, part] = block(columns[:, part], genes[part])
+        for array, values in zip(arrays, block(columns[:, part], genes[part]), strict=True):
+            array[:, part] = values
 
 
 def per_gene(values: NDArray, gene_chunks: tuple[int, ...] | None) -> Any:

@@ -23,6 +23,8 @@ class Method:
         Whether ``predict`` has to be told the truth (the oracle).
     needs_gene_vectors
         Whether its parameter ``gene_vectors`` has to be set.
+    needs_gaps
+        Whether it is another method's like where every training pair has a label.
     ranks
         Whether its scores tell pairs apart, so that another share of them can be called.
     key
@@ -33,6 +35,7 @@ class Method:
     needs_embedding: bool = False
     needs_truth: bool = False
     needs_gene_vectors: bool = False
+    needs_gaps: bool = False
     ranks: bool = True
     key: str = ""
 

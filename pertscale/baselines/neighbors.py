@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pertscale.arguments import checked
 from pertscale.baselines._base import (
     Block,
-    LabelClassifier,
+    VotingClassifier,
     check_choice,
     check_dimensions,
     with_embedding,
@@ -43,7 +43,7 @@ Neighbors = Literal["nearest", "labelled"]
 
 
 @checked
-class WeightedKNN(LabelClassifier):
+class WeightedKNN(VotingClassifier):
     """Vote of the nearest training perturbations, weighted by distance (SPEC E2).
 
     For a perturbation, the k nearest training perturbations that have an embedding are found once
@@ -239,17 +239,22 @@ def _vote(
     known: NDArray[np.intp],
     missing: NDArray[np.bool_],
     policy: Missing,
-) -> tuple[NDArray, NDArray]:
-    """Predict a block of genes from the training labels `y` (training perturbation, gene)."""
+) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
+    """Predict a block of genes from the training labels `y` (training perturbation, gene).
+
+    Returns labels, class scores, and where the label is the gene's majority for want of a vote.
+    """
     counts = class_counts(y)
     sums = np.zeros((len(CLASSES), len(missing), y.shape[1]))
     ballot.add(y, known, sums, 0, k)
     labels = voted_labels(sums, counts)
-    voted = sums.any(axis=0)
-    scores = np.where(voted, class_shares(sums), class_shares(counts)[:, None, :])
+    fell_back = np.asarray(~sums.any(axis=0))
+    scores = np.where(~fell_back, class_shares(sums), class_shares(counts)[:, None, :])
     scores = np.moveaxis(scores, 0, -1)
     if policy == "nonde":
         labels[missing], scores[missing] = Label.NON_DE, np.eye(len(CLASSES))[NON_DE]
     elif policy == "drop":
         labels[missing], scores[missing] = Label.UNTESTED, np.nan
-    return labels, scores
+    if policy in ("nonde", "drop"):
+        fell_back[missing] = False
+    return labels, scores, fell_back

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pertscale.arguments import checked
 from pertscale.baselines._base import (
     Block,
-    LabelClassifier,
+    VotingClassifier,
     check_choice,
     with_embedding,
     without_embedding,
@@ -47,7 +47,7 @@ GRID = (1, 3, 5, 10, 20, 30, 50, 100)
 
 
 @checked
-class WeightedKNNCV(LabelClassifier):
+class WeightedKNNCV(VotingClassifier):
     """:class:`WeightedKNN` with k chosen by cross-validation over perturbations (SPEC D2).
 
     The training perturbations are permuted with ``RandomState(seed)`` and split into nearly equal

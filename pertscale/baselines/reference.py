@@ -134,7 +134,8 @@ class Oracle(LabelClassifier):
         truth = unnamed(truth)
         if tuple(truth.shape) != shape:
             raise InputError(f"truth has shape {tuple(truth.shape)}, the prediction needs {shape}")
-        return over_genes(_one_hot, truth, n_rows=shape[0])
+        labels, scores = over_genes(_one_hot, truth, n_rows=shape[0])
+        return labels, scores
 
     def _fit(self, X: NDArray[np.float64], y: Any) -> None:
         """Nothing to learn."""

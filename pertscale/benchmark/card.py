@@ -14,7 +14,7 @@ from pertscale import cards
 from pertscale.benchmark.expression import TOP_EXPRESSED
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
-from pertscale.report.findings import Comparison, in_fewer_splits
+from pertscale.report.findings import Comparison, in_fewer_splits, without_repeats
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, MANIFEST_FILE
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def score_tables(overall: pd.DataFrame) -> list[ScoreTable]:
     """Return the headline tables that are not empty."""
     tables = []
     for title, tasks, keys, metrics in _KINDS:
-        mine = at_operating_point(overall[overall["task"].isin(tasks)])
+        mine = at_operating_point(without_repeats(overall[overall["task"].isin(tasks)]))
         frame = headline(mine, metrics, [*keys, "split", "method"])
         if len(frame):
             tables.append(ScoreTable(title, keys, metrics, frame))

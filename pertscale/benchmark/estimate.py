@@ -18,7 +18,7 @@ from dask.utils import format_bytes
 from numcodecs import blosc
 
 from pertscale.arguments import checked
-from pertscale.baselines import EXPRESSION_MODELS
+from pertscale.baselines import EXPRESSION_MODELS, METHODS
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.expected import Expected, expected_units
 from pertscale.benchmark.plan import SETTINGS, TASKS, TRAINING_DIM, Setting, Task, Wanted
@@ -53,6 +53,8 @@ from pertscale.stats.tile_plan import Means, gene_densities
 
 #: Bytes of a scored pair of profiles while a method is scored: six copies of it, and masks.
 _SCORED_BYTES = 52
+#: Bytes of a neighbour of a test perturbation: its row, and its distance.
+_NEIGHBOR_BYTES = 12
 #: Bytes of a predicted pair on disk, class and three scores or expression, as measured.
 _PREDICTION_BYTES = 3
 #: Share of the work on units that threads do at the same time, as measured.
@@ -599,7 +601,11 @@ def _unit_bytes(unit: Expected) -> int:
         return (
             PROCESS_BYTES + 8 * pairs + 8 * len(EXPRESSION_MODELS) * test + _SCORED_BYTES * scored
         )
-    return PROCESS_BYTES + min(pairs, BAND_BYTES) + pairs + 40 * min(test, STRIP_PAIRS)
+    method = METHODS.get(unit.method)
+    neighbors = 0
+    if method is not None and method.needs_gaps:  # all training perturbations, in their order
+        neighbors = _NEIGHBOR_BYTES * unit.n_test * (unit.n_perturbations - unit.n_test)
+    return PROCESS_BYTES + min(pairs, BAND_BYTES) + pairs + 40 * min(test, STRIP_PAIRS) + neighbors
 
 
 def _seconds(unit: Expected, rates: UnitRates | None) -> float:

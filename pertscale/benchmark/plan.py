@@ -54,6 +54,11 @@ TRAINING_DIM = 10
 #: Held-out perturbations below which several splits are drawn by default, and how many.
 FEW_HELD_OUT = 40
 SPLITS_OF_FEW = 5
+#: Why a method that is for labels with gaps is not fitted on full ones.
+_NO_GAPS = (
+    "every tested perturbation has a label of every gene, so neighbours that have one are the "
+    "nearest; these methods are for curated pairs"
+)
 #: Scratch below the output folder that later calls reuse.
 WORK_DIR = ".work"
 
@@ -155,6 +160,10 @@ class Wanted:
             return self
         given = on_screen(self.how.given, screen, self.aliases)
         return replace(self, how=replace(self.how, given=given))
+
+    def methods_on(self, kind: str) -> dict[str, Method]:
+        """Return the classifiers that are fitted on a kind of labels, full or curated."""
+        return {n: m for n, m in self.methods.items() if kind != "full" or not m.needs_gaps}
 
 
 @dataclass(kw_only=True)
@@ -294,6 +303,9 @@ def _tables(plan: Plan, context: str, mine: pd.DataFrame) -> dict[str, tuple[str
         plan.without_changes[context] = why
         plan.log.skip("classes", context, why)
     full = tuple(s for s in settings if s.startswith("full"))
+    same = [name for name, method in plan.wanted.methods.items() if method.needs_gaps]
+    if full and changed and same:
+        plan.log.skip(f"{', '.join(same)} (full)", context, _NO_GAPS)
     tables: dict[str, tuple[str, ...]] = {}
     if full:
         plan.matrices[context, "full"] = plan.matrix_of(context, "full")
@@ -333,7 +345,7 @@ def _plan_classes(
         unit = partial(Unit, context, kind, usable)
         training = (TrainingPart(matrix, usable.train),)
         mine = tuple(groups[n] for n in usable.train)
-        for name, method in plan.wanted.methods.items():
+        for name, method in plan.wanted.methods_on(kind).items():
             vectors = embedding_for(plan, context, split) if method.needs_embedding else None
             reason = _no_vectors(plan, vectors, usable.train)
             if reason is not None:

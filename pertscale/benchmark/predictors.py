@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines import Method
+from pertscale.baselines._base import VotingClassifier
 from pertscale.baselines.thresholds import (
     Rule,
     labels_of_changes,
@@ -19,7 +20,14 @@ from pertscale.baselines.thresholds import (
     scores_of_changes,
     tune_threshold,
 )
-from pertscale.benchmark.units import GENE_CHUNK, LabelMatrix, Points, Unit, strip_rows
+from pertscale.benchmark.units import (
+    GENE_CHUNK,
+    LabelMatrix,
+    Points,
+    Predicted,
+    Unit,
+    strip_rows,
+)
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
 from pertscale.hashing import digest
@@ -106,7 +114,7 @@ class Fitted:
         parts = [part.key for part in self.training]
         return digest("fitted", parts, self.vectors_key, list(self.groups), self.method.key)
 
-    def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
+    def predict(self, unit: Unit, matrix: LabelMatrix) -> Predicted:
         """Fit, and predict lazily; what is fitted is in `params`."""
         y = da.concatenate([part.labels() for part in self.training]).rechunk({0: -1})
         train, test = (np.empty((n, 0)) for n in (y.shape[0], len(unit.split.held_out)))
@@ -143,8 +151,8 @@ def fit_predict(
     groups: np.ndarray,
     truth: Any = None,
     gene_vectors: np.ndarray | None = None,
-) -> tuple[Any, Any, dict[str, Any]]:
-    """Fit a method and predict; return labels, class scores, and the parameters it ended with.
+) -> Predicted:
+    """Fit a method and predict.
 
     `train` and `test` are vectors of perturbations, (n, d); d may be 0. `truth` and `gene_vectors`
     are for methods that need them.
@@ -153,12 +161,16 @@ def fit_predict(
     if gene_vectors is not None:
         model.set_params(gene_vectors=gene_vectors)
     model.fit(train, y, groups=groups)
-    told = {"truth": truth} if method.needs_truth else {}
-    predicted, scores = model.predict_both(test, **told)
+    fell_back = None
+    if isinstance(model, VotingClassifier):
+        predicted, scores, fell_back = model.predict_with_fallback(test)
+    else:
+        told = {"truth": truth} if method.needs_truth else {}
+        predicted, scores = model.predict_both(test, **told)
     params = model.fitted_params()
     if method.needs_embedding:
         params["n_test_without_embedding"] = int(np.isnan(test).any(axis=1).sum())
-    return predicted, scores, params
+    return Predicted(predicted, scores, params, fell_back)
 
 
 # --- changes of expression ------------------------------------------------------------------------
@@ -211,7 +223,7 @@ class Thresholded:
         """Which genes other contexts have."""
         return pd.Index(matrix.genes).isin(list(self.shared))
 
-    def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
+    def predict(self, unit: Unit, matrix: LabelMatrix) -> Predicted:
         """Tune the threshold, and predict block by block of perturbations.
 
         Raises
@@ -243,7 +255,7 @@ class Thresholded:
             **self.params(), "threshold": threshold, "threshold_from": origin,
             "n_without_prediction": n_lacking,
         }  # fmt: skip
-        return (
+        return Predicted(
             da.concatenate(labels).rechunk((rows, GENE_CHUNK)),
             da.concatenate(scores).rechunk((rows, GENE_CHUNK, 3)),
             params,
@@ -310,7 +322,7 @@ class Given:
         """Which genes other contexts have."""
         return pd.Index(matrix.genes).isin(list(self.shared))
 
-    def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
+    def predict(self, unit: Unit, matrix: LabelMatrix) -> Predicted:
         """Put the classes on the genes of the labels."""
         columns = pd.Index(self.found.genes).get_indexer(list(matrix.genes))
         rows = strip_rows(len(unit.split.held_out), len(matrix.genes))
@@ -321,7 +333,9 @@ class Given:
         scores[missing] = _NON_DE_SCORES
         params = {"n_pairs_not_predicted": int(missing.sum()), **given_params(self.found)}
         chunks = (rows, GENE_CHUNK)
-        return da.from_array(labels, chunks=chunks), da.from_array(scores, (*chunks, 3)), params
+        return Predicted(
+            da.from_array(labels, chunks=chunks), da.from_array(scores, (*chunks, 3)), params
+        )
 
     def points(self, unit: Unit, matrix: LabelMatrix) -> Points:
         """At the rate of the training part; files that only name classes have no other point."""

@@ -35,7 +35,7 @@ _SHAPES = ((24, 80), (80, 320))
 #: Methods that take as long as another one, which is timed.
 _LIKE = {
     "no_change": "mean", "mean_perturbation": "mean", "additive": "mean", "knn_1": "knn_10",
-    "oracle": "all_non_de", "linear_random": "linear",
+    "knn_1_labelled": "knn_10_labelled", "oracle": "all_non_de", "linear_random": "linear",
 }  # fmt: skip
 #: Share of pairs that are drawn as changed.
 _CHANGED = 0.05

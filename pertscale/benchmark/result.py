@@ -215,7 +215,9 @@ class BenchmarkResult:
         Returns
         -------
         Dataset
-            ``label`` (perturbation, gene) int8 and ``score`` (perturbation, gene, class) float32.
+            ``label`` (perturbation, gene) int8 and ``score`` (perturbation, gene, class) float32;
+            of methods of neighbours ``fell_back`` (perturbation, gene) bool, the pairs that got the
+            majority label of their gene as no neighbour has one.
 
         Raises
         ------

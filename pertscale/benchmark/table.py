@@ -13,7 +13,7 @@ from pertscale.baselines import METHODS
 from pertscale.benchmark.outputs import with_averages
 from pertscale.benchmark.plan import TRANSFER
 from pertscale.benchmark.predictors import fit_predict
-from pertscale.benchmark.units import TASK, at_both_points, with_areas, with_head
+from pertscale.benchmark.units import TASK, at_both_points, with_head, with_rest
 from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError
@@ -53,7 +53,8 @@ def score_labels(
     embedding : Embedding, optional
         Vectors of genes, for the methods that need them.
     methods : sequence of str, optional
-        Names in :data:`pertscale.baselines.METHODS`; by default all that can run.
+        Names in :data:`pertscale.baselines.METHODS`; by default all that can run, and neighbours
+        that have a label only where some training pairs have none.
 
     Returns
     -------
@@ -193,13 +194,15 @@ def _scored(
 ) -> pd.DataFrame:
     """Fit all methods, predict the perturbations of `truth`, and score them in each setting."""
     test, genes = ([str(n) for n in truth[dim].values] for dim in (PERTURBATION, GENE))
+    untested = y_train == Label.UNTESTED
     chosen = list(methods) if methods is not None else [
-        name for name, method in METHODS.items() if embedding or not method.needs_embedding
+        name for name, method in METHODS.items()
+        if (embedding or not method.needs_embedding) and (untested.any() or not method.needs_gaps)
     ]  # fmt: skip
     rows = [*train, *test]
     groups = target_group(rows, set(genes))
     gene_vectors = None if embedding is None else embedding.normalized().vectors(genes)
-    seen, rate = (y_train != Label.UNTESTED).any(axis=0), share_changed(y_train)
+    seen, rate = ~untested.all(axis=0), share_changed(y_train)
     tables = []
     for name in chosen:
         method = METHODS[name]
@@ -209,19 +212,20 @@ def _scored(
         if embedding is not None and method.needs_embedding:
             of_row = {row: targets(groups[row]) for row in rows}
             vectors = embedding.normalized().vectors(rows, targets=of_row)
-        predicted, scores, params = fit_predict(
+        found = fit_predict(
             method, split.seed, vectors[: len(train)], y_train, vectors[len(train) :],
             groups=np.array([groups[row] for row in train]), truth=truth.values,
             gene_vectors=gene_vectors if method.needs_gene_vectors else None,
         )  # fmt: skip
         for setting in settings:
             kept = seen if setting.endswith("_overlap") else np.ones(len(genes), bool)
-            part = truth.values[:, kept], predicted[:, kept], scores[:, kept]
+            part = truth.values[:, kept], found.labels[:, kept], found.scores[:, kept]
+            votes = None if found.fell_back is None else found.fell_back[:, kept]
             table = evaluate(
                 part[0], part[1], scores=part[2], perturbations=test,
                 training_rate=rate if method.ranks else None,
             )  # fmt: skip
-            table = with_areas(table, part[0], part[2])
+            table = with_rest(table, part[0], part[2], votes)
             table = table if method.ranks else at_both_points(table)
-            tables.append(with_head(table, split, name, params, **head, setting=setting))
+            tables.append(with_head(table, split, name, found.params, **head, setting=setting))
     return pd.concat(tables, ignore_index=True)

@@ -305,7 +305,9 @@ def _plan_classes(root: Runs, target: Site, split: Split, bridges: Sequence[Brid
             root.log.skip(what, target.name, str(error))
             continue
         root.matrices[target.name, kind] = matrix
-        for name, predictor in _predictors(root, training, usable, target, split, bridges).items():
+        methods = root.wanted.methods_on(kind)
+        found = _predictors(root, methods, training, target, split, bridges)
+        for name, predictor in found.items():
             if isinstance(predictor, str):
                 root.log.skip(f"{name} {what}", target.name, predictor)
             else:
@@ -365,8 +367,8 @@ def training_parts(
 
 def _predictors(
     root: Runs,
+    methods: Mapping[str, Method],
     training: Training,
-    usable: Split,
     target: Site,
     split: Split,
     bridges: Sequence[Bridge],
@@ -377,7 +379,7 @@ def _predictors(
     if isinstance(embedding, Embedding):
         training_vectors = embedding.normalized().vectors(list(training.groups))
         embedding = has_none(embedding, training_vectors) or embedding
-    for name, method in root.wanted.methods.items():
+    for name, method in methods.items():
         if method.needs_embedding and isinstance(embedding, str):
             found[name] = embedding
             continue

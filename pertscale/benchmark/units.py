@@ -34,6 +34,7 @@ from pertscale.schema import (
     PERTURBATION,
     PREDICTIONS_DIR,
     SCORE_COLUMNS,
+    Label,
 )
 from pertscale.splits import Split
 from pertscale.stats.labels import LabelTable
@@ -49,8 +50,10 @@ HELD_PAIRS = 2**22
 #: Pairs of a screen up to which its units run in the process that asked.
 LOCAL_PAIRS = 20_000_000
 TASK = "within"
+#: The setting of all pairs but those of a perturbation and its targets.
+WITHOUT_TARGET = "full_without_target"
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION = 6
+_VERSION = 7
 
 
 # --- the label matrix, cut along genes ------------------------------------------------------
@@ -121,14 +124,34 @@ class Predictor(Protocol):
     def key(self) -> str:
         """Hash of all that the predictions depend on, beside the unit's own labels and split."""
 
-    def predict(self, unit: Unit, matrix: LabelMatrix) -> tuple[Any, Any, dict[str, Any]]:
-        """Return labels and class scores of the test perturbations, lazily, and parameters."""
+    def predict(self, unit: Unit, matrix: LabelMatrix) -> Predicted:
+        """Return what is predicted of the test perturbations, lazily."""
 
     def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes the settings ``..._overlap`` are of, (n_genes,) bool."""
 
     def points(self, unit: Unit, matrix: LabelMatrix) -> Points:
         """Return the operating points to score beside that of the predictor's own calls."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What a predictor says of the test perturbations.
+
+    Attributes
+    ----------
+    labels, scores : array
+        Labels (perturbation, gene), and class scores (perturbation, gene, 3).
+    params : dict
+        Parameters of the method, for the record.
+    fell_back : array of bool, optional
+        Pairs that got the majority label of their gene, as nobody voted; of methods that vote.
+    """
+
+    labels: Any
+    scores: Any
+    params: dict[str, Any]
+    fell_back: Any = None
 
 
 @dataclass(frozen=True)
@@ -226,7 +249,7 @@ def run_unit(
     What a method can't do, for want of training perturbations say, is kept as well, as the reason.
     """
     try:
-        predicted, scores, params = unit.predictor.predict(unit, matrix)
+        found = unit.predictor.predict(unit, matrix)
     except (ArgumentError, InputError) as error:
         with atomic_path(out / unit.folder) as temporary:
             temporary.mkdir(parents=True)
@@ -235,23 +258,22 @@ def run_unit(
         return
     with atomic_path(out / unit.folder) as temporary:
         place = temporary / "prediction.zarr"
-        frame = write_and_score(place, unit, matrix, (predicted, scores, params), targets)
+        frame = write_and_score(place, unit, matrix, found, targets)
         write_table(temporary / "scores.parquet", frame)
-        write_json(temporary / "unit.json", {"key": unit.key(matrix), "params": params})
+        write_json(temporary / "unit.json", {"key": unit.key(matrix), "params": found.params})
 
 
 def write_and_score(
     place: Any,
     unit: Unit,
     matrix: LabelMatrix,
-    found: tuple[Any, Any, dict[str, Any]],
+    found: Predicted,
     targets: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
     """Write what a unit's predictor found to `place`, a path or a Zarr store; return the scores."""
-    predicted, scores, params = found
-    _write_prediction(place, unit, matrix, predicted, scores)
+    _write_prediction(place, unit, matrix, found)
     observed = matrix.rows(unit.split.held_out).compute()  # a byte per pair, for every strip
-    return _score(place, unit, matrix, observed, params, targets)
+    return _score(place, unit, matrix, observed, found.params, targets)
 
 
 def failure(out: Path, unit: Unit) -> str | None:
@@ -266,24 +288,28 @@ def strip_rows(n_rows: int, n_genes: int) -> int:
     return -(-n_rows // -(-n_rows * n_genes // STRIP_PAIRS))
 
 
-def _write_prediction(
-    path: Any, unit: Unit, matrix: LabelMatrix, predicted: Any, scores: Any
-) -> None:
-    """Write labels and class scores, each block computed once."""
-    chunks = (strip_rows(len(unit.split.held_out), len(matrix.genes)), predicted.chunks[1][0])
+def _write_prediction(path: Any, unit: Unit, matrix: LabelMatrix, found: Predicted) -> None:
+    """Write labels and class scores, and which pairs fell back; each block computed once."""
+    n_rows = strip_rows(len(unit.split.held_out), len(matrix.genes))
+    chunks = (n_rows, found.labels.chunks[1][0])
     dims = (PERTURBATION, GENE, CLASS)
+    lazy = {"label": found.labels, "score": found.scores}
+    variables = {
+        "label": Variable(dims[:2], chunks, np.int8),
+        "score": Variable(dims, (*chunks, len(CLASS_NAMES)), np.float32),
+    }
+    if found.fell_back is not None:
+        lazy["fell_back"] = found.fell_back
+        variables["fell_back"] = Variable(dims[:2], chunks, np.bool_)
     root = create_dataset(
         path,
         coords={PERTURBATION: unit.split.held_out, GENE: matrix.genes, CLASS: CLASS_NAMES},
         attrs={"context": unit.context, "method": unit.method, "split": unit.split.name},
-        variables={
-            "label": Variable(dims[:2], chunks, np.int8),
-            "score": Variable(dims, (*chunks, len(CLASS_NAMES)), np.float32),
-        },
+        variables=variables,
     )
-    arrays: Any = [root["label"], root["score"]]
+    arrays: Any = [root[name] for name in lazy]
     where: dict[str, Any] = {"scheduler": "threads"} if unit.predictor.local else {}
-    da.store([predicted, scores], arrays, lock=False, **where)
+    da.store(list(lazy.values()), arrays, lock=False, **where)
 
 
 def _score(
@@ -300,26 +326,28 @@ def _score(
     ``..._overlap`` those of the genes that the training contexts have, too. For files these are all
     other contexts: what a file leaves out does not make its task easier.
     """
-    root = zarr.open_group(path, mode="r")
-    read: Any = da.from_zarr if truth.size > HELD_PAIRS else np.asarray
-    predicted, scores = read(root["label"]), read(root["score"])
+    predicted, scores, fell_back = _read_prediction(path, truth.size)
     names, points = unit.split.held_out, unit.predictor.points(unit, matrix)
     score: Any = {"perturbations": names, "training_rate": points.training_rate}
     tables: dict[str, pd.DataFrame] = {}
     whole = [s for s in unit.settings if not s.endswith("_overlap")]
-    if whole:
-        left_out = _target_pairs(unit, matrix, targets)
+    left_out = _target_pairs(unit, matrix, targets)
+    if WITHOUT_TARGET in whole and len(left_out):
         both = evaluate_both(truth, predicted, scores=scores, exclude=left_out, **score)
-        for setting in whole:  # curated pairs leave the targets out already
-            rest = setting == "full_without_target"
+        for setting in whole:
+            rest = setting == WITHOUT_TARGET
             exclude = left_out if rest else None
-            tables[setting] = with_areas(both[rest], truth, scores, exclude)
+            tables[setting] = with_rest(both[rest], truth, scores, fell_back, exclude)
+    elif whole:  # no target is read out, or is among the pairs: all settings are the same
+        table = evaluate(truth, predicted, scores=scores, **score)
+        tables = dict.fromkeys(whole, with_rest(table, truth, scores, fell_back))
     for setting in unit.settings:
         if setting not in tables:
             there = unit.predictor.overlap(matrix)
             part = truth[:, there], predicted[:, there], scores[:, there]
+            votes = None if fell_back is None else fell_back[:, there]
             table = evaluate(part[0], part[1], scores=part[2], **score)
-            tables[setting] = with_areas(table, part[0], part[2])
+            tables[setting] = with_rest(table, part[0], part[2], votes)
     if points.same:
         tables = {setting: at_both_points(table) for setting, table in tables.items()}
     head = {"task": unit.task, "context": unit.context, "train_contexts": unit.source}
@@ -330,13 +358,48 @@ def _score(
     return pd.concat(parts, ignore_index=True)
 
 
-def with_areas(
-    table: pd.DataFrame, truth: np.ndarray, scores: Any, exclude: np.ndarray | None = None
+def _read_prediction(path: Any, n_pairs: int) -> tuple[Any, Any, Any]:
+    """Return what was written of a prediction: labels, class scores, and which pairs fell back.
+
+    Lazily, where these are many; None for the last of methods that do not vote.
+    """
+    root = zarr.open_group(path, mode="r")
+    read: Any = da.from_zarr if n_pairs > HELD_PAIRS else np.asarray
+    fell_back = read(root["fell_back"]) if "fell_back" in root else None
+    return read(root["label"]), read(root["score"]), fell_back
+
+
+def with_rest(
+    table: pd.DataFrame,
+    truth: np.ndarray,
+    scores: Any,
+    fell_back: Any = None,
+    exclude: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Put the areas within genes after the other scores of level overall."""
+    """Put what else is told of all pairs after the other scores of level overall.
+
+    The areas within genes and, of methods that vote, the share of pairs without a vote.
+    """
     n = int((table["level"] != "overall").argmax())
-    areas = evaluate_per_gene(truth, scores, exclude=exclude)
-    return pd.concat([table[:n], areas, table[n:]], ignore_index=True)
+    found = [evaluate_per_gene(truth, scores, exclude=exclude)]
+    if fell_back is not None:
+        found.append(share_without_vote(truth, fell_back, exclude))
+    return pd.concat([table[:n], *found, table[n:]], ignore_index=True)
+
+
+def share_without_vote(
+    truth: np.ndarray, fell_back: Any, exclude: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Return the row that says which share of the tested pairs got their gene's majority label."""
+    kept = truth != Label.UNTESTED
+    if exclude is not None:
+        kept[tuple(exclude.T)] = False
+    n, step = int(kept.sum()), strip_rows(*truth.shape)
+    strips = (slice(start, start + step) for start in range(0, len(truth), step))
+    n_back = sum(int((kept[rows] & np.asarray(fell_back[rows])).sum()) for rows in strips)
+    row = {"operating_point": "", "level": "overall", "group": "", "n": n}
+    row |= {"metric": "share_without_vote", "value": n_back / n if n else np.nan}
+    return pd.DataFrame([row])
 
 
 def at_both_points(table: pd.DataFrame) -> pd.DataFrame:

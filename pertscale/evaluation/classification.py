@@ -127,27 +127,29 @@ def evaluate_both(
     Returns
     -------
     tuple of DataFrame
-        As of :func:`evaluate`: of all pairs, and without `exclude`.
+        As of :func:`evaluate`: of all pairs, and without `exclude`; the same table twice where
+        nothing is to be excluded.
     """
     shape = _check_shapes(truth, predicted, scores, perturbations)
     left_out = _positions(exclude, shape)
     strips = list(_strips(truth, predicted, scores))
     whole, rest, rankings, left = _first_pass((truth, predicted, scores), left_out, strips)
+    kept = [(whole, []), (rest, left)] if len(left_out) else [(whole, [])]
     thresholds, tables = [], []
-    for found, taken_out in ((whole, []), (rest, left)):
+    for found, taken_out in kept:
         for tallies in taken_out:
             for ranking, tally in zip(rankings, tallies, strict=True):
                 ranking.remove_tally(tally)
         areas = found.areas(rankings)
-        tables.append(_rows(AS_CALLED, found.all_counts, perturbations, labels, areas))
+        tables.append(_Table(AS_CALLED, found.all_counts, perturbations, labels, areas).rows())
         if rankings and training_rate is not None:
             thresholds.append(threshold_at_rate(*rankings[_NON_DE].distinct(), training_rate))
     if thresholds:
         at_rate = _second_pass(truth, scores, left_out, strips, thresholds)
         for table, counts in zip(tables, at_rate, strict=True):
-            table += _rows(AT_TRAINING_RATE, counts, perturbations, labels, None)
+            table += _Table(AT_TRAINING_RATE, counts, perturbations, labels).rows()
     frames = [pd.DataFrame(table, columns=list(_COLUMNS)) for table in tables]
-    return frames[0], frames[1]
+    return frames[0], frames[-1]
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def _first_pass(
     Returns
     -------
     whole, rest : _Found
-        Of all pairs, and without those to exclude.
+        Of all pairs, and without those to exclude; empty where there are none to exclude.
     rankings : list of RankCounts
         Of all pairs, for each class; empty without scores.
     left : list of list of Tally
@@ -218,12 +220,13 @@ def _first_pass(
             blocks.append(replace(block, tallies=[]))
         counts = np.sum([block.counts for block in blocks], axis=0)
         whole.add(counts, changed.auroc())
-        for block in blocks:
-            if block.left_tallies:
-                changed.remove_tally(block.left_tallies[-1])
-                left.append(block.left_tallies[:-1])
-        left_counts = np.sum([block.left_counts for block in blocks], axis=0)
-        rest.add(counts - left_counts, changed.auroc())
+        if len(left_out):
+            for block in blocks:
+                if block.left_tallies:
+                    changed.remove_tally(block.left_tallies[-1])
+                    left.append(block.left_tallies[:-1])
+            left_counts = np.sum([block.left_counts for block in blocks], axis=0)
+            rest.add(counts - left_counts, changed.auroc())
         _warn_if_rounded(changed, "perturbation")
     for ranking in rankings:
         _warn_if_rounded(ranking, "class")
@@ -317,20 +320,19 @@ def _second_pass(
     left_out: NDArray[np.intp],
     strips: list[tuple[slice, list[slice]]],
     thresholds: list[float],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count as called at thresholds: all pairs at the first, the rest at the second."""
-    whole, rest = [], []
+) -> list[NDArray[np.int64]]:
+    """Count as called at thresholds: all pairs at the first, the rest at the second, if any."""
+    found: list[list[NDArray[np.int64]]] = []
     for rows, columns in strips:
-        blocks: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        blocks: list[list[NDArray[np.int64]]] = []
         for first in range(0, len(columns), _BLOCKS_AT_A_TIME):
             calls = [
                 (truth[rows, genes], scores[rows, genes], left_out, rows, genes, thresholds)
                 for genes in columns[first : first + _BLOCKS_AT_A_TIME]
             ]
             blocks += _computed(_count_block_at, calls)
-        whole.append(np.sum([counts for counts, _ in blocks], axis=0))
-        rest.append(np.sum([counts for _, counts in blocks], axis=0))
-    return np.concatenate(whole), np.concatenate(rest)
+        found.append([np.sum(counts, axis=0) for counts in zip(*blocks, strict=True)])
+    return [np.concatenate(counts) for counts in zip(*found, strict=True)]
 
 
 def _count_block_at(
@@ -340,12 +342,12 @@ def _count_block_at(
     rows: slice,
     genes: slice,
     thresholds: list[float],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> list[NDArray[np.int64]]:
     scores = np.asarray(scores, np.float32)
-    whole, rest = (labels_at_threshold(scores, threshold) for threshold in thresholds)
-    kept = np.array(truth)
-    kept[_here(left_out, rows, genes)] = Label.UNTESTED
-    return confusion_per_row(truth, whole), confusion_per_row(kept, rest)
+    called = [labels_at_threshold(scores, threshold) for threshold in thresholds]
+    rest = np.array(truth)
+    rest[_here(left_out, rows, genes)] = Label.UNTESTED
+    return [confusion_per_row(t, c) for t, c in zip((truth, rest), called, strict=False)]
 
 
 def _here(left_out: NDArray[np.intp], rows: slice, genes: slice) -> tuple[NDArray, NDArray]:
@@ -358,73 +360,70 @@ def _here(left_out: NDArray[np.intp], rows: slice, genes: slice) -> tuple[NDArra
 # --- rows of the table ----------------------------------------------------------------------------
 
 
-def _rows(
-    point: str,
-    counts: NDArray[np.int64],
-    perturbations: Sequence[str],
-    labels: Averaged,
-    areas: _Areas | None,
-) -> list[Row]:
-    """Return the rows of an operating point; as called, with those that need no point."""
-    total = counts.sum(axis=0)
-    rows = _overall_rows(point, total, labels, areas)
-    rows += _class_rows(point, total, labels, areas)
-    rows += _perturbation_rows(point, counts, perturbations, labels, areas)
-    return rows
+@dataclass(frozen=True)
+class _Table:
+    """What the rows of an operating point are made of; those that need no point come as called.
 
+    Attributes
+    ----------
+    point : str
+    counts : ndarray (perturbation, 3, 4)
+        Confusion counts.
+    perturbations : sequence of str
+    labels : {'observed', 'all'}
+        Classes that are averaged over.
+    areas : _Areas, optional
+    """
 
-def _overall_rows(
-    point: str,
-    counts: NDArray[np.int64],
-    labels: Averaged,
-    areas: _Areas | None,
-) -> list[Row]:
-    values, n = scores_from_confusion(counts, labels=labels), int(counts.sum())
-    called = counts[:, : len(CLASSES)].sum() - counts[:, _NON_DE].sum()
-    cells = [(point, metric, float(values[metric])) for metric in _OVERALL]
-    cells.append((point, "share_called", called / n if n else np.nan))
-    if point == AS_CALLED:
-        cells.append(("", "share_de", (n - counts[_NON_DE].sum()) / n if n else np.nan))
-    if areas is not None:
-        directions = np.delete(areas.auprc, _NON_DE)
-        there = directions[~np.isnan(directions)]
-        cells.append(("", "auprc_de", areas.auprc_of_change))
-        cells.append(("", "auprc_macro", float(there.mean()) if len(there) else np.nan))
-    return [(at, "overall", "", metric, float(value), n) for at, metric, value in cells]
+    point: str
+    counts: NDArray[np.int64]
+    perturbations: Sequence[str]
+    labels: Averaged
+    areas: _Areas | None = None
 
+    def rows(self) -> list[Row]:
+        """Return the rows of all levels."""
+        total = self.counts.sum(axis=0)
+        values = scores_from_confusion(total, labels=self.labels)
+        return [*self._overall(total, values), *self._classes(total, values), *self._single()]
 
-def _class_rows(
-    point: str, counts: NDArray[np.int64], labels: Averaged, areas: _Areas | None
-) -> list[Row]:
-    values, n = scores_from_confusion(counts, labels=labels), int(counts.sum())
-    rows: list[Row] = []
-    for index, name in enumerate(CLASS_NAMES):
-        cells = [(point, metric, values[metric][index]) for metric in _PER_CLASS]
+    def _overall(self, total: NDArray[np.int64], values: Any) -> list[Row]:
+        n, point = int(total.sum()), self.point
+        called = total[:, : len(CLASSES)].sum() - total[:, _NON_DE].sum()
+        cells = [(point, metric, float(values[metric])) for metric in _OVERALL]
+        cells.append((point, "share_called", called / n if n else np.nan))
         if point == AS_CALLED:
-            cells.append(("", "support", values["support"][index]))
-        if areas is not None:
-            cells += [("", "auroc", areas.auroc[index]), ("", "auprc", areas.auprc[index])]
-        cells += [(point, m, value) for m, value in zip(_CONFUSION, counts[index], strict=True)]
-        rows += [(at, "class", name, metric, float(value), n) for at, metric, value in cells]
-    return rows
+            cells.append(("", "share_de", (n - total[_NON_DE].sum()) / n if n else np.nan))
+        if self.areas is not None:
+            directions = np.delete(self.areas.auprc, _NON_DE)
+            there = directions[~np.isnan(directions)]
+            cells.append(("", "auprc_de", self.areas.auprc_of_change))
+            cells.append(("", "auprc_macro", float(there.mean()) if len(there) else np.nan))
+        return [(at, "overall", "", metric, float(value), n) for at, metric, value in cells]
 
+    def _classes(self, total: NDArray[np.int64], values: Any) -> list[Row]:
+        n, point, rows = int(total.sum()), self.point, []
+        for index, name in enumerate(CLASS_NAMES):
+            cells = [(point, metric, values[metric][index]) for metric in _PER_CLASS]
+            if point == AS_CALLED:
+                cells.append(("", "support", values["support"][index]))
+            if self.areas is not None:
+                cells.append(("", "auroc", self.areas.auroc[index]))
+                cells.append(("", "auprc", self.areas.auprc[index]))
+            cells += [(point, m, value) for m, value in zip(_CONFUSION, total[index], strict=True)]
+            rows += [(at, "class", name, metric, float(value), n) for at, metric, value in cells]
+        return rows
 
-def _perturbation_rows(
-    point: str,
-    counts: NDArray[np.int64],
-    perturbations: Sequence[str],
-    labels: Averaged,
-    areas: _Areas | None,
-) -> list[Row]:
-    scores = scores_from_confusion(counts, labels=labels)
-    values = [(point, metric, scores[metric]) for metric in _PER_PERTURBATION]
-    if areas is not None:
-        values.append(("", "auroc", areas.auroc_by_perturbation))
-    pairs = counts.sum(axis=(1, 2))
-    return [
-        (at, "perturbation", str(name), metric, float(value[row]), int(pairs[row]))
-        for (row, name), (at, metric, value) in product(enumerate(perturbations), values)
-    ]
+    def _single(self) -> list[Row]:
+        scores = scores_from_confusion(self.counts, labels=self.labels)
+        values = [(self.point, metric, scores[metric]) for metric in _PER_PERTURBATION]
+        if self.areas is not None:
+            values.append(("", "auroc", self.areas.auroc_by_perturbation))
+        pairs = self.counts.sum(axis=(1, 2))
+        return [
+            (at, "perturbation", str(name), metric, float(value[row]), int(pairs[row]))
+            for (row, name), (at, metric, value) in product(enumerate(self.perturbations), values)
+        ]
 
 
 # --- checks -------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ _CLASSIFICATION: Final = (
     Metric("auroc", True, (0, 1), "area under the ROC curve; 0.5 is chance"),
     Metric("auprc", True, (0, 1), "average precision; chance is the share of the class"),
     Metric("n_without_vector", False, (0, INF), "held-out perturbations without a vector"),
+    Metric("share_without_vote", None, (0, 1), "share of pairs without a vote: gene's majority"),
     Metric("auroc_de_per_gene", True, (0, 1), "AUROC of change within a gene, mean over genes"),
     Metric("auroc_direction_per_gene", True, (0, 1), "the same of up against down"),
     Metric("n_predicted_down", None, (0, INF), "pairs of the class that were predicted as down"),

@@ -42,6 +42,8 @@ _BOOTSTRAP: Final = 2000
 _LISTED: Final = 3
 #: Score of a screen without effects that is worth a sentence, and gap that selection makes.
 _NO_EFFECT, _GAP = 0.1, 0.05
+#: Share of pairs without a vote of neighbours that is worth a sentence.
+_MOSTLY: Final = 0.5
 #: Settings of classes that leave the target genes out.
 _SETTINGS: Final = ("full_without_target", "curated")
 
@@ -70,6 +72,7 @@ def findings(
         *of_classes(scores, held_out),
         *(f"{context}: {why}." for context, why in without_changes.items()),
         *without_vectors(vectors_lack),
+        *without_votes(scores),
         *of_expression(scores),
     ]
 
@@ -214,7 +217,31 @@ def of_classes(
             if len(rows):
                 lines += _of_setting(rows, context, setting, held_out or {})
         lines += _contrast(mine, context, held_out or {})
+        if no_target_read_out(mine):
+            lines.append(
+                f"{context}: no target of a held-out perturbation is read out, so full is "
+                "full_without_target, and shown once."
+            )
     return lines
+
+
+def no_target_read_out(rows: pd.DataFrame) -> bool:
+    """Whether leaving targets out of the pairs of a context leaves all of them."""
+    overall = rows[(rows["level"] == "overall") & (rows["metric"] == "macro_f1")]
+    n = overall.groupby("setting")["n"].sum()
+    return bool({"full", "full_without_target"} <= set(n.index)) and bool(
+        n["full"] == n["full_without_target"]
+    )
+
+
+def without_repeats(scores: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the setting ``full`` of tasks and contexts where no target is read out."""
+    whole = scores["setting"] == "full"
+    for (task, context), rows in scores.groupby(["task", "context"], sort=False, observed=True):
+        if no_target_read_out(rows):
+            of_both = (scores["task"] == task) & (scores["context"] == context)
+            scores, whole = scores[~(of_both & whole)], whole[~(of_both & whole)]
+    return scores
 
 
 def predicting_fewer(rows: pd.DataFrame) -> dict[str, str]:
@@ -325,6 +352,22 @@ def without_vectors(lacking: Sequence[Mapping[str, Any]], context: str | None = 
             if given is None
             else f"{name}: embedding {given!r} has no vector for {counts}"
         )
+    return lines
+
+
+def without_votes(scores: pd.DataFrame) -> list[str]:
+    """Say for which methods of neighbours most curated pairs get the majority vote."""
+    rows = scores[(scores["task"] == "within") & (scores["setting"] == "curated")]
+    rows = rows[rows["metric"] == "share_without_vote"]
+    lines = []
+    for context, mine in rows.groupby("context", sort=False):
+        shares = mine.groupby("method", sort=False)["value"].mean()
+        listed = [f"{share:.0%} of {name}" for name, share in shares.items() if share > _MOSTLY]
+        if listed:
+            lines.append(
+                f"{context}, curated: no neighbour has a label of the gene, whose majority is then "
+                f"called, for most of the pairs: {', '.join(listed)}."
+            )
     return lines
 
 

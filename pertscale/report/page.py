@@ -14,7 +14,7 @@ from markupsafe import Markup
 from pertscale.arguments import checked
 from pertscale.io.atomic import write_bytes
 from pertscale.report import figures, sections
-from pertscale.report.findings import counted, told
+from pertscale.report.findings import counted, no_target_read_out, told
 from pertscale.report.tables import (
     Heading,
     Table,
@@ -42,6 +42,8 @@ METHODS = {
     "knn_cv": "distance-weighted nearest perturbations, k chosen by 5-fold cross-validation",
     "knn_1": "the nearest perturbation's label",
     "knn_10": "distance-weighted vote of the 10 nearest perturbations",
+    "knn_1_labelled": "the label of the nearest perturbation that has one of the gene",
+    "knn_10_labelled": "distance-weighted vote of the 10 nearest that have a label of the gene",
     "all_non_de": "nothing is differentially expressed",
     "random": "classes drawn with their training frequencies",
     "oracle": "the truth: what a perfect prediction scores",
@@ -137,7 +139,7 @@ def _context(
     """Scores of one context: overview, bars, tables per class."""
     mine = scores[scores["context"] == context]
     settings = [s for s in SETTINGS if s in set(mine["setting"])]
-    same = {"full", "full_without_target"} <= set(settings) and _no_target(mine)
+    same = no_target_read_out(mine)
     if same:
         settings.remove("full")
     headings = {}
@@ -161,13 +163,6 @@ def _context(
             for table in class_tables(scores, context=context, heading=heading)
         ],
     }
-
-
-def _no_target(scores: pd.DataFrame) -> bool:
-    """Whether there is no pair of a perturbation and its target among those of a context."""
-    overall = scores[(scores["level"] == "overall") & (scores["metric"] == "macro_f1")]
-    n = overall.groupby("setting")["n"].sum()
-    return bool(n["full"] == n["full_without_target"])
 
 
 def _skipped(result: BenchmarkResult) -> pd.DataFrame:

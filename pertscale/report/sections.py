@@ -21,6 +21,7 @@ from pertscale.report.findings import (
     in_fewer_splits,
     told,
     with_range,
+    without_repeats,
 )
 from pertscale.report.tables import POINTS, Table, number, plain_table, ranked
 from pertscale.schema import CLASS_NAMES, GENE, PERTURBATION
@@ -177,7 +178,7 @@ def _cell(values: np.ndarray) -> str:
 
 def transfer_sections(result: BenchmarkResult) -> list[Section]:
     """Return a section per context that methods of other contexts were scored on (Table 4)."""
-    scores = result.scores[result.scores["task"] == "transfer"]
+    scores = without_repeats(result.scores[result.scores["task"] == "transfer"])
     summary = result.transfer_summary()
     return [
         Section(
@@ -193,7 +194,9 @@ def _transfer_tables(
     result: BenchmarkResult, scores: pd.DataFrame, summary: pd.DataFrame
 ) -> Iterator[Table]:
     context = str(scores["context"].iloc[0])
-    mine = summary[summary["context"] == context]
+    mine = summary[
+        (summary["context"] == context) & summary["setting"].isin(scores["setting"].unique())
+    ]
     held_out = {
         (context, name): len(split.held_out)
         for name, split in result.splits.get(context, {}).items()
