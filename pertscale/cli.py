@@ -257,6 +257,8 @@ _benchmark = _options(
     click.option("--seed", type=int, multiple=True,
                  help="Seed of a split; may be repeated [default: 0; 0 to 4 where fewer than 40 "
                  "perturbations are held out]."),
+    click.option("--gene-disjoint", is_flag=True,
+                 help="Hold out genes: none of a held-out perturbation is perturbed in training."),
     click.option("--threshold", type=click.Choice(["match_rate", "macro_f1"]),
                  default="match_rate", show_default=True,
                  help="How changes of expression become classes."),

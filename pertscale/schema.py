@@ -196,9 +196,7 @@ INTERACTION_COLUMNS: Final = (
 )
 
 COVERAGE_COLUMNS: Final = (
-    Column(
-        "what", "str", "'prediction' (a file), 'embedding', 'transfer' or 'split' (a given one)"
-    ),
+    Column("what", "str", "'prediction' (a file), 'embedding', 'transfer' or 'split'"),
     Column("name", "str", "name of the method, the embedding, the other context or the split"),
     Column("context", "str", "context it was asked for"),
     Column("split", "str", "split it was asked for"),

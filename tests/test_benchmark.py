@@ -199,6 +199,38 @@ def test_seeds_methods_settings(example, tmp_path, no_page):
 
 
 @pytest.mark.once
+def test_splits_of_genes(tmp_path, no_page):
+    """Doubles with one gene held out and one trained on are in no part, and told."""
+    singles = [f"G{i}" for i in range(8)]
+    doubles = [f"G{i}+G{i + 1}" for i in range(7)]
+    names = [n for n in ["control", *singles, *doubles] for _ in range(6)]
+    counts = np.random.default_rng(0).poisson(3, (len(names), 20)).astype(np.float32)
+    source = write_h5ad(tmp_path / "s.h5ad", counts, {"perturbation": np.array(names)})
+    how = {
+        "methods": ["majority_vote"], "settings": ["full"], "tasks": ["within"], "seed": 0,
+        "quiet": True,
+    }  # fmt: skip
+    usual = ps.run_benchmark(source, out=tmp_path / "usual", **how)
+    (row,) = usual.manifest["genes_seen"]
+    assert row["n_seen"] > 0
+    line = f"{row['n_seen']} of {row['n']} held-out perturbations"
+    assert any(line in text and "gene_disjoint=True" in text for text in usual.findings)
+    assert not (usual.coverage["what"] == "split").any()
+    apart = ps.run_benchmark(source, out=tmp_path / "apart", gene_disjoint=True, **how)
+    (row,) = apart.manifest["genes_seen"]
+    assert row["n_seen"] == 0
+    assert not any("perturbed in training" in text for text in apart.findings)
+    assert apart.manifest["options"]["gene_disjoint"] is True
+    ((split,),) = (mine.values() for mine in apart.splits.values())
+    (told,) = apart.coverage.query("what == 'split'").to_dict("records")
+    left = set(told["perturbations_missing"].split(","))
+    assert left == {*singles, *doubles} - {*split.train, *split.test}
+    assert told["n_perturbations"] - told["n_perturbations_predicted"] == len(left) > 0
+    with pytest.raises(ArgumentError, match="pass one of both"):
+        ps.run_benchmark(source, out=tmp_path / "x", gene_disjoint=True, split=split, **how)
+
+
+@pytest.mark.once
 def test_a_split_from_outside(example, tmp_path, no_page):
     file = tmp_path / "split.json"
     test = ["G2", "G5", "G_never_seen"]

@@ -111,6 +111,13 @@ def test_known_effects(finished):
         assert len(own) == 10
         assert (own["label"] == -1).sum() == 9
     if name == "norman_mcfaline":
+        (row,) = (r for r in result.manifest["genes_seen"] if r["context"] == "k562")
+        (split,) = (s for s in result.splits["k562"].values() if s.name == row["split"])
+        seen = {gene for n in split.train for gene in n.split("+")}
+        assert row["n"] == len(split.test)
+        assert row["n_seen"] == sum(bool(seen & set(n.split("+"))) for n in split.test) > 0
+        line = f"k562: {row['n_seen']} of {row['n']} held-out perturbations ("
+        assert any(text.startswith(line) for text in result.findings)
         assert all(n_de[context].sum() == 0 for context in ("A172", "T98G", "U87MG"))
         assert "KLF1+MAP2K6" in screen.perturbations
     if name == "datlinger":

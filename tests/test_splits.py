@@ -18,7 +18,7 @@ from pertscale.errors import (
     NotFoundError,
     UnknownNameError,
 )
-from pertscale.splits import Split, holdout, k_fold, repeated_holdout
+from pertscale.splits import Split, holdout, k_fold, repeated_holdout, with_seen_genes
 
 GENES = [f"G{i:03d}" for i in range(37)]
 names_lists = st.lists(
@@ -104,6 +104,55 @@ def test_folds_are_the_rule_of_d2():
     permuted = np.random.RandomState(4).permutation(np.array(sorted(GENES)))
     for fold, part in zip(k_fold(GENES, seed=4), np.array_split(permuted, 5), strict=True):
         assert set(fold.test) == set(part)
+
+
+SINGLES = GENES[:20]
+DOUBLES = [f"{a}+{b}" for a, b in zip(GENES[:12], GENES[3:15], strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_genes_that_are_held_out_are_in_no_training_perturbation(seed):
+    names = [*SINGLES, *DOUBLES]
+    drawn = np.random.RandomState(seed).permutation(np.array(sorted(SINGLES)))[:5]
+    split = holdout(names, seed=seed, gene_disjoint=True)
+    assert split.name == f"holdout-genes-seed{seed}"
+    genes = {name: set(name.split("+")) for name in names}
+    assert set(split.test) == {n for n in names if genes[n] <= set(drawn)}
+    assert set(split.train) == {n for n in names if not genes[n] & set(drawn)}
+    assert set(names) - set(split.train) - set(split.test)  # genes on both sides
+    assert with_seen_genes(split) == ()
+    usual = holdout(names, seed=seed)
+    assert with_seen_genes(usual) == tuple(
+        n for n in usual.test if genes[n] & {g for t in usual.train for g in genes[t]}
+    )
+    assert len(with_seen_genes(usual)) > 0
+
+
+def test_folds_of_genes():
+    names = [*SINGLES, *DOUBLES]
+    found = k_fold(names, n_folds=3, gene_disjoint=True)
+    assert [with_seen_genes(split) for split in found] == [(), (), ()]
+    singles = [name for split in found for name in split.test if "+" not in name]
+    assert sorted(singles) == sorted(SINGLES)
+    assert sum("+" in name for split in found for name in split.test) < len(DOUBLES)
+    assert found[0].name == "fold1of3-genes-seed0"
+
+
+def test_single_genes_are_apart_already():
+    guides = {f"{gene}_{i}": gene for gene in GENES for i in (1, 2)}
+    for names, groups in ((GENES, None), (list(guides), guides)):
+        for genes, usual in zip(
+            repeated_holdout(names, seeds=[0, 1], groups=groups, gene_disjoint=True),
+            repeated_holdout(names, seeds=[0, 1], groups=groups),
+            strict=True,
+        ):
+            assert genes.hash == usual.hash
+            assert with_seen_genes(usual, groups=groups) == ()
+
+
+def test_doubles_alone_may_leave_nothing():
+    with pytest.raises(InputError, match="2 have genes on both sides; a split needs one of each"):
+        holdout(["A+B", "A+C", "B+C"], gene_disjoint=True, test_fraction=0.34)
 
 
 def test_the_control_is_in_no_part():

@@ -241,6 +241,7 @@ def plan_benchmark(
     settings: Sequence[Setting] = SETTINGS,
     test_fraction: float = 0.25,
     seed: int | Sequence[int] | None = None,
+    gene_disjoint: bool = False,
     threshold: Rule = "match_rate",
     exclude_test_perturbations: bool = True,
     aliases: Any = None,
@@ -261,9 +262,11 @@ def plan_benchmark(
 
     Parameters
     ----------
-    store, out, embedding, split, tasks, methods, settings, test_fraction, seed, threshold
+    store, out, embedding, split, tasks, methods, settings, test_fraction, seed, gene_disjoint
         As of :func:`pertscale.run_benchmark`.
-    exclude_test_perturbations, aliases, targets, test, fdr, fold_change, min_cells, memory, client
+    threshold, exclude_test_perturbations, aliases, targets, test, fdr, fold_change, min_cells
+        As of :func:`pertscale.run_benchmark`.
+    memory, client
         As of :func:`pertscale.run_benchmark`.
     quiet : bool
         Do not say what is waited for.
@@ -284,7 +287,7 @@ def plan_benchmark(
     started = time.perf_counter()
     wanted = read_wanted(
         {}, (), embedding=embedding, split=split, tasks=tasks, methods=methods, settings=settings,
-        test_fraction=test_fraction, seed=seed, threshold=threshold,
+        test_fraction=test_fraction, seed=seed, gene_disjoint=gene_disjoint, threshold=threshold,
         exclude_test_perturbations=exclude_test_perturbations, aliases=aliases, targets=targets,
     )  # fmt: skip
     options = RankSumOptions(test, fdr, fold_change, min_cells)

@@ -198,6 +198,7 @@ def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict
     parts = _parts(runs, plans)
     without_changes = {c: why for part in parts for c, why in part.without_changes.items()}
     vectors_lack = [row for part in parts for row in part.vectors_lack]
+    genes_seen = [row for part in parts for row in part.genes_seen]
     packages = ("pertscale", "dask", "distributed", "numpy", "scipy", "pandas", "numba", "zarr")
     alone = len(plans) == 1 and plans[0] is runs
     return {
@@ -218,9 +219,10 @@ def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict
         "drawn_splits": [row for part in parts for row in part.drawn],
         "without_changes": without_changes,
         "vectors_lack": vectors_lack,
+        "genes_seen": genes_seen,
         "findings": findings(
             read_table(runs.folder / SCORES_FILE), _held_out(parts),
-            without_changes=without_changes, vectors_lack=vectors_lack,
+            without_changes=without_changes, vectors_lack=vectors_lack, genes_seen=genes_seen,
         ),
         "units": [
             {**_unit_head(u), "labels": u.labels, "method": u.method,

@@ -32,10 +32,10 @@ from pertscale.hashing import digest
 from pertscale.io.atomic import remove
 from pertscale.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
 from pertscale.progress import say
-from pertscale.report.findings import without_vectors
+from pertscale.report.findings import seen_genes, without_vectors
 from pertscale.schema import CONTROL, GENE, MANIFEST_FILE, PERTURBATION, SPLITS_DIR
 from pertscale.screen import Screen
-from pertscale.splits import Split, doubles_split, holdout
+from pertscale.splits import Split, doubles_split, holdout, with_seen_genes
 from pertscale.stats.curation import Curation, curate
 from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels import LabelTable
@@ -74,17 +74,24 @@ class Splitting:
     given: Split | None
     seeds: tuple[int, ...] | None
     test_fraction: float
+    gene_disjoint: bool = False
 
     def splits(self, names: Sequence[str], groups: dict[str, str]) -> list[Split]:
         """Split the perturbations of a context; `groups` are their targets."""
         mine = {name: groups[name] for name in names}
         return self._drawn(
             names,
-            lambda seed: holdout(names, test_fraction=self.test_fraction, seed=seed, groups=mine),
-        )
+            lambda seed: holdout(
+                names, test_fraction=self.test_fraction, seed=seed, groups=mine,
+                gene_disjoint=self.gene_disjoint,
+            ),
+        )  # fmt: skip
 
     def of_doubles(self, names: Sequence[str], targets: Mapping[str, Sequence[str]]) -> list[Split]:
-        """Split the doubles among the perturbations of a context; more targets are left out."""
+        """Split the doubles among the perturbations of a context; more targets are left out.
+
+        Singles are trained on, as the task wants it: that genes are apart holds for :meth:`splits`.
+        """
         few = {name: name_of(targets[name]) for name in names if len(targets[name]) <= 2}
         return self._drawn(names, lambda seed: doubles_split(list(few), seed=seed, groups=few))
 
@@ -116,7 +123,10 @@ class Splitting:
         if self.given is not None:
             return {"split": self.given.name, "split_hash": self.given.hash}
         seeds = None if self.seeds is None else list(self.seeds)
-        return {"seeds": seeds, "test_fraction": self.test_fraction}
+        return {
+            "seeds": seeds, "test_fraction": self.test_fraction,
+            "gene_disjoint": self.gene_disjoint,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -185,6 +195,9 @@ class Runs:
         How many splits each context has, of what, and why.
     vectors_lack : list of dict
         Of each context and split, how many held-out perturbations have no vector.
+    genes_seen : list of dict
+        Of each context and split, how many held-out perturbations have a gene that is perturbed in
+        training, too.
     without_changes : dict of str to str
         Contexts without a differentially expressed gene, in which no class can be scored, and what
         to say of them.
@@ -205,6 +218,7 @@ class Runs:
     splits: dict[str, dict[str, Split]] = field(default_factory=dict)
     drawn: list[dict[str, Any]] = field(default_factory=list)
     vectors_lack: list[dict[str, Any]] = field(default_factory=list)
+    genes_seen: list[dict[str, Any]] = field(default_factory=list)
     without_changes: dict[str, str] = field(default_factory=dict)
 
     def unmark(self) -> None:
@@ -276,6 +290,7 @@ def plan_context(plan: Plan, context: str) -> None:
         plan.log.skip("all methods", context, str(error))
         return
     _tell_splits(plan, context, "perturbations", splits, len(names))
+    _tell_genes(plan, context, splits, names)
     plan.class_splits[context] = splits
     plan.targets[context] = plan.screen.targets
     if {TASK, TRANSFER} & set(plan.wanted.tasks):
@@ -581,6 +596,24 @@ def _tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: 
             "out in each; seeds that are given decide otherwise",
             quiet=plan.log.quiet,
         )
+
+
+def _tell_genes(plan: Plan, context: str, splits: Sequence[Split], names: Sequence[str]) -> None:
+    """Tell whose genes are trained on, and what is in no part as its genes are on both sides."""
+    how, groups = plan.wanted.how, plan.screen.target_groups
+    for split in splits:
+        plan.genes_seen.append(
+            {
+                "context": context, "split": split.name, "n": len(split.held_out),
+                "n_seen": len(with_seen_genes(split, groups=groups)),
+                "drawn": how.given is None,
+            }
+        )  # fmt: skip
+        if how.gene_disjoint:
+            row = coverage(split, plan.screen, context, names, quiet=plan.log.quiet)
+            plan.coverage.append(row)
+    for line in seen_genes(plan.genes_seen, context):
+        say(line, quiet=plan.log.quiet)
 
 
 def _keep_split(plan: Plan, context: str, split: Split) -> None:

@@ -107,6 +107,7 @@ def run_benchmark(
     settings: Sequence[Setting] = SETTINGS,
     test_fraction: float = 0.25,
     seed: int | Sequence[int] | None = None,
+    gene_disjoint: bool = False,
     threshold: Rule = "match_rate",
     exclude_test_perturbations: bool = True,
     aliases: Aliases | None = None,
@@ -170,6 +171,11 @@ def run_benchmark(
         Seeds of the splits, one split each, where `split` is not given. By default one split, and
         five (seeds 0 to 4) in a context that holds out fewer than 40 perturbations: one split of so
         few says little. The manifest tells what was chosen.
+    gene_disjoint : bool
+        Draw genes, and hold out the perturbations all of whose genes are drawn: no gene of these is
+        perturbed in training, as most genes of doubles are otherwise. Perturbations with genes on
+        both sides are in no part, with a row in the coverage table. The split of doubles, which are
+        predicted from their singles, stays as it is.
     threshold : {'match_rate', 'macro_f1'}
         How changes of expression become classes (SPEC G2): as many as are differentially expressed
         in the training part, or those with its best macro F1.
@@ -213,8 +219,9 @@ def run_benchmark(
     own, files = own_methods(models), read_all(predictions, aliases)
     wanted = read_wanted(
         own, files, embedding=embedding, split=split, tasks=tasks, methods=methods,
-        settings=settings, test_fraction=test_fraction, seed=seed, threshold=threshold,
-        exclude_test_perturbations=exclude_test_perturbations, aliases=aliases, targets=targets,
+        settings=settings, test_fraction=test_fraction, seed=seed, gene_disjoint=gene_disjoint,
+        threshold=threshold, exclude_test_perturbations=exclude_test_perturbations,
+        aliases=aliases, targets=targets,
     )  # fmt: skip
     testing = {"test": test, "fdr": fdr, "fold_change": fold_change, "min_cells": min_cells}
     output, stores = places(store, out)
@@ -281,6 +288,7 @@ def read_wanted(
     settings: Sequence[str],
     test_fraction: float,
     seed: int | Sequence[int] | None,
+    gene_disjoint: bool,
     threshold: Rule,
     exclude_test_perturbations: bool,
     aliases: Any,
@@ -298,12 +306,17 @@ def read_wanted(
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(own)
     used = {name: m for name, m in everything.items() if name in chosen or name in own}
+    if gene_disjoint and split is not None:
+        raise ArgumentError(
+            "gene_disjoint=True says how splits are drawn, and split= gives one; pass one of both"
+        )
     seeds = seed if seed is None else (seed,) if isinstance(seed, int) else tuple(seed)
     return Wanted(
         {name: m for name, m in used.items() if isinstance(m, Method)},
         {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
         frozenset(own), tuple(tasks), tuple(settings),
-        Splitting(_read_split(split), seeds, test_fraction), _read_embedding(embedding),
+        Splitting(_read_split(split), seeds, test_fraction, gene_disjoint),
+        _read_embedding(embedding),
         threshold, exclude_test_perturbations, aliases, targets,
     )  # fmt: skip
 

@@ -54,6 +54,7 @@ def findings(
     *,
     without_changes: Mapping[str, str],
     vectors_lack: Sequence[Mapping[str, Any]],
+    genes_seen: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
     """Return plain sentences: how methods compare, and what keeps them from being compared.
 
@@ -67,10 +68,13 @@ def findings(
         Contexts in which no class can be scored, and why.
     vectors_lack : sequence of mapping
         As of :func:`without_vectors`.
+    genes_seen : sequence of mapping
+        As of :func:`seen_genes`.
     """
     return [
         *of_classes(scores, held_out),
         *(f"{context}: {why}." for context, why in without_changes.items()),
+        *seen_genes(genes_seen),
         *without_vectors(vectors_lack),
         *without_votes(scores),
         *of_expression(scores),
@@ -351,6 +355,30 @@ def without_vectors(lacking: Sequence[Mapping[str, Any]], context: str | None = 
             f"{name}: no embedding given: {counts} have no vector; pass --embedding"
             if given is None
             else f"{name}: embedding {given!r} has no vector for {counts}"
+        )
+    return lines
+
+
+def seen_genes(seen: Sequence[Mapping[str, Any]], context: str | None = None) -> list[str]:
+    """Say in which contexts held-out perturbations have genes that are perturbed in training.
+
+    Parameters
+    ----------
+    seen : sequence of mapping
+        ``context, split, n`` held out, ``n_seen`` of these, and whether the split was ``drawn``.
+    context : str, optional
+        Only this one.
+    """
+    lines = []
+    for name in dict.fromkeys(row["context"] for row in seen):
+        rows = [row for row in seen if row["context"] == name]
+        n, of = (np.array([row[key] for row in rows]) for key in ("n_seen", "n"))
+        if context not in (None, name) or not n.any():
+            continue
+        lines.append(
+            f"{name}: {_span(n)} of {_span(of)} held-out perturbations ({n.sum() / of.sum():.0%}) "
+            "have a gene that is perturbed in training, too, in another combination or alone"
+            + ("; gene_disjoint=True draws splits without." if rows[0]["drawn"] else ".")
         )
     return lines
 

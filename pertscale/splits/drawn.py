@@ -1,13 +1,20 @@
-"""Splits that are drawn: a random part held out, and folds (SPEC D1, D2)."""
+"""Splits that are drawn: a random part held out, and folds (SPEC D1, D2).
+
+With ``gene_disjoint=True`` genes are drawn in place of perturbations: a double whose single is
+trained on shares a gene with the training part, and what one gene does is no news then. Those with
+genes on both sides are in no part.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from pertscale.arguments import checked
+from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError, UnknownNameError
 from pertscale.schema import CONTROL
 from pertscale.splits.split import Split, checked_names, checked_seed
@@ -26,6 +33,7 @@ def holdout(
     test_fraction: float = 0.25,
     seed: int = 0,
     groups: Mapping[str, str] | None = None,
+    gene_disjoint: bool = False,
 ) -> Split:
     """Hold out a random part of the perturbations (SPEC D1).
 
@@ -43,32 +51,33 @@ def holdout(
     groups
         Perturbation → target. Perturbations of one target, such as several guides of a gene, always
         fall on the same side. With one perturbation per target the split is the same as without.
+    gene_disjoint
+        Hold out `test_fraction` of the genes that are perturbed: the test set are the perturbations
+        all of whose genes are among these, the training set those none of whose are. Those with
+        genes on both sides are in no part. Genes are those of the target (``A+B``: A and B), or of
+        the name, where there are no `groups`.
 
     Raises
     ------
     ArgumentError
         `test_fraction` or `seed` out of range.
     InputError
-        A name occurs twice, or there are too few perturbations to fill both parts.
+        A name occurs twice, or there are too few perturbations (or genes) to fill both parts.
     UnknownNameError
         A perturbation is not in `groups`.
     """
     check_test_fraction(test_fraction)
-    units = _permuted_units(perturbations, seed=seed, groups=groups)
+    drawn = _draw(perturbations, seed=seed, groups=groups, gene_disjoint=gene_disjoint)
     # 0.07 * 100 is 7.000000000000001, which must not round up to 8
-    n_test = math.ceil(test_fraction * len(units) - 1e-9)
-    if n_test >= len(units):
+    n_test = math.ceil(test_fraction * drawn.n - 1e-9)
+    if n_test >= drawn.n:
         raise InputError(
-            f"holding out {test_fraction:g} of {_counted(len(units), groups)} leaves none to "
+            f"holding out {test_fraction:g} of {drawn.n} {drawn.unit}s leaves none to "
             f"train on; give more perturbations or a smaller test_fraction"
         )
-    return Split(
-        name=f"holdout-seed{seed}",
-        train=_sorted_names(units[n_test:]),
-        test=_sorted_names(units[:n_test]),
-        seed=seed,
-        kind="holdout",
-    )
+    train, test = drawn.parts(0, n_test)
+    of = "-genes" if gene_disjoint else ""
+    return Split(f"holdout{of}-seed{seed}", train, test, seed=seed, kind="holdout")
 
 
 @checked
@@ -78,6 +87,7 @@ def repeated_holdout(
     seeds: Iterable[int],
     test_fraction: float = 0.25,
     groups: Mapping[str, str] | None = None,
+    gene_disjoint: bool = False,
 ) -> tuple[Split, ...]:
     """Return one :func:`holdout` per seed, in the order of `seeds`.
 
@@ -91,8 +101,12 @@ def repeated_holdout(
         raise ArgumentError(f"seeds have to be different and at least one, got {seeds}")
     names = checked_names(perturbations, what="perturbations")
     return tuple(
-        holdout(names, test_fraction=test_fraction, seed=seed, groups=groups) for seed in seeds
-    )
+        holdout(
+            names, test_fraction=test_fraction, seed=seed, groups=groups,
+            gene_disjoint=gene_disjoint,
+        )
+        for seed in seeds
+    )  # fmt: skip
 
 
 @checked
@@ -102,6 +116,7 @@ def k_fold(
     n_folds: int = 5,
     seed: int = 0,
     groups: Mapping[str, str] | None = None,
+    gene_disjoint: bool = False,
 ) -> tuple[Split, ...]:
     """Cut the perturbations into folds; each is the test set once (SPEC D2).
 
@@ -119,67 +134,140 @@ def k_fold(
         Seed of ``numpy.random.RandomState``.
     groups
         Perturbation → target, as in :func:`holdout`.
+    gene_disjoint
+        Cut the genes into folds, as in :func:`holdout`: a perturbation is in the test set of the
+        fold that all of its genes are in, and with genes of two folds in none.
 
     Raises
     ------
     ArgumentError
         `n_folds` is below 2 or `seed` is out of range.
     InputError
-        A name occurs twice, or there are fewer perturbations (or groups) than folds.
+        A name occurs twice, or there are fewer perturbations (groups, genes) than folds.
     UnknownNameError
         A perturbation is not in `groups`.
     """
     if n_folds < 2:
         raise ArgumentError(f"n_folds has to be at least 2, got {n_folds}")
-    units = _permuted_units(perturbations, seed=seed, groups=groups)
-    if len(units) < n_folds:
+    drawn = _draw(perturbations, seed=seed, groups=groups, gene_disjoint=gene_disjoint)
+    if drawn.n < n_folds:
         raise InputError(
-            f"{n_folds} folds need at least {n_folds} {_unit(groups)}s, there are {len(units)}; "
+            f"{n_folds} folds need at least {n_folds} {drawn.unit}s, there are {drawn.n}; "
             f"lower n_folds"
         )
-    bounds = np.cumsum([0, *map(len, np.array_split(np.arange(len(units)), n_folds))])
-    return tuple(
-        Split(
-            name=f"fold{i + 1}of{n_folds}-seed{seed}",
-            train=_sorted_names(units[: bounds[i]] + units[bounds[i + 1] :]),
-            test=_sorted_names(units[bounds[i] : bounds[i + 1]]),
-            seed=seed,
-            kind="k_fold",
-        )
-        for i in range(n_folds)
-    )
+    bounds = np.cumsum([0, *map(len, np.array_split(np.arange(drawn.n), n_folds))])
+    of = "-genes" if gene_disjoint else ""
+    found = []
+    for i in range(n_folds):
+        train, test = drawn.parts(int(bounds[i]), int(bounds[i + 1]))
+        name = f"fold{i + 1}of{n_folds}{of}-seed{seed}"
+        found.append(Split(name, train, test, seed=seed, kind="k_fold"))
+    return tuple(found)
 
 
-def _permuted_units(
-    perturbations: Iterable[str], *, seed: int, groups: Mapping[str, str] | None
-) -> list[tuple[str, ...]]:
-    """Return the units that are drawn: tuples of perturbations that stay together."""
+@checked
+def with_seen_genes(split: Split, *, groups: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the held-out perturbations with a gene that is perturbed in training, too.
+
+    Most often these are doubles, of which a single or another double is trained on.
+
+    Parameters
+    ----------
+    split
+        Drawn or from a file.
+    groups
+        Perturbation → target, as in :func:`holdout`.
+
+    Raises
+    ------
+    UnknownNameError
+        A perturbation is not in `groups`.
+    """
+    genes = _genes_of(_targets_of((*split.train, *split.held_out), groups))
+    seen = frozenset().union(*(genes[name] for name in split.train))
+    return tuple(name for name in split.held_out if genes[name] & seen)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What is drawn, in its order: perturbations that stay together, or genes.
+
+    Attributes
+    ----------
+    units : list of tuple of str
+    unit : str
+        What a unit is called.
+    genes : dict of str to frozenset of str, optional
+        Of each perturbation, where units are genes.
+    """
+
+    units: list[tuple[str, ...]]
+    unit: str
+    genes: Mapping[str, frozenset[str]] | None = None
+
+    @property
+    def n(self) -> int:
+        return len(self.units)
+
+    def parts(self, start: int, stop: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return training and test set, sorted; units `start` to before `stop` are held out."""
+        held_out = {name for unit in self.units[start:stop] for name in unit}
+        if self.genes is None:
+            train = {name for unit in self.units for name in unit} - held_out
+            return tuple(sorted(train)), tuple(sorted(held_out))
+        test = sorted(name for name, genes in self.genes.items() if genes <= held_out)
+        train = {name for name, genes in self.genes.items() if not genes & held_out}
+        if not train or not test:
+            raise InputError(
+                f"with {stop - start} of {self.n} genes held out, {len(test)} perturbations have "
+                f"all and {len(train)} none of their genes among these, the other "
+                f"{len(self.genes) - len(train) - len(test)} have genes on both sides; a split "
+                "needs one of each: draw with another seed or share, or without gene_disjoint=True"
+            )
+        return tuple(sorted(train)), tuple(test)
+
+
+def _draw(
+    perturbations: Iterable[str],
+    *,
+    seed: int,
+    groups: Mapping[str, str] | None,
+    gene_disjoint: bool,
+) -> _Drawn:
+    """Permute what is drawn: perturbations, target groups or genes."""
     names = sorted(set(checked_names(perturbations, what="perturbations")) - {CONTROL})
-    members: dict[str, list[str]] = {}
+    target, genes = _targets_of(names, groups), None
+    if gene_disjoint:
+        genes = _genes_of(target)
+        unit, units = "gene", [(gene,) for gene in sorted(frozenset().union(*genes.values()))]
+    else:
+        # in the order of their first perturbations: groups of one give the split without groups
+        members: dict[str, list[str]] = {}
+        for name in names:
+            members.setdefault(target[name], []).append(name)
+        unit = "perturbation" if groups is None else "target group"
+        units = [tuple(together) for together in members.values()]
+    if len(units) < 2:
+        raise InputError(
+            f"a split needs at least 2 {unit}s besides the control, there are {len(units)}"
+        )
+    order = np.random.RandomState(checked_seed(seed)).permutation(len(units))
+    return _Drawn([units[i] for i in order], unit, genes)
+
+
+def _targets_of(names: Iterable[str], groups: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the target of each perturbation: as `groups` say, or its own name."""
+    found = {}
     for name in names:
         if groups is not None and name not in groups:
             raise UnknownNameError(
                 f"perturbation {name!r} is not in groups, which has to give the target of every "
                 f"perturbation"
             )
-        members.setdefault(name if groups is None else groups[name], []).append(name)
-    # in the order of their first perturbations: groups of one give the split without groups
-    units = [tuple(together) for together in members.values()]
-    if len(units) < 2:
-        raise InputError(
-            f"a split needs at least 2 {_unit(groups)}s besides the control, there are {len(units)}"
-        )
-    order = np.random.RandomState(checked_seed(seed)).permutation(len(units))
-    return [units[i] for i in order]
+        found[name] = name if groups is None else groups[name]
+    return found
 
 
-def _sorted_names(units: list[tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(sorted(name for unit in units for name in unit))
-
-
-def _unit(groups: Mapping[str, str] | None) -> str:
-    return "perturbation" if groups is None else "target group"
-
-
-def _counted(n: int, groups: Mapping[str, str] | None) -> str:
-    return f"{n} {_unit(groups)}{'' if n == 1 else 's'}"
+def _genes_of(target: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Return the genes of each perturbation's target."""
+    return {name: frozenset(targets(mine) or (mine,)) for name, mine in target.items()}
