@@ -308,7 +308,7 @@ def read(
     if suffix == ".json":
         content = embedding_files.read_json_object(path)
         if all(isinstance(value, str) for value in content.values()):
-            return _from_text_dict(content, dim=TEXT_DIM, name=name, path=path)
+            return _from_text_dict(content, dim=None, name=name, path=path)
         found = embedding_files.vectors_of_dict(content, path)
     else:
         found = embedding_files.read_vectors(
@@ -326,7 +326,7 @@ def from_gene_sets(
     path: str | os.PathLike[str],
     *,
     genes: Iterable[str] | None = None,
-    dim: int = GRAPH_DIM,
+    dim: int | None = None,
     min_jaccard: float = 0.1,
     name: str | None = None,
 ) -> Embedding:
@@ -344,7 +344,8 @@ def from_gene_sets(
         Genes to make the graph of; by default all in the file. Those that no set contains get no
         vector.
     dim
-        Length of the vectors. The second paper's code used 2, its text says 10; pass either to
+        Length of the vectors; by default 50, or as many as the graph of fewer genes has, which the
+        provenance notes. The second paper's code used 2, its text says 10; pass either to
         follow it. Both are few for finding neighbours: among the 1,600 perturbations of PerturbQA's
         K562 that are in GO, the mean Jaccard index of a gene with its ten nearest grows from 0.18
         (2) over 0.28 (10) to 0.33 (50), and little beyond.
@@ -378,6 +379,7 @@ def from_gene_sets(
     names, membership = _membership(terms, None if genes is None else set(genes))
     if not names:
         raise InputError(f"none of the genes asked for is in any gene set ({path})")
+    dim, note = _chosen_dim(dim, GRAPH_DIM, len(names) - 1)
     with naming_file(path):
         graph = jaccard_graph(membership, min_jaccard)
         matrix = adjacency_spectral_embedding(graph, dim=dim)
@@ -389,6 +391,7 @@ def from_gene_sets(
         "n_terms": len(terms),
         "dim": dim,
         "min_jaccard": min_jaccard,
+        **note,
     }
     with naming_file(path):
         return Embedding(name or path.name.partition(".gmt")[0], names, matrix, provenance)
@@ -525,7 +528,7 @@ def from_cells(
 
 @checked
 def from_texts(
-    path: str | os.PathLike[str], *, dim: int = TEXT_DIM, name: str | None = None
+    path: str | os.PathLike[str], *, dim: int | None = None, name: str | None = None
 ) -> Embedding:
     """Embed genes by the words of their descriptions: TF-IDF, then truncated SVD.
 
@@ -536,7 +539,8 @@ def from_texts(
     path
         JSON object gene → text. A text without any word in common with another has no vector.
     dim
-        Length of the vectors; 100 is what scikit-learn recommends for this method.
+        Length of the vectors; by default 100, as scikit-learn recommends for this method, or as
+        many as fewer texts or words have, which the provenance notes.
     name
         Name of the embedding, by default the file's.
 
@@ -553,7 +557,9 @@ def from_texts(
     return _from_text_dict(content, dim=dim, name=name, path=path)
 
 
-def _from_text_dict(content: Mapping[str, Any], *, dim: int, name: str, path: Path) -> Embedding:
+def _from_text_dict(
+    content: Mapping[str, Any], *, dim: int | None, name: str, path: Path
+) -> Embedding:
     for gene, text in content.items():
         if not isinstance(text, str):
             raise InputError(f"{gene!r} has {type(text).__name__}, not a text ({path})")
@@ -563,6 +569,7 @@ def _from_text_dict(content: Mapping[str, Any], *, dim: int, name: str, path: Pa
     except ValueError as error:  # scikit-learn's word for an empty vocabulary
         raise InputError(f"no word occurs in two of the texts: {error} ({path})") from error
     limit = min(weights.shape)
+    dim, note = _chosen_dim(dim, TEXT_DIM, limit - 1)
     if not 1 <= dim < limit:
         raise ArgumentError(
             f"dim has to be from 1 to {limit - 1}, as there are {weights.shape[0]} texts with "
@@ -572,7 +579,7 @@ def _from_text_dict(content: Mapping[str, Any], *, dim: int, name: str, path: Pa
     matrix = fix_signs(svd.fit_transform(weights))
     # a text without known words is exactly zero before the rotation, and stays so
     matrix[np.diff(weights.indptr) == 0] = 0.0
-    provenance = {"file": path.name, "read as": "texts, TF-IDF, truncated SVD", "dim": dim}
+    provenance = {"file": path.name, "read as": "texts, TF-IDF, truncated SVD", "dim": dim, **note}
     with naming_file(path):
         return Embedding(name, tuple(content), matrix, provenance)
 
@@ -682,6 +689,13 @@ def from_screen(profiles: xr.DataArray, *, dim: int = 10, name: str = "other scr
 
 
 # --- shared steps ------------------------------------------------------------------------------
+
+
+def _chosen_dim(dim: int | None, default: int, most: int) -> tuple[int, dict[str, str]]:
+    """Return how long vectors are, and a note where the default is more than there can be."""
+    if dim is not None or not 1 <= most < default:
+        return default if dim is None else dim, {}
+    return most, {"note": f"dim is {most}, not {default}: there are no more dimensions"}
 
 
 def _unit_rows(matrix: Matrix) -> Matrix:

@@ -13,6 +13,7 @@ import pertscale as ps
 from pertscale.benchmark import expression as expression_module
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import compare_expression, no_effect, own_targets
+from pertscale.report import expression_figures
 from pertscale.schema import INTERACTION_COLUMNS
 from pertscale.splits import Split
 from pertscale.stats.interactions import find_interactions
@@ -260,6 +261,28 @@ def figures_of(result):
         "recurrence": report.recurrence(result, context="sim", of="perturbation"),
         "chosen_genes": report.chosen_genes(result, context="sim", genes=[gene]),
     }
+
+
+@pytest.mark.parametrize("task", ["single", "double"])
+def test_tables_and_figures_compare_the_same(finished, task):
+    split = finished.expression_scores.query(f"task == '{task}'")["split"].iloc[0]
+    where = {"context": "sim", "task": task, "split": split}
+    found = finished.compared(**where)
+    rows = finished.scores.query(f"task == '{task}' and split == '{split}'")
+    compared = rows.query("setting == 'top_expressed' and level == 'overall' and metric == 'l2'")
+    assert found.methods == tuple(compared["method"])
+    assert set(compared["n"]) == {len(found.perturbations)}
+    lacking = rows.query("metric == 'n_without_prediction'")
+    apart = lacking.query("setting == 'top_expressed_partial'").set_index("method")
+    assert found.apart == (apart["n"] - apart["value"]).astype(int).to_dict()
+    assert not set(found.apart) & set(found.methods)
+    assert found.n_held_out == finished.expression(**where).sizes["perturbation"]
+    control = expression_figures.control_profile(finished, "sim")
+    first = next(expression_figures._compared(finished, "sim", task, control))
+    assert set(first["model"].values) == set(found.methods)
+    assert tuple(sorted(first["perturbation"].values)) == tuple(sorted(found.perturbations))
+    with pytest.raises(NotFoundError, match="no scores of expression"):
+        finished.compared(**{**where, "split": "another"})
 
 
 def test_all_figures_can_be_drawn(finished, screen, tmp_path):

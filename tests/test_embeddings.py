@@ -581,6 +581,24 @@ def test_small_gene_sets(tmp_path):
         from_gene_sets(path, dim=1, min_jaccard=1)
 
 
+def test_the_default_length_of_vectors_fits_small_files(tmp_path):
+    sets, texts = tmp_path / "sets.gmt", tmp_path / "texts.json"
+    sets.write_text("t1\t\tA\tB\tC\nt2\tabout\tA\tB\nt3\t\tX\tY\n")
+    texts.write_text(
+        json.dumps({g: f"gene {g} binds zinc in word{i % 3}" for i, g in enumerate("ABCDE")})
+    )
+    for found, most, default in ((embeddings.read(sets), 4, 50), (embeddings.read(texts), 4, 100)):
+        assert found.dim == found.provenance["dim"] == most
+        note = f"dim is {most}, not {default}: there are no more dimensions"
+        assert found.provenance["note"] == note
+    for call in (lambda: from_gene_sets(sets, dim=50), lambda: from_texts(texts, dim=100)):
+        with pytest.raises(ArgumentError, match="dim has to be from 1 to"):
+            call()
+    sets.write_text("t1\t\tA\n")
+    with pytest.raises(ArgumentError, match="as there are 1 genes"):
+        embeddings.read(sets)
+
+
 def test_gene_ontology():
     path = real_data("gene_sets/enrichr.GO_Biological_Process_2021.gmt")
     embedding = from_gene_sets(path, dim=2)

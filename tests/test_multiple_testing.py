@@ -57,3 +57,19 @@ def test_ranges_hold_no_more_than_they_may():
     assert [r.below for r in ranges] == list(np.cumsum([0, *held[:-1]]))
     _, at_once = screen_wide([p], 10**6)
     np.testing.assert_array_equal(look_up(steps, p[None]), look_up(at_once, p[None]))
+
+
+def test_p_values_of_one_are_not_held():
+    """Genes that are not expressed have them, which may be most of a screen."""
+    p = np.random.default_rng(1).random(1000)
+    for pieces in ([p, np.ones(9000)], [np.ones(500)]):
+        m, ranges = count_p_values(pieces, max_values=400)
+        whole = np.concatenate(pieces)
+        assert ranges[-1].low == 1
+        assert ranges[-1].n_values == (whole == 1).sum()
+        held = [r.n_values for r in ranges[:-1]]
+        assert max(held, default=0) <= 400
+        np.testing.assert_array_equal(sorted_steps(iter(()), ranges[-1], m), np.ones((2, 1)))
+        _, steps = screen_wide(pieces, 400)
+        expected = stats.false_discovery_control(whole)
+        np.testing.assert_allclose(look_up(steps, whole[None])[0], expected, rtol=1e-13)

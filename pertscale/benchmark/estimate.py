@@ -45,7 +45,7 @@ from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, REPORT_FILE
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
 from pertscale.stats.options import FoldChange, RankSumOptions, Test
-from pertscale.stats.outlook import PART_BYTES, LabelOutlook, look_ahead
+from pertscale.stats.outlook import LabelOutlook, look_ahead
 from pertscale.stats.parts import PART_PAIRS
 from pertscale.stats.probe import Cells, LabelRates, probe_labels, rates_of
 from pertscale.stats.ranksum import Job, make_job
@@ -574,8 +574,7 @@ def _label_row(
         )
         on_disk += size * min(1.0, outlook.bytes_read / max(1, whole))
     n_left = sum(len(one.tiles) + one.n_parts for one in outlooks)
-    tile = max(one.plan.tile_bytes for one in outlooks)
-    peak = PROCESS_BYTES + means.n_parallel * max(tile, PART_BYTES) if n_left else 0
+    peak = PROCESS_BYTES + max(one.peak_bytes for one in outlooks) if n_left else 0
     seconds = sum(one.seconds for one in outlooks)
     n_done = sum(
         len(o.plan.tiles) - len(o.tiles) + (o.finished * -(-o.n_pairs // PART_PAIRS))

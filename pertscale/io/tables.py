@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,31 +43,39 @@ def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
     )
 
 
-def write_pairs(
-    path: Path, columns: Mapping[str, np.ndarray], *, declared: Sequence[Column], row_group: int
-) -> None:
-    """Write one part of the label table.
+@contextmanager
+def pairs_file(
+    path: Path, *, declared: Sequence[Column]
+) -> Iterator[Callable[[Mapping[str, np.ndarray]], None]]:
+    """Write one part of the label table, a row group each time that the block calls what it gets.
 
     Codes are delta-encoded and floats are split by bytes, which LZ4 then packs almost as small as
     slower codecs do: about 36 bytes a pair.
     """
     schema = arrow_schema(declared)
-    table = pa.table({name: pa.array(columns[name]) for name in schema.names}, schema=schema)
     encodings = {
         f.name: "DELTA_BINARY_PACKED" if pa.types.is_int32(f.type) else "BYTE_STREAM_SPLIT"
         for f in schema
         if pa.types.is_int32(f.type) or pa.types.is_floating(f.type)
     }
-    with atomic_path(path) as temporary:
-        pq.write_table(
-            table,
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(
             temporary,
-            row_group_size=row_group,
+            schema,
             compression="lz4",
             use_dictionary=False,
             column_encoding=encodings,
             write_statistics=["perturbation", "gene", "p_value", "fdr", "label"],
-        )
+        ) as writer,
+    ):
+
+        def write(columns: Mapping[str, np.ndarray]) -> None:
+            arrays = {name: pa.array(columns[name]) for name in schema.names}
+            table = pa.table(arrays, schema=schema)
+            writer.write_table(table, row_group_size=max(1, len(table)))
+
+        yield write
 
 
 def write_table(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:

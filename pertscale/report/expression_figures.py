@@ -369,11 +369,11 @@ def _compared(
 
     What files and own models leave out of it is no change, as in the scores.
     """
-    rows = _scores(result, context, task, "l2")
-    for split, mine in rows.groupby("split", sort=False):
-        dataset = result.expression(context=context, task=task, split=str(split))
-        methods = dataset[MODEL].isin(list(mine["method"].unique())).values
-        names = dataset[PERTURBATION].isin(list(mine["group"].unique())).values
+    for split in _scores(result, context, task, "l2")["split"].unique():
+        where = {"context": context, "task": task, "split": str(split)}
+        mine, dataset = result.compared(**where), result.expression(**where)
+        methods = dataset[MODEL].isin(list(mine.methods)).values
+        names = dataset[PERTURBATION].isin(list(mine.perturbations)).values
         chosen = dataset.isel({MODEL: methods, PERTURBATION: names}).load()
         level = xr.DataArray(control.astype(np.float32), dims=GENE)
         yield chosen.assign(prediction=chosen["prediction"].fillna(level))

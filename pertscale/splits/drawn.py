@@ -237,9 +237,10 @@ def _draw(
     """Permute what is drawn: perturbations, target groups or genes."""
     names = sorted(set(checked_names(perturbations, what="perturbations")) - {CONTROL})
     target, genes = _targets_of(names, groups), None
+    units: list[tuple[str, ...]]
     if gene_disjoint:
-        genes = _genes_of(target)
-        unit, units = "gene", [(gene,) for gene in sorted(frozenset().union(*genes.values()))]
+        unit, genes = "gene", _genes_of(target)
+        units = [(gene,) for gene in sorted(frozenset().union(*genes.values()))]
     else:
         # in the order of their first perturbations: groups of one give the split without groups
         members: dict[str, list[str]] = {}

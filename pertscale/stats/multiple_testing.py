@@ -59,25 +59,27 @@ def count_p_values(
 ) -> tuple[int, list[PValueRange]]:
     """Count p-values, and cut them into ranges of at most `max_values`.
 
-    A range can hold more where many p-values have almost the same value.
+    A range can hold more where many p-values have almost the same value; those of 1, which is what
+    genes that are not expressed have, take no memory in a range of their own.
     """
     counts = np.zeros(N_BINS, np.int64)
     for piece in pieces:
         count(piece, counts)
     below = np.concatenate([[0], np.cumsum(counts)])
-    edges = [0]
-    for b in np.flatnonzero(counts):
+    found = np.flatnonzero(counts)
+    edges = [int(found[0]) if len(found) else 0]
+    for b in found:
         if below[b + 1] - below[edges[-1]] > max_values and below[b] > below[edges[-1]]:
             edges.append(int(b))
     values = (np.array(edges, np.int64) << BIN_SHIFT).view(np.float64)
     bounds = below[[*edges, N_BINS]]
-    found = [
+    ranges = [
         PValueRange(float(low), float(high), int(first), int(last - first))
         for low, high, first, last in zip(
             values, [*values[1:], np.inf], bounds[:-1], bounds[1:], strict=True
         )
     ]
-    return int(below[-1]), found
+    return int(below[-1]), ranges
 
 
 def sorted_steps(pieces: Iterable[np.ndarray], within: PValueRange, m: int) -> np.ndarray:
@@ -85,6 +87,8 @@ def sorted_steps(pieces: Iterable[np.ndarray], within: PValueRange, m: int) -> n
 
     Memory: about three times the p-values of the range.
     """
+    if within.low == 1:  # the largest: all of them are adjusted to 1
+        return np.ones((2, 1))
     values = np.empty(within.n_values + 1)
     n = 0
     for piece in pieces:

@@ -12,17 +12,16 @@ from pertscale.schema import PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.stats.controls import control_rows
-from pertscale.stats.parts import PART_PAIRS
+from pertscale.stats.parts import PAIR_BYTES, PART_PAIRS, parts_at_once, rows_at_once
 from pertscale.stats.pieces import is_complete
 from pertscale.stats.probe import ZERO_COST, LabelRates
 from pertscale.stats.ranksum import Job
+from pertscale.stats.screen_wide import VALUE_BYTES, values_at_once
 from pertscale.stats.tile_plan import Means, plan_of, read_plan
 from pertscale.tiles import Tile, TilePlan
 
-#: Bytes of a pair in the label table's files, as measured (`io.tables.write_pairs`).
+#: Bytes of a pair in the label table's files, as measured (`io.tables.pairs_file`).
 LABEL_BYTES = 36
-#: A part's bytes in memory: its statistics, five times (`stats.parts.PART_PAIRS`).
-PART_BYTES = 5 * PART_PAIRS * STATISTICS_DTYPE.itemsize
 #: What a pair costs until it is in the label table (adjusted over its perturbation and over the
 #: screen, looked up, encoded, written), in times of what sorting and adjusting it costs.
 _PART_COST = 8.0
@@ -52,6 +51,8 @@ class LabelOutlook:
         controls may be read again a few times.
     seconds : float
         CPU seconds of one thread.
+    peak_bytes : int
+        What the tasks of a process hold together at most: tiles, ranges of p-values, or parts.
     """
 
     plan: TilePlan
@@ -60,6 +61,7 @@ class LabelOutlook:
     n_pairs: int
     bytes_read: int
     seconds: float
+    peak_bytes: int
 
     @property
     def n_parts(self) -> int:
@@ -126,7 +128,20 @@ def look_ahead(
     if rates is not None and not finished:
         seconds += n_pairs * rates.per_pair * _PART_COST
         seconds = _CALL_SECONDS + seconds * _CROWDED
-    return LabelOutlook(plan, tuple(missing), finished, n_pairs, chunks * chunk_bytes, seconds)
+    peak = _peak_bytes(plan, screen.n_genes, n_pairs, means)
+    return LabelOutlook(
+        plan, tuple(missing), finished, n_pairs, chunks * chunk_bytes, seconds, peak
+    )
+
+
+def _peak_bytes(plan: TilePlan, n_genes: int, n_pairs: int, means: Means) -> int:
+    """Bytes of the maps over tiles, ranges of p-values and parts, whichever needs most."""
+    part = rows_at_once(n_genes) * n_genes * PAIR_BYTES
+    return max(
+        means.n_parallel * plan.tile_bytes,
+        means.n_parallel * values_at_once(n_pairs, means) * VALUE_BYTES,
+        parts_at_once(n_genes, means) * part,
+    )
 
 
 def _rows(screen: Screen, tile: Tile) -> tuple[tuple[int, int], tuple[int, int]]:

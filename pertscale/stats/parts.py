@@ -1,13 +1,17 @@
 """From the tiles' statistics to the label table and the pseudobulk, part by part.
 
 A part is a fixed range of groups (controls and perturbations, in the order of the store) with
-about :data:`PART_PAIRS` pairs. Its boundaries depend on the screen alone.
+about :data:`PART_PAIRS` pairs. Its boundaries depend on the screen alone. A task holds one row
+group of it at a time, and no more tasks work at once in a process than fit into its memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ import pandas as pd
 from pertscale.buffers import BufferPool, Buffers
 from pertscale.errors import CorruptFileError
 from pertscale.io.atomic import read_json, write_json
-from pertscale.io.tables import ROW_GROUP_ROWS, write_pairs, write_table
+from pertscale.io.tables import ROW_GROUP_ROWS, pairs_file, write_table
 from pertscale.schema import GENE, LABEL_COLUMNS, LABELS_DIR, MANIFEST_FILE, SCHEMA_VERSION, Label
 from pertscale.screen import Screen, opened_screen
 from pertscale.stats import tile_task
@@ -27,16 +31,22 @@ from pertscale.stats.options import RankSumOptions
 from pertscale.stats.pieces import open_piece, read_index
 from pertscale.stats.pseudobulk import create_pseudobulk, put_profiles_on_disk, write_profiles
 from pertscale.stats.screen_wide import steps_file
+from pertscale.stats.tile_plan import Means
+from pertscale.tiles import Tile
 
-#: Pairs of a part: 21 MB of statistics, and about five times that while it is written.
+#: Pairs of a part, and so of a file.
 PART_PAIRS = 524_288
+#: Bytes of a pair while its row group is made: statistics, columns, orders, and their encoding.
+PAIR_BYTES = 5 * STATISTICS_DTYPE.itemsize
 #: Receipts of the parts that are written, in a run's working folder.
 PARTS_DIR = "parts"
 #: Added to both sides of a fold change, as scanpy and pdex do.
 PSEUDOCOUNT = 1e-9
 
-#: Of this process: memory for parts.
+#: Of this process: memory for parts, and how many of them may take some at a time.
 _buffers = BufferPool()
+_turns: dict[int, threading.Semaphore] = {}
+_turns_lock = threading.Lock()
 
 
 def release_memory() -> None:
@@ -47,7 +57,10 @@ def release_memory() -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """Descriptor of one part: groups ``first:last`` of the store."""
+    """Descriptor of one part: groups ``first:last`` of the store.
+
+    At most `at_once` parts are made at the same time in a process.
+    """
 
     store: str
     fingerprint: str
@@ -56,6 +69,7 @@ class Part:
     first: int
     last: int
     options: RankSumOptions
+    at_once: int
 
     def describe(self) -> str:
         """Say which perturbations these are."""
@@ -63,8 +77,19 @@ class Part:
         return f"perturbations {names[self.first]} to {names[self.last - 1]}"
 
 
+def rows_at_once(n_genes: int) -> int:
+    """Return how many tested perturbations make a row group, which a task holds at a time."""
+    return max(1, ROW_GROUP_ROWS // n_genes)
+
+
+def parts_at_once(n_genes: int, means: Means) -> int:
+    """Return how many parts a process makes at the same time, so that they fit into its memory."""
+    needed = rows_at_once(n_genes) * n_genes * PAIR_BYTES
+    return max(1, min(means.n_parallel, means.memory // needed))
+
+
 def make_parts(
-    screen: Screen, staging: Path, options: RankSumOptions, labels_key: str
+    screen: Screen, staging: Path, options: RankSumOptions, labels_key: str, means: Means
 ) -> list[Part]:
     """Cut the groups into parts; make the pseudobulk that they fill."""
     n_groups = len(screen.groups)
@@ -73,7 +98,7 @@ def make_parts(
     return [
         Part(
             screen.path, screen.fingerprint, str(staging), index,
-            first, min(first + step, n_groups), options,
+            first, min(first + step, n_groups), options, parts_at_once(screen.n_genes, means),
         )
         for index, first in enumerate(range(0, n_groups, step))
     ]  # fmt: skip
@@ -92,18 +117,74 @@ def write_part(part: Part) -> dict[str, Any]:
     screen = opened_screen(part.store, part.fingerprint)
     groups = screen.groups.iloc[part.first : part.last]
     summaries = []
-    with _buffers.borrow() as buffers:
+    with _turn(part.at_once), _buffers.borrow() as buffers:
         # groups are sorted by context, so a context is a run of rows
         for context, mine in groups.groupby("context", sort=False):
             code = screen.contexts.index(str(context))
-            statistics, control = _statistics(part, screen, code, mine, buffers)
-            _check_sums(screen, mine, statistics["n_expressed"])
-            write_profiles(staging, mine, statistics, buffers)
-            summaries += _write_labels(part, screen, code, mine, statistics, control, buffers)
+            summaries += _write_context(part, screen, code, mine, buffers)
     put_profiles_on_disk(staging, part.index)
     done = {"groups": summaries}
     write_json(receipt, done)
     return done
+
+
+@contextmanager
+def _turn(at_once: int) -> Iterator[None]:
+    """Wait until fewer than `at_once` parts are being made in this process."""
+    with _turns_lock:
+        turns = _turns.setdefault(at_once, threading.Semaphore(at_once))
+    with turns:
+        yield
+
+
+def _write_context(
+    part: Part, screen: Screen, context: int, groups: pd.DataFrame, buffers: Buffers
+) -> list[dict[str, Any]]:
+    """Write one context's rows of a part, row group by row group; sum up each perturbation."""
+    n_cells = (groups["stop"] - groups["start"]).to_numpy()
+    tested = ~groups["is_control"].to_numpy() & (n_cells >= part.options.min_cells)
+    index, staging = read_index(part.staging), Path(part.staging)
+    folder = staging / LABELS_DIR / "data" / f"context={context}"
+    summaries = []
+    with ExitStack() as stack:
+        if tested.any():
+            file = pairs_file(folder / f"part-{part.index:05d}.parquet", declared=LABEL_COLUMNS)
+            write = stack.enter_context(file)
+        for rows in _row_groups(tested, rows_at_once(screen.n_genes)):
+            mine = groups.iloc[rows]
+            statistics, control = _statistics(index, screen, context, mine, buffers)
+            _check_sums(screen, mine, statistics["n_expressed"])
+            write_profiles(staging, mine, statistics, buffers)
+            if (there := tested[rows]).any():
+                kept = statistics if there.all() else {n: v[there] for n, v in statistics.items()}
+                columns = _columns(part, screen, context, mine[there], kept, control, buffers)
+                write({name: values.reshape(-1) for name, values in columns.items()})
+                summaries += _summaries(mine[there], columns)
+    return summaries
+
+
+def _row_groups(tested: np.ndarray, n: int) -> Iterator[slice]:
+    """Cut groups into ranges with `n` tested ones each; what is left over makes the last."""
+    ends = np.flatnonzero(tested)[n - 1 :: n] + 1
+    edges = [0, *ends.tolist()]
+    if edges[-1] < len(tested):
+        edges.append(len(tested))
+    return (slice(start, stop) for start, stop in pairwise(edges))
+
+
+def _summaries(groups: pd.DataFrame, columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return what is known of each tested perturbation."""
+    label = columns["label"]
+    disagree = (label != Label.NON_DE) & (np.sign(columns["z"]) * label < 0)
+    return [
+        {
+            "group": int(group),
+            "n_up": int((row == Label.UP).sum()),
+            "n_down": int((row == Label.DOWN).sum()),
+            "n_sign_disagreements": int(bad.sum()),
+        }
+        for group, row, bad in zip(groups.index, label, disagree, strict=True)
+    ]
 
 
 def _check_sums(screen: Screen, groups: pd.DataFrame, n_expressed: np.ndarray) -> None:
@@ -122,7 +203,11 @@ def _check_sums(screen: Screen, groups: pd.DataFrame, n_expressed: np.ndarray) -
 
 
 def _statistics(
-    part: Part, screen: Screen, context: int, groups: pd.DataFrame, buffers: Buffers
+    index: Sequence[tuple[Tile, str]],
+    screen: Screen,
+    context: int,
+    groups: pd.DataFrame,
+    buffers: Buffers,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Collect the statistics of some groups of one context, and of its controls, over all genes."""
     first_group = int(screen.context_groups(screen.contexts[context]).index[0])
@@ -133,7 +218,7 @@ def _statistics(
     fields = {n: STATISTICS_DTYPE[n] for n in STATISTICS_DTYPE.names or ()}
     found = {name: buffers.take(name, shape, dtype) for name, dtype in fields.items()}
     control = {name: np.zeros(screen.n_genes, dtype) for name, dtype in fields.items()}
-    for tile, path in read_index(part.staging):
+    for tile, path in index:
         lo, hi = max(start, 1 + tile.first), min(stop, 1 + tile.last)
         if tile.context != context or (lo >= hi and tile.first > 0):
             continue
@@ -148,48 +233,6 @@ def _statistics(
         for name, values in control.items():
             found[name][0] = values
     return found, control
-
-
-def _write_labels(
-    part: Part,
-    screen: Screen,
-    context: int,
-    groups: pd.DataFrame,
-    statistics: dict[str, np.ndarray],
-    control: dict[str, np.ndarray],
-    buffers: Buffers,
-) -> list[dict[str, Any]]:
-    """Write one context's rows of a part; return what is known of each perturbation."""
-    n_cells = (groups["stop"] - groups["start"]).to_numpy()
-    tested = ~groups["is_control"].to_numpy() & (n_cells >= part.options.min_cells)
-    if not tested.any():
-        return []
-    if not tested.all():
-        statistics = {name: values[tested] for name, values in statistics.items()}
-    groups = groups[tested]
-    columns = _columns(part, screen, context, groups, statistics, control, buffers)
-    n_genes = screen.n_genes
-    write_pairs(
-        Path(part.staging)
-        / LABELS_DIR
-        / "data"
-        / f"context={context}"
-        / f"part-{part.index:05d}.parquet",
-        {name: values.reshape(-1) for name, values in columns.items()},
-        declared=LABEL_COLUMNS,
-        row_group=n_genes * max(1, ROW_GROUP_ROWS // n_genes),
-    )
-    label = columns["label"]
-    disagree = (label != Label.NON_DE) & (np.sign(columns["z"]) * label < 0)
-    return [
-        {
-            "group": int(group),
-            "n_up": int((row == Label.UP).sum()),
-            "n_down": int((row == Label.DOWN).sum()),
-            "n_sign_disagreements": int(bad.sum()),
-        }
-        for group, row, bad in zip(groups.index, label, disagree, strict=True)
-    ]
 
 
 def _columns(

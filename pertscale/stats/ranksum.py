@@ -135,12 +135,13 @@ def rank_sum(
         job.check_replaceable()
         check_exact(job.screen, resolved, quiet=quiet)
         job.remove_others()
-        plan = kept_plan(job.screen, job.staging, Means.of(memory, resolved), alone=True)
+        means = Means.of(memory, resolved)
+        plan = kept_plan(job.screen, job.staging, means, alone=True)
         tasks = job.tasks(plan)
         _run_tiles(tasks, "rank-sum", resolved, quiet=quiet)
         write_index(job.staging, [(t.tile, t.piece) for t in tasks])
-        write_steps(job.screen, job.staging, job.options, resolved, quiet=quiet)
-        parts = make_parts(job.screen, job.staging, job.options, job.key)
+        write_steps(job.screen, job.staging, job.options, means, resolved, quiet=quiet)
+        parts = make_parts(job.screen, job.staging, job.options, job.key, means)
         try:
             receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
         except CorruptFileError:  # what the tiles have read; they have to be tested again

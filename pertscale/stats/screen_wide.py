@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from pertscale.clients import tasks_in_all
 from pertscale.io.atomic import atomic_path, remove
 from pertscale.runner import run
 from pertscale.screen import Screen, opened_screen
 from pertscale.stats.multiple_testing import PValueRange, count_p_values, join_steps, sorted_steps
 from pertscale.stats.options import RankSumOptions
 from pertscale.stats.pieces import open_piece, read_index
+from pertscale.stats.tile_plan import Means
 
-#: P-values that one task sorts at once: 32 MB, three times.
-MAX_VALUES = 4_000_000
+#: P-values that one task sorts at once, at most; each task goes over all, so not too few either.
+MAX_VALUES, FEWEST_VALUES = 4_000_000, 2**18
+#: Bytes of a p-value in a task: itself, and a step with its adjusted value.
+VALUE_BYTES = 24
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,24 @@ def steps_file(staging: Path, context: int) -> Path:
     return staging / f"screen-wide-{context}.npy"
 
 
+def values_at_once(n_pairs: int, means: Means) -> int:
+    """Return how many p-values a task sorts, so that those of a process fit into its memory."""
+    fit = max(FEWEST_VALUES, means.memory // means.n_parallel // VALUE_BYTES)
+    return max(1, min(MAX_VALUES, fit, -(-n_pairs // means.n_threads)))
+
+
 def write_steps(
-    screen: Screen, staging: Path, options: RankSumOptions, client: Any, *, quiet: bool
+    screen: Screen,
+    staging: Path,
+    options: RankSumOptions,
+    means: Means,
+    client: Any,
+    *,
+    quiet: bool,
 ) -> None:
     """Write the adjusted p-value over all tested pairs of a context as a step function (SPEC B2).
 
-    The pieces and their index have to be there. Memory: :data:`MAX_VALUES` per task.
+    The pieces and their index have to be there. Memory: :func:`values_at_once`.
     """
     for context in range(len(screen.contexts)):
         out = steps_file(staging, context)
@@ -54,7 +68,7 @@ def write_steps(
         n_pairs = len(screen.context_groups(screen.contexts[context])) * screen.n_genes
         m, ranges = count_p_values(
             _p_values(screen, staging, context, options.min_cells),
-            max_values=max(1, min(MAX_VALUES, -(-n_pairs // tasks_in_all(client)))),
+            max_values=values_at_once(n_pairs, means),
         )
         tasks = [
             RangeTask(
