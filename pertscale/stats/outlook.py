@@ -12,7 +12,7 @@ from pertscale.schema import PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.stats.controls import control_rows
-from pertscale.stats.parts import PAIR_BYTES, PART_PAIRS, parts_at_once, rows_at_once
+from pertscale.stats.parts import PART_PAIRS, part_bytes, parts_at_once
 from pertscale.stats.pieces import is_complete
 from pertscale.stats.probe import ZERO_COST, LabelRates
 from pertscale.stats.ranksum import Job
@@ -136,11 +136,10 @@ def look_ahead(
 
 def _peak_bytes(plan: TilePlan, n_genes: int, n_pairs: int, means: Means) -> int:
     """Bytes of the maps over tiles, ranges of p-values and parts, whichever needs most."""
-    part = rows_at_once(n_genes) * n_genes * PAIR_BYTES
     return max(
         means.n_parallel * plan.tile_bytes,
         means.n_parallel * values_at_once(n_pairs, means) * VALUE_BYTES,
-        parts_at_once(n_genes, means) * part,
+        parts_at_once(n_genes, means) * part_bytes(n_genes),
     )
 
 

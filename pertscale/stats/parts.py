@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,10 @@ from pertscale.tiles import Tile
 PART_PAIRS = 524_288
 #: Bytes of a pair while its row group is made: statistics, columns, orders, and their encoding.
 PAIR_BYTES = 5 * STATISTICS_DTYPE.itemsize
+#: Statistics of the profiles, which are written for a part as a whole: a chunk of the pseudobulk.
+_PROFILE_FIELDS = ("sum_log1p", "sum_normalized", "n_expressed")
+#: Bytes of these, and of a mean.
+PROFILE_BYTES = 8 + sum(STATISTICS_DTYPE[name].itemsize for name in _PROFILE_FIELDS)
 #: Receipts of the parts that are written, in a run's working folder.
 PARTS_DIR = "parts"
 #: Added to both sides of a fold change, as scanpy and pdex do.
@@ -84,8 +87,13 @@ def rows_at_once(n_genes: int) -> int:
 
 def parts_at_once(n_genes: int, means: Means) -> int:
     """Return how many parts a process makes at the same time, so that they fit into its memory."""
-    needed = rows_at_once(n_genes) * n_genes * PAIR_BYTES
-    return max(1, min(means.n_parallel, means.memory // needed))
+    return max(1, min(means.n_parallel, means.memory // part_bytes(n_genes)))
+
+
+def part_bytes(n_genes: int) -> int:
+    """Return the bytes that a task holds: those of its profiles, then a row group of labels."""
+    profiles = max(PART_PAIRS, n_genes) * PROFILE_BYTES
+    return rows_at_once(n_genes) * n_genes * PAIR_BYTES + profiles
 
 
 def make_parts(
@@ -140,36 +148,38 @@ def _turn(at_once: int) -> Iterator[None]:
 def _write_context(
     part: Part, screen: Screen, context: int, groups: pd.DataFrame, buffers: Buffers
 ) -> list[dict[str, Any]]:
-    """Write one context's rows of a part, row group by row group; sum up each perturbation."""
+    """Write one context's rows of a part, labels row group by row group; sum up perturbations."""
     n_cells = (groups["stop"] - groups["start"]).to_numpy()
     tested = ~groups["is_control"].to_numpy() & (n_cells >= part.options.min_cells)
     index, staging = read_index(part.staging), Path(part.staging)
     folder = staging / LABELS_DIR / "data" / f"context={context}"
-    summaries = []
-    with ExitStack() as stack:
-        if tested.any():
-            file = pairs_file(folder / f"part-{part.index:05d}.parquet", declared=LABEL_COLUMNS)
-            write = stack.enter_context(file)
+    found, _ = _statistics(index, screen, context, groups, buffers, _PROFILE_FIELDS)
+    _check_sums(screen, groups, found["n_expressed"])
+    write_profiles(staging, groups, found, buffers)
+    summaries: list[dict[str, Any]] = []
+    if not tested.any():
+        return summaries
+    with pairs_file(folder / f"part-{part.index:05d}.parquet", declared=LABEL_COLUMNS) as write:
         for rows in _row_groups(tested, rows_at_once(screen.n_genes)):
-            mine = groups.iloc[rows]
-            statistics, control = _statistics(index, screen, context, mine, buffers)
-            _check_sums(screen, mine, statistics["n_expressed"])
-            write_profiles(staging, mine, statistics, buffers)
-            if (there := tested[rows]).any():
-                kept = statistics if there.all() else {n: v[there] for n, v in statistics.items()}
-                columns = _columns(part, screen, context, mine[there], kept, control, buffers)
-                write({name: values.reshape(-1) for name, values in columns.items()})
-                summaries += _summaries(mine[there], columns)
+            mine, there = groups.iloc[rows], tested[rows]
+            found, control = _statistics(index, screen, context, mine, buffers, _LABEL_FIELDS)
+            kept = found if there.all() else {n: values[there] for n, values in found.items()}
+            columns = _columns(part, screen, context, mine[there], kept, control, buffers)
+            write({name: values.reshape(-1) for name, values in columns.items()})
+            summaries += _summaries(mine[there], columns)
     return summaries
 
 
+#: Statistics that the columns of the label table are made of.
+_LABEL_FIELDS = tuple(n for n in STATISTICS_DTYPE.names or () if n != "n_expressed")
+
+
 def _row_groups(tested: np.ndarray, n: int) -> Iterator[slice]:
-    """Cut groups into ranges with `n` tested ones each; what is left over makes the last."""
-    ends = np.flatnonzero(tested)[n - 1 :: n] + 1
-    edges = [0, *ends.tolist()]
-    if edges[-1] < len(tested):
-        edges.append(len(tested))
-    return (slice(start, stop) for start, stop in pairwise(edges))
+    """Yield ranges of groups that begin and end with a tested one and have `n` of these."""
+    at = np.flatnonzero(tested)
+    for first in range(0, len(at), n):
+        mine = at[first : first + n]
+        yield slice(int(mine[0]), int(mine[-1]) + 1)
 
 
 def _summaries(groups: pd.DataFrame, columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -208,14 +218,15 @@ def _statistics(
     context: int,
     groups: pd.DataFrame,
     buffers: Buffers,
+    names: Sequence[str],
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Collect the statistics of some groups of one context, and of its controls, over all genes."""
+    """Collect statistics of some groups of one context, and of its controls, over all genes."""
     first_group = int(screen.context_groups(screen.contexts[context]).index[0])
     # rows of the context's pieces put together: 0 are the controls
     start, stop = (int(groups.index[i]) - first_group for i in (0, -1))
     stop += 1
     shape = (len(groups), screen.n_genes)
-    fields = {n: STATISTICS_DTYPE[n] for n in STATISTICS_DTYPE.names or ()}
+    fields = {n: STATISTICS_DTYPE[n] for n in names}
     found = {name: buffers.take(name, shape, dtype) for name, dtype in fields.items()}
     control = {name: np.zeros(screen.n_genes, dtype) for name, dtype in fields.items()}
     for tile, path in index:
@@ -223,7 +234,9 @@ def _statistics(
         if tile.context != context or (lo >= hi and tile.first > 0):
             continue
         genes = slice(tile.gene_start, tile.gene_stop)
-        for name, values in open_piece(path, tile).items():
+        piece = open_piece(path, tile)
+        for name in names:
+            values = piece[name]
             control[name][genes] = values[0]
             if lo < hi:
                 found[name][lo - start : hi - start, genes] = values[
