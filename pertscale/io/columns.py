@@ -2,7 +2,7 @@
 
 Names are tried in the order of the tables below; a column of perturbations also has to hold
 control labels. Nothing is guessed where two readings differ: that is an error which lists them.
-Explicit choices always win.
+Explicit choices win.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def infer_roles(
     genes
         Table of the genes: index = names in the file.
     explicit
-        What the user chose; always wins.
+        What the user chose; it wins.
 
     Raises
     ------
@@ -412,17 +412,24 @@ def _nothing_viable(
             return AmbiguousInputError(f"{place}: {candidate.problem}")
         suggested = [w for w in candidate.labels.categories if is_suggested_control(str(w))]
         if suggested:
+            others = {str(w).lower() for w in candidate.labels.categories} - {
+                str(w).lower() for w in suggested
+            }
+            column = f"perturbation={candidate.column!r}, " if others <= _GENERIC else ""
             return AmbiguousInputError(
                 f"{place}: column {_name(candidate.column)} has no label that is surely control, "
                 f"but {', '.join(map(repr, suggested[:5]))} may be; if so pass "
-                f"control={suggested[0]!r}"
+                f"{column}control={suggested[0]!r}"
             )
+    for candidate in candidates if explicit.control else ():
+        if set(explicit.control) & {str(w) for w in candidate.labels.categories}:
+            return InputError(f"{place}: {_why_no_perturbation(candidate, explicit)}")
     if explicit.control and candidates:
         listed = "; ".join(c.describe() for c in candidates)
         known = [str(w) for c in candidates for w in c.labels.categories]
         return UnknownNameError(
-            f"{place}: control={', '.join(map(repr, explicit.control))} is not a label next to "
-            f"others in {listed}{_did_you_mean(explicit.control[0], known)}"
+            f"{place}: control={', '.join(map(repr, explicit.control))} is no label in "
+            f"{listed}{_did_you_mean(explicit.control[0], known)}"
         )
     if not columns.names:
         return InputError(
@@ -434,6 +441,27 @@ def _nothing_viable(
         f"{place}: no column of perturbations with control labels was found. There is: "
         f"{seen or 'no column that describes cells'}. Pass perturbation= with the column and "
         "control= with its control label"
+    )
+
+
+def _why_no_perturbation(candidate: _Candidate, explicit: RoleChoices) -> str:
+    """Say why a column that has the chosen control labels has no perturbation beside them."""
+    others = [str(w) for w in candidate.labels.categories if str(w) not in explicit.control]
+    shown = ", ".join(map(repr, others[:5])) or "no other label"
+    column = _name(candidate.column)
+    if candidate.perturbations:
+        return (
+            f"column {column} only says that something was done ({shown}); if that is what is to "
+            f"be tested pass perturbation={candidate.column!r} too"
+        )
+    found = f"control={', '.join(map(repr, explicit.control))} leaves no perturbation in {column}"
+    if any(is_control_word(word) for word in others):
+        return (
+            f"{found}, since {shown} read as control; leave control= out to take those, or name "
+            "another column with perturbation="
+        )
+    return (
+        f"{found}, where there is {shown}; name the column of the perturbations with perturbation="
     )
 
 

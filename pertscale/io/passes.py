@@ -38,6 +38,16 @@ from pertscale.schema import COUNTS, MATRIX
 
 #: Log-normalised values lie below this (SPEC A2).
 LOG_LIMIT = 15.0
+#: What makes a screen of corrected values, which are neither counts nor their logarithms.
+REWRITE = (
+    "Name the raw counts with layer=, or write the counts, rounded with numpy.rint, or their log1p "
+    "per 10,000"
+)
+#: What helps where a value is missing or infinite.
+NOT_FINITE = (
+    "every value has to be a finite number: name another matrix with layer=, or write it again "
+    "without such values (numpy.nan_to_num makes zeros of missing ones)"
+)
 
 
 @dataclass(frozen=True)
@@ -223,7 +233,7 @@ def place_of(source: Source, block: CsrBlock, entry: int) -> str:
 
 def _explain(fault: Fault, value: Any, counts: bool, limit: float) -> str:
     if fault == Fault.NOT_FINITE:
-        return f"the value is {value}; every value has to be a finite number"
+        return f"the value is {value}; {NOT_FINITE}"
     if fault == Fault.NEGATIVE:
         needed = "raw counts" if counts else "log1p of counts per 10,000"
         return (
@@ -231,9 +241,11 @@ def _explain(fault: Fault, value: Any, counts: bool, limit: float) -> str:
             "regressed, name the one that was not with layer='counts' or layer='raw'"
         )
     if fault == Fault.FRACTIONAL:
+        normalised = "if all are log1p of counts per 10,000 pass scale='log1p_1e4'. Else: "
         return (
-            f"the value {value} is not an integer, but the screen is read as raw counts; if it is "
-            "log-normalised pass scale='log1p_1e4', or name the counts with layer='counts'"
+            f"the value {value} is not an integer, but the screen is read as raw counts; "
+            f"{normalised if value < LOG_LIMIT else ''}the values were corrected or normalised. "
+            f"{REWRITE}"
         )
     if fault == Fault.TOO_LARGE and counts:
         return (
@@ -241,10 +253,10 @@ def _explain(fault: Fault, value: Any, counts: bool, limit: float) -> str:
             "of a gene. If it is right all the same, pass dtype='uint32'"
         )
     if fault == Fault.TOO_LARGE:
-        return (
-            f"the value {value} is not below {LOG_LIMIT:g}, too large for log1p of counts per "
-            "10,000; if these are raw counts pass scale='counts'"
-        )
+        found = f"the value {value} is not below {LOG_LIMIT:g}, too large for log1p of counts per "
+        if value == np.floor(value):
+            return f"{found}10,000; if all are raw counts pass scale='counts'. Else: {REWRITE}"
+        return f"{found}10,000; the values were corrected or normalised. {REWRITE}"
     return "the gene is stored twice for this cell; call X.sum_duplicates() and write again"
 
 

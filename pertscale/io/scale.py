@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pertscale.errors import ArgumentError, InputError, NegativeValueError
-from pertscale.io.passes import LOG_LIMIT, place_of
+from pertscale.io.passes import LOG_LIMIT, NOT_FINITE, REWRITE, place_of
 from pertscale.io.scale_proof import FORMS, LOG1P, Evidence
 from pertscale.io.sources import CsrBlock, Source, SourceSpec, open_source
 from pertscale.schema import COUNTS, LOG1P_1E4, SCALES, TARGET_TOTAL
@@ -16,10 +16,6 @@ from pertscale.schema import COUNTS, LOG1P_1E4, SCALES, TARGET_TOTAL
 FRACTION = 1e-3
 _SAMPLE_BYTES = 8_000_000
 _DECLARE = "name another matrix with layer=, or write the file again"
-_REWRITE = (
-    "Name the raw counts with layer=, or write the counts, rounded with numpy.rint, or their log1p "
-    "per 10,000"
-)
 #: Most predicted cells may be above 10,000 by this factor.
 _PREDICTED_ABOVE = 1.5
 
@@ -72,7 +68,7 @@ def _judge(spec: SourceSpec, predicted: bool) -> tuple[str, str]:
     if fraction <= FRACTION or high >= LOG_LIMIT:
         raise InputError(
             f"{where}: fractional values up to {high:,.4g} are neither counts nor log1p of counts "
-            f"per 10,000 (below {LOG_LIMIT:g}): they were corrected or normalised. {_REWRITE}"
+            f"per 10,000 (below {LOG_LIMIT:g}): they were corrected or normalised. {REWRITE}"
         )
     evidence = Evidence(blocks, whole)
     _refuse(_contradiction(evidence, predicted), where)
@@ -182,9 +178,11 @@ def _check_usable(source: Source, block: CsrBlock) -> None:
     """Raise for a value that neither scale can have."""
     bad = np.flatnonzero(~np.isfinite(block.data) | (block.data < 0))
     if len(bad):
-        kind = NegativeValueError if np.isfinite(block.data[bad[0]]) else InputError
-        raise kind(
-            f"{place_of(source, block, int(bad[0]))}: the value is {block.data[bad[0]]}; counts "
+        found = f"{place_of(source, block, int(bad[0]))}: the value is {block.data[bad[0]]}; "
+        if not np.isfinite(block.data[bad[0]]):
+            raise InputError(found + NOT_FINITE)
+        raise NegativeValueError(
+            f"{found}counts "
             "and log1p of normalised counts are finite and not negative. If the matrix was scaled, "
             "name the one that was not with layer='counts' or layer='raw'"
         )
