@@ -15,7 +15,7 @@ from pertscale.cli import main
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import at_operating_point, own_targets
 from pertscale.report import write_report
-from pertscale.stats.predicted_cells import label_predicted_cells
+from pertscale.stats.predicted_cells import label_predicted_cells, plan_predicted_cells
 from tests.conftest import draw_counts, write_h5ad
 
 CONTEXT, SPLIT = "alpha", "holdout-seed0"
@@ -418,6 +418,26 @@ def test_cells_that_can_not_be_used(screen, baseline, tmp_path):
         )
         label_predicted_cells(found, store, tmp_path / "o", controls=controls, quiet=True)
     assert baseline.path.exists()
+
+
+def test_cells_per_another_total_are_refused(screen, baseline, tmp_path):
+    """Where no sum of a cell shows it, the screen's controls do."""
+    path = _cells(screen, tmp_path / "log.h5ad", held_out(baseline), log=True)
+    data = anndata.read_h5ad(path)
+    level = np.expm1(data.X) * np.random.default_rng(0).gamma(4, 0.1, data.shape)  # 0.4 of it
+    other = tmp_path / "other.h5ad"
+    anndata.AnnData(np.log1p(level).astype(np.float32), data.obs, data.var).write_h5ad(other)
+    message = r"as log1p of counts per [345],\d00\. Write numpy.log1p.* declare scale='log1p_1e4'"
+    with pytest.raises(InputError, match=message) as refused:
+        plan_predicted_cells(ps.read_predictions(other), screen[0])
+    factor = float(str(refused.value).split("numpy.expm1(X) / ")[1].split(")")[0])
+    assert 0.3 < factor < 0.5  # the effects themselves move the mean
+    *_, told = plan_predicted_cells(ps.read_predictions(other, scale="log1p_1e4"), screen[0])
+    assert "times as high as in the control" in told
+    mended = np.log1p(level / factor).astype(np.float32)  # as the message says
+    anndata.AnnData(mended, data.obs, data.var).write_h5ad(other)
+    *_, told = plan_predicted_cells(ps.read_predictions(other), screen[0])
+    assert told == ""
 
 
 def test_cells_below_zero_are_refused_or_clipped_on_request(screen, baseline, tmp_path):

@@ -26,12 +26,13 @@ from pertscale.io.ingestion import write_screen
 from pertscale.io.labels import text_categories
 from pertscale.io.long_tables import SPELLINGS
 from pertscale.io.prediction_files.arrays import genes_in_order
-from pertscale.io.scale import decide_scale
+from pertscale.io.scale import decide_scale, read_sample
 from pertscale.io.screen_plan import ScreenPlan, cell_drops, sort_cells
 from pertscale.io.several import joined_columns
 from pertscale.io.sources import SourceSpec, find_source, open_source
 from pertscale.memory import AUTO
 from pertscale.predictions import OnScreen, Predictions, canonical_names
+from pertscale.profile_scale import common_factor, factor_note, is_another_total, total_named
 from pertscale.schema import CONTEXT, CONTROL, COUNTS, LOG1P_1E4, PERTURBATION, Label
 from pertscale.screen import Screen, open_screen
 from pertscale.stats.labels import LabelTable
@@ -87,7 +88,7 @@ def label_predicted_cells(
     """
     store = folder / "screen.zarr"
     with _naming_the_choice():
-        plan, scale, verdict = plan_predicted_cells(predictions, screen)
+        plan, scale, verdict, told = plan_predicted_cells(predictions, screen)
         if not store.exists():
             folder.mkdir(parents=True, exist_ok=True)
             dtype = np.dtype(screen.info["dtype"] if scale == COUNTS else np.float32)
@@ -100,7 +101,7 @@ def label_predicted_cells(
     return {
         context: PredictedContext(
             predictions, context, labels, tuple(screen.genes), _labels_left_out(plan.drops),
-            _note(predictions, screen, predicted, context), controls[context],
+            _note(predictions, screen, predicted, context, told), controls[context],
         )
         for context in labels.contexts
     }  # fmt: skip
@@ -118,13 +119,16 @@ def _naming_the_choice() -> Iterator[None]:
         ) from error
 
 
-def plan_predicted_cells(predictions: Predictions, screen: Screen) -> tuple[ScreenPlan, str, str]:
-    """Decide where every predicted cell and control goes; reads names and labels only.
+def plan_predicted_cells(
+    predictions: Predictions, screen: Screen
+) -> tuple[ScreenPlan, str, str, str]:
+    """Decide where every predicted cell and control goes; reads names, labels and some cells.
 
     Returns
     -------
-    tuple of (ScreenPlan, str, str)
-        The plan, the scale of the new store, and a sentence on how that is known.
+    tuple of (ScreenPlan, str, str, str)
+        The plan, the scale of the new store, a sentence on how that is known, and one on the total
+        per cell where that seems to be another one.
     """
     how = predictions.options
     spec = replace(find_source(predictions.source, matrix=how["layer"]), clip=how["clip"])
@@ -143,10 +147,12 @@ def plan_predicted_cells(predictions: Predictions, screen: Screen) -> tuple[Scre
         )
     labels = label_column(joined_columns([spec]), _column(columns, how, PERTURBATION, spec))
     perturbation, reasons = _perturbations(labels, predictions, screen)
+    is_predicted = perturbation > 0
     context = _contexts(spec, columns, predictions, screen)
     specs: tuple[SourceSpec, ...] = (spec,)
     sizes: tuple[int, ...] = (n_predicted,)
-    kept, maps = _gene_maps(match, screen)
+    kept, ways = _gene_maps(match, screen)
+    maps = ways
     if predictions.control == "observed":
         controls = SourceSpec(screen.path, "controls", matrix=scale)
         with open_source(controls) as source:
@@ -167,14 +173,15 @@ def plan_predicted_cells(predictions: Predictions, screen: Screen) -> tuple[Scre
     roles = Roles(PERTURBATION, (CONTROL,), CONTEXT, None, None, INDEX, None, ())
     drops = cell_drops(specs, sizes, labels, reasons, context, destination)
     var = pd.DataFrame({"gene_name": screen.genes[kept]}, index=screen.genes[kept])
-    account = [f"genes: {len(kept)} of {screen.n_genes} are predicted"]
+    told = _total_told(spec, is_predicted, ways, scale, predictions, screen)
+    account = [f"genes: {len(kept)} of {screen.n_genes} are predicted", *([told] if told else [])]
     if how["clip"]:
         account.append(_CLIPPED)
     plan = ScreenPlan(
         specs, sizes, roles, var, maps, destination, groups, names, context, drops, tuple(account),
         {name: group for name, group in screen.target_groups.items() if name != group},
     )  # fmt: skip
-    return plan, scale, verdict
+    return plan, scale, verdict, told
 
 
 def gene_ids(screen: Screen) -> list[str] | None:
@@ -191,6 +198,70 @@ def _common_scale(spec: SourceSpec, predictions: Predictions, screen: Screen) ->
             f"10,000; normalise the prediction the same way ({predictions.source})"
         )
     return scale, verdict
+
+
+def _total_told(
+    spec: SourceSpec,
+    is_predicted: np.ndarray,
+    ways: tuple[np.ndarray, ...],
+    scale: str,
+    predictions: Predictions,
+    screen: Screen,
+) -> str:
+    """Return what is to be said of the total that predicted cells were normalised to.
+
+    Parameters
+    ----------
+    is_predicted : ndarray (cells of the file,)
+        Which of its cells are predictions, and no controls of its own.
+    ways : tuple of ndarray
+        Of the predicted genes, and of the screen's own, to those of the new store.
+    scale : str
+        That of the predicted cells.
+
+    Raises
+    ------
+    InputError
+        If it is another one than the screen's, and the scale was not declared.
+    """
+    if scale == COUNTS:
+        return ""  # each cell is divided by its own sum
+    controls = SourceSpec(screen.path, "controls", matrix=scale)
+    mine, theirs = _levels(spec, ways[0], is_predicted), _levels(controls, ways[1])
+    factor = common_factor(np.log1p(mine)[None], np.log1p(theirs))
+    given = predictions.scale is not None or predictions.control == "in_file"
+    if is_another_total(factor) and not given:
+        raise InputError(
+            f"{factor_note(factor)}: the cells can be read as {LOG1P_1E4} and as "
+            f"{total_named(factor)}. Write numpy.log1p(numpy.expm1(X) / {factor:.4g}), or declare "
+            f"scale={LOG1P_1E4!r} to score them as they are ({predictions.source})"
+        )
+    return factor_note(factor)
+
+
+def _levels(spec: SourceSpec, way: np.ndarray, cells: np.ndarray | None = None) -> np.ndarray:
+    """Return the mean of normalised counts over some cells, of the genes of the new store.
+
+    NaN for genes that were not looked at, as in a file that is stored gene by gene.
+    """
+    blocks, whole = read_sample(spec)
+    n_genes = int(way.max()) + 1
+    sums, seen = np.zeros(n_genes), np.zeros(n_genes, bool)
+    n_cells = 0
+    for block in blocks:
+        rows = block.row_start + np.repeat(np.arange(block.n_rows), np.diff(block.indptr))
+        at = way[block.indices]
+        taken = at >= 0 if cells is None else (at >= 0) & cells[rows]
+        level = np.expm1(np.maximum(block.data[taken], 0).astype(np.float64))
+        sums += np.bincount(at[taken], weights=level, minlength=n_genes)
+        seen[at[taken]] = True
+        span = slice(block.row_start, block.row_start + block.n_rows)
+        n_cells += block.n_rows if cells is None else int(cells[span].sum())
+    if whole:
+        return sums / max(1, n_cells)
+    with open_source(spec) as source:
+        n_cells = source.n_cells if cells is None else int(cells.sum())
+    return np.where(seen, sums / max(1, n_cells), np.nan)
 
 
 def _column(columns: Sequence[str], how: dict[str, Any], role: str, spec: SourceSpec) -> str:
@@ -293,9 +364,11 @@ def _labels_left_out(drops: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(set(mine["label"])))
 
 
-def _note(predictions: Predictions, observed: Screen, predicted: Screen, context: str) -> str:
+def _note(
+    predictions: Predictions, observed: Screen, predicted: Screen, context: str, told: str
+) -> str:
     """Say what was changed in the cells, and whether the numbers of cells give other power."""
-    notes = [_CLIPPED if predictions.options["clip"] else ""]
+    notes = [_CLIPPED if predictions.options["clip"] else "", told]
     notes.append(_power_note(observed, predicted, context))
     return "; ".join(filter(None, notes))
 
