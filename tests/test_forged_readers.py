@@ -586,3 +586,18 @@ def test_lists_of_genes(tmp_path):
         assert str(tmp_path) in str(error.value)
     with pytest.raises(PertscaleError, match="genes"):
         ps.read_predictions(tmp_path / "p.npz", genes=["x", None])
+
+
+@pytest.mark.parametrize("reader", [embedding, predictions])
+def test_texts_that_are_no_characters(tmp_path, reader):
+    """As of another byte order than the header says; Python fails on them later."""
+    names = np.array(GENES).astype("<U4")
+    forged = npy("(2,)", ">U4", names.tobytes())
+    key = "names" if reader is embedding else "perturbations"
+    whole = {"values": np.ones((2, 2)), "genes": np.array(GENES)}
+    whole = {"matrix": np.eye(2)} if reader is embedding else whole
+    np.savez(tmp_path / "f.npz", **whole)
+    with zipfile.ZipFile(tmp_path / "f.npz", "a") as archive:
+        archive.writestr(f"{key}.npy", forged)
+    with pytest.raises(CorruptFileError, match=rf"{key}.*no characters.*f\.npz"):
+        reader(tmp_path / "f.npz")

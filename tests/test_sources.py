@@ -705,6 +705,19 @@ def test_nul_bytes_in_text_matrices_and_their_lists(tmp_path: Path, kind: str) -
         file.write_bytes(whole)
 
 
+@pytest.mark.parametrize("missing", ["NA", "nan"])
+@pytest.mark.parametrize("column", [0, 1])
+def test_an_entry_without_its_row_or_column(tmp_path: Path, missing: str, column: int) -> None:
+    path = WRITERS["mtx"](tmp_path)
+    matrix = path / "matrix.mtx"
+    lines = matrix.read_text().split("\n")
+    fields = lines[-2].split(" ")
+    fields[column] = missing
+    matrix.write_text("\n".join([*lines[:-2], " ".join(fields), ""]))
+    with pytest.raises(CorruptFileError, match=r"matrix\.mtx.*a row or column has no number"):
+        assembled(open_source(find_source(path)), 1 << 20)
+
+
 @pytest.mark.parametrize("kind", ["csv", "csv genes x cells", "mtx"])
 def test_a_matrix_that_may_be_cut_in_its_last_value(tmp_path: Path, kind: str) -> None:
     path = WRITERS[kind](tmp_path)

@@ -295,6 +295,20 @@ def test_a_prediction_without_its_names(tmp_path, name):
         ps.read_predictions(path)
 
 
+def test_a_chunk_of_blosc_that_is_not_as_long_as_it_says(tmp_path):
+    """Blosc reads on beyond its end, and what it finds there becomes names and sizes."""
+    path = zarr_store(tmp_path / "s.zarr", 2, screen())
+    ps.io.check(path)
+    for name in ("obs/context/categories/0", "var/_index/0", "X/indices/0"):
+        chunk = path / name
+        content = chunk.read_bytes()
+        for cut in (content[:-5], content[:10], content + b"more", b""):
+            chunk.write_bytes(cut)
+            with pytest.raises(CorruptFileError, match=f"{name}.* is not what it says"):
+                ps.io.check(path)
+        chunk.write_bytes(content)
+
+
 def test_a_prediction_with_a_damaged_chunk(tmp_path):
     """Its values are read when they are needed, long after the file was passed."""
     path = prediction(tmp_path / "p.zarr")

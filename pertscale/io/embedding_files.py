@@ -40,7 +40,7 @@ from pertscale.io.places import input_path
 from pertscale.io.reading import reading
 from pertscale.io.tables import read_parquet
 from pertscale.io.text_encoding import encoding_of
-from pertscale.io.vectors import as_numbers_array, shown, stacked_rows
+from pertscale.io.vectors import as_numbers_array, check_characters, shown, stacked_rows
 
 #: Which side of a table carries the names: ``"rows"``, one gene per row, or ``"columns"``.
 Orientation = Literal["rows", "columns"]
@@ -398,6 +398,7 @@ def _read_npz(path: Path, key: str | None, orientation: Orientation | None) -> N
             f"{names_key!r} has to be a list of texts and {matrix_key!r} a matrix; found "
             f"{names.dtype} {names.shape} and {matrix.dtype} {matrix.shape} ({path})"
         )
+    check_characters(names, repr(names_key), path)
     if orientation == "columns":
         matrix = matrix.T
     return NamedVectors(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import reprlib
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
-from pertscale.errors import InputError
+from pertscale.errors import CorruptFileError, InputError
 from pertscale.io.limits import check_dense
 
 _SCALARS: Final = (bool, int, float, np.integer, np.floating, np.bool_, type(None))
@@ -51,6 +52,21 @@ def as_numbers_array(values: Any, what: str, path: object, dtype: Any) -> np.nda
         kind = type(values).__name__ if array is None else array.dtype
         raise InputError(f"{what} is not made of numbers, found {kind} ({path})")
     return np.ascontiguousarray(np.asarray(array, dtype).view(np.ndarray))
+
+
+def check_characters(texts: np.ndarray[Any, Any], what: str, path: object) -> None:
+    """Raise where an array of texts holds numbers that no character has.
+
+    NumPy makes strings of them, as of any bytes, on which Python fails later.
+    """
+    if texts.dtype.kind != "U" or not texts.size or not texts.dtype.itemsize:
+        return
+    codes = np.ascontiguousarray(texts, texts.dtype.newbyteorder("=")).view(np.uint32)
+    if codes.max() > sys.maxunicode:
+        raise CorruptFileError(
+            f"{what} holds bytes that are no characters; the file is damaged, or says another byte "
+            f"order than it has: copy or write it again ({path})"
+        )
 
 
 def stacked_rows(

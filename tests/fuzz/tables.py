@@ -145,11 +145,23 @@ def right_perturbqa(folder: Path) -> Any:
 
 
 def predictions(name: str, **options: Any) -> Callable[[Path], Any]:
+    """Read predictions, and put them on a screen, which refuses more."""
+
     def read(folder: Path) -> Any:
         found = ps.read_predictions(folder / name, **options)
-        return [_part(p.kind, p.perturbations, p.genes, np.asarray(p.values)) for p in found.parts]
+        parts = [_part(p.kind, p.perturbations, p.genes, np.asarray(p.values)) for p in found.parts]
+        placed = found.align(
+            "K562", "s", perturbations=NAMES, genes=GENES, control=VALUES.mean(axis=0)
+        )
+        assert placed is not None, "nothing for any context"
+        placed.profiles(NAMES) if found.kind == "expression" else placed.classes(NAMES)
+        return parts
 
     return read
+
+
+def profiles(name: str, **options: Any) -> Callable[[Path], Any]:
+    return predictions(name, scale="log1p_1e4", **options)
 
 
 def _part(kind: str, names: Any, genes: Any, values: np.ndarray) -> Any:
@@ -498,19 +510,19 @@ TABLES = (
     Reader(
         "profiles csv",
         _put("p.csv", lambda path: wide().to_csv(path)),
-        predictions("p.csv"),
+        profiles("p.csv"),
         right_wide,
     ),
     Reader(
         "profiles parquet",
         _put("p.parquet", lambda path: wide().reset_index().to_parquet(path)),
-        predictions("p.parquet"),
+        profiles("p.parquet"),
         right_wide,
     ),
     Reader(
         "profiles long tsv.gz",
         _put("p.tsv.gz", _csv(lambda: long(value=VALUES), sep="\t")),
-        predictions("p.tsv.gz"),
+        profiles("p.tsv.gz"),
         right_long,
     ),
     Reader(
@@ -529,23 +541,23 @@ TABLES = (
     Reader(
         "profiles npz",
         _put("p.npz", _arrays(perturbations=np.array(NAMES), genes=np.array(GENES), values=VALUES)),
-        predictions("p.npz"),
+        profiles("p.npz"),
         right_npz,
     ),
     Reader(
         "profiles pickle",
         _put("p.pkl", _pickled(VALUES)),
-        predictions("p.pkl", genes=GENES, allow_pickle=True),
+        profiles("p.pkl", genes=GENES, allow_pickle=True),
         right_pickle,
     ),
-    Reader("profiles folder", write_folder, predictions(""), right_folder),
+    Reader("profiles folder", write_folder, profiles(""), right_folder),
     Reader(
         "profiles h5ad",
         write_anndata,
-        predictions("p.h5ad", perturbation="perturbation"),
+        profiles("p.h5ad", perturbation="perturbation"),
         right_anndata,
     ),
-    Reader("profiles zarr", write_zarr, predictions("p.zarr"), right_zarr),
+    Reader("profiles zarr", write_zarr, profiles("p.zarr"), right_zarr),
     Reader(
         "vectors csv",
         _put("e.csv", lambda path: vectors().to_csv(path)),

@@ -23,9 +23,9 @@ from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_n
 from pertscale.io.safe_pickle import load as load_pickle
 from pertscale.io.sources import find_source, open_source
 from pertscale.io.sources._base import Source, reading
-from pertscale.io.sources.anndata_zarr import n_missing
+from pertscale.io.sources.anndata_zarr import check_lengths, n_missing
 from pertscale.io.text_encoding import encoding_of
-from pertscale.io.vectors import as_numbers_array, stacked_rows
+from pertscale.io.vectors import as_numbers_array, check_characters, stacked_rows
 from pertscale.schema import CONTEXT, GENE, PERTURBATION
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
             return read_anndata(path, layer=layer, perturbation=perturbation)
         for name, array in zarr.open_group(path, mode="r").arrays():
             checked_array(array, f"{path}, {name!r}", whole=array.ndim < 2)
+            check_lengths(array, f"{path}, {name!r}")
             if array.ndim < 2 and n_missing(array):
                 raise CorruptFileError(
                     f"{path}, {name!r}: not all chunks are stored, and the rest would be read as "
@@ -150,16 +151,13 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
             f"the store does not name its {without[0]}s; write it with coordinates for "
             f"{PERTURBATION} and {GENE} ({path})"
         )
-    genes, names = (
-        all_names(pd.Series(array[k].values.tolist(), dtype=object, name=k), path)
-        for k in (GENE, PERTURBATION)
-    )
+    genes, names = (_texts(array[k].values, k, path) for k in (GENE, PERTURBATION))
     context, split = (str(dataset.attrs.get(key, "")) for key in (CONTEXT, "split"))
     chunks = array.encoding["preferred_chunks"]
     values = da.from_array(
         _Guarded(array, str(path)), chunks=tuple(chunks[d] for d in array.dims), asarray=False
     )
-    return [Part(EXPRESSION, tuple(names), checked_gene_names(genes, path), values, context, split)]
+    return [Part(EXPRESSION, names, checked_gene_names(genes, path), values, context, split)]
 
 
 @dataclass(frozen=True)
@@ -217,6 +215,7 @@ def read_npz(path: Path, *, genes: Any) -> list[Part]:
 def _texts(array: np.ndarray, key: str, path: Path) -> tuple[str, ...]:
     if array.ndim != 1:
         raise InputError(f"{key!r} has shape {array.shape}, needed is a list of names ({path})")
+    check_characters(array, repr(key), path)
     return tuple(all_names(pd.Series(array.tolist(), dtype=object, name=key), path))
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import zarr
+from zarr.storage import LocalStore
 
 from pertscale.errors import CorruptFileError
 from pertscale.io.limits import checked_array
@@ -18,6 +21,8 @@ from pertscale.io.sources._base import SourceSpec, reading
 _MOST_NAMES: Final = 8
 #: Chunks of a dense matrix that are looked up.
 _MOST_COUNTED: Final = 1_000_000
+_BLOSC_HEADER: Final = 16
+_DESCRIPTIONS: Final = ("zarr.json", ".zarray", ".zattrs")
 
 
 class AnnDataZarrSource(AnnDataSource):
@@ -63,6 +68,9 @@ def check_stored(group: Any, matrix: str, path: str) -> list[str]:
             lost |= name.startswith(f"{key}/") and arrays[f"{key}/data"].size > 0
             if lost:
                 raise _lost(path, name, array)
+        for name, array in arrays.items():
+            if _is_counted(array):
+                check_lengths(array, f"{path}, {name!r}")
     if not lacking:
         return []
     listed = ", ".join(list(lacking)[:_MOST_NAMES]) + (", …" if len(lacking) > _MOST_NAMES else "")
@@ -78,6 +86,23 @@ def n_missing(array: Any) -> int:
     inside = math.prod(o // c for o, c in zip(outer, array.chunks, strict=True))
     wanted = math.prod(-(-n // o) for n, o in zip(array.shape, outer, strict=True))
     return wanted - int(array.nchunks_initialized) // max(1, inside) if array.size else 0
+
+
+def check_lengths(array: Any, place: str) -> None:
+    """Raise where a chunk on disk is not as long as it says: Blosc would read beyond its end."""
+    store, blosc = array.store, "blosc" in repr(array.compressors[-1:]).lower()
+    if not blosc or not isinstance(store, LocalStore) or getattr(array, "shards", None):
+        return
+    for folder, _, names in os.walk(Path(store.root) / array.path):
+        for file in (Path(folder) / name for name in names if name not in _DESCRIPTIONS):
+            n_bytes = file.stat().st_size
+            with file.open("rb") as chunk:
+                head = chunk.read(_BLOSC_HEADER)
+            if len(head) < _BLOSC_HEADER or int.from_bytes(head[12:16], "little") != n_bytes:
+                raise CorruptFileError(
+                    f"{place}: the chunk {file} has {n_bytes:,} bytes, which is not what it says; "
+                    "the store is incomplete or damaged: copy or write it again"
+                )
 
 
 def _is_counted(array: Any) -> bool:

@@ -338,6 +338,8 @@ class MtxSource(TableSource):
             raise CorruptFileError(
                 f"{place}: not lines of 'row column value', {self.header.field} values ({error})"
             ) from error
+        if table["first"].null_count or table["second"].null_count:
+            raise CorruptFileError(f"{place}: a row or column has no number, but a missing value")
         first, second, data = (table[name].to_numpy() for name in names)
         return first - 1, second - 1, data
 
