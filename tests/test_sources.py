@@ -705,6 +705,23 @@ def test_nul_bytes_in_text_matrices_and_their_lists(tmp_path: Path, kind: str) -
         file.write_bytes(whole)
 
 
+@pytest.mark.parametrize("kind", ["csv", "csv genes x cells", "tsv"])
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_mark_of_utf8_is_no_part_of_a_name(tmp_path: Path, kind: str, bare: bool) -> None:
+    """Excel puts it there; the header may be R's, which begins with a name."""
+    path = WRITERS[kind](tmp_path)
+    table = tmp_path / "labels.csv"
+    obs().to_csv(table)
+    head, _, rest = path.read_bytes().partition(b"\n")
+    mark = b"\t" if kind == "tsv" else b","
+    head = head.partition(mark)[2] if bare else head
+    path.write_bytes(b"\xef\xbb\xbf" + head + b"\n" + rest)
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    with open_source(find_source(path, cells=table)) as source:
+        assert source.cell_names().tolist() == CELLS
+        assert source.genes().index.tolist() == GENES
+
+
 @pytest.mark.parametrize("missing", ["NA", "nan"])
 @pytest.mark.parametrize("column", [0, 1])
 def test_an_entry_without_its_row_or_column(tmp_path: Path, missing: str, column: int) -> None:

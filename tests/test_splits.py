@@ -290,6 +290,18 @@ def test_a_name_that_is_none_in_a_file_of_other_tools(tmp_path):
         Split.read(path)
 
 
+@pytest.mark.parametrize(("key", "value"), [("name", 0), ("seed", -1), ("kind", [])])
+def test_a_record_of_the_wrong_type_names_the_file(tmp_path, key, value):
+    path = tmp_path / "s.json"
+    Split("s", ("A",), ("B",)).write(path)
+    content = json.loads(path.read_text())
+    record = next(v for v in content.values() if isinstance(v, dict))
+    record[key] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises((InputError, ArgumentError), match=r"s\.json"):
+        Split.read(path)
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(NotFoundError, match=r"nothing\.json"):
         Split.read(tmp_path / "nothing.json")

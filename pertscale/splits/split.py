@@ -174,7 +174,8 @@ class Split:
                 f"{RECORD!r} in a split file needs 'name', 'seed', 'kind' and 'hash'; complete it, "
                 f"or delete it to have the file read as another tool's ({path})"
             )
-        split = cls(name=record["name"], seed=record["seed"], kind=record["kind"], **parts)
+        with naming_file(path):
+            split = cls(name=record["name"], seed=record["seed"], kind=record["kind"], **parts)
         if split.hash != record["hash"]:
             raise InputError(
                 f"the parts of split {split.name!r} have hash {split.hash}, the file says "

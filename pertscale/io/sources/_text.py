@@ -51,8 +51,8 @@ def delimiter_of(line: bytes) -> str:
 
 
 def split_line(line: bytes, delimiter: str) -> list[str]:
-    """Split one line of a table; quotes around fields are taken off."""
-    return next(csv.reader([line.decode().rstrip("\r\n")], delimiter=delimiter), [])
+    """Split one line of a table; quotes around fields, and a mark of UTF-8, are taken off."""
+    return next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")], delimiter=delimiter), [])
 
 
 def is_header_word(text: str) -> bool:
