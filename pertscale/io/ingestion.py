@@ -190,6 +190,9 @@ def ingest(
     goes on where it was when it is made again; until it ends there is nothing at `store`, or what
     was there before. The bytes of the store depend on the input alone.
 
+    Cells without a count in any gene, and contexts without controls, are left out, each cell with a
+    row in ``drops``; where more than a few cells are empty the file is taken for damaged.
+
     Parameters
     ----------
     source : path, glob, or a list of these
