@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pertscale._lazy import lazy_names
+from pertscale._optimized import check_optimized
 
 if TYPE_CHECKING:
     from pertscale import (
@@ -72,6 +73,7 @@ __all__ = [
     "stats",
 ]
 
+check_optimized()
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,

@@ -41,7 +41,7 @@ LAYERS = (
         "buffers",
         "probe",
     ),
-    ("schema", "errors", "cards", "arguments", "_lazy", "_jit"),
+    ("schema", "errors", "cards", "arguments", "_lazy", "_optimized", "_jit"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PACKAGE = ROOT / "pertscale"

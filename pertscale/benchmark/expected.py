@@ -95,7 +95,7 @@ def expected_units(jobs: Sequence[Job], folder: Path, wanted: Wanted) -> tuple[
     list[Expected], list[Expected], list[dict[str, str]]
 ]:  # fmt: skip
     """Return the units of classes, those of expression, and what will be skipped, with reasons."""
-    ready = all(job.is_finished() for job in jobs)
+    ready = all(job.is_finished(content=False) for job in jobs)
     if not ready and wanted.embedding is None:
         wanted = replace(wanted, embedding=_stand_in(jobs))
     if wanted.how.given is not None:
@@ -112,7 +112,7 @@ def expected_units(jobs: Sequence[Job], folder: Path, wanted: Wanted) -> tuple[
         profiles += [
             _profiles(
                 one.unit, len(one.names), len(one.target.genes),
-                expression.is_done(runs.folder, one.unit, one.inputs),
+                expression.is_done(runs.folder, one.unit, one.inputs, content=False),
             )
             for one in transferred
         ]  # fmt: skip
@@ -121,7 +121,7 @@ def expected_units(jobs: Sequence[Job], folder: Path, wanted: Wanted) -> tuple[
 
 
 def _plan(job: Job, wanted: Wanted) -> _DryPlan:
-    screen, done = job.screen, job.is_finished()
+    screen, done = job.screen, job.is_finished(content=False)
     labels = read_labels(job.folder) if done else _labels_to_be(screen, job)
     controls = {context: np.zeros(screen.n_genes) for context in screen.contexts}
     plan = _DryPlan(
@@ -169,12 +169,12 @@ def _of_classes(runs: Runs, unit: units.Unit) -> Expected:
     predictor, n_train = unit.predictor, len(unit.split.train)
     if isinstance(predictor, Fitted):
         n_train = sum(len(part.names) for part in predictor.training)
-    done = units.is_done(runs.folder, unit, matrix)
+    done = units.is_done(runs.folder, unit, matrix, content=False)
     return _size(unit.method, unit, n_train, len(matrix.genes), done)
 
 
 def _of_expression(plan: Plan, unit: expression.ExpressionUnit) -> Expected:
-    done = expression.is_done(plan.folder, unit, plan.labels.key)
+    done = expression.is_done(plan.folder, unit, plan.labels.key, content=False)
     return _profiles(unit, len(unit.split.train), plan.screen.n_genes, done)
 
 

@@ -25,7 +25,7 @@ import xarray as xr
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
 from pertscale.benchmark.predictors import PREDICTS_NONE, given_params
-from pertscale.benchmark.units import with_head
+from pertscale.benchmark.units import REMEDY, is_whole, read_unit, with_head, write_unit
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import (
@@ -39,9 +39,10 @@ from pertscale.evaluation import (
 from pertscale.evaluation.own_targets import Targets
 from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
-from pertscale.io.atomic import atomic_path, read_json, write_json
-from pertscale.io.datasets import Variable, create_dataset
-from pertscale.io.places import Place, for_zarr
+from pertscale.io.atomic import atomic_path
+from pertscale.io.datasets import Variable, create_dataset, open_dataset
+from pertscale.io.places import Place
+from pertscale.io.reading import reading
 from pertscale.io.tables import declared_frame, read_table, write_table
 from pertscale.predictions import OnScreen
 from pertscale.schema import (
@@ -51,6 +52,7 @@ from pertscale.schema import (
     PERTURBATION,
     PREDICTIONS_DIR,
     SCORE_COLUMNS,
+    SCORES_FILE,
 )
 from pertscale.splits import Split
 from pertscale.stats.interactions import Interactions
@@ -66,7 +68,7 @@ FILLED: Final = "top_expressed_filled"
 COMMON: Final = "top_expressed_common"
 _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION: Final = 4
+_VERSION: Final = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,10 +158,11 @@ def double_split(split: Split, targets: Mapping[str, Sequence[str]]) -> Split:
     return split.restrict([*split.train, *doubles])
 
 
-def is_done(out: Path, unit: ExpressionUnit, inputs: str) -> bool:
-    """Whether the unit's folder is there and belongs to the same inputs."""
-    marker = out / unit.folder / "unit.json"
-    return marker.exists() and read_json(marker)["key"] == unit.key(inputs)
+def is_done(
+    out: Path, unit: ExpressionUnit, inputs: str, *, content: bool = True, quiet: bool = True
+) -> bool:
+    """Whether the unit's folder belongs to the same inputs, and is whole; see :func:`is_whole`."""
+    return is_whole(out / unit.folder, unit.key(inputs), content=content, quiet=quiet)
 
 
 def run_unit(
@@ -186,8 +189,8 @@ def run_unit(
         scores, record, seconds = fit_and_score(
             temporary / "prediction.zarr", unit, train, observed
         )
-        write_table(temporary / "scores.parquet", scores)
-        write_json(temporary / "unit.json", {"key": unit.key(inputs), **record})
+        write_table(temporary / SCORES_FILE, scores)
+        write_unit(temporary, {"key": unit.key(inputs), **record})
     return seconds
 
 
@@ -327,14 +330,15 @@ def _no_effect(unit: ExpressionUnit, train: Sequence[str]) -> dict[str, np.ndarr
 
 def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:
     """Return the models of a finished unit with their parameters, and why others failed."""
-    return dict(read_json(out / unit.folder / "unit.json"))
+    return read_unit(out / unit.folder)
 
 
 def open_predictions(folder: Place) -> xr.Dataset:
     """Open ``prediction`` (model, perturbation, gene) and ``truth`` of a unit, lazily."""
-    dataset = xr.open_zarr(for_zarr(folder / "prediction.zarr"), consolidated=False)
-    names = {n: dataset[n].compute().astype(object) for n in (MODEL, PERTURBATION, GENE)}
-    return dataset.assign_coords(names)
+    dataset = open_dataset(folder / "prediction.zarr", remedy=REMEDY)
+    with reading(str(folder), remedy=REMEDY):
+        names = {n: dataset[n].compute().astype(object) for n in (MODEL, PERTURBATION, GENE)}
+        return dataset.assign_coords(names)
 
 
 def rows_of(profiles: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
@@ -408,4 +412,4 @@ def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
 
 def read_unit_scores(out: Path, units: Sequence[ExpressionUnit]) -> list[pd.DataFrame]:
     """Read the scores of all units, in their order."""
-    return [read_table(out / unit.folder / "scores.parquet") for unit in units]
+    return [read_table(out / unit.folder / SCORES_FILE, remedy=REMEDY) for unit in units]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 
 from pertscale.benchmark import expression
+from pertscale.benchmark.blas import blas_libraries
 from pertscale.benchmark.expression import DOUBLE, ExpressionUnit, unit_record
-from pertscale.benchmark.plan import TRANSFER, Plan, Runs, split_file, write_splits
+from pertscale.benchmark.plan import TRANSFER, Plan, Runs, split_file
+from pertscale.benchmark.split_files import write_split_files
 from pertscale.benchmark.transfer import FROM_FILE
-from pertscale.benchmark.units import Unit, read_scores
+from pertscale.benchmark.units import BLAS, UNIT_FILE, UNIT_FILES, Unit, read_scores, read_unit
 from pertscale.embeddings import Embedding
-from pertscale.io.atomic import remove
+from pertscale.io.ours import remove_ours
+from pertscale.io.sums import Sums, sums_of
 from pertscale.io.tables import declared_frame, read_table, write_table
 from pertscale.report.findings import findings
 from pertscale.schema import (
@@ -28,6 +31,7 @@ from pertscale.schema import (
     DROPS_FILE,
     INTERACTION_COLUMNS,
     INTERACTIONS_FILE,
+    MANIFEST_FILE,
     PREDICTIONS_DIR,
     SCHEMA_VERSION,
     SCORE_COLUMNS,
@@ -39,11 +43,14 @@ from pertscale.schema import (
 )
 from pertscale.stats.interactions import Interactions
 
+#: Tables in the output folder.
+TABLES = (SCORES_FILE, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)
+
 
 def write_tables(runs: Runs, plans: Sequence[Plan]) -> None:
     """Write all tables: of the runs and of the screens, which may be one and the same."""
     _clear(runs)
-    write_splits(runs)
+    write_split_files(runs)
     parts = _parts(runs, plans)
     scores = [*(_scores(part) for part in parts), *(_interaction_scores(plan) for plan in plans)]
     skipped = [row for part in parts for row in part.log.skipped]
@@ -66,18 +73,14 @@ def _parts(runs: Runs, plans: Sequence[Plan]) -> list[Runs]:
 
 
 def _clear(runs: Runs) -> None:
-    """Remove what an earlier call left and this one does not ask for."""
+    """Remove the predictions that an earlier call left and this one does not ask for."""
     wanted = {u.folder for u in (*runs.units, *runs.failed)} | {u.folder for u in runs.expression}
-    for marker in sorted((runs.folder / PREDICTIONS_DIR).glob("*/*/*/*/unit.json")):
+    for marker in sorted((runs.folder / PREDICTIONS_DIR).glob(f"*/*/*/*/{UNIT_FILE}")):
         if marker.parent.relative_to(runs.folder).as_posix() not in wanted:
-            remove(marker.parent)
+            remove_ours(marker.parent, UNIT_FILES)
             for parent in list(marker.parents)[1:4]:  # split, labels, context
                 if not any(parent.iterdir()):
                     parent.rmdir()
-    files = {split_file(c, split) for c, mine in runs.splits.items() for split in mine.values()}
-    for path in (runs.folder / SPLITS_DIR).glob("*.json"):
-        if path.name not in files:
-            remove(path)
 
 
 def _stacked(tables: Sequence[pd.DataFrame], columns: Sequence[Column]) -> pd.DataFrame:
@@ -237,8 +240,29 @@ def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict
             for plan in plans
             for context, found in plan.interactions.items()
         },
+        BLAS: _blas_libraries(runs),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }  # fmt: skip
+
+
+def _blas_libraries(runs: Runs) -> list[dict[str, str]]:
+    """Return the BLAS libraries with which units were fitted, here or by earlier calls."""
+    folders = [unit.folder for unit in runs.units] + [unit.folder for unit in runs.expression]
+    used = [*blas_libraries(), *(b for f in folders for b in read_unit(runs.folder / f)[BLAS])]
+    return [dict(one) for one in sorted({tuple(sorted(library.items())) for library in used})]
+
+
+def result_sums(runs: Runs, content: Mapping[str, Any]) -> Sums:
+    """Return the sums of what a manifest says is there, and that is the same in every run.
+
+    Of a folder with a record of its own (a unit, a screen's result) that of the record.
+    """
+    units = [f"{unit['folder']}/{UNIT_FILE}" for unit in content["units"] + content["expression"]]
+    splits = [
+        f"{SPLITS_DIR}/{file}" for mine in content["splits"].values() for file in mine.values()
+    ]
+    screens = [f"{folder}/{MANIFEST_FILE}" for folder in content["screens"]]
+    return sums_of(runs.folder, {*TABLES, *units, *splits, *screens})
 
 
 def _held_out(parts: Sequence[Runs]) -> dict[tuple[str, str], int]:

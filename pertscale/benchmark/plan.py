@@ -33,13 +33,13 @@ from pertscale.io.atomic import remove
 from pertscale.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
 from pertscale.progress import say
 from pertscale.report.findings import seen_genes, without_vectors
-from pertscale.schema import CONTROL, GENE, MANIFEST_FILE, PERTURBATION, SPLITS_DIR
+from pertscale.schema import CONTROL, GENE, MANIFEST_FILE, PERTURBATION
 from pertscale.screen import Screen
 from pertscale.splits import Split, doubles_split, holdout, with_seen_genes
 from pertscale.stats.curation import Curation, curate
 from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels import LabelTable
-from pertscale.stats.pseudobulk import read_pseudobulk
+from pertscale.stats.pseudobulk import open_pseudobulk
 
 Setting = Literal["full", "full_without_target", "curated"]
 SETTINGS: Final[tuple[Setting, ...]] = get_args(Setting)
@@ -254,7 +254,7 @@ class Plan(Runs):
 
     def profiles(self, context: str) -> xr.DataArray:
         """Return mean log1p expression (perturbation, gene) of a context, lazily."""
-        return read_pseudobulk(self.folder, context=context)["mean_log1p"]
+        return open_pseudobulk(self.folder, context=context)["mean_log1p"]
 
     def matrix_of(self, context: str, kind: str) -> LabelMatrix:
         """Write the labels of a context, full or curated, as a matrix, where it is not there yet.
@@ -623,13 +623,6 @@ def _keep_split(plan: Plan, context: str, split: Split) -> None:
 def split_file(context: str, split: Split) -> str:
     """Return the name of a split's file below the output folder's ``splits``."""
     return f"{slug(context)}-{folder_name(split.name)}.json"
-
-
-def write_splits(runs: Runs) -> None:
-    """Write the splits of all contexts."""
-    for context, mine in runs.splits.items():
-        for split in mine.values():
-            split.write(runs.folder / SPLITS_DIR / split_file(context, split))
 
 
 # --- vectors --------------------------------------------------------------------------------------

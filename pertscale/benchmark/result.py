@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,17 +21,21 @@ from pertscale.benchmark.card import (
     whole_card,
 )
 from pertscale.benchmark.expression import PARTIAL, TOP_EXPRESSED, open_predictions
+from pertscale.benchmark.units import REMEDY, read_unit
 from pertscale.errors import InputError, NotFoundError
-from pertscale.io.atomic import read_json
-from pertscale.io.places import Place, PlaceLike, for_zarr, place
+from pertscale.io.datasets import open_dataset
+from pertscale.io.places import Place, PlaceLike, place
+from pertscale.io.sums import FILES, check_files, read_record
 from pertscale.io.tables import read_table
 from pertscale.schema import (
     CLASS_NAMES,
     COVERAGE_FILE,
     DROPS_FILE,
     INTERACTIONS_FILE,
+    LABELS_DIR,
     LOG_FILE,
     MANIFEST_FILE,
+    PSEUDOBULK_DIR,
     REPORT_FILE,
     SCORES_FILE,
     SKIPPED_FILE,
@@ -38,12 +43,16 @@ from pertscale.schema import (
     TIMINGS_FILE,
 )
 from pertscale.splits import Split
-from pertscale.stats.labels import LabelTable, read_labels
+from pertscale.stats.labels import PROFILES, LabelTable, read_labels, read_manifest
 from pertscale.stats.pseudobulk import read_pseudobulk
 
 if TYPE_CHECKING:
     import xarray as xr
 
+#: What a manifest says, at least.
+_KEYS = (
+    "options", "labels_key", "screens", "splits", "findings", "units", "expression", "interactions"
+)  # fmt: skip
 #: Metrics of a class that the transfer table shows.
 PER_CLASS = ("precision", "recall", "f1")
 
@@ -92,19 +101,21 @@ class BenchmarkResult:
         if self._manifest is not None:
             return self._manifest
         _check_finished(self.path)
-        return dict(read_json(self.path / MANIFEST_FILE))
+        return read_record(
+            self.path / MANIFEST_FILE, "the manifest of a benchmark", remedy=REMEDY, keys=_KEYS
+        )
 
     @cached_property
     def scores(self) -> pd.DataFrame:
         """Scores, one row per metric (:data:`pertscale.schema.SCORE_COLUMNS`)."""
-        return read_table(self.path / SCORES_FILE)
+        return self._table(SCORES_FILE)
 
     @cached_property
     def overall(self) -> pd.DataFrame:
         """Rows of :attr:`scores` at level 'overall', read without the others."""
         if "scores" in vars(self):
             return self.scores[self.scores["level"] == "overall"]
-        return read_table(self.path / SCORES_FILE, filters=[("level", "==", "overall")])
+        return self._table(SCORES_FILE, filters=[("level", "==", "overall")])
 
     @property
     def expression_scores(self) -> pd.DataFrame:
@@ -135,20 +146,50 @@ class BenchmarkResult:
         self.labels  # noqa: B018  (the check)
         return read_pseudobulk(self.path)
 
+    def check(self) -> None:
+        """Refuse a result of which files were lost or cut since it was written.
+
+        What is read of a result is compared with its checksum, too.
+
+        Raises
+        ------
+        CorruptFileError
+        """
+        check_files(self.path, self.manifest.get(FILES, {}), remedy=REMEDY)
+        if mine := self.manifest["labels_key"]:
+            made = read_manifest(self.path / LABELS_DIR)
+            if made["key"] == mine and FILES in made:
+                check_files(self.path / LABELS_DIR, made[FILES], remedy=REMEDY)
+                check_files(self.path / PSEUDOBULK_DIR, made[PROFILES], remedy=REMEDY)
+        for screen in self.screens.values():
+            screen.check()
+
+    def _table(self, name: str, **how: Any) -> pd.DataFrame:
+        self._check(name)
+        return read_table(self.path / name, remedy=REMEDY, **how)
+
+    def _check(self, name: str) -> None:
+        """Refuse a file that is not what was written; objects are checked by their storage."""
+        written = self.manifest.get(FILES, {}).get(name)
+        if written and isinstance(self.path, Path):
+            check_files(self.path, {name: written}, remedy=REMEDY, content=True)
+
     @cached_property
     def splits(self) -> dict[str, dict[str, Split]]:
         """Splits by context and name."""
         return {
-            context: {
-                name: Split.read(self.path / SPLITS_DIR / file) for name, file in files.items()
-            }
+            context: {name: self._split(f"{SPLITS_DIR}/{file}") for name, file in files.items()}
             for context, files in self.manifest["splits"].items()
         }
+
+    def _split(self, name: str) -> Split:
+        self._check(name)
+        return Split.read(self.path / name)
 
     @cached_property
     def skipped(self) -> pd.DataFrame:
         """What did not run, and why."""
-        return read_table(self.path / SKIPPED_FILE)
+        return self._table(SKIPPED_FILE)
 
     @property
     def findings(self) -> list[str]:
@@ -164,22 +205,22 @@ class BenchmarkResult:
     @cached_property
     def timings(self) -> pd.DataFrame:
         """Wall time of each stage."""
-        return read_table(self.path / TIMINGS_FILE)
+        return self._table(TIMINGS_FILE)
 
     @cached_property
     def drops(self) -> pd.DataFrame:
         """Cells, genes and perturbations that were left out, each with the reason."""
-        return read_table(self.path / DROPS_FILE)
+        return self._table(DROPS_FILE)
 
     @cached_property
     def coverage(self) -> pd.DataFrame:
         """What predictions and embeddings cover (:data:`pertscale.schema.COVERAGE_COLUMNS`)."""
-        return read_table(self.path / COVERAGE_FILE)
+        return self._table(COVERAGE_FILE)
 
     @cached_property
     def interactions(self) -> pd.DataFrame:
         """Pairs of doubles and genes (:data:`pertscale.schema.INTERACTION_COLUMNS`)."""
-        return read_table(self.path / INTERACTIONS_FILE)
+        return self._table(INTERACTIONS_FILE)
 
     @property
     def report(self) -> Place:
@@ -224,11 +265,9 @@ class BenchmarkResult:
         NotFoundError
             If the benchmark has no such predictions.
         """
-        import xarray as xr
-
         wanted = {"labels": labels, "method": method}
         folder = self._folder("units", context, split, train_contexts, wanted)
-        return xr.open_zarr(for_zarr(folder / "prediction.zarr"), consolidated=False)
+        return open_dataset(folder / "prediction.zarr", remedy=REMEDY)
 
     def expression(
         self, *, context: str, task: str, split: str, train_contexts: str | None = None
@@ -301,7 +340,10 @@ class BenchmarkResult:
         keys = {**wanted, "context": context, "split": split, "train_contexts": trained or context}
         for unit in self.manifest[kind]:
             if all(unit[key] == value for key, value in keys.items()):
-                return self.path / str(unit["folder"])
+                folder = self.path / str(unit["folder"])
+                written = read_unit(folder).get(FILES, {})
+                check_files(folder, written, remedy=REMEDY, content=_is_description)
+                return folder
         told = ", ".join(f"{key} {value!r}" for key, value in keys.items())
         raise NotFoundError(f"no predictions for {told} in {self.path}; see .manifest[{kind!r}]")
 
@@ -359,10 +401,19 @@ def read_result(path: PlaceLike) -> BenchmarkResult:
     ------
     NotFoundError
         If the folder holds no finished benchmark.
+    CorruptFileError
+        If files of it are missing or damaged.
     """
     folder = place(path)
     _check_finished(folder)
-    return BenchmarkResult(folder)
+    result = BenchmarkResult(folder)
+    result.check()
+    return result
+
+
+def _is_description(name: str) -> bool:
+    """Whether a file tells what an array is: its chunks have checksums of their own."""
+    return name.endswith("zarr.json")
 
 
 def _check_finished(folder: Place) -> None:

@@ -24,7 +24,7 @@ from pertscale.benchmark import expression
 from pertscale.benchmark.expression import ExpressionUnit, rows_of
 from pertscale.benchmark.given_split import check_names
 from pertscale.benchmark.log import Log, log_file
-from pertscale.benchmark.outputs import manifest, write_tables
+from pertscale.benchmark.outputs import TABLES, manifest, result_sums, write_tables
 from pertscale.benchmark.outsiders import Outsiders, PredictionsLike, read_all
 from pertscale.benchmark.plan import (
     INTERACTIONS,
@@ -42,23 +42,44 @@ from pertscale.benchmark.plan import (
     unmark,
 )
 from pertscale.benchmark.result import BenchmarkResult
+from pertscale.benchmark.split_files import SPLITS_RECORD, check_split_files
 from pertscale.benchmark.transfer import plan_transfer
-from pertscale.benchmark.units import TASK, compute_here, failure, is_done, run_unit, slug
+from pertscale.benchmark.units import (
+    TASK,
+    UNIT_FILES,
+    check_unit_replaceable,
+    compute_here,
+    failure,
+    is_done,
+    remove_superseded,
+    run_unit,
+    slug,
+)
 from pertscale.cards import shown_path
 from pertscale.clients import ClientLike, naming_losses, use_client
 from pertscale.embeddings import Embedding
-from pertscale.errors import ArgumentError, InputError, NotFoundError
+from pertscale.errors import (
+    ArgumentError,
+    ExistsError,
+    InputError,
+    NotFoundError,
+    PertscaleError,
+    StorageError,
+)
 from pertscale.evaluation.own_targets import Targets, check_targets
 from pertscale.events import emit
+from pertscale.full_disk import writing_to
 from pertscale.io.aliases import Aliases
-from pertscale.io.atomic import read_json, remove, remove_leftovers_below, write_json
+from pertscale.io.atomic import remove_leftovers_below, write_json
 from pertscale.io.files import state_of
 from pertscale.io.ingestion import ingest
+from pertscale.io.json_files import read_json_file
 from pertscale.io.lock import locked
 from pertscale.io.places import Place, Remote, absolute, check_apart, place
 from pertscale.io.publish import Layout, finished_folder
 from pertscale.io.several import unique_names
-from pertscale.io.store import is_store
+from pertscale.io.store import STORE_FILES, is_store
+from pertscale.io.sums import FILES, write_record
 from pertscale.io.tables import declared_frame, write_table
 from pertscale.memory import AUTO, check_memory
 from pertscale.predictions import CELLS, Predictions
@@ -67,29 +88,47 @@ from pertscale.report import write_report
 from pertscale.schema import (
     CONTROL,
     LABELS_DIR,
+    LOG_FILE,
     MANIFEST_FILE,
     PERTURBATION,
     PREDICTIONS_DIR,
     PSEUDOBULK_DIR,
+    REPORT_FILE,
     SPLITS_DIR,
     TIMING_COLUMNS,
     TIMINGS_FILE,
 )
-from pertscale.screen import Screen, open_screen
+from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction
 from pertscale.stats.interactions import complete_doubles, find_interactions
+from pertscale.stats.labels import read_labels
 from pertscale.stats.options import FoldChange, RankSumOptions, Test
-from pertscale.stats.pseudobulk import read_pseudobulk
-from pertscale.stats.ranksum import is_finished, labels_key, rank_sum
+from pertscale.stats.pseudobulk import open_pseudobulk
+from pertscale.stats.ranksum import (
+    TABLE_FILES,
+    check_tables_replaceable,
+    is_finished,
+    labels_key,
+    rank_sum,
+)
 
 #: Store that a file is ingested to, in the output folder.
 INGESTED_STORE = "screen.zarr"
+_FILES = "|".join(
+    (
+        TABLE_FILES,
+        rf"{PREDICTIONS_DIR}(?:/[^/]+){{4}}/(?:{UNIT_FILES})",
+        rf"{INGESTED_STORE}/(?:{STORE_FILES})",
+    )
+)
 #: What is published on object storage.
 LAYOUT = Layout(
     (LABELS_DIR, PSEUDOBULK_DIR, SPLITS_DIR, PREDICTIONS_DIR, INGESTED_STORE, "screens", WORK_DIR),
     MANIFEST_FILE,
     keep=True,
+    files=rf"\{WORK_DIR}/.*|(?:screens/[^/]+/)?(?:[^/]+|{_FILES})|screens/[^/]+/\{WORK_DIR}/.*",
+    recorded=(SPLITS_DIR, f"{WORK_DIR}/{SPLITS_RECORD}"),
 )
 
 
@@ -132,7 +171,8 @@ def run_benchmark(
     there are several contexts, methods are also fitted on the others, one by one and together.
 
     Run again with the same arguments, nothing is computed again; with another option, only what
-    depends on it; after an interruption, it goes on where it was.
+    depends on it; after an interruption, it goes on where it was. Files that were lost or damaged
+    since are made anew. What is finished is returned from a folder that can't be written to, too.
 
     Parameters
     ----------
@@ -228,10 +268,13 @@ def run_benchmark(
     for one in stores.values():
         where = one.path if isinstance(one, Screen) else one
         check_apart(where, output, set(LAYOUT.folders) - {INGESTED_STORE, "screens"})
+    _check_fresh(output)
+    told = {"version": version("pertscale"), "stores": [str(s) for s in stores.values()]}
+    read_only = _is_read_only(output)
+    finish = _find if read_only else _finish
     with (
         finished_folder(output, LAYOUT, quiet=quiet) as folder,
-        locked(folder, quiet=quiet) as lock,
-        log_file(folder, version=version("pertscale"), stores=[str(s) for s in stores.values()]),
+        _looking_at(folder) if read_only else _working_in(folder, told, quiet=quiet) as check_held,
         use_client(client, quiet=quiet) as resolved,
         naming_losses(resolved),
         _watched(resolved, performance_report),
@@ -250,11 +293,31 @@ def run_benchmark(
         if TRANSFER in wanted.tasks:
             with compute_here(resolved, sum(plan.n_pairs for plan in plans)):
                 _run_transfer(plans, runs)
-        lock.check()
+        check_held()
         for plan in plans if together else ():
-            _finish(plan, [plan], files)
-        _finish(runs, plans, files)
+            finish(plan, [plan], files)
+        finish(runs, plans, files)
     return BenchmarkResult(output)
+
+
+def _is_read_only(output: Place) -> bool:
+    """Whether a folder has a finished benchmark, and can't be written to."""
+    there = isinstance(output, Path) and (output / MANIFEST_FILE).exists()
+    return there and not os.access(str(output), os.W_OK)
+
+
+@contextmanager
+def _working_in(folder: Path, told: dict[str, Any], *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Hold a folder, and log what happens; yield what fails if it is not held any more."""
+    with locked(folder, quiet=quiet) as lock, log_file(folder, **told):
+        yield lock.check
+
+
+@contextmanager
+def _looking_at(folder: Path) -> Iterator[Callable[[], None]]:
+    """Look at a folder that can't be written to: what would have to be is a StorageError."""
+    with writing_to(folder, marker=folder / MANIFEST_FILE):
+        yield lambda: None
 
 
 @contextmanager
@@ -363,8 +426,11 @@ def _run_screen(
     with log.stage("labels") as stage:
         stage.reused = is_finished(folder, labels_key(screen, RankSumOptions(**testing)))
         if not stage.reused:  # what is there is of other labels, and no result any more
+            check_tables_replaceable(folder)
             unmark(*parents, folder)
-        labels = rank_sum(screen, out=folder, **testing, **how)
+            labels = rank_sum(screen, out=folder, **testing, **how)
+        else:
+            labels = read_labels(folder)
     outsiders = Outsiders(files, screen, _controls(folder, screen), alone)
     if any(one.kind == CELLS for mine in files.values() for one in mine):
         with log.stage("predicted cells"):
@@ -375,6 +441,10 @@ def _run_screen(
     )  # fmt: skip
     for context in labels.contexts:
         plan_context(plan, context)
+    check_split_files(plan)
+    for kind in {kind for _, kind in plan.matrices}:
+        mine = [matrix for (_, one), matrix in plan.matrices.items() if one == kind]
+        remove_superseded(folder / WORK_DIR / kind, mine)
     with compute_here(how["client"], plan.n_pairs):
         _run_units(plan)
         _run_expression(plan)
@@ -387,6 +457,35 @@ def _finish(
     """Write tables and report and, last, the manifest, which says that all is there."""
     runs.unmark()
     write_tables(runs, plans)
+    content = _content(runs, plans, files)
+    _report(runs, plans, content)
+    for plan in plans:  # tables and report read of the stores, too
+        check_unchanged(plan.screen)
+    write_record(runs.folder / MANIFEST_FILE, content)
+    result = BenchmarkResult(runs.folder)
+    say(f"report: {shown_path(result.report)}", quiet=runs.log.quiet)
+    return result
+
+
+def _find(
+    runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
+) -> BenchmarkResult:
+    """Return the result in a folder that can't be written to, if it is the one asked for."""
+    result = BenchmarkResult(runs.folder)
+    result.check()
+    made, asked = result.manifest, _content(runs, plans, files)
+    if any(made.get(key) != asked[key] for key in asked.keys() - {"versions", "blas"}):
+        raise StorageError(
+            f"{runs.folder} can't be written to, and holds a benchmark with other options; write "
+            "to another place (out=, --out)"
+        )
+    return result
+
+
+def _content(
+    runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
+) -> dict[str, Any]:
+    """Return what the manifest says of the tables that are there."""
     wanted = runs.wanted
     options = {
         "store": ", ".join(Path(plan.screen.path).name for plan in plans),
@@ -402,18 +501,14 @@ def _finish(
         **wanted.how.as_dict(),
         **plans[0].labels.options,
     }
-    content = json.loads(json.dumps(manifest(runs, plans, options), sort_keys=True))  # as read
-    _report(runs, plans, content)
-    write_json(runs.folder / MANIFEST_FILE, content)
-    result = BenchmarkResult(runs.folder)
-    say(f"report: {shown_path(result.report)}", quiet=runs.log.quiet)
-    return result
+    content: dict[str, Any] = json.loads(json.dumps(manifest(runs, plans, options)))  # as read
+    return {**content, FILES: result_sums(runs, content)}
 
 
 def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
     """Return the mean log1p expression of the controls by context, (n_genes,) each."""
     return {
-        context: rows_of(read_pseudobulk(folder, context=context)["mean_log1p"], [CONTROL]).values[
+        context: rows_of(open_pseudobulk(folder, context=context)["mean_log1p"], [CONTROL]).values[
             0
         ]
         for context in screen.contexts
@@ -442,6 +537,18 @@ def places(store: Any, out: Any) -> tuple[Place, dict[str, Any]]:
     names = unique_names(path.stem for path in paths)
     places = (f"screens/{slug(name)}" for name in names)
     return absolute(out), dict(zip(places, listed, strict=True))
+
+
+def _check_fresh(output: Place) -> None:
+    """Refuse a folder that no run has worked in, with files of the names that ours have."""
+    if isinstance(output, Remote) or any((output / n).exists() for n in (MANIFEST_FILE, LOG_FILE)):
+        return
+    for name in (*TABLES, TIMINGS_FILE, REPORT_FILE):
+        if (output / name).exists():
+            raise ExistsError(
+                f"{output / name} is there, though no benchmark was run in this folder, and would "
+                "be overwritten; move it away, or write to another place (out=, --out)"
+            )
 
 
 def _check_apart(ours: Sequence[str], own: Iterable[str], files: Iterable[str]) -> None:
@@ -508,8 +615,9 @@ def _screen(
         stage.reused = done
         if not stage.reused:
             say(f"{store} is not a screen store: ingesting it into {inside}", quiet=log.quiet)
+            _check_ours(inside, marker, Path(store))
             unmark(*parents, folder)
-            remove(marker)
+            write_json(marker, None)  # what is there now is ours, and not what it says
             ingest(store, inside, **how, overwrite=True)
             write_json(marker, record)
     return open_screen(inside)
@@ -519,8 +627,27 @@ def ingested(store: Any, folder: Path) -> tuple[Path, Path, list[list[Any]], boo
     """Return where a file is ingested to, its record, and whether an earlier call has done so."""
     inside, marker = folder / INGESTED_STORE, folder / WORK_DIR / "source.json"
     record = _state_of(Path(store))
-    done = inside.exists() and marker.exists() and read_json(marker) == record
+    try:
+        done = inside.exists() and read_json_file(marker, "a record of a source") == record
+    except PertscaleError:  # none, or a damaged one
+        done = False
     return inside, marker, record, done
+
+
+def _check_ours(inside: Path, marker: Path, source: Path) -> None:
+    """Refuse to replace a store of the user, who may have made it where files are ingested to."""
+    if not inside.exists() or marker.exists():
+        return
+    try:
+        made_from = open_screen(inside).info.get("sources", [])
+    except PertscaleError:
+        return  # damaged, or no store, which ingest refuses to replace
+    if made_from != [source.name]:
+        raise ExistsError(
+            f"{inside}, where {source} is to be ingested to, is a store of another file "
+            f"({', '.join(map(str, made_from))}); pass it as store, move it away, or write to "
+            "another place (out=, --out)"
+        )
 
 
 def _state_of(source: Path) -> list[list[Any]]:
@@ -535,8 +662,9 @@ def _run_units(plan: Runs) -> None:
         for unit in plan.units:
             matrix = plan.matrices[unit.context, unit.labels]
             with plan.log.stage("method", unit.title) as stage:
-                stage.reused = is_done(plan.folder, unit, matrix)
+                stage.reused = is_done(plan.folder, unit, matrix, quiet=plan.log.quiet)
                 if not stage.reused:
+                    check_unit_replaceable(plan.folder / unit.folder)
                     plan.unmark()
                     run_unit(plan.folder, unit, matrix, plan.targets[unit.context])
             progress.advance()
@@ -572,8 +700,9 @@ def _run_expression_unit(
     inputs: str,
 ) -> None:
     with runs.log.stage("expression", unit.title) as stage:
-        stage.reused = expression.is_done(runs.folder, unit, inputs)
+        stage.reused = expression.is_done(runs.folder, unit, inputs, quiet=runs.log.quiet)
         if not stage.reused:
+            check_unit_replaceable(runs.folder / unit.folder)
             runs.unmark()
             seconds = expression.run_unit(runs.folder, unit, train(), observed, inputs)
             for model, value in seconds.items():

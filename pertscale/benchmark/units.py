@@ -7,7 +7,7 @@ depends on. A unit whose hash has not changed is not done again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -18,22 +18,30 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from pertscale.errors import ArgumentError, InputError
+from pertscale.benchmark.blas import blas_libraries
+from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
 from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
-from pertscale.io.atomic import atomic_path, read_json, write_json
+from pertscale.io.atomic import atomic_path, remove
 from pertscale.io.datasets import Variable, create_dataset
+from pertscale.io.ours import check_replaceable, zarr_pattern
+from pertscale.io.places import Place
+from pertscale.io.store import ALL_CHUNKS
+from pertscale.io.sums import FILES, all_sums, faults, read_record, told, write_record
 from pertscale.io.tables import read_table, write_table
+from pertscale.progress import say
 from pertscale.schema import (
     AS_CALLED,
     AT_TRAINING_RATE,
     CLASS,
     CLASS_NAMES,
     GENE,
+    MODEL,
     PERTURBATION,
     PREDICTIONS_DIR,
     SCORE_COLUMNS,
+    SCORES_FILE,
     Label,
 )
 from pertscale.splits import Split
@@ -52,8 +60,23 @@ LOCAL_PAIRS = 20_000_000
 TASK = "within"
 #: The setting of all pairs but those of a perturbation and its targets.
 WITHOUT_TARGET = "full_without_target"
+#: What says that a unit is complete, and of what; and the record of a label matrix.
+UNIT_FILE, SUMS_FILE = "unit.json", "sums.json"
+#: Key of the BLAS libraries that what was fitted was made with.
+BLAS = "blas"
+#: What helps against damage.
+REMEDY = "make the same call of pertscale.run_benchmark again, which makes it anew"
+_ARRAYS = ("label", "score", "fell_back", "prediction", "truth")
+#: Pattern of the files of a unit's folder, of classes or of expression.
+UNIT_FILES = "|".join(
+    (
+        r"unit\.json",
+        r"scores\.parquet",
+        r"prediction\.zarr/" + zarr_pattern([*_ARRAYS, CLASS, GENE, MODEL, PERTURBATION]),
+    )
+)
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION = 7
+_VERSION = 8
 
 
 # --- the label matrix, cut along genes ------------------------------------------------------
@@ -83,13 +106,14 @@ def label_matrix(
     """Write the labels of a context, unless that is done; see :class:`LabelMatrix`."""
     matrix = labels.matrix(context)
     path = folder / f"{slug(context)}-{labels.key[:12]}.zarr"
-    if write and not path.exists():
+    if write and not _is_kept(path):
         with atomic_path(path) as temporary:
             array = zarr.create_array(
                 temporary,
                 shape=matrix.shape,
                 chunks=(max(1, matrix.shape[0]), min(GENE_CHUNK, matrix.shape[1])),
                 dtype=np.int8,
+                config=ALL_CHUNKS,
             )
             width = max(1, BAND_BYTES // max(1, matrix.shape[0] * GENE_CHUNK)) * GENE_CHUNK
             for start in range(0, matrix.shape[1], width):
@@ -98,12 +122,30 @@ def label_matrix(
                 # chunks span all rows, so this process collects them
                 da.store(lazy, band, lock=False, scheduler="threads")
                 array[:, start : start + width] = band
+            write_record(temporary / SUMS_FILE, {FILES: all_sums(temporary)})
     return LabelMatrix(
         path,
         tuple(matrix[PERTURBATION].values),
         tuple(matrix[GENE].values),
         digest(labels.key, context),
     )
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether a matrix is there as it was written; otherwise it is written again."""
+    try:
+        record = read_record(path / SUMS_FILE, "a record of a label matrix", remedy="delete it")
+    except (NotFoundError, CorruptFileError):
+        return False
+    return not faults(path, record[FILES], content=True)
+
+
+def remove_superseded(folder: Path, matrices: Iterable[LabelMatrix]) -> None:
+    """Delete the matrices in a folder that are of other labels than those in use."""
+    used = {matrix.path for matrix in matrices}
+    for path in folder.glob("*.zarr"):
+        if path not in used:
+            remove(path)
 
 
 # --- units ------------------------------------------------------------------------------------
@@ -235,10 +277,56 @@ class Unit:
         )  # fmt: skip
 
 
-def is_done(out: Path, unit: Unit, matrix: LabelMatrix) -> bool:
-    """Whether the unit's folder is there and belongs to the same inputs."""
-    marker = out / unit.folder / "unit.json"
-    return marker.exists() and read_json(marker)["key"] == unit.key(matrix)
+def is_done(
+    out: Path, unit: Unit, matrix: LabelMatrix, *, content: bool = True, quiet: bool = True
+) -> bool:
+    """Whether the unit's folder belongs to the same inputs, and is whole; see :func:`is_whole`."""
+    return is_whole(out / unit.folder, unit.key(matrix), content=content, quiet=quiet)
+
+
+def is_whole(folder: Path, key: str, *, content: bool = True, quiet: bool = True) -> bool:
+    """Whether a unit's folder is of a key, and holds what was written.
+
+    What does not is told unless `quiet`. Without `content`, files have to have their size.
+    """
+    try:
+        record = read_unit(folder)
+        if record["key"] != key:
+            return False
+        damage = faults(folder, record.get(FILES, {}), content=content)
+    except NotFoundError:
+        return False
+    except CorruptFileError as error:
+        say(f"{str(error).removesuffix(f': {REMEDY}')}; it is made anew", quiet=quiet)
+        return False
+    if damage:
+        say(f"{told(folder, damage)}; it is made anew", quiet=quiet)
+    return not damage
+
+
+def read_unit(folder: Place) -> dict[str, Any]:
+    """Return what the record of a unit says.
+
+    Raises
+    ------
+    NotFoundError, CorruptFileError
+    """
+    return read_record(folder / UNIT_FILE, "the record of a unit", remedy=REMEDY, keys=("key",))
+
+
+def write_unit(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of a unit, when all else is in its folder."""
+    write_record(folder / UNIT_FILE, {**record, BLAS: blas_libraries(), FILES: all_sums(folder)})
+
+
+def check_unit_replaceable(folder: Path) -> None:
+    """Refuse to replace a unit's folder that holds what is not ours.
+
+    Raises
+    ------
+    ExistsError
+    """
+    check_replaceable(folder, UNIT_FILES, "the predictions of a method")
 
 
 def run_unit(
@@ -253,14 +341,13 @@ def run_unit(
     except (ArgumentError, InputError) as error:
         with atomic_path(out / unit.folder) as temporary:
             temporary.mkdir(parents=True)
-            record = {"key": unit.key(matrix), "failed": str(error)}
-            write_json(temporary / "unit.json", record)
+            write_unit(temporary, {"key": unit.key(matrix), "failed": str(error)})
         return
     with atomic_path(out / unit.folder) as temporary:
         place = temporary / "prediction.zarr"
         frame = write_and_score(place, unit, matrix, found, targets)
-        write_table(temporary / "scores.parquet", frame)
-        write_json(temporary / "unit.json", {"key": unit.key(matrix), "params": found.params})
+        write_table(temporary / SCORES_FILE, frame)
+        write_unit(temporary, {"key": unit.key(matrix), "params": found.params})
 
 
 def write_and_score(
@@ -278,7 +365,7 @@ def write_and_score(
 
 def failure(out: Path, unit: Unit) -> str | None:
     """Return why a finished unit has no predictions, or None."""
-    reason = read_json(out / unit.folder / "unit.json").get("failed")
+    reason = read_unit(out / unit.folder).get("failed")
     return None if reason is None else str(reason)
 
 
@@ -301,13 +388,13 @@ def _write_prediction(path: Any, unit: Unit, matrix: LabelMatrix, found: Predict
     if found.fell_back is not None:
         lazy["fell_back"] = found.fell_back
         variables["fell_back"] = Variable(dims[:2], chunks, np.bool_)
-    root = create_dataset(
+    made = create_dataset(
         path,
         coords={PERTURBATION: unit.split.held_out, GENE: matrix.genes, CLASS: CLASS_NAMES},
         attrs={"context": unit.context, "method": unit.method, "split": unit.split.name},
         variables=variables,
     )
-    arrays: Any = [root[name] for name in lazy]
+    arrays: Any = [made[name] for name in lazy]
     where: dict[str, Any] = {"scheduler": "threads"} if unit.predictor.local else {}
     da.store(list(lazy.values()), arrays, lock=False, **where)
 
@@ -462,7 +549,7 @@ def _target_pairs(
 
 def read_scores(out: Path, units: Sequence[Unit]) -> pd.DataFrame:
     """Read the scores of all units, in their order."""
-    parts = [read_table(out / unit.folder / "scores.parquet") for unit in units]
+    parts = [read_table(out / unit.folder / SCORES_FILE, remedy=REMEDY) for unit in units]
     columns = [c.name for c in SCORE_COLUMNS]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -27,6 +28,8 @@ from pertscale.io.places import PlaceLike, Remote, place
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 #: What `fsync` says where it has nothing to do.
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
+#: Names that things have before they are complete, and while they are removed.
+_LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{12}\.(?:tmp|old)", re.DOTALL)
 #: Files that are put on the disk at once: most of that time is waiting.
 _SYNCS = 16
 #: Seconds to wait for those who still write into a folder that is removed.
@@ -110,15 +113,16 @@ def remove(path: Path) -> None:
 
 def remove_leftovers(folder: Path, final_name: str) -> None:
     """Delete the temporary files that dead processes left for `final_name` in `folder`."""
-    for pattern in (f".{final_name}.*.tmp", f".{final_name}.*.old"):
-        for leftover in folder.glob(pattern):
+    for leftover in list(folder.glob(".*")):
+        found = _LEFTOVER.fullmatch(leftover.name)
+        if found and found[1] == final_name:
             remove(leftover)
 
 
 def remove_leftovers_below(folder: Path) -> None:
     """Delete the temporary files that dead processes left anywhere below a folder."""
-    for pattern in (".*.tmp", ".*.old"):
-        for leftover in list(folder.rglob(pattern)):
+    for leftover in list(folder.rglob(".*")):
+        if _LEFTOVER.fullmatch(leftover.name):
             remove(leftover)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from pertscale.io.column_names import renamed, stored_names
 from pertscale.io.columns import RoleChoices
 from pertscale.io.gene_plan import GeneRule
 from pertscale.io.lock import locked
+from pertscale.io.ours import check_replaceable
 from pertscale.io.passes import release_memory, sort_block, write_shards
 from pertscale.io.places import Place, Remote, absolute
 from pertscale.io.publish import Layout, finished_folder
@@ -52,6 +54,8 @@ from pertscale.io.several import (
 from pertscale.io.sources import SourceSpec
 from pertscale.io.store import (
     ROOT_FILE,
+    STORE_FILES,
+    STORE_FOLDERS,
     content_hash,
     fingerprint,
     is_store,
@@ -72,9 +76,7 @@ _COUNT_DTYPES = ("uint16", "uint32")
 #: Share of cells without any count above which a file is taken for damaged.
 _MOST_EMPTY = 0.05
 #: What is published on object storage: AnnData's folders.
-_LAYOUT = Layout(
-    ("X", "obs", "var", "uns", "layers", "obsm", "varm", "obsp", "varp"), ROOT_FILE, keep=False
-)
+_LAYOUT = Layout(STORE_FOLDERS, ROOT_FILE, keep=False, files=STORE_FILES)
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def ingest(
         of cells, but for about 100 bytes each for names and labels. On disk, about 2 bytes per
         count (6 per log-normalised value) are needed beside the store until it is finished.
     overwrite : bool
-        Replace a store that is there already.
+        Replace a store that is there already; anything else that is there is never replaced.
     client : Client, cluster, address or scheduler file, optional
         Where to run.
     quiet : bool
@@ -241,7 +243,7 @@ def ingest(
     Raises
     ------
     ExistsError
-        If `store` exists and `overwrite` is False.
+        If `store` exists and `overwrite` is False, or it is no store, or holds other files.
     ArgumentError
         For an option that is not among the allowed ones or contradicts another.
     AmbiguousInputError
@@ -267,8 +269,7 @@ def ingest(
         where = {"memory": memory, "client": client, "quiet": quiet}
         _ingest_remote(source, final, options, where, overwrite=overwrite)
         return final
-    if final.exists() and not overwrite:
-        raise ExistsError(f"{final} exists; pass overwrite=True to replace it")
+    _check_replaceable_folder(final, overwrite)
     work = work_folder(final)
     with locked(work, quiet=quiet):
         try:
@@ -314,14 +315,34 @@ def _ingest_remote(
 def _check_replaceable(output: Remote, overwrite: bool) -> None:
     """Refuse to replace a store unasked, and anything that is not one."""
     there = output.objects()
-    foreign = sorted(n for n in there if n.split("/")[0] not in (*_LAYOUT.folders, ROOT_FILE))
+    foreign = sorted(n for n in there if not re.fullmatch(STORE_FILES, n))
     if foreign:
         raise ExistsError(
             f"{output} holds objects that are no part of a store, such as {foreign[0]}; name "
             "another place"
         )
+    if ROOT_FILE in there and not any(n.startswith(f"{METADATA}/") for n in there):
+        raise _no_store(output)
     if ROOT_FILE in there and not overwrite:
         raise ExistsError(f"{output} exists; pass overwrite=True to replace it")
+
+
+def _check_replaceable_folder(final: Path, overwrite: bool) -> None:
+    """Refuse to replace a store unasked, and anything that is not one, though it may be damaged."""
+    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+        return
+    if not overwrite:
+        raise ExistsError(f"{final} exists; pass overwrite=True to replace it")
+    if not (final / METADATA).is_dir():
+        raise _no_store(final)
+    check_replaceable(final, STORE_FILES, "a screen store")
+
+
+def _no_store(place: Place) -> ExistsError:
+    return ExistsError(
+        f"{place} is no screen store of pertscale, and overwrite=True replaces nothing else; move "
+        "it away, or name another place"
+    )
 
 
 def write_screen(

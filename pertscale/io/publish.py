@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,11 +59,18 @@ class Layout:
         files there are ours as well.
     keep : bool
         Whether scratch keeps a copy, from which the next call goes on.
+    files : str
+        Pattern of what is written into the folders. Only such objects are deleted.
+    recorded : tuple of (str, str), optional
+        Name of a folder that users share with us, and the file beside it with the names and
+        checksums of what we have written there.
     """
 
     folders: tuple[str, ...]
     marker: str
     keep: bool
+    files: str
+    recorded: tuple[str, str] | None = None
 
     def has(self, name: str) -> bool:
         """Whether a file, by its name below the folder, belongs to it."""
@@ -216,7 +224,7 @@ def publish(
     files = _files(local, layout)
     there = {name: info for name, info in output.objects().items() if layout.has(name)}
     put = [n for n in files if n not in there or not _is_same(files[n], there[n])]
-    stale = [n for n in there if n not in files and "/" in n]
+    stale = [n for n in there if n not in files and _may_be_deleted(output, n, layout)]
     markers = _touched_markers({*files, *there}, [*put, *stale])
 
     def put_one(name: str) -> None:
@@ -240,6 +248,20 @@ def publish(
         lock.check()
         for name in sorted(markers & files.keys(), key=_depth, reverse=True):
             put_one(name)
+
+
+def _may_be_deleted(output: Remote, name: str, layout: Layout) -> bool:
+    """Whether an object is one that an earlier call has put."""
+    folder, _, file = name.rpartition("/")
+    if re.fullmatch(layout.files, name):
+        return bool(folder)
+    if layout.recorded is None or folder.rpartition("/")[2] != layout.recorded[0]:
+        return False
+    try:
+        written = read_json(output / (folder.removesuffix(layout.recorded[0]) + layout.recorded[1]))
+    except (FileNotFoundError, ValueError):
+        return False
+    return bool(written.get(file) == hashlib.sha256((output / name).read_bytes()).hexdigest())
 
 
 def _touched_markers(names: set[str], changed: Iterable[str]) -> set[str]:

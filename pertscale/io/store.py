@@ -41,6 +41,7 @@ from pertscale.errors import CorruptFileError, InputError, NotFoundError, Storag
 from pertscale.hashing import digest
 from pertscale.io.limits import checked_array, codec_names
 from pertscale.io.object_storage import naming
+from pertscale.io.ours import zarr_tree_pattern
 from pertscale.io.places import Remote, for_zarr, place
 from pertscale.io.reading import DAMAGE, reading
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
@@ -53,14 +54,18 @@ MAX_FILES = 20_000
 _VECTOR_CHUNK = 65_536
 #: What makes a Zarr group of a folder. On object storage it is put last.
 ROOT_FILE = "zarr.json"
+#: AnnData's folders, and the pattern of the files below a store.
+STORE_FOLDERS = ("X", "obs", "var", "uns", "layers", "obsm", "varm", "obsp", "varp")
+STORE_FILES = zarr_tree_pattern(STORE_FOLDERS)
 #: What helps against damage.
 REMEDY = "copy the store again, or ingest the source again with overwrite=True"
 #: The name of the checksum in the description of an array, and in the store's own.
 CHECKSUM = "crc32c"
 CHECKSUM_BYTES = 4
 #: Key of a chunk, below its array or the root.
-_CHUNK = re.compile(r"(^|/)c(/\d+)*$")
-_ALL_CHUNKS: Any = {"write_empty_chunks": True}
+CHUNK_KEY = re.compile(r"(^|/)c(/\d+)*$")
+#: Configuration of arrays of which all chunks are written.
+ALL_CHUNKS: Any = {"write_empty_chunks": True}
 
 
 # --- writing ------------------------------------------------------------------------------
@@ -90,7 +95,7 @@ def create_matrix(path: Path, *, n_cells: int, n_genes: int, dtype: np.dtype) ->
             Crc32cCodec(),
         ],
         dimension_names=(CELL, GENE),
-        config=_ALL_CHUNKS,
+        config=ALL_CHUNKS,
     )
     matrix.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
@@ -133,7 +138,7 @@ def write_metadata(
     # last, since it makes a screen of the store
     text = ours.create_array(
         "info", shape=(), chunks=(), dtype="str", dimension_names=(),
-        compressors=_packed(), config=_ALL_CHUNKS,
+        compressors=_packed(), config=ALL_CHUNKS,
     )  # fmt: skip
     told = {"schema_version": SCHEMA_VERSION, "checksum": CHECKSUM, **info}
     text[()] = json.dumps(told, sort_keys=True)
@@ -184,7 +189,7 @@ def write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
         dtype="str" if text else values.dtype,
         dimension_names=(dim,),
         compressors=_packed(),
-        config=_ALL_CHUNKS,
+        config=ALL_CHUNKS,
     )
     if len(values):
         for i in range(0, len(values), _VECTOR_CHUNK):
@@ -224,7 +229,7 @@ class _Whole(WrapperStore[Store]):
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         found = await self._store.get(key, prototype, byte_range)
-        if found is None and key.startswith(self.below) and _CHUNK.search(key):
+        if found is None and key.startswith(self.below) and CHUNK_KEY.search(key):
             raise lost(self.where, key, away=not await self._store.exists(ROOT_FILE))
         return found
 

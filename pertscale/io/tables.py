@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pertscale.errors import InputError
+from pertscale.errors import InputError, NotFoundError
 from pertscale.io.atomic import atomic_path
 from pertscale.io.limits import COPIES, check_declared, check_parquet
 from pertscale.io.places import PlaceLike, for_arrow, place
@@ -67,6 +67,7 @@ def pairs_file(
             use_dictionary=False,
             column_encoding=encodings,
             write_statistics=["perturbation", "gene", "p_value", "fdr", "label"],
+            write_page_checksum=True,
         ) as writer,
     ):
 
@@ -82,12 +83,23 @@ def write_table(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
     """Write a small table atomically; equal content gives equal bytes."""
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
-def read_table(path: PlaceLike, **columns: Any) -> pd.DataFrame:
-    """Read a small table."""
-    return pq.read_table(for_arrow(place(path)), partitioning=None, **columns).to_pandas()
+def read_table(path: PlaceLike, *, remedy: str = "", **columns: Any) -> pd.DataFrame:
+    """Read a small table of ours; `remedy` says what helps where it is damaged.
+
+    Raises
+    ------
+    NotFoundError, CorruptFileError
+    """
+    where = place(path)
+    if not where.exists():
+        raise NotFoundError(f"there is no file {where}{remedy and f': {remedy}'}")
+    with reading(str(where), **({"remedy": remedy} if remedy else {})):
+        return pq.read_table(
+            for_arrow(where), partitioning=None, page_checksum_verification=True, **columns
+        ).to_pandas()
 
 
 def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,11 @@ import pyarrow.parquet as pq
 from pertscale import cards
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
-from pertscale.io.atomic import read_json
 from pertscale.io.limits import check_dense
-from pertscale.io.object_storage import naming
 from pertscale.io.places import Place, PlaceLike, Remote, arrow_filesystem, place
-from pertscale.io.tables import read_table
+from pertscale.io.reading import reading
+from pertscale.io.sums import FILES, Sums, check_files, read_record
+from pertscale.io.tables import arrow_schema, read_table
 from pertscale.schema import (
     CLASS_NAMES,
     CONTEXT,
@@ -36,6 +37,18 @@ if TYPE_CHECKING:
     import dask.dataframe as dd
     import xarray as xr
 
+GENES_FILE, PERTURBATIONS_FILE = "genes.parquet", "perturbations.parquet"
+#: Key of the sums of the pseudobulk's files, in a label table's manifest.
+PROFILES = "pseudobulk_files"
+#: What helps against damage.
+REMEDY = (
+    "make the same call of pertscale.run_benchmark or pertscale.stats.rank_sum again, which makes "
+    "the tables anew"
+)
+#: Pattern of the files of a table's folder.
+LABEL_FILES = (
+    r"manifest\.json|genes\.parquet|perturbations\.parquet|data/context=\d+/part-\d+\.parquet"
+)
 #: Column names of other tools' tables, from ours.
 STYLES: dict[str, dict[str, str]] = {
     "scanpy": {
@@ -87,6 +100,8 @@ class LabelTable:
     key: str
     path: Place | None = None
     _pairs: pd.DataFrame | None = field(default=None, repr=False)
+    #: Files of a table on disk; None of one that an earlier version has written.
+    _sums: Sums | None = field(default=None, repr=False, compare=False)
 
     # --- making one -------------------------------------------------------------------
 
@@ -148,10 +163,10 @@ class LabelTable:
 
         if self._pairs is not None:
             return dd.from_pandas(self._pairs, npartitions=1)
-        assert self.path is not None
-        data = self.path / "data"
-        options = dict(data.fs.storage_options) if isinstance(data, Remote) else None
-        return dd.read_parquet(str(data), storage_options=options)
+        self._check_parts()
+        files = [str(file) for context in self.contexts for file in self._files(context)]
+        meta = arrow_schema(LABEL_COLUMNS).empty_table().to_pandas()
+        return dd.from_map(_read_frame, files, meta=meta, enforce_metadata=False)
 
     def to_pandas(
         self,
@@ -234,8 +249,9 @@ class LabelTable:
             if codes is not None:
                 term = pc.field(name).isin(pa.array(codes, pa.int32()))
                 condition = term if condition is None else condition & term
-        table = self._dataset().to_table(columns=needed, filter=condition)
-        return table.to_pandas()
+        self._check_parts()
+        with reading(str(self._folder()), remedy=REMEDY):
+            return self._dataset().to_table(columns=needed, filter=condition).to_pandas()
 
     def parts(self, context: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield columns of a context part by part: whole perturbations, codes for names.
@@ -250,15 +266,28 @@ class LabelTable:
             table = _read_part(file, wanted)
             yield {name: table[name].to_numpy() for name in wanted}
 
+    def _folder(self) -> Place:
+        if self.path is None:
+            raise InputError("the label table is in memory; it has no files")
+        return self.path
+
+    def _check_parts(self) -> None:
+        """Refuse, before files are read, if one was lost or cut since the table was opened."""
+        if isinstance(self.path, Path) and self._sums is not None:
+            check_files(self.path, self._sums, remedy=REMEDY)
+
     def _files(self, context: str) -> list[Any]:
-        assert self.path is not None
-        folder = self.path / "data" / f"context={self.contexts.index(context)}"
-        return sorted(folder.glob("part-*.parquet"))
+        path, folder = self._folder(), f"data/context={self.contexts.index(context)}"
+        if self._sums is None:
+            return sorted((path / folder).glob("part-*.parquet"))
+        return [path / name for name in sorted(self._sums) if name.startswith(f"{folder}/")]
 
     def _dataset(self) -> ds.Dataset:
-        assert self.path is not None
         files = [_arrow_name(f) for c in self.contexts for f in self._files(c)]
-        return ds.dataset(files, format="parquet", filesystem=arrow_filesystem(self.path))
+        checking = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        parquet = ds.ParquetFileFormat(default_fragment_scan_options=checking)
+        filesystem = arrow_filesystem(self._folder())
+        return ds.dataset(files, format=parquet, filesystem=filesystem)
 
     def matrix(self, context: str | None = None) -> xr.DataArray:
         """Return labels of one context as a lazy int8 matrix (perturbation, gene).
@@ -442,6 +471,8 @@ def read_labels(path: PlaceLike) -> LabelTable:
     ------
     NotFoundError
         If there is no finished table.
+    CorruptFileError
+        If files of it are missing or damaged.
     """
     folder = place(path)
     if (folder / LABELS_DIR / MANIFEST_FILE).exists():
@@ -450,15 +481,34 @@ def read_labels(path: PlaceLike) -> LabelTable:
         raise NotFoundError(
             f"no finished label table in {folder}; make one with pertscale.stats.rank_sum(store)"
         )
-    manifest = read_json(folder / MANIFEST_FILE)
+    manifest = read_manifest(folder)
+    sums = manifest.get(FILES)
+    if sums is not None:
+        check_files(
+            folder, sums, remedy=REMEDY, content={GENES_FILE, PERTURBATIONS_FILE}.__contains__
+        )
     return LabelTable(
-        genes=pd.Index(read_table(folder / "genes.parquet")[GENE], name=GENE),
-        perturbations=read_table(folder / "perturbations.parquet"),
+        genes=pd.Index(read_table(folder / GENES_FILE, remedy=REMEDY)[GENE], name=GENE),
+        perturbations=read_table(folder / PERTURBATIONS_FILE, remedy=REMEDY),
         contexts=tuple(manifest["contexts"]),
         options=manifest["options"],
         key=manifest["key"],
         path=folder,
+        _sums=sums,
     )
+
+
+def read_manifest(folder: Place) -> dict[str, Any]:
+    """Return the manifest of a table's folder.
+
+    Raises
+    ------
+    NotFoundError, CorruptFileError
+    """
+    return read_record(
+        folder / MANIFEST_FILE, "the manifest of a label table",
+        remedy=REMEDY, keys=("contexts", "options", "key"),
+    )  # fmt: skip
 
 
 def _read_label_part(paths: np.ndarray, n_genes: int) -> np.ndarray:
@@ -466,16 +516,22 @@ def _read_label_part(paths: np.ndarray, n_genes: int) -> np.ndarray:
     return np.concatenate(labels).reshape(-1, n_genes)
 
 
-def _read_part(file: Place, columns: list[str]) -> pa.Table:
+def _read_frame(file: str, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a part; Dask passes the `columns` that are needed."""
+    return _read_part(place(file), columns).to_pandas()
+
+
+def _read_part(file: Place, columns: list[str] | None) -> pa.Table:
     """Read columns of one part; of objects only the bytes of these columns."""
-    with naming(str(file)):
+    with reading(str(file), remedy=REMEDY):
         return pq.read_table(
-            _arrow_name(file), columns=columns, partitioning=None, filesystem=arrow_filesystem(file)
-        )
+            _arrow_name(file), columns=columns, partitioning=None,
+            filesystem=arrow_filesystem(file), page_checksum_verification=True,
+        )  # fmt: skip
 
 
 def _n_rows(file: Place) -> int:
-    with naming(str(file)):
+    with reading(str(file), remedy=REMEDY):
         return int(pq.read_metadata(_arrow_name(file), filesystem=arrow_filesystem(file)).num_rows)
 
 

@@ -96,7 +96,7 @@ def tiles_left(job: Job, means: Means, densities: Sequence[float]) -> tuple[Tile
     plan = kept if kept is not None and follows else plan_of(job.screen, means, densities=densities)
     tasks = job.tasks(plan)
     missing = [t.tile for t in tasks if not (follows and is_complete(t.piece, t.tile))]
-    return plan, [] if job.is_finished() else missing
+    return plan, [] if job.is_finished(content=False) else missing
 
 
 def look_ahead(
@@ -104,7 +104,7 @@ def look_ahead(
 ) -> LabelOutlook:
     """Say what a run would do with its screen; without rates no seconds are estimated."""
     plan, missing = tiles_left(job, means, densities)
-    screen, finished = job.screen, job.is_finished()
+    screen, finished = job.screen, job.is_finished(content=False)
     n_pairs = len(screen.groups) * screen.n_genes
     itemsize = np.dtype(screen.info["dtype"]).itemsize
     chunk_bytes = CHUNK_ROWS * CHUNK_GENES * itemsize

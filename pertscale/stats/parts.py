@@ -20,12 +20,23 @@ import pandas as pd
 from pertscale.buffers import BufferPool, Buffers
 from pertscale.errors import CorruptFileError
 from pertscale.io.atomic import read_json, write_json
+from pertscale.io.files import files_of
+from pertscale.io.sums import FILES, sums_of, write_record
 from pertscale.io.tables import ROW_GROUP_ROWS, pairs_file, write_table
-from pertscale.schema import GENE, LABEL_COLUMNS, LABELS_DIR, MANIFEST_FILE, SCHEMA_VERSION, Label
+from pertscale.schema import (
+    GENE,
+    LABEL_COLUMNS,
+    LABELS_DIR,
+    MANIFEST_FILE,
+    PSEUDOBULK_DIR,
+    SCHEMA_VERSION,
+    Label,
+)
 from pertscale.screen import Screen, opened_screen
 from pertscale.stats import tile_task
 from pertscale.stats._kernels.adjust import adjust, look_up
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
+from pertscale.stats.labels import GENES_FILE, PERTURBATIONS_FILE, PROFILES
 from pertscale.stats.options import RankSumOptions
 from pertscale.stats.pieces import open_piece, read_index
 from pertscale.stats.pseudobulk import create_pseudobulk, put_profiles_on_disk, write_profiles
@@ -42,7 +53,7 @@ _PROFILE_FIELDS = ("sum_log1p", "sum_normalized", "n_expressed")
 #: Bytes of these, and of a mean.
 PROFILE_BYTES = 8 + sum(STATISTICS_DTYPE[name].itemsize for name in _PROFILE_FIELDS)
 #: Receipts of the parts that are written, in a run's working folder.
-PARTS_DIR = "parts"
+PARTS_DIR = "receipts"
 #: Added to both sides of a fold change, as scanpy and pdex do.
 PSEUDOCOUNT = 1e-9
 
@@ -73,6 +84,10 @@ class Part:
     last: int
     options: RankSumOptions
     at_once: int
+
+    def file(self, context: int) -> str:
+        """Name of its rows of a context, below the label table."""
+        return f"data/context={context}/part-{self.index:05d}.parquet"
 
     def describe(self) -> str:
         """Say which perturbations these are."""
@@ -124,14 +139,21 @@ def write_part(part: Part) -> dict[str, Any]:
     tile_task.release_memory()  # this process has no more tiles to test
     screen = opened_screen(part.store, part.fingerprint)
     groups = screen.groups.iloc[part.first : part.last]
-    summaries = []
+    summaries: list[dict[str, Any]] = []
+    written = []
     with _turn(part.at_once), _buffers.borrow() as buffers:
         # groups are sorted by context, so a context is a run of rows
         for context, mine in groups.groupby("context", sort=False):
             code = screen.contexts.index(str(context))
-            summaries += _write_context(part, screen, code, mine, buffers)
-    put_profiles_on_disk(staging, part.index)
-    done = {"groups": summaries}
+            found = _write_context(part, screen, code, mine, buffers)
+            summaries += found
+            written += [part.file(code)] if found else []
+    profiles = put_profiles_on_disk(staging, part.index)
+    done = {
+        "groups": summaries,
+        FILES: sums_of(staging / LABELS_DIR, written),
+        PROFILES: sums_of(staging / PSEUDOBULK_DIR, profiles),
+    }
     write_json(receipt, done)
     return done
 
@@ -152,14 +174,14 @@ def _write_context(
     n_cells = (groups["stop"] - groups["start"]).to_numpy()
     tested = ~groups["is_control"].to_numpy() & (n_cells >= part.options.min_cells)
     index, staging = read_index(part.staging), Path(part.staging)
-    folder = staging / LABELS_DIR / "data" / f"context={context}"
     found, _ = _statistics(index, screen, context, groups, buffers, _PROFILE_FIELDS)
     _check_sums(screen, groups, found["n_expressed"])
     write_profiles(staging, groups, found, buffers)
     summaries: list[dict[str, Any]] = []
     if not tested.any():
         return summaries
-    with pairs_file(folder / f"part-{part.index:05d}.parquet", declared=LABEL_COLUMNS) as write:
+    file = staging / LABELS_DIR / part.file(context)
+    with pairs_file(file, declared=LABEL_COLUMNS) as write:
         for rows in _row_groups(tested, rows_at_once(screen.n_genes)):
             mine, there = groups.iloc[rows], tested[rows]
             found, control = _statistics(index, screen, context, mine, buffers, _LABEL_FIELDS)
@@ -341,9 +363,13 @@ def finish_tables(
 ) -> None:
     """Write the vocabularies beside the data and, last, the manifest."""
     folder = staging / LABELS_DIR
-    write_table(folder / "perturbations.parquet", _perturbation_table(screen, options, receipts))
-    write_table(folder / "genes.parquet", pd.DataFrame({GENE: screen.genes.to_numpy(object)}))
-    write_json(
+    write_table(folder / PERTURBATIONS_FILE, _perturbation_table(screen, options, receipts))
+    write_table(folder / GENES_FILE, pd.DataFrame({GENE: screen.genes.to_numpy(object)}))
+    pseudobulk = staging / PSEUDOBULK_DIR
+    profiles = {name: value for one in receipts for name, value in one[PROFILES].items()}
+    small = [f.relative_to(pseudobulk).as_posix() for f in files_of(pseudobulk)]
+    tables = {name: value for one in receipts for name, value in one[FILES].items()}
+    write_record(
         folder / MANIFEST_FILE,
         {
             "schema_version": SCHEMA_VERSION,
@@ -353,6 +379,8 @@ def finish_tables(
             "options": options.as_dict(),
             "fingerprint": screen.fingerprint,
             "scale": screen.scale,
+            FILES: tables | sums_of(folder, [GENES_FILE, PERTURBATIONS_FILE]),
+            PROFILES: profiles | sums_of(pseudobulk, [n for n in small if n not in profiles]),
         },
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +19,9 @@ import pandas as pd
 
 from pertscale.baselines.thresholds import scores_of_changes
 from pertscale.clients import ClientLike
-from pertscale.errors import InputError, NegativeValueError
+from pertscale.errors import CorruptFileError, InputError, NegativeValueError, NotFoundError
 from pertscale.gene_names import GeneMatch, match_genes
+from pertscale.io.atomic import remove
 from pertscale.io.columns import INDEX, Roles, label_column
 from pertscale.io.ingestion import write_screen
 from pertscale.io.labels import text_categories
@@ -33,10 +34,11 @@ from pertscale.io.sources import SourceSpec, find_source, open_source
 from pertscale.memory import AUTO
 from pertscale.predictions import OnScreen, Predictions, canonical_names
 from pertscale.profile_scale import common_factor, factor_note, is_another_total, total_named
+from pertscale.progress import say
 from pertscale.schema import CONTEXT, CONTROL, COUNTS, LOG1P_1E4, PERTURBATION, Label
 from pertscale.screen import Screen, open_screen
 from pertscale.stats.labels import LabelTable
-from pertscale.stats.pseudobulk import read_pseudobulk
+from pertscale.stats.pseudobulk import open_pseudobulk
 from pertscale.stats.ranksum import rank_sum
 
 _PERTURBATION: Final = (*SPELLINGS[PERTURBATION][:-1], "gene")
@@ -89,14 +91,23 @@ def label_predicted_cells(
     store = folder / "screen.zarr"
     with _naming_the_choice():
         plan, scale, verdict, told = plan_predicted_cells(predictions, screen)
-        if not store.exists():
+        write = partial(
+            write_screen, plan, store, scale=scale, how=verdict, totals=None, memory=memory,
+            dtype=np.dtype(screen.info["dtype"] if scale == COUNTS else np.float32),
+            client=client, quiet=quiet, keep_empty=True,
+        )  # fmt: skip
+        if not _is_readable(store):
+            remove(store)
             folder.mkdir(parents=True, exist_ok=True)
-            dtype = np.dtype(screen.info["dtype"] if scale == COUNTS else np.float32)
-            write_screen(
-                plan, store, scale=scale, dtype=dtype, how=verdict, totals=None,
-                memory=memory, client=client, quiet=quiet, keep_empty=True,
-            )  # fmt: skip
-    labels = rank_sum(store, out=folder, memory=memory, client=client, quiet=quiet, **options)
+            write()
+    how = {"memory": memory, "client": client, "quiet": quiet, **options}
+    try:
+        labels = rank_sum(store, out=folder, **how)
+    except CorruptFileError as error:
+        say(f"{error}; the store of predicted cells is made anew", quiet=quiet)
+        remove(store)
+        write()
+        labels = rank_sum(store, out=folder, **how)
     predicted = open_screen(store)
     return {
         context: PredictedContext(
@@ -105,6 +116,15 @@ def label_predicted_cells(
         )
         for context in labels.contexts
     }  # fmt: skip
+
+
+def _is_readable(store: Path) -> bool:
+    """Whether a store is there that can be opened; a damaged one is made anew."""
+    try:
+        open_screen(store)
+    except (InputError, CorruptFileError, NotFoundError):
+        return False
+    return True
 
 
 @contextmanager
@@ -441,7 +461,7 @@ class PredictedContext(OnScreen):
     def profiles(self, perturbations: Sequence[str]) -> np.ndarray:
         """Return the mean log1p expression of the predicted cells, float32; NaN without any."""
         assert self.labels.path is not None
-        mean = read_pseudobulk(self.labels.path.parent, context=self.context)["mean_log1p"]
+        mean = open_pseudobulk(self.labels.path.parent, context=self.context)["mean_log1p"]
         names = pd.Index(mean[PERTURBATION].values.astype(str))
         out = np.full((len(perturbations), len(self.genes)), np.nan, np.float32)
         rows = names.get_indexer(list(perturbations))

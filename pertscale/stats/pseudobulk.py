@@ -9,17 +9,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import zarr
-from zarr.codecs import BloscCodec
 
 from pertscale.arguments import checked
 from pertscale.buffers import Buffers
-from pertscale.errors import NotFoundError
-from pertscale.io.atomic import atomic_path, put_on_disk, read_json
-from pertscale.io.object_storage import naming
-from pertscale.io.places import Place, PlaceLike, for_zarr, place
-from pertscale.io.store import write_array
-from pertscale.schema import CONTEXT, GENE, PERTURBATION, PSEUDOBULK_DIR, PSEUDOBULK_VARIABLES
+from pertscale.errors import NotFoundError, PertscaleError
+from pertscale.io.atomic import atomic_path, put_on_disk
+from pertscale.io.datasets import COMPRESSORS, open_dataset
+from pertscale.io.json_files import read_json_file
+from pertscale.io.ours import zarr_pattern
+from pertscale.io.places import Place, PlaceLike, place
+from pertscale.io.reading import reading
+from pertscale.io.store import ALL_CHUNKS, write_array
+from pertscale.io.sums import check_files
+from pertscale.schema import (
+    CONTEXT,
+    GENE,
+    LABELS_DIR,
+    MANIFEST_FILE,
+    PERTURBATION,
+    PSEUDOBULK_DIR,
+    PSEUDOBULK_VARIABLES,
+)
 from pertscale.screen import Screen
+from pertscale.stats.labels import PROFILES, REMEDY, read_manifest
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,6 +39,10 @@ if TYPE_CHECKING:
 
 #: Attribute: the key of the label table from the same run.
 LABELS_KEY = "labels_key"
+#: Pattern of the files of a pseudobulk's folder.
+PSEUDOBULK_FILES = zarr_pattern(
+    [PERTURBATION, CONTEXT, GENE, *(variable.name for variable in PSEUDOBULK_VARIABLES)]
+)
 
 
 @checked
@@ -50,23 +66,39 @@ def read_pseudobulk(path: PlaceLike, *, context: str | None = None) -> xr.Datase
     ------
     NotFoundError
         If there is none.
+    CorruptFileError
+        If it is not whole; also when values are read.
     """
-    import xarray as xr
-
     folder = place(path)
     if (folder / PSEUDOBULK_DIR / "zarr.json").exists():
         folder = folder / PSEUDOBULK_DIR
     if not (folder / "zarr.json").exists():
         raise NotFoundError(f"no pseudobulk in {folder}; pertscale.stats.rank_sum(store) makes one")
-    with naming(str(folder)):
-        dataset = xr.open_zarr(for_zarr(folder), consolidated=False)
+    if (folder.parent / LABELS_DIR / MANIFEST_FILE).exists():
+        made = read_manifest(folder.parent / LABELS_DIR)
+        if PROFILES in made and belongs_to(folder, made["key"]):
+            check_files(folder, made[PROFILES], remedy=REMEDY, content=_is_description)
+    return open_pseudobulk(folder.parent, name=folder.name, context=context)
+
+
+def open_pseudobulk(
+    output: Place, *, name: str = PSEUDOBULK_DIR, context: str | None = None
+) -> xr.Dataset:
+    """Open the pseudobulk in an output folder as :func:`read_pseudobulk` does, its files unseen."""
+    folder = output / name
+    dataset = open_dataset(folder, remedy=REMEDY)
+    with reading(str(folder), remedy=REMEDY):
         names = {
             # here: a cluster would be asked for a few names, each time under the same keys
             name: dataset[name].compute(scheduler="synchronous").astype(object)
             for name in (PERTURBATION, GENE, CONTEXT)
         }
-    dataset = dataset.assign_coords(names)
+        dataset = dataset.assign_coords(names)
     return dataset if context is None else dataset.isel({PERTURBATION: names[CONTEXT] == context})
+
+
+def _is_description(name: str) -> bool:
+    return name.endswith("zarr.json")  # chunks have checksums of their own
 
 
 def create_pseudobulk(
@@ -103,7 +135,7 @@ def create_pseudobulk(
                     shape=(len(groups), screen.n_genes),
                     chunks=(rows_per_chunk, screen.n_genes),
                     dtype=variable.dtype,
-                    compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")],
+                    compressors=COMPRESSORS,
                     dimension_names=(PERTURBATION, GENE),
                 )
             root[variable.name].attrs.update({"doc": variable.doc, "units": variable.unit})
@@ -111,8 +143,12 @@ def create_pseudobulk(
 
 def belongs_to(path: Place, labels_key: str) -> bool:
     """Whether a pseudobulk is there, and of the run that wrote a label table."""
-    root = path / "zarr.json"
-    return root.exists() and read_json(root)["attributes"].get(LABELS_KEY) == labels_key
+    try:
+        content = read_json_file(path / "zarr.json", "a pseudobulk")
+    except PertscaleError:
+        return False
+    attributes = content.get("attributes") if isinstance(content, dict) else None
+    return isinstance(attributes, dict) and attributes.get(LABELS_KEY) == labels_key
 
 
 def write_profiles(
@@ -125,13 +161,15 @@ def write_profiles(
     mean = buffers.take("mean", statistics["sum_log1p"].shape, np.float64)
     for variable, field in _SUMS.items():
         np.divide(statistics[field], n, out=mean)
-        root[variable][rows] = mean
+        root[variable].with_config(ALL_CHUNKS)[rows] = mean
 
 
-def put_profiles_on_disk(folder: Path, chunk: int) -> None:
-    """Return when a chunk of rows would survive the end of the machine, in all arrays."""
-    for variable in _SUMS:
-        put_on_disk(folder / PSEUDOBULK_DIR / variable / "c" / str(chunk))
+def put_profiles_on_disk(folder: Path, chunk: int) -> list[str]:
+    """Return, when a chunk of rows would survive the end of the machine, its file in all arrays."""
+    names = [f"{variable}/c/{chunk}/0" for variable in _SUMS]
+    for name in names:
+        put_on_disk(folder / PSEUDOBULK_DIR / name)
+    return names
 
 
 #: Which sum of the tiles makes which variable, divided by the cells.

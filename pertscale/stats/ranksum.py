@@ -17,19 +17,28 @@ from typing import Any
 
 from pertscale.arguments import checked
 from pertscale.clients import ClientLike, everywhere, use_client
-from pertscale.errors import ArgumentError, CorruptFileError, ExistsError, InputError
+from pertscale.errors import ArgumentError, CorruptFileError, InputError
 from pertscale.hashing import digest
-from pertscale.io.atomic import read_json, remove, remove_leftovers, replace
+from pertscale.io.atomic import remove, remove_leftovers, replace
 from pertscale.io.lock import locked
+from pertscale.io.ours import check_replaceable
 from pertscale.io.places import Place, Remote, absolute, check_apart, local_path, place
 from pertscale.io.publish import Layout, finished_folder
+from pertscale.io.sums import FILES, faults, told
 from pertscale.memory import AUTO, check_memory
 from pertscale.progress import say
 from pertscale.runner import run
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.stats.exact_keys import check_exact
-from pertscale.stats.labels import LabelTable, read_labels
+from pertscale.stats.labels import (
+    LABEL_FILES,
+    PROFILES,
+    REMEDY,
+    LabelTable,
+    read_labels,
+    read_manifest,
+)
 from pertscale.stats.options import TESTS, FoldChange, RankSumOptions, Test
 from pertscale.stats.parts import (
     PARTS_DIR,
@@ -39,7 +48,7 @@ from pertscale.stats.parts import (
     write_part,
 )
 from pertscale.stats.pieces import is_complete, write_index
-from pertscale.stats.pseudobulk import belongs_to
+from pertscale.stats.pseudobulk import PSEUDOBULK_FILES, belongs_to
 from pertscale.stats.screen_wide import write_steps
 from pertscale.stats.tile_plan import TILES_DIR, Means, kept_plan
 from pertscale.stats.tile_task import TileTask, process_tile
@@ -47,8 +56,12 @@ from pertscale.tiles import TilePlan
 
 #: Cells that a group needs to be tested against (SPEC B5).
 MIN_CONTROLS = 2
+#: Pattern of the files that are written.
+TABLE_FILES = rf"{LABELS_DIR}/(?:{LABEL_FILES})|{PSEUDOBULK_DIR}/(?:{PSEUDOBULK_FILES})"
 #: What is published on object storage.
-_LAYOUT = Layout((LABELS_DIR, PSEUDOBULK_DIR), f"{LABELS_DIR}/{MANIFEST_FILE}", keep=False)
+_LAYOUT = Layout(
+    (LABELS_DIR, PSEUDOBULK_DIR), f"{LABELS_DIR}/{MANIFEST_FILE}", keep=False, files=TABLE_FILES
+)
 
 
 @checked
@@ -129,10 +142,10 @@ def rank_sum(
                 )  # fmt: skip
         return read_labels(output)
     job = make_job(screen, output, options)
-    if job.is_finished():
+    if job.is_finished(quiet=quiet):
         return read_labels(job.folder)
     with locked(job.folder, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
-        job.check_replaceable()
+        check_tables_replaceable(job.folder)
         check_exact(job.screen, resolved, quiet=quiet)
         job.remove_others()
         means = Means.of(memory, resolved)
@@ -242,20 +255,9 @@ class Job:
         """Working folder: the plan, pieces and tables, as far as they are."""
         return self.folder / f".rank-sum-{self.key}"
 
-    def is_finished(self) -> bool:
-        """Whether the tables of the same screen and options are there."""
-        return is_finished(self.folder, self.key)
-
-    def check_replaceable(self) -> None:
-        """Refuse to replace a folder that holds what is not ours; hidden files are nobody's."""
-        ours = {"data", "genes.parquet", "perturbations.parquet", MANIFEST_FILE}
-        there = self.folder / LABELS_DIR
-        names = {path.name for path in there.glob("[!.]*")}
-        if foreign := sorted(names - ours):
-            raise ExistsError(
-                f"{there} holds {foreign[0]!r}, which is no part of a label table and would be "
-                "deleted; move it away, or write to another place (out=, --out)"
-            )
+    def is_finished(self, *, content: bool = True, quiet: bool = True) -> bool:
+        """Whether the tables of the same screen and options are there; see :func:`is_finished`."""
+        return is_finished(self.folder, self.key, content=content, quiet=quiet)
 
     def remove_others(self) -> None:
         """Remove what runs with other options have left."""
@@ -296,11 +298,41 @@ def _output(screen: Screen, out: Any) -> Place:
     return output
 
 
-def is_finished(output: Place, key: str) -> bool:
-    """Whether the tables of a key (:func:`labels_key`) are there."""
-    manifest = output / LABELS_DIR / MANIFEST_FILE
-    mine = manifest.exists() and read_json(manifest)["key"] == key
-    return mine and belongs_to(output / PSEUDOBULK_DIR, key)
+def is_finished(output: Place, key: str, *, content: bool = True, quiet: bool = True) -> bool:
+    """Whether the tables of a key (:func:`labels_key`) are there, as they were written.
+
+    What was lost or damaged is told unless `quiet`. Files are read and compared with their
+    checksums; without `content`, and on object storage, they have to have their size.
+    """
+    if not (output / LABELS_DIR / MANIFEST_FILE).exists():
+        return False
+    damage = ""
+    try:
+        manifest = read_manifest(output / LABELS_DIR)
+        if manifest["key"] != key:
+            return False
+        if FILES not in manifest:  # of an earlier version
+            return belongs_to(output / PSEUDOBULK_DIR, key)
+        for name, sums in ((LABELS_DIR, manifest[FILES]), (PSEUDOBULK_DIR, manifest[PROFILES])):
+            if found := faults(output / name, sums, content=content):
+                damage = told(output / name, found)
+    except CorruptFileError as error:
+        damage = str(error).removesuffix(f": {REMEDY}")
+    if damage:
+        say(f"{damage}; the tables are made anew", quiet=quiet)
+    return not damage
+
+
+def check_tables_replaceable(output: Place) -> None:
+    """Refuse to replace folders of tables that hold what is not ours.
+
+    Raises
+    ------
+    ExistsError
+    """
+    if isinstance(output, Path):
+        check_replaceable(output / LABELS_DIR, LABEL_FILES, "a label table")
+        check_replaceable(output / PSEUDOBULK_DIR, PSEUDOBULK_FILES, "a pseudobulk")
 
 
 def make_job(screen: Screen, folder: Path, options: RankSumOptions) -> Job:

@@ -1,0 +1,92 @@
+"""The split files of a benchmark, beside which users keep their own.
+
+What was written is recorded with its checksum in the work folder, before it is written. A file that
+is not in the record, or that was changed since into another split, is somebody's: it is neither
+deleted nor overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pertscale.benchmark.plan import WORK_DIR, Runs, split_file
+from pertscale.errors import ExistsError, PertscaleError
+from pertscale.io.atomic import remove, write_bytes, write_json
+from pertscale.io.json_files import read_json_file
+from pertscale.schema import SPLITS_DIR
+from pertscale.splits import Split
+
+#: Of what was written: names and checksums, in the work folder.
+SPLITS_RECORD = "splits.json"
+
+
+def check_split_files(runs: Runs) -> None:
+    """Refuse, before anything is computed, if a split would overwrite somebody's file.
+
+    Raises
+    ------
+    ExistsError
+    """
+    ours = _recorded(runs.folder)
+    for file, split in _wanted(runs):
+        if file.exists() and _is_somebodys(file, split, ours.get(file.name)):
+            raise ExistsError(
+                f"{file} holds another split than this run, which writes a file of that name; "
+                "move it away, or write to another place (out=, --out)"
+            )
+
+
+def write_split_files(runs: Runs) -> None:
+    """Write the splits of all contexts, and delete those that an earlier call has written."""
+    folder, ours = runs.folder / SPLITS_DIR, _recorded(runs.folder)
+    wanted = dict(_wanted(runs))
+    mine = {
+        file.name: _sum(split.to_json().encode())
+        for file, split in wanted.items()
+        if file.name in ours or not file.exists()
+    }
+    record = runs.folder / WORK_DIR / SPLITS_RECORD
+    if mine != ours:
+        write_json(record, {**ours, **mine})
+    for name in sorted(ours.keys() - mine.keys()):
+        if (folder / name).is_file() and _sum((folder / name).read_bytes()) == ours[name]:
+            remove(folder / name)
+    for file, split in wanted.items():
+        if file.name in mine:
+            write_bytes(file, split.to_json().encode())
+    if mine != ours:
+        write_json(record, mine)
+
+
+def _wanted(runs: Runs) -> Iterator[tuple[Path, Split]]:
+    for context, mine in runs.splits.items():
+        for split in mine.values():
+            yield runs.folder / SPLITS_DIR / split_file(context, split), split
+
+
+def _is_somebodys(file: Path, split: Split, written: str | None) -> bool:
+    """Whether a file is neither what will be written there, nor what was, nor that damaged."""
+    found = file.read_bytes() if file.is_file() else b""
+    if found == split.to_json().encode() or _sum(found) == written:
+        return False
+    if written is None:
+        return True
+    try:
+        return Split.read(file).hash != split.hash
+    except PertscaleError:
+        return False  # no split any more: it is written again
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    """Return the checksums of the files that earlier calls have written, by name."""
+    try:
+        found = read_json_file(folder / WORK_DIR / SPLITS_RECORD, "a record of split files")
+    except PertscaleError:
+        return {}  # no file is known to be ours then, so none is touched
+    return {n: s for n, s in found.items() if isinstance(s, str)} if isinstance(found, dict) else {}
+
+
+def _sum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
