@@ -385,9 +385,9 @@ class Aligned(OnScreen):
         fits = known[best] < _NEAR and all(known[o] > 2 * known[best] for o in others)
         other = _other_total(values, self.control, read[best] if fits else None, best)
         if other:
-            read_as = f"{best} (their distance from the control is {known[best]:.2f})"
+            near = f"{best} (their distance from the control is {known[best]:.2f}), and as "
             raise InputError(
-                f"the values can be read in two ways, as {read_as}, and as {other}, since the most "
+                f"the values can be read as {near if fits else ''}{other}, since the most "
                 "expressed genes differ from the control by one factor. Write them per 10,000: of "
                 "cells, numpy.log1p(counts / counts.sum() * 10000), then the mean; "
                 f"or declare scale= ({', '.join(EXPRESSION_SCALES)}) to score them as they are "
