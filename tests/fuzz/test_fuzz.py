@@ -9,10 +9,11 @@ import dask
 import pytest
 
 from tests.fuzz.harness import FAULTS, FINE, Base, make_bases, run_case
+from tests.fuzz.results import RESULTS
 from tests.fuzz.screens import SCREENS
 from tests.fuzz.tables import TABLES
 
-READERS = (*SCREENS, *TABLES)
+READERS = (*SCREENS, *TABLES, *RESULTS)
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> list[Base]:
         return make_bases(READERS, tmp_path_factory.mktemp("bases"))
 
 
+@pytest.mark.once
 def test_fuzz(bases, tmp_path: Path, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture):
     """A fault keeps its files and says how to repeat it."""
     first, number = pytestconfig.getoption("fuzz_seed"), pytestconfig.getoption("fuzz")
