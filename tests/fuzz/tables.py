@@ -149,6 +149,8 @@ def predictions(name: str, **options: Any) -> Callable[[Path], Any]:
 
     def read(folder: Path) -> Any:
         found = ps.read_predictions(folder / name, **options)
+        if found.kind == "cells":
+            return ANY  # several rows of a perturbation; they are read as any screen's
         parts = [_part(p.kind, p.perturbations, p.genes, np.asarray(p.values)) for p in found.parts]
         placed = found.align(
             "K562", "s", perturbations=NAMES, genes=GENES, control=VALUES.mean(axis=0)
@@ -244,6 +246,8 @@ def write_anndata(folder: Path) -> None:
 
 def right_anndata(folder: Path) -> Any:
     data = ad.read_h5ad(folder / "p.h5ad")
+    if data.obs["perturbation"].duplicated().any():
+        return ANY
     return _expression(data.obs["perturbation"].astype(object), data.var_names, data.X)
 
 
