@@ -27,6 +27,10 @@ class Cells:
     batch: NDArray[np.int32]
     guide: NDArray[np.int32]
 
+    def part(self, at: slice) -> Cells:
+        """Return some of the cells."""
+        return Cells(self.context[at], self.condition[at], self.batch[at], self.guide[at])
+
 
 def cells_per_context(n_cells: int, n_contexts: int) -> NDArray[np.int64]:
     """Share the cells out evenly; the first contexts get the remainder."""

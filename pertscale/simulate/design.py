@@ -9,9 +9,10 @@ import pandas as pd
 import xarray as xr
 
 from pertscale.schema import COMBINATION_SEPARATOR, CONTEXT, GENE, PERTURBATION
-from pertscale.simulate.cells import Cells, draw_cells
+from pertscale.simulate.cells import Cells, batches_per_context, draw_cells
 from pertscale.simulate.effects import Effects, Programs, draw_effects, draw_programs
 from pertscale.simulate.expression import GeneModel, draw_genes
+from pertscale.simulate.guides import Guides, draw_guides
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,7 @@ class Design:
     genes: GeneModel
     programs: Programs
     effects: Effects
+    guides: Guides
     cells: Cells
 
 
@@ -45,6 +47,7 @@ def draw_design(
     genes = draw_genes(
         n_genes,
         n_contexts=n_contexts,
+        n_batches=batches_per_context(n_cells, n_contexts),
         umi_per_cell=umi_per_cell,
         expressed_fraction=expressed_fraction,
         rng=rng,
@@ -53,6 +56,7 @@ def draw_design(
         n_genes, n_perturbations=n_perturbations, n_contexts=n_contexts, rng=rng
     )
     effects = draw_effects(programs, n_perturbations=n_perturbations, n_doubles=n_doubles, rng=rng)
+    guides = draw_guides(effects, rng=rng)
     cells = draw_cells(
         n_cells,
         n_contexts=n_contexts,
@@ -63,7 +67,7 @@ def draw_design(
     width = max(4, len(str(n_genes)))
     gene_names = tuple(f"GENE{i + 1:0{width}d}" for i in range(n_genes))
     names = _perturbation_names(gene_names, effects)
-    return Design(contexts, gene_names, names, genes, programs, effects, cells)
+    return Design(contexts, gene_names, names, genes, programs, effects, guides, cells)
 
 
 def _perturbation_names(genes: tuple[str, ...], effects: Effects) -> tuple[str, ...]:
@@ -88,6 +92,7 @@ def truth_dataset(design: Design) -> xr.Dataset:
             "log2_effect": (dims, effects.log2_effect[:, 1:]),
             "mean": ((CONTEXT, GENE), design.genes.mean),
             "dispersion": (GENE, design.genes.dispersion),
+            "state_loading": (("state", GENE), design.genes.loading),
             "program": (GENE, design.programs.of_gene),
             "is_strong": (PERTURBATION, is_strong),
             "n_cells": ((CONTEXT, PERTURBATION), n_cells[:, 1:]),

@@ -37,6 +37,15 @@ K562_GENES = np.array(
 LIBRARY_SD = 0.40
 #: Standard deviation, in natural logs, of a gene's mean around its mean in another context.
 CONTEXT_SD = 0.6
+#: Scores of a cell that many genes follow together (cycle, stress, …), and the standard deviations,
+#: in natural logs, of what each does to a gene.
+STATE_SD = (1.0, 0.25, 0.15)
+#: Share of the genes that follow a score, and what all of them explain at most of a gene's variance
+#: beyond Poisson's.
+STATE_SHARE = 0.8
+MOST_EXPLAINED = 0.95
+#: Standard deviation, in natural logs, of a gene's mean between batches.
+BATCH_SD = 0.08
 #: Sizes outside of this range are artefacts of fitting, or indistinguishable from Poisson.
 DISPERSION_RANGE = (0.01, 500.0)
 
@@ -50,17 +59,28 @@ class GeneModel:
     mean
         Expected count in a control cell of average library size, (context, gene), float32.
     dispersion
-        Negative-binomial size: variance = mean + mean² / size, (gene,), float32.
+        Over all cells of one library size: variance = mean + mean² / dispersion, (gene,), float32.
+    within
+        Negative-binomial size of the counts of cells in one state, (gene,), float32.
+    loading
+        What a score of a cell, which is standard normal, does to the natural log of a gene's mean,
+        (score, gene), float32.
+    batch
+        Factor of each batch, (context, batch, gene), float32; its mean over the batches is 1.
     """
 
     mean: NDArray[np.float32]
     dispersion: NDArray[np.float32]
+    within: NDArray[np.float32]
+    loading: NDArray[np.float32]
+    batch: NDArray[np.float32]
 
 
 def draw_genes(
     n_genes: int,
     *,
     n_contexts: int,
+    n_batches: int,
     umi_per_cell: float,
     expressed_fraction: float,
     rng: np.random.Generator,
@@ -80,4 +100,21 @@ def draw_genes(
     shift[0] = 0.0
     mean = np.exp(np.interp(quantile, knots, log_relative) + shift)
     mean *= umi_per_cell / mean.sum(axis=1, keepdims=True)
-    return GeneModel(mean.astype(np.float32), dispersion.astype(np.float32))
+
+    loading = _draw_loadings(dispersion, rng)
+    # the states of the cells are a part of the dispersion, and the counts within one have the rest
+    within = 1 / np.expm1(np.log1p(1 / dispersion) - (loading**2).sum(axis=0))
+    batch = np.exp(BATCH_SD * rng.standard_normal((n_contexts, n_batches, n_genes)))
+    batch /= batch.mean(axis=1, keepdims=True)
+    arrays = (mean, dispersion, within, loading, batch)
+    return GeneModel(*(array.astype(np.float32) for array in arrays))
+
+
+def _draw_loadings(
+    dispersion: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    loading = np.array(STATE_SD)[:, None] * rng.standard_normal((len(STATE_SD), len(dispersion)))
+    loading *= rng.random(loading.shape) < STATE_SHARE
+    most = np.log1p(MOST_EXPLAINED / dispersion)
+    squares = (loading**2).sum(axis=0)
+    return loading * np.sqrt(np.minimum(1, most / np.maximum(squares, 1e-300)))

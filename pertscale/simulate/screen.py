@@ -40,7 +40,7 @@ from pertscale.simulate.design import (
 )
 from pertscale.simulate.sampling import rows_per_block, sample_block
 
-#: Mean total count per cell and gene where none is asked for: 39 % of the entries are not zero.
+#: Mean total count per cell and gene where none is asked for: 40 % of the entries are not zero.
 UMI_PER_GENE = 1.67
 #: More threads than this outrun the one that writes.
 MAX_THREADS = 8
@@ -68,7 +68,10 @@ class SimulatedScreen:
           depend on the perturbation, so the fold change of normalised counts departs from it by
           what the perturbation adds to or takes from a cell's total;
         * ``mean`` (context, gene): expected count in a control cell;
-        * ``dispersion`` (gene): negative-binomial size, variance = mean + mean² / size;
+        * ``dispersion`` (gene): variance = mean + mean² / dispersion over the cells of a batch that
+          have one library size;
+        * ``state_loading`` (state, gene): what a cell's standard normal score does to the natural
+          log of the gene's mean;
         * ``program`` (gene): program that a perturbation of the gene sets off; perturbations with
           the same program are related;
         * ``is_strong`` (perturbation): for doubles, whether one of the singles is;
@@ -148,11 +151,15 @@ def simulate_screen(
 
     Counts are negative-binomial. Relative expression and dispersion of the genes follow a K562
     screen, library sizes are log-normal (sd 0.40), cells per perturbation log-normal (sd 0.55).
-    Each target gene falls to 15 %. A third of the perturbations move about 4 % of the genes
-    besides; the others do so weakly or not at all. Related perturbations share a program of
-    downstream genes, and some genes answer to many programs, mostly in one direction. Doubles add
-    up in logs, except for known interactions. In two contexts the effects of a perturbation
-    correlate with about 0.7. Batches and guides have no effect of their own.
+    Genes follow each other from cell to cell through three scores, of which the largest is the
+    first component of a cell's state. What is left of a target's expression is anything from 2 to
+    95 %, 27 % in the middle. A third of the perturbations move about 4 % of the genes besides, a
+    third do so weakly and a third not at all. Related perturbations share a program of downstream
+    genes, and some genes answer to many programs, mostly in one direction. Doubles add up in logs,
+    except for known interactions. In two contexts the effects of a perturbation correlate with
+    about 0.7. Batches shift every gene a little (sd 0.08 in natural logs), and the two guides of a
+    perturbation knock down to different degrees and differ in a few other genes; the truth is their
+    average. ``benchmarks/realism.py`` puts figures of such a screen beside those of real ones.
 
     Parameters
     ----------
@@ -170,7 +177,7 @@ def simulate_screen(
         Share of control cells.
     umi_per_cell
         Mean total count of a control cell over the simulated genes; 1.67 per gene by default,
-        which makes about 39 % of the entries non-zero.
+        which makes about 40 % of the entries non-zero.
     expressed_fraction
         The genes are drawn from this upper share of all genes by mean expression, as a screen
         that was filtered to expressed genes. With 1.0 silent genes stay, and the density falls.
@@ -278,15 +285,16 @@ class _Watch:
 def _draw_blocks(design: Design, *, seed: int, n_threads: int) -> Iterator[Block]:
     """Draw the blocks in threads and hand them over in order, few at a time."""
     cells, step = design.cells, rows_per_block(len(design.gene_names))
-    draw = partial(sample_block, seed=seed, genes=design.genes, effects=design.effects)
+    draw = partial(
+        sample_block,
+        seed=seed,
+        genes=design.genes,
+        effects=design.effects,
+        guides=design.guides,
+    )
     with ThreadPoolExecutor(n_threads) as pool:
         pending = (
-            pool.submit(
-                draw,
-                start // step,
-                context=cells.context[start : start + step],
-                condition=cells.condition[start : start + step],
-            )
+            pool.submit(draw, start // step, cells=cells.part(slice(start, start + step)))
             for start in range(0, len(cells.condition), step)
         )
         in_flight = deque(itertools.islice(pending, n_threads + 1))
