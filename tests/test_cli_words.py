@@ -40,8 +40,10 @@ def test_arguments_become_options(command, said, typed):
 
 
 def test_errors_of_a_command_name_its_options(example, tmp_path):
-    (tmp_path / "s.zarr").mkdir()
-    told = CliRunner().invoke(main, ["ingest", str(example.source), str(tmp_path / "s.zarr")])
+    store = tmp_path / "s.zarr"
+    store.mkdir()
+    (store / "notes.txt").write_text("mine")
+    told = CliRunner().invoke(main, ["ingest", str(example.source), str(store)])
     assert told.exit_code == 1
     assert "--overwrite" in told.output
     assert "overwrite=True" not in told.output
