@@ -152,3 +152,12 @@ def test_a_column_that_contradicts_itself_is_not_used():
     assert guides == {"GENE1_x": "GENE1"}
     told = "column 'target_gene' names several targets of 1 perturbations ('GENE1_x': GENE2, GENE3)"
     assert any(told in line for line in lines)
+
+
+def test_a_column_that_renames_genes_is_not_used():
+    """One that says the same of all cells, for one: all perturbations would be one group."""
+    labels = ["ctrl", "GENE1", "GENE2", "opaque1"]
+    guides, lines = targets_of(labels, gene=["ctrl", "GENE5", "GENE5", "GENE5"])
+    assert guides == {}
+    told = "column 'gene' names another target of 2 perturbations that are genes themselves"
+    assert any(told in line for line in lines)

@@ -80,7 +80,15 @@ def _by_column(
             )
             continue
         told = {name: next(iter(mine)) for name, mine in found.items() if mine}
-        if any(name != target for name, target in told.items()) and _are_targets(told, genes):
+        if all(name == target for name, target in told.items()):
+            continue
+        others = [name for name, target in told.items() if name in genes and name != target]
+        if others:
+            lines.append(
+                f"column {column!r} names another target of {len(others)} perturbations that are "
+                f"genes themselves ({others[0]!r}: {told[others[0]]}); it is not used"
+            )
+        elif _are_targets(told, genes):
             return told, [*lines, f"targets are those of column {column!r}"]
     return {}, lines
 
