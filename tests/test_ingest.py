@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 import zarr
 
-from pertscale.errors import ArgumentError, InputError, MemoryBudgetError
+from pertscale.errors import ArgumentError, ExistsError, InputError, MemoryBudgetError
 from pertscale.io import check, ingest
 from pertscale.io import store as store_module
 from pertscale.io.store import CHUNK_ROWS, open_root, read_frame
@@ -360,9 +360,10 @@ def test_relative_paths_and_new_folders(tmp_path: Path, monkeypatch: pytest.Monk
 def test_store_and_source_apart(tmp_path: Path) -> None:
     source = screens.WRITERS["zarr 3"](tmp_path, COUNTS, OBS)
     before = tree_hash(source)
-    for store in (source, source / "inside.zarr"):
-        with pytest.raises(ArgumentError, match="inside the other"):
-            ingest(source, store, overwrite=True, quiet=True)
+    with pytest.raises(ExistsError, match="no screen store of pertscale"):
+        ingest(source, source, overwrite=True, quiet=True)
+    with pytest.raises(ArgumentError, match="inside the other"):
+        ingest(source, source / "inside.zarr", overwrite=True, quiet=True)
     assert tree_hash(source) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["screen.zarr"]
 

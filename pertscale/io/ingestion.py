@@ -331,10 +331,10 @@ def _check_replaceable_folder(final: Path, overwrite: bool) -> None:
     """Refuse to replace a store unasked, and anything that is not one, though it may be damaged."""
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return
-    if not overwrite:
-        raise ExistsError(f"{final} exists; pass overwrite=True to replace it")
     if not (final / METADATA).is_dir():
         raise _no_store(final)
+    if not overwrite:
+        raise ExistsError(f"{final} exists; pass overwrite=True to replace it")
     check_replaceable(final, STORE_FILES, "a screen store")
 
 
