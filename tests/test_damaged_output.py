@@ -21,7 +21,8 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 #: Differ from run to run: times, and what happened.
 UNLIKE = {"timings.parquet", "log.jsonl"}
-pytestmark = pytest.mark.usefixtures("without_report")
+# results are written and damaged again and again
+pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 
 def cut(content: bytes) -> bytes:
@@ -119,7 +120,6 @@ def whole(finished: Path) -> dict[str, Any]:
     return {name: read() for name, read in reads(finished).items()}
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("first", [0, 1])
 def test_what_is_read_of_a_damaged_result_is_right(out, whole, first):
     """Every file by itself, in two of the ways: an error that names it, or what was written."""
@@ -146,7 +146,6 @@ def test_what_is_read_of_a_damaged_result_is_right(out, whole, first):
     assert refused
 
 
-@pytest.mark.once
 def test_the_same_call_heals(store, out, finished):
     """Every file by itself, each in one of the ways, so that like files are damaged in all."""
     undisturbed = contents(finished)

@@ -17,7 +17,8 @@ from pertscale.benchmark.blas import blas_libraries
 from pertscale.errors import StorageError
 from tests.test_damaged_output import QUICK, contents
 
-pytestmark = pytest.mark.usefixtures("without_report")
+# results are written and damaged again and again
+pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,6 @@ def test_the_manifest_says_which_blas(finished):
     assert {"library", "version", "architecture"} == set(blas_libraries()[0])
 
 
-@pytest.mark.once
 def test_without_asserts(store, finished, tmp_path):
     """The same bytes, or at once the reason why not: Zarr may need them."""
     program = (

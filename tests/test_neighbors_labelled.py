@@ -74,6 +74,7 @@ def test_cross_validation_of_labelled_neighbours():
     assert model.cv_scores_ != WeightedKNNCV(grid=(1, 3, 10)).fit(X, y).cv_scores_
 
 
+@pytest.mark.once
 @pytest.mark.needs("perturbqa")
 @pytest.mark.parametrize(("k", "key"), [(1, "knn1"), (10, "knn10")])
 def test_labelled_neighbours_on_perturbqa(k, key):
@@ -149,6 +150,7 @@ def test_the_share_without_a_vote_is_of_the_tested_pairs():
     assert np.isnan(units.share_without_vote(np.full((2, 3), UNTESTED), fell_back)["value"][0])
 
 
+@pytest.mark.once
 def test_the_benchmark_runs_them_on_curated_pairs_and_keeps_who_fell_back(example, tmp_path):
     methods = ["knn_1", "knn_1_labelled"]
     genes = list(example.screen.genes)

@@ -17,7 +17,8 @@ from pertscale.errors import ExistsError, InputError
 QUICK: dict[str, Any] = {
     "methods": ["majority_vote", "mean"], "settings": ["full"], "seed": 0, "quiet": True
 }  # fmt: skip
-pytestmark = pytest.mark.usefixtures("without_report")
+# results are written and damaged again and again
+pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 
 @pytest.fixture(scope="module")
