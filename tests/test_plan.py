@@ -25,7 +25,7 @@ from pertscale.events import recording
 from pertscale.stats import rank_sum, rank_sum_share
 from tests.screens import tree_hash
 
-pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
+pytestmark = pytest.mark.once
 
 #: Enough for all kinds of units, and quick.
 METHODS = ["majority_vote", "knn_1", "mean", "additive"]

@@ -111,7 +111,7 @@ def _write(tmp_path, form):
     if form == "csv":
         frame.to_csv(path, index_label="condition")
     elif form == "tsv turned":
-        frame.T.to_csv(path, sep="\t", index_label="condition")
+        frame.T.to_csv(path, sep="\t", index_label="gene")
     elif form == "parquet":
         frame.to_parquet(path)
     elif form == "parquet long":

@@ -47,7 +47,7 @@ from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.hashing import digest
 from pertscale.io.columns import matching
 from pertscale.io.labels import text_categories
-from pertscale.io.store import open_root, read_column
+from pertscale.io.store import is_store, open_root, read_column
 from pertscale.predictions import EXPRESSION, OnScreen
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.splits import Split
@@ -112,7 +112,12 @@ class Site:
 
     @cached_property
     def kinds(self) -> frozenset[str]:
-        """What a column says was done to its cells: ``CRISPRa``; empty where none says so."""
+        """What a column says was done to its cells: ``CRISPRa``; empty where none says so.
+
+        Empty as well where a plan is made before the file is ingested.
+        """
+        if not is_store(self.plan.screen.path):
+            return frozenset()
         obs = open_root(self.plan.screen.path)["obs"]
         column = next(iter(matching(obs.attrs["column-order"], _KIND_COLUMNS)), None)
         if column is None:
