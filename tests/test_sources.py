@@ -541,7 +541,7 @@ def test_headers_of_csv_that_lack_a_name(tmp_path: Path, turned: bool) -> None:
 def test_csv_rows_have_to_be_complete_and_numbers(tmp_path: Path) -> None:
     path = write_csv(tmp_path)
     good = path.read_text()
-    path.write_text(good[:-15])
+    path.write_text(good[:-15] + "\n")
     with pytest.raises(
         CorruptFileError, match=r"counts\.csv, row 22: \d+ values, the header names"
     ):

@@ -501,7 +501,9 @@ def _content(
         **wanted.how.as_dict(),
         **plans[0].labels.options,
     }
-    content: dict[str, Any] = json.loads(json.dumps(manifest(runs, plans, options)))  # as read
+    content: dict[str, Any] = json.loads(
+        json.dumps(manifest(runs, plans, options), sort_keys=True)
+    )  # as read
     return {**content, FILES: result_sums(runs, content)}
 
 
