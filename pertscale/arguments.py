@@ -142,6 +142,9 @@ def _is_bool(value: Any) -> bool:
 
 def _is_array(hint: Any) -> bool:
     """Whether a type is an array's, or NumPy's ArrayLike, a union of types of its own."""
+    alias = get_origin(hint) or hint
+    if getattr(alias, "__module__", "").startswith("numpy") and hasattr(alias, "__value__"):
+        return True  # NDArray and ArrayLike, which are type aliases from NumPy 2.5 on
     members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else ()
     of_numpy = any(getattr(one, "__module__", "").startswith("numpy._typing") for one in members)
     return of_numpy or hint is np.ndarray or get_origin(hint) is np.ndarray

@@ -186,6 +186,8 @@ def unwritten(file, key, chunks):
 )
 def test_chunks_that_were_never_written(path, key, chunks):
     with h5py.File(path, "a") as file:
+        if isinstance(file[key], h5py.Group):  # texts, as later versions of AnnData write them
+            key = f"{key}/values"
         unwritten(file, key, chunks)
     with pytest.raises(CorruptFileError, match=r"never written|chunks are stored") as error:
         ps.io.check(path)
@@ -248,7 +250,9 @@ def test_lost_chunks_of_zarr(tmp_path, version, array):
 def test_zeros_that_zarr_does_not_store_are_told(tmp_path):
     path = zarr_store(tmp_path / "s.zarr", 3, screen())
     account = ps.io.check(path).lines
-    assert [line for line in account if "not all chunks are stored of obs/one/codes:" in line]
+    told = [line for line in account if "not all chunks are stored of obs/one/codes:" in line]
+    is_stored = (path / "obs/one/codes/c").exists()  # versions of AnnData differ in that
+    assert bool(told) != is_stored
     data = screen()
     data.X = np.zeros_like(COUNTS)
     data.X[0, 0] = 1
@@ -300,7 +304,8 @@ def test_a_chunk_of_blosc_that_is_not_as_long_as_it_says(tmp_path):
     path = zarr_store(tmp_path / "s.zarr", 2, screen())
     ps.io.check(path)
     for name in ("obs/context/categories/0", "var/_index/0", "X/indices/0"):
-        chunk = path / name
+        chunk = next(p for p in (path / name, (path / name).parent / "values/0") if p.exists())
+        name = chunk.relative_to(path).as_posix()
         content = chunk.read_bytes()
         for cut in (content[:-5], content[:10], content + b"more", b""):
             chunk.write_bytes(cut)
