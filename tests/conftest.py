@@ -15,6 +15,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from pertscale.io import ingest
 from pertscale.screen import Screen, open_screen
+from pertscale.simulate import simulate_screen
 from tests.helpers import NEEDED
 
 
@@ -64,6 +65,22 @@ def without_report() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pertscale.benchmark.run.write_report", lambda *_: None)
         yield
+
+
+@pytest.fixture(scope="module")
+def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One context, eight perturbations, 30 genes; each module has its own, and may change it."""
+    file = tmp_path_factory.mktemp("tiny") / "screen.h5ad"
+    simulate_screen(
+        file, n_cells=400, n_genes=30, n_perturbations=8, control_fraction=0.2, seed=1, quiet=True
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def tiny_store(tiny_source: Path) -> Path:
+    """The same as a store, beside it."""
+    return Path(str(ingest(tiny_source, tiny_source.with_suffix(".zarr"), quiet=True)))
 
 
 @dataclass(frozen=True)

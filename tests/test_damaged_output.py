@@ -56,21 +56,10 @@ def damage(file: Path, how: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("damaged")
-    ps.simulate_screen(
-        folder / "s.h5ad", n_cells=400, n_genes=30, n_perturbations=8, control_fraction=0.2,
-        seed=1, quiet=True,
-    )  # fmt: skip
-    return Path(str(ps.io.ingest(folder / "s.h5ad", folder / "s.zarr", quiet=True)))
-
-
-@pytest.fixture(scope="module")
-def finished(store: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pertscale.benchmark.run.write_report", lambda *_: None)
-        ps.run_benchmark(store, out=store.parent / "out", **QUICK)
-    return store.parent / "out"
+def finished(tiny_store: Path, without_report: None) -> Path:
+    out = tiny_store.parent / "out"
+    ps.run_benchmark(tiny_store, out=out, **QUICK)
+    return out
 
 
 @pytest.fixture
@@ -146,12 +135,12 @@ def test_what_is_read_of_a_damaged_result_is_right(out, whole, first):
     assert refused
 
 
-def test_the_same_call_heals(store, out, finished):
+def test_the_same_call_heals(tiny_store, out, finished):
     """Every file by itself, each in one of the ways, so that like files are damaged in all."""
     undisturbed = contents(finished)
     for i, name in enumerate(undisturbed):
         damage(out / name, list(DAMAGE)[i % len(DAMAGE)])
-        ps.run_benchmark(store, out=out, **QUICK)
+        ps.run_benchmark(tiny_store, out=out, **QUICK)
         found = contents(out)
         if name == ".work/splits.json":  # none of the splits is known to be ours any more
             (out / name).write_bytes(undisturbed[name])
@@ -160,27 +149,29 @@ def test_the_same_call_heals(store, out, finished):
         assert [n for n in found if found[n] != undisturbed[n]] == [], name
 
 
-def test_a_lost_chunk_of_the_label_matrix_is_not_read_as_no_change(store, out, finished, tmp_path):
+def test_a_lost_chunk_of_the_label_matrix_is_not_read_as_no_change(
+    tiny_store, out, finished, tmp_path
+):
     """The matrix is between the label table and methods, and stays for the next ones."""
     (matrix,) = (out / ".work" / "full").glob("*.zarr")
     (matrix / "c" / "0" / "0").unlink()
     more = QUICK | {"methods": ["oracle"], "tasks": ["within"]}
-    scores = ps.run_benchmark(store, out=out, **more).scores
+    scores = ps.run_benchmark(tiny_store, out=out, **more).scores
     whole = Path(shutil.copytree(finished, tmp_path / "whole"))
-    assert scores.equals(ps.run_benchmark(store, out=whole, **more).scores)
+    assert scores.equals(ps.run_benchmark(tiny_store, out=whole, **more).scores)
 
 
-def test_label_matrices_of_earlier_options_do_not_stay(store, out):
+def test_label_matrices_of_earlier_options_do_not_stay(tiny_store, out):
     (before,) = (out / ".work" / "full").iterdir()
-    ps.run_benchmark(store, out=out, fdr=0.2, **QUICK)
+    ps.run_benchmark(tiny_store, out=out, fdr=0.2, **QUICK)
     (after,) = (out / ".work" / "full").iterdir()
     assert after != before
 
 
-def test_what_is_made_anew_is_told_once(store, out, capfd):
+def test_what_is_made_anew_is_told_once(tiny_store, out, capfd):
     (out / "labels" / "genes.parquet").unlink()
     next(out.rglob("prediction.zarr/score/c/0/0/0")).write_bytes(b"")
-    ps.run_benchmark(store, out=out, **QUICK | {"quiet": False})
+    ps.run_benchmark(tiny_store, out=out, **QUICK | {"quiet": False})
     told = [line for line in capfd.readouterr().err.splitlines() if "damaged" in line]
     assert len(told) == 2
     assert "labels is damaged: genes.parquet is missing; the tables are made anew" in told[0]

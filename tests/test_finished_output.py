@@ -22,21 +22,10 @@ pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    ps.simulate_screen(
-        folder / "s.h5ad", n_cells=400, n_genes=30, n_perturbations=8, control_fraction=0.2,
-        seed=1, quiet=True,
-    )  # fmt: skip
-    return Path(str(ps.io.ingest(folder / "s.h5ad", folder / "s.zarr", quiet=True)))
-
-
-@pytest.fixture(scope="module")
-def finished(store: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pertscale.benchmark.run.write_report", lambda *_: None)
-        ps.run_benchmark(store, out=store.parent / "out", **QUICK)
-    return store.parent / "out"
+def finished(tiny_store: Path, without_report: None) -> Path:
+    out = tiny_store.parent / "out"
+    ps.run_benchmark(tiny_store, out=out, **QUICK)
+    return out
 
 
 class ReadOnly:
@@ -66,23 +55,23 @@ class ReadOnly:
 
 
 def test_a_finished_result_is_returned_from_a_folder_that_can_not_be_written_to(
-    store, finished, tmp_path, monkeypatch
+    tiny_store, finished, tmp_path, monkeypatch
 ):
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     before = {f: f.stat().st_mtime_ns for f in out.rglob("*")}
     read_only = ReadOnly(monkeypatch, out)
-    result = ps.run_benchmark(store, out=out, **QUICK)
+    result = ps.run_benchmark(tiny_store, out=out, **QUICK)
     assert len(result.scores)
     assert read_only.asked == []
     assert {f: f.stat().st_mtime_ns for f in out.rglob("*")} == before
-    assert ps.stats.rank_sum(store, out=out, quiet=True).key == result.labels.key
+    assert ps.stats.rank_sum(tiny_store, out=out, quiet=True).key == result.labels.key
     for other in ({"fdr": 0.2}, {"seed": 3}, {"methods": ["no_change"]}, {"settings": ["curated"]}):
         with pytest.raises(StorageError, match=r"can't be written to|can't write to"):
-            ps.run_benchmark(store, out=out, **QUICK | other)
+            ps.run_benchmark(tiny_store, out=out, **QUICK | other)
     unit = next(out.rglob("unit.json"))
     unit.write_bytes(b"{}")
     with pytest.raises(StorageError, match="can't be written to"):
-        ps.run_benchmark(store, out=out, **QUICK)
+        ps.run_benchmark(tiny_store, out=out, **QUICK)
 
 
 @pytest.fixture
@@ -102,15 +91,15 @@ def read_only_disk(tmp_path: Path) -> Any:
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_a_finished_result_is_returned_from_a_read_only_disk(store, finished, read_only_disk):
+def test_a_finished_result_is_returned_from_a_read_only_disk(tiny_store, finished, read_only_disk):
     place, close = read_only_disk
     shutil.copytree(finished, place / "out")
     close()
-    assert len(ps.run_benchmark(store, out=place / "out", **QUICK).scores)
+    assert len(ps.run_benchmark(tiny_store, out=place / "out", **QUICK).scores)
     with pytest.raises(StorageError, match="Read-only file system"):
-        ps.run_benchmark(store, out=place / "out", fdr=0.2, **QUICK)
+        ps.run_benchmark(tiny_store, out=place / "out", fdr=0.2, **QUICK)
     with pytest.raises(StorageError, match="Read-only file system"):
-        ps.run_benchmark(store, out=place / "fresh", **QUICK)
+        ps.run_benchmark(tiny_store, out=place / "fresh", **QUICK)
 
 
 def test_the_manifest_says_which_blas(finished):
@@ -118,7 +107,7 @@ def test_the_manifest_says_which_blas(finished):
     assert {"library", "version", "architecture"} == set(blas_libraries()[0])
 
 
-def test_without_asserts(store, finished, tmp_path):
+def test_without_asserts(tiny_store, finished, tmp_path):
     """The same bytes, or at once the reason why not: Zarr may need them."""
     program = (
         "import sys, pertscale as ps, pertscale.benchmark.run as run\n"
@@ -127,7 +116,7 @@ def test_without_asserts(store, finished, tmp_path):
         f"ps.run_benchmark(sys.argv[1], out=sys.argv[2], **{QUICK!r})"
     )
     out = tmp_path / "out"
-    command = [sys.executable, "-O", "-c", program, str(store), str(out)]
+    command = [sys.executable, "-O", "-c", program, str(tiny_store), str(out)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode == 0:
         assert contents(out) == contents(finished)

@@ -345,11 +345,7 @@ def without_vectors(lacking: Sequence[Mapping[str, Any]], context: str | None = 
         Only this one.
     """
     lines = []
-    for name in dict.fromkeys(row["context"] for row in lacking):
-        rows = [row for row in lacking if row["context"] == name]
-        n, of = (np.array([row[key] for row in rows]) for key in ("n_lacking", "n"))
-        if context not in (None, name) or not n.any():
-            continue
+    for name, rows, n, of in _counted(lacking, "n_lacking", context):
         counts, given = f"{_span(n)} of {_span(of)} held-out perturbations", rows[0]["embedding"]
         lines.append(
             f"{name}: no embedding given: {counts} have no vector; pass --embedding"
@@ -357,6 +353,17 @@ def without_vectors(lacking: Sequence[Mapping[str, Any]], context: str | None = 
             else f"{name}: embedding {given!r} has no vector for {counts}"
         )
     return lines
+
+
+def _counted(
+    table: Sequence[Mapping[str, Any]], key: str, context: str | None
+) -> Iterator[tuple[str, list[Mapping[str, Any]], np.ndarray, np.ndarray]]:
+    """Yield contexts in which there are any: name, rows, and numbers of each split and of all."""
+    for name in dict.fromkeys(row["context"] for row in table):
+        rows = [row for row in table if row["context"] == name]
+        n, of = (np.array([row[k] for row in rows]) for k in (key, "n"))
+        if context in (None, name) and n.any():
+            yield name, rows, n, of
 
 
 def seen_genes(seen: Sequence[Mapping[str, Any]], context: str | None = None) -> list[str]:
@@ -370,11 +377,7 @@ def seen_genes(seen: Sequence[Mapping[str, Any]], context: str | None = None) ->
         Only this one.
     """
     lines = []
-    for name in dict.fromkeys(row["context"] for row in seen):
-        rows = [row for row in seen if row["context"] == name]
-        n, of = (np.array([row[key] for row in rows]) for key in ("n_seen", "n"))
-        if context not in (None, name) or not n.any():
-            continue
+    for name, rows, n, of in _counted(seen, "n_seen", context):
         lines.append(
             f"{name}: {_span(n)} of {_span(of)} held-out perturbations ({n.sum() / of.sum():.0%}) "
             "have a gene that is perturbed in training, too, in another combination or alone"
