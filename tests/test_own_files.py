@@ -181,7 +181,7 @@ def test_a_store_that_stands_where_a_file_is_ingested_to(tiny_source, tiny_store
 # --- stores that change ---------------------------------------------------------------------------
 
 
-def other_store(store: Path, folder: Path) -> Path:
+def other_store(folder: Path) -> Path:
     ps.simulate_screen(
         folder / "two.h5ad", n_cells=400, n_genes=30, n_perturbations=8, control_fraction=0.2,
         seed=2, quiet=True,
@@ -192,7 +192,7 @@ def other_store(store: Path, folder: Path) -> Path:
 @pytest.mark.parametrize("when", ["write_tables", "_report"])
 def test_a_store_that_is_replaced_after_its_labels(tiny_store, tmp_path, monkeypatch, when):
     one = Path(shutil.copytree(tiny_store, tmp_path / "one.zarr"))
-    two = other_store(tiny_store, tmp_path)
+    two = other_store(tmp_path)
     do = getattr(ps.benchmark.run, when)
 
     def later(*arguments: Any) -> Any:
