@@ -473,6 +473,24 @@ def test_what_cannot_be_split_is_told(example, tmp_path):
         run_models(config, example.screen, out=tmp_path / "out", tasks=["triple"])
 
 
+def test_names_of_a_split_that_the_screen_lacks_are_told(screen, tmp_path, capsys):
+    config = write_config(tmp_path, bad="crash")
+    split = Split("theirs", train=("G0", "G1", "G2", "LOST1"), test=("G3", "LOST2"), kind="file")
+    how = {"out": tmp_path / "out", "tasks": ["single"]}
+    found = run_models(config, screen, split=split, **how)
+    assert found["left_out"].tolist() == ["LOST1,LOST2"]
+    told = capsys.readouterr().err
+    assert "split 'theirs': 2 of its 6 names are no perturbation of the screen" in told
+    assert "column left_out has all" in told
+    assert "perturbations are in no part of split 'theirs'; nothing is trained" in told
+    other = Split("other", train=("G0", "LOST1", "LOST3"), test=("LOST2",), kind="file")
+    with pytest.raises(InputError, match="3 of its 4 names") as error:
+        run_models(config, screen, split=other, **how)
+    assert "aliases=" not in str(error.value)  # which run_models does not have
+    found = run_models(config, screen, seeds=(0,), **how)
+    assert found["left_out"].tolist() == [""]
+
+
 def test_command_line(screen, tmp_path):
     config = write_config(tmp_path, good="right")
     out = tmp_path / "out"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import pertscale as ps
-from pertscale.errors import ArgumentError
+from pertscale.errors import ArgumentError, InputError, PertscaleWarning
 from pertscale.evaluation import at_operating_point
 from tests.helpers import GOLDEN, published_golden, real_data
 
@@ -148,3 +148,43 @@ def test_what_is_needed():
         ps.score_transfer(labels, splits, source_rows="test")
     with pytest.raises(ArgumentError, match="target='three' is none of one, two"):
         ps.score_transfer(labels, splits, target="three")
+
+
+def test_names_that_the_labels_lack_are_told():
+    labels, splits = _two()
+    lacking = ps.Split("s", ("B", "LOST1"), ("A", "LOST2"))
+    told = (
+        r"^split 's': 2 of its 4 names are no perturbation of the labels of one, and are left out: "
+        r"LOST1, LOST2; one: 1 of 3 perturbations are in no part of split 's'; nothing is trained "
+        r"or scored on them: C$"
+    )
+    how = {"methods": ["majority_vote"]}
+    with pytest.warns(PertscaleWarning, match=told) as warned:
+        found = ps.score_labels(labels["one"], lacking, **how)
+    assert [one.filename for one in warned] == [__file__]
+    assert _accuracy(found)[1] == 2  # A alone
+    with pytest.warns(PertscaleWarning, match=told) as warned:
+        ps.score_transfer(labels, {**splits, "one": lacking}, **how)
+    assert [one.filename for one in warned] == [__file__]
+
+
+def test_a_split_for_other_labels_is_refused():
+    labels, splits = _two()
+    other = ps.Split("s", ("B", "X", "Y"), ("A", "Z"))
+    message = r"3 of its 5 names are no perturbation of the labels of one, such as X, Y, Z; there"
+    with pytest.raises(InputError, match=message) as error:
+        ps.score_labels(labels["one"], other)
+    assert "aliases=" not in str(error.value)  # which score_labels does not have
+    with pytest.raises(InputError, match=message + r".* are A, B, C\. .* or pass aliases="):
+        ps.score_transfer(labels, {**splits, "one": other})
+    found = ps.score_transfer(
+        labels, {**splits, "one": ps.Split("s", ("B", "X"), ("A",))}, aliases={"X": "C"},
+        methods=["majority_vote"],
+    )  # fmt: skip
+    assert set(found["context"]) == {"one", "two"}
+
+
+def test_combinations_are_found_in_another_order():
+    labels = _table([("A+B", "x", 1), ("C", "x", 0), ("C", "y", 0)], "one")
+    found = ps.score_labels(labels, ps.Split("s", ("C",), ("B_A",)), methods=["all_non_de"])
+    assert _accuracy(found) == (0.0, 1)

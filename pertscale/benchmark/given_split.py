@@ -1,13 +1,14 @@
-"""A split that was given, on the screens it is used for: which of its names they have."""
+"""A split that was given, on the screens or labels it is used for: which of its names they have."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pertscale.conditions import name_of, targets
-from pertscale.errors import InputError
+from pertscale.errors import InputError, PertscaleWarning
 from pertscale.events import emit
 from pertscale.io.aliases import read_aliases
 from pertscale.predictions import canonical_names
@@ -35,13 +36,62 @@ def on_screen(split: Split, screen: Screen, aliases: Any) -> Split:
     InputError
         If names in different parts are one perturbation of the screen.
     """
-    labels = [name for part in PARTS for name in getattr(split, part)]
-    known = set(screen.perturbations)
+    return _in_names_of(split, screen.perturbations, screen.genes, aliases)
+
+
+def on_labels(
+    split: Split,
+    perturbations: Sequence[str],
+    genes: Sequence[str],
+    aliases: Any = None,
+    *,
+    context: str,
+    can_alias: bool,
+) -> Split:
+    """Return the split with the names of a label table; warn of what is left out.
+
+    Parameters
+    ----------
+    split : Split
+    perturbations, genes : sequence of str
+        Those of the table's context; of perturbations, those that were tested.
+    aliases : path or mapping, optional
+        Other names of genes → names.
+    context : str
+    can_alias : bool
+        Whether the caller's user can pass aliases.
+
+    Raises
+    ------
+    InputError
+        If the labels lack more than half of the names, or names in different parts are one of
+        their perturbations.
+    """
+    mine = _in_names_of(split, perturbations, genes, aliases)
+    lacking, nowhere = left_out(mine, perturbations)
+    told = []
+    if lacking:
+        told.append(_told(split, lacking, perturbations, f"the labels of {context}", can_alias))
+    if nowhere:
+        told.append(told_in_no_part(split, nowhere, len(perturbations), context))
+    if told:
+        warnings.warn("; ".join(told), PertscaleWarning, stacklevel=4)  # the user's line
+    return mine
+
+
+def left_out(split: Split, tested: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of a split that are not tested, and what is tested and in no part of it."""
+    known, named = set(tested), set(_names(split))
+    return [n for n in _names(split) if n not in known], [n for n in tested if n not in named]
+
+
+def _in_names_of(
+    split: Split, perturbations: Sequence[str], genes: Iterable[str], aliases: Any
+) -> Split:
+    labels, known = _names(split), set(perturbations)
     other = {} if aliases is None else read_aliases(aliases)
     called = {}
-    for label, name in zip(
-        labels, canonical_names(labels, screen.perturbations, screen.genes), strict=True
-    ):
+    for label, name in zip(labels, canonical_names(labels, perturbations, genes), strict=True):
         by_alias = name_of(other.get(target, target) for target in targets(label))
         found = name if name is not None else by_alias
         called[label] = found if found in known else label
@@ -52,8 +102,28 @@ def on_screen(split: Split, screen: Screen, aliases: Any) -> Split:
     return split if same else replace(split, **parts)
 
 
-def check_names(split: Split, screens: Sequence[Screen], aliases: Any, *, quiet: bool) -> None:
+def check_names(
+    split: Split,
+    screens: Sequence[Screen],
+    aliases: Any = None,
+    *,
+    quiet: bool,
+    listed: str = "coverage.parquet",
+    can_alias: bool = True,
+) -> None:
     """Tell which names of a split none of the screens has.
+
+    Parameters
+    ----------
+    split : Split
+    screens : sequence of Screen
+    aliases : path or mapping, optional
+        Other names of genes → names.
+    quiet : bool
+    listed : str
+        Where all of these names will be.
+    can_alias : bool
+        Whether the caller's user can pass aliases.
 
     Raises
     ------
@@ -64,19 +134,36 @@ def check_names(split: Split, screens: Sequence[Screen], aliases: Any, *, quiet:
     unknown = set(names)
     for screen in screens:  # a name that is found is replaced, or is one of the screen's
         unknown &= set(_names(on_screen(split, screen, aliases))) - set(screen.perturbations)
-    lacking, n = [name for name in names if name in unknown], len(names)
+    lacking = [name for name in names if name in unknown]
     if not lacking:
         return
     where = "the screen" if len(screens) == 1 else "any screen"
+    told = _told(split, lacking, sorted(known), where, can_alias)
+    emit("split_names", split=split.name, n=len(names), not_in_screen=lacking)
+    say(f"{told} ({listed} has all)", quiet=quiet)
+
+
+def _told(
+    split: Split, lacking: Sequence[str], known: Iterable[str], where: str, can_alias: bool
+) -> str:
+    """Return what is said of names that are left out; refuse a split that is for something else."""
+    n = len(_names(split))
     told = f"split {split.name!r}: {len(lacking)} of its {n} names are no perturbation of {where}"
     if len(lacking) > n / 2:
+        way = ", or pass aliases= with other names of genes" if can_alias else ""
         raise InputError(
-            f"{told}, such as {_some(lacking)}; there are {_some(sorted(known))}. Check that the "
-            "split is for this screen, write its names as the screen does, or pass aliases= with "
-            "other names of genes"
+            f"{told}, such as {_some(lacking)}; there are {_some(known)}. Check that it is the "
+            f"right split, and write its names so{way}"
         )
-    emit("split_names", split=split.name, n=n, not_in_screen=lacking)
-    say(f"{told}, and are left out: {_some(lacking)} (coverage.parquet has all)", quiet=quiet)
+    return f"{told}, and are left out: {_some(lacking)}"
+
+
+def told_in_no_part(split: Split, names: Sequence[str], n: int, context: str) -> str:
+    """Return what is said of perturbations, of `n` in a context, that are in no part of a split."""
+    return (
+        f"{context}: {len(names)} of {n} perturbations are in no part of split {split.name!r}; "
+        f"nothing is trained or scored on them: {_some(names)}"
+    )
 
 
 def coverage(
@@ -93,26 +180,21 @@ def coverage(
     tested : sequence of str
         Perturbations of the context that can be in a part.
     """
-    named, known = _names(split), set(screen.perturbations)
-    inside = set(named)
-    nowhere = [name for name in tested if name not in inside]
-    elsewhere = sum(name in known for name in named) - sum(name in inside for name in tested)
+    known = set(screen.perturbations)
+    lacking, nowhere = left_out(split, tested)
+    elsewhere = sum(name in known for name in lacking)
     notes = []
     if elsewhere:
         notes.append(f"{elsewhere} of its names are not tested in this context")
     if nowhere:
         notes.append(f"{len(nowhere)} perturbations are in no part: not trained on, not scored")
-        say(
-            f"{context}: {len(nowhere)} of {len(tested)} perturbations are in no part of split "
-            f"{split.name!r}; nothing is trained or scored on them: {_some(nowhere)}",
-            quiet=quiet,
-        )
+        say(told_in_no_part(split, nowhere, len(tested), context), quiet=quiet)
     return {
         "what": "split", "name": split.name, "context": context, "split": split.name,
         "n_perturbations": len(tested), "n_perturbations_predicted": len(tested) - len(nowhere),
         "perturbations_missing": ",".join(nowhere),
         "n_genes": screen.n_genes, "n_genes_predicted": screen.n_genes, "genes_missing": "",
-        "not_in_screen": ",".join(name for name in named if name not in known),
+        "not_in_screen": ",".join(name for name in lacking if name not in known),
         "note": "; ".join(notes),
     }  # fmt: skip
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.baselines import METHODS
+from pertscale.benchmark.given_split import on_labels
 from pertscale.benchmark.outputs import with_averages
 from pertscale.benchmark.plan import TRANSFER
 from pertscale.benchmark.predictors import fit_predict
@@ -47,7 +48,8 @@ def score_labels(
     labels : LabelTable
         For instance PerturbQA's, from :func:`pertscale.stats.read_perturbqa`.
     split : Split
-        Perturbations that the table does not have are left out of it.
+        Names that the table does not have are left out of it, with a warning, as are perturbations
+        that are in no part of it.
     context : str, optional
         Needed where the table has several.
     embedding : Embedding, optional
@@ -66,6 +68,8 @@ def score_labels(
     ------
     ArgumentError
         If a method was asked for that needs an embedding, and there is none.
+    InputError
+        If the table lacks more than half of the split's names.
     """
     if not isinstance(split, Split):
         raise ArgumentError(
@@ -74,7 +78,8 @@ def score_labels(
         )
     context = labels.only_context(context)
     matrix = labels.matrix(context).compute()
-    split = split.restrict(list(matrix[PERTURBATION].values))
+    names, genes = list(matrix[PERTURBATION].values), list(matrix[GENE].values)
+    split = on_labels(split, names, genes, context=context, can_alias=False).restrict(names)
     train, truth = (
         matrix.sel({PERTURBATION: list(part)}) for part in (split.train, split.held_out)
     )
@@ -105,7 +110,7 @@ def score_transfer(
     labels : mapping of str to LabelTable
         One context each, by its name.
     splits : mapping of str to Split
-        By the same names.
+        By the same names; what a context lacks is told as by :func:`score_labels`.
     target : str, optional
         Predict this context only.
     embedding, methods
@@ -130,6 +135,8 @@ def score_transfer(
     ------
     ArgumentError
         There are fewer than two contexts, one has no split, or `target` is none of them.
+    InputError
+        If a table lacks more than half of its split's names.
     """
     if len(labels) < 2 or set(labels) != set(splits):
         raise ArgumentError(
@@ -142,17 +149,21 @@ def score_transfer(
     if target is not None and target not in labels:
         raise ArgumentError(f"target={target!r} is none of {', '.join(labels)}")
     matrices = {name: table.matrix().compute() for name, table in labels.items()}
+    named = {}
+    for name, matrix in matrices.items():
+        names, genes = list(matrix[PERTURBATION].values), list(matrix[GENE].values)
+        named[name] = on_labels(splits[name], names, genes, aliases, context=name, can_alias=True)
     tables = []
     for context in matrices if target is None else [target]:
         matrix = matrices[context]
-        split = splits[context].restrict(list(matrix[PERTURBATION].values))
+        split = named[context].restrict(list(matrix[PERTURBATION].values))
         test = (*split.train, *split.held_out) if target_rows == "all" else split.held_out
         truth = matrix.sel({PERTURBATION: list(test)})
         others = [name for name in matrices if name != context]
         modes = [[name] for name in others] + ([others] if len(others) > 1 else [])
         for sources in modes:
             parts = [
-                _elsewhere(matrices[s], splits[s], source_rows, matrix, aliases,
+                _elsewhere(matrices[s], named[s], source_rows, matrix, aliases,
                            test if exclude_test_perturbations else ())
                 for s in sources
             ]  # fmt: skip

@@ -12,7 +12,12 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.benchmark.expression import double_split, single_split
-from pertscale.benchmark.given_split import check_names, on_screen
+from pertscale.benchmark.given_split import (
+    check_names,
+    left_out,
+    on_screen,
+    told_in_no_part,
+)
 from pertscale.benchmark.plan import Splitting
 from pertscale.errors import ArgumentError, InputError
 from pertscale.folder_names import folder_name, slug
@@ -37,6 +42,7 @@ RUN_COLUMNS = (
     Column("split", "str", "name of the split; empty where none could be drawn"),
     Column("status", "str", "that of ModelRun, or 'skipped'"),
     Column("reason", "str", "what is missing, wrong or failed"),
+    Column("left_out", "str", "names of the split given that the context lacks, joined by ','"),
     Column("seconds", "float64", "wall time", "s"),
     Column("peak_memory_bytes", "float64", "largest resident memory of a process", "bytes"),
     Column("path", "str", "the predictions, where there are some"),
@@ -55,6 +61,8 @@ class _Unit:
     task: str
     split: Split | None
     reason: str = ""
+    #: Names of a split that was given which the context lacks.
+    left_out: tuple[str, ...] = ()
 
 
 @checked
@@ -100,15 +108,16 @@ def run_models(
     Returns
     -------
     DataFrame
-        One row per model and split: ``model, context, task, split, status, reason, seconds,
-        peak_memory_bytes, path``. What could not be run has the status ``'skipped'``.
+        One row per model and split: ``model, context, task, split, status, reason, left_out,
+        seconds, peak_memory_bytes, path``. What could not be run has the status ``'skipped'``.
 
     Raises
     ------
     ArgumentError
         For an unknown task.
     InputError
-        For a file of models that can't be used.
+        For a file of models that can't be used, or if the screen lacks more than half of the
+        split's names.
     UnknownNameError
         For an unknown context.
     LockedError
@@ -122,13 +131,13 @@ def run_models(
     screen = open_screen(store)
     given = split if split is None or isinstance(split, Split) else Split.read(split)
     if given is not None:
-        check_names(given, [screen], None, quiet=quiet)
+        check_names(given, [screen], quiet=quiet, listed="column left_out", can_alias=False)
         given = on_screen(given, screen, None)
     how = Splitting(given, None if seeds is None else tuple(seeds), _TEST_FRACTION)
     rows: list[dict[str, Any]] = []
     with locked(folder, quiet=quiet):
         for each in screen.contexts if context is None else (context,):
-            for unit in _units(screen, each, tasks, how):
+            for unit in _units(screen, each, tasks, how, quiet):
                 mine = [spec for spec in specs.values() if unit.task in spec.tasks]
                 rows += _run_unit(screen, unit, mine, folder, quiet)
     return declared_frame(rows, RUN_COLUMNS)
@@ -150,12 +159,19 @@ def predictions_of(runs: pd.DataFrame) -> dict[str, list[Predictions]]:
     return found
 
 
-def _units(screen: Screen, context: str, tasks: Sequence[str], how: Splitting) -> Iterator[_Unit]:
+def _units(
+    screen: Screen, context: str, tasks: Sequence[str], how: Splitting, quiet: bool
+) -> Iterator[_Unit]:
     """Yield the splits as a benchmark plans them, of the perturbations that it tests."""
     groups = screen.context_groups(context)
     tested = groups["stop"] - groups["start"] >= RankSumOptions().min_cells
     names = list(groups.loc[tested & ~groups["is_control"], PERTURBATION])
     targets = screen.targets
+    lacking: list[str] = []
+    if how.given is not None:
+        lacking, nowhere = left_out(how.given, names)
+        if nowhere:
+            say(told_in_no_part(how.given, nowhere, len(names), context), quiet=quiet)
     for task in (t for t in TASKS if t in tasks):
         restrict = single_split if task == "single" else double_split
         try:
@@ -164,16 +180,16 @@ def _units(screen: Screen, context: str, tasks: Sequence[str], how: Splitting) -
             else:
                 splits = how.of_doubles(names, targets)
             for split in splits:
-                yield _Unit(context, task, restrict(split, targets))
+                yield _Unit(context, task, restrict(split, targets), left_out=tuple(lacking))
         except InputError as error:
-            yield _Unit(context, task, None, str(error))
+            yield _Unit(context, task, None, str(error), tuple(lacking))
 
 
 def _run_unit(
     screen: Screen, unit: _Unit, specs: Sequence[ModelSpec], out: Path, quiet: bool
 ) -> Iterator[dict[str, Any]]:
     """Run the models on a split; the task is written when the first of them needs it."""
-    head = {"context": unit.context, "task": unit.task}
+    head = {"context": unit.context, "task": unit.task, "left_out": ",".join(unit.left_out)}
     split = unit.split
     if split is None:
         say(f"skipped {unit.task} ({unit.context}): {unit.reason}", quiet=quiet)
