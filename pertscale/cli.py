@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,7 +20,7 @@ from click.core import ParameterSource
 from pertscale import __version__
 from pertscale.cli_help import Benchmark
 from pertscale.cli_words import in_words_of_the_shell
-from pertscale.errors import PertscaleError
+from pertscale.errors import PertscaleError, PertscaleWarning
 from pertscale.progress import wording
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,17 +59,28 @@ def _in_words(ctx: click.Context, message: str) -> str:
     typed = commands.get(ctx.invoked_subcommand or "")
     if typed is None:
         return message
+    if isinstance(typed, click.Group):  # which of its commands it was is not kept
+        params = [one for command in typed.commands.values() for one in command.params]
+        typed = click.Command(typed.name, params=params)
     others = [commands[n] for n in ("ingest", "run", "labels", "score") if commands[n] is not typed]
     return in_words_of_the_shell(message, typed, others)
 
 
 @contextmanager
 def _worded(words: Callable[[str], str]) -> Iterator[None]:
-    """Show lines in these words within the block."""
-    before = wording.set(words)
+    """Show lines in these words within the block; warnings of ours as lines, too."""
+    before, as_usual = wording.set(words), warnings.formatwarning
+
+    def line(message: Any, category: type[Warning], *where: Any, **more: Any) -> str:
+        if not issubclass(category, PertscaleWarning):
+            return as_usual(message, category, *where, **more)
+        return f"pertscale: {words(str(message))}\n"
+
+    warnings.formatwarning = line
     try:
         yield
     finally:
+        warnings.formatwarning = as_usual
         wording.reset(before)
 
 
@@ -165,7 +177,7 @@ _testing = _options(
 def _show(text: str) -> None:
     """Print what has been written; that it can't be printed is no failure of the command."""
     try:
-        click.echo(text)
+        click.echo(wording.get()(text))
     except OSError as error:
         # what is left in the buffer can't be printed at the end, either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -188,7 +200,7 @@ def check(files: tuple[str, ...], **how: Any) -> None:
     """
     from pertscale.io import check as check_files
 
-    click.echo(wording.get()(str(check_files(_source(files), **how))))
+    _show(str(check_files(_source(files), **how)))
 
 
 @main.command()
@@ -289,7 +301,7 @@ def plan(stores: tuple[str, ...], **how: Any) -> None:
     """
     from pertscale.benchmark import plan_benchmark
 
-    click.echo(repr(plan_benchmark(_source(stores), **_choices(how))))
+    _show(repr(plan_benchmark(_source(stores), **_choices(how))))
 
 
 @main.command(cls=Benchmark)
@@ -429,7 +441,7 @@ def run_models(config: str, tasks: tuple[str, ...], seeds: tuple[int, ...], **ho
     from pertscale.models.config import TASKS
 
     found = run_all(config, tasks=tasks or TASKS, seeds=seeds or None, **how)
-    click.echo(found.to_string(index=False))
+    _show(found.to_string(index=False))
     if not found["status"].isin(["complete", "partial", "skipped"]).all():
         sys.exit(1)
 
@@ -535,7 +547,7 @@ def simulate(
     )  # fmt: skip
     if embedding is not None:
         screen.write_embedding(embedding, overwrite=overwrite)
-    click.echo(repr(screen))
+    _show(repr(screen))
 
 
 @main.command()

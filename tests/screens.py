@@ -16,6 +16,7 @@ import pandas as pd
 import scipy.io
 import scipy.sparse as sp
 
+import pertscale as ps
 from pertscale.io.store import open_root, read_frame
 
 N_CELLS, N_GENES = 157, 700  # two strips of genes, the last one not full
@@ -206,3 +207,14 @@ WRITERS = {
     "csv.gz": csv_gz,
     "tsv turned": tsv_turned,
 }
+
+
+def screen_of(folder, labels, genes, *, name="s", **columns):
+    """Ingest a small screen with these labels."""
+    random = np.random.default_rng(0)
+    counts = sp.csr_matrix(random.poisson(3, (len(labels), len(genes))).astype("f4"))
+    obs = pd.DataFrame({"condition": labels, **columns})
+    obs.index = [f"c{i}" for i in range(len(labels))]
+    ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(folder / f"{name}.h5ad")
+    ps.io.ingest(folder / f"{name}.h5ad", folder / f"{name}.zarr", quiet=True)
+    return ps.open_screen(folder / f"{name}.zarr")

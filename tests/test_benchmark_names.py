@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import json
 
-import anndata as ad
-import numpy as np
-import pandas as pd
 import pytest
-import scipy.sparse as sp
 
 import pertscale as ps
 from pertscale.benchmark.given_split import on_screen
+from tests.screens import screen_of
 
 TARGETS = ["TP53", "MYC", "KLF1", "STAT1", "JAK2", "IRF1"]
-
-
-def screen_of(folder, labels, genes, *, name="s", **columns):
-    """Ingest a small screen with these labels."""
-    random = np.random.default_rng(0)
-    counts = sp.csr_matrix(random.poisson(3, (len(labels), len(genes))).astype("f4"))
-    obs = pd.DataFrame({"condition": labels, **columns})
-    obs.index = [f"c{i}" for i in range(len(labels))]
-    ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(folder / f"{name}.h5ad")
-    ps.io.ingest(folder / f"{name}.h5ad", folder / f"{name}.zarr", quiet=True)
-    return ps.open_screen(folder / f"{name}.zarr")
 
 
 @pytest.fixture(scope="module")

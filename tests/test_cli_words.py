@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from itertools import pairwise
+
 import pytest
 from click.testing import CliRunner
 
 import pertscale as ps
-from pertscale.cli import main
+from pertscale.cli import _in_words, main
 from pertscale.cli_words import in_words_of_the_shell
+from tests.screens import screen_of
 
 INGEST, RUN, CHECK = (main.commands[name] for name in ("ingest", "run", "check"))
 
@@ -47,6 +52,53 @@ def test_errors_of_a_command_name_its_options(example, tmp_path):
     assert told.exit_code == 1
     assert "--overwrite" in told.output
     assert "overwrite=True" not in told.output
+
+
+def test_sentences_of_a_result_name_options(tmp_path):
+    genes = [f"GENE{i}" for i in range(12)]
+    doubles = [f"{a}+{b}" for a, b in pairwise(genes[:9])]
+    labels = ["ctrl"] * 20 + [name for name in (*genes[:8], *doubles) for _ in range(12)]
+    screen = screen_of(tmp_path, labels, genes)
+    told = CliRunner().invoke(main, [
+        "run", str(screen.path), "--out", str(tmp_path / "r"), "--method", "all_non_de",
+        "--task", "within", "--seed", "1", "--quiet",
+    ])  # fmt: skip
+    assert told.exit_code == 0, told.output
+    assert "; --gene-disjoint draws splits without." in told.stdout
+    assert "gene_disjoint=True" not in told.output
+    assert "gene_disjoint=True" in " ".join(ps.read_result(tmp_path / "r").findings)
+
+
+def test_options_of_a_command_in_a_group_are_its_own():
+    with main.make_context("pertscale", ["models", "run", "m.toml"]) as context:
+        context.invoked_subcommand = "models"
+        assert _in_words(context, "pass split= or tasks=['single']") == (
+            "pass --split or --task single"
+        )
+
+
+def test_warnings_are_lines_that_name_options(monkeypatch, tmp_path):
+    def check(*_, **__):
+        warnings.warn("pass scale='counts'", ps.errors.PertscaleWarning, stacklevel=1)
+        warnings.warn("pass scale='counts' to me", UserWarning, stacklevel=1)
+        return "done"
+
+    monkeypatch.setattr(ps.io, "check", check)
+    # click's runner can't see what pytest takes for itself
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "_showwarnmsg_impl", _print_warning)
+        told = CliRunner().invoke(main, ["check", "k.h5ad"])
+    lines = told.stderr.splitlines()
+    assert lines[0] == "pertscale: pass --scale counts"
+    assert "UserWarning: pass scale='counts' to me" in lines[1]  # of another library: as it is
+
+
+def _print_warning(message):
+    text = warnings.formatwarning(
+        message.message, message.category, message.filename, message.lineno, message.line
+    )
+    print(text, file=sys.stderr, end="")
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "score"])

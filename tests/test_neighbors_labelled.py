@@ -1,6 +1,7 @@
 """Votes of the nearest training perturbations that have a label of the gene."""
 
 import json
+from dataclasses import replace
 
 import dask.array as da
 import numpy as np
@@ -100,6 +101,27 @@ def test_labelled_neighbours_on_perturbqa(k, key):
         assert scores["balanced_accuracy"] == pytest.approx(want[reading]["bal"], abs=within), (
             reading
         )
+
+
+@pytest.mark.once
+@pytest.mark.needs("perturbqa")
+@pytest.mark.parametrize("line", ["k562", "rpe1", "hepg2", "jurkat"])
+def test_pairs_of_perturbqa_without_a_vote(line):
+    golden = json.loads((GOLDEN / "trust" / "knn_untested.json").read_text())
+    want = golden["share_of_pairs_that_fall_back_on_perturbqa"][line]
+    labels, split = ps.stats.read_perturbqa(real_data("perturbqa"), line=line)
+    file = real_data("gene_sets") / "enrichr.GO_Biological_Process_2021.gmt"
+    embedding = ps.read_embedding(file)
+    vectors = embedding.normalized().vectors(
+        split.test, targets={n: targets(n) for n in split.test}
+    )
+    known = np.isfinite(vectors).all(axis=1)  # the golden shares are of those with a vector
+    split = replace(split, test=tuple(np.array(split.test)[known]))
+    scores = ps.score_labels(labels, split, embedding=embedding, methods=["knn_1", "knn_10"])
+    found = scores[scores["metric"] == "share_without_vote"].set_index("method")["value"]
+    for method, key in (("knn_1", "knn1"), ("knn_10", "knn10")):
+        share = want[key]["share_of_pairs_decided_by_majority_fallback"]
+        assert found[method] == pytest.approx(share, abs=2e-4)
 
 
 # --- pairs without a vote -------------------------------------------------------------------------
