@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from pertscale.errors import InputError
 from pertscale.guides import target_group
 from pertscale.io import check, ingest
 from pertscale.io.columns import CellColumns, RoleChoices, infer_roles
@@ -144,6 +145,36 @@ def test_a_column_of_targets_wins():
     assert targets_of(labels)[0] == by_name
     kinds = ["", "kinase", "kinase", "ligase", "ligase"]
     assert targets_of(labels, target=kinds)[0] == by_name  # no gene, and no part of the names
+
+
+def guides_only(tmp_path, labels, **choices):
+    """Tell how a file is read whose only column with control labels is one of guides."""
+    target = choices.pop("target", None)
+    obs = pd.DataFrame({"guide_id": labels, **({} if target is None else {"target_gene": target})})
+    counts = np.random.default_rng(0).poisson(1, (len(labels), len(READ_OUT))) + 1
+    obs.index = [f"c{i}" for i in range(len(labels))]
+    file = ad.AnnData(sp.csr_matrix(counts.astype("f4")), obs=obs, var=pd.DataFrame(index=READ_OUT))
+    file.write_h5ad(tmp_path / "guides.h5ad")
+    ingest(tmp_path / "guides.h5ad", tmp_path / "s.zarr", quiet=True, **choices)
+    return open_screen(tmp_path / "s.zarr")
+
+
+def test_a_column_of_targets_says_what_opaque_guides_target(tmp_path):
+    """It has no control labels, so that it is no column of perturbations itself."""
+    labels = ["NT"] * 4 + ["oligo17", "oligo18", "oligo4"] * 2
+    target = [None] * 4 + ["GENE2", "GENE2", "GENE3"] * 2
+    screen = guides_only(tmp_path, labels, target=target)
+    assert screen.target_groups == {"oligo17": "GENE2", "oligo18": "GENE2", "oligo4": "GENE3"}
+
+
+def test_guides_whose_targets_nothing_tells_are_not_taken_unasked(tmp_path):
+    labels = ["NT"] * 4 + ["oligoA", "oligoB"] * 2
+    with pytest.raises(InputError, match="2 of 2 don't tell their target") as error:
+        guides_only(tmp_path, labels)
+    assert "Add one, 'target_gene'" in str(error.value)  # the test above
+    assert "perturbation='guide_id'" in str(error.value)
+    screen = guides_only(tmp_path, labels, perturbation="guide_id")
+    assert list(screen.perturbations) == ["oligoA", "oligoB"]
 
 
 def test_a_column_that_contradicts_itself_is_not_used():

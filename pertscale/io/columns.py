@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -22,10 +22,8 @@ from pertscale.conditions import (
     is_suggested_control,
     is_unassigned_word,
     name_of,
-    targets,
 )
 from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
-from pertscale.guides import target_group
 from pertscale.io.labels import (
     CellColumns,
     Interpretation,
@@ -75,8 +73,6 @@ _GENERIC = frozenset({"perturbed", "targeting", "treated", "ko", "kd", "knockout
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?(_PAR_Y)?")
 #: What becomes of columns that no computation uses.
 _KEPT: Final = {"batch": " (kept, not used in any test)"}
-#: Share of guide labels that have to lead to a target before guides count as perturbations.
-_GUIDES_RESOLVED = 0.9
 
 
 @dataclass(frozen=True)
@@ -128,6 +124,8 @@ class Roles:
         Columns of genes, or :data:`INDEX`.
     account
         What was chosen, why, and what else there was.
+    guides_only
+        Whether the perturbations are guides because no other column has control labels.
     """
 
     perturbation: str | tuple[str, str]
@@ -138,6 +136,7 @@ class Roles:
     gene_name: str
     gene_id: str | None
     account: tuple[AccountLine, ...]
+    guides_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,6 +150,7 @@ class _Candidate:
     controls: tuple[str, ...]
     how: str
     problem: str = ""
+    are_guides: bool = False
 
     @property
     def viable(self) -> bool:
@@ -209,6 +209,7 @@ def infer_roles(
         gene_name=gene_name,
         gene_id=gene_id,
         account=tuple(account),
+        guides_only=chosen.are_guides,
     )
 
 
@@ -264,8 +265,10 @@ def _choose_perturbation(
             for name in _perturbation_columns(columns.names)
         ]
     viable = [c for c in candidates if c.viable and (explicit.perturbation or not _is_generic(c))]
-    if not viable and explicit.perturbation is None:
-        viable = _guides_as_last_resort(columns, genes, explicit.control, flag)
+    if not viable and explicit.perturbation is None:  # whether guides tell targets: io/targets.py
+        guides = matching(columns.names, _PERTURBATION_BY_GUIDE)
+        read = (_candidate(columns, name, genes, explicit.control, flag) for name in guides)
+        viable = [replace(one, are_guides=True) for one in read if one.viable]
     if not viable:
         raise _nothing_viable(columns, candidates, explicit)
     first = viable[0]
@@ -357,37 +360,6 @@ def _control_flag(columns: CellColumns) -> tuple[str, np.ndarray] | None:
             on = [str(v).lower().removesuffix(".0") in ("1", "true") for v in values.categories]
             return name, np.array([*on, False])[np.asarray(values.codes)]
     return None
-
-
-def _guides_as_last_resort(
-    columns: CellColumns,
-    genes: Sequence[str],
-    control: tuple[str, ...],
-    flag: tuple[str, np.ndarray] | None,
-) -> list[_Candidate]:
-    """Take a column of guides only if its labels lead to targets."""
-    found = [
-        _candidate(columns, name, genes, control, flag)
-        for name in matching(columns.names, _PERTURBATION_BY_GUIDE)
-    ]
-    viable = [c for c in found if c.viable]
-    known = frozenset(genes)
-    for candidate in viable:
-        groups = target_group(sorted(candidate.perturbations), known)
-        resolved = [
-            name
-            for name, group in groups.items()
-            if group != name or all(target in known for target in targets(name))
-        ]
-        if len(resolved) < _GUIDES_RESOLVED * len(groups):
-            raise InputError(
-                f"{columns.place}: the only column with control labels is {candidate.describe()}, "
-                f"which names guides; {len(groups) - len(resolved)} of {len(groups)} don't tell "
-                "their target. Add a column with the target gene of each cell and pass it as "
-                f"perturbation=, or pass perturbation={candidate.column!r} to treat every guide as "
-                "a perturbation"
-            )
-    return viable
 
 
 def _same_labelling(one: _Candidate, other: _Candidate) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.conditions import Grammar, name_of, targets
+from pertscale.errors import InputError
 from pertscale.guides import target_group
 from pertscale.io.columns import CellColumns, Roles, matching
 from pertscale.io.labels import text_categories
@@ -22,6 +23,8 @@ _TARGET_COLUMNS: Final = (
 )  # fmt: skip
 #: Share of a column's values that have to be targets.
 _SHARE: Final = 0.5
+#: Share of guides whose target has to be known, where no other column has control labels.
+_GUIDES_RESOLVED: Final = 0.9
 
 
 def plan_targets(
@@ -42,6 +45,12 @@ def plan_targets(
     -------
     tuple of (dict, list of str)
         Guide → canonical name of its target; sentences for the account.
+
+    Raises
+    ------
+    InputError
+        The perturbations are guides that the user has not chosen, and most of whose targets neither
+        a column nor their names tell.
     """
     names = [str(name) for name in perturbation.categories if name != CONTROL]
     genes = [str(gene) for gene in var.index]
@@ -52,9 +61,34 @@ def plan_targets(
     told, lines = _by_column(columns, roles, perturbation, {*genes, *ids})
     read = target_group(told.values(), genes, ids=ids)
     groups |= {name: read[target] for name, target in told.items()}
+    if roles.guides_only:
+        _check_resolved(groups, told, {*genes, *ids}, roles, columns.place)
     lines += [*guide_line(groups), target_line(groups, frozenset(genes))]
     guides = {name: group for name, group in groups.items() if name != group}
     return guides, [f"perturbation: {line}" for line in lines]
+
+
+def _check_resolved(
+    groups: Mapping[str, str],
+    told: Collection[str],
+    genes: Collection[str],
+    roles: Roles,
+    place: str,
+) -> None:
+    """Take a column of guides only if a column has told their targets, or their names do."""
+    opaque = [
+        name
+        for name, group in groups.items()
+        if name == group and name not in told and not all(t in genes for t in targets(name))
+    ]
+    if len(opaque) > (1 - _GUIDES_RESOLVED) * len(groups):
+        raise InputError(
+            f"{place}: the only column with control labels is {roles.perturbation!r}, which names "
+            f"guides; {len(opaque)} of {len(groups)} don't tell their target, such as "
+            f"{opaque[0]!r}, and no column does. Add one, {_TARGET_COLUMNS[0]!r}, with the target "
+            f"gene of each cell, or pass perturbation={roles.perturbation!r} to treat every guide "
+            "as a perturbation"
+        )
 
 
 def _by_column(
