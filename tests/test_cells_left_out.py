@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from scipy.stats import mannwhitneyu
 
 from pertscale.errors import InputError
 from pertscale.io import check, ingest, ingestion
@@ -73,6 +74,39 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     file = ad.read_h5ad(source)  # what the message says: without them, if they are empty indeed
     file[file.X.sum(axis=1).A1 > 0].write_h5ad(source)
     assert open_screen(ingest(source, tmp_path / "s.zarr", quiet=True)).n_cells == 120
+
+
+def test_cells_of_a_panel_that_have_a_total_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A few genes were read out: a quarter of the cells has none of them."""
+    empty = list(range(2, 160, 4))
+    totals = np.full(160, 9_000.0)
+    totals[6] = 0
+    source = write(tmp_path, emptied(empty), LABELS, n_counts=totals)
+    with pytest.raises(InputError, match=r"\(25%\).* panel of genes only, pass totals='n_counts'"):
+        ingest(source, tmp_path / "s.zarr", quiet=True)
+    assert "of a panel of genes, totals= names the column" in str(check(source))
+    screen = open_screen(ingest(source, tmp_path / "s.zarr", totals="n_counts"))  # as it says
+    assert screen.n_cells == 159
+    assert screen.drops["row"].tolist() == [6]
+    kept = "kept: 39 of 159 cells (25 %) that have no count in any gene, but a total in column"
+    assert any(kept in line for line in screen.info["account"])
+    assert kept in capsys.readouterr().err
+    found = rank_sum(screen, quiet=True).to_pandas().set_index(["perturbation", "gene"])
+    with_zeros = np.delete(np.arange(160), 6)
+    label = np.array(LABELS)[with_zeros]
+    fractions = emptied(empty)[with_zeros, 0] / 9_000
+    wanted = mannwhitneyu(fractions[label == "A"], fractions[label == "ctrl"], method="asymptotic")
+    assert found.loc[("A", "G0"), "p_value"] == pytest.approx(wanted.pvalue, rel=1e-6)
+
+
+def test_a_file_of_a_panel_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    totals = np.full(160, 9_000.0)
+    source = write(tmp_path, emptied(list(range(120, 160))), LABELS, n_counts=totals)
+    with pytest.raises(InputError, match=r"rows 120 to the last one .*cut off") as error:
+        ingest(source, tmp_path / "s.zarr", totals="n_counts", quiet=True)
+    assert "pass totals=" not in str(error.value)  # which was passed
 
 
 def test_an_interrupted_call_knows_which_cells_are_empty(

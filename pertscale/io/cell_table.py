@@ -128,6 +128,14 @@ def check_totals_column(plan: ScreenPlan, name: str) -> None:
         )
 
 
+def without_total(plan: ScreenPlan, cells: np.ndarray, name: str | None) -> np.ndarray:
+    """Return which of some input cells have no total by a column; all where there is none."""
+    if name is None or not len(cells):
+        return cells
+    listed = pd.to_numeric(joined_columns(plan.specs).load(name), errors="coerce")
+    return cells[~(listed.to_numpy(np.float64)[cells] > 0)]
+
+
 def named_totals(plan: ScreenPlan, name: str, sums: np.ndarray) -> np.ndarray:
     """Read the totals of the cells from a column, in the order of the store.
 

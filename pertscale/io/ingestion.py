@@ -32,6 +32,7 @@ from pertscale.io.cell_table import (
     source_columns,
     total_column,
     totals_hint,
+    without_total,
 )
 from pertscale.io.column_names import renamed, stored_names
 from pertscale.io.columns import RoleChoices
@@ -75,6 +76,8 @@ from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, Scale
 _COUNT_DTYPES = ("uint16", "uint32")
 #: Share of cells without any count above which a file is taken for damaged.
 _MOST_EMPTY = 0.05
+#: Neighbours without a count that no panel of genes has by chance.
+_LONG_RUN = 20
 #: What is published on object storage: AnnData's folders.
 _LAYOUT = Layout(STORE_FOLDERS, ROOT_FILE, keep=False, files=STORE_FILES)
 
@@ -193,7 +196,8 @@ def ingest(
     was there before. The bytes of the store depend on the input alone.
 
     Cells without a count in any gene, and contexts without controls, are left out, each cell with a
-    row in ``drops``; where more than a few cells are empty the file is taken for damaged.
+    row in ``drops``; where more than a few cells are empty the file is taken for damaged. Cells
+    that have a total in the column `totals` are kept: a panel may have none of their genes.
 
     Parameters
     ----------
@@ -381,17 +385,17 @@ def write_screen(
             "memory": budget,
             "parallel": parallel,
         }
-        empty = planned_work(work, plan, **settings).noted_empty()
+        empty = without_total(plan, planned_work(work, plan, **settings).noted_empty(), totals)
         if len(empty):
             plan = without_cells(plan, empty)
         tasks = prepare(work, plan, **settings)
-        empty = _write_matrix(tasks, plan, resolved, keep_empty=keep_empty, quiet=quiet)
+        empty = _write_matrix(tasks, plan, resolved, totals, keep_empty=keep_empty, quiet=quiet)
         if len(empty):
             tasks.note_empty(empty)
             told, plan = len(plan.account), without_cells(plan, empty)
             say("\n".join(f"warning: {line}" for line in plan.account[told:]), quiet=quiet)
             tasks = prepare(work, plan, **settings)
-            _write_matrix(tasks, plan, resolved, keep_empty=True, quiet=quiet)
+            _write_matrix(tasks, plan, resolved, totals, keep_empty=True, quiet=quiet)
         tasks.drop_scratch()
         account = [*_shape_lines(plan), how, *plan.account]
         added = _write_tables(tasks, plan, scale, totals, account)
@@ -476,11 +480,17 @@ def _sampled_lines(plan: ScreenPlan, scale: str, totals: str | None) -> list[str
         hint = f"totals: ingest will compare column {name!r} with the sums of the matrix"
         return [hint] if scale == COUNTS and name is not None else []
     lines = []
-    n_empty, n = int((sums == 0).sum()), len(sums)
+    n_empty, n = len(without_total(plan, rows[sums == 0], totals)), len(sums)
     if n_empty:
+        of_panel = (
+            "; of a panel of genes, totals= names the column of cells' totals, and those that have "
+            "one are kept"
+            if scale == COUNTS and totals is None
+            else ""
+        )
         lines.append(
             f"{n_empty:,} of {n:,} cells that were looked at have no count in any gene; ingest "
-            f"leaves such cells out, and refuses more than {_MOST_EMPTY:.0%}"
+            f"leaves such cells out, and refuses more than {_MOST_EMPTY:.0%}{of_panel}"
         )
     if scale == COUNTS and name is not None:
         listed = pd.to_numeric(columns.load(name), errors="coerce").to_numpy(np.float64)[rows]
@@ -514,9 +524,17 @@ def _sampled_sums(plan: ScreenPlan) -> tuple[np.ndarray, np.ndarray, bool]:
 
 
 def _write_matrix(
-    tasks: Work, plan: ScreenPlan, client: ClientLike, *, keep_empty: bool, quiet: bool
+    tasks: Work,
+    plan: ScreenPlan,
+    client: ClientLike,
+    totals: str | None,
+    *,
+    keep_empty: bool,
+    quiet: bool,
 ) -> np.ndarray:
-    """Run the two passes, as far as an earlier call has not; return the input cells without count.
+    """Run the two passes, as far as an earlier call has not; return the input cells to leave out.
+
+    These are the ones without a count, and without a total.
 
     Raises
     ------
@@ -534,18 +552,24 @@ def _write_matrix(
         empty = np.sort(plan.order[expressed == 0])
         if keep_empty:
             return empty[:0]
-        if len(empty) > max(1, _MOST_EMPTY * plan.n_cells):
-            raise InputError(_too_many_empty(plan, empty))
+        unmeasured = without_total(plan, empty, totals)
+        longest, most = _longest_run(empty), _MOST_EMPTY * plan.n_cells
+        if len(unmeasured) > max(1, most) or len(longest) > max(_LONG_RUN, most):
+            way = "" if totals or tasks.second[0].target.scale != COUNTS else _of_a_panel(plan)
+            raise InputError(_too_many_empty(plan, empty, longest) + way)
     except InputError:
         remove(tasks.folder)  # the input has to change, so nothing of this can be used again
         raise
-    return empty
+    return unmeasured
 
 
-def _too_many_empty(plan: ScreenPlan, empty: np.ndarray) -> str:
-    """Say how many cells are empty, and which is the longest run of them."""
-    runs = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1)
-    longest = max(runs, key=len)
+def _longest_run(cells: np.ndarray) -> np.ndarray:
+    """Return the longest run of neighbours among sorted cells."""
+    return max(np.split(cells, np.flatnonzero(np.diff(cells) > 1) + 1), key=len)
+
+
+def _too_many_empty(plan: ScreenPlan, empty: np.ndarray, longest: np.ndarray) -> str:
+    """Say how many cells are empty, which is the longest run of them, and what helps."""
     ends = np.cumsum(plan.n_input)
     source = int(np.searchsorted(ends, longest[0], side="right"))
     first = int(longest[0] - ends[source] + plan.n_input[source])
@@ -557,6 +581,15 @@ def _too_many_empty(plan: ScreenPlan, empty: np.ndarray) -> str:
         f"{plan.specs[source].path} are one run of them. A file that was cut off while it was "
         "written looks so: copy or write it again. If these cells are empty indeed, write the file "
         f"without them (up to {_MOST_EMPTY:.0%} are left out, each with its row)"
+    )
+
+
+def _of_a_panel(plan: ScreenPlan) -> str:
+    column = total_column(joined_columns(plan.specs).names)
+    name = repr(column) if column else ""
+    return (
+        f". If the matrix holds a panel of genes only, pass totals={name} "
+        "with the column of each cell's total count over all genes: cells that have one are kept"
     )
 
 
@@ -573,6 +606,12 @@ def _write_tables(
     added += [*renamed(source_columns(plan)), *renamed(var_columns)]
     if scale == COUNTS:
         added += _exact_hint(plan, sums, totals)
+    zero = int((expressed == 0).sum())
+    if zero and totals is not None:
+        added.append(
+            f"kept: {zero:,} of {len(sums):,} cells ({100 * zero / len(sums):.2g} %) that have no "
+            f"count in any gene, but a total in column {totals!r}"
+        )
     there = set(plan.groups["perturbation"])
     guides = {name: group for name, group in sorted(plan.guides.items()) if name in there}
     info = {
