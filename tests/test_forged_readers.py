@@ -141,6 +141,18 @@ def sparse(path: Path) -> None:
     data.write_h5ad(path)
 
 
+def profiles_without(row: int) -> Callable[[Path], None]:
+    """Two profiles, one of which does not say what it is of."""
+
+    def write(path: Path) -> None:
+        names = pd.Categorical(["A", "B"])
+        names[row] = None
+        obs = pd.DataFrame({"perturbation": names}, ["a", "b"])
+        ad.AnnData(np.eye(2), obs=obs, var=pd.DataFrame(index=GENES)).write_h5ad(path)
+
+    return write
+
+
 def perturbqa_files(de: bytes, direction: bytes = b"A,y,1,train\n") -> Callable[[Path], None]:
     def write(path: Path) -> None:
         head = b"pert,gene,label,split\n"
@@ -198,6 +210,7 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any]]] = {
     "complex in a pickle": ("p.pkl", pickled({"A": [1 + 2j, 3j]}), predictions),
     "text in a pickle": ("p.pkl", pickled({"A": ["a", "b"]}), predictions),
     "text array in a pickle": ("p.pkl", pickled({"A": np.array(["a", "b"])}), predictions),
+    "no name in a tuple": ("p.pkl", pickled({("A", None): [1.0, 2.0]}), predictions),
     "no name in a pickle": ("p.pkl", pickled({None: [1.0, 2.0]}), predictions),
     # npz
     "1e9 empty names": ("e.npz", arrays(names=Z0[0], matrix=Z0[1]), embedding),
@@ -235,6 +248,11 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any]]] = {
     "lists for names, predicted": (
         "t.parquet",
         parquet(perturbation=["A"], gene=[["x"]], value=[1.0]),
+        predictions,
+    ),
+    "a prediction of nothing": (
+        "p.parquet",
+        parquet(perturbation=["A", None], x=[1.0, 2.0], y=[1.0, 2.0]),
         predictions,
     ),
     "lists for values": (
@@ -315,6 +333,12 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any]]] = {
         h5ad(put("obsm/X_emb", shape=(6, 2**40), dtype="i1", chunks=(1, 2**20))),
         cells,
     ),
+    "names in a matrix, embedding": (
+        "e.h5ad",
+        only_genes(put("var/_index", data=[[b"X"], [b"Y"], [b"Z"]])),
+        embedding,
+    ),
+    "a row of nothing": ("p.h5ad", profiles_without(1), predictions),
     "too few vectors": ("c.h5ad", h5ad(put("obsm/X_emb", data=np.zeros((4, 2)))), cells),
     "infinite vectors": ("c.h5ad", h5ad(put("obsm/X_emb", data=np.full((6, 2), np.inf))), cells),
     # edges
@@ -341,6 +365,15 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any]]] = {
     ),
     "an alias of the empty name": ("a.csv", text("other,name\na,\n"), read_aliases),
     "cut aliases": ("a.parquet", text(b"PAR1"), read_aliases),
+    # a separator of the first line is lost, which then looks as R writes it
+    "a wide header": ("p.csv", text("perturbation,x,y\fz\nA,1,2,3\nB,1,2,3\n"), predictions),
+    "a wide header without its first name": ("p.csv", text(",x,y\fz\nA,1,2,3\n"), predictions),
+    "a long header": (
+        "t.csv",
+        text("perturbation,gene,fold\fpval,label\nA,x,1,.5,up\nA,y,1,.5,up\n"),
+        labels,
+    ),
+    "a header of vectors": ("e.csv", text(",d0,d1\fd2\nA,1,2,3\nB,4,5,6\n"), embedding),
     # text
     "a field without end": ("e.csv", text("g,a\nA," + "1" * 200_000 + "\n"), embedding),
     "a header without end": ("e.csv", text("g," + "a" * 200_000 + "\nA,1\n"), embedding),
@@ -399,6 +432,28 @@ FINE: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any], Any]] 
         pickled({"A": [np.float64(1), np.float32(2)]}),
         embedding,
         {"A": [1, 2]},
+    ),
+    "profiles of AnnData without contexts": (
+        "p.h5ad",
+        lambda path: ad.AnnData(
+            np.eye(2),
+            obs=pd.DataFrame({"perturbation": ["A", "B"], "context": [np.nan] * 2}, ["a", "b"]),
+            var=pd.DataFrame(index=GENES),
+        ).write_h5ad(path),
+        predictions,
+        {"A": [1, 0], "B": [0, 1]},
+    ),
+    "a control without a name": (
+        "p.csv",
+        text(",x,y\n,1,2\nA,3,4\n"),
+        predictions,
+        {"": [1, 2], "A": [3, 4]},
+    ),
+    "names of rows as R writes them": (
+        "t.csv",
+        text('"perturbation","gene","label"\n"1","A","x","up"\n"2","A","y","down"\n'),
+        labels,
+        [("A", "x", "1"), ("A", "y", "-1")],
     ),
     "a row in a matrix": ("p.pkl", pickled({"A": np.ones((1, 2))}), predictions, {"A": [1, 1]}),
     "names in a dictionary": (

@@ -519,6 +519,19 @@ def test_a_header_without_the_name_of_its_index(tmp_path: Path) -> None:
         assert source.genes()["symbol"].tolist() == GENES
 
 
+def test_names_in_quotes(tmp_path: Path) -> None:
+    """R puts them around names; they are no part of these, as for scanpy and Seurat."""
+    folder = write_mtx(tmp_path, tenx=True)
+    for file in ("barcodes.tsv", "features.tsv"):
+        lines = (folder / file).read_text().splitlines()
+        lines[3] = "\t".join(f'"{field}"' for field in lines[3].split("\t"))
+        (folder / file).write_text("\n".join(lines) + "\n")
+    with open_source(find_source(folder)) as source:
+        assert source.cell_names().tolist() == CELLS
+        assert source.genes()["gene_ids"].tolist()[3] == "ENSG00000000003"
+        assert GENES[3] in source.genes().index
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_headers_of_csv_that_lack_a_name(tmp_path: Path, turned: bool) -> None:
     """One name less than values may be R's way, but not where the first name is no gene's."""
@@ -684,6 +697,11 @@ def test_damaged_tables_of_cells(tmp_path: Path, kind: str) -> None:
     raw[200:300] = bytes(100)
     table.write_bytes(bytes(raw))
     with pytest.raises(CorruptFileError, match=r"labels\.csv: byte 200 is NUL"):
+        find_source(path, cells=table)
+    header, _, rest = whole.partition("\n")
+    assert header.startswith(",")
+    table.write_text("\f".join(header.rsplit(",", 1)) + "\n" + rest)  # a separator is damaged
+    with pytest.raises(CorruptFileError, match=r"labels\.csv: the first line begins with an empty"):
         find_source(path, cells=table)
     table.write_text(whole.partition("\nAAC12-1")[0])
     with pytest.raises(CorruptFileError, match="no line end, and 11 of 23 cells"):

@@ -102,6 +102,22 @@ def references(file):
 
 H5AD = {
     "names of cells": (replaced("obs/_index", shape=(HUGE,), **TEXT), "stored"),
+    "cells in a matrix": (
+        replaced("obs/_index", data=np.array([[f"c{i}"] for i in range(N_CELLS)], "S")),
+        "'obs', index.*2 dimensions",
+    ),
+    "genes in a matrix": (
+        replaced("var/_index", data=np.array([[f"G{i}"] for i in range(N_GENES)], "S")),
+        "'var', index.*2 dimensions",
+    ),
+    "cells that are lists": (
+        replaced(
+            "obs/_index",
+            data=np.array([np.arange(2)] * N_CELLS + [None], object)[:-1],
+            dtype=h5py.vlen_dtype(np.int64),
+        ),
+        "'obs', index.*references or lists",
+    ),
     "a column": (replaced("obs/n", shape=(HUGE,), dtype="i8", chunks=(1024,)), "stored"),
     "entries": (absurd_entries, "stored"),
     "dense": (absurd_dense, "chunks are stored"),
@@ -175,6 +191,8 @@ def tenx(path: Path, **changed) -> Path:
         {"shape": np.array([b"x", b"y"])},
         {"shape": {"shape": (HUGE,), "dtype": "i8", "chunks": (1024,)}},
         {"barcodes": 3},
+        {"barcodes": np.array([[f"c{i}"] for i in range(N_CELLS)], "S")},
+        {"features/name": np.array([[f"G{i}"] for i in range(N_GENES)], "S")},
         {
             "shape": np.array([N_GENES, HUGE]),
             "barcodes": {"shape": (HUGE,), "dtype": "S10", "chunks": (1024,)},

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anndata as ad
 import h5py
+import numcodecs
 import numpy as np
 import pandas as pd
 import pytest
@@ -312,6 +313,37 @@ def test_a_chunk_of_blosc_that_is_not_as_long_as_it_says(tmp_path):
             with pytest.raises(CorruptFileError, match=f"{name}.* is not what it says"):
                 ps.io.check(path)
         chunk.write_bytes(content)
+
+
+@pytest.mark.parametrize("packing", ["blosc", "zstd"])
+@pytest.mark.parametrize("says", [2**31 - 1, 2**31 + 5])
+def test_a_chunk_that_says_to_be_of_an_absurd_size(tmp_path, packing, says):
+    """Room would be made for all of it, or for a negative size."""
+    path = zarr_store(tmp_path / "s.zarr", 2 if packing == "blosc" else 3, screen())
+    folder = next(p for p in (path / "obs/_index/values", path / "obs/_index") if p.exists())
+    chunk = folder / ("0" if packing == "blosc" else "c/0")
+    if packing == "blosc":
+        content = bytearray(chunk.read_bytes())
+        content[4:8] = says.to_bytes(4, "little")
+    else:  # a frame whose header has four bytes for the size
+        content = b"\x28\xb5\x2f\xfd" + b"\xa0" + says.to_bytes(4, "little") + b"\1\0\0"
+    chunk.write_bytes(bytes(content))
+    with pytest.raises(CorruptFileError, match=r"_index.*declares 2\.147 GB, but \d+ bytes are"):
+        ps.io.check(path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("n", [1, 2**32 - 1])
+def test_a_chunk_of_another_number_of_texts(tmp_path, version, n):
+    """As many places as it says are reserved, 34 GB of them."""
+    path = zarr_store(tmp_path / "s.zarr", version, screen())
+    folder = next(p for p in (path / "obs/_index/values", path / "obs/_index") if p.exists())
+    chunk = folder / ("0" if version == 2 else "c/0")
+    codec = numcodecs.Blosc() if version == 2 else numcodecs.Zstd()
+    texts = bytes(codec.decode(chunk.read_bytes()))
+    chunk.write_bytes(codec.encode(n.to_bytes(4, "little") + texts[4:]))
+    with pytest.raises(CorruptFileError, match=f"_index.*holds {n:,} texts, not"):
+        ps.io.check(path)
 
 
 def test_a_prediction_with_a_damaged_chunk(tmp_path):

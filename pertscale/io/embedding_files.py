@@ -40,6 +40,7 @@ from pertscale.io.places import input_path
 from pertscale.io.reading import reading
 from pertscale.io.tables import read_parquet
 from pertscale.io.text_encoding import encoding_of
+from pertscale.io.text_tables import check_bare_header
 from pertscale.io.vectors import as_numbers_array, check_characters, shown, stacked_rows
 
 #: Which side of a table carries the names: ``"rows"``, one gene per row, or ``"columns"``.
@@ -202,6 +203,7 @@ def _read_text_table(path: Path, orientation: Orientation | None) -> NamedVector
         raise InputError(f"found no columns separated by commas or tabs ({path})")
     has_header = not _is_vector_line(first)
     n_columns = len(second) if second else len(first)
+    check_bare_header(first, n_columns, path)
     has_labels = _has_row_labels(first if has_header else [], second or first, n_columns)
     with _open_text(path) as file:
         labels, values = _parse_body(

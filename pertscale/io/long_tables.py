@@ -93,6 +93,7 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
                 table = pd.read_csv(
                     file, sep=separator, keep_default_na=False, dtype=as_text, encoding=encoding
                 )
+            _check_row_names(table, path)
     except PertscaleError:
         raise
     except (*DAMAGE, MemoryError, pa.ArrowException) as error:
@@ -100,6 +101,18 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
     if not len(table):
         raise InputError(f"the table has no rows ({path})")
     return table
+
+
+def _check_row_names(table: pd.DataFrame, path: Path) -> None:
+    """Raise where names of rows, which R writes without one of their own, are none: they repeat."""
+    roles = (PERTURBATION, GENE)
+    if table.index.has_duplicates and all(column_of(r, table.columns) for r in roles):
+        name = table.index[table.index.duplicated()][0]
+        raise CorruptFileError(
+            f"{path}: the first line has a field less than the others, as where R writes names of "
+            f"rows, but {name!r} stands at the beginning of several; a name is missing in the "
+            "first line, or a separator in it is damaged"
+        )
 
 
 def _open(path: Path) -> BinaryIO:

@@ -16,7 +16,7 @@ from pertscale.io.object_storage import naming
 #: What HDF5, Zarr, the codecs, NumPy, pandas and csv raise on bytes that make no sense.
 DAMAGE: tuple[type[Exception], ...] = (
     OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
-    RuntimeError, zlib.error, zipfile.BadZipFile, csv.Error,
+    RuntimeError, SystemError, zlib.error, zipfile.BadZipFile, csv.Error,
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -48,7 +48,8 @@ class TextShape:
 def check_text(opened: Callable[[], BinaryIO], delimiter: str, path: Path | str) -> TextShape:
     """Read a text table, and raise where its lines can't be the rows of one table.
 
-    The first line may have one field less than the others, as R's ``write.table`` writes it.
+    The first line may have one field less than the others, as R's ``write.table`` writes it; see
+    :func:`check_bare_header`.
 
     Parameters
     ----------
@@ -79,8 +80,37 @@ def check_text(opened: Callable[[], BinaryIO], delimiter: str, path: Path | str)
     except CorruptFileError:
         if not quoted:
             raise
-        return _check_quoted(opened, delimiter, str(path))  # quotes have more rules than parity
-    return found.shape()
+        found = _check_quoted(opened, delimiter, str(path))  # quotes have more rules than parity
+    shape = found.shape()
+    if shape.header < shape.fields:
+        with reading(str(path)), opened() as file:
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
+            header = next(row for row in csv.reader(text, delimiter=delimiter) if row)
+        check_bare_header(header, shape.fields, path)
+    return shape
+
+
+def check_bare_header(names: Sequence[str], n_fields: int, path: Path | str) -> None:
+    """Raise where a first line that is a field short of the others can't be R's.
+
+    R leaves out the name of the names of rows; all other columns have one. A first line that
+    begins with no name has lost another, and every column would be called as the one before it.
+
+    Parameters
+    ----------
+    names
+        Fields of the first line.
+    n_fields
+        Those of the other lines.
+    path
+        For messages.
+    """
+    if len(names) == n_fields - 1 and not names[0].strip():
+        raise CorruptFileError(
+            f"{path}: the first line begins with an empty name and names {len(names) - 1} columns, "
+            f"but the others have {n_fields - 1} fields after the first; a name is missing in the "
+            "first line, or a separator in it is damaged"
+        )
 
 
 def _blocks(file: BinaryIO, path: str) -> Iterator[tuple[int, bytes]]:
@@ -179,7 +209,7 @@ class _Lines:
         return TextShape(self.header, self.fields or self.header, self.n_lines, self.ended)
 
 
-def _check_quoted(opened: Callable[[], BinaryIO], delimiter: str, path: str) -> TextShape:
+def _check_quoted(opened: Callable[[], BinaryIO], delimiter: str, path: str) -> _Lines:
     """Do the same line by line, as quotes may hold separators and line ends."""
     found = _Lines(path)
     with reading(path), opened() as file:
@@ -193,7 +223,7 @@ def _check_quoted(opened: Callable[[], BinaryIO], delimiter: str, path: str) -> 
             found.add(before + 1, np.array(counts), True)
             before = rows.line_num
     found.ended = watched.last in (b"\n", b"")
-    return found.shape()
+    return found
 
 
 class _Watched(io.RawIOBase):

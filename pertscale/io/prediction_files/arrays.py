@@ -17,7 +17,7 @@ from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
 from pertscale.io.files import state_of
 from pertscale.io.json_files import read_json_file
 from pertscale.io.limits import check_dense, check_npz, checked_array
-from pertscale.io.long_tables import SPELLINGS, all_names
+from pertscale.io.long_tables import SPELLINGS, all_names, as_names
 from pertscale.io.places import input_path
 from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
 from pertscale.io.safe_pickle import load as load_pickle
@@ -48,17 +48,20 @@ def read_anndata(
     with open_source(find_source(path, matrix=layer)) as source:
         names = _row_names(source, perturbation, path)
         keys = {
-            role: source.cell_column(column).astype(str)
+            role: values
             for role in (CONTEXT, "split")
             if (column := _column(source, SPELLINGS[role])) is not None
+            and (values := as_names(source.cell_column(column), path)).notna().any()
         }
         table = pd.DataFrame({PERTURBATION: names, **keys})
         if table.duplicated().any():
             return None
+        for role in table:  # cells may lack a name, and are left out then; a prediction may not
+            table[role] = all_names(table[role], path)
         values = _dense(source, path)
         columns = genes_in_order(source, genes, path)
     if not keys:
-        return [Part(EXPRESSION, tuple(names), columns, values)]
+        return [Part(EXPRESSION, tuple(table[PERTURBATION]), columns, values)]
     parts = []
     for found, rows in table.groupby(list(keys), sort=True):
         head = dict(zip(keys, map(str, found), strict=True))
@@ -90,11 +93,11 @@ def genes_in_order(source: Source, genes: Any, path: object) -> tuple[str, ...]:
     return checked_gene_names(own, path)
 
 
-def _row_names(source: Source, perturbation: str | None, path: Path) -> list[str]:
+def _row_names(source: Source, perturbation: str | None, path: Path) -> list[str | None]:
     column = perturbation or _column(source, _PERTURBATION)
     if column is None:
         return [str(n) for n in source.cell_names()]
-    return source.cell_column(column).astype(str).tolist()
+    return as_names(source.cell_column(column), path).tolist()
 
 
 def _column(source: Source, spellings: Sequence[str]) -> str | None:
@@ -242,9 +245,14 @@ def _from_dict(content: Mapping[Any, Any], genes: Any, path: Path) -> Part:
         )
     names = gene_list(genes)
     values = stacked_rows(content, path, np.float32, length=len(names), each=", one for each gene")
-    keys = ["_".join(map(str, k)) if isinstance(k, tuple) else k for k in content]
+    keys = [_joined(k, path) if isinstance(k, tuple) else k for k in content]
     conditions = all_names(pd.Series(keys, dtype=object, name="the keys"), path)
     return Part(EXPRESSION, tuple(conditions), checked_gene_names(names, path), values)
+
+
+def _joined(genes: tuple[Any, ...], path: Path) -> str:
+    """Return a key of several genes as GEARS spells it."""
+    return "_".join(all_names(pd.Series(list(genes), dtype=object, name="a key"), path))
 
 
 def gene_list(genes: str | os.PathLike[str] | Sequence[str]) -> list[str]:

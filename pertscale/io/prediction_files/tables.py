@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from pertscale.errors import InputError
+from pertscale.errors import CorruptFileError, InputError
 from pertscale.io.directions import check_directions
 from pertscale.io.limits import check_dense
 from pertscale.io.long_tables import (
     SPELLINGS,
     Codes,
+    all_names,
     as_labels,
-    as_names,
     as_numbers,
     column_of,
     pair_columns,
@@ -56,9 +57,10 @@ def read_table_file(path: Path, *, codes: Codes | None) -> list[Part]:
 
 def _wide(table: pd.DataFrame, path: Path) -> Part:
     if not isinstance(table.index, pd.RangeIndex):
+        _check_row_names(table, path)
         table = table.reset_index()
     first = str(table.columns[0])
-    names = as_names(table.iloc[:, 0], path).fillna("")  # no name is the control (GEARS)
+    names: Sequence[str] = all_names(table.iloc[:, 0], path)
     body = table.iloc[:, 1:]
     if not body.shape[1]:
         raise InputError(
@@ -68,10 +70,21 @@ def _wide(table: pd.DataFrame, path: Path) -> Part:
     values = np.stack([as_numbers(body[c], path) for c in body.columns], axis=1)
     columns = tuple(map(str, body.columns))
     if first.lower() in SPELLINGS[GENE] and first.lower() not in SPELLINGS[PERTURBATION]:
-        names, columns, values = pd.Series(columns), tuple(names), values.T
+        names, columns, values = columns, tuple(names), values.T
     return Part(
         EXPRESSION, tuple(names), checked_gene_names(columns, path), values.astype(np.float32)
     )
+
+
+def _check_row_names(table: pd.DataFrame, path: Path) -> None:
+    """Raise where what heads the values of the first gene is what heads the names of rows."""
+    first = str(table.columns[0])
+    if first.lower() in (*SPELLINGS[PERTURBATION], *SPELLINGS[GENE]):
+        raise CorruptFileError(
+            f"{path}: the first line names {first!r} and {table.shape[1] - 1} genes, but each row "
+            f"has a name and {table.shape[1]} values; a name is missing in the first line, or a "
+            "separator in it is damaged"
+        )
 
 
 def _long(table: pd.DataFrame, codes: Codes | None, path: Path) -> list[Part]:

@@ -226,6 +226,9 @@ class Frame:
             node = self._node[self._index]
             if self._compound:
                 return as_names(node)
+            reason = _unreadable(node)
+            if reason is not None:
+                raise ValueError(f"a column of names is needed, but it {reason}")
             check_names(_rows_of(node), self.place)
             return as_names(node if hasattr(node, "shape") else np.asarray(_values(node), object))
 

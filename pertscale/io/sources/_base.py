@@ -190,9 +190,20 @@ def as_names(values: Any) -> np.ndarray:
     """Return names as a compact NumPy string array; bytes are decoded by :func:`as_text`.
 
     `values` may be a dataset of a file: it is read in slices.
+
+    Raises
+    ------
+    ValueError
+        It is no list, or one of the names is missing.
     """
+    if values.ndim != 1:
+        size = " x ".join(map(str, values.shape))
+        raise ValueError(f"names are one list, found are {size} of them")
     names = np.empty(values.shape[0], np.dtypes.StringDType())
     for i in range(0, len(names), _NAMES_AT_ONCE):
         part = values[i : i + _NAMES_AT_ONCE]
+        missing = pd.isna(part)
+        if missing.any():
+            raise ValueError(f"row {i + int(np.argmax(missing))} has no name")
         names[i : i + len(part)] = [str(as_text(v)) for v in part]
     return names

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 import zarr
+from numcodecs import get_codec
 from zarr.storage import LocalStore
 
 from pertscale.errors import CorruptFileError
-from pertscale.io.limits import checked_array
+from pertscale.io.limits import check_declared, checked_array, codec_names
 from pertscale.io.sources._anndata import AnnDataSource, matrix_path
 from pertscale.io.sources._base import SourceSpec, reading
 
@@ -21,7 +22,10 @@ from pertscale.io.sources._base import SourceSpec, reading
 _MOST_NAMES: Final = 8
 #: Chunks of a dense matrix that are looked up.
 _MOST_COUNTED: Final = 1_000_000
+#: Bytes of the headers of Blosc, and of Zstandard at most.
 _BLOSC_HEADER: Final = 16
+_HEADER: Final = 18
+_DAMAGED: Final = "the store is incomplete or damaged: copy or write it again"
 _DESCRIPTIONS: Final = ("zarr.json", ".zarray", ".zattrs")
 
 
@@ -89,20 +93,61 @@ def n_missing(array: Any) -> int:
 
 
 def check_lengths(array: Any, place: str) -> None:
-    """Raise where a chunk on disk is not as long as it says: Blosc would read beyond its end."""
-    store, blosc = array.store, "blosc" in repr(array.compressors[-1:]).lower()
-    if not blosc or not isinstance(store, LocalStore) or getattr(array, "shards", None):
+    """Raise where a chunk on disk can't be what it says of itself.
+
+    Codecs believe it: Blosc reads beyond its end, and room is made for as many bytes or texts as a
+    damaged one asks for.
+    """
+    store, packed_by = array.store, repr(array.compressors[-1:]).lower()
+    packing = next((name for name in ("blosc", "zstd") if name in packed_by), "")
+    is_text = "vlen-utf8" in codec_names(array.metadata) and len(array.compressors) == bool(packing)
+    if not (packing or is_text) or not isinstance(store, LocalStore):
         return
+    if getattr(array, "shards", None):
+        return
+    n_values = math.prod(array.chunks)
     for folder, _, names in os.walk(Path(store.root) / array.path):
         for file in (Path(folder) / name for name in names if name not in _DESCRIPTIONS):
-            n_bytes = file.stat().st_size
-            with file.open("rb") as chunk:
-                head = chunk.read(_BLOSC_HEADER)
-            if len(head) < _BLOSC_HEADER or int.from_bytes(head[12:16], "little") != n_bytes:
-                raise CorruptFileError(
-                    f"{place}: the chunk {file} has {n_bytes:,} bytes, which is not what it says; "
-                    "the store is incomplete or damaged: copy or write it again"
-                )
+            told = f"{place}: the chunk {file}"
+            _check_packed(file, packing, n_values * array.dtype.itemsize, told)
+            if is_text:
+                _check_n_texts(file, packing, n_values, told)
+
+
+def _check_packed(file: Path, packing: str, expected: int, told: str) -> None:
+    n_bytes, unpacked = file.stat().st_size, 0
+    with file.open("rb") as chunk:
+        head = chunk.read(_HEADER)
+    if packing == "blosc":
+        if len(head) < _BLOSC_HEADER or int.from_bytes(head[12:16], "little") != n_bytes:
+            raise CorruptFileError(
+                f"{told} has {n_bytes:,} bytes, which is not what it says; {_DAMAGED}"
+            )
+        unpacked = int.from_bytes(head[4:8], "little")
+    elif packing == "zstd":
+        unpacked = _zstd_size(head)
+    if unpacked > expected:
+        check_declared(unpacked, n_bytes, told)
+
+
+def _zstd_size(head: bytes) -> int:
+    """Return the bytes that a Zstandard frame unpacks to, by its header; 0 where it doesn't say."""
+    if len(head) < 5:
+        return 0
+    single_segment = head[4] >> 5 & 1
+    start = 5 + (1 - single_segment) + (0, 1, 2, 4)[head[4] & 3]
+    n_digits = (single_segment, 2, 4, 8)[head[4] >> 6]
+    return int.from_bytes(head[start : start + n_digits], "little")
+
+
+def _check_n_texts(file: Path, packing: str, needed: int, told: str) -> None:
+    content = file.read_bytes()
+    raw = get_codec({"id": packing}).decode(content) if packing else content
+    found = int.from_bytes(bytes(raw[:4]), "little")
+    if found != needed:
+        raise CorruptFileError(
+            f"{told} says that it holds {found:,} texts, not {needed:,}; {_DAMAGED}"
+        )
 
 
 def _is_counted(array: Any) -> bool:
