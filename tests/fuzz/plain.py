@@ -58,6 +58,16 @@ def as_plain(value: Any) -> Any:
     return value if value is None or value is ANY else str(value)
 
 
+def name_of(value: Any) -> str:
+    """Return a name that a file holds as text, bytes, or a number."""
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise AssertionError("bytes that are no text") from error
+
+
 def agrees(value: Any, right: Any) -> bool:
     """Whether a plain value is the right one, as far as that can be judged."""
     if right is ANY:

@@ -24,7 +24,7 @@ from pertscale.io.scale import decide_scale
 from pertscale.io.screen_plan import plan_screen
 from pertscale.io.several import find_sources
 from pertscale.io.sources import open_source
-from tests.fuzz.plain import ANY, Reader
+from tests.fuzz.plain import ANY, Reader, name_of
 
 N_CELLS = 40
 GENES = ["GA", "GB", "GC", *(f"g{i}" for i in range(7))]
@@ -158,7 +158,7 @@ def ingested(folder: Path) -> dict[str, Any]:
     screen = ps.open_screen(store)
     obs, n = screen.obs, screen.info["n_input"]
     found: dict[str, Any] = {
-        "cells": [ANY] * n, "labels": [""] * n, "contexts": [""] * n, "matrix": [ANY] * n,
+        "cells": [None] * n, "labels": [""] * n, "contexts": [""] * n, "matrix": [None] * n,
         "genes": list(screen.genes),
     }  # fmt: skip
     matrix = screen.to_xarray()["counts"].values
@@ -236,20 +236,41 @@ def _context(text: object) -> Any:
     return str(text) if re.fullmatch(r"[A-Z]{1,4}[0-9]+", str(text)) else ANY
 
 
-def _by_anndata(folder: Path) -> dict[str, Any]:
+def _anndata_of(folder: Path) -> ad.AnnData:
     path = _source(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data = ad.read_zarr(path) if path.is_dir() else ad.read_h5ad(path)
+        return ad.read_zarr(path) if path.is_dir() else ad.read_h5ad(path)
+
+
+def _by_anndata(folder: Path) -> dict[str, Any]:
+    data = _anndata_of(folder)
     labels, contexts = (data.obs[c].astype(object) for c in ("perturbation", "cell_line"))
     return _right(data.X, data.obs_names, data.var_names, labels, contexts)
 
 
-def _by_anndata_unique(folder: Path) -> dict[str, Any]:
-    """The same; what a store calls genes that share a name can't be judged."""
-    right = _by_anndata(folder)
-    genes = right["genes"]
-    return {**right, "genes": [g if genes.count(g) == 1 else ANY for g in genes]}
+def _stored(folder: Path) -> dict[str, Any]:
+    """The same as a store has it: unique names, genes without one by their id, no dropped cells."""
+    right, var = _by_anndata(folder), _anndata_of(folder).var
+    ids = var["gene_ids"].astype(object) if "gene_ids" in var else [None] * len(var)
+    told = [name_of(i) if i is not None and i == i and i != "" else "unnamed" for i in ids]
+    genes = [g if g.strip() else i for g, i in zip(right["genes"], told, strict=True)]
+    return {
+        **right,
+        "genes": _unique(genes),
+        "cells": _of_kept(_unique(right["cells"]), right["labels"]),
+        "matrix": _of_kept(right["matrix"].tolist(), right["labels"]),
+    }
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    return ad.utils.make_index_unique(pd.Index(names, dtype=object)).tolist()
+
+
+def _of_kept(values: Sequence[Any], labels: Sequence[Any]) -> list[Any]:
+    """Return None for cells that are left out; ANY where that can't be told."""
+    told = {"": None, ANY: ANY}
+    return [told.get(label, value) for value, label in zip(values, labels, strict=True)]
 
 
 def _by_h5py(folder: Path) -> dict[str, Any]:
@@ -269,8 +290,13 @@ def _by_scipy(folder: Path) -> dict[str, Any]:
         return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
 
     matrix = scipy.io.mmread(io.StringIO(text("matrix.mtx"))).T
-    names = [line for line in text("barcodes.tsv").splitlines() if line]
-    genes = [line.split("\t")[1] for line in text("features.tsv").splitlines() if line]
+
+    def listed(name: str) -> list[list[str]]:  # quotes are R's, and no part of a name
+        lines = io.StringIO(text(name).removeprefix("\ufeff"), newline=None)
+        return [row for row in csv.reader(lines, delimiter="\t", strict=True) if row]
+
+    names = [row[0] for row in listed("barcodes.tsv")]
+    genes = [row[1] for row in listed("features.tsv")]
     return _right(matrix, names, genes, *_labels(folder, names))
 
 
@@ -308,7 +334,7 @@ def _rows(text: str, mark: str) -> list[list[str]]:
     rows = [row for row in csv.reader(io.StringIO(text), delimiter=mark, strict=True) if row]
     widths = {len(row) for row in rows[1:]}
     assert len(widths) == 1, "rows of different lengths"
-    if len(rows[0]) == widths.pop() - 1:  # as R writes it
+    if len(rows[0]) == widths.pop() - 1 and rows[0][0]:  # as R writes it
         rows[0].insert(0, "")
     assert len(rows[0]) == len(rows[1]), "a header of another length"
     return rows
@@ -329,6 +355,6 @@ SCREENS = (
     Reader("mtx gz", _mtx(".gz"), planned, _by_scipy),
     Reader("csv", _csv, planned, _by_csv),
     Reader("tsv.gz turned", _tsv_turned, planned, _by_csv),
-    Reader("ingest h5ad", _full_h5ad, ingested, _by_anndata_unique),
+    Reader("ingest h5ad", _full_h5ad, ingested, _stored),
     Reader("store", _write_store, whole_store, None),
 )

@@ -23,7 +23,7 @@ import pertscale as ps
 from pertscale.io import embedding_files
 from pertscale.io.aliases import read_aliases
 from pertscale.models.config import read_config
-from tests.fuzz.plain import ANY, Reader, unpickled
+from tests.fuzz.plain import ANY, Reader, name_of, unpickled
 
 NAMES = ["GA", "GB", "GC", "GD"]
 GENES = ["g0", "x1", "y2", "z3", "w4"]
@@ -59,8 +59,11 @@ def _text(path: Path) -> str:
     return text
 
 
-def table(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a table as the csv module, or Arrow, has them."""
+def table(path: Path, *, row_names: str = "") -> list[dict[str, Any]]:
+    """Return the rows of a table as the csv module, or Arrow, has them.
+
+    A first line that does not begin with what heads the `row_names` may leave this out, as R's.
+    """
     if path.suffix == ".parquet":
         found = pq.read_table(path)
         assert len(set(found.column_names)) == len(found.column_names), "a column twice"
@@ -70,6 +73,8 @@ def table(path: Path) -> list[dict[str, Any]]:
         r for r in csv.reader(io.StringIO(_text(path)), delimiter=mark, strict=True) if r
     )
     assert len(set(head)) == len(head), "a column twice"
+    if row_names and head[0] not in ("", row_names) and len(rows[0]) == len(head) + 1:
+        head.insert(0, row_names)
     assert all(len(row) == len(head) for row in rows), "rows of different lengths"
     return [dict(zip(head, row, strict=True)) for row in rows]
 
@@ -105,7 +110,7 @@ def right_labels(folder: Path) -> Any:
             assert 0 <= chance <= 1, "no probability"
             label = int(np.sign(float(row["logfoldchanges"]))) if chance < 0.01 else 0
         assert all(pair), "a pair without a name"
-        found.append([*map(str, pair), label])
+        found.append([*map(name_of, pair), label])
     pairs = [tuple(row[:2]) for row in found]
     assert len(set(pairs)) == len(pairs), "a pair twice"
     return sorted(found)
@@ -177,11 +182,11 @@ def _expression(names: Any, genes: Any, values: Any) -> Any:
     assert values.shape == (len(names), len(genes)), "values of another shape than their names"
     with np.errstate(over="ignore"):
         values = values.astype(np.float32)
-    return [_part("expression", list(map(str, names)), list(map(str, genes)), values)]
+    return [_part("expression", list(map(name_of, names)), list(map(name_of, genes)), values)]
 
 
 def right_wide(folder: Path) -> Any:
-    rows = table(next(folder.iterdir()))
+    rows = table(next(folder.iterdir()), row_names="perturbation")
     genes = [key for key in rows[0] if key != "perturbation"]
     return _expression(
         [r["perturbation"] for r in rows], genes, [[float(r[g]) for g in genes] for r in rows]
@@ -191,12 +196,12 @@ def right_wide(folder: Path) -> Any:
 def right_long(folder: Path) -> Any:
     """Values, labels, or probabilities of (perturbation, gene)."""
     rows = table(next(folder.iterdir()))
-    names = sorted({str(r["perturbation"]) for r in rows})
-    genes = sorted({str(r["gene"]) for r in rows})
+    names = sorted({name_of(r["perturbation"]) for r in rows})
+    genes = sorted({name_of(r["gene"]) for r in rows})
     columns = [c for c in ("value", "label", "p_down", "p_non_de", "p_up") if c in rows[0]]
     filled: dict[tuple[str, str], Any] = {}
     for row in rows:
-        pair = (str(row["perturbation"]), str(row["gene"]))
+        pair = (name_of(row["perturbation"]), name_of(row["gene"]))
         assert pair not in filled, "a pair twice"
         filled[pair] = [float(row[c]) for c in columns]
     kind = {1: "expression" if columns == ["value"] else "labels", 3: "class_scores"}[len(columns)]
@@ -209,12 +214,15 @@ def right_long(folder: Path) -> Any:
 
 def right_npz(folder: Path) -> Any:
     with np.load(folder / "p.npz", allow_pickle=False) as found:
-        return _expression(found["perturbations"], found["genes"], found["values"])
+        names, genes = found["perturbations"].tolist(), found["genes"].tolist()
+        return _expression(names, genes, found["values"])
 
 
 def right_pickle(folder: Path) -> Any:
+    """A tuple is a condition of several genes, which GEARS joins."""
     found = unpickled(folder / "p.pkl")
-    return _expression(list(found), GENES, list(found.values()))
+    names = ["_".join(map(name_of, k)) if isinstance(k, tuple) else k for k in found]
+    return _expression(names, GENES, list(found.values()))
 
 
 def write_folder(folder: Path) -> None:
@@ -287,7 +295,7 @@ def _vectors(names: Any, rows: Any) -> Any:
     assert all(names), "an empty name"
     rows = np.asarray(rows, np.float64)
     assert rows.ndim == 2 and np.isfinite(rows).all(), "vectors that are no numbers"
-    return dict(zip(map(str, names), rows, strict=True))
+    return dict(zip(map(name_of, names), rows, strict=True))
 
 
 def right_vectors(folder: Path) -> Any:
@@ -295,7 +303,7 @@ def right_vectors(folder: Path) -> Any:
     path = next(folder.iterdir())
     if path.suffix == ".parquet":
         rows = [list(row.values()) for row in pq.read_table(path).to_pylist()]
-        texts = {i for i, v in enumerate(rows[0]) if isinstance(v, str)}
+        texts = {i for i, v in enumerate(rows[0]) if isinstance(v, str | bytes)}
         assert len(texts) == 1, "no one column of names"
         at = texts.pop()
         return _vectors([row[at] for row in rows], [row[:at] + row[at + 1 :] for row in rows])
@@ -304,7 +312,8 @@ def right_vectors(folder: Path) -> Any:
         r for r in csv.reader(io.StringIO(_text(path)), delimiter=mark, strict=True) if r
     )
     assert len({len(row) for row in body}) == 1, "rows of different lengths"
-    assert len(head) in (len(body[0]), len(body[0]) - 1), "a header of another length"
+    bare = len(head) == len(body[0]) - 1 and head[0]  # as R writes it
+    assert len(head) == len(body[0]) or bare, "a header of another length"
     if head[0] in NAMES:
         body.insert(0, head)
     return _vectors([row[0] for row in body], [list(map(float, row[1:])) for row in body])
@@ -365,7 +374,8 @@ def read_gene_sets(folder: Path) -> Any:
 
 
 def right_gene_sets(folder: Path) -> Any:
-    lines = [line.split("\t") for line in _text(folder / "s.gmt").splitlines() if line.strip()]
+    text = io.StringIO(_text(folder / "s.gmt"), newline=None)  # ends as files have, no others
+    lines = [line.rstrip("\n").split("\t") for line in text if line.strip()]
     assert len({line[0] for line in lines}) == len(lines), "a term twice"
     sets = {term: [g.split(",")[0].strip() for g in genes] for term, _, *genes in lines}
     sets = {term: list(dict.fromkeys(filter(None, genes))) for term, genes in sets.items()}
@@ -414,7 +424,8 @@ def right_aliases(folder: Path) -> Any:
     if path.suffix == ".json":
         return _json(path)
     if path.suffix == ".parquet":
-        rows = [tuple(row.values()) for row in pq.read_table(path).to_pylist()]
+        listed = pq.read_table(path).to_pylist()
+        rows = [tuple(v if v is None else name_of(v) for v in row.values()) for row in listed]
     else:
         rows = [tuple(r) for r in csv.reader(io.StringIO(_text(path)), strict=True) if r][1:]
     assert all(len(row) == 2 and all(row) for row in rows), "no pair of names"
