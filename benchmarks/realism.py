@@ -1,12 +1,12 @@
-"""How near simulated screens are to real ones: figures of both, side by side, as a Markdown table.
+"""How near simulated screens are to real ones: figures of both, side by side.
 
-``python benchmarks/realism.py SCREEN ...`` reads files that pertscale ingests, and simulates
-a screen with default arguments (of fewer cells) beside them.
+``python benchmarks/run.py --only realism --screens FILE ...`` reads files that pertscale ingests,
+and simulates a screen with default arguments (of fewer cells) beside them. A screen is called as
+the folder it is in.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -15,7 +15,11 @@ import pandas as pd
 
 import pertscale as ps
 from pertscale.schema import Label
+from session import Session
 
+#: The screen that is simulated, and its cells.
+SIMULATED = "simulated"
+N_CELLS = 10_000
 #: Cells of the controls, at most, of which the components are taken.
 MOST_CELLS = 2_000
 #: A target whose controls have fewer counts per cell says nothing of its knock-down.
@@ -85,24 +89,18 @@ def responses(screen: ps.Screen, context: str, folder: Path) -> dict[str, float]
     }
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("screens", nargs="*", type=Path, help="files to ingest")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder, columns = Path(name), {}
-        simulated = ps.simulate_screen(folder / "simulated.h5ad", n_cells=10_000, quiet=True).path
-        for i, path in enumerate([*arguments.screens, simulated]):
-            screen = ps.open_screen(ps.io.ingest(path, folder / f"{i}.zarr", quiet=True))
-            title = path.parent.name if path != simulated else "simulated"
-            columns[title] = figures(screen, folder / f"{i}-labels")
-    table = pd.DataFrame(columns)
-    print("| | " + " | ".join(table.columns) + " |")
-    print("|---" * (len(table.columns) + 1) + "|")
-    for row, values in table.iterrows():
-        print(f"| {row} | " + " | ".join(f"{v:.3g}" for v in values) + " |")
-
-
-if __name__ == "__main__":
-    main()
+def compare_realism(session: Session, screens: list[Path]) -> None:
+    """Take the figures of files of real screens, and of a simulated one."""
+    record = session.record("realism", peers=False)
+    for path in [*screens, None]:
+        key = {"screen": SIMULATED if path is None else path.absolute().parent.name}
+        if record.find(key):
+            continue
+        with tempfile.TemporaryDirectory(dir=session.work) as name:
+            folder = Path(name)
+            if path is None:
+                file = folder / "simulated.h5ad"
+                path = ps.simulate_screen(file, n_cells=N_CELLS, quiet=True).path
+            screen = ps.open_screen(ps.io.ingest(path, folder / "screen.zarr", quiet=True))
+            found = figures(screen, folder / "labels")
+        record.add(key, {"n_cells": screen.n_cells, "figures": found})

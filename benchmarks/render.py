@@ -10,11 +10,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from figures import draw_peers, draw_scaling
+from realism import SIMULATED
 from shapes import GENOME_WIDE, SIZES, Shape
 from summary import Spread, exponent, peer_rows, read, select, skipped, sweep_points
 
 HERE = Path(__file__).resolve().parent
-TOPICS = (*(f"peers-{size}" for size in SIZES), "kernel", "agreement", "scaling", GENOME_WIDE.name)
+TOPICS = (
+    *(f"peers-{size}" for size in SIZES),
+    "kernel",
+    "agreement",
+    "scaling",
+    "realism",
+    GENOME_WIDE.name,
+)
 
 
 def main() -> None:
@@ -40,6 +48,7 @@ def main() -> None:
         kernel=_kernel(arguments.results),
         agreement=read(arguments.results, "agreement")["runs"],
         scaling=scaling,
+        realism=_realism(arguments.results),
         genome_wide=_genome_wide(arguments.results),
     )
     arguments.page.write_text(page)
@@ -135,6 +144,16 @@ def _parallel_row(runs: list[dict[str, Any]], value: Any, stage: str) -> dict[st
         "peak_gb": Spread.of([peak / 1e9 for peak in peaks]),
         "tiles": runs[0]["said"].get("tiles"),
     }
+
+
+def _realism(results: Path) -> dict[str, Any]:
+    """Screens with their cells, the simulated one last, and rows of figures."""
+    runs = read(results, "realism")["runs"]
+    if not runs:
+        return {}
+    runs = sorted(runs, key=lambda run: run["key"]["screen"] == SIMULATED)  # a stable sort
+    rows = {name: [run["figures"][name] for run in runs] for name in runs[0]["figures"]}
+    return {"screens": [(run["key"]["screen"], run["n_cells"]) for run in runs], "rows": rows}
 
 
 def _genome_wide(results: Path) -> list[dict[str, Any]]:

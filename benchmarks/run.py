@@ -13,19 +13,20 @@ from against_peers import PEERS, compare
 from agreement import agree
 from environment import peer_python
 from kernels import compare_kernels
+from realism import compare_realism
 from scaling import genome_wide, scale
 from session import Session
 from shapes import GENOME_WIDE, SIZES
 from shapes import genome_wide as genome_wide_shape
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("agreement", "kernel", "peers", "scaling", "genome-wide")
+PARTS = ("agreement", "kernel", "peers", "scaling", "realism", "genome-wide")
 
 
 def main() -> None:
     """Run the parts that were asked for, cheap ones first."""
     arguments = _parse()
-    wanted = arguments.only or PARTS[:4]
+    wanted = arguments.only or PARTS[:5]
     names = [] if arguments.peers == ["none"] else arguments.peers
     session = _session(arguments, with_peers=bool(names))
     session.warm_up()
@@ -38,6 +39,8 @@ def main() -> None:
             compare(session, SIZES[size], names)
     if "scaling" in wanted:
         scale(session)
+    if "realism" in wanted:
+        compare_realism(session, arguments.screens)
     if "genome-wide" in wanted:
         genome_wide(session, genome_wide_shape(arguments.genes))
     print(f"done; python {Path(__file__).with_name('render.py').name} makes the page")
@@ -77,6 +80,8 @@ def _parse() -> argparse.Namespace:
         help="where the sweep over cells ends, at most 1,000,000 [default: 400,000]")  # fmt: skip
     add("--genes", type=int, default=GENOME_WIDE.genes,
         help="genes of the genome-wide screen; fewer need less disk")  # fmt: skip
+    add("--screens", type=Path, nargs="*", default=[],
+        help="files of real screens, beside which a simulated one is put")  # fmt: skip
     add("--work", type=Path, default=Path("benchmark-work"),
         help="folder for screens and the peers' environment [default: benchmark-work]")  # fmt: skip
     add("--results", type=Path, default=HERE / "results", help="folder for the results")
