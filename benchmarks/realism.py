@@ -91,7 +91,7 @@ def responses(screen: ps.Screen, context: str, folder: Path) -> dict[str, float]
 
 def compare_realism(session: Session, screens: list[Path]) -> None:
     """Take the figures of files of real screens, and of a simulated one."""
-    record = session.record("realism", peers=False)
+    record = session.record("realism")
     for path in [*screens, None]:
         key = {"screen": SIMULATED if path is None else path.absolute().parent.name}
         if record.find(key):

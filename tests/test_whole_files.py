@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import xarray as xr
+import zarr
 
 import pertscale as ps
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
@@ -248,12 +249,28 @@ def test_lost_chunks_of_zarr(tmp_path, version, array):
     assert array in str(error.value)
 
 
+def test_masks_of_columns_without_missing_values_are_not_told(tmp_path):
+    """Text is written so by later versions of AnnData: each store would be told of."""
+    data = screen()
+    del data.obs["one"]
+    data.obs["flag"] = pd.array([True] * N_CELLS, dtype="boolean")
+    data.obs["depth"] = pd.array(range(1, N_CELLS + 1), dtype="Int64")
+    path = zarr_store(tmp_path / "s.zarr", 3, data)
+    assert not (path / "obs/flag/mask/c").exists()
+    assert not any("not all chunks" in line for line in ps.io.check(path).lines)
+    with zarr.config.set({"array.write_empty_chunks": True}):  # as other writers store them
+        zarr.open_array(path / "obs/depth/mask", mode="r+")[:] = False
+    told = [line for line in ps.io.check(path).lines if "not all chunks" in line]
+    assert "obs/flag/mask" in told[0]  # of such a writer it is lost
+
+
 def test_zeros_that_zarr_does_not_store_are_told(tmp_path):
     path = zarr_store(tmp_path / "s.zarr", 3, screen())
     account = ps.io.check(path).lines
     told = [line for line in account if line.startswith("not all chunks are stored of ")]
     assert len(told) == 1
     assert "obs/one/codes" in told[0]
+    assert "/mask" not in told[0]
     data = screen()
     data.X = np.zeros_like(COUNTS)
     data.X[0, 0] = 1

@@ -50,7 +50,8 @@ def check_stored(group: Any, matrix: str, path: str) -> list[str]:
 
     Zarr reads a missing chunk as zeros, and Zarr 3 stores none that holds nothing else. So a
     missing one is a loss among names, categories and the parts of a sparse matrix, and among the
-    codes of categories where none is stored or the store has chunks of zeros in others.
+    codes of categories where none is stored or the store has chunks of zeros in others. A mask
+    of which nothing is stored says that no value is missing, as it is of most columns.
 
     Returns
     -------
@@ -66,12 +67,15 @@ def check_stored(group: Any, matrix: str, path: str) -> list[str]:
         lacking = {k: a for k, a in arrays.items() if _is_counted(a) and n_missing(a)}
         names = {name for frame in frames if frame in group for name in _index_of(group, frame)}
         codes = [a for k, a in arrays.items() if k.endswith("/codes")]
+        masks = {k: a for k, a in arrays.items() if _is_mask(k, group)}
         for name, array in lacking.items():
             lost = _is_lost(name, array, group, codes)
             lost |= name in names and array.size > 1
             lost |= name.startswith(f"{key}/") and arrays[f"{key}/data"].size > 0
             if lost:
                 raise _lost(path, name, array)
+        if not any(map(_stores_zeros, (*codes, *masks.values()))):
+            lacking = {k: a for k, a in lacking.items() if k not in masks or _is_stored(a)}
         for name, array in arrays.items():
             if _is_counted(array):
                 check_lengths(array, f"{path}, {name!r}")
@@ -180,9 +184,19 @@ def _is_lost(name: str, array: Any, group: Any, all_codes: list[Any]) -> bool:
         return array.size > 1  # none is there twice
     if last != "codes":
         return False
-    nothing_stored = n_missing(array) == _n_chunks(array)
     several = _length(group[parent]["categories"]) > 1
-    return (nothing_stored and several) or any(map(_stores_zeros, all_codes))
+    return (not _is_stored(array) and several) or any(map(_stores_zeros, all_codes))
+
+
+def _is_mask(name: str, group: Any) -> bool:
+    """Whether an array says which values of a nullable column are missing."""
+    parent, _, last = name.rpartition("/")
+    kind = str(group[parent].attrs.get("encoding-type", "")) if last == "mask" else ""
+    return kind.startswith("nullable-")
+
+
+def _is_stored(array: Any) -> bool:
+    return n_missing(array) < _n_chunks(array)
 
 
 def _n_chunks(array: Any) -> int:
