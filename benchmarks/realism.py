@@ -103,4 +103,5 @@ def compare_realism(session: Session, screens: list[Path]) -> None:
                 path = ps.simulate_screen(file, n_cells=N_CELLS, quiet=True).path
             screen = ps.open_screen(ps.io.ingest(path, folder / "screen.zarr", quiet=True))
             found = figures(screen, folder / "labels")
-        record.add(key, {"n_cells": screen.n_cells, "figures": found})
+        known = {what: value if np.isfinite(value) else None for what, value in found.items()}
+        record.add(key, {"n_cells": screen.n_cells, "figures": known})

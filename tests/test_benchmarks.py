@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import pertscale as ps
 from tests.helpers import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -119,6 +120,33 @@ def test_exponent_of_a_power() -> None:
 def test_page_without_results_says_so(tmp_path: Path) -> None:
     call("render.py", "--results", tmp_path, "--page", tmp_path / "README.md")
     assert "No results yet" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("on_path")
+def test_page_has_simulated_screens_beside_real_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import realism
+    from record import Record
+
+    taken = iter([{"left": 0.25, "busiest": 10.0}, {"left": float("nan"), "busiest": 20.0}])
+    monkeypatch.setattr(realism, "figures", lambda *_: next(taken))
+    monkeypatch.setattr(realism, "N_CELLS", 1_000)
+    real = ps.simulate_screen(tmp_path / "real" / "x.h5ad", n_cells=1_000, quiet=True).path
+
+    class Session:
+        work = tmp_path
+
+        def record(self, topic: str) -> Record:
+            return Record(tmp_path, topic, peers=None, again=False)
+
+    realism.compare_realism(Session(), [real])
+    realism.compare_realism(Session(), [real])  # nothing is left to do
+    call("render.py", "--results", tmp_path, "--page", tmp_path / "README.md")
+    page = (tmp_path / "README.md").read_text()
+    table = "| | real | simulated |\n|---|---|---|\n| cells | 1,000 | 1,000 |\n| left | 0.25 |  |"
+    assert table in page
+    assert "| busiest | 10 | 20 |" in page
 
 
 @pytest.mark.usefixtures("on_path")

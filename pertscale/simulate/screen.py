@@ -159,7 +159,8 @@ def simulate_screen(
     except for known interactions. In two contexts the effects of a perturbation correlate with
     about 0.7. Batches shift every gene a little (sd 0.08 in natural logs), and the two guides of a
     perturbation knock down to different degrees and differ in a few other genes; the truth is their
-    average. ``benchmarks/realism.py`` puts figures of such a screen beside those of real ones.
+    average. ``benchmarks/README.md`` has figures of such a screen beside those of real ones
+    (section "Simulated screens beside real ones").
 
     Parameters
     ----------
