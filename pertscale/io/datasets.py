@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
-from zarr.storage import LocalStore, WrapperStore
 
-from pertscale.errors import CorruptFileError
-from pertscale.io.places import Place, for_zarr
+from pertscale.io.places import Place
 from pertscale.io.reading import reading
-from pertscale.io.store import ALL_CHUNKS, CHUNK_KEY, has_checksums
+from pertscale.io.store import ALL_CHUNKS, has_checksums, whole_store
 
 #: How chunks of numbers are stored.
 COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
@@ -70,48 +66,9 @@ def open_dataset(where: Place, *, remedy: str) -> xr.Dataset:
     `remedy` says what helps where it is not. Of datasets of earlier versions, whose chunks have no
     checksums, those without data may be missing.
     """
-    found = for_zarr(where)
-    local = isinstance(found, str)
-    store = _Checked(LocalStore(found, read_only=True) if local else found, str(where), remedy)
+    store = whole_store(where, remedy=remedy, verify=True)
     with reading(str(where), remedy=remedy):
         arrays = [array for _, array in zarr.open_group(store, mode="r").arrays()]
-        store.is_whole = bool(arrays) and all(map(has_checksums, arrays))
+        if arrays and all(map(has_checksums, arrays)):
+            store.below = ""  # all chunks are written, of all arrays
         return xr.open_zarr(store, consolidated=False)
-
-
-class _Checked(WrapperStore[Store]):
-    """A Zarr store in which chunks that are missing or changed are an error.
-
-    Parameters
-    ----------
-    store : Store
-    where, remedy : str
-        For messages.
-    is_whole : bool
-        Whether all chunks were written, with checksums.
-    """
-
-    def __init__(self, store: Store, where: str, remedy: str, *, is_whole: bool = False) -> None:
-        super().__init__(store)
-        self.where, self.remedy, self.is_whole = where, remedy, is_whole
-
-    def _with_store(self, store: Store) -> _Checked:
-        return _Checked(store, self.where, self.remedy, is_whole=self.is_whole)
-
-    def __str__(self) -> str:
-        return self.where
-
-    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        found = await self._store.get(key, prototype, byte_range)
-        if self.is_whole and byte_range is None and CHUNK_KEY.search(key):
-            if found is None:
-                raise CorruptFileError(f"{self.where}/{key}: this chunk is missing: {self.remedy}")
-            try:
-                spec: Any = SimpleNamespace(prototype=prototype)  # all that a checksum needs of it
-                await Crc32cCodec().decode([(found, spec)])
-            except ValueError as error:
-                raise CorruptFileError(
-                    f"{self.where}/{key}: this chunk has other content than was written: "
-                    f"{self.remedy}"
-                ) from error
-        return found

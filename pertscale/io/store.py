@@ -28,6 +28,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ from pertscale.hashing import digest
 from pertscale.io.limits import checked_array, codec_names
 from pertscale.io.object_storage import naming
 from pertscale.io.ours import zarr_tree_pattern
-from pertscale.io.places import Remote, for_zarr, place
+from pertscale.io.places import Place, Remote, for_zarr, place
 from pertscale.io.reading import DAMAGE, reading
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
 
@@ -205,36 +206,64 @@ def _packed() -> list[Any]:
 # --- reading ----------------------------------------------------------------------------------
 
 
-class _Whole(WrapperStore[Store]):
+class WholeStore(WrapperStore[Store]):
     """A Zarr store in which chunks that are missing are an error, not the fill value.
 
     Parameters
     ----------
     store : Store
-    where : str
-        Of the screen store, for messages.
-    below : str
-        Arrays whose chunks are all written: those whose keys begin so.
+    where, remedy : str
+        For messages.
+    below : str, optional
+        Arrays whose chunks are all written: those whose keys begin so; of none by default.
+    verify : bool
+        Whether chunks that have changed are told as well, by their checksums. Zarr compares them,
+        too, but its error says neither which chunk it is nor what helps.
     """
 
-    def __init__(self, store: Store, where: str, below: str = f"{MATRIX}/") -> None:
+    def __init__(
+        self,
+        store: Store,
+        where: str,
+        *,
+        remedy: str,
+        below: str | None = None,
+        verify: bool = False,
+    ) -> None:
         super().__init__(store)
-        self.where, self.below = where, below
+        self.where, self.remedy, self.below, self.verify = where, remedy, below, verify
 
-    def _with_store(self, store: Store) -> _Whole:
-        return _Whole(store, self.where, self.below)
+    def _with_store(self, store: Store) -> WholeStore:
+        return WholeStore(
+            store, self.where, remedy=self.remedy, below=self.below, verify=self.verify
+        )
 
     def __str__(self) -> str:
         return self.where
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        """Return what is stored under a key; raise where it is a chunk that is lost or changed."""
         found = await self._store.get(key, prototype, byte_range)
-        if found is None and key.startswith(self.below) and CHUNK_KEY.search(key):
-            raise lost(self.where, key, away=not await self._store.exists(ROOT_FILE))
+        if self.below is None or not key.startswith(self.below) or not CHUNK_KEY.search(key):
+            return found
+        if found is None:
+            away = not await self._store.exists(ROOT_FILE)
+            raise lost(self.where, key, away=away, remedy=self.remedy)
+        if self.verify and byte_range is None:
+            try:
+                spec: Any = SimpleNamespace(prototype=prototype)  # all that a checksum needs of it
+                await Crc32cCodec().decode([(found, spec)])
+            except ValueError as error:
+                raise CorruptFileError(
+                    f"{self.where}/{key}: this chunk has other content than was written: "
+                    f"{self.remedy}"
+                ) from error
         return found
 
 
-def lost(where: str, key: str, *, away: bool) -> CorruptFileError | InputError:
+def lost(
+    where: str, key: str, *, away: bool, remedy: str = REMEDY
+) -> CorruptFileError | InputError:
     """Return the error for a chunk that is not there; `away`: nor is the store."""
     if away:  # it may come back
         return InputError(
@@ -242,7 +271,7 @@ def lost(where: str, key: str, *, away: bool) -> CorruptFileError | InputError:
             "when it is complete"
         )
     what = "this chunk of the matrix" if key.startswith(f"{MATRIX}/") else "this chunk"
-    return CorruptFileError(f"{where}/{key}: {what} is missing; the store is not whole: {REMEDY}")
+    return CorruptFileError(f"{where}/{key}: {what} is missing; the store is not whole: {remedy}")
 
 
 def has_checksums(array: Any) -> bool:
@@ -280,10 +309,15 @@ def fingerprint(
     return digest(*parts, *([dict(guides)] if guides else []))
 
 
-def _zarr_store(where: Path | Remote) -> _Whole:
+def whole_store(where: Place, *, remedy: str, **how: Any) -> WholeStore:
+    """Return the Zarr store at a place, as :class:`WholeStore` describes it."""
     found = for_zarr(where)
     store = LocalStore(found, read_only=True) if isinstance(found, str) else found
-    return _Whole(store, str(where))
+    return WholeStore(store, str(where), remedy=remedy, **how)
+
+
+def _zarr_store(where: Place) -> WholeStore:
+    return whole_store(where, remedy=REMEDY, below=f"{MATRIX}/")
 
 
 def open_root(path: str | os.PathLike[str]) -> Any:

@@ -7,7 +7,7 @@ controls that the file brings, are left out with a row that says so.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -174,11 +174,11 @@ def plan_predicted_cells(
     kept, ways = _gene_maps(match, screen)
     maps = ways
     predicted = context.categories[np.unique(context.codes[context.codes >= 0])]
+    controls = SourceSpec(screen.path, "controls", matrix=scale)
+    with open_source(controls) as source:
+        n, where = source.n_cells, source.cell_column(CONTEXT)
+    used = where.isin(predicted).to_numpy()
     if predictions.control == "observed":
-        controls = SourceSpec(screen.path, "controls", matrix=scale)
-        with open_source(controls) as source:
-            n, where = source.n_cells, source.cell_column(CONTEXT)
-        used = where.isin(predicted)
         specs, sizes, maps = (controls, spec), (n, n_predicted), (maps[1], maps[0])
         perturbation = np.concatenate([np.where(used, 0, -1), perturbation])
         context = pd.Categorical(
@@ -194,7 +194,7 @@ def plan_predicted_cells(
     roles = Roles(PERTURBATION, (CONTROL,), CONTEXT, None, None, INDEX, None, ())
     drops = cell_drops(specs, sizes, labels, reasons, context, destination)
     var = pd.DataFrame({"gene_name": screen.genes[kept]}, index=screen.genes[kept])
-    told = _total_told(spec, is_predicted, predicted, ways, scale, predictions, screen)
+    told = _total_told((spec, is_predicted), (controls, used), ways, scale, predictions)
     account = [f"genes: {len(kept)} of {screen.n_genes} are predicted", *([told] if told else [])]
     if how["clip"]:
         account.append(_CLIPPED)
@@ -222,22 +222,19 @@ def _common_scale(spec: SourceSpec, predictions: Predictions, screen: Screen) ->
 
 
 def _total_told(
-    spec: SourceSpec,
-    is_predicted: np.ndarray,
-    contexts: Collection[str],
+    cells: tuple[SourceSpec, np.ndarray],
+    controls: tuple[SourceSpec, np.ndarray],
     ways: tuple[np.ndarray, ...],
     scale: str,
     predictions: Predictions,
-    screen: Screen,
 ) -> str:
     """Return what is to be said of the total that predicted cells were normalised to.
 
     Parameters
     ----------
-    is_predicted : ndarray (cells of the file,)
-        Which of its cells are predictions, and no controls of its own.
-    contexts : collection of str
-        Contexts that are predicted; controls of others say nothing of their level.
+    cells, controls : tuple of (SourceSpec, ndarray)
+        The file, and which of its cells are predictions and no controls of its own; the screen's
+        controls, and which are of contexts that are predicted: others say nothing of their level.
     ways : tuple of ndarray
         Of the predicted genes, and of the screen's own, to those of the new store.
     scale : str
@@ -250,10 +247,8 @@ def _total_told(
     """
     if scale == COUNTS:
         return ""  # each cell is divided by its own sum
-    controls = SourceSpec(screen.path, "controls", matrix=scale)
-    with open_source(controls) as source:
-        near = source.cell_column(CONTEXT).isin(contexts).to_numpy()
-    mine, theirs = _levels(spec, ways[0], is_predicted), _levels(controls, ways[1], near)
+    (spec, is_predicted), (of_screen, near) = cells, controls
+    mine, theirs = _levels(spec, ways[0], is_predicted), _levels(of_screen, ways[1], near)
     factor = common_factor(np.log1p(mine)[None], np.log1p(theirs))
     given = predictions.scale is not None or predictions.control == "in_file"
     if is_another_total(factor) and not given:
