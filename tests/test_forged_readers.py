@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
+import xarray as xr
 
 import pertscale as ps
 from pertscale.errors import CorruptFileError, InputError, PertscaleError, PertscaleWarning
@@ -656,3 +657,15 @@ def test_texts_that_are_no_characters(tmp_path, reader):
         archive.writestr(f"{key}.npy", forged)
     with pytest.raises(CorruptFileError, match=rf"{key}.*no characters.*f\.npz"):
         reader(tmp_path / "f.npz")
+
+
+def test_a_fill_value_that_is_no_number(tmp_path):
+    """Xarray keeps it as the text of eight bytes."""
+    values = xr.DataArray(np.ones((2, 2)), [("perturbation", ["A", "B"]), ("gene", GENES)])
+    values.to_dataset(name="prediction").to_zarr(tmp_path / "p.zarr", consolidated=False)
+    meta = tmp_path / "p.zarr" / "prediction" / "zarr.json"
+    forged = json.loads(meta.read_text())
+    forged["attributes"]["_FillValue"] = "AAA="
+    meta.write_text(json.dumps(forged))
+    with pytest.raises(CorruptFileError, match=r"p\.zarr"):
+        predictions(tmp_path / "p.zarr")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pertscale.io.object_storage import naming
 #: What HDF5, Zarr, the codecs, NumPy, pandas and csv raise on bytes that make no sense.
 DAMAGE: tuple[type[Exception], ...] = (
     OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
-    RuntimeError, SystemError, zlib.error, zipfile.BadZipFile, csv.Error,
+    RuntimeError, SystemError, zlib.error, zipfile.BadZipFile, csv.Error, struct.error,
 )  # fmt: skip
 
 
