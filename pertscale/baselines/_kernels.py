@@ -11,7 +11,13 @@ _U = np.uint64
 
 @jit
 def add_votes(
-    index: np.ndarray, weight: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.ndarray
+    index: np.ndarray,
+    weight: np.ndarray,
+    first: int,
+    last: int,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    votes: np.ndarray,
 ) -> None:
     """Add the weights of the neighbours' labels to the votes, gene by gene.
 
@@ -19,12 +25,14 @@ def add_votes(
     ----------
     index, weight : ndarray (queries, k)
         Rows of `labels` that are neighbours, and the weights of their votes.
+    first, last : int
+        Which of the neighbours vote, from 0: `first` up to before `last`.
     labels : ndarray (n, genes), int8
         -1, 0, 1; any other code is no vote.
     rows : ndarray (queries,)
         Row of `votes` of each query.
     votes : ndarray (3, rows, genes), float64
-        Get the sums over the k neighbours added. A sum is taken in the order of the neighbours, so
+        Get the sums over the neighbours added. A sum is taken in the order of the neighbours, so
         two classes with the same weights get the same votes, bit for bit.
     """
     n_genes = labels.shape[1]
@@ -33,7 +41,7 @@ def add_votes(
         down[:] = 0.0
         none[:] = 0.0
         up[:] = 0.0
-        for j in range(_U(index.shape[1])):
+        for j in range(_U(first), _U(min(last, index.shape[1]))):
             w = weight[q, j]
             row = labels[_U(index[q, j])]
             for g in range(_U(n_genes)):

@@ -163,8 +163,7 @@ class NearestBallot:
         self, y: NDArray[np.int8], rows: NDArray[np.intp], sums: NDArray, start: int, stop: int
     ) -> None:
         """Add votes; see :class:`Ballot`."""
-        part = slice(start, stop)
-        add_votes(self.index[:, part], self.weight[:, part], np.ascontiguousarray(y), rows, sums)
+        add_votes(self.index, self.weight, start, stop, np.ascontiguousarray(y), rows, sums)
 
 
 @dataclass(frozen=True)

@@ -32,18 +32,24 @@ def count_pairs(
         1 or 2 where `truth` or `predicted` holds a code that is no label, else 0.
     """
     fault = 0
-    cells = np.zeros((5, 5), np.int64)  # the last of each for codes that are no labels
+    cells = np.empty((5, 5), np.int64)  # the last of each for codes that are no labels
     for row in range(truth.shape[0]):
         cells[:] = 0
         for gene in range(truth.shape[1]):
             true = class_of[_U(np.uint8(truth[row, gene]))]
             as_class = class_of[_U(np.uint8(predicted[row, gene]))]
-            cells[true, as_class] += 1
-        if cells[4, :].sum() > 0:
+            cells[_U(true), _U(as_class)] += 1
+        no_truth = no_prediction = np.int64(0)
+        for k in range(5):
+            no_truth += cells[4, k]
+            no_prediction += cells[k, 4]
+        if no_truth > 0:
             fault = 1
-        elif cells[:, 4].sum() > 0 and fault == 0:
+        elif no_prediction > 0 and fault == 0:
             fault = 2
-        counts[row] += cells[:3, :4]
+        for true in range(3):
+            for as_class in range(4):
+                counts[row, true, as_class] += cells[true, as_class]
     return fault
 
 
@@ -51,6 +57,7 @@ def count_pairs(
 def pack_keys(
     truth: np.ndarray,
     bits: np.ndarray,
+    column: int,
     code: int,
     untested: int,
     by_row: bool,
@@ -62,8 +69,10 @@ def pack_keys(
     Parameters
     ----------
     truth : ndarray (rows, genes), int8
-    bits : ndarray (rows, genes), uint32
+    bits : ndarray (rows, genes, columns), uint32
         Bits of the float32 scores.
+    column : int
+        Which of the scores to rank by.
     code : int
         Label of the positives. With `by_row` that of the negatives, scores are negated, and every
         row is a ranking of its own.
@@ -77,14 +86,14 @@ def pack_keys(
     tuple of int
         How many keys were written to either.
     """
-    n = np.zeros(2, np.int64)
+    n_positive = n_negative = np.int64(0)
     for row in range(truth.shape[0]):
         high = (_U(row) << _U(32)) * _U(by_row)
         for gene in range(truth.shape[1]):
             label = truth[row, gene]
             if label == untested:
                 continue
-            b = bits[row, gene]
+            b = bits[row, gene, column]
             if (b & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
                 b = np.uint32(0xFF800000)  # NaN is the lowest
             else:
@@ -95,12 +104,12 @@ def pack_keys(
             b = b ^ (np.uint32(0xFFFFFFFF) if b >> np.uint32(31) else np.uint32(0x80000000))
             key = high | (_U(b) & _U(0xFFFFFFFF))
             if (label == code) != by_row:
-                positive[_U(n[0])] = key
-                n[0] += 1
+                positive[_U(n_positive)] = key
+                n_positive += 1
             else:
-                negative[_U(n[1])] = key
-                n[1] += 1
-    return n[0], n[1]
+                negative[_U(n_negative)] = key
+                n_negative += 1
+    return n_positive, n_negative
 
 
 @jit
@@ -165,41 +174,40 @@ def sort_distinct(keys: np.ndarray, spare: np.ndarray, counts: np.ndarray) -> An
 
 
 @jit
-def column_auroc(values: np.ndarray, positive: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Return the area under the ROC curve within each column; NaN where one side is empty.
+def areas_of_order(
+    order: np.ndarray, values: np.ndarray, positive: np.ndarray, used: np.ndarray, areas: np.ndarray
+) -> None:
+    """Fill the area under the ROC curve within each row; NaN where one side is empty.
 
     Parameters
     ----------
-    values : ndarray (rows, columns), float64
+    order : ndarray (rows, n), int64
+        Ascending order of the values of each row.
+    values : ndarray (rows, n), float64
         Larger for positives; no NaN.
-    positive, used : ndarray (rows, columns), bool
+    positive, used : ndarray (rows, n), bool
         The positives, and the pairs that count.
+    areas : ndarray (rows,)
+        Filled.
     """
-    n_columns = values.shape[1]
-    areas = np.full(n_columns, np.nan)
-    for column in range(n_columns):
-        rows = np.flatnonzero(used[:, column])
-        score = values[rows, column]
-        order = np.argsort(score)
-        n_positive = 0
+    n = values.shape[1]
+    for row in range(values.shape[0]):
+        n_used = n_positive = tied = tied_positive = np.int64(0)
         rank_sum = 0.0
-        start = 0
-        while start < len(order):
-            stop = start + 1
-            while stop < len(order) and score[order[stop]] == score[order[start]]:
-                stop += 1
-            rank = (start + stop + 1) / 2
-            for i in range(start, stop):
-                if positive[rows[order[i]], column]:
-                    n_positive += 1
-                    rank_sum += rank
-            start = stop
-        n_negative = len(order) - n_positive
+        for i in range(n + 1):
+            # a run of ties ends: its positives all have its mean rank
+            if i == n or (i > 0 and values[row, order[row, i]] != values[row, order[row, i - 1]]):
+                rank_sum += tied_positive * ((2 * n_used + tied + 1) / 2)
+                n_used += tied
+                n_positive += tied_positive
+                tied = tied_positive = np.int64(0)
+            if i < n and used[row, order[row, i]]:
+                tied += 1
+                tied_positive += np.int64(positive[row, order[row, i]])
+        n_negative = n_used - n_positive
+        areas[row] = np.nan
         if n_positive > 0 and n_negative > 0:
-            areas[column] = (rank_sum - n_positive * (n_positive + 1) / 2) / (
-                n_positive * n_negative
-            )
-    return areas
+            areas[row] = (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
 
 
 @jit
@@ -232,25 +240,27 @@ def distances(panels: np.ndarray, values: np.ndarray, l1: np.ndarray, dot: np.nd
 
 
 @jit
-def count_nearer(distance: np.ndarray, which: np.ndarray, own: np.ndarray) -> Any:
+def count_nearer(distance: np.ndarray, n: int, which: np.ndarray, own: np.ndarray) -> Any:
     """Count the columns that are nearer than the own one, equal ones half.
 
     Parameters
     ----------
     distance : ndarray (row, column)
-    which, own : ndarray (n,), int
+    n : int
+        How many of the columns count.
+    which, own : ndarray, int
         Row, and own column, of each count.
 
     Returns
     -------
-    ndarray (n,), float64
+    ndarray, float64
     """
     counts = np.empty(len(which))
     for i in range(len(which)):
         row = distance[which[i]]
         limit = row[own[i]]
         nearer, equal = 0, -1  # itself is equal
-        for column in range(len(row)):
+        for column in range(n):
             nearer += row[column] < limit
             equal += row[column] == limit
         counts[i] = nearer + 0.5 * equal

@@ -86,11 +86,11 @@ def confusion_per_row(
 
 
 def _codes(labels: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Return labels as int8; codes that do not fit become one that is no label."""
-    if labels.dtype == np.int8:
-        return labels
-    fits = (labels >= int(Label.UNTESTED)) & (labels <= max(CLASSES))
-    return np.where(fits, labels, _NO_LABEL).astype(np.int8)
+    """Return labels as int8, row by row; codes that do not fit become one that is no label."""
+    if labels.dtype != np.int8:
+        fits = (labels >= int(Label.UNTESTED)) & (labels <= max(CLASSES))
+        labels = np.where(fits, labels, _NO_LABEL).astype(np.int8)
+    return np.ascontiguousarray(labels)
 
 
 _NO_LABEL: Final = 100

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.arguments import checked
-from pertscale.evaluation._kernels import column_auroc
+from pertscale.evaluation._kernels import areas_of_order
 from pertscale.schema import Label
 
 #: Pairs of matrices in memory that are looked at together.
@@ -108,6 +108,14 @@ def _areas(
     changed = tested & (truth != Label.NON_DE)
     direction = np.divide(up, up + down, out=np.full(up.shape, 0.5), where=up + down > 0)
     return (
-        column_auroc(np.nan_to_num(1 - non_de, nan=_NONE), changed, tested),
-        column_auroc(np.where(np.isnan(up), _NONE, direction), truth == Label.UP, changed),
+        _column_areas(np.nan_to_num(1 - non_de, nan=_NONE), changed, tested),
+        _column_areas(np.where(np.isnan(up), _NONE, direction), truth == Label.UP, changed),
     )
+
+
+def _column_areas(values: np.ndarray, positive: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Return the area under the ROC curve within each column; NaN where one side is empty."""
+    values, positive, used = (np.ascontiguousarray(array.T) for array in (values, positive, used))
+    areas = np.empty(len(values))
+    areas_of_order(np.argsort(values, axis=1), values, positive, used, areas)
+    return areas

@@ -55,11 +55,11 @@ def tally_rows(truth: NDArray[np.integer], scores: NDArray[np.floating]) -> Tall
 def _tally(
     truth: NDArray[np.integer], scores: NDArray[np.floating], column: int, *, by_row: bool
 ) -> Tally:
-    truth = np.asarray(truth, dtype=np.int8)
-    bits = np.ascontiguousarray(scores, dtype=np.float32).view(np.uint32)[:, :, column]
+    truth = np.ascontiguousarray(truth, dtype=np.int8)
+    bits = np.ascontiguousarray(scores, dtype=np.float32).view(np.uint32)
     positive, negative = (np.empty(truth.size, np.uint64) for _ in range(2))
     n_positive, n_negative = pack_keys(
-        truth, bits, int(CLASSES[column]), int(Label.UNTESTED), by_row, positive,
+        truth, bits, column, int(CLASSES[column]), int(Label.UNTESTED), by_row, positive,
         negative,
     )  # fmt: skip
     return Tally(_distinct(positive[:n_positive]), _distinct(negative[:n_negative]))

@@ -94,8 +94,8 @@ class Truths:
             -dot[:, : self.n], self._length, out=np.zeros((len(distinct), self.n)),
             where=self._length > 0,
         )  # fmt: skip
-        for counted, distance in zip(nearer, (l1[:, : self.n], cosine), strict=True):
-            counted[members] = count_nearer(distance, which, rows[members])
+        for counted, distance in zip(nearer, (l1, cosine), strict=True):
+            counted[members] = count_nearer(distance, self.n, which, rows[members])
 
 
 def _distinct(values: Matrix) -> tuple[np.ndarray, np.ndarray]:

@@ -77,15 +77,14 @@ N_BINS = (0x3FF0 << 48 >> BIN_SHIFT) + 1  # p-values are at most 1.0
 
 
 @jit
-def _count(p_values, counts):
-    bits = p_values.view(np.int64)
+def _count(bits, counts):
     for i in range(len(bits)):
         counts[np.uint64(bits[i] >> BIN_SHIFT)] += 1
 
 
 def count(p_values: np.ndarray, counts: np.ndarray) -> None:
     """Add the p-values (a contiguous array of any shape) to the counts (:data:`N_BINS`) of bins."""
-    _count(p_values.reshape(-1), counts)
+    _count(p_values.reshape(-1).view(np.int64), counts)
 
 
 @jit

@@ -187,9 +187,51 @@ def _bucket_shift(keys, bits, n):
     return low >> shift, shift, (high >> shift) - (low >> shift) + 1
 
 
+@inline
+def _insertion_sort(values, start, stop):
+    for i in range(start + 1, stop):
+        value = values[_U(i)]
+        j = i - 1
+        while j >= start and values[_U(j)] > value:
+            values[_U(j + 1)] = values[_U(j)]
+            j -= 1
+        values[_U(j + 1)] = value
+
+
+@jit
+def _merge_sort(values, start, stop, spare):
+    """Sort values[start:stop]; `spare` is overwritten. Numba's own sort takes seconds to compile.
+
+    Runs that are in order already, as equal values are, are not merged.
+    """
+    for low in range(start, stop, _SMALL):
+        _insertion_sort(values, low, min(low + _SMALL, stop))
+    width = _SMALL
+    while width < stop - start:
+        for low in range(start, stop - width, 2 * width):
+            middle, high = low + width, min(low + 2 * width, stop)
+            if values[_U(middle - 1)] <= values[_U(middle)]:
+                continue
+            for i in range(_U(low), _U(middle)):
+                spare[i] = values[i]
+            left, right, to = low, middle, low
+            while left < middle and right < high:
+                a, b = spare[_U(left)], values[_U(right)]
+                first = a <= b
+                values[_U(to)] = a if first else b
+                left += first
+                right += not first
+                to += 1
+            while left < middle:
+                values[_U(to)] = spare[_U(left)]
+                left += 1
+                to += 1
+        width *= 2
+
+
 @jit
 def _sort_into_buckets(keys, bits, n, base, shift, n_buckets, ordered, bucket):
-    """Sort keys[:n] into ordered[:n]: by bucket, then inside of each."""
+    """Sort keys[:n] into ordered[:n]: by bucket, then inside of each; `keys` is overwritten."""
     last = n_buckets - 1
     bucket[: n_buckets + 1] = 0
     for i in range(_U(n)):
@@ -200,19 +242,13 @@ def _sort_into_buckets(keys, bits, n, base, shift, n_buckets, ordered, bucket):
         into = _U(_bucket_of(bits[i], base, shift, last))
         ordered[_U(bucket[into])] = keys[i]
         bucket[into] += 1
-    start = 0
+    start = np.int64(0)  # a literal would compile what is called once more
     for b in range(_U(n_buckets)):
         stop = bucket[b]  # the scatter has moved it to the end of the bucket
         if stop - start > _SMALL:
-            ordered[start:stop].sort()
+            _merge_sort(ordered, start, stop, keys)
         else:
-            for i in range(start + 1, stop):
-                key = ordered[_U(i)]
-                j = i - 1
-                while j >= start and ordered[_U(j)] > key:
-                    ordered[_U(j + 1)] = ordered[_U(j)]
-                    j -= 1
-                ordered[_U(j + 1)] = key
+            _insertion_sort(ordered, start, stop)
         start = stop
 
 
@@ -269,7 +305,8 @@ def _control_tables(
     bits = keys.view(np.int64)
     value_start[0] = bucket_start[0] = 0
     for g in range(n_genes):
-        n = _compress(block[g], totals, 0, n_cells, is_counts, index, keys, 0)
+        # np.int64, not a literal, for which numba would compile all that is called here once more
+        n = _compress(block[g], totals, 0, n_cells, is_counts, index, keys, np.int64(0))
         sums[g, 0], sums[g, 1] = _sums(keys, 0, n, is_counts)
         sums[g, 2] = n
         base[g] = shift[g] = 0
@@ -283,6 +320,13 @@ def _control_tables(
         )
         value_start[g + 1] = v + n_distinct + 2
         bucket_start[g + 1] = b + n_buckets + 1
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Return a view that can't be written to: for an array that can, numba would compile anew."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def control_tables(
@@ -323,7 +367,7 @@ def control_tables(
         value, below, value_start, bucket, bucket_start, base, shift, clustered, tie_exact,
         tie_float,
     )  # fmt: skip
-    _control_tables(block, totals, is_counts, *arrays, sums)
+    _control_tables(block, _read_only(totals), is_counts, *arrays, sums)
     statistics = np.zeros(n_genes, STATISTICS_DTYPE)
     statistics["p_value"] = 1.0
     statistics["sum_normalized"] = sums[:, 0]
@@ -591,7 +635,7 @@ def rank_sum(
     one: Any = np.int64(1) if exact_ties else 1.0
     control_ties = control.tie_exact if exact_ties else control.tie_float
     _rank_sum(
-        block, totals, is_counts, bounds, control.n_control, control.value, control.below,
-        control.value_start, control.bucket, control.bucket_start, control.base, control.shift,
-        control.clustered, control_ties, control.statistics, one, variant, out,
+        block, _read_only(totals), is_counts, bounds, control.n_control, control.value,
+        control.below, control.value_start, control.bucket, control.bucket_start, control.base,
+        control.shift, control.clustered, control_ties, control.statistics, one, variant, out,
     )  # fmt: skip
