@@ -25,6 +25,8 @@ from pertscale.schema import SCORE_COLUMNS
 from tests.conftest import write_h5ad
 from tests.test_rank_sum import tree_hash
 
+pytestmark = pytest.mark.once
+
 #: Methods that classify the small screen; the additive one predicts no single.
 IN_CLASSES = {*ps.baselines.METHODS, *ps.baselines.EXPRESSION_MODELS} - {"additive"}
 #: Hold times, or depend on them; everything else is the same in every run.
@@ -154,7 +156,6 @@ def test_again_computes_nothing(example, finished, tmp_path, monkeypatch):
     assert stable_hash(finished.path, tmp_path) == before
 
 
-@pytest.mark.once
 def test_one_option_changed(example, tmp_path, monkeypatch, no_page):
     """Another seed: the labels stay; another embedding: only the neighbours are run again."""
     random = np.random.default_rng(0)
@@ -183,7 +184,6 @@ def test_one_option_changed(example, tmp_path, monkeypatch, no_page):
     assert not list(tmp_path.rglob("*seed0*"))
 
 
-@pytest.mark.once
 def test_seeds_methods_settings(example, tmp_path, no_page):
     result = ps.run_benchmark(
         example.screen, out=tmp_path, seed=[1, 2], methods=["majority_vote"], settings=["full"],
@@ -198,7 +198,6 @@ def test_seeds_methods_settings(example, tmp_path, no_page):
             ps.run_benchmark(example.screen, out=tmp_path, quiet=True, **wrong)
 
 
-@pytest.mark.once
 def test_splits_of_genes(tmp_path, no_page):
     """Doubles with one gene held out and one trained on are in no part, and told."""
     singles = [f"G{i}" for i in range(8)]
@@ -230,7 +229,6 @@ def test_splits_of_genes(tmp_path, no_page):
         ps.run_benchmark(source, out=tmp_path / "x", gene_disjoint=True, split=split, **how)
 
 
-@pytest.mark.once
 def test_a_split_from_outside(example, tmp_path, no_page):
     file = tmp_path / "split.json"
     test = ["G2", "G5", "G_never_seen"]
@@ -243,7 +241,6 @@ def test_a_split_from_outside(example, tmp_path, no_page):
     assert set(result.scores.query("level == 'perturbation'")["group"]) == {"G2", "G5"}
 
 
-@pytest.mark.once
 def test_the_validation_part_is_scored_as_the_test_part_is(example, tmp_path, no_page):
     """And nothing is fitted on it: for classes as for expression."""
     test, val = ("G2", "G5"), ("G6", "G1")
@@ -262,7 +259,6 @@ def test_the_validation_part_is_scored_as_the_test_part_is(example, tmp_path, no
     pd.testing.assert_frame_equal(*scores)
 
 
-@pytest.mark.once
 def test_on_a_cluster_with_another_working_directory(example, within, tmp_path, monkeypatch):
     """The same bytes from two worker processes, with relative paths."""
     monkeypatch.chdir(Path(example.screen.path).parent)
@@ -284,7 +280,6 @@ def test_on_a_cluster_with_another_working_directory(example, within, tmp_path, 
     assert '<script src="http' not in text  # it needs nothing from elsewhere
 
 
-@pytest.mark.once
 def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypatch, no_page):
     few = {"methods": ["majority_vote", "knn_1"], "tasks": ["within"], "seed": 0, "quiet": True}
     here = ps.run_benchmark(example.screen, out=tmp_path / "here", **few)
@@ -342,7 +337,6 @@ ps.run_benchmark(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[4]), quiet=
 """
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("after", [0, 5, 17])
 def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after, no_page):
     """SIGKILL, then the same call: the same bytes, and only what was missing is done."""
@@ -365,7 +359,6 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after, no_
     assert stable_hash(out, tmp_path) == stable_hash(within.path, tmp_path)
 
 
-@pytest.mark.once
 def test_a_run_with_other_labels_that_fails_leaves_no_result(
     example, tmp_path, monkeypatch, no_page
 ):
@@ -408,7 +401,6 @@ def test_a_file_is_ingested_into_the_output_folder(example, tmp_path):
     assert result.labels.contexts == ("alpha", "beta")
 
 
-@pytest.mark.once
 def test_a_file_that_has_changed_is_ingested_again(tmp_path, no_page):
     random = np.random.default_rng(1)
     found = []

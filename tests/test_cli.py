@@ -88,6 +88,7 @@ def test_from_file_to_report(tmp_path):
     assert report.exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

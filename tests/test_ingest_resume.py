@@ -75,6 +75,7 @@ def test_local_schedulers_write_the_same_bytes(
     assert tree_hash(store) == undisturbed
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("processes", [False, True])
 def test_distributed_writes_the_same_bytes(
     source: Path,
@@ -177,6 +178,7 @@ def interrupt(source: Path, store: Path, *, after: int) -> int:
     return calls.todo["read"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("phase", "done"), [("read", 0), ("read", 3), ("write", 1), ("rename", 3)])
 def test_killed_calls_go_on_where_they_were(
     source: Path,

@@ -299,6 +299,7 @@ def test_interruption_ends_the_whole_group(task, tmp_path, monkeypatch, hanging)
     assert not (tmp_path / "fake" / "run.json").exists()
 
 
+@pytest.mark.once
 def test_no_model_outlives_pertscale(task, tmp_path, hanging):
     code = (
         "import sys; from pertscale.models import ModelSpec, run_model\n"

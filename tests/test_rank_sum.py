@@ -220,6 +220,7 @@ def test_same_bytes_on_local_schedulers(example, labels, tmp_path, scheduler, me
     assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("processes", [True, False])
 def test_same_bytes_on_distributed(example, labels, tmp_path, processes):
     with (
@@ -320,6 +321,7 @@ ranksum.rank_sum(sys.argv[1], out=sys.argv[2], memory="12MB", quiet=True)
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("function", "after"), [("process_tile", 0), ("process_tile", 2), ("write_part", 0)]
 )
@@ -350,6 +352,7 @@ ranksum.rank_sum(sys.argv[1], out=sys.argv[2], fdr=float(sys.argv[4]), quiet=Tru
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("before", ["nothing", "other options"])
 @pytest.mark.parametrize("after", [0, 1])
 def test_killed_while_publishing(example, labels, tmp_path, before, after):
