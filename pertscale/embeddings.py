@@ -20,7 +20,7 @@ from scipy.sparse.linalg import svds
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from pertscale import cards, conditions
+from pertscale import display, perturbation_names
 from pertscale._lazy import public_dir
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
@@ -229,7 +229,7 @@ class Embedding:
         if perturbation == CONTROL and _CTRL in self._row_of:
             return (_CTRL,)
         if targets is None or perturbation not in targets:
-            return conditions.targets(perturbation)
+            return perturbation_names.targets(perturbation)
         genes = targets[perturbation]
         if isinstance(genes, str):
             raise ArgumentError(
@@ -246,12 +246,12 @@ class Embedding:
         n_missing = len(self.names) - len(self._row_of)
         shape = f"{len(self.names):,} names, {self.dim:,} dimensions"
         facts = {
-            "first names": cards.some(self.names),
+            "first names": display.some(self.names),
             "without a vector": f"{n_missing:,} (rows of zeros)" if n_missing else "",
             **{str(key): str(value) for key, value in self.provenance.items()},
             "hash": self.hash[:12],
         }
-        return cards.card("Embedding", self.name, cards.line(shape), cards.facts(facts))
+        return display.card("Embedding", self.name, display.line(shape), display.facts(facts))
 
 
 # --- from files --------------------------------------------------------------------------------
@@ -501,11 +501,13 @@ def from_cells(
     labels, blocks, how = read_cell_vectors(path, key=key, perturbation=perturbation)
     texts = [str(c) for c in labels.categories]
     with naming_file(path):
-        grammar = conditions.Grammar.of(texts, (), filter(conditions.is_control_word, texts))
+        grammar = perturbation_names.Grammar.of(
+            texts, (), filter(perturbation_names.is_control_word, texts)
+        )
         parsed = [grammar.parse(text) for text in texts]
-    names = sorted({conditions.name_of(p) for p in parsed if p is not None})
+    names = sorted({perturbation_names.name_of(p) for p in parsed if p is not None})
     row = {found: i for i, found in enumerate(names)}
-    way = np.array([-1 if p is None else row[conditions.name_of(p)] for p in parsed] + [-1])
+    way = np.array([-1 if p is None else row[perturbation_names.name_of(p)] for p in parsed] + [-1])
     total, count = None, np.zeros(len(names))
     start = 0
     for block in blocks:

@@ -19,9 +19,8 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from pertscale import cards
+from pertscale import display
 from pertscale.arguments import checked
-from pertscale.conditions import Grammar, is_control_word, resolve, targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
@@ -32,6 +31,7 @@ from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part
 from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.io.publish import local_copy
 from pertscale.io.reading import naming_file
+from pertscale.perturbation_names import Grammar, is_control_word, resolve, targets
 from pertscale.profile_scale import common_factor, factor_note, is_another_total, total_named
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
 
@@ -199,16 +199,16 @@ class Predictions:
             (p.context or "any", p.split or "any", f"{len(p.perturbations):,}", f"{len(p.genes):,}")
             for p in shown
         ]
-        table = cards.table(["context", "split", "conditions", "genes"], rows, text=2)
+        table = display.table(["context", "split", "conditions", "genes"], rows, text=2)
         hidden = len(self.parts) - len(shown)
         notes = [note for part in shown for note in part.notes]
-        return cards.card(
+        return display.card(
             "Predictions",
             self.name,
-            cards.facts(facts),
+            display.facts(facts),
             table if rows else "",
-            cards.line(f"and {hidden:,} more parts") if hidden else "",
-            cards.details("notes of the reader", cards.bullets(notes)) if notes else "",
+            display.line(f"and {hidden:,} more parts") if hidden else "",
+            display.details("notes of the reader", display.bullets(notes)) if notes else "",
         )
 
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pertscale import cards, conditions
+from pertscale import display, perturbation_names
 from pertscale.arguments import checked
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
-from pertscale.guides import target_group
+from pertscale.guide_names import target_group
 from pertscale.io.files import size_of
 from pertscale.io.matrix import NamingErrors
 from pertscale.io.places import absolute
@@ -131,7 +131,9 @@ class Screen:
     @cached_property
     def targets(self) -> dict[str, tuple[str, ...]]:
         """Genes that each perturbation targets; guides of one gene share it."""
-        found = {name: conditions.targets(group) for name, group in self.target_groups.items()}
+        found = {
+            name: perturbation_names.targets(group) for name, group in self.target_groups.items()
+        }
         return {**found, CONTROL: ()}
 
     def context_groups(self, context: str) -> pd.DataFrame:
@@ -271,26 +273,26 @@ class Screen:
         rows = self.summary().to_dict("records")
         shown, more = rows[:_MOST_CONTEXTS], rows[_MOST_CONTEXTS:]
         largest = max(row["cells"] for row in rows)
-        parts = [cards.line(shape), _context_table(shown, largest)]
+        parts = [display.line(shape), _context_table(shown, largest)]
         if more:
-            folded = cards.details(f"{len(more)} more contexts", _context_table(more, largest))
+            folded = display.details(f"{len(more)} more contexts", _context_table(more, largest))
             parts.append(folded)
-        parts.append(cards.facts(self._facts()))
+        parts.append(display.facts(self._facts()))
         if account := self._info.get("account"):
-            parts.append(cards.details("how the source was read", cards.bullets(account)))
-        return cards.card("Screen", Path(self.path).name, *parts)
+            parts.append(display.details("how the source was read", display.bullets(account)))
+        return display.card("Screen", Path(self.path).name, *parts)
 
     def _facts(self) -> dict[str, object]:
         """Return what the card says of the store, without reading the matrix or a whole table."""
         matrix = open_root(self.path)[MATRIX]
         left_out = self._info.get("n_input", self.n_cells) - self.n_cells
         return {
-            "bar": cards.legend({"second": "control", "main": "perturbed"}),
+            "bar": display.legend({"second": "control", "main": "perturbed"}),
             "values": f"{_SCALES.get(self.scale, self.scale)}, {matrix.dtype}",
             "chunks": " × ".join(f"{n:,}" for n in matrix.chunks) + " (cells × genes)",
             "on disk": _stored(self.path),
             "left out": f"{left_out:,} of {self._info.get('n_input', self.n_cells):,} cells",
-            "sources": cards.some(self._info.get("sources", [])),
+            "sources": display.some(self._info.get("sources", [])),
             "fingerprint": self.fingerprint[:12],
         }
 
@@ -306,18 +308,18 @@ def _context_table(rows: Sequence[dict[Any, Any]], largest: int) -> str:
         shown.append(
             (
                 row["context"],
-                cards.bar({"second": row["control_cells"], "main": perturbed}, whole=largest),
+                display.bar({"second": row["control_cells"], "main": perturbed}, whole=largest),
                 *(f"{n:,}" for n in numbers),
                 "–" if np.isnan(typical) else f"{typical:,.0f}",
             )
         )
-    return cards.table(columns, shown)
+    return display.table(columns, shown)
 
 
 def _stored(path: str) -> str:
     """Return the size of the matrix's files; empty for a store that is not on a disk."""
     n_bytes = size_of(Path(path) / MATRIX)
-    return cards.size(n_bytes) if n_bytes else ""
+    return display.size(n_bytes) if n_bytes else ""
 
 
 def _log_normalize(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import zarr
 from markupsafe import Markup
 
 import pertscale as ps
-from pertscale import cards
+from pertscale import display
 from pertscale.benchmark import card
 from pertscale.benchmark.card import score_tables
 from pertscale.evaluation import at_operating_point
@@ -69,14 +69,14 @@ def result(example, tmp_path_factory):
 
 
 def test_text_is_escaped_and_markup_is_not():
-    page = cards.card(
+    page = display.card(
         "Thing",
         HOSTILE,
-        cards.facts({HOSTILE: HOSTILE, "left out": None, "too": ""}),
-        cards.table([HOSTILE], [[HOSTILE]]),
-        cards.details(HOSTILE, HOSTILE),
-        cards.bullets([HOSTILE]),
-        cards.line(HOSTILE, Markup("<em>ours</em>")),
+        display.facts({HOSTILE: HOSTILE, "left out": None, "too": ""}),
+        display.table([HOSTILE], [[HOSTILE]]),
+        display.details(HOSTILE, HOSTILE),
+        display.bullets([HOSTILE]),
+        display.line(HOSTILE, Markup("<em>ours</em>")),
     )
     assert "<script" not in page
     assert page.count("&lt;script&gt;") == 9
@@ -85,28 +85,28 @@ def test_text_is_escaped_and_markup_is_not():
 
 
 def test_bars_are_shares():
-    widths = re.findall(r"width:([\d.]+)%", cards.bar({"down": 1, "non_de": 0, "up": 3}))
+    widths = re.findall(r"width:([\d.]+)%", display.bar({"down": 1, "non_de": 0, "up": 3}))
     assert widths == ["25.00", "75.00"]
-    assert re.findall(r"width:([\d.]+)%", cards.bar({"main": 1}, whole=4)) == ["25.00"]
+    assert re.findall(r"width:([\d.]+)%", display.bar({"main": 1}, whole=4)) == ["25.00"]
     for empty in ({}, {"up": 0}, {"up": np.nan}):
-        assert "width" not in cards.bar(empty)
+        assert "width" not in display.bar(empty)
 
 
 def test_sizes_and_lists():
-    assert [cards.size(n) for n in (0, 999, 2_230_000, 1.5e12)] == [
+    assert [display.size(n) for n in (0, 999, 2_230_000, 1.5e12)] == [
         "0 bytes", "999 bytes", "2.23 MB", "1.5e+03 GB",
     ]  # fmt: skip
-    assert cards.some(["a", "b"]) == "a, b"
-    assert cards.some(["a"] * 1000, 2) == "a, a, … (1,000 in all)"
+    assert display.some(["a", "b"]) == "a, b"
+    assert display.some(["a"] * 1000, 2) == "a, a, … (1,000 in all)"
 
 
 def test_links_are_relative_and_no_scheme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert 'href="./run/report.html"' in cards.link(tmp_path / "run" / "report.html", "report")
-    assert 'href="./javascript%3A1/a%22b"' in cards.link(tmp_path / "javascript:1" / 'a"b', "x")
-    assert "href" not in cards.link("s3://bucket/run/report.html", "report")
-    assert cards.shown_path("s3://bucket/run") == "s3://bucket/run"
-    assert "href" not in cards.link(tmp_path.parent / "report.html", "report")
+    assert 'href="./run/report.html"' in display.link(tmp_path / "run" / "report.html", "report")
+    assert 'href="./javascript%3A1/a%22b"' in display.link(tmp_path / "javascript:1" / 'a"b', "x")
+    assert "href" not in display.link("s3://bucket/run/report.html", "report")
+    assert display.shown_path("s3://bucket/run") == "s3://bucket/run"
+    assert "href" not in display.link(tmp_path.parent / "report.html", "report")
 
 
 # --- the cards ------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pertscale.conditions import (
+from pertscale.errors import InputError
+from pertscale.guide_names import target_group
+from pertscale.perturbation_names import (
     Grammar,
     is_control_word,
     is_suggested_control,
@@ -20,8 +22,6 @@ from pertscale.conditions import (
     resolve,
     targets,
 )
-from pertscale.errors import InputError
-from pertscale.guides import target_group
 from tests.helpers import real_data
 
 KNOWN = frozenset({"A", "B", "C", "KLF1", "MAP2K6", "HLA-A", "NKX2-1", "STX16-NPEPL1", "X,Y"})

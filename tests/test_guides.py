@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from pertscale.errors import InputError
-from pertscale.guides import target_group
+from pertscale.guide_names import target_group
 from pertscale.io import check, ingest
 from pertscale.io.columns import CellColumns, RoleChoices, infer_roles
 from pertscale.io.targets import plan_targets

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import pertscale as ps
-from pertscale.conditions import left_out_reason
+from pertscale.perturbation_names import left_out_reason
 from pertscale.report.figures import STYLE, short, to_svg
 from tests import hostile
 from tests.screens import tree_hash

@@ -11,7 +11,6 @@ import xarray as xr
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.expression import top_genes
 from pertscale.evaluation.interaction_calls import (
@@ -21,7 +20,8 @@ from pertscale.evaluation.interaction_calls import (
     recurrence,
     strongest,
 )
-from pertscale.guides import target_group
+from pertscale.guide_names import target_group
+from pertscale.perturbation_names import targets
 from pertscale.stats.empirical_null import local_fdr
 from pertscale.stats.interactions import (
     INTERACTION_CLASSES,

@@ -24,7 +24,7 @@ from pertscale.benchmark.plan import Splitting
 from pertscale.cli import main
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
 from pertscale.errors import UnknownNameError as Unknown
-from pertscale.guides import target_group
+from pertscale.guide_names import target_group
 from pertscale.io import ingest
 from pertscale.io.atomic import read_json
 from pertscale.models import (

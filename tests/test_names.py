@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pertscale as ps
-from pertscale import conditions
+from pertscale import perturbation_names
 from pertscale.errors import InputError
 from pertscale.folder_names import folder_name, slug
 from pertscale.io.column_names import stored_names
@@ -84,13 +84,15 @@ def test_columns_of_any_name_are_read_back(tmp_path):
 @EXAMPLES
 @given(ANY)
 def test_any_label_has_a_canonical_name_or_a_reason(label):
-    grammar = conditions.Grammar(conditions.known_targets([label], ["G1"]), frozenset({"control"}))
+    grammar = perturbation_names.Grammar(
+        perturbation_names.known_targets([label], ["G1"]), frozenset({"control"})
+    )
     found = grammar.parse(label)
     if found is None:
         return
     assert list(found) == sorted(set(found))
     assert all(target and target == target.strip() for target in found)
-    assert grammar.canonical(label) == conditions.name_of(found)
+    assert grammar.canonical(label) == perturbation_names.name_of(found)
 
 
 @EXAMPLES

@@ -15,8 +15,8 @@ from pertscale.baselines.neighbors_cv import WeightedKNNCV
 from pertscale.benchmark import estimate, units
 from pertscale.benchmark.expected import Expected
 from pertscale.benchmark.probe import _Drawn
-from pertscale.conditions import targets
 from pertscale.evaluation import confusion, scores_from_confusion
+from pertscale.perturbation_names import targets
 from pertscale.schema import Label
 from tests.helpers import GOLDEN, real_data
 

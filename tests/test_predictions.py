@@ -13,7 +13,6 @@ import scipy.sparse as sp
 import xarray as xr
 
 import pertscale as ps
-from pertscale.conditions import name_of
 from pertscale.errors import (
     AmbiguousInputError,
     ArgumentError,
@@ -22,6 +21,7 @@ from pertscale.errors import (
     NotFoundError,
 )
 from pertscale.io.prediction_files import directory
+from pertscale.perturbation_names import name_of
 from tests.helpers import GOLDEN
 
 GENES = ["GATA1", "HLA-A", "KLF1", "NA", "TP53"]

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from pertscale.arguments import checked
-from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFittedError
-from pertscale.guides import target_group
+from pertscale.guide_names import target_group
+from pertscale.perturbation_names import targets
 from pertscale.schema import CLASSES, GENE, PERTURBATION, Label
 
 #: Genes predicted at a time: votes take 24 bytes per test perturbation and gene of the block.

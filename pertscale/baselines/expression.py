@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 from sklearn.base import BaseEstimator
 
-from pertscale import conditions
+from pertscale import perturbation_names
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, NotFittedError
 from pertscale.schema import CONTROL, GENE, PERTURBATION
@@ -151,7 +151,7 @@ class Additive(ExpressionModel):
         return {}
 
     def _targets_of(self, name: str) -> tuple[str, ...]:
-        return tuple((self.targets or {}).get(name, conditions.targets(name)))
+        return tuple((self.targets or {}).get(name, perturbation_names.targets(name)))
 
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
         self._profiles = profiles  # read when they are asked for
@@ -166,7 +166,7 @@ class Additive(ExpressionModel):
 
     def _rows(self, name: str) -> list[list[int]] | None:
         """Return the training rows of each target of a perturbation; None if one has none."""
-        own = {t: self._row[t] for t in (name, *conditions.targets(name)) if t in self._row}
+        own = {t: self._row[t] for t in (name, *perturbation_names.targets(name)) if t in self._row}
         guides: dict[str, list[int]] = {}
         for guide, row in own.items():
             guides.setdefault(self._targets_of(guide)[0], []).append(row)

@@ -13,7 +13,7 @@ from pertscale.baselines.expression import ExpressionModel, Matrix, blocks, mean
 from pertscale.baselines.principal import principal_scores
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError
-from pertscale.guides import target_group
+from pertscale.guide_names import target_group
 from pertscale.hashing import seed_from
 from pertscale.schema import CONTROL, GENE
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from pertscale import cards
+from pertscale import display
 from pertscale.benchmark.expression import TOP_EXPRESSED
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
@@ -125,17 +125,17 @@ def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
 
 def whole_card(result: BenchmarkResult) -> str:
     """Return the card of a result; it reads its small tables and the overall scores."""
-    name = cards.shown_path(result.path)
+    name = display.shown_path(result.path)
     if not (result.path / MANIFEST_FILE).exists():
-        return cards.card("BenchmarkResult", name, cards.line(GONE))
+        return display.card("BenchmarkResult", name, display.line(GONE))
     parts = [part for table in score_tables(result.overall) for part in _shown(result, table)]
-    lead = [cards.bullets(result.findings)] if result.findings else []
-    return cards.card(
+    lead = [display.bullets(result.findings)] if result.findings else []
+    return display.card(
         "BenchmarkResult",
         name,
-        cards.facts(_facts(result)),
+        display.facts(_facts(result)),
         *lead,
-        *(parts or [cards.line("no method was scored")]),
+        *(parts or [display.line("no method was scored")]),
         _skipped(result),
     )
 
@@ -145,14 +145,14 @@ def _facts(result: BenchmarkResult) -> dict[str, object]:
     contexts = list(result.manifest["splits"])
     splits = sorted({name for mine in result.manifest["splits"].values() for name in mine})
     return {
-        "report": cards.link(result.report, result.report.name),
+        "report": display.link(result.report, result.report.name),
         "screen": options["store"],
-        "contexts": cards.some(contexts),
+        "contexts": display.some(contexts),
         "tasks": ", ".join(options["tasks"]),
-        "splits": cards.some(splits),
+        "splits": display.some(splits),
         "embedding": options["embedding"] or "from training profiles",
-        "predictions": cards.some(list(options["predictions"])),
-        "own models": cards.some(list(options["models"])),
+        "predictions": display.some(list(options["predictions"])),
+        "own models": display.some(list(options["models"])),
         "time": _time(result.timings),
     }
 
@@ -176,9 +176,9 @@ def _shown(result: BenchmarkResult, table: ScoreTable) -> Iterator[Markup]:
         n = [len(splits[name].held_out) for name in rows["split"].unique() if name in splits]
         averaged = f" (means of {len(n)} splits)" if len(n) > 1 else ""
         title = f"{table.title}: {', '.join(map(str, key))}{averaged}"
-        yield cards.details(title, _score_rows(rows, table.metrics, n), is_open=i == 0)
+        yield display.details(title, _score_rows(rows, table.metrics, n), is_open=i == 0)
     if len(groups) > _MOST_TABLES:
-        yield cards.line(f"{table.title}: {len(groups) - _MOST_TABLES:,} more tables in .scores")
+        yield display.line(f"{table.title}: {len(groups) - _MOST_TABLES:,} more tables in .scores")
 
 
 def _score_rows(rows: pd.DataFrame, metrics: tuple[str, ...], n: Sequence[int]) -> Markup:
@@ -196,9 +196,9 @@ def _score_rows(rows: pd.DataFrame, metrics: tuple[str, ...], n: Sequence[int]) 
             stands_out = method == best[metric]
             cells.append(Markup("<strong>{}</strong>").format(text) if stands_out else text)
         shown.append(cells)
-    table = cards.table(["method", *(m.replace("_", " ") for m in metrics)], shown[:_MOST_ROWS])
+    table = display.table(["method", *(m.replace("_", " ") for m in metrics)], shown[:_MOST_ROWS])
     hidden = len(shown) - _MOST_ROWS
-    return table + (cards.line(f"and {hidden:,} more methods") if hidden > 0 else Markup(""))
+    return table + (display.line(f"and {hidden:,} more methods") if hidden > 0 else Markup(""))
 
 
 def _number(value: float) -> str:
@@ -248,5 +248,5 @@ def _skipped(result: BenchmarkResult) -> Markup:
         return Markup("")
     columns = ["what", "context", "reason", "n"]
     rows = skipped[columns].head(_MOST_ROWS).to_numpy().tolist()
-    table = cards.table(["what", "context", "reason", "steps"], rows, text=3)
-    return cards.details(f"{skipped['n'].sum():,} steps skipped, and why", table)
+    table = display.table(["what", "context", "reason", "steps"], rows, text=3)
+    return display.details(f"{skipped['n'].sum():,} steps skipped, and why", table)

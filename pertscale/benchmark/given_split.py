@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pertscale.conditions import name_of, targets
 from pertscale.errors import InputError, PertscaleWarning
 from pertscale.events import emit
 from pertscale.io.aliases import read_aliases
+from pertscale.perturbation_names import name_of, targets
 from pertscale.predictions import canonical_names
 from pertscale.progress import say
 from pertscale.screen import Screen

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pertscale import cards
+from pertscale import display
 from pertscale.arguments import checked
 from pertscale.benchmark.card import (
     EXPRESSION_HEADLINE,
@@ -383,8 +383,8 @@ class BenchmarkResult:
 
     def __repr__(self) -> str:
         if not (self.path / MANIFEST_FILE).exists():
-            return f"<BenchmarkResult {cards.shown_path(self.path)}: {GONE}>"
-        head = f"<BenchmarkResult {cards.shown_path(self.path)}>"
+            return f"<BenchmarkResult {display.shown_path(self.path)}: {GONE}>"
+        head = f"<BenchmarkResult {display.shown_path(self.path)}>"
         lead = "\n".join(f"* {line}" for line in self.findings)
         tables = printed_tables(self.overall)
         return "\n\n".join([head, *([lead] if lead else []), *tables])

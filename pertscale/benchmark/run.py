@@ -55,8 +55,8 @@ from pertscale.benchmark.units import (
     run_unit,
     slug,
 )
-from pertscale.cards import shown_path
 from pertscale.clients import ClientLike, naming_losses, use_client
+from pertscale.display import shown_path
 from pertscale.embeddings import Embedding
 from pertscale.errors import (
     ArgumentError,

@@ -15,13 +15,13 @@ from pertscale.benchmark.outputs import with_averages
 from pertscale.benchmark.plan import TRANSFER
 from pertscale.benchmark.predictors import fit_predict
 from pertscale.benchmark.units import TASK, at_both_points, with_head, with_rest
-from pertscale.conditions import targets
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import evaluate, share_changed
 from pertscale.gene_names import match_genes
-from pertscale.guides import target_group
+from pertscale.guide_names import target_group
 from pertscale.io.aliases import Aliases
+from pertscale.perturbation_names import targets
 from pertscale.schema import GENE, PERTURBATION, Label
 from pertscale.splits import Split
 from pertscale.stats.labels import LabelTable

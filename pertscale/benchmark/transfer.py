@@ -40,7 +40,6 @@ from pertscale.benchmark.plan import (
 )
 from pertscale.benchmark.predictors import Fitted, Given, TrainingPart
 from pertscale.benchmark.units import LabelMatrix, Unit
-from pertscale.conditions import is_unassigned_word, name_of, targets
 from pertscale.embeddings import Embedding, from_screen
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
@@ -48,6 +47,7 @@ from pertscale.hashing import digest
 from pertscale.io.columns import matching
 from pertscale.io.labels import text_categories
 from pertscale.io.store import is_store, open_root, read_column
+from pertscale.perturbation_names import is_unassigned_word, name_of, targets
 from pertscale.predictions import EXPRESSION, OnScreen
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.splits import Split

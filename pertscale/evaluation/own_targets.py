@@ -12,10 +12,10 @@ from typing import Final, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from pertscale import conditions
+from pertscale import perturbation_names
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
-from pertscale.guides import target_group
+from pertscale.guide_names import target_group
 
 Targets = Literal["exclude", "include"]
 TARGETS: Final[tuple[str, ...]] = get_args(Targets)
@@ -63,7 +63,7 @@ def own_targets(
     known = target_genes or {}
     by_name = target_group([n for n in perturbations if n not in known], index)
     found = [
-        known[name] if name in known else conditions.targets(by_name[name])
+        known[name] if name in known else perturbation_names.targets(by_name[name])
         for name in perturbations
     ]
     rows = np.repeat(np.arange(len(found)), [len(mine) for mine in found])

@@ -16,13 +16,6 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from pertscale.conditions import (
-    Grammar,
-    is_control_word,
-    is_suggested_control,
-    is_unassigned_word,
-    name_of,
-)
 from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
 from pertscale.io.labels import (
     CellColumns,
@@ -33,6 +26,13 @@ from pertscale.io.labels import (
     text_categories,
 )
 from pertscale.io.readings import reading_lines
+from pertscale.perturbation_names import (
+    Grammar,
+    is_control_word,
+    is_suggested_control,
+    is_unassigned_word,
+    name_of,
+)
 
 __all__ = [
     "INDEX",

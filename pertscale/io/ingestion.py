@@ -14,8 +14,8 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.buffers import trim
-from pertscale.cards import shown_path
 from pertscale.clients import ClientLike, everywhere, memory_limit, tasks_per_process, use_client
+from pertscale.display import shown_path
 from pertscale.errors import (
     ArgumentError,
     ExistsError,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pertscale.conditions import Grammar, left_out_reason, name_of
 from pertscale.errors import InputError
+from pertscale.perturbation_names import Grammar, left_out_reason, name_of
 from pertscale.schema import CONTROL
 
 #: Reason for labels such as ``ctrl`` where ``control=`` names another label.

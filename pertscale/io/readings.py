@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pertscale.conditions import Grammar, one_name, targets
+from pertscale.perturbation_names import Grammar, one_name, targets
 from pertscale.schema import CONTROL
 
 #: Examples that a sentence shows.
@@ -64,7 +64,7 @@ def target_line(groups: Mapping[str, str], genes: Collection[str]) -> str:
     Parameters
     ----------
     groups
-        Canonical name → target, as :func:`pertscale.guides.target_group` returns it.
+        Canonical name → target, as :func:`pertscale.guide_names.target_group` returns it.
     genes
         Genes of the screen.
     """

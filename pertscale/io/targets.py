@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from pertscale.conditions import Grammar, name_of, targets
 from pertscale.errors import InputError
-from pertscale.guides import target_group
+from pertscale.guide_names import target_group
 from pertscale.io.columns import CellColumns, Roles, matching
 from pertscale.io.labels import text_categories
 from pertscale.io.readings import guide_line, target_line
+from pertscale.perturbation_names import Grammar, name_of, targets
 from pertscale.schema import CONTROL
 
 #: Columns that name the target of each cell's guide, preferred ones first.

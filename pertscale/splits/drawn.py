@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pertscale.arguments import checked
-from pertscale.conditions import targets
 from pertscale.errors import ArgumentError, InputError, UnknownNameError
+from pertscale.perturbation_names import targets
 from pertscale.schema import CONTROL
 from pertscale.splits.split import Split, checked_names, checked_seed
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pertscale import conditions
+from pertscale import perturbation_names
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.splits.split import Split, checked_names, checked_seed
@@ -132,7 +132,11 @@ def doubles_split(
 
 def genes_of(name: str) -> tuple[str, ...]:
     """Return the genes of a name in either spelling; ``()`` for the control."""
-    return tuple(t for t in conditions.targets(name) if t and not conditions.is_control_word(t))
+    return tuple(
+        t
+        for t in perturbation_names.targets(name)
+        if t and not perturbation_names.is_control_word(t)
+    )
 
 
 def _without_control(perturbations: Iterable[str]) -> list[str]:

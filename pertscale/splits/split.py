@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from pertscale import cards, conditions
+from pertscale import display, perturbation_names
 from pertscale.arguments import checked
 from pertscale.errors import (
     ArgumentError,
@@ -193,15 +193,15 @@ class Split:
         rows = [
             (
                 part,
-                cards.bar({color: len(getattr(self, part))}, whole=total),
+                display.bar({color: len(getattr(self, part))}, whole=total),
                 f"{len(getattr(self, part)):,}",
-                cards.some(getattr(self, part)),
+                display.some(getattr(self, part)),
             )
             for part, color in zip(PARTS, ("main", "second", "third"), strict=True)
         ]
         facts = {"rule": self.kind, "seed": self.seed, "hash": self.hash[:12]}
-        table = cards.table(["part", "", "n", "perturbations"], rows, text=4)
-        return cards.card("Split", self.name, table, cards.facts(facts))
+        table = display.table(["part", "", "n", "perturbations"], rows, text=4)
+        return display.card("Split", self.name, table, display.facts(facts))
 
 
 def checked_seed(seed: int) -> int:
@@ -247,7 +247,9 @@ def can_be_written(name: str) -> bool:
 def _canonical_parts(parts: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """Return another tool's parts in our names, without the control (SPEC 0.2)."""
     names = [name for part in parts.values() for name in part]
-    grammar = conditions.Grammar.of(names, (), filter(conditions.is_control_word, names))
+    grammar = perturbation_names.Grammar.of(
+        names, (), filter(perturbation_names.is_control_word, names)
+    )
     return {
         part: tuple(name for name in map(grammar.canonical, members) if name != CONTROL)
         for part, members in parts.items()

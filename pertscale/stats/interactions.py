@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import pandas as pd
 
-from pertscale import conditions
+from pertscale import perturbation_names
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.expression import top_genes
@@ -241,7 +241,9 @@ def complete_doubles(
         Double → the singles of each of its two targets: the guide that the double has, where that
         is there alone, else all guides of the target.
     """
-    of = {name: tuple((targets or {}).get(name, conditions.targets(name))) for name in names}
+    of = {
+        name: tuple((targets or {}).get(name, perturbation_names.targets(name))) for name in names
+    }
     if CONTROL not in of:
         return {}
     guides: dict[str, list[str]] = {}
@@ -251,7 +253,7 @@ def complete_doubles(
     found = {}
     for name, mine in of.items():
         if len(mine) == 2 and all(target in guides for target in mine):
-            own = set(conditions.targets(name))
+            own = set(perturbation_names.targets(name))
             first, second = (
                 tuple(g for g in guides[target] if g in own) or tuple(guides[target])
                 for target in mine
@@ -262,7 +264,7 @@ def complete_doubles(
 
 def _guide_note(singles: Mapping[str, tuple[tuple[str, ...], ...]]) -> list[str]:
     """Say in how many doubles other guides stand for those that the double has."""
-    own = {double: set(conditions.targets(double)) for double in singles}
+    own = {double: set(perturbation_names.targets(double)) for double in singles}
     other = [d for d, both in singles.items() if any(not own[d] & set(names) for names in both)]
     if not other:
         return []

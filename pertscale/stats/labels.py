@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pertscale import cards
+from pertscale import display
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
 from pertscale.io.limits import check_dense
@@ -393,19 +393,19 @@ class LabelTable:
         summary = self.summary()
         rows = [_summary_row(row) for row in summary.to_dict("records")]
         columns = ["context", "", "down %", "not DE %", "up %", "perturbations", "genes", "pairs"]
-        legend = cards.legend(
+        legend = display.legend(
             {"down": "down", "non_de": "not differentially expressed", "up": "up"}
         )
-        return cards.card(
+        return display.card(
             "LabelTable",
             self._place(),
-            cards.table(columns, rows),
-            cards.facts({"bar": legend, **self._facts(summary)}),
+            display.table(columns, rows),
+            display.facts({"bar": legend, **self._facts(summary)}),
             self._strongest(),
         )
 
     def _place(self) -> str:
-        return "in memory" if self.path is None else cards.shown_path(self.path)
+        return "in memory" if self.path is None else display.shown_path(self.path)
 
     def _facts(self, summary: pd.DataFrame) -> dict[str, object]:
         """Return how the labels were made, and what was not tested."""
@@ -435,15 +435,15 @@ class LabelTable:
             (
                 row[PERTURBATION],
                 row[CONTEXT],
-                cards.bar({"down": row["n_down"], "up": row["n_up"]}, whole=largest),
+                display.bar({"down": row["n_down"], "up": row["n_up"]}, whole=largest),
                 f"{row['n_down']:,}",
                 f"{row['n_up']:,}",
             )
             for row in most.to_dict("records")
         ]
         columns = ["perturbation", "context", "", "genes down", "genes up"]
-        return cards.details(
-            "perturbations that change most genes", cards.table(columns, rows, text=2)
+        return display.details(
+            "perturbations that change most genes", display.table(columns, rows, text=2)
         )
 
 
@@ -452,7 +452,7 @@ def _summary_row(row: dict[Any, Any]) -> tuple[object, ...]:
     shares = {name: row[f"{name}_percent"] for name in CLASS_NAMES}
     return (
         row["context"],
-        cards.bar(shares),
+        display.bar(shares),
         *("–" if np.isnan(share) else f"{share:.2f}" for share in shares.values()),
         *(f"{row[name]:,}" for name in ("perturbations", "genes", "pairs")),
     )

@@ -13,7 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pertscale.conditions import name_of, targets
+from pertscale.perturbation_names import name_of, targets
 
 #: Endings that number the guides or transcripts of a target, and what the stem must look like.
 _ENDINGS = (
