@@ -20,8 +20,8 @@ from click.core import ParameterSource
 from pertscale import __version__
 from pertscale.cli_help import Benchmark
 from pertscale.cli_words import in_words_of_the_shell
+from pertscale.diagnostics.progress import wording
 from pertscale.errors import PertscaleError, PertscaleWarning
-from pertscale.progress import wording
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Exit code of a command that was stopped by a signal and can go on ("temporary failure").
@@ -560,9 +560,9 @@ def demo(out: str, quiet: bool) -> None:
     Writes screen.h5ad, embedding.parquet, screen.zarr and run/ below the folder.
     """
     from pertscale.benchmark import run_benchmark
+    from pertscale.diagnostics.progress import say
     from pertscale.io import ingest as ingest_file
     from pertscale.io.places import local_path
-    from pertscale.progress import say
     from pertscale.simulate import simulate_screen
 
     started = time.perf_counter()

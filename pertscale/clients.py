@@ -18,9 +18,9 @@ from typing import Any
 import dask
 from dask.utils import parse_timedelta
 
+from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, ClusterError, PertscaleError
 from pertscale.memory import machine_limit
-from pertscale.progress import say
 
 ClientLike = Any  # None, Client, cluster, address, or the path of a scheduler file
 

@@ -29,6 +29,8 @@ import dask.threaded
 from dask.callbacks import Callback
 
 from pertscale.clients import check_versions, naming_losses, no_worker, worker_timeout
+from pertscale.diagnostics.events import emit
+from pertscale.diagnostics.progress import Progress
 from pertscale.errors import (
     ClusterError,
     CorruptFileError,
@@ -36,9 +38,7 @@ from pertscale.errors import (
     StorageError,
     TaskError,
 )
-from pertscale.events import emit
 from pertscale.full_disk import NO_STORAGE, reason
-from pertscale.progress import Progress
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -24,6 +24,7 @@ from distributed.core import Status
 
 from pertscale import clients
 from pertscale.clients import use_client
+from pertscale.diagnostics.events import recording
 from pertscale.errors import (
     ArgumentError,
     ClusterError,
@@ -36,7 +37,6 @@ from pertscale.errors import (
     StorageError,
     TaskError,
 )
-from pertscale.events import recording
 from pertscale.io import ingest
 from pertscale.io import store as store_module
 from pertscale.runner import MOST_FAILED, TRIES, run

@@ -20,8 +20,8 @@ from distributed import Client, LocalCluster
 import pertscale as ps
 from pertscale.benchmark import estimate
 from pertscale.benchmark.plan import Splitting
+from pertscale.diagnostics.events import recording
 from pertscale.errors import ArgumentError, MemoryBudgetError, NotFoundError, StorageError
-from pertscale.events import recording
 from pertscale.stats import rank_sum, rank_sum_share
 from tests.screens import tree_hash
 

@@ -9,8 +9,8 @@ import pytest
 from distributed import Client, LocalCluster, get_client
 
 from pertscale.clients import tasks_per_process, use_client
+from pertscale.diagnostics.progress import Progress, say
 from pertscale.errors import ArgumentError, TaskError
-from pertscale.progress import Progress, say
 from pertscale.runner import run
 
 
@@ -112,7 +112,7 @@ def test_nothing_to_do():
 
 
 def test_progress_in_a_log(capsys, monkeypatch):
-    monkeypatch.setattr("pertscale.progress.LINE_EVERY", -1.0)
+    monkeypatch.setattr("pertscale.diagnostics.progress.LINE_EVERY", -1.0)
     with Progress("work", total=2) as progress:
         progress.advance()
         progress.advance()
@@ -130,8 +130,10 @@ def test_quiet(capsys):
 
 def test_progress_in_a_notebook_without_widgets(capsys, monkeypatch, recwarn):
     """A bar of text, and no warning that widgets are missing; not in the red of errors."""
-    monkeypatch.setattr("pertscale.progress._in_notebook", lambda: True)
-    monkeypatch.setattr("pertscale.progress.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("pertscale.diagnostics.progress._in_notebook", lambda: True)
+    monkeypatch.setattr(
+        "pertscale.diagnostics.progress.importlib.util.find_spec", lambda name: None
+    )
     with Progress("work", total=2) as progress:
         progress.advance(2)
     say("done")

@@ -26,6 +26,8 @@ from pertscale.benchmark.probe import UnitRates, probe_units
 from pertscale.benchmark.run import LAYOUT, ingested, places, read_wanted
 from pertscale.benchmark.units import BAND_BYTES, LOCAL_PAIRS, STRIP_PAIRS
 from pertscale.clients import ClientLike, memory_limit, use_client
+from pertscale.diagnostics.progress import duration, say
+from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.embeddings import Embedding
 from pertscale.errors import StorageError
 from pertscale.evaluation.expression import N_GENES
@@ -38,8 +40,6 @@ from pertscale.io.places import Remote, place
 from pertscale.io.publish import working_folder
 from pertscale.io.store import CHUNK_GENES, is_store
 from pertscale.memory import AUTO, PROCESS_BYTES, machine_limit
-from pertscale.probe import Stopwatch
-from pertscale.progress import duration, say
 from pertscale.runner import run
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, REPORT_FILE
 from pertscale.screen import Screen, open_screen

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pertscale.diagnostics.events import emit
+from pertscale.diagnostics.progress import say
 from pertscale.errors import InputError, PertscaleWarning
-from pertscale.events import emit
 from pertscale.io.aliases import read_aliases
 from pertscale.perturbation_names import name_of, targets
 from pertscale.predictions import canonical_names
-from pertscale.progress import say
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.splits.split import PARTS

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pertscale.events import emit, recording
-from pertscale.progress import say
+from pertscale.diagnostics.events import emit, recording
+from pertscale.diagnostics.progress import say
 from pertscale.runner import peak_bytes
 from pertscale.schema import LOG_FILE
 

@@ -22,16 +22,16 @@ from pertscale.benchmark.log import Log
 from pertscale.benchmark.outsiders import Outsiders
 from pertscale.benchmark.predictors import Fitted, Given, Thresholded, TrainingPart, given_params
 from pertscale.benchmark.units import TASK, LabelMatrix, Unit, label_matrix
+from pertscale.diagnostics.events import emit
+from pertscale.diagnostics.progress import say
 from pertscale.embeddings import Embedding
 from pertscale.errors import InputError
 from pertscale.evaluation.own_targets import Targets
-from pertscale.events import emit
 from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
 from pertscale.io.atomic import remove
 from pertscale.perturbation_names import name_of
 from pertscale.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
-from pertscale.progress import say
 from pertscale.report.findings import seen_genes, without_vectors
 from pertscale.schema import CONTROL, GENE, MANIFEST_FILE, PERTURBATION
 from pertscale.screen import Screen

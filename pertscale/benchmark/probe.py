@@ -24,9 +24,9 @@ from pertscale.baselines.logistic_pairs import MOST_EPOCHS, STEPS
 from pertscale.benchmark.expression import SINGLE, ExpressionUnit, fit_and_score
 from pertscale.benchmark.predictors import Fitted, Thresholded, TrainingPart
 from pertscale.benchmark.units import LabelMatrix, Predictor, Unit, write_and_score
+from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.retrieval import Truths
-from pertscale.probe import Stopwatch
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.splits import Split
 

@@ -56,6 +56,8 @@ from pertscale.benchmark.units import (
     slug,
 )
 from pertscale.clients import ClientLike, naming_losses, use_client
+from pertscale.diagnostics.events import emit
+from pertscale.diagnostics.progress import Progress, say
 from pertscale.display import shown_path
 from pertscale.embeddings import Embedding
 from pertscale.errors import (
@@ -67,7 +69,6 @@ from pertscale.errors import (
     StorageError,
 )
 from pertscale.evaluation.own_targets import Targets, check_targets
-from pertscale.events import emit
 from pertscale.full_disk import writing_to
 from pertscale.io.aliases import Aliases
 from pertscale.io.atomic import remove_leftovers_below, write_json
@@ -83,7 +84,6 @@ from pertscale.io.sums import FILES, write_record
 from pertscale.io.tables import declared_frame, write_table
 from pertscale.memory import AUTO, check_memory
 from pertscale.predictions import CELLS, Predictions
-from pertscale.progress import Progress, say
 from pertscale.report import write_report
 from pertscale.schema import (
     CONTROL,

@@ -19,6 +19,7 @@ import pandas as pd
 import zarr
 
 from pertscale.benchmark.blas import blas_libraries
+from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
 from pertscale.folder_names import folder_name, slug
@@ -30,7 +31,6 @@ from pertscale.io.places import Place
 from pertscale.io.store import ALL_CHUNKS
 from pertscale.io.sums import FILES, all_sums, faults, read_record, told, write_record
 from pertscale.io.tables import read_table, write_table
-from pertscale.progress import say
 from pertscale.schema import (
     AS_CALLED,
     AT_TRAINING_RATE,

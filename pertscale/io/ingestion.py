@@ -15,6 +15,7 @@ import pandas as pd
 from pertscale.arguments import checked
 from pertscale.buffers import trim
 from pertscale.clients import ClientLike, everywhere, memory_limit, tasks_per_process, use_client
+from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
 from pertscale.errors import (
     ArgumentError,
@@ -68,7 +69,6 @@ from pertscale.io.store import (
 from pertscale.io.verify import verify_store
 from pertscale.io.work import Work, is_resumable, planned_work, prepare, work_folder
 from pertscale.memory import AUTO, check_memory, task_budget
-from pertscale.progress import say
 from pertscale.runner import run
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, Scale
 

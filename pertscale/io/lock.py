@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pertscale.diagnostics.progress import say
 from pertscale.errors import LockedError, StorageError
 from pertscale.full_disk import writing_to
 from pertscale.io.atomic import link, remove, write_json_once
 from pertscale.io.owners import held, holder, lives, me, read_owner, renewing
-from pertscale.progress import say
 
 #: Seconds between two touches.
 BEAT = 5.0

@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
+from pertscale.diagnostics.progress import say
 from pertscale.errors import StorageError
-from pertscale.progress import say
 
 
 def me() -> dict[str, Any]:

@@ -26,13 +26,13 @@ from typing import Any
 
 import dask
 
+from pertscale.diagnostics.progress import Progress, say
 from pertscale.errors import ArgumentError, NotFoundError, StorageError
 from pertscale.hashing import digest
 from pertscale.io.atomic import read_json, remove, write_json
 from pertscale.io.object_storage import naming
 from pertscale.io.places import Place, PlaceLike, Remote, place
 from pertscale.io.remote_lock import RemoteLock, locked_remote
-from pertscale.progress import Progress, say
 from pertscale.schema import MANIFEST_FILE
 
 #: Dask setting, and environment variable, for where outputs are completed before they are put.

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pertscale.diagnostics.progress import say
 from pertscale.errors import LockedError
 from pertscale.io.object_storage import naming
 from pertscale.io.owners import held, holder, lives, me, read_owner, renewing
 from pertscale.io.places import Remote
-from pertscale.progress import say
 
 #: Seconds between two puts.
 BEAT = 15.0

@@ -19,6 +19,7 @@ from pertscale.benchmark.given_split import (
     told_in_no_part,
 )
 from pertscale.benchmark.plan import Splitting
+from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, InputError
 from pertscale.folder_names import folder_name, slug
 from pertscale.io.atomic import read_json, remove, remove_leftovers
@@ -29,7 +30,6 @@ from pertscale.models.config import TASKS, ModelSpec, read_config
 from pertscale.models.run import DONE, finished_run, run_model
 from pertscale.models.task import REQUEST_FILE, task_key, write_task
 from pertscale.predictions import Predictions, read_predictions
-from pertscale.progress import say
 from pertscale.schema import LOG1P_1E4, PERTURBATION, Column
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split

@@ -18,11 +18,11 @@ import xarray as xr
 from dask.system import CPU_COUNT
 
 from pertscale.arguments import checked
+from pertscale.diagnostics.progress import Progress
 from pertscale.errors import ArgumentError, ExistsError
 from pertscale.io.atomic import atomic_path
 from pertscale.io.h5ad_writer import Block, write_h5ad
 from pertscale.io.places import local_path
-from pertscale.progress import Progress
 from pertscale.simulate.arguments import (
     check_cells,
     check_contexts,

@@ -19,6 +19,7 @@ import pandas as pd
 
 from pertscale.baselines.thresholds import scores_of_changes
 from pertscale.clients import ClientLike
+from pertscale.diagnostics.progress import say
 from pertscale.errors import CorruptFileError, InputError, NegativeValueError, NotFoundError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.io.atomic import remove
@@ -34,7 +35,6 @@ from pertscale.io.sources import SourceSpec, find_source, open_source
 from pertscale.memory import AUTO
 from pertscale.predictions import OnScreen, Predictions, canonical_names
 from pertscale.profile_scale import common_factor, factor_note, is_another_total, total_named
-from pertscale.progress import say
 from pertscale.schema import CONTEXT, CONTROL, COUNTS, LOG1P_1E4, PERTURBATION, Label
 from pertscale.screen import Screen, open_screen
 from pertscale.stats.labels import LabelTable

@@ -17,6 +17,7 @@ from typing import Any
 
 from pertscale.arguments import checked
 from pertscale.clients import ClientLike, everywhere, use_client
+from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
 from pertscale.hashing import digest
 from pertscale.io.atomic import remove, remove_leftovers, replace
@@ -26,7 +27,6 @@ from pertscale.io.places import Place, Remote, absolute, check_apart, local_path
 from pertscale.io.publish import Layout, finished_folder
 from pertscale.io.sums import FILES, faults, told
 from pertscale.memory import AUTO, check_memory
-from pertscale.progress import say
 from pertscale.runner import run
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
