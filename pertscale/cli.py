@@ -450,7 +450,7 @@ def _for_labels_and_python(
     store: str, out: str, run_options: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Check options of `run`; return those that `labels` takes too, and all for run_benchmark."""
-    from pertscale.io.places import absolute
+    from pertscale.storage.locations import absolute
 
     context = run.make_context("pertscale run", [store, "--out", out, *run_options])
     if context.params["stores"] != (store,):
@@ -562,8 +562,8 @@ def demo(out: str, quiet: bool) -> None:
     from pertscale.benchmark import run_benchmark
     from pertscale.diagnostics.progress import say
     from pertscale.io import ingest as ingest_file
-    from pertscale.io.places import local_path
     from pertscale.simulate import simulate_screen
+    from pertscale.storage.locations import local_path
 
     started = time.perf_counter()
     folder = local_path(out, "the demo's folder")

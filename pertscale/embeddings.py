@@ -36,9 +36,9 @@ from pertscale.io import embedding_files
 from pertscale.io.cell_vectors import read_cell_vectors
 from pertscale.io.embedding_files import Orientation
 from pertscale.io.long_tables import all_names, as_numbers, read_long
-from pertscale.io.publish import local_copy
 from pertscale.io.reading import naming_file
 from pertscale.schema import CONTROL, GENE, PERTURBATION
+from pertscale.storage.publish import local_copy
 
 if TYPE_CHECKING:
     import xarray as xr

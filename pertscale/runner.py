@@ -1,7 +1,7 @@
 """Runs a function over small descriptors on whatever Dask scheduler is current.
 
 A task gets a descriptor (a path, row ranges, options: under a kilobyte), opens what it needs,
-writes its own piece under the commit protocol of :mod:`pertscale.io.atomic`, and gives back a
+writes its own piece under the commit protocol of :mod:`pertscale.storage.atomic`, and gives back a
 small receipt. No matrix travels through the graph.
 
 A task that fails is tried again, :data:`TRIES` times in all, and does not take the others down:
@@ -38,7 +38,7 @@ from pertscale.errors import (
     StorageError,
     TaskError,
 )
-from pertscale.full_disk import NO_STORAGE, reason
+from pertscale.storage.disk_errors import NO_STORAGE, reason
 
 T = TypeVar("T")
 R = TypeVar("R")

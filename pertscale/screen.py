@@ -21,9 +21,7 @@ from pertscale import display, perturbation_names
 from pertscale.arguments import checked
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.guide_names import target_group
-from pertscale.io.files import size_of
 from pertscale.io.matrix import NamingErrors
-from pertscale.io.places import absolute
 from pertscale.io.reading import reading
 from pertscale.io.store import (
     CHECKSUM,
@@ -38,6 +36,8 @@ from pertscale.io.store import (
     read_info,
 )
 from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
+from pertscale.storage.files import size_of
+from pertscale.storage.locations import absolute
 
 if TYPE_CHECKING:
     import anndata

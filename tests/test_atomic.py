@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pertscale.errors import StorageError
-from pertscale.io import atomic
-from pertscale.io.lock import locked
+from pertscale.storage import atomic
+from pertscale.storage.lock import locked
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path):

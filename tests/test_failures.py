@@ -627,10 +627,10 @@ def test_two_runs_at_once(example, undisturbed, tmp_path):
 
 
 def test_a_folder_in_use_is_refused_for_all(example, tmp_path):
-    from pertscale.io.lock import locked
+    from pertscale.storage.lock import locked
 
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom pertscale.io.lock import locked\n"
+        "import sys, time\nfrom pathlib import Path\nfrom pertscale.storage.lock import locked\n"
         "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     holder = subprocess.Popen(

@@ -18,9 +18,9 @@ import pytest
 
 import pertscale as ps
 from pertscale.errors import PertscaleError
-from pertscale.io.atomic import write_bytes
+from pertscale.storage.atomic import write_bytes
 
-#: What gives, takes and changes names; everything in io/atomic.py comes down to these.
+#: What gives, takes and changes names; everything in storage/atomic.py comes down to these.
 _CHANGES = ("replace", "rename", "link", "unlink", "rmdir", "mkdir")
 QUICK: dict[str, Any] = {"settings": ["full"], "quiet": True}
 FIRST = {"methods": ["majority_vote", "mean", "no_change", "additive"], "seed": 0, **QUICK}

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from pertscale.errors import LockedError, StorageError
-from pertscale.io import lock as lock_module
-from pertscale.io import owners
-from pertscale.io.lock import Lock, locked
-from pertscale.io.owners import me
+from pertscale.storage import lock as lock_module
+from pertscale.storage import lock_owner
+from pertscale.storage.lock import Lock, locked
+from pertscale.storage.lock_owner import me
 
 HOLD = """
 import sys, time
@@ -209,7 +209,7 @@ def test_a_process_that_one_may_not_see_is_watched(tmp_path, quick, monkeypatch,
     def refuse(pid, signal):
         raise PermissionError
 
-    monkeypatch.setattr(owners, "_born", lambda pid: "")
+    monkeypatch.setattr(lock_owner, "_born", lambda pid: "")
     monkeypatch.setattr(os, "kill", refuse)
     with locked(tmp_path):
         pass

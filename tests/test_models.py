@@ -26,7 +26,6 @@ from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFou
 from pertscale.errors import UnknownNameError as Unknown
 from pertscale.guide_names import target_group
 from pertscale.io import ingest
-from pertscale.io.atomic import read_json
 from pertscale.models import (
     ModelSpec,
     check_predictions,
@@ -38,6 +37,7 @@ from pertscale.models import (
 from pertscale.models import run as run_module
 from pertscale.models import task as task_module
 from pertscale.splits import Split, doubles_split
+from pertscale.storage.atomic import read_json
 from tests import fake_model
 from tests.conftest import write_h5ad
 from tests.helpers import ROOT

@@ -32,13 +32,14 @@ from pertscale.errors import (
     NotFoundError,
     StorageError,
 )
-from pertscale.io import object_storage, remote_lock, store
+from pertscale.io import store
 from pertscale.io.matrix import MatrixReader
-from pertscale.io.owners import me, renewing
-from pertscale.io.places import Remote, place
-from pertscale.io.publish import scratch_root
-from pertscale.io.remote_lock import RemoteLock, lock_of, locked_remote
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
+from pertscale.storage import object_storage, remote_lock
+from pertscale.storage.locations import Remote, place
+from pertscale.storage.lock_owner import me, renewing
+from pertscale.storage.publish import scratch_root
+from pertscale.storage.remote_lock import RemoteLock, lock_of, locked_remote
 
 KEY, SECRET = "AKIAPERTSCALETEST", "neverWrittenAnywhere0123456789"
 pytestmark = pytest.mark.once

@@ -34,10 +34,7 @@ from pertscale.evaluation.expression import N_GENES
 from pertscale.evaluation.own_targets import Targets
 from pertscale.evaluation.retrieval import N_THREADS
 from pertscale.io import outlook as ingest_outlook
-from pertscale.io.files import size_of
 from pertscale.io.outlook import IngestOutlook
-from pertscale.io.places import Remote, place
-from pertscale.io.publish import working_folder
 from pertscale.io.store import CHUNK_GENES, is_store
 from pertscale.memory import AUTO, PROCESS_BYTES, machine_limit
 from pertscale.runner import run
@@ -50,6 +47,9 @@ from pertscale.stats.parts import PART_PAIRS
 from pertscale.stats.probe import Cells, LabelRates, probe_labels, rates_of
 from pertscale.stats.ranksum import Job, make_job
 from pertscale.stats.tile_plan import Means, gene_densities
+from pertscale.storage.files import size_of
+from pertscale.storage.locations import Remote, place
+from pertscale.storage.publish import working_folder
 
 #: Bytes of a scored pair of profiles while a method is scored: six copies of it, and masks.
 _SCORED_BYTES = 52

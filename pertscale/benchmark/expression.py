@@ -37,11 +37,8 @@ from pertscale.evaluation import (
     predicted_pairs,
 )
 from pertscale.evaluation.own_targets import Targets
-from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
-from pertscale.io.atomic import atomic_path
 from pertscale.io.datasets import Variable, create_dataset, open_dataset
-from pertscale.io.places import Place
 from pertscale.io.reading import reading
 from pertscale.io.tables import declared_frame, read_table, write_table
 from pertscale.predictions import OnScreen
@@ -56,6 +53,9 @@ from pertscale.schema import (
 )
 from pertscale.splits import Split
 from pertscale.stats.interactions import Interactions
+from pertscale.storage.atomic import atomic_path
+from pertscale.storage.folder_names import folder_name, slug
+from pertscale.storage.locations import Place
 
 SINGLE: Final = "single"
 DOUBLE: Final = "double"

@@ -20,7 +20,6 @@ from pertscale.benchmark.split_files import write_split_files
 from pertscale.benchmark.transfer import FROM_FILE
 from pertscale.benchmark.units import BLAS, UNIT_FILE, UNIT_FILES, Unit, read_scores, read_unit
 from pertscale.embeddings import Embedding
-from pertscale.io.ours import remove_ours
 from pertscale.io.sums import Sums, sums_of
 from pertscale.io.tables import declared_frame, read_table, write_table
 from pertscale.report.findings import findings
@@ -42,6 +41,7 @@ from pertscale.schema import (
     Column,
 )
 from pertscale.stats.interactions import Interactions
+from pertscale.storage.own_files import remove_ours
 
 #: Tables in the output folder.
 TABLES = (SCORES_FILE, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)

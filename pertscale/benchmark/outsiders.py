@@ -12,7 +12,6 @@ import numpy as np
 
 from pertscale.benchmark.predictors import given_params
 from pertscale.errors import ArgumentError, InputError
-from pertscale.folder_names import slug
 from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases
 from pertscale.predictions import CELLS, EXPRESSION, OnScreen, Predictions, read_predictions
@@ -25,6 +24,7 @@ from pertscale.stats.predicted_cells import (
     gene_ids,
     label_predicted_cells,
 )
+from pertscale.storage.folder_names import slug
 
 #: Of one method: a file, what was read of one, several of these, or one per split by its name.
 PredictionsLike = (

@@ -27,9 +27,7 @@ from pertscale.diagnostics.progress import say
 from pertscale.embeddings import Embedding
 from pertscale.errors import InputError
 from pertscale.evaluation.own_targets import Targets
-from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
-from pertscale.io.atomic import remove
 from pertscale.perturbation_names import name_of
 from pertscale.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
 from pertscale.report.findings import seen_genes, without_vectors
@@ -40,6 +38,8 @@ from pertscale.stats.curation import Curation, curate
 from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels import LabelTable
 from pertscale.stats.pseudobulk import open_pseudobulk
+from pertscale.storage.atomic import remove
+from pertscale.storage.folder_names import folder_name, slug
 
 Setting = Literal["full", "full_without_target", "curated"]
 SETTINGS: Final[tuple[Setting, ...]] = get_args(Setting)

@@ -24,7 +24,6 @@ from pertscale.benchmark.expression import PARTIAL, TOP_EXPRESSED, open_predicti
 from pertscale.benchmark.units import REMEDY, read_unit
 from pertscale.errors import InputError, NotFoundError
 from pertscale.io.datasets import open_dataset
-from pertscale.io.places import Place, PlaceLike, place
 from pertscale.io.sums import FILES, check_files, read_record
 from pertscale.io.tables import read_table
 from pertscale.schema import (
@@ -45,6 +44,7 @@ from pertscale.schema import (
 from pertscale.splits import Split
 from pertscale.stats.labels import PROFILES, LabelTable, read_labels, read_manifest
 from pertscale.stats.pseudobulk import read_pseudobulk
+from pertscale.storage.locations import Place, PlaceLike, place
 
 if TYPE_CHECKING:
     import xarray as xr

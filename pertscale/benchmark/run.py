@@ -69,15 +69,9 @@ from pertscale.errors import (
     StorageError,
 )
 from pertscale.evaluation.own_targets import Targets, check_targets
-from pertscale.full_disk import writing_to
 from pertscale.io.aliases import Aliases
-from pertscale.io.atomic import remove_leftovers_below, write_json
-from pertscale.io.files import state_of
 from pertscale.io.ingestion import ingest
 from pertscale.io.json_files import read_json_file
-from pertscale.io.lock import locked
-from pertscale.io.places import Place, Remote, absolute, check_apart, place
-from pertscale.io.publish import Layout, finished_folder
 from pertscale.io.several import unique_names
 from pertscale.io.store import STORE_FILES, is_store
 from pertscale.io.sums import FILES, write_record
@@ -112,6 +106,12 @@ from pertscale.stats.ranksum import (
     labels_key,
     rank_sum,
 )
+from pertscale.storage.atomic import remove_leftovers_below, write_json
+from pertscale.storage.disk_errors import writing_to
+from pertscale.storage.files import state_of
+from pertscale.storage.locations import Place, Remote, absolute, check_apart, place
+from pertscale.storage.lock import locked
+from pertscale.storage.publish import Layout, finished_folder
 
 #: Store that a file is ingested to, in the output folder.
 INGESTED_STORE = "screen.zarr"

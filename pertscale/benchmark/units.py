@@ -22,12 +22,8 @@ from pertscale.benchmark.blas import blas_libraries
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
-from pertscale.folder_names import folder_name, slug
 from pertscale.hashing import digest
-from pertscale.io.atomic import atomic_path, remove
 from pertscale.io.datasets import Variable, create_dataset
-from pertscale.io.ours import check_replaceable, zarr_pattern
-from pertscale.io.places import Place
 from pertscale.io.store import ALL_CHUNKS
 from pertscale.io.sums import FILES, all_sums, faults, read_record, told, write_record
 from pertscale.io.tables import read_table, write_table
@@ -46,6 +42,10 @@ from pertscale.schema import (
 )
 from pertscale.splits import Split
 from pertscale.stats.labels import LabelTable
+from pertscale.storage.atomic import atomic_path, remove
+from pertscale.storage.folder_names import folder_name, slug
+from pertscale.storage.locations import Place
+from pertscale.storage.own_files import check_replaceable, zarr_pattern
 
 #: Genes of a block of the label matrix: what kNN and the scores hold at a time.
 GENE_CHUNK = 512

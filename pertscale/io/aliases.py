@@ -11,10 +11,10 @@ from typing import Any
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.json_files import read_json_file
 from pertscale.io.long_tables import as_names
-from pertscale.io.places import input_path
 from pertscale.io.reading import reading
 from pertscale.io.tables import read_parquet
 from pertscale.io.text_encoding import encoding_of
+from pertscale.storage.locations import input_path
 
 Aliases = str | os.PathLike[str] | Mapping[str, str]
 

@@ -15,10 +15,10 @@ from pertscale.io.hdf5 import check_own, open_hdf5
 from pertscale.io.labels import text_categories
 from pertscale.io.limits import check_dense, checked_array
 from pertscale.io.long_tables import SPELLINGS
-from pertscale.io.places import input_path
 from pertscale.io.reading import reading
 from pertscale.io.sources import find_source, open_source
 from pertscale.schema import PERTURBATION
+from pertscale.storage.locations import input_path
 
 Vectors = np.ndarray[Any, np.dtype[np.float64]]
 #: Vectors that are in memory at a time.

@@ -10,8 +10,8 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable
 
-from pertscale.folder_names import DEVICES
 from pertscale.hashing import digest
+from pertscale.storage.folder_names import DEVICES
 
 #: Separators of paths, what Windows refuses, control and format characters, lone surrogates.
 _UNSAFE = re.compile(r'[/\\<>:"|?*]')

@@ -15,9 +15,9 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from pertscale.io.places import Place
 from pertscale.io.reading import reading
 from pertscale.io.store import ALL_CHUNKS, has_checksums, whole_store
+from pertscale.storage.locations import Place
 
 #: How chunks of numbers are stored.
 COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())

@@ -36,12 +36,12 @@ from pertscale.io.hdf5 import check_own, open_hdf5
 from pertscale.io.json_files import parse_json
 from pertscale.io.limits import check_dense, check_npz, checked_node, open_gzip
 from pertscale.io.long_tables import all_names
-from pertscale.io.places import input_path
 from pertscale.io.reading import reading
 from pertscale.io.tables import read_parquet
 from pertscale.io.text_encoding import encoding_of
 from pertscale.io.text_tables import check_bare_header
 from pertscale.io.vectors import as_numbers_array, check_characters, shown, stacked_rows
+from pertscale.storage.locations import input_path
 
 #: Which side of a table carries the names: ``"rows"``, one gene per row, or ``"columns"``.
 Orientation = Literal["rows", "columns"]

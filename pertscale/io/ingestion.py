@@ -24,7 +24,6 @@ from pertscale.errors import (
     PertscaleError,
 )
 from pertscale.hashing import digest
-from pertscale.io.atomic import read_json, remove, remove_leftovers, replace, write_json
 from pertscale.io.cell_table import (
     cell_table,
     check_columns,
@@ -38,11 +37,7 @@ from pertscale.io.cell_table import (
 from pertscale.io.column_names import renamed, stored_names
 from pertscale.io.columns import RoleChoices
 from pertscale.io.gene_plan import GeneRule
-from pertscale.io.lock import locked
-from pertscale.io.ours import check_replaceable
 from pertscale.io.passes import release_memory, sort_block, write_shards
-from pertscale.io.places import Place, Remote, absolute
-from pertscale.io.publish import Layout, finished_folder
 from pertscale.io.scale import decide_scale, read_sample
 from pertscale.io.screen_plan import ScreenPlan, plan_screen, without_cells
 from pertscale.io.several import (
@@ -71,6 +66,11 @@ from pertscale.io.work import Work, is_resumable, planned_work, prepare, work_fo
 from pertscale.memory import AUTO, check_memory, task_budget
 from pertscale.runner import run
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, Scale
+from pertscale.storage.atomic import read_json, remove, remove_leftovers, replace, write_json
+from pertscale.storage.locations import Place, Remote, absolute
+from pertscale.storage.lock import locked
+from pertscale.storage.own_files import check_replaceable
+from pertscale.storage.publish import Layout, finished_folder
 
 #: Types that counts can be stored as.
 _COUNT_DTYPES = ("uint16", "uint32")

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any, TextIO
 
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
-from pertscale.io.places import PlaceLike, place
+from pertscale.storage.locations import PlaceLike, place
 
 
 def read_json_file(path: PlaceLike, what: str) -> Any:

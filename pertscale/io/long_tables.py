@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from pertscale.errors import CorruptFileError, InputError, PertscaleError
 from pertscale.io.limits import open_gzip
-from pertscale.io.places import input_path
 from pertscale.io.reading import DAMAGE
 from pertscale.io.tables import read_parquet
 from pertscale.io.text_encoding import encoding_of, warn_of_the_end
 from pertscale.io.text_tables import check_text
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
+from pertscale.storage.locations import input_path
 
 #: Suffixes of tables, gzipped ones with ``.gz`` after them.
 TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt")

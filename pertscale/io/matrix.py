@@ -15,8 +15,6 @@ from numcodecs import blosc
 from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, PertscaleError
 from pertscale.io.limits import checked_array
-from pertscale.io.object_storage import naming
-from pertscale.io.places import Remote, place
 from pertscale.io.reading import reading
 from pertscale.io.store import (
     CHECKSUM,
@@ -30,6 +28,8 @@ from pertscale.io.store import (
     open_matrix,
 )
 from pertscale.schema import MATRIX
+from pertscale.storage.locations import Remote, place
+from pertscale.storage.object_storage import naming
 
 
 class MatrixReader:

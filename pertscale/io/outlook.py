@@ -11,13 +11,13 @@ import scipy.sparse as sp
 
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.io.columns import RoleChoices
-from pertscale.io.files import size_of
 from pertscale.io.scale import decide_scale
 from pertscale.io.screen_plan import ScreenPlan, plan_screen
 from pertscale.io.several import find_sources
 from pertscale.io.sources import CsrBlock, open_source
 from pertscale.io.work import Work, planned_work, work_folder
 from pertscale.schema import COUNTS
+from pertscale.storage.files import size_of
 
 #: Bytes of the block that is read, in the source's own size.
 _SAMPLE_BYTES = 16_000_000

@@ -30,11 +30,11 @@ from pertscale.io._kernels import (
     order_by_key,
     write_words,
 )
-from pertscale.io.atomic import atomic_path, put_on_disk, read_json
 from pertscale.io.scratch import Stretch, read_stretch, write_block
 from pertscale.io.sources import Block, CsrBlock, Source, SourceSpec, open_source
 from pertscale.io.store import CHUNK_GENES
 from pertscale.schema import COUNTS, MATRIX
+from pertscale.storage.atomic import atomic_path, put_on_disk, read_json
 
 #: Log-normalised values lie below this (SPEC A2).
 LOG_LIMIT = 15.0

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from anndata._io.specs.registry import IORegistryError  # has no public name
 
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, PertscaleError
-from pertscale.io.object_storage import naming
+from pertscale.storage.object_storage import naming
 
 #: What HDF5, Zarr, the codecs, NumPy, pandas and csv raise on bytes that make no sense.
 DAMAGE: tuple[type[Exception], ...] = (

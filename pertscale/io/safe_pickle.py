@@ -22,7 +22,7 @@ import numpy as np
 
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.io.pickle_shape import check_shape
-from pertscale.io.places import input_path
+from pertscale.storage.locations import input_path
 
 #: Kinds of dtypes whose bytes are plain values: numbers, text, byte strings.
 _PLAIN_KINDS: Final = frozenset("biufcSU")

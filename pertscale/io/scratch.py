@@ -18,7 +18,7 @@ import numpy as np
 
 from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError
-from pertscale.io.atomic import atomic_path
+from pertscale.storage.atomic import atomic_path
 
 _MAGIC = b"pertscale-scratch-3\0"
 _BOUND = np.dtype("<i8")

@@ -13,10 +13,10 @@ import pandas as pd
 
 from pertscale.errors import ArgumentError, NotFoundError
 from pertscale.io.columns import CellColumns
-from pertscale.io.files import state_of
 from pertscale.io.labels import text_categories
-from pertscale.io.places import check_path, local_path
 from pertscale.io.sources import SourceSpec, find_source, open_source
+from pertscale.storage.files import state_of
+from pertscale.storage.locations import check_path, local_path
 
 PathLike = str | os.PathLike[str]
 

@@ -41,11 +41,11 @@ from zarr.storage import LocalStore, WrapperStore
 from pertscale.errors import CorruptFileError, InputError, NotFoundError, StorageError
 from pertscale.hashing import digest
 from pertscale.io.limits import checked_array, codec_names
-from pertscale.io.object_storage import naming
-from pertscale.io.ours import zarr_tree_pattern
-from pertscale.io.places import Place, Remote, for_zarr, place
 from pertscale.io.reading import DAMAGE, reading
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
+from pertscale.storage.locations import Place, Remote, for_zarr, place
+from pertscale.storage.object_storage import naming
+from pertscale.storage.own_files import zarr_tree_pattern
 
 #: Rows and genes of a chunk: 2 MB of uint16.
 CHUNK_ROWS = 2048

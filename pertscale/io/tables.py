@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pertscale.errors import InputError, NotFoundError
-from pertscale.io.atomic import atomic_path
 from pertscale.io.limits import COPIES, check_declared, check_parquet
-from pertscale.io.places import PlaceLike, for_arrow, place
 from pertscale.io.reading import reading
 from pertscale.schema import Column
+from pertscale.storage.atomic import atomic_path
+from pertscale.storage.locations import PlaceLike, for_arrow, place
 
 #: Rows that are read at a time where a row may have any size.
 _ROWS = 512

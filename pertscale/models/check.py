@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pertscale.arguments import checked
-from pertscale.io.atomic import read_json
 from pertscale.io.limits import check_parquet
 from pertscale.models.task import REQUEST_FILE
 from pertscale.schema import TARGET_TOTAL
+from pertscale.storage.atomic import read_json
 
 PREDICTIONS_FILE: Final = "predictions.parquet"
 META_FILE: Final = "meta.json"

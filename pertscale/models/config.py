@@ -25,9 +25,9 @@ from typing import Any
 from pertscale.arguments import checked
 from pertscale.benchmark.expression import DOUBLE, SINGLE
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
-from pertscale.folder_names import DEVICES
 from pertscale.hashing import digest
-from pertscale.io.places import input_path
+from pertscale.storage.folder_names import DEVICES
+from pertscale.storage.locations import input_path
 
 TASKS = (SINGLE, DOUBLE)
 #: Stand for the task folder and the folder to write to; the command has to have both.

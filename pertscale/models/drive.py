@@ -21,10 +21,6 @@ from pertscale.benchmark.given_split import (
 from pertscale.benchmark.plan import Splitting
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, InputError
-from pertscale.folder_names import folder_name, slug
-from pertscale.io.atomic import read_json, remove, remove_leftovers
-from pertscale.io.lock import locked
-from pertscale.io.places import local_path
 from pertscale.io.tables import declared_frame
 from pertscale.models.config import TASKS, ModelSpec, read_config
 from pertscale.models.run import DONE, finished_run, run_model
@@ -34,6 +30,10 @@ from pertscale.schema import LOG1P_1E4, PERTURBATION, Column
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
 from pertscale.stats.options import RankSumOptions
+from pertscale.storage.atomic import read_json, remove, remove_leftovers
+from pertscale.storage.folder_names import folder_name, slug
+from pertscale.storage.locations import local_path
+from pertscale.storage.lock import locked
 
 RUN_COLUMNS = (
     Column("model", "str", "name of the model"),

@@ -16,7 +16,6 @@ from typing import Any, Final
 from pertscale.arguments import checked
 from pertscale.errors import PertscaleError
 from pertscale.hashing import digest
-from pertscale.io.atomic import read_json, remove, write_json
 from pertscale.io.json_files import read_json_file
 from pertscale.io.tables import write_table
 from pertscale.models import launch
@@ -28,6 +27,7 @@ from pertscale.models.check import (
 )
 from pertscale.models.config import ModelSpec
 from pertscale.models.task import REQUEST_FILE
+from pertscale.storage.atomic import read_json, remove, write_json
 
 LOG_FILE: Final = "model.log"
 RUN_FILE: Final = "run.json"

@@ -25,7 +25,6 @@ from dask.system import CPU_COUNT
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, UnknownNameError
 from pertscale.hashing import digest
-from pertscale.io.atomic import atomic_path, write_json
 from pertscale.io.h5ad_writer import Block, write_h5ad
 from pertscale.io.store import CHUNK_ROWS, open_matrix, open_root, read_column
 from pertscale.schema import (
@@ -38,6 +37,7 @@ from pertscale.schema import (
 )
 from pertscale.screen import Screen
 from pertscale.splits import Split
+from pertscale.storage.atomic import atomic_path, write_json
 
 FORMAT_VERSION: Final = 1
 DATA_FILE: Final = "data.h5ad"

@@ -12,7 +12,6 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from pertscale.arguments import checked
-from pertscale.io.atomic import write_bytes
 from pertscale.report import figures, sections
 from pertscale.report.findings import counted, no_target_read_out, told
 from pertscale.report.tables import (
@@ -26,6 +25,7 @@ from pertscale.report.tables import (
 )
 from pertscale.screen import Screen
 from pertscale.stats import LabelTable
+from pertscale.storage.atomic import write_bytes
 
 if TYPE_CHECKING:
     from pertscale.benchmark.result import BenchmarkResult

@@ -20,9 +20,7 @@ from dask.system import CPU_COUNT
 from pertscale.arguments import checked
 from pertscale.diagnostics.progress import Progress
 from pertscale.errors import ArgumentError, ExistsError
-from pertscale.io.atomic import atomic_path
 from pertscale.io.h5ad_writer import Block, write_h5ad
-from pertscale.io.places import local_path
 from pertscale.simulate.arguments import (
     check_cells,
     check_contexts,
@@ -39,6 +37,8 @@ from pertscale.simulate.design import (
     truth_dataset,
 )
 from pertscale.simulate.sampling import rows_per_block, sample_block
+from pertscale.storage.atomic import atomic_path
+from pertscale.storage.locations import local_path
 
 #: Mean total count per cell and gene where none is asked for: 40 % of the entries are not zero.
 UMI_PER_GENE = 1.67

@@ -13,9 +13,9 @@ from typing import Final
 
 from pertscale import __version__
 from pertscale.errors import ArgumentError, ExistsError
-from pertscale.io.atomic import atomic_path
-from pertscale.io.places import Remote, local_path, place
 from pertscale.slurm.job import Call, Job, one_line
+from pertscale.storage.atomic import atomic_path
+from pertscale.storage.locations import Remote, local_path, place
 
 #: Seconds before the end of its time at which a job is warned.
 WARNED_BEFORE = 120

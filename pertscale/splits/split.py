@@ -15,11 +15,11 @@ from pertscale.errors import (
     InputError,
 )
 from pertscale.hashing import digest
-from pertscale.io.atomic import write_bytes
 from pertscale.io.json_files import read_json_file
-from pertscale.io.places import Place, PlaceLike, place
 from pertscale.io.reading import naming_file
 from pertscale.schema import CONTROL
+from pertscale.storage.atomic import write_bytes
+from pertscale.storage.locations import Place, PlaceLike, place
 
 PARTS: Final = ("train", "test", "val")
 #: Key of our own record in a split file; other tools' files do not have it.

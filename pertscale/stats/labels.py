@@ -18,7 +18,6 @@ from pertscale import display
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
 from pertscale.io.limits import check_dense
-from pertscale.io.places import Place, PlaceLike, Remote, arrow_filesystem, place
 from pertscale.io.reading import reading
 from pertscale.io.sums import FILES, Sums, check_files, read_record
 from pertscale.io.tables import arrow_schema, read_table
@@ -32,6 +31,7 @@ from pertscale.schema import (
     PERTURBATION,
     Label,
 )
+from pertscale.storage.locations import Place, PlaceLike, Remote, arrow_filesystem, place
 
 if TYPE_CHECKING:
     import dask.dataframe as dd

@@ -19,8 +19,6 @@ import pandas as pd
 
 from pertscale.buffers import BufferPool, Buffers
 from pertscale.errors import CorruptFileError
-from pertscale.io.atomic import read_json, write_json
-from pertscale.io.files import files_of
 from pertscale.io.sums import FILES, sums_of, write_record
 from pertscale.io.tables import ROW_GROUP_ROWS, pairs_file, write_table
 from pertscale.schema import (
@@ -42,6 +40,8 @@ from pertscale.stats.pieces import open_piece, read_index
 from pertscale.stats.pseudobulk import create_pseudobulk, put_profiles_on_disk, write_profiles
 from pertscale.stats.screen_wide import steps_file
 from pertscale.stats.tile_plan import Means
+from pertscale.storage.atomic import read_json, write_json
+from pertscale.storage.files import files_of
 from pertscale.tiles import Tile
 
 #: Pairs of a part, and so of a file.

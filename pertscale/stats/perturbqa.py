@@ -11,11 +11,11 @@ import pandas as pd
 from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.io.long_tables import all_names, as_numbers, read_long
-from pertscale.io.places import input_path
 from pertscale.io.reading import naming_file
 from pertscale.schema import Label
 from pertscale.splits import Split
 from pertscale.stats.labels import LabelTable
+from pertscale.storage.locations import input_path
 
 _COLUMNS = ["pert", "gene", "label", "split"]
 

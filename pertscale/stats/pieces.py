@@ -15,8 +15,8 @@ from typing import BinaryIO
 import numpy as np
 
 from pertscale.buffers import Buffers
-from pertscale.io.atomic import read_json, write_json
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
+from pertscale.storage.atomic import read_json, write_json
 from pertscale.tiles import Tile
 
 

@@ -22,7 +22,6 @@ from pertscale.clients import ClientLike
 from pertscale.diagnostics.progress import say
 from pertscale.errors import CorruptFileError, InputError, NegativeValueError, NotFoundError
 from pertscale.gene_names import GeneMatch, match_genes
-from pertscale.io.atomic import remove
 from pertscale.io.columns import INDEX, Roles, label_column
 from pertscale.io.ingestion import write_screen
 from pertscale.io.labels import text_categories
@@ -40,6 +39,7 @@ from pertscale.screen import Screen, open_screen
 from pertscale.stats.labels import LabelTable
 from pertscale.stats.pseudobulk import open_pseudobulk
 from pertscale.stats.ranksum import rank_sum
+from pertscale.storage.atomic import remove
 
 _PERTURBATION: Final = (*SPELLINGS[PERTURBATION][:-1], "gene")
 _NOT_IN_SCREEN: Final = "no perturbation of the screen"

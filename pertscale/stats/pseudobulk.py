@@ -13,11 +13,8 @@ import zarr
 from pertscale.arguments import checked
 from pertscale.buffers import Buffers
 from pertscale.errors import NotFoundError, PertscaleError
-from pertscale.io.atomic import atomic_path, put_on_disk
 from pertscale.io.datasets import COMPRESSORS, open_dataset
 from pertscale.io.json_files import read_json_file
-from pertscale.io.ours import zarr_pattern
-from pertscale.io.places import Place, PlaceLike, place
 from pertscale.io.reading import reading
 from pertscale.io.store import ALL_CHUNKS, write_array
 from pertscale.io.sums import check_files
@@ -32,6 +29,9 @@ from pertscale.schema import (
 )
 from pertscale.screen import Screen
 from pertscale.stats.labels import PROFILES, REMEDY, read_manifest
+from pertscale.storage.atomic import atomic_path, put_on_disk
+from pertscale.storage.locations import Place, PlaceLike, place
+from pertscale.storage.own_files import zarr_pattern
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -20,11 +20,6 @@ from pertscale.clients import ClientLike, everywhere, use_client
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
 from pertscale.hashing import digest
-from pertscale.io.atomic import remove, remove_leftovers, replace
-from pertscale.io.lock import locked
-from pertscale.io.ours import check_replaceable
-from pertscale.io.places import Place, Remote, absolute, check_apart, local_path, place
-from pertscale.io.publish import Layout, finished_folder
 from pertscale.io.sums import FILES, faults, told
 from pertscale.memory import AUTO, check_memory
 from pertscale.runner import run
@@ -52,6 +47,11 @@ from pertscale.stats.pseudobulk import PSEUDOBULK_FILES, belongs_to
 from pertscale.stats.screen_wide import write_steps
 from pertscale.stats.tile_plan import TILES_DIR, Means, kept_plan
 from pertscale.stats.tile_task import TileTask, process_tile
+from pertscale.storage.atomic import remove, remove_leftovers, replace
+from pertscale.storage.locations import Place, Remote, absolute, check_apart, local_path, place
+from pertscale.storage.lock import locked
+from pertscale.storage.own_files import check_replaceable
+from pertscale.storage.publish import Layout, finished_folder
 from pertscale.tiles import TilePlan
 
 #: Cells that a group needs to be tested against (SPEC B5).

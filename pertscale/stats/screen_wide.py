@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pertscale.io.atomic import atomic_path, remove
 from pertscale.runner import run
 from pertscale.screen import Screen, opened_screen
 from pertscale.stats.multiple_testing import PValueRange, count_p_values, join_steps, sorted_steps
 from pertscale.stats.options import RankSumOptions
 from pertscale.stats.pieces import open_piece, read_index
 from pertscale.stats.tile_plan import Means
+from pertscale.storage.atomic import atomic_path, remove
 
 #: P-values that one task sorts at once, at most; each task goes over all, so not too few either.
 MAX_VALUES, FEWEST_VALUES = 4_000_000, 2**18

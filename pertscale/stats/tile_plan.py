@@ -16,13 +16,13 @@ import numpy as np
 
 from pertscale.clients import memory_limit, tasks_in_all, tasks_per_process
 from pertscale.errors import MemoryBudgetError
-from pertscale.io.atomic import read_json, remove, write_json_once
 from pertscale.io.matrix import MatrixReader
 from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
 from pertscale.memory import task_budget
 from pertscale.screen import Screen
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, table_bytes
 from pertscale.stats.controls import control_rows
+from pertscale.storage.atomic import read_json, remove, write_json_once
 from pertscale.tiles import Matrix, Tile, TilePlan, plan_tiles
 
 _FILE = "plan.json"

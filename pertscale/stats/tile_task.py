@@ -9,12 +9,12 @@ import numpy as np
 
 from pertscale.buffers import BufferPool
 from pertscale.errors import CorruptFileError
-from pertscale.io.atomic import atomic_path
 from pertscale.io.matrix import MatrixReader
 from pertscale.screen import Screen, check_unchanged, opened_screen
 from pertscale.stats._kernels.ranksum import EXACT_TIES_UP_TO, STATISTICS_DTYPE, rank_sum
 from pertscale.stats.controls import ControlCache
 from pertscale.stats.pieces import is_complete, write_rows
+from pertscale.storage.atomic import atomic_path
 from pertscale.tiles import Tile, windows
 
 

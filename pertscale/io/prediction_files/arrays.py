@@ -14,11 +14,9 @@ import pandas as pd
 import zarr
 
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
-from pertscale.io.files import state_of
 from pertscale.io.json_files import read_json_file
 from pertscale.io.limits import check_dense, check_npz, checked_array
 from pertscale.io.long_tables import SPELLINGS, all_names, as_names
-from pertscale.io.places import input_path
 from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
 from pertscale.io.safe_pickle import load as load_pickle
 from pertscale.io.sources import find_source, open_source
@@ -27,6 +25,8 @@ from pertscale.io.sources.anndata_zarr import check_lengths, n_missing
 from pertscale.io.text_encoding import encoding_of
 from pertscale.io.vectors import as_numbers_array, check_characters, stacked_rows
 from pertscale.schema import CONTEXT, GENE, PERTURBATION
+from pertscale.storage.files import state_of
+from pertscale.storage.locations import input_path
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -16,7 +16,6 @@ import numpy as np
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
 from pertscale.io.first_look import look_first
 from pertscale.io.hdf5 import check_own, open_hdf5
-from pertscale.io.places import check_folder, input_path
 from pertscale.io.sources._anndata import AnnDataSource
 from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, reading
 from pertscale.io.sources._text import TABLE_ENDINGS, ending, plain_copy
@@ -34,6 +33,7 @@ from pertscale.io.sources.h5ad import H5adSource, check_h5ad
 from pertscale.io.sources.mtx import MtxSource, find_matrix, orientation, read_header
 from pertscale.io.sources.tenx import TenxSource, tenx_groups
 from pertscale.io.text_encoding import warn_of_the_end
+from pertscale.storage.locations import check_folder, input_path
 
 __all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "find_source", "open_source"]
 

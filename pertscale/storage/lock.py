@@ -1,8 +1,8 @@
 """One run at a time in an output folder.
 
-A run holds a file in the folder that says who it is, and touches it every few seconds. A second
-run finds the file, and looks whether the first one lives (:mod:`pertscale.io.owners`): a run that
-died without a word is noticed, and machines whose clocks differ do not matter.
+A run holds a file in the folder that says who it is, and touches it every few seconds. A second run
+finds the file, and looks whether the first one lives (:mod:`pertscale.storage.lock_owner`): a run
+that died without a word is noticed, and machines whose clocks differ do not matter.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 from pertscale.diagnostics.progress import say
 from pertscale.errors import LockedError, StorageError
-from pertscale.full_disk import writing_to
-from pertscale.io.atomic import link, remove, write_json_once
-from pertscale.io.owners import held, holder, lives, me, read_owner, renewing
+from pertscale.storage.atomic import link, remove, write_json_once
+from pertscale.storage.disk_errors import writing_to
+from pertscale.storage.lock_owner import held, holder, lives, me, read_owner, renewing
 
 #: Seconds between two touches.
 BEAT = 5.0

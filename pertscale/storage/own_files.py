@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pertscale.errors import ExistsError
-from pertscale.io.atomic import remove
+from pertscale.storage.atomic import remove
 
 _ZARR_FILE = r"(?:zarr\.json|c(?:/\d+)*)(?:\.[0-9a-f]+\.partial)?"
 

@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pertscale.io.files import files_of
-from pertscale.io.places import PlaceLike, Remote, place
+from pertscale.storage.files import files_of
+from pertscale.storage.locations import PlaceLike, Remote, place
 
 #: What `link` says where there are no links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}

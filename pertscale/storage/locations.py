@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from pertscale.arguments import AS_FILE
 from pertscale.errors import ArgumentError, InputError, NotFoundError
-from pertscale.io.object_storage import filesystem, naming, no_bucket, zarr_store
+from pertscale.storage.object_storage import filesystem, naming, no_bucket, zarr_store
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://(.*)$", re.DOTALL)
 #: What ``pathlib.Path("s3://bucket")`` makes of a URL.

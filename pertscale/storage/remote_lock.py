@@ -2,8 +2,9 @@
 
 A run holds an object beside the output that says who it is, and puts it anew every few seconds. It
 is made by a conditional request (``If-None-Match: *``), so that of two runs one gets it. A second
-run finds it, looks whether the first one lives (:mod:`pertscale.io.owners`), and if not takes it
-over by a request on the condition that it is still the object that was looked at (``If-Match``).
+run finds it, looks whether the first one lives (:mod:`pertscale.storage.lock_owner`), and if not
+takes it over by a request on the condition that it is still the object that was looked at
+(``If-Match``).
 
 Storages other than S3 have the first condition through fsspec, as far as they have it at all; the
 second one is checked there just before.
@@ -19,9 +20,9 @@ from typing import Any
 
 from pertscale.diagnostics.progress import say
 from pertscale.errors import LockedError
-from pertscale.io.object_storage import naming
-from pertscale.io.owners import held, holder, lives, me, read_owner, renewing
-from pertscale.io.places import Remote
+from pertscale.storage.locations import Remote
+from pertscale.storage.lock_owner import held, holder, lives, me, read_owner, renewing
+from pertscale.storage.object_storage import naming
 
 #: Seconds between two puts.
 BEAT = 15.0

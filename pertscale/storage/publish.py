@@ -1,9 +1,9 @@
 """The commit protocol on object storage: a folder is finished in scratch, then published.
 
 There is no rename on object storage. What is written there is first completed in a local folder,
-under the rules of :mod:`pertscale.io.atomic`, and then put object by object under its final name,
-each by one request, which replaces an object as a whole. What says that a folder is complete, its
-marker (``manifest.json``; the ``zarr.json`` of a Zarr hierarchy), is deleted before the first
+under the rules of :mod:`pertscale.storage.atomic`, and then put object by object under its final
+name, each by one request, which replaces an object as a whole. What says that a folder is complete,
+its marker (``manifest.json``; the ``zarr.json`` of a Zarr hierarchy), is deleted before the first
 object of that folder changes and put after the last one, an inner one before an outer one. So a
 folder with its marker is never a mixture, and one without is not finished, which readers say.
 
@@ -29,11 +29,11 @@ import dask
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.errors import ArgumentError, NotFoundError, StorageError
 from pertscale.hashing import digest
-from pertscale.io.atomic import read_json, remove, write_json
-from pertscale.io.object_storage import naming
-from pertscale.io.places import Place, PlaceLike, Remote, place
-from pertscale.io.remote_lock import RemoteLock, locked_remote
 from pertscale.schema import MANIFEST_FILE
+from pertscale.storage.atomic import read_json, remove, write_json
+from pertscale.storage.locations import Place, PlaceLike, Remote, place
+from pertscale.storage.object_storage import naming
+from pertscale.storage.remote_lock import RemoteLock, locked_remote
 
 #: Dask setting, and environment variable, for where outputs are completed before they are put.
 SCRATCH_SETTING = "pertscale.scratch"
