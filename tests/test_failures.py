@@ -22,8 +22,6 @@ import scipy.sparse as sp
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
-from pertscale import clients
-from pertscale.clients import use_client
 from pertscale.diagnostics.events import recording
 from pertscale.errors import (
     ArgumentError,
@@ -37,9 +35,11 @@ from pertscale.errors import (
     StorageError,
     TaskError,
 )
+from pertscale.execution import clients
+from pertscale.execution.clients import use_client
+from pertscale.execution.runner import MOST_FAILED, TRIES, run
 from pertscale.io import ingest
 from pertscale.io import store as store_module
-from pertscale.runner import MOST_FAILED, TRIES, run
 from pertscale.stats import rank_sum, rank_sum_share, ranksum, read_labels
 from tests import screens
 from tests.screens import tree_hash

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import pertscale as ps
-from pertscale.benchmark.blas import blas_libraries
 from pertscale.errors import StorageError
+from pertscale.execution.blas_build import blas_libraries
 from tests.test_damaged_output import QUICK, contents
 
 # results are written and damaged again and again

@@ -18,10 +18,10 @@ import pytest
 from distributed import Client, LocalCluster
 
 from pertscale.errors import ExistsError, NotFoundError, UnknownNameError
+from pertscale.execution.runner import run
 from pertscale.io import ingest, work
 from pertscale.io.passes import sort_block, write_shards
 from pertscale.io.store import CHUNK_ROWS, is_store
-from pertscale.runner import run
 from pertscale.screen import open_screen
 from tests import screens
 from tests.helpers import ROOT

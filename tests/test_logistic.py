@@ -19,10 +19,10 @@ from sklearn.multiclass import OneVsRestClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from pertscale.baselines import LogisticPairs, LogisticPerGene, MajorityVote, _pairs
-from pertscale.baselines._blas import one_blas_thread
 from pertscale.baselines._softmax import Design, ridge_path
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import confusion, scores_from_confusion
+from pertscale.execution.blas import one_blas_thread
 from pertscale.schema import CLASSES
 from tests.helpers import GOLDEN
 from tests.test_baselines import FROM_GOLDEN, UNTESTED, forbidden, screen

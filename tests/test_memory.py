@@ -5,9 +5,15 @@ from __future__ import annotations
 import dask
 import pytest
 
-from pertscale.clients import memory_limit
 from pertscale.errors import ArgumentError, MemoryBudgetError
-from pertscale.memory import _control_groups, _slurm_job, machine_limit, memory_bytes, task_budget
+from pertscale.execution.clients import memory_limit
+from pertscale.execution.memory import (
+    _control_groups,
+    _slurm_job,
+    machine_limit,
+    memory_bytes,
+    task_budget,
+)
 
 GB = 10**9
 

@@ -8,10 +8,10 @@ import dask
 import pytest
 from distributed import Client, LocalCluster, get_client
 
-from pertscale.clients import tasks_per_process, use_client
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.errors import ArgumentError, TaskError
-from pertscale.runner import run
+from pertscale.execution.clients import tasks_per_process, use_client
+from pertscale.execution.runner import run
 
 
 def double(x):

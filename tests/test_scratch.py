@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pertscale.buffers import BufferPool, Buffers
 from pertscale.errors import CorruptFileError
+from pertscale.execution.buffers import BufferPool, Buffers
 from pertscale.io._kernels import (
     FLOAT32,
     PACKED,

@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     import dask
 
-    from pertscale.runner import run
+    from pertscale.execution.runner import run
 
     stages = Stages()
     with dask.config.set(scheduler="threads", num_workers=arguments.threads):

@@ -22,7 +22,6 @@ from pertscale.baselines._base import (
     with_embedding,
     without_embedding,
 )
-from pertscale.baselines._blas import one_blas_thread
 from pertscale.baselines._folds import (
     CRITERIA,
     Criterion,
@@ -41,6 +40,7 @@ from pertscale.baselines._votes import (
     winning_class,
 )
 from pertscale.errors import ArgumentError, InputError
+from pertscale.execution.blas import one_blas_thread
 from pertscale.schema import CLASSES
 
 #: Candidates for C.

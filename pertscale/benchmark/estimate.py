@@ -25,7 +25,6 @@ from pertscale.benchmark.plan import SETTINGS, TASKS, TRAINING_DIM, Setting, Tas
 from pertscale.benchmark.probe import UnitRates, probe_units
 from pertscale.benchmark.run import LAYOUT, ingested, places, read_wanted
 from pertscale.benchmark.units import BAND_BYTES, LOCAL_PAIRS, STRIP_PAIRS
-from pertscale.clients import ClientLike, memory_limit, use_client
 from pertscale.diagnostics.progress import duration, say
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.embeddings import Embedding
@@ -33,11 +32,12 @@ from pertscale.errors import StorageError
 from pertscale.evaluation.expression import N_GENES
 from pertscale.evaluation.own_targets import Targets
 from pertscale.evaluation.retrieval import N_THREADS
+from pertscale.execution.clients import ClientLike, memory_limit, use_client
+from pertscale.execution.memory import AUTO, PROCESS_BYTES, machine_limit
+from pertscale.execution.runner import run
 from pertscale.io import outlook as ingest_outlook
 from pertscale.io.outlook import IngestOutlook
 from pertscale.io.store import CHUNK_GENES, is_store
-from pertscale.memory import AUTO, PROCESS_BYTES, machine_limit
-from pertscale.runner import run
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, REPORT_FILE
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split

@@ -20,7 +20,7 @@ from typing import Any
 
 from pertscale.diagnostics.events import emit, recording
 from pertscale.diagnostics.progress import say
-from pertscale.runner import peak_bytes
+from pertscale.execution.runner import peak_bytes
 from pertscale.schema import LOG_FILE
 
 #: Reasons why something was skipped that are printed while a run goes on.

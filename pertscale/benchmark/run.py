@@ -55,7 +55,6 @@ from pertscale.benchmark.units import (
     run_unit,
     slug,
 )
-from pertscale.clients import ClientLike, naming_losses, use_client
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.display import shown_path
@@ -69,6 +68,8 @@ from pertscale.errors import (
     StorageError,
 )
 from pertscale.evaluation.own_targets import Targets, check_targets
+from pertscale.execution.clients import ClientLike, naming_losses, use_client
+from pertscale.execution.memory import AUTO, check_memory
 from pertscale.io.aliases import Aliases
 from pertscale.io.ingestion import ingest
 from pertscale.io.json_files import read_json_file
@@ -76,7 +77,6 @@ from pertscale.io.several import unique_names
 from pertscale.io.store import STORE_FILES, is_store
 from pertscale.io.sums import FILES, write_record
 from pertscale.io.tables import declared_frame, write_table
-from pertscale.memory import AUTO, check_memory
 from pertscale.predictions import CELLS, Predictions
 from pertscale.report import write_report
 from pertscale.schema import (

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from pertscale.benchmark.blas import blas_libraries
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
+from pertscale.execution.blas_build import blas_libraries
 from pertscale.hashing import digest
 from pertscale.io.datasets import Variable, create_dataset
 from pertscale.io.store import ALL_CHUNKS

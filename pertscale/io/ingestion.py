@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 
 from pertscale.arguments import checked
-from pertscale.buffers import trim
-from pertscale.clients import ClientLike, everywhere, memory_limit, tasks_per_process, use_client
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
 from pertscale.errors import (
@@ -23,6 +21,16 @@ from pertscale.errors import (
     InputError,
     PertscaleError,
 )
+from pertscale.execution.buffers import trim
+from pertscale.execution.clients import (
+    ClientLike,
+    everywhere,
+    memory_limit,
+    tasks_per_process,
+    use_client,
+)
+from pertscale.execution.memory import AUTO, check_memory, task_budget
+from pertscale.execution.runner import run
 from pertscale.hashing import digest
 from pertscale.io.cell_table import (
     cell_table,
@@ -63,8 +71,6 @@ from pertscale.io.store import (
 )
 from pertscale.io.verify import verify_store
 from pertscale.io.work import Work, is_resumable, planned_work, prepare, work_folder
-from pertscale.memory import AUTO, check_memory, task_budget
-from pertscale.runner import run
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, Scale
 from pertscale.storage.atomic import read_json, remove, remove_leftovers, replace, write_json
 from pertscale.storage.locations import Place, Remote, absolute

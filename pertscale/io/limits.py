@@ -22,7 +22,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from pertscale.errors import CorruptFileError, InputError
-from pertscale.memory import machine_limit
+from pertscale.execution.memory import machine_limit
 
 #: Declared bytes that are not doubted: many zeros are stored as next to nothing.
 FREE_BYTES: Final = 1 << 30

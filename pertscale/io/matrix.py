@@ -12,8 +12,8 @@ import numpy as np
 from dask.base import normalize_token
 from numcodecs import blosc
 
-from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, PertscaleError
+from pertscale.execution.buffers import Buffers
 from pertscale.io.limits import checked_array
 from pertscale.io.reading import reading
 from pertscale.io.store import (

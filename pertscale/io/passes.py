@@ -4,8 +4,8 @@ Pass one reads the source block by block, checks every value, and writes each bl
 one scratch file, sorted by shard of rows and strip of genes. Pass two builds some shards from their
 stretch of every scratch file, chunk by chunk, and writes them; a shard is written by one task only.
 
-Both are functions of a small descriptor, run by :mod:`pertscale.runner`. A finished block or shard
-leaves a receipt, and is not done again.
+Both are functions of a small descriptor, run by :mod:`pertscale.execution.runner`. A finished block
+or shard leaves a receipt, and is not done again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from pertscale.buffers import BufferPool, Buffers
 from pertscale.errors import InputError, NegativeValueError
+from pertscale.execution.buffers import BufferPool, Buffers
 from pertscale.io._kernels import (
     FLOAT32,
     PACKED,

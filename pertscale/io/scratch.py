@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError
+from pertscale.execution.buffers import Buffers
 from pertscale.storage.atomic import atomic_path
 
 _MAGIC = b"pertscale-scratch-3\0"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pertscale.errors import ArgumentError
-from pertscale.memory import memory_bytes
+from pertscale.execution.memory import memory_bytes
 
 #: What may stand unquoted in an #SBATCH line: names of jobs, partitions, accounts, interfaces.
 _WORD = re.compile(r"[A-Za-z0-9_.,:@+/-]+")

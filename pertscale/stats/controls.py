@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pertscale.buffers import Buffers
+from pertscale.execution.buffers import Buffers
 from pertscale.io.matrix import MatrixReader
 from pertscale.screen import Screen
 from pertscale.stats._kernels.ranksum import ControlTable, control_tables

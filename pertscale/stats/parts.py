@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pertscale.buffers import BufferPool, Buffers
 from pertscale.errors import CorruptFileError
+from pertscale.execution.buffers import BufferPool, Buffers
 from pertscale.io.sums import FILES, sums_of, write_record
 from pertscale.io.tables import ROW_GROUP_ROWS, pairs_file, write_table
 from pertscale.schema import (

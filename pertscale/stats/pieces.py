@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pertscale.buffers import Buffers
+from pertscale.execution.buffers import Buffers
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.storage.atomic import read_json, write_json
 from pertscale.tiles import Tile

@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines.thresholds import scores_of_changes
-from pertscale.clients import ClientLike
 from pertscale.diagnostics.progress import say
 from pertscale.errors import CorruptFileError, InputError, NegativeValueError, NotFoundError
+from pertscale.execution.clients import ClientLike
+from pertscale.execution.memory import AUTO
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.io.columns import INDEX, Roles, label_column
 from pertscale.io.ingestion import write_screen
@@ -31,7 +32,6 @@ from pertscale.io.scale import decide_scale, read_sample
 from pertscale.io.screen_plan import ScreenPlan, cell_drops, sort_cells
 from pertscale.io.several import joined_columns
 from pertscale.io.sources import SourceSpec, find_source, open_source
-from pertscale.memory import AUTO
 from pertscale.predictions import OnScreen, Predictions, canonical_names
 from pertscale.profile_scale import common_factor, factor_note, is_another_total, total_named
 from pertscale.schema import CONTEXT, CONTROL, COUNTS, LOG1P_1E4, PERTURBATION, Label

@@ -11,8 +11,8 @@ import pandas as pd
 import zarr
 
 from pertscale.arguments import checked
-from pertscale.buffers import Buffers
 from pertscale.errors import NotFoundError, PertscaleError
+from pertscale.execution.buffers import Buffers
 from pertscale.io.datasets import COMPRESSORS, open_dataset
 from pertscale.io.json_files import read_json_file
 from pertscale.io.reading import reading

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.arguments import checked
-from pertscale.clients import ClientLike, everywhere, use_client
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
+from pertscale.execution.clients import ClientLike, everywhere, use_client
+from pertscale.execution.memory import AUTO, check_memory
+from pertscale.execution.runner import run
 from pertscale.hashing import digest
 from pertscale.io.sums import FILES, faults, told
-from pertscale.memory import AUTO, check_memory
-from pertscale.runner import run
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.stats.exact_keys import check_exact
@@ -127,7 +127,7 @@ def rank_sum(
         If another run works in the output folder.
     TaskError, StorageError, ClusterError
         If tiles fail, the disk is full or read-only, or the cluster is gone; see
-        :mod:`pertscale.runner`. The same call goes on with what is missing.
+        :mod:`pertscale.execution.runner`. The same call goes on with what is missing.
     """
     check_memory(memory)
     screen = open_screen(screen)

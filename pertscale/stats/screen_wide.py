@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pertscale.runner import run
+from pertscale.execution.runner import run
 from pertscale.screen import Screen, opened_screen
 from pertscale.stats.multiple_testing import PValueRange, count_p_values, join_steps, sorted_steps
 from pertscale.stats.options import RankSumOptions

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from pertscale.clients import memory_limit, tasks_in_all, tasks_per_process
 from pertscale.errors import MemoryBudgetError
+from pertscale.execution.clients import memory_limit, tasks_in_all, tasks_per_process
+from pertscale.execution.memory import task_budget
 from pertscale.io.matrix import MatrixReader
 from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
-from pertscale.memory import task_budget
 from pertscale.screen import Screen
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, table_bytes
 from pertscale.stats.controls import control_rows

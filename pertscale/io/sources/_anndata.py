@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
+from pertscale.execution.buffers import Buffers
 from pertscale.io.limits import check_names, checked_array, checked_node
 from pertscale.io.sources._arrays import (
     CompressedColumns,

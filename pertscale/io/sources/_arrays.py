@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, InputError
+from pertscale.execution.buffers import Buffers
 from pertscale.io._kernels import compress_rows, sort_by_row
 from pertscale.io.limits import checked_array
 from pertscale.io.sources._base import Block, CsrBlock, reading

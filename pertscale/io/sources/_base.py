@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from pertscale.buffers import Buffers
+from pertscale.execution.buffers import Buffers
 from pertscale.io.reading import reading
 
 __all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "as_names", "as_text", "reading"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pertscale.buffers import Buffers
 from pertscale.errors import UnknownNameError
+from pertscale.execution.buffers import Buffers
 from pertscale.io.sources._arrays import dense_block
 from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, as_names
 from pertscale.io.store import CHUNK_ROWS, open_root, read_column, read_frame

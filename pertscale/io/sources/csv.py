@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from pertscale.buffers import Buffers
 from pertscale.errors import CorruptFileError, InputError
+from pertscale.execution.buffers import Buffers
 from pertscale.io.sources._arrays import dense_block, rows_from_entries
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, reading
 from pertscale.io.sources._text import delimiter_of, is_index_name, split_line

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from pertscale.buffers import Buffers
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError, NotFoundError
+from pertscale.execution.buffers import Buffers
 from pertscale.io.sources._arrays import check_codes, rows_from_entries
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
 from pertscale.io.sources._text import (

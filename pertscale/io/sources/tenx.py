@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from pertscale.buffers import Buffers
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
+from pertscale.execution.buffers import Buffers
 from pertscale.io.hdf5 import names_in, open_hdf5
 from pertscale.io.limits import check_names, checked_array
 from pertscale.io.sources._arrays import CompressedRows

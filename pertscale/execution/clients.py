@@ -20,7 +20,7 @@ from dask.utils import parse_timedelta
 
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, ClusterError, PertscaleError
-from pertscale.memory import machine_limit
+from pertscale.execution.memory import machine_limit
 
 ClientLike = Any  # None, Client, cluster, address, or the path of a scheduler file
 

@@ -28,7 +28,6 @@ import dask
 import dask.threaded
 from dask.callbacks import Callback
 
-from pertscale.clients import check_versions, naming_losses, no_worker, worker_timeout
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import Progress
 from pertscale.errors import (
@@ -38,6 +37,7 @@ from pertscale.errors import (
     StorageError,
     TaskError,
 )
+from pertscale.execution.clients import check_versions, naming_losses, no_worker, worker_timeout
 from pertscale.storage.disk_errors import NO_STORAGE, reason
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ def run(
     label : str
         Name of the tasks on the dashboard and of the progress bar.
     client : distributed.Client, optional
-        As resolved by :func:`pertscale.clients.use_client`.
+        As resolved by :func:`pertscale.execution.clients.use_client`.
     quiet : bool
         Show no progress.
 

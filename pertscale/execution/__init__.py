@@ -1,0 +1,1 @@
+"""Tasks on threads, processes or a cluster, and the memory they may take."""
