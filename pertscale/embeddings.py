@@ -35,8 +35,8 @@ from pertscale.hashing import digest
 from pertscale.io import embedding_files
 from pertscale.io.cell_vectors import read_cell_vectors
 from pertscale.io.embedding_files import Orientation
+from pertscale.io.guards.damage import naming_file
 from pertscale.io.long_tables import all_names, as_numbers, read_long
-from pertscale.io.reading import naming_file
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.storage.publish import local_copy
 
@@ -287,7 +287,7 @@ def read(
         the table, except where both sides look like names.
     allow_pickle
         Whether a pickle may be read. Even then only plain data and arrays are, and nothing in the
-        file is run (:mod:`pertscale.io.safe_pickle`).
+        file is run (:mod:`pertscale.io.guards.safe_pickle`).
 
     Raises
     ------

@@ -12,7 +12,7 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 
 from pertscale.errors import ArgumentError
-from pertscale.io.limits import check_dense
+from pertscale.io.guards.limits import check_dense
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -21,8 +21,8 @@ from pertscale import display, perturbation_names
 from pertscale.arguments import checked
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.guide_names import target_group
+from pertscale.io.guards.damage import reading
 from pertscale.io.matrix import NamingErrors
-from pertscale.io.reading import reading
 from pertscale.io.store import (
     CHECKSUM,
     REMEDY,

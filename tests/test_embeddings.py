@@ -28,7 +28,7 @@ from pertscale.errors import (
     NotFoundError,
 )
 from pertscale.gene_graph import adjacency_spectral_embedding, graph_from_edges, jaccard_graph
-from pertscale.io import safe_pickle
+from pertscale.io.guards import safe_pickle
 from tests.helpers import GOLDEN, real_data
 
 NAMES = ("TP53", "HLA-A", "NAN", "NKX2-1")
@@ -426,7 +426,7 @@ def test_the_attack_would_run_in_an_ordinary_unpickler(tmp_path):
         ("operator", "attrgetter"),
         ("pandas", "read_pickle"),
         ("importlib", "import_module"),
-        ("pertscale.io.safe_pickle", "_Function"),
+        ("pertscale.io.guards.safe_pickle", "_Function"),
     ],
 )
 def test_every_other_name_is_refused_and_named(tmp_path, module, name):

@@ -25,9 +25,9 @@ import xarray as xr
 
 import pertscale as ps
 from pertscale.errors import CorruptFileError, InputError, PertscaleError, PertscaleWarning
-from pertscale.io import limits
 from pertscale.io.aliases import read_aliases
-from pertscale.io.pickle_shape import MOST_NESTED
+from pertscale.io.guards import limits
+from pertscale.io.guards.pickle_shape import MOST_NESTED
 from tests.test_untrusted_files import npy
 
 GENES = ["x", "y"]

@@ -15,8 +15,8 @@ import pytest
 
 import pertscale as ps
 from pertscale.errors import InputError, NotFoundError
-from pertscale.io import limits
 from pertscale.io.aliases import read_aliases
+from pertscale.io.guards import limits
 from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.models.config import read_config
 from pertscale.storage.locations import check_folder

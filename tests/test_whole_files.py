@@ -23,7 +23,7 @@ import zarr
 
 import pertscale as ps
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
-from pertscale.io import first_look
+from pertscale.io.guards import first_look
 from pertscale.io.sources import find_source, open_source
 
 N_CELLS, N_GENES = 8, 5

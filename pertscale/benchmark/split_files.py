@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pertscale.benchmark.plan import WORK_DIR, Runs, split_file
 from pertscale.errors import ExistsError, PertscaleError
-from pertscale.io.json_files import read_json_file
+from pertscale.io.guards.json_files import read_json_file
 from pertscale.schema import SPLITS_DIR
 from pertscale.splits import Split
 from pertscale.storage.atomic import remove, write_bytes, write_json

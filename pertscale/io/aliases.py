@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.errors import ArgumentError, InputError
-from pertscale.io.json_files import read_json_file
+from pertscale.io.guards.damage import reading
+from pertscale.io.guards.json_files import read_json_file
+from pertscale.io.guards.text_encoding import encoding_of
 from pertscale.io.long_tables import as_names
-from pertscale.io.reading import reading
 from pertscale.io.tables import read_parquet
-from pertscale.io.text_encoding import encoding_of
 from pertscale.storage.locations import input_path
 
 Aliases = str | os.PathLike[str] | Mapping[str, str]

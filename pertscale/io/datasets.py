@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from pertscale.io.reading import reading
+from pertscale.io.guards.damage import reading
 from pertscale.io.store import ALL_CHUNKS, has_checksums, whole_store
 from pertscale.storage.locations import Place
 

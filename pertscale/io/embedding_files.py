@@ -30,17 +30,17 @@ from pertscale.errors import (
     CorruptFileError,
     InputError,
 )
-from pertscale.io import safe_pickle
-from pertscale.io.first_look import look_first
-from pertscale.io.hdf5 import check_own, open_hdf5
-from pertscale.io.json_files import parse_json
-from pertscale.io.limits import check_dense, check_npz, checked_node, open_gzip
+from pertscale.io.guards import safe_pickle
+from pertscale.io.guards.damage import reading
+from pertscale.io.guards.first_look import look_first
+from pertscale.io.guards.hdf5 import check_own, open_hdf5
+from pertscale.io.guards.json_files import parse_json
+from pertscale.io.guards.limits import check_dense, check_npz, checked_node, open_gzip
+from pertscale.io.guards.text_encoding import encoding_of
+from pertscale.io.guards.text_tables import check_bare_header
+from pertscale.io.guards.vectors import as_numbers_array, check_characters, shown, stacked_rows
 from pertscale.io.long_tables import all_names
-from pertscale.io.reading import reading
 from pertscale.io.tables import read_parquet
-from pertscale.io.text_encoding import encoding_of
-from pertscale.io.text_tables import check_bare_header
-from pertscale.io.vectors import as_numbers_array, check_characters, shown, stacked_rows
 from pertscale.storage.locations import input_path
 
 #: Which side of a table carries the names: ``"rows"``, one gene per row, or ``"columns"``.
@@ -82,7 +82,7 @@ def read_vectors(
     orientation
         Which side of a table or matrix carries the names; needed only where both could.
     allow_pickle
-        Whether a pickle may be read, by :mod:`pertscale.io.safe_pickle`.
+        Whether a pickle may be read, by :mod:`pertscale.io.guards.safe_pickle`.
 
     Raises
     ------

@@ -14,8 +14,8 @@ from numcodecs import blosc
 
 from pertscale.errors import CorruptFileError, PertscaleError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.limits import checked_array
-from pertscale.io.reading import reading
+from pertscale.io.guards.damage import reading
+from pertscale.io.guards.limits import checked_array
 from pertscale.io.store import (
     CHECKSUM,
     CHECKSUM_BYTES,

@@ -40,8 +40,8 @@ from zarr.storage import LocalStore, WrapperStore
 
 from pertscale.errors import CorruptFileError, InputError, NotFoundError, StorageError
 from pertscale.hashing import digest
-from pertscale.io.limits import checked_array, codec_names
-from pertscale.io.reading import DAMAGE, reading
+from pertscale.io.guards.damage import DAMAGE, reading
+from pertscale.io.guards.limits import checked_array, codec_names
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
 from pertscale.storage.locations import Place, Remote, for_zarr, place
 from pertscale.storage.object_storage import naming

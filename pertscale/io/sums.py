@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
 from pertscale.hashing import digest
-from pertscale.io.json_files import read_json_file
+from pertscale.io.guards.json_files import read_json_file
 from pertscale.storage.atomic import write_json
 from pertscale.storage.files import files_of
 from pertscale.storage.locations import Place, PlaceLike, Remote

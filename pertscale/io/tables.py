@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pertscale.errors import InputError, NotFoundError
-from pertscale.io.limits import COPIES, check_declared, check_parquet
-from pertscale.io.reading import reading
+from pertscale.io.guards.damage import reading
+from pertscale.io.guards.limits import COPIES, check_declared, check_parquet
 from pertscale.schema import Column
 from pertscale.storage.atomic import atomic_path
 from pertscale.storage.locations import PlaceLike, for_arrow, place

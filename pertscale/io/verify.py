@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from pertscale.errors import CorruptFileError, PertscaleError
-from pertscale.io.reading import reading
+from pertscale.io.guards.damage import reading
 from pertscale.io.store import REMEDY, has_checksums, open_root, read_column, read_info
 from pertscale.schema import COUNTS, MATRIX
 from pertscale.storage.locations import PlaceLike, place

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pertscale.arguments import checked
-from pertscale.io.limits import check_parquet
+from pertscale.io.guards.limits import check_parquet
 from pertscale.models.task import REQUEST_FILE
 from pertscale.schema import TARGET_TOTAL
 from pertscale.storage.atomic import read_json

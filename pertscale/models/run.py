@@ -16,7 +16,7 @@ from typing import Any, Final
 from pertscale.arguments import checked
 from pertscale.errors import PertscaleError
 from pertscale.hashing import digest
-from pertscale.io.json_files import read_json_file
+from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.tables import write_table
 from pertscale.models import launch
 from pertscale.models.check import (

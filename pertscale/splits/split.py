@@ -15,8 +15,8 @@ from pertscale.errors import (
     InputError,
 )
 from pertscale.hashing import digest
-from pertscale.io.json_files import read_json_file
-from pertscale.io.reading import naming_file
+from pertscale.io.guards.damage import naming_file
+from pertscale.io.guards.json_files import read_json_file
 from pertscale.schema import CONTROL
 from pertscale.storage.atomic import write_bytes
 from pertscale.storage.locations import Place, PlaceLike, place

@@ -20,6 +20,7 @@ from pertscale.io.directions import (
     check_directions,
     fold_directions,
 )
+from pertscale.io.guards.damage import naming_file
 from pertscale.io.long_tables import (
     CODES,
     Codes,
@@ -29,7 +30,6 @@ from pertscale.io.long_tables import (
     pair_columns,
     read_long,
 )
-from pertscale.io.reading import naming_file
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
 from pertscale.splits import Split
 from pertscale.stats.labels import LabelTable

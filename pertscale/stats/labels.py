@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from pertscale import display
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
-from pertscale.io.limits import check_dense
-from pertscale.io.reading import reading
+from pertscale.io.guards.damage import reading
+from pertscale.io.guards.limits import check_dense
 from pertscale.io.sums import FILES, Sums, check_files, read_record
 from pertscale.io.tables import arrow_schema, read_table
 from pertscale.schema import (

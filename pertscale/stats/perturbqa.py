@@ -10,8 +10,8 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError
+from pertscale.io.guards.damage import naming_file
 from pertscale.io.long_tables import all_names, as_numbers, read_long
-from pertscale.io.reading import naming_file
 from pertscale.schema import Label
 from pertscale.splits import Split
 from pertscale.stats.labels import LabelTable

@@ -14,7 +14,7 @@ from typing import Final, TextIO
 import numpy as np
 
 from pertscale.errors import CorruptFileError, InputError
-from pertscale.io.json_files import read_json_file
+from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
 
 _PREDICTIONS: Final = "all_predictions.json"

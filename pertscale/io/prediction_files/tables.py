@@ -11,7 +11,7 @@ import pandas as pd
 
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.io.directions import check_directions
-from pertscale.io.limits import check_dense
+from pertscale.io.guards.limits import check_dense
 from pertscale.io.long_tables import (
     SPELLINGS,
     Codes,

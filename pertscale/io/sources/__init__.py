@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
-from pertscale.io.first_look import look_first
-from pertscale.io.hdf5 import check_own, open_hdf5
+from pertscale.io.guards.first_look import look_first
+from pertscale.io.guards.hdf5 import check_own, open_hdf5
+from pertscale.io.guards.text_encoding import warn_of_the_end
+from pertscale.io.guards.text_files import TABLE_ENDINGS, ending, plain_copy
 from pertscale.io.sources._anndata import AnnDataSource
 from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, reading
-from pertscale.io.sources._text import TABLE_ENDINGS, ending, plain_copy
 from pertscale.io.sources.anndata_zarr import AnnDataZarrSource, check_stored, open_zarr
 from pertscale.io.sources.cells import (
     NO_ROW,
@@ -32,7 +33,6 @@ from pertscale.io.sources.csv import CsvSource
 from pertscale.io.sources.h5ad import H5adSource, check_h5ad
 from pertscale.io.sources.mtx import MtxSource, find_matrix, orientation, read_header
 from pertscale.io.sources.tenx import TenxSource, tenx_groups
-from pertscale.io.text_encoding import warn_of_the_end
 from pertscale.storage.locations import check_folder, input_path
 
 __all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "find_source", "open_source"]

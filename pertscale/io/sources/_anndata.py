@@ -13,7 +13,7 @@ import pandas as pd
 
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.limits import check_names, checked_array, checked_node
+from pertscale.io.guards.limits import check_names, checked_array, checked_node
 from pertscale.io.sources._arrays import (
     CompressedColumns,
     CompressedRows,

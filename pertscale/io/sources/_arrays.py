@@ -14,7 +14,7 @@ import numpy as np
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.execution.buffers import Buffers
 from pertscale.io._kernels import compress_rows, sort_by_row
-from pertscale.io.limits import checked_array
+from pertscale.io.guards.limits import checked_array
 from pertscale.io.sources._base import Block, CsrBlock, reading
 from pertscale.io.sources._hdf5 import read_stretch
 

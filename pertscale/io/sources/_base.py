@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.execution.buffers import Buffers
-from pertscale.io.reading import reading
+from pertscale.io.guards.damage import reading
 
 __all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "as_names", "as_text", "reading"]
 

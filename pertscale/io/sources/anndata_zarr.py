@@ -14,7 +14,7 @@ from numcodecs import get_codec
 from zarr.storage import LocalStore
 
 from pertscale.errors import CorruptFileError
-from pertscale.io.limits import check_declared, checked_array, codec_names
+from pertscale.io.guards.limits import check_declared, checked_array, codec_names
 from pertscale.io.sources._anndata import AnnDataSource, matrix_path
 from pertscale.io.sources._base import SourceSpec, reading
 

@@ -13,9 +13,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
-from pertscale.io.limits import check_parquet
-from pertscale.io.sources._base import Source, SourceSpec, reading
-from pertscale.io.sources._text import (
+from pertscale.io.guards.limits import check_parquet
+from pertscale.io.guards.text_files import (
     TABLE_ENDINGS,
     delimiter_of,
     ending,
@@ -23,7 +22,8 @@ from pertscale.io.sources._text import (
     open_text,
     split_line,
 )
-from pertscale.io.text_tables import check_text
+from pertscale.io.guards.text_tables import check_text
+from pertscale.io.sources._base import Source, SourceSpec, reading
 
 #: A file is a table of the cells of a matrix if it names at least this share of them.
 SHARE_NEEDED = 0.95

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import h5py
 
-from pertscale.io.hdf5 import check_own, open_hdf5
+from pertscale.io.guards.hdf5 import check_own, open_hdf5
 from pertscale.io.sources._anndata import AnnDataSource, matrix_path
 from pertscale.io.sources._base import SourceSpec
 

@@ -14,9 +14,7 @@ from pyarrow import csv as arrow_csv
 
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError, NotFoundError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.sources._arrays import check_codes, rows_from_entries
-from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
-from pertscale.io.sources._text import (
+from pertscale.io.guards.text_files import (
     TABLE_ENDINGS,
     delimiter_of,
     ending,
@@ -25,8 +23,10 @@ from pertscale.io.sources._text import (
     open_text,
     split_line,
 )
+from pertscale.io.guards.text_tables import check_text, nul_error
+from pertscale.io.sources._arrays import check_codes, rows_from_entries
+from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
 from pertscale.io.sources.cells import TableSource
-from pertscale.io.text_tables import check_text, nul_error
 
 _GENE_FILES = ("features", "genes", "gene_names", "var_names", "rownames")
 _CELL_FILES = ("barcodes", "cells", "cell_names", "cell_metadata", "obs_names", "colnames")

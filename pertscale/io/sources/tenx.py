@@ -10,8 +10,8 @@ import pandas as pd
 
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.hdf5 import names_in, open_hdf5
-from pertscale.io.limits import check_names, checked_array
+from pertscale.io.guards.hdf5 import names_in, open_hdf5
+from pertscale.io.guards.limits import check_names, checked_array
 from pertscale.io.sources._arrays import CompressedRows
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
 from pertscale.io.sources.cells import TableSource

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pertscale.errors import CorruptFileError, StorageError
-from pertscale.io.reading import reading
+from pertscale.io.guards.damage import reading
 
 _PROBE = Path(__file__).with_name("hdf5_probe.py")
 #: Time on the processor that one step of the probe may take; real ones take less than one.

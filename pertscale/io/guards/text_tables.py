@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from pertscale.errors import CorruptFileError
-from pertscale.io.reading import reading
+from pertscale.io.guards.damage import reading
 
 _BLOCK_BYTES: Final = 4_000_000
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 import h5py
 
 from pertscale.errors import CorruptFileError, InputError
-from pertscale.io import limits
-from pertscale.io.reading import reading
+from pertscale.io.guards import limits
+from pertscale.io.guards.damage import reading
 
 #: Soft links that are followed one after the other; HDF5 has the same limit.
 _MOST_LINKS: Final = 16

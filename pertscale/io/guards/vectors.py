@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from pertscale.errors import CorruptFileError, InputError
-from pertscale.io.limits import check_dense
+from pertscale.io.guards.limits import check_dense
 
 _SCALARS: Final = (bool, int, float, np.integer, np.floating, np.bool_, type(None))
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-from pertscale.io.limits import open_gzip
+from pertscale.io.guards.limits import open_gzip
 from pertscale.io.sources._base import reading
 
 #: Endings of text tables; each also with ``.gz``.

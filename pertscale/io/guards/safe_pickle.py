@@ -4,8 +4,8 @@ A pickle is a program: it names functions and calls them. This reader knows a sh
 which it replaces by functions of its own, and refuses every other. NumPy's own unpickling code is
 not given raw state either: a forged ``dtype`` could make it follow pointers taken from the file.
 How deep it nests and how many objects it wants to remember is looked at before
-(:mod:`pertscale.io.pickle_shape`). A file may still be large in memory: a list of numbers takes a
-few times its bytes.
+(:mod:`pertscale.io.guards.pickle_shape`). A file may still be large in memory: a list of numbers
+takes a few times its bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from pertscale.errors import CorruptFileError, InputError
-from pertscale.io.pickle_shape import check_shape
+from pertscale.io.guards.pickle_shape import check_shape
 from pertscale.storage.locations import input_path
 
 #: Kinds of dtypes whose bytes are plain values: numbers, text, byte strings.

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import BinaryIO, Final
 
 from pertscale.errors import CorruptFileError, PertscaleWarning
-from pertscale.io.text_tables import nul_error
+from pertscale.io.guards.text_tables import nul_error
 
 UTF8: Final = "utf-8-sig"
 WINDOWS: Final = "cp1252"

@@ -1,0 +1,1 @@
+"""What stands between a file from outside and memory: limits, damage, pickles, text, HDF5."""
