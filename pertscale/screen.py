@@ -22,8 +22,7 @@ from pertscale.arguments import checked
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.guide_names import target_group
 from pertscale.io.guards.damage import reading
-from pertscale.io.matrix import NamingErrors
-from pertscale.io.store import (
+from pertscale.io.store.layout import (
     CHECKSUM,
     REMEDY,
     content_hash,
@@ -35,6 +34,7 @@ from pertscale.io.store import (
     read_frame,
     read_info,
 )
+from pertscale.io.store.matrix import NamingErrors
 from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
 from pertscale.storage.files import size_of
 from pertscale.storage.locations import absolute

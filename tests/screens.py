@@ -17,7 +17,7 @@ import scipy.io
 import scipy.sparse as sp
 
 import pertscale as ps
-from pertscale.io.store import open_root, read_frame
+from pertscale.io.store.layout import open_root, read_frame
 
 N_CELLS, N_GENES = 157, 700  # two strips of genes, the last one not full
 GENES = [f"GENE{i}" for i in range(N_GENES)]

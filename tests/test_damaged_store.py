@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from pertscale.cli import main
 from pertscale.errors import CorruptFileError, InputError, PertscaleError
 from pertscale.io import check, ingest
-from pertscale.io.store import open_root
+from pertscale.io.store.layout import open_root
 from pertscale.screen import open_screen
 from pertscale.stats import rank_sum
 from tests import screens

@@ -15,8 +15,8 @@ import zarr
 
 from pertscale.errors import ArgumentError, ExistsError, InputError, MemoryBudgetError
 from pertscale.io import check, ingest
-from pertscale.io import store as store_module
-from pertscale.io.store import CHUNK_ROWS, open_root, read_frame
+from pertscale.io.store import layout as store_module
+from pertscale.io.store.layout import CHUNK_ROWS, open_root, read_frame
 from pertscale.screen import open_screen
 from tests import screens
 from tests.helpers import real_data

@@ -21,7 +21,7 @@ from pertscale.errors import (
     UnknownNameError,
 )
 from pertscale.io import check, ingest
-from pertscale.io.store import is_store
+from pertscale.io.store.layout import is_store
 from pertscale.screen import open_screen
 from tests import screens
 from tests.screens import GENES, check_store, draw, draw_obs, expected

@@ -21,7 +21,7 @@ from pertscale.errors import ExistsError, NotFoundError, UnknownNameError
 from pertscale.execution.runner import run
 from pertscale.io import ingest, work
 from pertscale.io.passes import sort_block, write_shards
-from pertscale.io.store import CHUNK_ROWS, is_store
+from pertscale.io.store.layout import CHUNK_ROWS, is_store
 from pertscale.screen import open_screen
 from tests import screens
 from tests.helpers import ROOT

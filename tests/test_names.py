@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import pertscale as ps
 from pertscale import perturbation_names
 from pertscale.errors import InputError
-from pertscale.io.column_names import stored_names
-from pertscale.io.store import read_frame, write_metadata
+from pertscale.io.store.column_names import stored_names
+from pertscale.io.store.layout import read_frame, write_metadata
 from pertscale.storage.folder_names import folder_name, slug
 from tests import hostile
 

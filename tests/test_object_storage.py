@@ -32,8 +32,8 @@ from pertscale.errors import (
     NotFoundError,
     StorageError,
 )
-from pertscale.io import store
-from pertscale.io.matrix import MatrixReader
+from pertscale.io.store import layout
+from pertscale.io.store.matrix import MatrixReader
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
 from pertscale.storage import object_storage, remote_lock
 from pertscale.storage.locations import Remote, place
@@ -244,7 +244,7 @@ def test_workers_read_with_credentials_of_their_environment(published, requests,
 
 
 def test_sharded_store(example, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "MAX_FILES", 1)
+    monkeypatch.setattr(layout, "MAX_FILES", 1)
     ps.io.ingest(example.source, tmp_path / "sharded.zarr", quiet=True)
     url = upload(tmp_path / "sharded.zarr", "s3://bucket/sharded.zarr")
     reader = MatrixReader(url, gene_start=0, gene_stop=512)

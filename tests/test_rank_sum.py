@@ -24,10 +24,10 @@ from pertscale.errors import ArgumentError, ExistsError, InputError, MemoryBudge
 from pertscale.io import ingest
 from pertscale.io.columns import RoleChoices
 from pertscale.io.ingestion import write_screen
-from pertscale.io.matrix import MatrixReader
 from pertscale.io.screen_plan import plan_screen
 from pertscale.io.several import find_sources
-from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
+from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
+from pertscale.io.store.matrix import MatrixReader
 from pertscale.schema import LABEL_COLUMNS
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
 from pertscale.stats import ranksum as ranksum_module

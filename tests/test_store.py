@@ -21,8 +21,8 @@ from dask.callbacks import Callback
 
 from pertscale.errors import CorruptFileError, InputError, NotFoundError, UnknownNameError
 from pertscale.io import ingest
-from pertscale.io.matrix import MatrixReader
-from pertscale.io.store import is_store, open_root
+from pertscale.io.store.layout import is_store, open_root
+from pertscale.io.store.matrix import MatrixReader
 from pertscale.schema import CELL_COLUMNS, DROP_COLUMNS, GROUP_COLUMNS
 from pertscale.screen import Screen, open_screen
 from tests import screens

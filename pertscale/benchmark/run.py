@@ -74,7 +74,7 @@ from pertscale.io.aliases import Aliases
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.ingestion import ingest
 from pertscale.io.several import unique_names
-from pertscale.io.store import STORE_FILES, is_store
+from pertscale.io.store.layout import STORE_FILES, is_store
 from pertscale.io.sums import FILES, write_record
 from pertscale.io.tables import declared_frame, write_table
 from pertscale.predictions import CELLS, Predictions

@@ -46,7 +46,7 @@ from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.hashing import digest
 from pertscale.io.columns import matching
 from pertscale.io.labels import text_categories
-from pertscale.io.store import is_store, open_root, read_column
+from pertscale.io.store.layout import is_store, open_root, read_column
 from pertscale.perturbation_names import is_unassigned_word, name_of, targets
 from pertscale.predictions import EXPRESSION, OnScreen
 from pertscale.schema import CONTROL, GENE, PERTURBATION

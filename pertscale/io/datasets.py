@@ -16,7 +16,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from pertscale.io.guards.damage import reading
-from pertscale.io.store import ALL_CHUNKS, has_checksums, whole_store
+from pertscale.io.store.layout import ALL_CHUNKS, has_checksums, whole_store
 from pertscale.storage.locations import Place
 
 #: How chunks of numbers are stored.

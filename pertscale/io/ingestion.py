@@ -42,7 +42,6 @@ from pertscale.io.cell_table import (
     totals_hint,
     without_total,
 )
-from pertscale.io.column_names import renamed, stored_names
 from pertscale.io.columns import RoleChoices
 from pertscale.io.gene_plan import GeneRule
 from pertscale.io.passes import release_memory, sort_block, write_shards
@@ -57,7 +56,8 @@ from pertscale.io.several import (
     source_states,
 )
 from pertscale.io.sources import SourceSpec
-from pertscale.io.store import (
+from pertscale.io.store.column_names import renamed, stored_names
+from pertscale.io.store.layout import (
     ROOT_FILE,
     STORE_FILES,
     STORE_FOLDERS,
@@ -69,7 +69,7 @@ from pertscale.io.store import (
     read_info,
     write_metadata,
 )
-from pertscale.io.verify import verify_store
+from pertscale.io.store.verify import verify_store
 from pertscale.io.work import Work, is_resumable, planned_work, prepare, work_folder
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, Scale
 from pertscale.storage.atomic import read_json, remove, remove_leftovers, replace, write_json

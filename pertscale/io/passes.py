@@ -32,7 +32,7 @@ from pertscale.io._kernels import (
 )
 from pertscale.io.scratch import Stretch, read_stretch, write_block
 from pertscale.io.sources import Block, CsrBlock, Source, SourceSpec, open_source
-from pertscale.io.store import CHUNK_GENES
+from pertscale.io.store.layout import CHUNK_GENES
 from pertscale.schema import COUNTS, MATRIX
 from pertscale.storage.atomic import atomic_path, put_on_disk, read_json
 

@@ -26,7 +26,7 @@ from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, UnknownNameError
 from pertscale.hashing import digest
 from pertscale.io.h5ad_writer import Block, write_h5ad
-from pertscale.io.store import CHUNK_ROWS, open_matrix, open_root, read_column
+from pertscale.io.store.layout import CHUNK_ROWS, open_matrix, open_root, read_column
 from pertscale.schema import (
     COMBINATION_SEPARATOR,
     CONTROL,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pertscale.execution.buffers import Buffers
-from pertscale.io.matrix import MatrixReader
+from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
 from pertscale.stats._kernels.ranksum import ControlTable, control_tables
 from pertscale.tiles import Tile

@@ -9,8 +9,8 @@ import numpy as np
 
 from pertscale.errors import InputError
 from pertscale.execution.runner import run
-from pertscale.io.matrix import MatrixReader
-from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
+from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
+from pertscale.io.store.matrix import MatrixReader
 from pertscale.schema import COUNTS
 from pertscale.screen import Screen, opened_screen
 from pertscale.stats._kernels.ranksum import EXACT_BELOW

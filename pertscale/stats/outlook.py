@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
+from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.schema import PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from pertscale.diagnostics.stopwatch import Stopwatch
-from pertscale.io.matrix import MatrixReader
-from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
+from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
+from pertscale.io.store.matrix import MatrixReader
 from pertscale.schema import COUNTS
 from pertscale.screen import open_screen
 from pertscale.stats._kernels.ranksum import (

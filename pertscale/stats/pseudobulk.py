@@ -16,7 +16,7 @@ from pertscale.execution.buffers import Buffers
 from pertscale.io.datasets import COMPRESSORS, open_dataset
 from pertscale.io.guards.damage import reading
 from pertscale.io.guards.json_files import read_json_file
-from pertscale.io.store import ALL_CHUNKS, write_array
+from pertscale.io.store.layout import ALL_CHUNKS, write_array
 from pertscale.io.sums import check_files
 from pertscale.schema import (
     CONTEXT,

@@ -17,8 +17,8 @@ import numpy as np
 from pertscale.errors import MemoryBudgetError
 from pertscale.execution.clients import memory_limit, tasks_in_all, tasks_per_process
 from pertscale.execution.memory import task_budget
-from pertscale.io.matrix import MatrixReader
-from pertscale.io.store import CHUNK_GENES, CHUNK_ROWS
+from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
+from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
 from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, table_bytes
 from pertscale.stats.controls import control_rows

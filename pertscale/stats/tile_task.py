@@ -9,7 +9,7 @@ import numpy as np
 
 from pertscale.errors import CorruptFileError
 from pertscale.execution.buffers import BufferPool
-from pertscale.io.matrix import MatrixReader
+from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen, check_unchanged, opened_screen
 from pertscale.stats._kernels.ranksum import EXACT_TIES_UP_TO, STATISTICS_DTYPE, rank_sum
 from pertscale.stats.controls import ControlCache

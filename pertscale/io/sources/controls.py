@@ -9,7 +9,7 @@ from pertscale.errors import UnknownNameError
 from pertscale.execution.buffers import Buffers
 from pertscale.io.sources._arrays import dense_block
 from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, as_names
-from pertscale.io.store import CHUNK_ROWS, open_root, read_column, read_frame
+from pertscale.io.store.layout import CHUNK_ROWS, open_root, read_column, read_frame
 from pertscale.schema import CONTEXT, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
 
 

@@ -121,7 +121,7 @@ def write_metadata(
         first is the index.
     var, groups, drops : DataFrame
         The index of `var` are the gene names. Columns have names that can be folders
-        (:mod:`pertscale.io.column_names`).
+        (:mod:`pertscale.io.store.column_names`).
     info : mapping
         What is stored as JSON under ``uns/pertscale/info``.
     """

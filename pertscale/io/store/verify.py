@@ -13,7 +13,7 @@ import zarr
 
 from pertscale.errors import CorruptFileError, PertscaleError
 from pertscale.io.guards.damage import reading
-from pertscale.io.store import REMEDY, has_checksums, open_root, read_column, read_info
+from pertscale.io.store.layout import REMEDY, has_checksums, open_root, read_column, read_info
 from pertscale.schema import COUNTS, MATRIX
 from pertscale.storage.locations import PlaceLike, place
 

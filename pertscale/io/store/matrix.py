@@ -16,7 +16,7 @@ from pertscale.errors import CorruptFileError, PertscaleError
 from pertscale.execution.buffers import Buffers
 from pertscale.io.guards.damage import reading
 from pertscale.io.guards.limits import checked_array
-from pertscale.io.store import (
+from pertscale.io.store.layout import (
     CHECKSUM,
     CHECKSUM_BYTES,
     CHUNK_GENES,
