@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
-from pertscale.io.columns import (
+from pertscale.io.ingestion.cell_labels import NOT_CHOSEN
+from pertscale.io.ingestion.column_roles import (
     INDEX,
     CellColumns,
     Interpretation,
@@ -19,7 +20,6 @@ from pertscale.io.columns import (
     interpret,
     label_column,
 )
-from pertscale.io.labels import NOT_CHOSEN
 from pertscale.io.sources import find_source, open_source
 from tests.helpers import real_data
 

@@ -13,8 +13,8 @@ import scipy.sparse as sp
 from pertscale.errors import InputError
 from pertscale.guide_names import target_group
 from pertscale.io import check, ingest
-from pertscale.io.columns import CellColumns, RoleChoices, infer_roles
-from pertscale.io.targets import plan_targets
+from pertscale.io.ingestion.column_roles import CellColumns, RoleChoices, infer_roles
+from pertscale.io.ingestion.targets import plan_targets
 from pertscale.screen import open_screen
 from pertscale.splits import holdout
 from pertscale.stats import rank_sum

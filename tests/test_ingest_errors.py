@@ -87,7 +87,7 @@ def test_bad_values_are_named_with_their_place(
 def test_bad_values_behind_the_sample_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pertscale.io.scale._SAMPLE_BYTES", 5_000)
+    monkeypatch.setattr("pertscale.io.ingestion.scale._SAMPLE_BYTES", 5_000)
     counts = COUNTS.astype(np.float32)
     counts[40, 9] = 1.5
     obs = OBS.assign(perturbation=OBS["perturbation"].replace("unassigned", "KLF1"))
@@ -112,7 +112,7 @@ def test_duplicate_entries(tmp_path: Path, form: Callable) -> None:
 
 
 def test_duplicates_in_different_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pertscale.io.work._MAX_BLOCK_BYTES", 2_000)
+    monkeypatch.setattr("pertscale.io.ingestion.work_folder._MAX_BLOCK_BYTES", 2_000)
     folder = write(tmp_path, kind="mtx plain gz")
     lines = ["%%MatrixMarket matrix coordinate integer general"]
     genes, cells = np.nonzero(COUNTS.T)

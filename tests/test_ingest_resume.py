@@ -19,8 +19,9 @@ from distributed import Client, LocalCluster
 
 from pertscale.errors import ExistsError, NotFoundError, UnknownNameError
 from pertscale.execution.runner import run
-from pertscale.io import ingest, work
-from pertscale.io.passes import sort_block, write_shards
+from pertscale.io import ingest
+from pertscale.io.ingestion import work_folder as work
+from pertscale.io.ingestion.passes import sort_block, write_shards
 from pertscale.io.store.layout import CHUNK_ROWS, is_store
 from pertscale.screen import open_screen
 from tests import screens
@@ -28,7 +29,7 @@ from tests.helpers import ROOT
 from tests.screens import GENES, tree_hash
 
 N_CELLS = 2 * CHUNK_ROWS + 50
-MODULE = sys.modules["pertscale.io.ingestion"]
+MODULE = sys.modules["pertscale.io.ingestion.run"]
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +115,7 @@ _KILLED = """
 import os, signal, sys
 import dask
 import pertscale.io.ingestion
-ingest = sys.modules["pertscale.io.ingestion"]
+ingest = sys.modules["pertscale.io.ingestion.run"]
 source, store, phase, after = sys.argv[1:]
 real = ingest.run
 

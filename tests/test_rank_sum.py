@@ -22,10 +22,10 @@ from scipy import stats
 import pertscale as ps
 from pertscale.errors import ArgumentError, ExistsError, InputError, MemoryBudgetError
 from pertscale.io import ingest
-from pertscale.io.columns import RoleChoices
-from pertscale.io.ingestion import write_screen
-from pertscale.io.screen_plan import plan_screen
-from pertscale.io.several import find_sources
+from pertscale.io.ingestion.column_roles import RoleChoices
+from pertscale.io.ingestion.inputs import find_sources
+from pertscale.io.ingestion.plan import plan_screen
+from pertscale.io.ingestion.run import write_screen
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.schema import LABEL_COLUMNS

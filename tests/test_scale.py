@@ -96,7 +96,7 @@ def test_values_of_a_part_of_the_columns_are_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of compressed columns no cell is seen whole, but what is seen of it tells as much."""
-    monkeypatch.setattr("pertscale.io.scale._SAMPLE_BYTES", 20_000)
+    monkeypatch.setattr("pertscale.io.ingestion.scale._SAMPLE_BYTES", 20_000)
     assert check(_write(tmp_path, _log1p(1e4), sp.csc_matrix)).scale == "log1p_1e4"
     with pytest.raises(InputError, match="normalised to 50,000 per cell"):
         check(_write(tmp_path, _log1p(5e4), sp.csc_matrix))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pertscale.errors import CorruptFileError
 from pertscale.execution.buffers import BufferPool, Buffers
-from pertscale.io._kernels import (
+from pertscale.io.ingestion._kernels import (
     FLOAT32,
     PACKED,
     UINT32,
@@ -21,7 +21,7 @@ from pertscale.io._kernels import (
     order_by_key,
     write_words,
 )
-from pertscale.io.scratch import read_stretch, write_block
+from pertscale.io.ingestion.block_files import read_stretch, write_block
 
 DTYPES = {PACKED: np.uint16, UINT32: np.uint32, FLOAT32: np.float32}
 STRIP = 16  # genes of a strip here

@@ -26,7 +26,7 @@ from pertscale.errors import (
     PertscaleWarning,
     UnknownNameError,
 )
-from pertscale.io.several import find_sources
+from pertscale.io.ingestion.inputs import find_sources
 from pertscale.io.sources import Source, find_source, open_source
 from pertscale.io.sources._hdf5 import read_stretch
 from tests.helpers import real_data

@@ -35,8 +35,8 @@ from pertscale.evaluation.retrieval import N_THREADS
 from pertscale.execution.clients import ClientLike, memory_limit, use_client
 from pertscale.execution.memory import AUTO, PROCESS_BYTES, machine_limit
 from pertscale.execution.runner import run
-from pertscale.io import outlook as ingest_outlook
-from pertscale.io.outlook import IngestOutlook
+from pertscale.io.ingestion import forecast as ingest_outlook
+from pertscale.io.ingestion.forecast import IngestOutlook
 from pertscale.io.store.layout import CHUNK_GENES, is_store
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, REPORT_FILE
 from pertscale.screen import Screen, open_screen

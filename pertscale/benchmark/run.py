@@ -72,8 +72,8 @@ from pertscale.execution.clients import ClientLike, naming_losses, use_client
 from pertscale.execution.memory import AUTO, check_memory
 from pertscale.io.aliases import Aliases
 from pertscale.io.guards.json_files import read_json_file
-from pertscale.io.ingestion import ingest
-from pertscale.io.several import unique_names
+from pertscale.io.ingestion.inputs import unique_names
+from pertscale.io.ingestion.run import ingest
 from pertscale.io.store.layout import STORE_FILES, is_store
 from pertscale.io.sums import FILES, write_record
 from pertscale.io.tables import declared_frame, write_table

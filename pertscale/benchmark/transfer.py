@@ -44,8 +44,8 @@ from pertscale.embeddings import Embedding, from_screen
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.hashing import digest
-from pertscale.io.columns import matching
-from pertscale.io.labels import text_categories
+from pertscale.io.ingestion.cell_labels import text_categories
+from pertscale.io.ingestion.column_roles import matching
 from pertscale.io.store.layout import is_store, open_root, read_column
 from pertscale.perturbation_names import is_unassigned_word, name_of, targets
 from pertscale.predictions import EXPRESSION, OnScreen

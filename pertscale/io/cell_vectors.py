@@ -14,7 +14,7 @@ from pertscale.errors import AmbiguousInputError, InputError
 from pertscale.io.guards.damage import reading
 from pertscale.io.guards.hdf5 import check_own, open_hdf5
 from pertscale.io.guards.limits import check_dense, checked_array
-from pertscale.io.labels import text_categories
+from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.long_tables import SPELLINGS
 from pertscale.io.sources import find_source, open_source
 from pertscale.schema import PERTURBATION

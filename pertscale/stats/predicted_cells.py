@@ -23,14 +23,14 @@ from pertscale.errors import CorruptFileError, InputError, NegativeValueError, N
 from pertscale.execution.clients import ClientLike
 from pertscale.execution.memory import AUTO
 from pertscale.gene_names import GeneMatch, match_genes
-from pertscale.io.columns import INDEX, Roles, label_column
-from pertscale.io.ingestion import write_screen
-from pertscale.io.labels import text_categories
+from pertscale.io.ingestion.cell_labels import text_categories
+from pertscale.io.ingestion.column_roles import INDEX, Roles, label_column
+from pertscale.io.ingestion.inputs import joined_columns
+from pertscale.io.ingestion.plan import ScreenPlan, cell_drops, sort_cells
+from pertscale.io.ingestion.run import write_screen
+from pertscale.io.ingestion.scale import decide_scale, read_sample
 from pertscale.io.long_tables import SPELLINGS
 from pertscale.io.prediction_files.arrays import genes_in_order
-from pertscale.io.scale import decide_scale, read_sample
-from pertscale.io.screen_plan import ScreenPlan, cell_drops, sort_cells
-from pertscale.io.several import joined_columns
 from pertscale.io.sources import SourceSpec, find_source, open_source
 from pertscale.predictions import OnScreen, Predictions, canonical_names
 from pertscale.profile_scale import common_factor, factor_note, is_another_total, total_named

@@ -19,10 +19,10 @@ import scipy.io
 import scipy.sparse as sp
 
 import pertscale as ps
-from pertscale.io.columns import RoleChoices
-from pertscale.io.scale import decide_scale
-from pertscale.io.screen_plan import plan_screen
-from pertscale.io.several import find_sources
+from pertscale.io.ingestion.column_roles import RoleChoices
+from pertscale.io.ingestion.inputs import find_sources
+from pertscale.io.ingestion.plan import plan_screen
+from pertscale.io.ingestion.scale import decide_scale
 from pertscale.io.sources import open_source
 from tests.fuzz.plain import ANY, Reader, name_of
 

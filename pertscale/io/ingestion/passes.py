@@ -19,7 +19,7 @@ import zarr
 
 from pertscale.errors import InputError, NegativeValueError
 from pertscale.execution.buffers import BufferPool, Buffers
-from pertscale.io._kernels import (
+from pertscale.io.ingestion._kernels import (
     FLOAT32,
     PACKED,
     UINT32,
@@ -30,7 +30,7 @@ from pertscale.io._kernels import (
     order_by_key,
     write_words,
 )
-from pertscale.io.scratch import Stretch, read_stretch, write_block
+from pertscale.io.ingestion.block_files import Stretch, read_stretch, write_block
 from pertscale.io.sources import Block, CsrBlock, Source, SourceSpec, open_source
 from pertscale.io.store.layout import CHUNK_GENES
 from pertscale.schema import COUNTS, MATRIX

@@ -32,7 +32,17 @@ from pertscale.execution.clients import (
 from pertscale.execution.memory import AUTO, check_memory, task_budget
 from pertscale.execution.runner import run
 from pertscale.hashing import digest
-from pertscale.io.cell_table import (
+from pertscale.io.ingestion.column_roles import RoleChoices
+from pertscale.io.ingestion.genes import GeneRule
+from pertscale.io.ingestion.inputs import (
+    PathLike,
+    cell_names,
+    file_names,
+    find_sources,
+    joined_columns,
+    source_states,
+)
+from pertscale.io.ingestion.obs import (
     cell_table,
     check_columns,
     check_totals_column,
@@ -42,18 +52,15 @@ from pertscale.io.cell_table import (
     totals_hint,
     without_total,
 )
-from pertscale.io.columns import RoleChoices
-from pertscale.io.gene_plan import GeneRule
-from pertscale.io.passes import release_memory, sort_block, write_shards
-from pertscale.io.scale import decide_scale, read_sample
-from pertscale.io.screen_plan import ScreenPlan, plan_screen, without_cells
-from pertscale.io.several import (
-    PathLike,
-    cell_names,
-    file_names,
-    find_sources,
-    joined_columns,
-    source_states,
+from pertscale.io.ingestion.passes import release_memory, sort_block, write_shards
+from pertscale.io.ingestion.plan import ScreenPlan, plan_screen, without_cells
+from pertscale.io.ingestion.scale import decide_scale, read_sample
+from pertscale.io.ingestion.work_folder import (
+    Work,
+    is_resumable,
+    planned_work,
+    prepare,
+    work_folder,
 )
 from pertscale.io.sources import SourceSpec
 from pertscale.io.store.column_names import renamed, stored_names
@@ -70,7 +77,6 @@ from pertscale.io.store.layout import (
     write_metadata,
 )
 from pertscale.io.store.verify import verify_store
-from pertscale.io.work import Work, is_resumable, planned_work, prepare, work_folder
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, Scale
 from pertscale.storage.atomic import read_json, remove, remove_leftovers, replace, write_json
 from pertscale.storage.locations import Place, Remote, absolute

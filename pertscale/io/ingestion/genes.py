@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from pertscale.errors import ArgumentError, InputError
-from pertscale.io.columns import Roles, gene_ids, gene_names
-from pertscale.io.several import file_names, unique_names
+from pertscale.io.ingestion.column_roles import Roles, gene_ids, gene_names
+from pertscale.io.ingestion.inputs import file_names, unique_names
 from pertscale.io.sources import SourceSpec
 from pertscale.schema import DROP_COLUMNS
 

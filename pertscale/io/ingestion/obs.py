@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from pertscale.errors import ArgumentError, InputError
-from pertscale.io.labels import text_categories
-from pertscale.io.screen_plan import ScreenPlan
-from pertscale.io.several import file_names, joined_columns, source_names
+from pertscale.io.ingestion.cell_labels import text_categories
+from pertscale.io.ingestion.inputs import file_names, joined_columns, source_names
+from pertscale.io.ingestion.plan import ScreenPlan
 from pertscale.io.store.column_names import stored_names
 from pertscale.schema import CELL, CELL_COLUMNS
 

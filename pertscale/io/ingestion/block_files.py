@@ -1,10 +1,10 @@
 """Scratch files between the two passes of ingest: one per block of the source.
 
-A file holds the words (:mod:`pertscale.io._kernels`) of the block's rows, sorted by shard, strip
-and row, so the second pass reads one stretch of words per file and task. Before the words stand,
-for every shard, where its rows and words begin; then the rows, and the number of words of each row
-in each strip that the block has entries of. One block is one file, renamed into place when it is
-complete: that makes the first pass parallel and restartable. About two bytes per count.
+A file holds the words (:mod:`pertscale.io.ingestion._kernels`) of the block's rows, sorted by
+shard, strip and row, so the second pass reads one stretch of words per file and task. Before the
+words stand, for every shard, where its rows and words begin; then the rows, and the number of words
+of each row in each strip that the block has entries of. One block is one file, renamed into place
+when it is complete: that makes the first pass parallel and restartable. About two bytes per count.
 """
 
 from __future__ import annotations

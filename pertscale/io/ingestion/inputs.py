@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from pertscale.errors import ArgumentError, NotFoundError
-from pertscale.io.columns import CellColumns
-from pertscale.io.labels import text_categories
+from pertscale.io.ingestion.cell_labels import text_categories
+from pertscale.io.ingestion.column_roles import CellColumns
 from pertscale.io.sources import SourceSpec, find_source, open_source
 from pertscale.storage.files import state_of
 from pertscale.storage.locations import check_path, local_path

@@ -10,9 +10,9 @@ import pandas as pd
 
 from pertscale.errors import InputError
 from pertscale.guide_names import target_group
-from pertscale.io.columns import CellColumns, Roles, matching
-from pertscale.io.labels import text_categories
-from pertscale.io.readings import guide_line, target_line
+from pertscale.io.ingestion.account_lines import guide_line, target_line
+from pertscale.io.ingestion.cell_labels import text_categories
+from pertscale.io.ingestion.column_roles import CellColumns, Roles, matching
 from pertscale.perturbation_names import Grammar, name_of, targets
 from pertscale.schema import CONTROL
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from pertscale.errors import InputError
-from pertscale.io.columns import (
+from pertscale.io.ingestion.cell_labels import text_categories
+from pertscale.io.ingestion.column_roles import (
     CellColumns,
     RoleChoices,
     Roles,
@@ -17,11 +18,10 @@ from pertscale.io.columns import (
     interpret,
     label_column,
 )
-from pertscale.io.gene_plan import GeneRule, plan_genes
-from pertscale.io.labels import text_categories
-from pertscale.io.several import file_names, joined_columns, source_names
+from pertscale.io.ingestion.genes import GeneRule, plan_genes
+from pertscale.io.ingestion.inputs import file_names, joined_columns, source_names
+from pertscale.io.ingestion.targets import plan_targets
 from pertscale.io.sources import SourceSpec, open_source
-from pertscale.io.targets import plan_targets
 from pertscale.schema import CONTROL, DROP_COLUMNS, GROUP_COLUMNS
 
 _NO_CONTEXT = "context is missing"

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
-from pertscale.io.labels import (
+from pertscale.io.ingestion.account_lines import reading_lines
+from pertscale.io.ingestion.cell_labels import (
     CellColumns,
     Interpretation,
     LeftOut,
@@ -25,7 +26,6 @@ from pertscale.io.labels import (
     label_column,
     text_categories,
 )
-from pertscale.io.readings import reading_lines
 from pertscale.perturbation_names import (
     Grammar,
     is_control_word,
@@ -265,7 +265,9 @@ def _choose_perturbation(
             for name in _perturbation_columns(columns.names)
         ]
     viable = [c for c in candidates if c.viable and (explicit.perturbation or not _is_generic(c))]
-    if not viable and explicit.perturbation is None:  # whether guides tell targets: io/targets.py
+    if (
+        not viable and explicit.perturbation is None
+    ):  # whether guides tell targets: io/ingestion/targets.py
         guides = matching(columns.names, _PERTURBATION_BY_GUIDE)
         read = (_candidate(columns, name, genes, explicit.control, flag) for name in guides)
         viable = [replace(one, are_guides=True) for one in read if one.viable]

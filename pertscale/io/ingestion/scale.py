@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pertscale.errors import ArgumentError, InputError, NegativeValueError
-from pertscale.io.passes import LOG_LIMIT, NOT_FINITE, REWRITE, place_of
-from pertscale.io.scale_proof import FORMS, LOG1P, Evidence
+from pertscale.io.ingestion.passes import LOG_LIMIT, NOT_FINITE, REWRITE, place_of
+from pertscale.io.ingestion.scale_proof import FORMS, LOG1P, Evidence
 from pertscale.io.sources import CsrBlock, Source, SourceSpec, open_source
 from pertscale.schema import COUNTS, LOG1P_1E4, SCALES, TARGET_TOTAL
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from pertscale.errors import MemoryBudgetError
 from pertscale.hashing import digest
-from pertscale.io._kernels import PACKED
-from pertscale.io.passes import PassOne, PassTwo, Target
-from pertscale.io.screen_plan import ScreenPlan
+from pertscale.io.ingestion._kernels import PACKED
+from pertscale.io.ingestion.passes import PassOne, PassTwo, Target
+from pertscale.io.ingestion.plan import ScreenPlan
 from pertscale.io.sources import SourceSpec, open_source
 from pertscale.io.store.layout import CHUNK_GENES, ROOT_FILE, create_matrix, rows_per_shard
 from pertscale.storage.atomic import read_json, remove, write_json

@@ -10,12 +10,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from pertscale.diagnostics.stopwatch import Stopwatch
-from pertscale.io.columns import RoleChoices
-from pertscale.io.scale import decide_scale
-from pertscale.io.screen_plan import ScreenPlan, plan_screen
-from pertscale.io.several import find_sources
+from pertscale.io.ingestion.column_roles import RoleChoices
+from pertscale.io.ingestion.inputs import find_sources
+from pertscale.io.ingestion.plan import ScreenPlan, plan_screen
+from pertscale.io.ingestion.scale import decide_scale
+from pertscale.io.ingestion.work_folder import Work, planned_work, work_folder
 from pertscale.io.sources import CsrBlock, open_source
-from pertscale.io.work import Work, planned_work, work_folder
 from pertscale.schema import COUNTS
 from pertscale.storage.files import size_of
 
