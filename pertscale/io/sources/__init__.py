@@ -21,17 +21,17 @@ from pertscale.io.guards.text_files import TABLE_ENDINGS, ending, plain_copy
 from pertscale.io.sources._anndata import AnnDataSource
 from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, reading
 from pertscale.io.sources.anndata_zarr import AnnDataZarrSource, check_stored, open_zarr
-from pertscale.io.sources.cells import (
+from pertscale.io.sources.cell_tables import (
     NO_ROW,
     CellTable,
     TableSource,
     find_cell_table,
     spec_with_cells,
 )
-from pertscale.io.sources.controls import ControlSource
 from pertscale.io.sources.csv import CsvSource
 from pertscale.io.sources.h5ad import H5adSource, check_h5ad
 from pertscale.io.sources.mtx import MtxSource, find_matrix, orientation, read_header
+from pertscale.io.sources.screen_controls import ControlSource
 from pertscale.io.sources.tenx import TenxSource, tenx_groups
 from pertscale.storage.locations import check_folder, input_path
 

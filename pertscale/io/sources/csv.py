@@ -18,7 +18,7 @@ from pertscale.io.guards.text_files import delimiter_of, is_index_name, split_li
 from pertscale.io.guards.text_tables import nul_error
 from pertscale.io.sources._arrays import dense_block, rows_from_entries
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, reading
-from pertscale.io.sources.cells import TableSource
+from pertscale.io.sources.cell_tables import TableSource
 
 
 @dataclass(frozen=True)

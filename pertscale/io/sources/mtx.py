@@ -26,7 +26,7 @@ from pertscale.io.guards.text_files import (
 from pertscale.io.guards.text_tables import check_text, nul_error
 from pertscale.io.sources._arrays import check_codes, rows_from_entries
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
-from pertscale.io.sources.cells import TableSource
+from pertscale.io.sources.cell_tables import TableSource
 
 _GENE_FILES = ("features", "genes", "gene_names", "var_names", "rownames")
 _CELL_FILES = ("barcodes", "cells", "cell_names", "cell_metadata", "obs_names", "colnames")

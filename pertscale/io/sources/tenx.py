@@ -14,7 +14,7 @@ from pertscale.io.guards.hdf5 import names_in, open_hdf5
 from pertscale.io.guards.limits import check_names, checked_array
 from pertscale.io.sources._arrays import CompressedRows
 from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
-from pertscale.io.sources.cells import TableSource
+from pertscale.io.sources.cell_tables import TableSource
 
 
 def tenx_groups(file: h5py.File) -> list[str]:
