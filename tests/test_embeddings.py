@@ -20,6 +20,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from pertscale import embeddings
 from pertscale.embeddings import Embedding, from_gene_sets, from_texts, from_training
+from pertscale.embeddings.graph import adjacency_spectral_embedding, graph_from_edges, jaccard_graph
 from pertscale.errors import (
     AmbiguousInputError,
     ArgumentError,
@@ -27,7 +28,6 @@ from pertscale.errors import (
     InputError,
     NotFoundError,
 )
-from pertscale.gene_graph import adjacency_spectral_embedding, graph_from_edges, jaccard_graph
 from pertscale.io.guards import safe_pickle
 from tests.helpers import GOLDEN, real_data
 
@@ -560,7 +560,7 @@ def test_blocks_do_not_change_the_graph(monkeypatch):
     membership = sparse.random_array((50, 20), density=0.3, rng=np.random.default_rng(1))
     membership = (membership > 0).astype(np.int32).tocsr()
     whole = jaccard_graph(membership, 0.1)
-    monkeypatch.setattr("pertscale.gene_graph._GENES_PER_BLOCK", 7)
+    monkeypatch.setattr("pertscale.embeddings.graph._GENES_PER_BLOCK", 7)
     assert (jaccard_graph(membership, 0.1) != whole).nnz == 0
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from pertscale.arguments import checked
-from pertscale.embeddings import Embedding
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFittedError
 from pertscale.guide_names import target_group
 from pertscale.perturbation_names import targets

@@ -11,7 +11,7 @@ import xarray as xr
 from pertscale.arguments import checked
 from pertscale.baselines.expression import ExpressionModel, Matrix, blocks, mean_profile, row_of
 from pertscale.baselines.principal import principal_scores
-from pertscale.embeddings import Embedding
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.guide_names import target_group
 from pertscale.hashing import seed_from

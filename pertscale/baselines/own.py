@@ -23,7 +23,7 @@ from pertscale.baselines._base import LabelClassifier, with_embedding
 from pertscale.baselines._votes import class_counts, class_shares, majority_labels
 from pertscale.baselines.expression import ExpressionModel, Matrix, row_of
 from pertscale.baselines.methods import ExpressionMethod, Method
-from pertscale.embeddings import Embedding
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
 from pertscale.schema import CLASSES, CONTROL, GENE, PERTURBATION, Label

@@ -27,7 +27,7 @@ from pertscale.benchmark.run import LAYOUT, ingested, places, read_wanted
 from pertscale.benchmark.units import BAND_BYTES, LOCAL_PAIRS, STRIP_PAIRS
 from pertscale.diagnostics.progress import duration, say
 from pertscale.diagnostics.stopwatch import Stopwatch
-from pertscale.embeddings import Embedding
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import StorageError
 from pertscale.evaluation.expression import N_GENES
 from pertscale.evaluation.own_targets import Targets

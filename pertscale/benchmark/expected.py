@@ -33,7 +33,7 @@ from pertscale.benchmark.plan import (
 from pertscale.benchmark.predictors import Fitted
 from pertscale.benchmark.transfer import plan_transfer
 from pertscale.benchmark.units import LabelMatrix, label_matrix
-from pertscale.embeddings import Embedding
+from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES
 from pertscale.screen import Screen
 from pertscale.stats.curation import Curation, curate

@@ -26,7 +26,7 @@ import xarray as xr
 from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
 from pertscale.benchmark.predictors import PREDICTS_NONE, given_params
 from pertscale.benchmark.units import REMEDY, is_whole, read_unit, with_head, write_unit
-from pertscale.embeddings import Embedding
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import (
     call_curve,

@@ -18,7 +18,7 @@ from pertscale.benchmark.plan import TRANSFER, Plan, Runs, split_file
 from pertscale.benchmark.split_files import write_split_files
 from pertscale.benchmark.transfer import FROM_FILE
 from pertscale.benchmark.units import BLAS, UNIT_FILE, UNIT_FILES, Unit, read_scores, read_unit
-from pertscale.embeddings import Embedding
+from pertscale.embeddings.embedding import Embedding
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.io.sums import Sums, sums_of
 from pertscale.io.tables import declared_frame, read_table, write_table

@@ -24,7 +24,7 @@ from pertscale.benchmark.predictors import Fitted, Given, Thresholded, TrainingP
 from pertscale.benchmark.units import TASK, LabelMatrix, Unit, label_matrix
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
-from pertscale.embeddings import Embedding
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.evaluation.own_targets import Targets
 from pertscale.hashing import digest

@@ -58,7 +58,7 @@ from pertscale.benchmark.units import (
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.display import shown_path
-from pertscale.embeddings import Embedding
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import (
     ArgumentError,
     ExistsError,

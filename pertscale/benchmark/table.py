@@ -15,7 +15,7 @@ from pertscale.benchmark.outputs import with_averages
 from pertscale.benchmark.plan import TRANSFER
 from pertscale.benchmark.predictors import fit_predict
 from pertscale.benchmark.units import TASK, at_both_points, with_head, with_rest
-from pertscale.embeddings import Embedding
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import evaluate, share_changed
 from pertscale.gene_names import match_genes

@@ -40,7 +40,7 @@ from pertscale.benchmark.plan import (
 )
 from pertscale.benchmark.predictors import Fitted, Given, TrainingPart
 from pertscale.benchmark.units import LabelMatrix, Unit
-from pertscale.embeddings import Embedding, from_screen
+from pertscale.embeddings.embedding import Embedding, from_screen
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.hashing import digest

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 import pertscale as ps
-from pertscale.io import embedding_files
+from pertscale.embeddings import files
 from pertscale.io.aliases import read_aliases
 from pertscale.models.config import read_config
 from tests.fuzz.plain import ANY, Reader, name_of, unpickled
@@ -370,7 +370,7 @@ def write_gene_sets(folder: Path) -> None:
 
 def read_gene_sets(folder: Path) -> Any:
     found = ps.embeddings.from_gene_sets(folder / "s.gmt", dim=2)
-    return {"names": found.names, "sets": embedding_files.read_gmt(folder / "s.gmt")}
+    return {"names": found.names, "sets": files.read_gmt(folder / "s.gmt")}
 
 
 def right_gene_sets(folder: Path) -> Any:

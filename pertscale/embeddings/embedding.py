@@ -23,18 +23,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from pertscale import display, perturbation_names
 from pertscale._lazy import public_dir
 from pertscale.arguments import checked
-from pertscale.errors import ArgumentError, InputError
-from pertscale.gene_graph import (
+from pertscale.embeddings import files
+from pertscale.embeddings.files import Orientation
+from pertscale.embeddings.graph import (
     adjacency_spectral_embedding,
     fix_signs,
     graph_from_edges,
     jaccard_graph,
     start_vector,
 )
+from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
-from pertscale.io import embedding_files
 from pertscale.io.cell_vectors import read_cell_vectors
-from pertscale.io.embedding_files import Orientation
 from pertscale.io.guards.damage import naming_file
 from pertscale.io.long_tables import all_names, as_numbers, read_long
 from pertscale.schema import CONTROL, GENE, PERTURBATION
@@ -299,19 +299,19 @@ def read(
         The content is not an embedding.
     """
     path = local_copy(path)
-    suffix = embedding_files.suffix_of(path)
+    suffix = files.suffix_of(path)
     name = name or path.name.removesuffix(".gz")[: -len(suffix) or None]
     if suffix in (".gmt", ".json") and (key is not None or orientation is not None):
         raise ArgumentError(f"key and orientation have no meaning for {suffix} files ({path})")
     if suffix == ".gmt":
         return from_gene_sets(path, name=name)
     if suffix == ".json":
-        content = embedding_files.read_json_object(path)
+        content = files.read_json_object(path)
         if all(isinstance(value, str) for value in content.values()):
             return _from_text_dict(content, dim=None, name=name, path=path)
-        found = embedding_files.vectors_of_dict(content, path)
+        found = files.vectors_of_dict(content, path)
     else:
-        found = embedding_files.read_vectors(
+        found = files.read_vectors(
             path, key=key, orientation=orientation, allow_pickle=allow_pickle
         )
     with naming_file(path):
@@ -375,7 +375,7 @@ def from_gene_sets(
     if not 0 <= min_jaccard < 1:
         raise ArgumentError(f"min_jaccard has to be in [0, 1), got {min_jaccard}")
     path = Path(path)
-    terms = embedding_files.read_gmt(path)
+    terms = files.read_gmt(path)
     names, membership = _membership(terms, None if genes is None else set(genes))
     if not names:
         raise InputError(f"none of the genes asked for is in any gene set ({path})")
@@ -554,7 +554,7 @@ def from_texts(
         The content is not texts, or no word occurs in two of them.
     """
     path = Path(path)
-    content = embedding_files.read_json_object(path)
+    content = files.read_json_object(path)
     name = name or path.name.partition(".json")[0]
     return _from_text_dict(content, dim=dim, name=name, path=path)
 
