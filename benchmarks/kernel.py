@@ -53,7 +53,7 @@ def draw_block(cells: int, controls: int, perturbations: int, genes: int) -> Blo
 
 def pertscale_test(block: Block) -> Callable[[], np.ndarray]:
     """Return pertscale's test of the block: sort the controls, test all groups."""
-    from pertscale.stats._kernels.ranksum import (
+    from pertscale.stats.differential._kernels.ranksum import (
         MANN_WHITNEY,
         STATISTICS_DTYPE,
         control_tables,

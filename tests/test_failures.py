@@ -40,7 +40,8 @@ from pertscale.execution.clients import use_client
 from pertscale.execution.runner import MOST_FAILED, TRIES, run
 from pertscale.io import ingest
 from pertscale.io.store import layout as store_module
-from pertscale.stats import rank_sum, rank_sum_share, ranksum, read_labels
+from pertscale.stats import rank_sum, rank_sum_share, read_labels
+from pertscale.stats.differential import rank_sum as ranksum
 from tests import screens
 from tests.screens import tree_hash
 

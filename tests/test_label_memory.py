@@ -11,11 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 import pertscale as ps
-from pertscale.stats import parts, rank_sum
-from pertscale.stats.outlook import look_ahead
-from pertscale.stats.ranksum import RankSumOptions, make_job
-from pertscale.stats.screen_wide import FEWEST_VALUES, MAX_VALUES, VALUE_BYTES, values_at_once
-from pertscale.stats.tile_plan import Means
+from pertscale.stats import rank_sum
+from pertscale.stats.differential import table_parts
+from pertscale.stats.differential.forecast import look_ahead
+from pertscale.stats.differential.rank_sum import RankSumOptions, make_job
+from pertscale.stats.differential.screen_fdr import (
+    FEWEST_VALUES,
+    MAX_VALUES,
+    VALUE_BYTES,
+    values_at_once,
+)
+from pertscale.stats.differential.tile_plan import Means
 from tests.conftest import write_h5ad
 from tests.screens import tree_hash
 
@@ -28,7 +34,7 @@ MB = 1_000_000
 )
 def test_parts_and_ranges_fit_into_the_memory_of_their_process(memory, threads, n_genes):
     means = Means(memory, threads, threads)
-    assert parts.parts_at_once(n_genes, means) * parts.part_bytes(n_genes) <= memory
+    assert table_parts.parts_at_once(n_genes, means) * table_parts.part_bytes(n_genes) <= memory
     n_pairs = 30_000 * n_genes
     a_range = values_at_once(n_pairs, means) * VALUE_BYTES
     assert threads * a_range <= max(memory, threads * FEWEST_VALUES * VALUE_BYTES)
@@ -36,10 +42,10 @@ def test_parts_and_ranges_fit_into_the_memory_of_their_process(memory, threads, 
 
 def test_enough_memory_takes_no_thread_away():
     means = Means(2_000 * MB, 2, 2)
-    assert parts.parts_at_once(8_000, means) == 2
+    assert table_parts.parts_at_once(8_000, means) == 2
     assert values_at_once(10**9, means) == MAX_VALUES
     assert values_at_once(1_000, means) == 500  # a range for each thread
-    assert parts.parts_at_once(8_000, Means(1, 16, 16)) == 1  # one has to
+    assert table_parts.parts_at_once(8_000, Means(1, 16, 16)) == 1  # one has to
 
 
 def test_the_outlook_tells_what_is_planned(example, tmp_path):
@@ -57,7 +63,7 @@ def test_no_more_parts_take_turns_than_are_planned():
 
     def make(_: int) -> None:
         nonlocal inside, most
-        with parts._turn(2):
+        with table_parts._turn(2):
             with lock:
                 inside += 1
                 most = max(most, inside)
@@ -89,15 +95,15 @@ def test_a_part_is_made_row_group_by_row_group(uneven, tmp_path, monkeypatch):
     """Row groups of whole perturbations, as many in each as are tested; the values are the same."""
     whole = rank_sum(uneven, out=tmp_path / "whole", min_cells=4, quiet=True)
     held: list[int] = []
-    real = parts._statistics
+    real = table_parts._statistics
 
     def recording(index, screen, context, groups, buffers, names):
         if "p_value" in names:
             held.append(len(groups))
         return real(index, screen, context, groups, buffers, names)
 
-    monkeypatch.setattr(parts, "_statistics", recording)
-    monkeypatch.setattr(parts, "ROW_GROUP_ROWS", 100)  # of 30 genes: three perturbations
+    monkeypatch.setattr(table_parts, "_statistics", recording)
+    monkeypatch.setattr(table_parts, "ROW_GROUP_ROWS", 100)  # of 30 genes: three perturbations
     cut = rank_sum(uneven, out=tmp_path / "cut", min_cells=4, quiet=True)
     assert cut.perturbations.equals(whole.perturbations)
     assert (~cut.perturbations["tested"]).any()

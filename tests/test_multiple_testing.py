@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pertscale.stats.multiple_testing import (
+from pertscale.stats.differential.multiple_testing import (
     benjamini_hochberg,
     count_p_values,
     join_steps,

@@ -30,7 +30,7 @@ from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.schema import LABEL_COLUMNS
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
-from pertscale.stats import ranksum as ranksum_module
+from pertscale.stats.differential import rank_sum as ranksum_module
 from tests.conftest import write_h5ad
 from tests.helpers import GOLDEN
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import stats
 
-from pertscale.stats._kernels import ranksum as kernel
+from pertscale.stats.differential._kernels import ranksum as kernel
 
 VARIANTS = (kernel.MANN_WHITNEY, kernel.SCANPY, kernel.SCANPY_TIE)
 

@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pertscale.errors import MemoryBudgetError
-from pertscale.tiles import GROUP_SCRATCH_BYTES, ROW_SCRATCH_BYTES, Matrix, plan_tiles, windows
+from pertscale.stats.differential.tiles import (
+    GROUP_SCRATCH_BYTES,
+    ROW_SCRATCH_BYTES,
+    Matrix,
+    plan_tiles,
+    windows,
+)
 
 
 def matrix(n_genes: int) -> Matrix:

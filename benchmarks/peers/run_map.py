@@ -21,7 +21,7 @@ class _Caught(Exception):
 def catch_tiles(store: str, out: str) -> tuple[Callable[[Any], Any], Sequence[Any]]:
     """Return the function and the descriptors of the first map of ``rank_sum``."""
     from pertscale.stats import rank_sum
-    from pertscale.stats import ranksum as module
+    from pertscale.stats.differential import rank_sum as module
 
     caught: list[Any] = []
 

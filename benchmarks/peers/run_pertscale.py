@@ -94,7 +94,9 @@ def _cluster(workers: int, scratch: str | None, stages: Stages) -> Iterator[Any]
             n_workers=workers, threads_per_worker=1, dashboard_address=None, local_directory=scratch
         )
         client = Client(cluster)
-        client.run(importlib.import_module, "pertscale.stats.tile_task")  # as in a cluster in use
+        client.run(
+            importlib.import_module, "pertscale.stats.differential.tile_task"
+        )  # as in a cluster in use
     with cluster, client:
         yield client
 

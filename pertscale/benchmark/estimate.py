@@ -41,12 +41,12 @@ from pertscale.io.store.layout import CHUNK_GENES, is_store
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, REPORT_FILE
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
-from pertscale.stats.options import FoldChange, RankSumOptions, Test
-from pertscale.stats.outlook import LabelOutlook, look_ahead
-from pertscale.stats.parts import PART_PAIRS
-from pertscale.stats.probe import Cells, LabelRates, probe_labels, rates_of
-from pertscale.stats.ranksum import Job, make_job
-from pertscale.stats.tile_plan import Means, gene_densities
+from pertscale.stats.differential.forecast import LabelOutlook, look_ahead
+from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
+from pertscale.stats.differential.rank_sum import Job, make_job
+from pertscale.stats.differential.table_parts import PART_PAIRS
+from pertscale.stats.differential.tile_plan import Means, gene_densities
+from pertscale.stats.differential.timing import Cells, LabelRates, probe_labels, rates_of
 from pertscale.storage.files import size_of
 from pertscale.storage.locations import Remote, place
 from pertscale.storage.publish import working_folder

@@ -36,9 +36,9 @@ from pertscale.benchmark.units import LabelMatrix, label_matrix
 from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES
 from pertscale.screen import Screen
-from pertscale.stats.curation import Curation, curate
-from pertscale.stats.labels import LabelTable, read_labels
-from pertscale.stats.ranksum import Job
+from pertscale.stats.differential.rank_sum import Job
+from pertscale.stats.labels.curation import Curation, curate
+from pertscale.stats.labels.table import LabelTable, read_labels
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ from pertscale.report.findings import seen_genes, without_vectors
 from pertscale.schema import CONTROL, GENE, MANIFEST_FILE, PERTURBATION
 from pertscale.screen import Screen
 from pertscale.splits import Split, doubles_split, holdout, with_seen_genes
-from pertscale.stats.curation import Curation, curate
 from pertscale.stats.interactions import Interactions
-from pertscale.stats.labels import LabelTable
+from pertscale.stats.labels.curation import Curation, curate
+from pertscale.stats.labels.table import LabelTable
 from pertscale.stats.pseudobulk import open_pseudobulk
 from pertscale.storage.atomic import remove
 from pertscale.storage.folder_names import folder_name, slug

@@ -42,7 +42,7 @@ from pertscale.schema import (
     TIMINGS_FILE,
 )
 from pertscale.splits import Split
-from pertscale.stats.labels import PROFILES, LabelTable, read_labels, read_manifest
+from pertscale.stats.labels.table import PROFILES, LabelTable, read_labels, read_manifest
 from pertscale.stats.pseudobulk import read_pseudobulk
 from pertscale.storage.locations import Place, PlaceLike, place
 

@@ -95,17 +95,17 @@ from pertscale.schema import (
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction
-from pertscale.stats.interactions import complete_doubles, find_interactions
-from pertscale.stats.labels import read_labels
-from pertscale.stats.options import FoldChange, RankSumOptions, Test
-from pertscale.stats.pseudobulk import open_pseudobulk
-from pertscale.stats.ranksum import (
+from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
+from pertscale.stats.differential.rank_sum import (
     TABLE_FILES,
     check_tables_replaceable,
     is_finished,
     labels_key,
     rank_sum,
 )
+from pertscale.stats.interactions import complete_doubles, find_interactions
+from pertscale.stats.labels.table import read_labels
+from pertscale.stats.pseudobulk import open_pseudobulk
 from pertscale.storage.atomic import remove_leftovers_below, write_json
 from pertscale.storage.disk_errors import writing_to
 from pertscale.storage.files import state_of

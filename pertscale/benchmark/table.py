@@ -24,7 +24,7 @@ from pertscale.io.aliases import Aliases
 from pertscale.perturbation_names import targets
 from pertscale.schema import GENE, PERTURBATION, Label
 from pertscale.splits import Split
-from pertscale.stats.labels import LabelTable
+from pertscale.stats.labels.table import LabelTable
 
 if TYPE_CHECKING:
     import xarray as xr

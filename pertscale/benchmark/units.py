@@ -41,7 +41,7 @@ from pertscale.schema import (
     Label,
 )
 from pertscale.splits import Split
-from pertscale.stats.labels import LabelTable
+from pertscale.stats.labels.table import LabelTable
 from pertscale.storage.atomic import atomic_path, remove
 from pertscale.storage.folder_names import folder_name, slug
 from pertscale.storage.locations import Place

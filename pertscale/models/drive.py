@@ -29,7 +29,7 @@ from pertscale.predictions import Predictions, read_predictions
 from pertscale.schema import LOG1P_1E4, PERTURBATION, Column
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
-from pertscale.stats.options import RankSumOptions
+from pertscale.stats.differential.options import RankSumOptions
 from pertscale.storage.atomic import read_json, remove, remove_leftovers
 from pertscale.storage.folder_names import folder_name, slug
 from pertscale.storage.locations import local_path

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from pertscale._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from pertscale.stats.curation import Curation, curate
+    from pertscale.stats.differential.rank_sum import rank_sum, rank_sum_share
     from pertscale.stats.empirical_null import LocalFdr, local_fdr
     from pertscale.stats.interactions import Interactions, find_interactions
-    from pertscale.stats.label_files import read_label_table
-    from pertscale.stats.labels import LabelTable, read_labels
-    from pertscale.stats.perturbqa import read_perturbqa
+    from pertscale.stats.labels.curation import Curation, curate
+    from pertscale.stats.labels.files import read_label_table
+    from pertscale.stats.labels.perturbqa import read_perturbqa
+    from pertscale.stats.labels.table import LabelTable, read_labels
     from pertscale.stats.pseudobulk import read_pseudobulk
-    from pertscale.stats.ranksum import rank_sum, rank_sum_share
 
 __all__ = [
     "Curation",
@@ -36,18 +36,18 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "Curation": "pertscale.stats.curation",
+            "Curation": "pertscale.stats.labels.curation",
             "Interactions": "pertscale.stats.interactions",
             "LabelTable": "pertscale.stats.labels",
             "LocalFdr": "pertscale.stats.empirical_null",
-            "curate": "pertscale.stats.curation",
+            "curate": "pertscale.stats.labels.curation",
             "find_interactions": "pertscale.stats.interactions",
             "local_fdr": "pertscale.stats.empirical_null",
-            "rank_sum": "pertscale.stats.ranksum",
-            "rank_sum_share": "pertscale.stats.ranksum",
-            "read_label_table": "pertscale.stats.label_files",
+            "rank_sum": "pertscale.stats.differential.rank_sum",
+            "rank_sum_share": "pertscale.stats.differential.rank_sum",
+            "read_label_table": "pertscale.stats.labels.files",
             "read_labels": "pertscale.stats.labels",
-            "read_perturbqa": "pertscale.stats.perturbqa",
+            "read_perturbqa": "pertscale.stats.labels.perturbqa",
             "read_pseudobulk": "pertscale.stats.pseudobulk",
         },
     )

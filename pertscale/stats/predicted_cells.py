@@ -36,9 +36,9 @@ from pertscale.predictions import OnScreen, Predictions, canonical_names
 from pertscale.profile_scale import common_factor, factor_note, is_another_total, total_named
 from pertscale.schema import CONTEXT, CONTROL, COUNTS, LOG1P_1E4, PERTURBATION, Label
 from pertscale.screen import Screen, open_screen
-from pertscale.stats.labels import LabelTable
+from pertscale.stats.differential.rank_sum import rank_sum
+from pertscale.stats.labels.table import LabelTable
 from pertscale.stats.pseudobulk import open_pseudobulk
-from pertscale.stats.ranksum import rank_sum
 from pertscale.storage.atomic import remove
 
 _PERTURBATION: Final = (*SPELLINGS[PERTURBATION][:-1], "gene")

@@ -28,7 +28,7 @@ from pertscale.schema import (
     PSEUDOBULK_VARIABLES,
 )
 from pertscale.screen import Screen
-from pertscale.stats.labels import PROFILES, REMEDY, read_manifest
+from pertscale.stats.labels.table import PROFILES, REMEDY, read_manifest
 from pertscale.storage.atomic import atomic_path, put_on_disk
 from pertscale.storage.locations import Place, PlaceLike, place
 from pertscale.storage.own_files import zarr_pattern

@@ -12,16 +12,16 @@ from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.schema import COUNTS
 from pertscale.screen import open_screen
-from pertscale.stats._kernels.ranksum import (
+from pertscale.stats.differential._kernels.ranksum import (
     EXACT_TIES_UP_TO,
     MANN_WHITNEY,
     STATISTICS_DTYPE,
     control_tables,
     rank_sum,
 )
-from pertscale.stats.controls import control_rows
-from pertscale.stats.multiple_testing import benjamini_hochberg
-from pertscale.tiles import windows
+from pertscale.stats.differential.control_cache import control_rows
+from pertscale.stats.differential.multiple_testing import benjamini_hochberg
+from pertscale.stats.differential.tiles import windows
 
 #: What the probe reads at most: rows of controls and of perturbations, genes of a block.
 _CONTROL_ROWS = 20 * CHUNK_ROWS

@@ -14,7 +14,7 @@ from pertscale.io.guards.damage import naming_file
 from pertscale.io.long_tables import all_names, as_numbers, read_long
 from pertscale.schema import Label
 from pertscale.splits import Split
-from pertscale.stats.labels import LabelTable
+from pertscale.stats.labels.table import LabelTable
 from pertscale.storage.locations import input_path
 
 _COLUMNS = ["pert", "gene", "label", "split"]

@@ -25,8 +25,21 @@ from pertscale.hashing import digest
 from pertscale.io.sums import FILES, faults, told
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
-from pertscale.stats.exact_keys import check_exact
-from pertscale.stats.labels import (
+from pertscale.stats.differential.exact_keys import check_exact
+from pertscale.stats.differential.options import TESTS, FoldChange, RankSumOptions, Test
+from pertscale.stats.differential.screen_fdr import write_steps
+from pertscale.stats.differential.table_parts import (
+    PARTS_DIR,
+    finish_tables,
+    make_parts,
+    release_memory,
+    write_part,
+)
+from pertscale.stats.differential.tile_plan import TILES_DIR, Means, kept_plan
+from pertscale.stats.differential.tile_statistics import is_complete, write_index
+from pertscale.stats.differential.tile_task import TileTask, process_tile
+from pertscale.stats.differential.tiles import TilePlan
+from pertscale.stats.labels.table import (
     LABEL_FILES,
     PROFILES,
     REMEDY,
@@ -34,25 +47,12 @@ from pertscale.stats.labels import (
     read_labels,
     read_manifest,
 )
-from pertscale.stats.options import TESTS, FoldChange, RankSumOptions, Test
-from pertscale.stats.parts import (
-    PARTS_DIR,
-    finish_tables,
-    make_parts,
-    release_memory,
-    write_part,
-)
-from pertscale.stats.pieces import is_complete, write_index
 from pertscale.stats.pseudobulk import PSEUDOBULK_FILES, belongs_to
-from pertscale.stats.screen_wide import write_steps
-from pertscale.stats.tile_plan import TILES_DIR, Means, kept_plan
-from pertscale.stats.tile_task import TileTask, process_tile
 from pertscale.storage.atomic import remove, remove_leftovers, replace
 from pertscale.storage.locations import Place, Remote, absolute, check_apart, local_path, place
 from pertscale.storage.lock import locked
 from pertscale.storage.own_files import check_replaceable
 from pertscale.storage.publish import Layout, finished_folder
-from pertscale.tiles import TilePlan
 
 #: Cells that a group needs to be tested against (SPEC B5).
 MIN_CONTROLS = 2

@@ -32,7 +32,7 @@ from pertscale.io.long_tables import (
 )
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
 from pertscale.splits import Split
-from pertscale.stats.labels import LabelTable
+from pertscale.stats.labels.table import LabelTable
 
 #: Columns of adjusted p-values.
 _FDR: Final = ("pvals_adj", "fdr", "q_value", "padj", "p_adj", "p_val_adj")

@@ -10,15 +10,15 @@ import numpy as np
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.schema import PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
-from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
-from pertscale.stats.controls import control_rows
-from pertscale.stats.parts import PART_PAIRS, part_bytes, parts_at_once
-from pertscale.stats.pieces import is_complete
-from pertscale.stats.probe import ZERO_COST, LabelRates
-from pertscale.stats.ranksum import Job
-from pertscale.stats.screen_wide import VALUE_BYTES, values_at_once
-from pertscale.stats.tile_plan import Means, plan_of, read_plan
-from pertscale.tiles import Tile, TilePlan
+from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE
+from pertscale.stats.differential.control_cache import control_rows
+from pertscale.stats.differential.rank_sum import Job
+from pertscale.stats.differential.screen_fdr import VALUE_BYTES, values_at_once
+from pertscale.stats.differential.table_parts import PART_PAIRS, part_bytes, parts_at_once
+from pertscale.stats.differential.tile_plan import Means, plan_of, read_plan
+from pertscale.stats.differential.tile_statistics import is_complete
+from pertscale.stats.differential.tiles import Tile, TilePlan
+from pertscale.stats.differential.timing import ZERO_COST, LabelRates
 
 #: Bytes of a pair in the label table's files, as measured (`io.tables.pairs_file`).
 LABEL_BYTES = 36

@@ -11,10 +11,15 @@ import numpy as np
 
 from pertscale.execution.runner import run
 from pertscale.screen import Screen, opened_screen
-from pertscale.stats.multiple_testing import PValueRange, count_p_values, join_steps, sorted_steps
-from pertscale.stats.options import RankSumOptions
-from pertscale.stats.pieces import open_piece, read_index
-from pertscale.stats.tile_plan import Means
+from pertscale.stats.differential.multiple_testing import (
+    PValueRange,
+    count_p_values,
+    join_steps,
+    sorted_steps,
+)
+from pertscale.stats.differential.options import RankSumOptions
+from pertscale.stats.differential.tile_plan import Means
+from pertscale.stats.differential.tile_statistics import open_piece, read_index
 from pertscale.storage.atomic import atomic_path, remove
 
 #: P-values that one task sorts at once, at most; each task goes over all, so not too few either.

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pertscale.stats._kernels.adjust import BIN_SHIFT, N_BINS, adjust, collect, count, steps_of
-from pertscale.stats._kernels.adjust import look_up as look_up_rows
+from pertscale.stats.differential._kernels.adjust import (
+    BIN_SHIFT,
+    N_BINS,
+    adjust,
+    collect,
+    count,
+    steps_of,
+)
+from pertscale.stats.differential._kernels.adjust import look_up as look_up_rows
 
 
 def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.hashing import seed_from
 from pertscale.schema import PERTURBATION, Label
-from pertscale.stats.labels import LabelTable
+from pertscale.stats.labels.table import LabelTable
 
 _COLUMNS = ["p_value", "z", "label", "is_target"]
 

@@ -11,11 +11,15 @@ from pertscale.errors import CorruptFileError
 from pertscale.execution.buffers import BufferPool
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen, check_unchanged, opened_screen
-from pertscale.stats._kernels.ranksum import EXACT_TIES_UP_TO, STATISTICS_DTYPE, rank_sum
-from pertscale.stats.controls import ControlCache
-from pertscale.stats.pieces import is_complete, write_rows
+from pertscale.stats.differential._kernels.ranksum import (
+    EXACT_TIES_UP_TO,
+    STATISTICS_DTYPE,
+    rank_sum,
+)
+from pertscale.stats.differential.control_cache import ControlCache
+from pertscale.stats.differential.tile_statistics import is_complete, write_rows
+from pertscale.stats.differential.tiles import Tile, windows
 from pertscale.storage.atomic import atomic_path
-from pertscale.tiles import Tile, windows
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from pertscale.execution.memory import task_budget
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
-from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE, table_bytes
-from pertscale.stats.controls import control_rows
+from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE, table_bytes
+from pertscale.stats.differential.control_cache import control_rows
+from pertscale.stats.differential.tiles import Matrix, Tile, TilePlan, plan_tiles
 from pertscale.storage.atomic import read_json, remove, write_json_once
-from pertscale.tiles import Matrix, Tile, TilePlan, plan_tiles
 
 _FILE = "plan.json"
 TILES_DIR = "tiles"
@@ -66,7 +66,7 @@ class Means:
 
 
 def plan_of(screen: Screen, means: Means, *, densities: Sequence[float] | None = None) -> TilePlan:
-    """Cut a screen into tiles; see :func:`pertscale.tiles.plan_tiles`.
+    """Cut a screen into tiles; see :func:`pertscale.stats.differential.tiles.plan_tiles`.
 
     `densities` are those of :func:`gene_densities`, where they are known already.
     """

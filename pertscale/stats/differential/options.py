@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from pertscale.errors import ArgumentError
-from pertscale.stats._kernels.ranksum import MANN_WHITNEY, SCANPY, SCANPY_TIE
+from pertscale.stats.differential._kernels.ranksum import MANN_WHITNEY, SCANPY, SCANPY_TIE
 
 TESTS = {"mannwhitney": MANN_WHITNEY, "scanpy": SCANPY, "scanpy_tie": SCANPY_TIE}
 Test = Literal["mannwhitney", "scanpy", "scanpy_tie"]

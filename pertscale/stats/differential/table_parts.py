@@ -31,18 +31,18 @@ from pertscale.schema import (
     Label,
 )
 from pertscale.screen import Screen, opened_screen
-from pertscale.stats import tile_task
-from pertscale.stats._kernels.adjust import adjust, look_up
-from pertscale.stats._kernels.ranksum import STATISTICS_DTYPE
-from pertscale.stats.labels import GENES_FILE, PERTURBATIONS_FILE, PROFILES
-from pertscale.stats.options import RankSumOptions
-from pertscale.stats.pieces import open_piece, read_index
+from pertscale.stats.differential import tile_task
+from pertscale.stats.differential._kernels.adjust import adjust, look_up
+from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE
+from pertscale.stats.differential.options import RankSumOptions
+from pertscale.stats.differential.screen_fdr import steps_file
+from pertscale.stats.differential.tile_plan import Means
+from pertscale.stats.differential.tile_statistics import open_piece, read_index
+from pertscale.stats.differential.tiles import Tile
+from pertscale.stats.labels.table import GENES_FILE, PERTURBATIONS_FILE, PROFILES
 from pertscale.stats.pseudobulk import create_pseudobulk, put_profiles_on_disk, write_profiles
-from pertscale.stats.screen_wide import steps_file
-from pertscale.stats.tile_plan import Means
 from pertscale.storage.atomic import read_json, write_json
 from pertscale.storage.files import files_of
-from pertscale.tiles import Tile
 
 #: Pairs of a part, and so of a file.
 PART_PAIRS = 524_288

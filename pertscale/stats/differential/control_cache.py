@@ -10,8 +10,8 @@ from typing import Any
 from pertscale.execution.buffers import Buffers
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
-from pertscale.stats._kernels.ranksum import ControlTable, control_tables
-from pertscale.tiles import Tile
+from pertscale.stats.differential._kernels.ranksum import ControlTable, control_tables
+from pertscale.stats.differential.tiles import Tile
 
 
 class _Slot:
