@@ -26,8 +26,8 @@ from pertscale.baselines import (
     WeightedKNN,
     WeightedKNNCV,
 )
-from pertscale.baselines._folds import folds
-from pertscale.baselines._search import nearest
+from pertscale.baselines.classifiers._folds import folds
+from pertscale.baselines.classifiers._search import nearest
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFittedError
 from pertscale.evaluation import evaluate

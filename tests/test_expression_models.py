@@ -17,8 +17,10 @@ from pertscale.baselines import (
     MeanExpression,
     NoChange,
     RidgeDecoder,
-    expression,
     principal,
+)
+from pertscale.baselines.expression import (
+    base,
 )
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFittedError
@@ -240,7 +242,7 @@ def test_blocks_do_not_matter(monkeypatch):
     }  # fmt: skip
     asked = ["G3", "G1+G5", "G2+G3+G4", "control"]
     whole = {name: model.fit(profiles).predict(asked).values for name, model in models.items()}
-    monkeypatch.setattr(expression, "BLOCK_BYTES", 8 * 20 * 3)
+    monkeypatch.setattr(base, "BLOCK_BYTES", 8 * 20 * 3)
     lazy = profiles.copy(data=da.from_array(profiles.values, chunks=(4, 20)))
     for name, model in models.items():
         found = model.fit(lazy).predict(asked).values

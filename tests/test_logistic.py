@@ -18,8 +18,9 @@ from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from pertscale.baselines import LogisticPairs, LogisticPerGene, MajorityVote, _pairs
-from pertscale.baselines._softmax import Design, ridge_path
+from pertscale.baselines import LogisticPairs, LogisticPerGene, MajorityVote
+from pertscale.baselines.classifiers import _pairs
+from pertscale.baselines.classifiers._softmax import Design, ridge_path
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import confusion, scores_from_confusion
 from pertscale.execution.blas import one_blas_thread

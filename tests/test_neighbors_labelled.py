@@ -11,7 +11,7 @@ from zarr.storage import MemoryStore
 
 import pertscale as ps
 from pertscale.baselines import WeightedKNN
-from pertscale.baselines.neighbors_cv import WeightedKNNCV
+from pertscale.baselines.classifiers.neighbors_cv import WeightedKNNCV
 from pertscale.benchmark import estimate, units
 from pertscale.benchmark.expected import Expected
 from pertscale.benchmark.probe import _Drawn

@@ -673,7 +673,7 @@ def test_what_is_left_out_of_doubles_calls_as_no_change_does():
 
 
 def test_entry_points_lead_to_models(monkeypatch):
-    from pertscale.baselines import own
+    from pertscale.baselines import user_models as own
 
     class Found:
         names = frozenset({"mine"})

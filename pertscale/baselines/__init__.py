@@ -11,19 +11,19 @@ from typing import Final
 import numpy as np
 
 from pertscale._lazy import public_dir
-from pertscale.baselines._base import LabelClassifier
-from pertscale.baselines.copied import CopiedEffect, CopiedLabels
-from pertscale.baselines.expression import Additive, ExpressionModel, MeanExpression, NoChange
-from pertscale.baselines.linear import BilinearModel, RidgeDecoder
-from pertscale.baselines.logistic import LogisticPerGene
-from pertscale.baselines.logistic_pairs import LogisticPairs
-from pertscale.baselines.majority import MajorityVote
-from pertscale.baselines.methods import ExpressionMethod, Method
-from pertscale.baselines.neighbors import WeightedKNN
-from pertscale.baselines.neighbors_cv import WeightedKNNCV
-from pertscale.baselines.own import own_methods
-from pertscale.baselines.reference import AllNonDE, ClassFrequencyRandom, Oracle
+from pertscale.baselines.classifiers.base import LabelClassifier
+from pertscale.baselines.classifiers.copied import CopiedEffect, CopiedLabels
+from pertscale.baselines.classifiers.logistic import LogisticPerGene
+from pertscale.baselines.classifiers.logistic_pairs import LogisticPairs
+from pertscale.baselines.classifiers.majority import MajorityVote
+from pertscale.baselines.classifiers.neighbors import WeightedKNN
+from pertscale.baselines.classifiers.neighbors_cv import WeightedKNNCV
+from pertscale.baselines.classifiers.reference import AllNonDE, ClassFrequencyRandom, Oracle
+from pertscale.baselines.expression.base import Additive, ExpressionModel, MeanExpression, NoChange
+from pertscale.baselines.expression.linear import BilinearModel, RidgeDecoder
+from pertscale.baselines.registry import ExpressionMethod, Method
 from pertscale.baselines.thresholds import labels_of_changes, scores_of_changes, tune_threshold
+from pertscale.baselines.user_models import own_methods
 
 __all__ = [
     "EXPRESSION_MODELS",

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines import Method
-from pertscale.baselines._base import VotingClassifier
+from pertscale.baselines.classifiers.base import VotingClassifier
 from pertscale.baselines.thresholds import (
     Rule,
     labels_of_changes,

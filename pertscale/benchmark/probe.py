@@ -20,7 +20,7 @@ import zarr
 from zarr.storage import MemoryStore
 
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod
-from pertscale.baselines.logistic_pairs import MOST_EPOCHS, STEPS
+from pertscale.baselines.classifiers.logistic_pairs import MOST_EPOCHS, STEPS
 from pertscale.benchmark.expression import SINGLE, ExpressionUnit, fit_and_score
 from pertscale.benchmark.predictors import Fitted, Thresholded, TrainingPart
 from pertscale.benchmark.units import LabelMatrix, Predictor, Unit, write_and_score

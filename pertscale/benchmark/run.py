@@ -18,8 +18,8 @@ import xarray as xr
 from pertscale import embeddings
 from pertscale.arguments import checked
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method, own_methods
-from pertscale.baselines.own import Own
 from pertscale.baselines.thresholds import RULES, Rule
+from pertscale.baselines.user_models import Own
 from pertscale.benchmark import expression
 from pertscale.benchmark.expression import ExpressionUnit, rows_of
 from pertscale.benchmark.given_split import check_names

@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines._base import (
-    Block,
-    LabelClassifier,
-    check_choice,
-    gene_chunks,
-    per_gene,
-)
-from pertscale.baselines._random import gene_stream
-from pertscale.baselines._votes import (
+from pertscale.baselines.classifiers._random import gene_stream
+from pertscale.baselines.classifiers._votes import (
     DE_FIRST,
     NON_DE_FIRST,
     class_counts,
     class_shares,
     winning_class,
+)
+from pertscale.baselines.classifiers.base import (
+    Block,
+    LabelClassifier,
+    check_choice,
+    gene_chunks,
+    per_gene,
 )
 from pertscale.errors import InputError
 from pertscale.schema import CLASSES, Label

@@ -9,7 +9,13 @@ import pandas as pd
 import xarray as xr
 
 from pertscale.arguments import checked
-from pertscale.baselines.expression import ExpressionModel, Matrix, blocks, mean_profile, row_of
+from pertscale.baselines.expression.base import (
+    ExpressionModel,
+    Matrix,
+    blocks,
+    mean_profile,
+    row_of,
+)
 from pertscale.baselines.principal import principal_scores
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError

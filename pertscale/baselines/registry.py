@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pertscale.baselines._base import LabelClassifier
-from pertscale.baselines.expression import ExpressionModel
+from pertscale.baselines.classifiers.base import LabelClassifier
+from pertscale.baselines.expression.base import ExpressionModel
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines._base import (
+from pertscale.baselines.classifiers._random import gene_stream
+from pertscale.baselines.classifiers._votes import NON_DE, class_counts, class_shares
+from pertscale.baselines.classifiers.base import (
     PAIR,
     Block,
     LabelClassifier,
@@ -18,8 +20,6 @@ from pertscale.baselines._base import (
     per_gene,
     unnamed,
 )
-from pertscale.baselines._random import gene_stream
-from pertscale.baselines._votes import NON_DE, class_counts, class_shares
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import CLASSES, Label
 

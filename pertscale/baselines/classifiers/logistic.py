@@ -13,16 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines._base import (
-    GENE_STEP,
-    Block,
-    LabelClassifier,
-    check_choice,
-    check_dimensions,
-    with_embedding,
-    without_embedding,
-)
-from pertscale.baselines._folds import (
+from pertscale.baselines.classifiers._folds import (
     CRITERIA,
     Criterion,
     best_candidate,
@@ -30,14 +21,23 @@ from pertscale.baselines._folds import (
     folds,
     row_groups,
 )
-from pertscale.baselines._search import unit_rows
-from pertscale.baselines._softmax import Design, probabilities, ridge_path
-from pertscale.baselines._votes import (
+from pertscale.baselines.classifiers._search import unit_rows
+from pertscale.baselines.classifiers._softmax import Design, probabilities, ridge_path
+from pertscale.baselines.classifiers._votes import (
     NON_DE_FIRST,
     class_counts,
     class_shares,
     majority_labels,
     winning_class,
+)
+from pertscale.baselines.classifiers.base import (
+    GENE_STEP,
+    Block,
+    LabelClassifier,
+    check_choice,
+    check_dimensions,
+    with_embedding,
+    without_embedding,
 )
 from pertscale.errors import ArgumentError, InputError
 from pertscale.execution.blas import one_blas_thread

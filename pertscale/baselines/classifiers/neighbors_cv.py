@@ -10,14 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines._base import (
-    Block,
-    VotingClassifier,
-    check_choice,
-    with_embedding,
-    without_embedding,
-)
-from pertscale.baselines._folds import (
+from pertscale.baselines.classifiers._folds import (
     CRITERIA,
     Criterion,
     best_candidate,
@@ -25,13 +18,16 @@ from pertscale.baselines._folds import (
     folds,
     row_groups,
 )
-from pertscale.baselines._search import (
-    Metric,
-    Weights,
-    unit_rows,
+from pertscale.baselines.classifiers._search import Metric, Weights, unit_rows
+from pertscale.baselines.classifiers._votes import class_counts
+from pertscale.baselines.classifiers.base import (
+    Block,
+    VotingClassifier,
+    check_choice,
+    with_embedding,
+    without_embedding,
 )
-from pertscale.baselines._votes import class_counts
-from pertscale.baselines.neighbors import (
+from pertscale.baselines.classifiers.neighbors import (
     Ballot,
     Missing,
     Neighbors,

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 
 from pertscale.arguments import checked
-from pertscale.baselines._base import LabelClassifier, with_embedding
-from pertscale.baselines._votes import class_counts, class_shares, majority_labels
-from pertscale.baselines.expression import ExpressionModel, Matrix, row_of
-from pertscale.baselines.methods import ExpressionMethod, Method
+from pertscale.baselines.classifiers._votes import class_counts, class_shares, majority_labels
+from pertscale.baselines.classifiers.base import LabelClassifier, with_embedding
+from pertscale.baselines.expression.base import ExpressionModel, Matrix, row_of
+from pertscale.baselines.registry import ExpressionMethod, Method
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest

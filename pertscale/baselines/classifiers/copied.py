@@ -11,10 +11,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines._base import Block, LabelClassifier, without_embedding
-from pertscale.baselines._votes import class_counts, class_shares
-from pertscale.baselines.expression import ExpressionModel, Matrix, blocks
-from pertscale.baselines.neighbors import voted_labels
+from pertscale.baselines.classifiers._votes import class_counts, class_shares
+from pertscale.baselines.classifiers.base import Block, LabelClassifier, without_embedding
+from pertscale.baselines.classifiers.neighbors import voted_labels
+from pertscale.baselines.expression.base import ExpressionModel, Matrix, blocks
 from pertscale.errors import InputError
 from pertscale.schema import CLASSES, CONTROL
 

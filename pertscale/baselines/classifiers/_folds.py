@@ -9,7 +9,7 @@ import dask
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pertscale.baselines._base import GENE_STEP
+from pertscale.baselines.classifiers.base import GENE_STEP
 from pertscale.errors import InputError
 from pertscale.evaluation import confusion, scores_from_confusion
 from pertscale.schema import CLASSES

@@ -11,29 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines._base import (
-    Block,
-    VotingClassifier,
-    check_choice,
-    check_dimensions,
-    with_embedding,
-    without_embedding,
-)
-from pertscale.baselines._kernels import add_labelled_votes, add_votes
-from pertscale.baselines._search import (
+from pertscale.baselines.classifiers._kernels import add_labelled_votes, add_votes
+from pertscale.baselines.classifiers._search import (
     Metric,
     Weights,
     nearest,
     unit_rows,
     vote_weights,
 )
-from pertscale.baselines._votes import (
+from pertscale.baselines.classifiers._votes import (
     NON_DE,
     NON_DE_FIRST,
     class_counts,
     class_shares,
     majority_labels,
     winning_class,
+)
+from pertscale.baselines.classifiers.base import (
+    Block,
+    VotingClassifier,
+    check_choice,
+    check_dimensions,
+    with_embedding,
+    without_embedding,
 )
 from pertscale.errors import ArgumentError
 from pertscale.schema import CLASSES, Label

@@ -15,7 +15,23 @@ from scipy.special import expit
 from sklearn.linear_model import SGDClassifier
 
 from pertscale.arguments import checked
-from pertscale.baselines._base import (
+from pertscale.baselines.classifiers._folds import (
+    CRITERIA,
+    Criterion,
+    best_candidate,
+    cross_validate,
+    folds,
+    row_groups,
+)
+from pertscale.baselines.classifiers._pairs import Pairs, Scale, count_tested
+from pertscale.baselines.classifiers._votes import (
+    NON_DE_FIRST,
+    class_counts,
+    class_shares,
+    majority_labels,
+    winning_class,
+)
+from pertscale.baselines.classifiers.base import (
     Block,
     LabelClassifier,
     check_choice,
@@ -26,23 +42,7 @@ from pertscale.baselines._base import (
     with_embedding,
     without_embedding,
 )
-from pertscale.baselines._folds import (
-    CRITERIA,
-    Criterion,
-    best_candidate,
-    cross_validate,
-    folds,
-    row_groups,
-)
-from pertscale.baselines._pairs import Pairs, Scale, count_tested
-from pertscale.baselines._votes import (
-    NON_DE_FIRST,
-    class_counts,
-    class_shares,
-    majority_labels,
-    winning_class,
-)
-from pertscale.baselines.logistic import GRID, check_penalties
+from pertscale.baselines.classifiers.logistic import GRID, check_penalties
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import CLASSES
 

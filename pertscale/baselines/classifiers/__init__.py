@@ -1,0 +1,1 @@
+"""Methods that predict a class per pair of perturbation and gene."""

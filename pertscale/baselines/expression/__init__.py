@@ -1,0 +1,1 @@
+"""Models that predict a profile per perturbation."""
