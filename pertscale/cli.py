@@ -358,7 +358,7 @@ def score(
     Each is NAME=FILE: predicted cells (h5ad, AnnData-Zarr), profiles (h5ad, Zarr, csv, parquet,
     npz, the second paper's folder), or classes (csv, parquet). The options are for all files.
     """
-    from pertscale.predictions import CELLS, read_predictions
+    from pertscale.predictions.predictions import CELLS, read_predictions
 
     found: dict[str, Any] = {}
     for item in predictions:

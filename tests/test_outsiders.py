@@ -14,8 +14,8 @@ import pertscale as ps
 from pertscale.cli import main
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import at_operating_point, own_targets
+from pertscale.predictions.cells import label_predicted_cells, plan_predicted_cells
 from pertscale.report import write_report
-from pertscale.stats.predicted_cells import label_predicted_cells, plan_predicted_cells
 from tests.conftest import draw_counts, write_h5ad
 
 CONTEXT, SPLIT = "alpha", "holdout-seed0"

@@ -20,8 +20,8 @@ from pertscale.errors import (
     InputError,
     NotFoundError,
 )
-from pertscale.io.prediction_files import directory
 from pertscale.perturbation_names import name_of
+from pertscale.predictions.files import paper_folder
 from tests.helpers import GOLDEN
 
 GENES = ["GATA1", "HLA-A", "KLF1", "NA", "TP53"]
@@ -44,7 +44,7 @@ def profiles(path, **how):
 @pytest.mark.parametrize("style", ["r_style", "python_style"])
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 def test_golden_folders(style, chunk, monkeypatch):
-    monkeypatch.setattr(directory, "_CHUNK", chunk)
+    monkeypatch.setattr(paper_folder, "_CHUNK", chunk)
     folder = GOLDEN / "prediction_dirs"
     expected = json.loads((folder / "expected.json").read_text())[style]
     found = ps.read_predictions(folder / style, scale="log1p_1e4")

@@ -17,8 +17,8 @@ import pertscale as ps
 from pertscale.errors import InputError, NotFoundError
 from pertscale.io.aliases import read_aliases
 from pertscale.io.guards import limits
-from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.models.config import read_config
+from pertscale.predictions.files.arrays import gene_list
 from pertscale.storage.locations import check_folder
 
 pytestmark = pytest.mark.usefixtures("in_time")

@@ -18,7 +18,7 @@ from pertscale.io.aliases import read_aliases
 from pertscale.io.guards import text_tables
 from pertscale.io.guards.text_tables import TextShape, check_text
 from pertscale.io.long_tables import read_long
-from pertscale.io.prediction_files.arrays import gene_list
+from pertscale.predictions.files.arrays import gene_list
 
 WHOLE = "".join(f"P{i // 20},g{i % 20},{i}.5\n" for i in range(400))
 

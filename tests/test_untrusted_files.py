@@ -23,10 +23,10 @@ from pertscale.errors import CorruptFileError, InputError, PertscaleError, Perts
 from pertscale.io.aliases import read_aliases
 from pertscale.io.guards import limits
 from pertscale.io.h5ad_writer import write_h5ad
-from pertscale.io.prediction_files import read_parts
 from pertscale.io.sources import find_source, open_source
 from pertscale.models.config import read_config
 from pertscale.models.run import _filled
+from pertscale.predictions.files import read_parts
 
 HUGE = 10**12
 N_CELLS, N_GENES = 8, 5

@@ -41,7 +41,7 @@ from pertscale.hashing import digest
 from pertscale.io.datasets import Variable, create_dataset, open_dataset
 from pertscale.io.guards.damage import reading
 from pertscale.io.tables import declared_frame, read_table, write_table
-from pertscale.predictions import OnScreen
+from pertscale.predictions.predictions import OnScreen
 from pertscale.schema import (
     CONTROL,
     GENE,

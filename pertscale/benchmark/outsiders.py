@@ -14,16 +14,22 @@ from pertscale.benchmark.predictors import given_params
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases
-from pertscale.predictions import CELLS, EXPRESSION, OnScreen, Predictions, read_predictions
-from pertscale.schema import Label
-from pertscale.screen import Screen
-from pertscale.splits import Split
-from pertscale.stats.predicted_cells import (
+from pertscale.predictions.cells import (
     OtherContextError,
     PredictedContext,
     gene_ids,
     label_predicted_cells,
 )
+from pertscale.predictions.predictions import (
+    CELLS,
+    EXPRESSION,
+    OnScreen,
+    Predictions,
+    read_predictions,
+)
+from pertscale.schema import Label
+from pertscale.screen import Screen
+from pertscale.splits import Split
 from pertscale.storage.folder_names import slug
 
 #: Of one method: a file, what was read of one, several of these, or one per split by its name.

@@ -29,7 +29,7 @@ from pertscale.errors import InputError
 from pertscale.evaluation.own_targets import Targets
 from pertscale.hashing import digest
 from pertscale.perturbation_names import name_of
-from pertscale.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
+from pertscale.predictions.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
 from pertscale.report.findings import seen_genes, without_vectors
 from pertscale.schema import CONTROL, GENE, MANIFEST_FILE, PERTURBATION
 from pertscale.screen import Screen

@@ -31,7 +31,7 @@ from pertscale.benchmark.units import (
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
 from pertscale.hashing import digest
-from pertscale.predictions import LABELS, OnScreen
+from pertscale.predictions.predictions import LABELS, OnScreen
 from pertscale.schema import Label
 
 #: Scores of a pair that a file does not predict: it counts as unchanged.

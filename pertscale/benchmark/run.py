@@ -77,7 +77,7 @@ from pertscale.io.ingestion.run import ingest
 from pertscale.io.store.layout import STORE_FILES, is_store
 from pertscale.io.sums import FILES, write_record
 from pertscale.io.tables import declared_frame, write_table
-from pertscale.predictions import CELLS, Predictions
+from pertscale.predictions.predictions import CELLS, Predictions
 from pertscale.report import write_report
 from pertscale.schema import (
     CONTROL,

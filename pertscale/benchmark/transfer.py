@@ -48,10 +48,10 @@ from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import matching
 from pertscale.io.store.layout import is_store, open_root, read_column
 from pertscale.perturbation_names import is_unassigned_word, name_of, targets
-from pertscale.predictions import EXPRESSION, OnScreen
+from pertscale.predictions.cells import gene_ids
+from pertscale.predictions.predictions import EXPRESSION, OnScreen
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.splits import Split
-from pertscale.stats.predicted_cells import gene_ids
 
 #: In place of training contexts, where predictions come from a file.
 FROM_FILE: Final = "file"

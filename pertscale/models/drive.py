@@ -25,7 +25,7 @@ from pertscale.io.tables import declared_frame
 from pertscale.models.config import TASKS, ModelSpec, read_config
 from pertscale.models.run import DONE, finished_run, run_model
 from pertscale.models.task import REQUEST_FILE, task_key, write_task
-from pertscale.predictions import Predictions, read_predictions
+from pertscale.predictions.predictions import Predictions, read_predictions
 from pertscale.schema import LOG1P_1E4, PERTURBATION, Column
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split

@@ -22,7 +22,7 @@ from pertscale.io.long_tables import (
     pair_columns,
     read_long,
 )
-from pertscale.io.prediction_files._part import (
+from pertscale.predictions.files.part import (
     CLASS_SCORES,
     EXPRESSION,
     LABELS,

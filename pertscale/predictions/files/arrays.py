@@ -20,10 +20,10 @@ from pertscale.io.guards.safe_pickle import load as load_pickle
 from pertscale.io.guards.text_encoding import encoding_of
 from pertscale.io.guards.vectors import as_numbers_array, check_characters, stacked_rows
 from pertscale.io.long_tables import SPELLINGS, all_names, as_names
-from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
 from pertscale.io.sources import find_source, open_source
 from pertscale.io.sources._base import Source, reading
 from pertscale.io.sources.anndata_zarr import check_lengths, n_missing
+from pertscale.predictions.files.part import EXPRESSION, Part, checked_gene_names
 from pertscale.schema import CONTEXT, GENE, PERTURBATION
 from pertscale.storage.files import state_of
 from pertscale.storage.locations import input_path

@@ -15,7 +15,7 @@ import numpy as np
 
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.io.guards.json_files import read_json_file
-from pertscale.io.prediction_files._part import EXPRESSION, Part, checked_gene_names
+from pertscale.predictions.files.part import EXPRESSION, Part, checked_gene_names
 
 _PREDICTIONS: Final = "all_predictions.json"
 _GENES: Final = "gene_names.json"

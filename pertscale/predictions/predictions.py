@@ -27,10 +27,15 @@ from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases, read_aliases
 from pertscale.io.guards.damage import naming_file
 from pertscale.io.long_tables import CODES, Codes
-from pertscale.io.prediction_files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
-from pertscale.io.prediction_files.arrays import gene_list
 from pertscale.perturbation_names import Grammar, is_control_word, resolve, targets
-from pertscale.profile_scale import common_factor, factor_note, is_another_total, total_named
+from pertscale.predictions.files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
+from pertscale.predictions.files.arrays import gene_list
+from pertscale.predictions.profile_scale import (
+    common_factor,
+    factor_note,
+    is_another_total,
+    total_named,
+)
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
 from pertscale.storage.files import state_of
 from pertscale.storage.publish import local_copy

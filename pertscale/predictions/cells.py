@@ -30,10 +30,15 @@ from pertscale.io.ingestion.plan import ScreenPlan, cell_drops, sort_cells
 from pertscale.io.ingestion.run import write_screen
 from pertscale.io.ingestion.scale import decide_scale, read_sample
 from pertscale.io.long_tables import SPELLINGS
-from pertscale.io.prediction_files.arrays import genes_in_order
 from pertscale.io.sources import SourceSpec, find_source, open_source
-from pertscale.predictions import OnScreen, Predictions, canonical_names
-from pertscale.profile_scale import common_factor, factor_note, is_another_total, total_named
+from pertscale.predictions.files.arrays import genes_in_order
+from pertscale.predictions.predictions import OnScreen, Predictions, canonical_names
+from pertscale.predictions.profile_scale import (
+    common_factor,
+    factor_note,
+    is_another_total,
+    total_named,
+)
 from pertscale.schema import CONTEXT, CONTROL, COUNTS, LOG1P_1E4, PERTURBATION, Label
 from pertscale.screen import Screen, open_screen
 from pertscale.stats.differential.rank_sum import rank_sum

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.long_tables import Codes
-from pertscale.io.prediction_files._part import CLASS_SCORES, EXPRESSION, LABELS, Part
-from pertscale.io.prediction_files.arrays import read_anndata, read_npz, read_pickle, read_zarr
-from pertscale.io.prediction_files.directory import is_prediction_folder, read_folder
-from pertscale.io.prediction_files.tables import read_table_file
+from pertscale.predictions.files.arrays import read_anndata, read_npz, read_pickle, read_zarr
+from pertscale.predictions.files.paper_folder import is_prediction_folder, read_folder
+from pertscale.predictions.files.part import CLASS_SCORES, EXPRESSION, LABELS, Part
+from pertscale.predictions.files.tables import read_table_file
 from pertscale.storage.locations import check_folder, input_path
 
 __all__ = ["CLASS_SCORES", "EXPRESSION", "LABELS", "Part", "read_parts"]
