@@ -13,7 +13,7 @@ import pertscale as ps
 from pertscale.benchmark import expression as expression_module
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import compare_expression, no_effect, own_targets
-from pertscale.report import expression_figures
+from pertscale.report.figures import expression
 from pertscale.schema import INTERACTION_COLUMNS
 from pertscale.splits import Split
 from pertscale.stats.interactions import find_interactions
@@ -277,8 +277,8 @@ def test_tables_and_figures_compare_the_same(finished, task):
     assert found.apart == (apart["n"] - apart["value"]).astype(int).to_dict()
     assert not set(found.apart) & set(found.methods)
     assert found.n_held_out == finished.expression(**where).sizes["perturbation"]
-    control = expression_figures.control_profile(finished, "sim")
-    first = next(expression_figures._compared(finished, "sim", task, control))
+    control = expression.control_profile(finished, "sim")
+    first = next(expression._compared(finished, "sim", task, control))
     assert set(first["model"].values) == set(found.methods)
     assert tuple(sorted(first["perturbation"].values)) == tuple(sorted(found.perturbations))
     with pytest.raises(NotFoundError, match="no scores of expression"):

@@ -18,7 +18,7 @@ import pytest
 
 import pertscale as ps
 from pertscale.perturbation_names import left_out_reason
-from pertscale.report.figures import STYLE, short, to_svg
+from pertscale.report.figures.style import STYLE, short, to_svg
 from tests import hostile
 from tests.screens import tree_hash
 

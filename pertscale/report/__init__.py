@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pertscale._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from pertscale.report.expression_figures import (
+    from pertscale.report.figures.expression import (
         error_against_genes,
         predicted_change,
         prediction_error,
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
         transfer_scatter,
         variation,
     )
-    from pertscale.report.figures import class_bars
-    from pertscale.report.interaction_figures import (
+    from pertscale.report.figures.interactions import (
         call_curves,
         chosen_genes,
         class_shares,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         precision_recall_and_roc,
         recurrence,
     )
+    from pertscale.report.figures.style import class_bars
     from pertscale.report.page import write_report
 
 __all__ = [
@@ -53,22 +53,22 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "call_curves": "pertscale.report.interaction_figures",
-            "chosen_genes": "pertscale.report.interaction_figures",
-            "class_bars": "pertscale.report.figures",
-            "class_shares": "pertscale.report.interaction_figures",
-            "deviations": "pertscale.report.interaction_figures",
-            "error_against_genes": "pertscale.report.expression_figures",
-            "null_of_deviations": "pertscale.report.interaction_figures",
-            "precision_recall_and_roc": "pertscale.report.interaction_figures",
-            "predicted_change": "pertscale.report.expression_figures",
-            "prediction_error": "pertscale.report.expression_figures",
-            "ratio_forest": "pertscale.report.expression_figures",
-            "recurrence": "pertscale.report.interaction_figures",
-            "resources": "pertscale.report.expression_figures",
-            "screen_overview": "pertscale.report.expression_figures",
-            "transfer_scatter": "pertscale.report.expression_figures",
-            "variation": "pertscale.report.expression_figures",
+            "call_curves": "pertscale.report.figures.interactions",
+            "chosen_genes": "pertscale.report.figures.interactions",
+            "class_bars": "pertscale.report.figures.style",
+            "class_shares": "pertscale.report.figures.interactions",
+            "deviations": "pertscale.report.figures.interactions",
+            "error_against_genes": "pertscale.report.figures.expression",
+            "null_of_deviations": "pertscale.report.figures.interactions",
+            "precision_recall_and_roc": "pertscale.report.figures.interactions",
+            "predicted_change": "pertscale.report.figures.expression",
+            "prediction_error": "pertscale.report.figures.expression",
+            "ratio_forest": "pertscale.report.figures.expression",
+            "recurrence": "pertscale.report.figures.interactions",
+            "resources": "pertscale.report.figures.expression",
+            "screen_overview": "pertscale.report.figures.expression",
+            "transfer_scatter": "pertscale.report.figures.expression",
+            "variation": "pertscale.report.figures.expression",
             "write_report": "pertscale.report.page",
         },
     )

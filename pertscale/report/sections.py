@@ -11,9 +11,9 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pertscale.report import expression_figures as figures
-from pertscale.report import interaction_figures as of_interactions
-from pertscale.report.figures import CLASS_TITLES, to_svg
+from pertscale.report.figures import expression as figures
+from pertscale.report.figures import interactions as of_interactions
+from pertscale.report.figures.style import CLASS_TITLES, to_svg
 from pertscale.report.findings import (
     FEW,
     compared_errors,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
-from pertscale.report.figures import CLASS_TITLES
+from pertscale.report.figures.style import CLASS_TITLES
 from pertscale.report.findings import REFERENCE, in_fewer_splits, predicting_fewer, with_range
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES
 

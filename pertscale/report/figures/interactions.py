@@ -21,7 +21,7 @@ from pertscale.evaluation.interaction_calls import (
     strongest,
 )
 from pertscale.evaluation.interaction_calls import recurrence as count_recurrence
-from pertscale.report.figures import COLORS, STYLE, panels, short
+from pertscale.report.figures.style import COLORS, STYLE, panels, short
 from pertscale.schema import GENE, PERTURBATION
 from pertscale.stats.interactions import INTERACTION_CLASSES, class_of_prediction, same_direction
 

@@ -20,7 +20,7 @@ from pertscale.errors import InputError
 from pertscale.evaluation import error_by_genes, own_targets
 from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
-from pertscale.report.figures import COLORS, STYLE, panels, short
+from pertscale.report.figures.style import COLORS, STYLE, panels, short
 from pertscale.report.findings import FEW, compared_errors
 from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION
 

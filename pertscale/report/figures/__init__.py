@@ -1,0 +1,1 @@
+"""Figures of a result, by subject."""
