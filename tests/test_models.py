@@ -34,7 +34,7 @@ from pertscale.models import (
     run_models,
     write_task,
 )
-from pertscale.models import run as run_module
+from pertscale.models import process as run_module
 from pertscale.models import task as task_module
 from pertscale.splits import Split, doubles_split
 from pertscale.storage.atomic import read_json

@@ -25,7 +25,7 @@ from pertscale.io.guards import limits
 from pertscale.io.h5ad_writer import write_h5ad
 from pertscale.io.sources import find_source, open_source
 from pertscale.models.config import read_config
-from pertscale.models.run import _filled
+from pertscale.models.process import _filled
 from pertscale.predictions.files import read_parts
 
 HUGE = 10**12

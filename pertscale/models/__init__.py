@@ -8,8 +8,8 @@ it stands where a benchmark finds it.
 from pertscale._lazy import public_dir
 from pertscale.models.check import check_predictions
 from pertscale.models.config import ModelSpec, read_config
-from pertscale.models.drive import predictions_of, run_models
-from pertscale.models.run import ModelRun, run_model
+from pertscale.models.process import ModelRun, run_model
+from pertscale.models.run import predictions_of, run_models
 from pertscale.models.task import write_task
 
 __all__ = [

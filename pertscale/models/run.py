@@ -1,261 +1,222 @@
-"""One model on one task: a subprocess in its own session, and a record of how it ended."""
+"""run_models: every model on every split, each once."""
 
 from __future__ import annotations
 
 import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
+
+import pandas as pd
 
 from pertscale.arguments import checked
-from pertscale.errors import PertscaleError
-from pertscale.hashing import digest
-from pertscale.io.guards.json_files import read_json_file
-from pertscale.io.tables import write_table
-from pertscale.models import launch
-from pertscale.models.check import (
-    CONDITION,
-    META_FILE,
-    PREDICTIONS_FILE,
-    check_predictions,
+from pertscale.benchmark.expression import double_split, single_split
+from pertscale.benchmark.given_split import (
+    check_names,
+    left_out,
+    on_screen,
+    told_in_no_part,
 )
-from pertscale.models.config import ModelSpec
-from pertscale.models.task import REQUEST_FILE
-from pertscale.storage.atomic import read_json, remove, write_json
+from pertscale.benchmark.plan import Splitting
+from pertscale.diagnostics.progress import say
+from pertscale.errors import ArgumentError, InputError
+from pertscale.io.tables import declared_frame
+from pertscale.models.config import TASKS, ModelSpec, read_config
+from pertscale.models.process import DONE, finished_run, run_model
+from pertscale.models.task import REQUEST_FILE, task_key, write_task
+from pertscale.predictions.predictions import Predictions, read_predictions
+from pertscale.schema import LOG1P_1E4, PERTURBATION, Column
+from pertscale.screen import Screen, open_screen
+from pertscale.splits import Split
+from pertscale.stats.differential.options import RankSumOptions
+from pertscale.storage.atomic import read_json, remove, remove_leftovers
+from pertscale.storage.folder_names import folder_name, slug
+from pertscale.storage.locations import local_path
+from pertscale.storage.lock import locked
 
-LOG_FILE: Final = "model.log"
-RUN_FILE: Final = "run.json"
-#: What the model writes to; what of it is right moves up, and the folder goes.
-WORK_DIR: Final = "work"
-#: Statuses with predictions; all others are run again by the next call.
-DONE: Final = ("complete", "partial")
-#: Seconds between asking a process to end and ending it.
-GRACE_SECONDS: Final = 10.0
-_POLL_SECONDS: Final = 0.05
-_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class ModelRun:
-    """How a run ended.
-
-    Attributes
-    ----------
-    model : str
-    status : str
-        ``'complete'``; ``'partial'``: some conditions or genes are missing; ``'wrong'``: the
-        predictions can't be used; ``'failed'``: it ended with an error; ``'timeout'``;
-        ``'killed'``: by a signal that was not ours.
-    reason : str
-        What is missing, wrong or failed; empty for ``'complete'``.
-    seconds : float
-        Wall time.
-    peak_memory_bytes : int, optional
-        Largest resident memory of a process of the model; of ``submit`` where there is one. None
-        where it had to be killed.
-    path : str, optional
-        ``predictions.parquet``, where there is one.
-    """
-
-    model: str
-    status: str
-    reason: str
-    seconds: float
-    peak_memory_bytes: int | None
-    path: str | None
+RUN_COLUMNS = (
+    Column("model", "str", "name of the model"),
+    Column("context", "str", "context of the cells"),
+    Column("task", "str", "'single' or 'double'"),
+    Column("split", "str", "name of the split; empty where none could be drawn"),
+    Column("status", "str", "that of ModelRun, or 'skipped'"),
+    Column("reason", "str", "what is missing, wrong or failed"),
+    Column("left_out", "str", "names of the split given that the context lacks, joined by ','"),
+    Column("seconds", "float64", "wall time", "s"),
+    Column("peak_memory_bytes", "float64", "largest resident memory of a process", "bytes"),
+    Column("path", "str", "the predictions, where there are some"),
+)
+#: Share of the perturbations held out: the default of run_benchmark.
+_TEST_FRACTION = 0.25
+#: Below a split's folder; models' names can't start with a dot. Gone when all models are done.
+_TASK_DIR = ".task"
 
 
 @dataclass(frozen=True)
-class _End:
-    """How a process ended; `exit_code` is negative for a signal, None after the timeout."""
+class _Unit:
+    """A split of a context, or why there is none."""
 
-    exit_code: int | None
-    seconds: float
-    peak_memory_bytes: int | None
+    context: str
+    task: str
+    split: Split | None
+    reason: str = ""
+    #: Names of a split that was given which the context lacks.
+    left_out: tuple[str, ...] = ()
 
 
 @checked
-def run_model(
-    spec: ModelSpec, task: str | os.PathLike[str], out: str | os.PathLike[str]
-) -> ModelRun:
-    """Run a model on a task and check what it predicts.
+def run_models(
+    config: str | os.PathLike[str],
+    store: str | os.PathLike[str] | Screen,
+    *,
+    out: str | os.PathLike[str],
+    split: str | os.PathLike[str] | Split | None = None,
+    seeds: Sequence[int] | None = None,
+    context: str | None = None,
+    tasks: Sequence[str] = TASKS,
+    quiet: bool = False,
+) -> pd.DataFrame:
+    """Run the models of a file on the splits that :func:`pertscale.run_benchmark` scores.
 
-    It starts in a folder of its own below `out`, ``{out}`` of its command, with standard input
-    empty; it inherits the environment, with the number of threads set to that of the task. When it
-    ends, by itself or by the timeout or an interruption, so do all processes it has started.
+    One model at a time, each as a subprocess; one that fails does not stop the others. Run again,
+    only what has no predictions yet, or whose inputs or command have changed, is run. The
+    predictions are in ``out/CONTEXT/TASK/SPLIT/MODEL/predictions.parquet``, beside the log and
+    the record of the run.
 
     Parameters
     ----------
-    spec : ModelSpec
-    task : path
-        Folder that :func:`write_task` wrote.
+    config : path
+        A models.toml, as :func:`pertscale.models.read_config` reads it.
+    store : path or Screen
+        A screen store.
     out : path
-        Folder for ``predictions.parquet``, ``meta.json``, ``model.log`` and ``run.json``; what an
-        earlier run left there is removed. Where the predictions are wrong or the model failed,
-        ``work/`` stays for a look.
+        Output folder.
+    split : path or Split, optional
+        Who is held out. By default a quarter of the perturbations, and for doubles half of the
+        doubles, is drawn, once per seed.
+    seeds : sequence of int, optional
+        Seeds of the splits; also what the models are asked to use. By default those of
+        :func:`pertscale.run_benchmark`: 0, or 0 to 4 where fewer than 40 are held out.
+    context : str, optional
+        Only this context; all by default.
+    tasks : sequence of str
+        Of ``'single'`` and ``'double'``.
+    quiet : bool
+        Tell nothing meanwhile.
 
     Returns
     -------
-    ModelRun
+    DataFrame
+        One row per model and split: ``model, context, task, split, status, reason, left_out,
+        seconds, peak_memory_bytes, path``. What could not be run has the status ``'skipped'``.
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown task.
+    InputError
+        For a file of models that can't be used, or if the screen lacks more than half of the
+        split's names.
+    UnknownNameError
+        For an unknown context.
+    LockedError
+        If another run works in the output folder.
     """
-    task, out = Path(task).absolute(), Path(out).absolute()
-    for name in (RUN_FILE, PREDICTIONS_FILE, META_FILE, LOG_FILE, WORK_DIR):
-        remove(out / name)
-    work = out / WORK_DIR
-    work.mkdir(parents=True)
-    end = _run(spec, task, work, out / LOG_FILE)
-    status, reason = _failure(spec, end, out / LOG_FILE)
-    if not status:
-        status, reason = _take(task, work, out)
-    path = str(out / PREDICTIONS_FILE) if status in DONE else None
-    run = ModelRun(spec.name, status, reason, end.seconds, end.peak_memory_bytes, path)
-    record = {**asdict(run), "exit_code": end.exit_code, "command": [*spec.submit, *spec.command]}
-    del record["path"]  # the folder may be moved
-    write_json(out / RUN_FILE, {**record, "key": run_key(spec, _request(task)["key"])})
-    return run
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown:
+        raise ArgumentError(f"tasks has {unknown[0]!r}, known are {', '.join(TASKS)}")
+    specs = read_config(config)
+    folder = local_path(out, "the folder of runs").absolute()
+    screen = open_screen(store)
+    given = split if split is None or isinstance(split, Split) else Split.read(split)
+    if given is not None:
+        check_names(given, [screen], quiet=quiet, listed="column left_out", can_alias=False)
+        given = on_screen(given, screen, None)
+    how = Splitting(given, None if seeds is None else tuple(seeds), _TEST_FRACTION)
+    rows: list[dict[str, Any]] = []
+    with locked(folder, quiet=quiet):
+        for each in screen.contexts if context is None else (context,):
+            for unit in _units(screen, each, tasks, how, quiet):
+                mine = [spec for spec in specs.values() if unit.task in spec.tasks]
+                rows += _run_unit(screen, unit, mine, folder, quiet)
+    return declared_frame(rows, RUN_COLUMNS)
 
 
-def run_key(spec: ModelSpec, task_key: str) -> str:
-    """Return a hash of what a run's predictions depend on."""
-    return digest(task_key, spec.hash)
+@checked
+def predictions_of(runs: pd.DataFrame) -> dict[str, list[Predictions]]:
+    """Return what the models of a table predict, for ``run_benchmark(store, predictions=...)``.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        As :func:`run_models` returns it; rows without predictions are left out.
+    """
+    found: dict[str, list[Predictions]] = {}
+    for run in runs[runs["path"] != ""].itertuples():
+        mine = read_predictions(run.path, scale=LOG1P_1E4, context=run.context, split=run.split)
+        found.setdefault(run.model, []).append(mine)
+    return found
 
 
-def finished_run(spec: ModelSpec, task_key: str, out: Path) -> ModelRun | None:
-    """Return the earlier run in `out`, if it has predictions and belongs to the same inputs."""
-    try:
-        record = read_json(out / RUN_FILE)
-    except (OSError, ValueError):
-        return None
-    path = out / PREDICTIONS_FILE
-    if record["key"] != run_key(spec, task_key) or record["status"] not in DONE:
-        return None
-    names = ("model", "status", "reason", "seconds", "peak_memory_bytes")
-    return ModelRun(**{n: record[n] for n in names}, path=str(path)) if path.exists() else None
-
-
-def _request(task: Path) -> dict[str, Any]:
-    return dict(read_json(task / REQUEST_FILE))
-
-
-# --- the process ------------------------------------------------------------------------------
-
-
-def _run(spec: ModelSpec, task: Path, work: Path, log: Path) -> _End:
-    usage = work.parent / "usage.json"
-    places = {"{task}": str(task), "{out}": str(work)}
-    command = [*spec.submit, *(_filled(argument, places) for argument in spec.command)]
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(_request(task)["threads"]))
-    started = time.perf_counter()
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", launch.__file__, str(usage), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            cwd=work,
-            env={**os.environ, **threads, **spec.environment},
-            start_new_session=True,
-        )
+def _units(
+    screen: Screen, context: str, tasks: Sequence[str], how: Splitting, quiet: bool
+) -> Iterator[_Unit]:
+    """Yield the splits as a benchmark plans them, of the perturbations that it tests."""
+    groups = screen.context_groups(context)
+    tested = groups["stop"] - groups["start"] >= RankSumOptions().min_cells
+    names = list(groups.loc[tested & ~groups["is_control"], PERTURBATION])
+    targets = screen.targets
+    lacking: list[str] = []
+    if how.given is not None:
+        lacking, nowhere = left_out(how.given, names)
+        if nowhere:
+            say(told_in_no_part(how.given, nowhere, len(names), context), quiet=quiet)
+    for task in (t for t in TASKS if t in tasks):
+        restrict = single_split if task == "single" else double_split
         try:
-            in_time = _wait(process, spec.timeout)
-        finally:  # also when interrupted, and for what the model has left running
-            _end_group(process)
-    seconds = time.perf_counter() - started
-    used = read_json(usage) if usage.exists() else {}
-    usage.unlink(missing_ok=True)
-    code = used.get("exit_code", process.returncode) if in_time else None
-    return _End(code, seconds, used.get("peak_memory_bytes"))
+            if task == "single" or how.given is not None:
+                splits = how.splits(names, screen.target_groups)
+            else:
+                splits = how.of_doubles(names, targets)
+            for split in splits:
+                yield _Unit(context, task, restrict(split, targets), left_out=tuple(lacking))
+        except InputError as error:
+            yield _Unit(context, task, None, str(error), tuple(lacking))
 
 
-def _filled(argument: str, places: dict[str, str]) -> str:
-    """Put the paths in, all at once: a path may hold the text of a placeholder."""
-    pattern = "|".join(map(re.escape, places))
-    return re.sub(pattern, lambda found: places[found[0]], argument)
+def _run_unit(
+    screen: Screen, unit: _Unit, specs: Sequence[ModelSpec], out: Path, quiet: bool
+) -> Iterator[dict[str, Any]]:
+    """Run the models on a split; the task is written when the first of them needs it."""
+    head = {"context": unit.context, "task": unit.task, "left_out": ",".join(unit.left_out)}
+    split = unit.split
+    if split is None:
+        say(f"skipped {unit.task} ({unit.context}): {unit.reason}", quiet=quiet)
+        none = {"split": "", "status": "skipped", "reason": unit.reason, "path": ""}
+        yield from ({"model": spec.name, **head, **none} for spec in specs)
+        return
+    folder = out / slug(unit.context) / unit.task / folder_name(split.name)
+    key = task_key(screen, split, context=unit.context, seed=split.seed)
+    runs = []
+    for spec in specs:
+        run = finished_run(spec, key, folder / spec.name)
+        if run is None:
+            title = f"{spec.name} ({unit.context}, {unit.task}, {split.name})"
+            say(f"running {title}; it writes {folder / spec.name / 'model.log'}", quiet=quiet)
+            task = _task(screen, split, unit.context, folder / _TASK_DIR, key)
+            run = run_model(spec, task, folder / spec.name)
+            say(f"{run.status} after {run.seconds:.0f} s: {title} {run.reason}", quiet=quiet)
+        runs.append(run)
+        yield {**head, "split": split.name, **asdict(run), "path": run.path or ""}
+    if all(run.status in DONE for run in runs):
+        remove(folder / _TASK_DIR)
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
-    """Wait for the end; return whether it came before the timeout."""
-    try:
-        process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ask all processes of the group to end, and kill those that have not after a while."""
-    _signal_group(process, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
-    try:
-        while _signal_group(process, 0) and time.monotonic() < deadline:
-            process.poll()
-            time.sleep(_POLL_SECONDS)
-    finally:  # a second interruption does not wait
-        _signal_group(process, signal.SIGKILL)
-        process.wait()
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
-    """Send a signal to the group, which has the process's number; return whether there is one."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
-        return True
-    return False
-
-
-# --- what became of it --------------------------------------------------------------------------
-
-
-def _failure(spec: ModelSpec, end: _End, log: Path) -> tuple[str, str]:
-    """Return status and reason where the process did not end well; else two empty texts."""
-    if end.exit_code == 0:
-        return "", ""
-    last = _last_lines(log)
-    if end.exit_code is None:
-        return "timeout", f"not finished after {spec.timeout:g} s; raise its timeout. {last}"
-    if end.exit_code < 0:
-        hint = "; perhaps memory ran out" if end.exit_code == -signal.SIGKILL else ""
-        return "killed", f"killed by {_signal_name(-end.exit_code)}{hint}. {last}"
-    return "failed", f"exit code {end.exit_code}. {last}"
-
-
-def _signal_name(number: int) -> str:
-    with suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"
-
-
-def _last_lines(log: Path, *, n: int = 3) -> str:
-    """Return the end of a log, of which no more than some kilobytes are read."""
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - 4096))
-        text = stream.read().decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"{log.name} ends: {' | '.join(lines[-n:])[-300:]}" if lines else f"{log.name} is empty"
-
-
-def _take(task: Path, work: Path, out: Path) -> tuple[str, str]:
-    """Check the predictions, and write those that can be used in the order of the request."""
-    checked = check_predictions(task, work)
-    if checked.predictions is None:
-        return checked.status, checked.reason
-    kept = checked.predictions.dropna(how="all").dropna(axis="columns", how="all")
-    write_table(out / PREDICTIONS_FILE, kept.rename_axis(CONDITION).reset_index())
-    if _is_json(work / META_FILE):
-        (work / META_FILE).replace(out / META_FILE)
-    remove(work)
-    return checked.status, checked.reason
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        read_json_file(path, "what a model says of itself")
-    except (OSError, PertscaleError):
-        return False
-    return True
+def _task(screen: Screen, split: Split, context: str, folder: Path, key: str) -> Path:
+    """Return the task's folder, written unless it is there with the same content."""
+    request = folder / REQUEST_FILE
+    if request.exists() and read_json(request)["key"] == key:
+        return folder
+    remove_leftovers(folder.parent, folder.name)
+    return write_task(screen, split, folder, context=context, seed=split.seed)
