@@ -28,7 +28,7 @@ _NAMES: Final = {
     "xr": "xarray",
     "pd": "pandas",
     "anndata": "anndata",
-    "BenchmarkResult": "pertscale.benchmark.result:BenchmarkResult",
+    "BenchmarkResult": "pertscale.results.result:BenchmarkResult",
     "Screen": "pertscale.screen:Screen",
     "LabelTable": "pertscale.stats.labels:LabelTable",
 }

@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 import pertscale as ps
 from pertscale import display
-from pertscale.benchmark import card
-from pertscale.benchmark.card import score_tables
 from pertscale.evaluation import at_operating_point
+from pertscale.results import card
+from pertscale.results.card import score_tables
 from pertscale.stats.labels import LabelTable
 
 pytestmark = pytest.mark.usefixtures("without_report")

@@ -2,9 +2,9 @@
 
 from pertscale._lazy import public_dir
 from pertscale.benchmark.estimate import BenchmarkPlan, plan_benchmark
-from pertscale.benchmark.result import BenchmarkResult, read_result
 from pertscale.benchmark.run import run_benchmark
 from pertscale.benchmark.table import score_labels, score_transfer
+from pertscale.results.result import BenchmarkResult, read_result
 
 __all__ = [
     "BenchmarkPlan",

@@ -41,7 +41,6 @@ from pertscale.benchmark.plan import (
     plan_context,
     unmark,
 )
-from pertscale.benchmark.result import BenchmarkResult
 from pertscale.benchmark.split_files import SPLITS_RECORD, check_split_files
 from pertscale.benchmark.transfer import plan_transfer
 from pertscale.benchmark.units import (
@@ -79,6 +78,7 @@ from pertscale.io.sums import FILES, write_record
 from pertscale.io.tables import declared_frame, write_table
 from pertscale.predictions.predictions import CELLS, Predictions
 from pertscale.report import write_report
+from pertscale.results.result import BenchmarkResult
 from pertscale.schema import (
     CONTROL,
     LABELS_DIR,

@@ -29,7 +29,7 @@ from pertscale.stats import LabelTable
 from pertscale.storage.atomic import write_bytes
 
 if TYPE_CHECKING:
-    from pertscale.benchmark.result import BenchmarkResult
+    from pertscale.results.result import BenchmarkResult
 
 #: What the settings are, in words.
 SETTINGS = {

@@ -27,7 +27,7 @@ from pertscale.report.tables import POINTS, Table, number, plain_table, ranked
 from pertscale.schema import CLASS_NAMES, GENE, PERTURBATION
 
 if TYPE_CHECKING:
-    from pertscale.benchmark.result import BenchmarkResult
+    from pertscale.results.result import BenchmarkResult
 
 #: Columns of the table of means, and what they are called there.
 _MEANS = {

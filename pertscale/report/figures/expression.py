@@ -25,7 +25,7 @@ from pertscale.report.findings import FEW, compared_errors
 from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION
 
 if TYPE_CHECKING:
-    from pertscale.benchmark.result import BenchmarkResult
+    from pertscale.results.result import BenchmarkResult
 
 #: Perturbations of a swarm that are drawn; more would only be a blot.
 _MAX_POINTS = 2000

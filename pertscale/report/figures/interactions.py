@@ -26,7 +26,7 @@ from pertscale.schema import GENE, PERTURBATION
 from pertscale.stats.interactions import INTERACTION_CLASSES, class_of_prediction, same_direction
 
 if TYPE_CHECKING:
-    from pertscale.benchmark.result import BenchmarkResult
+    from pertscale.results.result import BenchmarkResult
 
 _CLASS_COLORS = dict(
     zip(INTERACTION_CLASSES, ("#bbbbbb", *(COLORS[i] for i in (0, 2, 5, 3))), strict=True)

@@ -18,7 +18,7 @@ from pertscale.report.findings import Comparison, in_fewer_splits, without_repea
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, MANIFEST_FILE
 
 if TYPE_CHECKING:
-    from pertscale.benchmark.result import BenchmarkResult
+    from pertscale.results.result import BenchmarkResult
 
 #: Metrics of the overview that a result shows of itself.
 HEADLINE: Final = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auprc_de", "auprc_macro")

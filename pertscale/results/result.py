@@ -11,7 +11,13 @@ import pandas as pd
 
 from pertscale import display
 from pertscale.arguments import checked
-from pertscale.benchmark.card import (
+from pertscale.benchmark.expression import PARTIAL, TOP_EXPRESSED, open_predictions
+from pertscale.benchmark.units import REMEDY, read_unit
+from pertscale.errors import InputError, NotFoundError
+from pertscale.io.datasets import open_dataset
+from pertscale.io.sums import FILES, check_files, read_record
+from pertscale.io.tables import read_table
+from pertscale.results.card import (
     EXPRESSION_HEADLINE,
     GONE,
     by_reason,
@@ -20,12 +26,6 @@ from pertscale.benchmark.card import (
     printed_tables,
     whole_card,
 )
-from pertscale.benchmark.expression import PARTIAL, TOP_EXPRESSED, open_predictions
-from pertscale.benchmark.units import REMEDY, read_unit
-from pertscale.errors import InputError, NotFoundError
-from pertscale.io.datasets import open_dataset
-from pertscale.io.sums import FILES, check_files, read_record
-from pertscale.io.tables import read_table
 from pertscale.schema import (
     CLASS_NAMES,
     COVERAGE_FILE,
