@@ -18,7 +18,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
 import pertscale as ps
 from pertscale.benchmark import run as run_module
-from pertscale.benchmark import units as units_module
+from pertscale.benchmark.units import class_unit as units_module
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import at_operating_point
 from pertscale.schema import SCORE_COLUMNS

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import pertscale as ps
-from pertscale.benchmark import expression as expression_module
+from pertscale.benchmark.units import expression_unit as expression_module
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import compare_expression, no_effect, own_targets
 from pertscale.report.figures import expression

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 import pertscale as ps
-from pertscale.benchmark.plan import Splitting
+from pertscale.benchmark.state import Splitting
 from pertscale.cli import main
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
 from pertscale.errors import UnknownNameError as Unknown

@@ -12,9 +12,10 @@ from zarr.storage import MemoryStore
 import pertscale as ps
 from pertscale.baselines import WeightedKNN
 from pertscale.baselines.classifiers.neighbors_cv import WeightedKNNCV
-from pertscale.benchmark import estimate, units
-from pertscale.benchmark.expected import Expected
-from pertscale.benchmark.probe import _Drawn
+from pertscale.benchmark.forecast import plan
+from pertscale.benchmark.forecast.timing import _Drawn
+from pertscale.benchmark.forecast.units import Expected
+from pertscale.benchmark.units import class_unit
 from pertscale.evaluation import confusion, scores_from_confusion
 from pertscale.perturbation_names import targets
 from pertscale.schema import Label
@@ -167,11 +168,11 @@ def test_a_perturbation_without_a_vector_falls_back_where_the_majority_is_called
 def test_the_share_without_a_vote_is_of_the_tested_pairs():
     truth = np.array([[0, 1, UNTESTED], [0, 0, 0]], np.int8)
     fell_back = np.array([[True, False, True], [True, True, False]])
-    row = units.share_without_vote(truth, fell_back).iloc[0]
+    row = class_unit.share_without_vote(truth, fell_back).iloc[0]
     assert (row["metric"], row["value"], row["n"]) == ("share_without_vote", 3 / 5, 5)
-    row = units.share_without_vote(truth, fell_back, np.array([[0, 0], [1, 2]])).iloc[0]
+    row = class_unit.share_without_vote(truth, fell_back, np.array([[0, 0], [1, 2]])).iloc[0]
     assert (row["value"], row["n"]) == (2 / 3, 3)
-    assert np.isnan(units.share_without_vote(np.full((2, 3), UNTESTED), fell_back)["value"][0])
+    assert np.isnan(class_unit.share_without_vote(np.full((2, 3), UNTESTED), fell_back)["value"][0])
 
 
 @pytest.mark.once
@@ -221,7 +222,7 @@ def test_tables_without_gaps_do_not_need_them(tmp_path):
 def test_all_training_perturbations_as_neighbours_are_in_the_estimate_of_memory():
     size = {"n_perturbations": 5_000, "n_test": 2_000, "n_genes": 100, "done": False}
     of_k, of_all = (
-        estimate._unit_bytes(Expected(name, **size)) for name in ("knn_10", "knn_10_labelled")
+        plan._unit_bytes(Expected(name, **size)) for name in ("knn_10", "knn_10_labelled")
     )
     assert of_all - of_k == 12 * 2_000 * 3_000
 
@@ -230,21 +231,21 @@ def test_settings_without_a_target_among_the_genes_are_scored_once(monkeypatch):
     drawn = _Drawn.of(24, 80, 5)
     calls = []
     for name in ("evaluate", "evaluate_both", "evaluate_per_gene"):
-        real = getattr(units, name)
+        real = getattr(class_unit, name)
         monkeypatch.setattr(
-            units,
+            class_unit,
             name,
             lambda *a, _name=name, _real=real, **k: (calls.append(_name), _real(*a, **k))[1],
         )
     settings = ("full", "full_without_target")
-    unit = units.Unit("c", "full", drawn.split, "knn_1", settings, drawn._fitted("knn_1"))
+    unit = class_unit.Unit("c", "full", drawn.split, "knn_1", settings, drawn._fitted("knn_1"))
     found = unit.predictor.predict(unit, drawn.matrix)
     nobody = dict.fromkeys(drawn.matrix.perturbations, ("not_read_out",))
-    scores = units.write_and_score(MemoryStore(), unit, drawn.matrix, found, nobody)
+    scores = class_unit.write_and_score(MemoryStore(), unit, drawn.matrix, found, nobody)
     assert calls == ["evaluate", "evaluate_per_gene"]
     full, rest = (scores[scores["setting"] == s].drop(columns="setting") for s in settings)
     assert full.reset_index(drop=True).equals(rest.reset_index(drop=True))
     calls.clear()
     own = {name: (name,) for name in drawn.matrix.perturbations}
-    units.write_and_score(MemoryStore(), unit, drawn.matrix, found, own)
+    class_unit.write_and_score(MemoryStore(), unit, drawn.matrix, found, own)
     assert calls == ["evaluate_both", "evaluate_per_gene", "evaluate_per_gene"]

@@ -18,8 +18,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 import pertscale as ps
-from pertscale.benchmark import estimate
-from pertscale.benchmark.plan import Splitting
+from pertscale.benchmark.forecast import plan as estimate
+from pertscale.benchmark.state import Splitting
 from pertscale.diagnostics.events import recording
 from pertscale.errors import ArgumentError, MemoryBudgetError, NotFoundError, StorageError
 from pertscale.stats import rank_sum, rank_sum_share

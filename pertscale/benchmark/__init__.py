@@ -1,9 +1,9 @@
 """The benchmark: labels, splits, baselines, scores and a report from one call."""
 
 from pertscale._lazy import public_dir
-from pertscale.benchmark.estimate import BenchmarkPlan, plan_benchmark
+from pertscale.benchmark.forecast.plan import BenchmarkPlan, plan_benchmark
+from pertscale.benchmark.label_tables import score_labels, score_transfer
 from pertscale.benchmark.run import run_benchmark
-from pertscale.benchmark.table import score_labels, score_transfer
 from pertscale.results.result import BenchmarkResult, read_result
 
 __all__ = [

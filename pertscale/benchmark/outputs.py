@@ -12,12 +12,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pertscale.benchmark import expression
-from pertscale.benchmark.expression import DOUBLE, ExpressionUnit, unit_record
-from pertscale.benchmark.plan import TRANSFER, Plan, Runs, split_file
 from pertscale.benchmark.split_files import write_split_files
-from pertscale.benchmark.transfer import FROM_FILE
-from pertscale.benchmark.units import BLAS, UNIT_FILE, UNIT_FILES, Unit, read_scores, read_unit
+from pertscale.benchmark.state import TRANSFER, Plan, Runs, split_file
+from pertscale.benchmark.tasks.transfer import FROM_FILE
+from pertscale.benchmark.units import expression_unit
+from pertscale.benchmark.units.class_unit import (
+    BLAS,
+    UNIT_FILE,
+    UNIT_FILES,
+    Unit,
+    read_scores,
+    read_unit,
+)
+from pertscale.benchmark.units.expression_unit import DOUBLE, ExpressionUnit, unit_record
 from pertscale.embeddings.embedding import Embedding
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.io.sums import Sums, sums_of
@@ -91,14 +98,14 @@ def _stacked(tables: Sequence[pd.DataFrame], columns: Sequence[Column]) -> pd.Da
 def _scores(runs: Runs) -> pd.DataFrame:
     """Scores of classes and of expression."""
     parts = [read_scores(runs.folder, runs.units)]
-    parts += expression.read_unit_scores(runs.folder, runs.expression)
+    parts += expression_unit.read_unit_scores(runs.folder, runs.expression)
     return _stacked(parts, SCORE_COLUMNS)
 
 
 def _interaction_scores(plan: Plan) -> pd.DataFrame:
     """Scores of calls of interactions."""
     parts = [
-        expression.score_interactions(plan.folder, unit, plan.interactions[unit.context])
+        expression_unit.score_interactions(plan.folder, unit, plan.interactions[unit.context])
         for unit in plan.expression
         if unit.task == DOUBLE and unit.context in plan.interactions
     ]

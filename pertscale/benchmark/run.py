@@ -20,13 +20,12 @@ from pertscale.arguments import checked
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method, own_methods
 from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.baselines.user_models import Own
-from pertscale.benchmark import expression
-from pertscale.benchmark.expression import ExpressionUnit, rows_of
+from pertscale.benchmark.external import Outsiders, PredictionsLike, read_all
 from pertscale.benchmark.given_split import check_names
-from pertscale.benchmark.log import Log, log_file
 from pertscale.benchmark.outputs import TABLES, manifest, result_sums, write_tables
-from pertscale.benchmark.outsiders import Outsiders, PredictionsLike, read_all
-from pertscale.benchmark.plan import (
+from pertscale.benchmark.run_log import Log, log_file
+from pertscale.benchmark.split_files import SPLITS_RECORD, check_split_files
+from pertscale.benchmark.state import (
     INTERACTIONS,
     SETTINGS,
     TASKS,
@@ -41,9 +40,9 @@ from pertscale.benchmark.plan import (
     plan_context,
     unmark,
 )
-from pertscale.benchmark.split_files import SPLITS_RECORD, check_split_files
-from pertscale.benchmark.transfer import plan_transfer
-from pertscale.benchmark.units import (
+from pertscale.benchmark.tasks.transfer import plan_transfer
+from pertscale.benchmark.units import expression_unit
+from pertscale.benchmark.units.class_unit import (
     TASK,
     UNIT_FILES,
     check_unit_replaceable,
@@ -54,6 +53,7 @@ from pertscale.benchmark.units import (
     run_unit,
     slug,
 )
+from pertscale.benchmark.units.expression_unit import ExpressionUnit, rows_of
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.display import shown_path
@@ -702,14 +702,14 @@ def _run_expression_unit(
     inputs: str,
 ) -> None:
     with runs.log.stage("expression", unit.title) as stage:
-        stage.reused = expression.is_done(runs.folder, unit, inputs, quiet=runs.log.quiet)
+        stage.reused = expression_unit.is_done(runs.folder, unit, inputs, quiet=runs.log.quiet)
         if not stage.reused:
             check_unit_replaceable(runs.folder / unit.folder)
             runs.unmark()
-            seconds = expression.run_unit(runs.folder, unit, train(), observed, inputs)
+            seconds = expression_unit.run_unit(runs.folder, unit, train(), observed, inputs)
             for model, value in seconds.items():
                 runs.log.add("model", f"{unit.title} / {model}", value)
-    for model, reason in expression.unit_record(runs.folder, unit)["failed"].items():
+    for model, reason in expression_unit.unit_record(runs.folder, unit)["failed"].items():
         source = f" from {unit.source}" if unit.train_contexts else ""
         runs.log.skip(f"{model} ({unit.task}{source}, {unit.split.name})", unit.context, reason)
 

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pertscale.benchmark.plan import WORK_DIR, Runs, split_file
+from pertscale.benchmark.state import WORK_DIR, Runs, split_file
 from pertscale.errors import ExistsError, PertscaleError
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.schema import SPLITS_DIR

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.arguments import checked
-from pertscale.benchmark.expression import DOUBLE, SINGLE
+from pertscale.benchmark.units.expression_unit import DOUBLE, SINGLE
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
 from pertscale.hashing import digest
 from pertscale.storage.folder_names import DEVICES

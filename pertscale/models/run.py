@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 
 from pertscale.arguments import checked
-from pertscale.benchmark.expression import double_split, single_split
 from pertscale.benchmark.given_split import (
     check_names,
     left_out,
     on_screen,
     told_in_no_part,
 )
-from pertscale.benchmark.plan import Splitting
+from pertscale.benchmark.state import Splitting
+from pertscale.benchmark.units.expression_unit import double_split, single_split
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.tables import declared_frame

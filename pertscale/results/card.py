@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from pertscale import display
-from pertscale.benchmark.expression import TOP_EXPRESSED
+from pertscale.benchmark.units.expression_unit import TOP_EXPRESSED
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.report.findings import Comparison, in_fewer_splits, without_repeats

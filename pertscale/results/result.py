@@ -11,8 +11,8 @@ import pandas as pd
 
 from pertscale import display
 from pertscale.arguments import checked
-from pertscale.benchmark.expression import PARTIAL, TOP_EXPRESSED, open_predictions
-from pertscale.benchmark.units import REMEDY, read_unit
+from pertscale.benchmark.units.class_unit import REMEDY, read_unit
+from pertscale.benchmark.units.expression_unit import PARTIAL, TOP_EXPRESSED, open_predictions
 from pertscale.errors import InputError, NotFoundError
 from pertscale.io.datasets import open_dataset
 from pertscale.io.sums import FILES, check_files, read_record

@@ -152,7 +152,7 @@ def remove_superseded(folder: Path, matrices: Iterable[LabelMatrix]) -> None:
 
 
 class Predictor(Protocol):
-    """What makes the predictions of a unit; see :mod:`pertscale.benchmark.predictors`.
+    """What makes the predictions of a unit; see :mod:`pertscale.benchmark.units.predictors`.
 
     Attributes
     ----------

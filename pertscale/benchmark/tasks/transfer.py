@@ -27,8 +27,7 @@ from pertscale.baselines import (
     ExpressionModel,
     Method,
 )
-from pertscale.benchmark.expression import ExpressionUnit, rows_of, single_split
-from pertscale.benchmark.plan import (
+from pertscale.benchmark.state import (
     TRANSFER,
     Plan,
     Runs,
@@ -38,8 +37,9 @@ from pertscale.benchmark.plan import (
     thresholded_file,
     with_profiles,
 )
-from pertscale.benchmark.predictors import Fitted, Given, TrainingPart
-from pertscale.benchmark.units import LabelMatrix, Unit
+from pertscale.benchmark.units.class_unit import LabelMatrix, Unit
+from pertscale.benchmark.units.expression_unit import ExpressionUnit, rows_of, single_split
+from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart
 from pertscale.embeddings.embedding import Embedding, from_screen
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes

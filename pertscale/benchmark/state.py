@@ -15,13 +15,25 @@ import xarray as xr
 from pertscale import embeddings
 from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
 from pertscale.baselines.thresholds import Rule
-from pertscale.benchmark import expression
-from pertscale.benchmark.expression import DOUBLE, SINGLE, ExpressionUnit, fit_model, rows_of
+from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.given_split import coverage, on_screen
-from pertscale.benchmark.log import Log
-from pertscale.benchmark.outsiders import Outsiders
-from pertscale.benchmark.predictors import Fitted, Given, Thresholded, TrainingPart, given_params
-from pertscale.benchmark.units import TASK, LabelMatrix, Unit, label_matrix
+from pertscale.benchmark.run_log import Log
+from pertscale.benchmark.units import expression_unit
+from pertscale.benchmark.units.class_unit import TASK, LabelMatrix, Unit, label_matrix
+from pertscale.benchmark.units.expression_unit import (
+    DOUBLE,
+    SINGLE,
+    ExpressionUnit,
+    fit_model,
+    rows_of,
+)
+from pertscale.benchmark.units.predictors import (
+    Fitted,
+    Given,
+    Thresholded,
+    TrainingPart,
+    given_params,
+)
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
@@ -528,7 +540,7 @@ def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequenc
     wanted, targets = plan.wanted, plan.screen.targets
     if SINGLE in wanted.tasks:
         for split in splits:
-            _plan_expression_unit(plan, context, SINGLE, split, expression.single_split)
+            _plan_expression_unit(plan, context, SINGLE, split, expression_unit.single_split)
     if DOUBLE not in wanted.tasks:
         return
     more = [name for name in names if len(targets[name]) > 2]
@@ -547,7 +559,7 @@ def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequenc
         n = sum(len(targets[name]) == 2 for name in names)
         _tell_splits(plan, context, "doubles", doubles, n)
     for split in doubles:
-        _plan_expression_unit(plan, context, DOUBLE, split, expression.double_split)
+        _plan_expression_unit(plan, context, DOUBLE, split, expression_unit.double_split)
 
 
 def _plan_expression_unit(

@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines import MeanExpression, NoChange
-from pertscale.benchmark import expression, units
+from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.given_split import check_names
-from pertscale.benchmark.log import Log
-from pertscale.benchmark.outsiders import Outsiders
-from pertscale.benchmark.plan import (
+from pertscale.benchmark.run_log import Log
+from pertscale.benchmark.state import (
     TRAINING_DIM,
     TRANSFER,
     WORK_DIR,
@@ -30,9 +29,10 @@ from pertscale.benchmark.plan import (
     Wanted,
     plan_context,
 )
-from pertscale.benchmark.predictors import Fitted
-from pertscale.benchmark.transfer import plan_transfer
-from pertscale.benchmark.units import LabelMatrix, label_matrix
+from pertscale.benchmark.tasks.transfer import plan_transfer
+from pertscale.benchmark.units import class_unit, expression_unit
+from pertscale.benchmark.units.class_unit import LabelMatrix, label_matrix
+from pertscale.benchmark.units.predictors import Fitted
 from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES
 from pertscale.screen import Screen
@@ -112,7 +112,7 @@ def expected_units(jobs: Sequence[Job], folder: Path, wanted: Wanted) -> tuple[
         profiles += [
             _profiles(
                 one.unit, len(one.names), len(one.target.genes),
-                expression.is_done(runs.folder, one.unit, one.inputs, content=False),
+                expression_unit.is_done(runs.folder, one.unit, one.inputs, content=False),
             )
             for one in transferred
         ]  # fmt: skip
@@ -164,21 +164,23 @@ def _stand_in(jobs: Sequence[Job]) -> Embedding:
     return Embedding("stand-in", tuple(names), np.random.default_rng(0).normal(size=shape))
 
 
-def _of_classes(runs: Runs, unit: units.Unit) -> Expected:
+def _of_classes(runs: Runs, unit: class_unit.Unit) -> Expected:
     matrix = runs.matrices[unit.context, unit.labels]
     predictor, n_train = unit.predictor, len(unit.split.train)
     if isinstance(predictor, Fitted):
         n_train = sum(len(part.names) for part in predictor.training)
-    done = units.is_done(runs.folder, unit, matrix, content=False)
+    done = class_unit.is_done(runs.folder, unit, matrix, content=False)
     return _size(unit.method, unit, n_train, len(matrix.genes), done)
 
 
-def _of_expression(plan: Plan, unit: expression.ExpressionUnit) -> Expected:
-    done = expression.is_done(plan.folder, unit, plan.labels.key, content=False)
+def _of_expression(plan: Plan, unit: expression_unit.ExpressionUnit) -> Expected:
+    done = expression_unit.is_done(plan.folder, unit, plan.labels.key, content=False)
     return _profiles(unit, len(unit.split.train), plan.screen.n_genes, done)
 
 
-def _profiles(unit: expression.ExpressionUnit, n_train: int, n_genes: int, done: bool) -> Expected:
+def _profiles(
+    unit: expression_unit.ExpressionUnit, n_train: int, n_genes: int, done: bool
+) -> Expected:
     """Size of a unit of expression; models that predict the same for all are compared once."""
     n_models = sum(
         not isinstance(method.make(0), NoChange | MeanExpression) for method in unit.models.values()

@@ -20,11 +20,11 @@ from numcodecs import blosc
 from pertscale.arguments import checked
 from pertscale.baselines import EXPRESSION_MODELS, METHODS
 from pertscale.baselines.thresholds import Rule
-from pertscale.benchmark.expected import Expected, expected_units
-from pertscale.benchmark.plan import SETTINGS, TASKS, TRAINING_DIM, Setting, Task, Wanted
-from pertscale.benchmark.probe import UnitRates, probe_units
+from pertscale.benchmark.forecast.timing import UnitRates, probe_units
+from pertscale.benchmark.forecast.units import Expected, expected_units
 from pertscale.benchmark.run import LAYOUT, ingested, places, read_wanted
-from pertscale.benchmark.units import BAND_BYTES, LOCAL_PAIRS, STRIP_PAIRS
+from pertscale.benchmark.state import SETTINGS, TASKS, TRAINING_DIM, Setting, Task, Wanted
+from pertscale.benchmark.units.class_unit import BAND_BYTES, LOCAL_PAIRS, STRIP_PAIRS
 from pertscale.diagnostics.progress import duration, say
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.embeddings.embedding import Embedding

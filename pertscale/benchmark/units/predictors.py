@@ -20,7 +20,7 @@ from pertscale.baselines.thresholds import (
     scores_of_changes,
     tune_threshold,
 )
-from pertscale.benchmark.units import (
+from pertscale.benchmark.units.class_unit import (
     GENE_CHUNK,
     LabelMatrix,
     Points,

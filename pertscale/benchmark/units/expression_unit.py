@@ -24,8 +24,8 @@ import pandas as pd
 import xarray as xr
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
-from pertscale.benchmark.predictors import PREDICTS_NONE, given_params
-from pertscale.benchmark.units import REMEDY, is_whole, read_unit, with_head, write_unit
+from pertscale.benchmark.units.class_unit import REMEDY, is_whole, read_unit, with_head, write_unit
+from pertscale.benchmark.units.predictors import PREDICTS_NONE, given_params
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pertscale.benchmark.predictors import given_params
+from pertscale.benchmark.units.predictors import given_params
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
 from pertscale.io.aliases import Aliases

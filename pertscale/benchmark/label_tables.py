@@ -12,9 +12,9 @@ from pertscale.arguments import checked
 from pertscale.baselines import METHODS
 from pertscale.benchmark.given_split import on_labels
 from pertscale.benchmark.outputs import with_averages
-from pertscale.benchmark.plan import TRANSFER
-from pertscale.benchmark.predictors import fit_predict
-from pertscale.benchmark.units import TASK, at_both_points, with_head, with_rest
+from pertscale.benchmark.state import TRANSFER
+from pertscale.benchmark.units.class_unit import TASK, at_both_points, with_head, with_rest
+from pertscale.benchmark.units.predictors import fit_predict
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import evaluate, share_changed

@@ -1,0 +1,1 @@
+"""What a benchmark would take: its units, their rates, memory and seconds."""

@@ -1,0 +1,1 @@
+"""The columns of a benchmark: each plans its units, runs and scores them."""

@@ -1,0 +1,1 @@
+"""What is fitted, predicted, scored and kept as one folder."""
