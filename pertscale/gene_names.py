@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from pertscale.io.aliases import Aliases, read_aliases
+from pertscale.io.gene_aliases import Aliases, read_aliases
 
 _ENSEMBL_VERSION: Final = re.compile(r"(ENS[A-Z]*G\d{11})\.\d+(_PAR_Y)?")
 #: How a name was matched, in the order in which it is tried.

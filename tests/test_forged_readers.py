@@ -25,7 +25,7 @@ import xarray as xr
 
 import pertscale as ps
 from pertscale.errors import CorruptFileError, InputError, PertscaleError, PertscaleWarning
-from pertscale.io.aliases import read_aliases
+from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.guards import limits
 from pertscale.io.guards.pickle_shape import MOST_NESTED
 from tests.test_untrusted_files import npy

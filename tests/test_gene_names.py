@@ -9,7 +9,7 @@ import pytest
 
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
 from pertscale.gene_names import match_genes
-from pertscale.io.aliases import read_aliases
+from pertscale.io.gene_aliases import read_aliases
 
 REFERENCE = ["TP53", "GATA1", "MARCHF1", "HLA-A"]
 IDS = ["ENSG00000141510.18", "ENSG00000102145", "ENSG00000145416.1", "ENSG00000206503"]

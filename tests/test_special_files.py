@@ -15,7 +15,7 @@ import pytest
 
 import pertscale as ps
 from pertscale.errors import InputError, NotFoundError
-from pertscale.io.aliases import read_aliases
+from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.guards import limits
 from pertscale.models.config import read_config
 from pertscale.predictions.files.arrays import gene_list

@@ -14,7 +14,7 @@ import pytest
 
 import pertscale as ps
 from pertscale.errors import CorruptFileError, PertscaleWarning
-from pertscale.io.aliases import read_aliases
+from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.guards import text_tables
 from pertscale.io.guards.text_tables import TextShape, check_text
 from pertscale.io.long_tables import read_long

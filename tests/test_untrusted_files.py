@@ -20,7 +20,7 @@ import scipy.sparse as sp
 
 import pertscale as ps
 from pertscale.errors import CorruptFileError, InputError, PertscaleError, PertscaleWarning
-from pertscale.io.aliases import read_aliases
+from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.guards import limits
 from pertscale.io.h5ad_writer import write_h5ad
 from pertscale.io.sources import find_source, open_source

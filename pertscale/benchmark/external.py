@@ -13,7 +13,7 @@ import numpy as np
 from pertscale.benchmark.units.predictors import given_params
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
-from pertscale.io.aliases import Aliases
+from pertscale.io.gene_aliases import Aliases
 from pertscale.predictions.cells import (
     OtherContextError,
     PredictedContext,

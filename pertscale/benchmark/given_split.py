@@ -10,7 +10,7 @@ from typing import Any
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.errors import InputError, PertscaleWarning
-from pertscale.io.aliases import read_aliases
+from pertscale.io.gene_aliases import read_aliases
 from pertscale.perturbation_names import name_of, targets
 from pertscale.predictions.predictions import canonical_names
 from pertscale.screen import Screen

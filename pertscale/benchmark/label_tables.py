@@ -20,7 +20,7 @@ from pertscale.errors import ArgumentError
 from pertscale.evaluation import evaluate, share_changed
 from pertscale.gene_names import match_genes
 from pertscale.guide_names import target_group
-from pertscale.io.aliases import Aliases
+from pertscale.io.gene_aliases import Aliases
 from pertscale.perturbation_names import targets
 from pertscale.schema import GENE, PERTURBATION, Label
 from pertscale.splits import Split

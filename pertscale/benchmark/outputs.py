@@ -27,8 +27,8 @@ from pertscale.benchmark.units.class_unit import (
 from pertscale.benchmark.units.expression_unit import DOUBLE, ExpressionUnit, unit_record
 from pertscale.embeddings.embedding import Embedding
 from pertscale.execution.blas_build import blas_libraries
-from pertscale.io.sums import Sums, sums_of
-from pertscale.io.tables import declared_frame, read_table, write_table
+from pertscale.io.checksums import Sums, sums_of
+from pertscale.io.parquet import declared_frame, read_table, write_table
 from pertscale.report.findings import findings
 from pertscale.schema import (
     COVERAGE_COLUMNS,

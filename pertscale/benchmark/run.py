@@ -69,13 +69,13 @@ from pertscale.errors import (
 from pertscale.evaluation.own_targets import Targets, check_targets
 from pertscale.execution.clients import ClientLike, naming_losses, use_client
 from pertscale.execution.memory import AUTO, check_memory
-from pertscale.io.aliases import Aliases
+from pertscale.io.checksums import FILES, write_record
+from pertscale.io.gene_aliases import Aliases
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.ingestion.inputs import unique_names
 from pertscale.io.ingestion.run import ingest
+from pertscale.io.parquet import declared_frame, write_table
 from pertscale.io.store.layout import STORE_FILES, is_store
-from pertscale.io.sums import FILES, write_record
-from pertscale.io.tables import declared_frame, write_table
 from pertscale.predictions.predictions import CELLS, Predictions
 from pertscale.report import write_report
 from pertscale.results.result import BenchmarkResult

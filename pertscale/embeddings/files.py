@@ -40,7 +40,7 @@ from pertscale.io.guards.text_encoding import encoding_of
 from pertscale.io.guards.text_tables import check_bare_header
 from pertscale.io.guards.vectors import as_numbers_array, check_characters, shown, stacked_rows
 from pertscale.io.long_tables import all_names
-from pertscale.io.tables import read_parquet
+from pertscale.io.parquet import read_parquet
 from pertscale.storage.locations import input_path
 
 #: Which side of a table carries the names: ``"rows"``, one gene per row, or ``"columns"``.

@@ -18,7 +18,7 @@ from pertscale.io.guards.damage import DAMAGE
 from pertscale.io.guards.limits import open_gzip
 from pertscale.io.guards.text_encoding import encoding_of, warn_of_the_end
 from pertscale.io.guards.text_tables import check_text
-from pertscale.io.tables import read_parquet
+from pertscale.io.parquet import read_parquet
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
 from pertscale.storage.locations import input_path
 

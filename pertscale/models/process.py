@@ -17,7 +17,7 @@ from pertscale.arguments import checked
 from pertscale.errors import PertscaleError
 from pertscale.hashing import digest
 from pertscale.io.guards.json_files import read_json_file
-from pertscale.io.tables import write_table
+from pertscale.io.parquet import write_table
 from pertscale.models import launch
 from pertscale.models.check import (
     CONDITION,

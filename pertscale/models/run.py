@@ -21,7 +21,7 @@ from pertscale.benchmark.state import Splitting
 from pertscale.benchmark.units.expression_unit import double_split, single_split
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, InputError
-from pertscale.io.tables import declared_frame
+from pertscale.io.parquet import declared_frame
 from pertscale.models.config import TASKS, ModelSpec, read_config
 from pertscale.models.process import DONE, finished_run, run_model
 from pertscale.models.task import REQUEST_FILE, task_key, write_task

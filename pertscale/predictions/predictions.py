@@ -24,7 +24,7 @@ from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
-from pertscale.io.aliases import Aliases, read_aliases
+from pertscale.io.gene_aliases import Aliases, read_aliases
 from pertscale.io.guards.damage import naming_file
 from pertscale.io.long_tables import CODES, Codes
 from pertscale.perturbation_names import Grammar, is_control_word, resolve, targets

@@ -14,9 +14,9 @@ from pertscale.arguments import checked
 from pertscale.benchmark.units.class_unit import REMEDY, read_unit
 from pertscale.benchmark.units.expression_unit import PARTIAL, TOP_EXPRESSED, open_predictions
 from pertscale.errors import InputError, NotFoundError
-from pertscale.io.datasets import open_dataset
-from pertscale.io.sums import FILES, check_files, read_record
-from pertscale.io.tables import read_table
+from pertscale.io.checksums import FILES, check_files, read_record
+from pertscale.io.parquet import read_table
+from pertscale.io.zarr_datasets import open_dataset
 from pertscale.results.card import (
     EXPRESSION_HEADLINE,
     GONE,

@@ -13,11 +13,11 @@ import zarr
 from pertscale.arguments import checked
 from pertscale.errors import NotFoundError, PertscaleError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.datasets import COMPRESSORS, open_dataset
+from pertscale.io.checksums import check_files
 from pertscale.io.guards.damage import reading
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.store.layout import ALL_CHUNKS, write_array
-from pertscale.io.sums import check_files
+from pertscale.io.zarr_datasets import COMPRESSORS, open_dataset
 from pertscale.schema import (
     CONTEXT,
     GENE,

@@ -21,7 +21,7 @@ import xarray as xr
 
 import pertscale as ps
 from pertscale.embeddings import files
-from pertscale.io.aliases import read_aliases
+from pertscale.io.gene_aliases import read_aliases
 from pertscale.models.config import read_config
 from tests.fuzz.plain import ANY, Reader, name_of, unpickled
 

@@ -23,10 +23,10 @@ from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFou
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.hashing import digest
-from pertscale.io.datasets import Variable, create_dataset
+from pertscale.io.checksums import FILES, all_sums, faults, read_record, told, write_record
+from pertscale.io.parquet import read_table, write_table
 from pertscale.io.store.layout import ALL_CHUNKS
-from pertscale.io.sums import FILES, all_sums, faults, read_record, told, write_record
-from pertscale.io.tables import read_table, write_table
+from pertscale.io.zarr_datasets import Variable, create_dataset
 from pertscale.schema import (
     AS_CALLED,
     AT_TRAINING_RATE,

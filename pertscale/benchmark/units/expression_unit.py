@@ -38,9 +38,9 @@ from pertscale.evaluation import (
 )
 from pertscale.evaluation.own_targets import Targets
 from pertscale.hashing import digest
-from pertscale.io.datasets import Variable, create_dataset, open_dataset
 from pertscale.io.guards.damage import reading
-from pertscale.io.tables import declared_frame, read_table, write_table
+from pertscale.io.parquet import declared_frame, read_table, write_table
+from pertscale.io.zarr_datasets import Variable, create_dataset, open_dataset
 from pertscale.predictions.predictions import OnScreen
 from pertscale.schema import (
     CONTROL,

@@ -22,7 +22,7 @@ from pertscale.execution.clients import ClientLike, everywhere, use_client
 from pertscale.execution.memory import AUTO, check_memory
 from pertscale.execution.runner import run
 from pertscale.hashing import digest
-from pertscale.io.sums import FILES, faults, told
+from pertscale.io.checksums import FILES, faults, told
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.stats.differential.exact_keys import check_exact

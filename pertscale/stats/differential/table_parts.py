@@ -19,8 +19,8 @@ import pandas as pd
 
 from pertscale.errors import CorruptFileError
 from pertscale.execution.buffers import BufferPool, Buffers
-from pertscale.io.sums import FILES, sums_of, write_record
-from pertscale.io.tables import ROW_GROUP_ROWS, pairs_file, write_table
+from pertscale.io.checksums import FILES, sums_of, write_record
+from pertscale.io.parquet import ROW_GROUP_ROWS, pairs_file, write_table
 from pertscale.schema import (
     GENE,
     LABEL_COLUMNS,

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from pertscale import display
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
+from pertscale.io.checksums import FILES, Sums, check_files, read_record
 from pertscale.io.guards.damage import reading
 from pertscale.io.guards.limits import check_dense
-from pertscale.io.sums import FILES, Sums, check_files, read_record
-from pertscale.io.tables import arrow_schema, read_table
+from pertscale.io.parquet import arrow_schema, read_table
 from pertscale.schema import (
     CLASS_NAMES,
     CONTEXT,

@@ -13,7 +13,7 @@ from pertscale.io.guards.damage import reading
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.guards.text_encoding import encoding_of
 from pertscale.io.long_tables import as_names
-from pertscale.io.tables import read_parquet
+from pertscale.io.parquet import read_parquet
 from pertscale.storage.locations import input_path
 
 Aliases = str | os.PathLike[str] | Mapping[str, str]
