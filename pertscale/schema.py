@@ -11,6 +11,16 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Literal, get_args
 
+SINGLE: Final = "single"
+DOUBLE: Final = "double"
+#: Settings of their scores, over the genes that the control expresses most: all methods on one set
+#: of perturbations; those that predict fewer, on these; all, with no change for what they lack; and
+#: on what outsiders predict, too.
+TOP_EXPRESSED: Final = "top_expressed"
+PARTIAL: Final = "top_expressed_partial"
+FILLED: Final = "top_expressed_filled"
+COMMON: Final = "top_expressed_common"
+
 SCHEMA_VERSION: Final = 1
 
 

@@ -24,7 +24,7 @@ from pertscale.benchmark.units.class_unit import (
     read_scores,
     read_unit,
 )
-from pertscale.benchmark.units.expression_unit import DOUBLE, ExpressionUnit, unit_record
+from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
 from pertscale.embeddings.embedding import Embedding
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.io.checksums import Sums, sums_of
@@ -33,6 +33,7 @@ from pertscale.report.findings import findings
 from pertscale.schema import (
     COVERAGE_COLUMNS,
     COVERAGE_FILE,
+    DOUBLE,
     DROP_COLUMNS,
     DROPS_FILE,
     INTERACTION_COLUMNS,

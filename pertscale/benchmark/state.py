@@ -20,13 +20,7 @@ from pertscale.benchmark.given_split import coverage, on_screen
 from pertscale.benchmark.run_log import Log
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import TASK, LabelMatrix, Unit, label_matrix
-from pertscale.benchmark.units.expression_unit import (
-    DOUBLE,
-    SINGLE,
-    ExpressionUnit,
-    fit_model,
-    rows_of,
-)
+from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_model, rows_of
 from pertscale.benchmark.units.predictors import (
     Fitted,
     Given,
@@ -43,7 +37,7 @@ from pertscale.hashing import digest
 from pertscale.perturbation_names import name_of
 from pertscale.predictions.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
 from pertscale.report.findings import seen_genes, without_vectors
-from pertscale.schema import CONTROL, GENE, MANIFEST_FILE, PERTURBATION
+from pertscale.schema import CONTROL, DOUBLE, GENE, MANIFEST_FILE, PERTURBATION, SINGLE
 from pertscale.screen import Screen
 from pertscale.splits import Split, doubles_split, holdout, with_seen_genes
 from pertscale.stats.interactions import Interactions

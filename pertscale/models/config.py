@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.arguments import checked
-from pertscale.benchmark.units.expression_unit import DOUBLE, SINGLE
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
 from pertscale.hashing import digest
+from pertscale.schema import DOUBLE, SINGLE
 from pertscale.storage.folder_names import DEVICES
 from pertscale.storage.locations import input_path
 

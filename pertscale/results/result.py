@@ -12,7 +12,7 @@ import pandas as pd
 from pertscale import display
 from pertscale.arguments import checked
 from pertscale.benchmark.units.class_unit import REMEDY, read_unit
-from pertscale.benchmark.units.expression_unit import PARTIAL, TOP_EXPRESSED, open_predictions
+from pertscale.benchmark.units.expression_unit import open_predictions
 from pertscale.errors import InputError, NotFoundError
 from pertscale.io.checksums import FILES, check_files, read_record
 from pertscale.io.parquet import read_table
@@ -34,12 +34,14 @@ from pertscale.schema import (
     LABELS_DIR,
     LOG_FILE,
     MANIFEST_FILE,
+    PARTIAL,
     PSEUDOBULK_DIR,
     REPORT_FILE,
     SCORES_FILE,
     SKIPPED_FILE,
     SPLITS_DIR,
     TIMINGS_FILE,
+    TOP_EXPRESSED,
 )
 from pertscale.splits import Split
 from pertscale.stats.labels.table import PROFILES, LabelTable, read_labels, read_manifest

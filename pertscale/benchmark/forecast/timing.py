@@ -22,12 +22,12 @@ from zarr.storage import MemoryStore
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod
 from pertscale.baselines.classifiers.logistic_pairs import MOST_EPOCHS, STEPS
 from pertscale.benchmark.units.class_unit import LabelMatrix, Predictor, Unit, write_and_score
-from pertscale.benchmark.units.expression_unit import SINGLE, ExpressionUnit, fit_and_score
+from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_and_score
 from pertscale.benchmark.units.predictors import Fitted, Thresholded, TrainingPart
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.retrieval import Truths
-from pertscale.schema import CONTROL, GENE, PERTURBATION
+from pertscale.schema import CONTROL, GENE, PERTURBATION, SINGLE
 from pertscale.splits import Split
 
 #: Perturbations and genes that are timed; perturbations are of genes.

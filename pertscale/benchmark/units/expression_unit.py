@@ -43,13 +43,17 @@ from pertscale.io.parquet import declared_frame, read_table, write_table
 from pertscale.io.zarr_datasets import Variable, create_dataset, open_dataset
 from pertscale.predictions.predictions import OnScreen
 from pertscale.schema import (
+    COMMON,
     CONTROL,
+    FILLED,
     GENE,
     MODEL,
+    PARTIAL,
     PERTURBATION,
     PREDICTIONS_DIR,
     SCORE_COLUMNS,
     SCORES_FILE,
+    TOP_EXPRESSED,
 )
 from pertscale.splits import Split
 from pertscale.stats.interactions import Interactions
@@ -57,15 +61,6 @@ from pertscale.storage.atomic import atomic_path
 from pertscale.storage.folder_names import folder_name, slug
 from pertscale.storage.locations import Place
 
-SINGLE: Final = "single"
-DOUBLE: Final = "double"
-#: Settings of their scores, over the genes that the control expresses most: all methods on one set
-#: of perturbations; those that predict fewer, on these; all, with no change for what they lack; and
-#: on what outsiders predict, too.
-TOP_EXPRESSED: Final = "top_expressed"
-PARTIAL: Final = "top_expressed_partial"
-FILLED: Final = "top_expressed_filled"
-COMMON: Final = "top_expressed_common"
 _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
 _VERSION: Final = 5
