@@ -20,7 +20,6 @@ import pytest
 from click.testing import CliRunner
 
 import pertscale as ps
-from pertscale.benchmark.state import Splitting
 from pertscale.cli import main
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
 from pertscale.errors import UnknownNameError as Unknown
@@ -37,6 +36,7 @@ from pertscale.models import (
 from pertscale.models import process as run_module
 from pertscale.models import task as task_module
 from pertscale.splits import Split, doubles_split
+from pertscale.splits.rule import Splitting
 from pertscale.storage.atomic import read_json
 from tests import fake_model
 from tests.conftest import write_h5ad

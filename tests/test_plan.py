@@ -19,9 +19,9 @@ from distributed import Client, LocalCluster
 
 import pertscale as ps
 from pertscale.benchmark.forecast import plan as estimate
-from pertscale.benchmark.state import Splitting
 from pertscale.diagnostics.events import recording
 from pertscale.errors import ArgumentError, MemoryBudgetError, NotFoundError, StorageError
+from pertscale.splits.rule import Splitting
 from pertscale.stats import rank_sum, rank_sum_share
 from tests.screens import tree_hash
 

@@ -34,7 +34,6 @@ from pertscale.benchmark.state import (
     Plan,
     Runs,
     Setting,
-    Splitting,
     Task,
     Wanted,
     plan_context,
@@ -95,6 +94,9 @@ from pertscale.schema import (
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction
+from pertscale.splits.rule import (
+    Splitting,
+)
 from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
 from pertscale.stats.differential.rank_sum import (
     TABLE_FILES,

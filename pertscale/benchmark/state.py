@@ -34,12 +34,12 @@ from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.evaluation.own_targets import Targets
 from pertscale.hashing import digest
-from pertscale.perturbation_names import name_of
 from pertscale.predictions.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
 from pertscale.report.findings import seen_genes, without_vectors
 from pertscale.schema import CONTROL, DOUBLE, GENE, MANIFEST_FILE, PERTURBATION, SINGLE
 from pertscale.screen import Screen
-from pertscale.splits import Split, doubles_split, holdout, with_seen_genes
+from pertscale.splits import Split, with_seen_genes
+from pertscale.splits.rule import Splitting
 from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable
@@ -57,9 +57,6 @@ Task = Literal["within", "single", "double", "interactions", "transfer"]
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
 #: Principal components of the embedding that is learned from the training part (SPEC H4).
 TRAINING_DIM = 10
-#: Held-out perturbations below which several splits are drawn by default, and how many.
-FEW_HELD_OUT = 40
-SPLITS_OF_FEW = 5
 #: Why a method that is for labels with gaps is not fitted on full ones.
 _NO_GAPS = (
     "every tested perturbation has a label of every gene, so neighbours that have one are the "
@@ -67,72 +64,6 @@ _NO_GAPS = (
 )
 #: Scratch below the output folder that later calls reuse.
 WORK_DIR = ".work"
-
-
-@dataclass(frozen=True)
-class Splitting:
-    """How perturbations are held out: by a given split, or by drawing one per seed.
-
-    Without seeds, the number of held-out perturbations decides how many splits are drawn: what few
-    of them say depends on which they are.
-    """
-
-    given: Split | None
-    seeds: tuple[int, ...] | None
-    test_fraction: float
-    gene_disjoint: bool = False
-
-    def splits(self, names: Sequence[str], groups: dict[str, str]) -> list[Split]:
-        """Split the perturbations of a context; `groups` are their targets."""
-        mine = {name: groups[name] for name in names}
-        return self._drawn(
-            names,
-            lambda seed: holdout(
-                names, test_fraction=self.test_fraction, seed=seed, groups=mine,
-                gene_disjoint=self.gene_disjoint,
-            ),
-        )  # fmt: skip
-
-    def of_doubles(self, names: Sequence[str], targets: Mapping[str, Sequence[str]]) -> list[Split]:
-        """Split the doubles among the perturbations of a context; more targets are left out.
-
-        Singles are trained on, as the task wants it: that genes are apart holds for :meth:`splits`.
-        """
-        few = {name: name_of(targets[name]) for name in names if len(targets[name]) <= 2}
-        return self._drawn(names, lambda seed: doubles_split(list(few), seed=seed, groups=few))
-
-    def _drawn(self, names: Sequence[str], draw: Callable[[int], Split]) -> list[Split]:
-        if self.given is not None:
-            return [self.given.restrict(names)]
-        if self.seeds is not None:
-            return [draw(seed) for seed in self.seeds]
-        first = draw(0)
-        if len(first.held_out) >= FEW_HELD_OUT:
-            return [first]
-        different = {(first.train, first.test): first}  # of three perturbations there are no five
-        for seed in range(1, SPLITS_OF_FEW):
-            split = draw(seed)
-            different.setdefault((split.train, split.test), split)
-        return list(different.values())
-
-    def reason(self, splits: Sequence[Split]) -> str:
-        """Say why there are so many splits."""
-        if self.given is not None:
-            return "the split was given"
-        if self.seeds is not None:
-            return "the seeds were given"
-        few = len(splits[0].held_out) < FEW_HELD_OUT
-        return f"{'fewer than' if few else 'at least'} {FEW_HELD_OUT} are held out"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the options for the manifest."""
-        if self.given is not None:
-            return {"split": self.given.name, "split_hash": self.given.hash}
-        seeds = None if self.seeds is None else list(self.seeds)
-        return {
-            "seeds": seeds, "test_fraction": self.test_fraction,
-            "gene_disjoint": self.gene_disjoint,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)

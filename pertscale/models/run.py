@@ -17,8 +17,6 @@ from pertscale.benchmark.given_split import (
     on_screen,
     told_in_no_part,
 )
-from pertscale.benchmark.state import Splitting
-from pertscale.benchmark.units.expression_unit import double_split, single_split
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.parquet import declared_frame
@@ -29,6 +27,7 @@ from pertscale.predictions.predictions import Predictions, read_predictions
 from pertscale.schema import LOG1P_1E4, PERTURBATION, Column
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
+from pertscale.splits.rule import Splitting, double_split, single_split
 from pertscale.stats.differential.options import RankSumOptions
 from pertscale.storage.atomic import read_json, remove, remove_leftovers
 from pertscale.storage.folder_names import folder_name, slug

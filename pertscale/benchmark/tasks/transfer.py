@@ -38,7 +38,7 @@ from pertscale.benchmark.state import (
     with_profiles,
 )
 from pertscale.benchmark.units.class_unit import LabelMatrix, Unit
-from pertscale.benchmark.units.expression_unit import ExpressionUnit, rows_of, single_split
+from pertscale.benchmark.units.expression_unit import ExpressionUnit, rows_of
 from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart
 from pertscale.embeddings.embedding import Embedding, from_screen
 from pertscale.errors import InputError
@@ -52,6 +52,7 @@ from pertscale.predictions.cells import gene_ids
 from pertscale.predictions.predictions import EXPRESSION, OnScreen
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.splits import Split
+from pertscale.splits.rule import single_split
 
 #: In place of training contexts, where predictions come from a file.
 FROM_FILE: Final = "file"

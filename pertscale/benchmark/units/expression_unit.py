@@ -141,18 +141,6 @@ class ExpressionUnit:
         )  # fmt: skip
 
 
-def single_split(split: Split, targets: Mapping[str, Sequence[str]]) -> Split:
-    """Restrict a split to perturbations of one target; raises InputError if nothing is left."""
-    everyone = [*split.train, *split.held_out]
-    return split.restrict([n for n in everyone if len(targets[n]) == 1])
-
-
-def double_split(split: Split, targets: Mapping[str, Sequence[str]]) -> Split:
-    """Hold out what has two targets; held-out others are neither predicted nor used."""
-    doubles = [n for n in split.held_out if len(targets[n]) == 2]
-    return split.restrict([*split.train, *doubles])
-
-
 def is_done(
     out: Path, unit: ExpressionUnit, inputs: str, *, content: bool = True, quiet: bool = True
 ) -> bool:
