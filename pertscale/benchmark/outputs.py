@@ -16,20 +16,14 @@ from pertscale.benchmark.split_files import write_split_files
 from pertscale.benchmark.state import TRANSFER, Plan, Runs, split_file
 from pertscale.benchmark.tasks.transfer import FROM_FILE
 from pertscale.benchmark.units import expression_unit
-from pertscale.benchmark.units.class_unit import (
-    BLAS,
-    UNIT_FILE,
-    UNIT_FILES,
-    Unit,
-    read_scores,
-    read_unit,
-)
+from pertscale.benchmark.units.class_unit import BLAS, UNIT_FILES, Unit, read_scores
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
 from pertscale.embeddings.embedding import Embedding
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.io.checksums import Sums, sums_of
 from pertscale.io.parquet import declared_frame, read_table, write_table
 from pertscale.report.findings import findings
+from pertscale.results.unit_files import UNIT_FILE, read_unit
 from pertscale.schema import (
     COVERAGE_COLUMNS,
     COVERAGE_FILE,

@@ -11,8 +11,6 @@ import pandas as pd
 
 from pertscale import display
 from pertscale.arguments import checked
-from pertscale.benchmark.units.class_unit import REMEDY, read_unit
-from pertscale.benchmark.units.expression_unit import open_predictions
 from pertscale.errors import InputError, NotFoundError
 from pertscale.io.checksums import FILES, check_files, read_record
 from pertscale.io.parquet import read_table
@@ -26,6 +24,7 @@ from pertscale.results.card import (
     printed_tables,
     whole_card,
 )
+from pertscale.results.unit_files import REMEDY, open_predictions, read_unit
 from pertscale.schema import (
     CLASS_NAMES,
     COVERAGE_FILE,

@@ -27,6 +27,7 @@ from pertscale.io.checksums import FILES, all_sums, faults, read_record, told, w
 from pertscale.io.parquet import read_table, write_table
 from pertscale.io.store.layout import ALL_CHUNKS
 from pertscale.io.zarr_datasets import Variable, create_dataset
+from pertscale.results.unit_files import REMEDY, SUMS_FILE, UNIT_FILE, read_unit
 from pertscale.schema import (
     AS_CALLED,
     AT_TRAINING_RATE,
@@ -44,7 +45,6 @@ from pertscale.splits import Split
 from pertscale.stats.labels.table import LabelTable
 from pertscale.storage.atomic import atomic_path, remove
 from pertscale.storage.folder_names import folder_name, slug
-from pertscale.storage.locations import Place
 from pertscale.storage.own_files import check_replaceable, zarr_pattern
 
 #: Genes of a block of the label matrix: what kNN and the scores hold at a time.
@@ -60,12 +60,8 @@ LOCAL_PAIRS = 20_000_000
 TASK = "within"
 #: The setting of all pairs but those of a perturbation and its targets.
 WITHOUT_TARGET = "full_without_target"
-#: What says that a unit is complete, and of what; and the record of a label matrix.
-UNIT_FILE, SUMS_FILE = "unit.json", "sums.json"
 #: Key of the BLAS libraries that what was fitted was made with.
 BLAS = "blas"
-#: What helps against damage.
-REMEDY = "make the same call of pertscale.run_benchmark again, which makes it anew"
 _ARRAYS = ("label", "score", "fell_back", "prediction", "truth")
 #: Pattern of the files of a unit's folder, of classes or of expression.
 UNIT_FILES = "|".join(
@@ -302,16 +298,6 @@ def is_whole(folder: Path, key: str, *, content: bool = True, quiet: bool = True
     if damage:
         say(f"{told(folder, damage)}; it is made anew", quiet=quiet)
     return not damage
-
-
-def read_unit(folder: Place) -> dict[str, Any]:
-    """Return what the record of a unit says.
-
-    Raises
-    ------
-    NotFoundError, CorruptFileError
-    """
-    return read_record(folder / UNIT_FILE, "the record of a unit", remedy=REMEDY, keys=("key",))
 
 
 def write_unit(folder: Path, record: Mapping[str, Any]) -> None:

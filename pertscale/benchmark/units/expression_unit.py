@@ -24,7 +24,7 @@ import pandas as pd
 import xarray as xr
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
-from pertscale.benchmark.units.class_unit import REMEDY, is_whole, read_unit, with_head, write_unit
+from pertscale.benchmark.units.class_unit import is_whole, with_head, write_unit
 from pertscale.benchmark.units.predictors import PREDICTS_NONE, given_params
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
@@ -38,10 +38,10 @@ from pertscale.evaluation import (
 )
 from pertscale.evaluation.own_targets import Targets
 from pertscale.hashing import digest
-from pertscale.io.guards.damage import reading
 from pertscale.io.parquet import declared_frame, read_table, write_table
-from pertscale.io.zarr_datasets import Variable, create_dataset, open_dataset
+from pertscale.io.zarr_datasets import Variable, create_dataset
 from pertscale.predictions.predictions import OnScreen
+from pertscale.results.unit_files import REMEDY, open_predictions, read_unit
 from pertscale.schema import (
     COMMON,
     CONTROL,
@@ -59,7 +59,6 @@ from pertscale.splits import Split
 from pertscale.stats.interactions import Interactions
 from pertscale.storage.atomic import atomic_path
 from pertscale.storage.folder_names import folder_name, slug
-from pertscale.storage.locations import Place
 
 _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
@@ -314,14 +313,6 @@ def _no_effect(unit: ExpressionUnit, train: Sequence[str]) -> dict[str, np.ndarr
 def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:
     """Return the models of a finished unit with their parameters, and why others failed."""
     return read_unit(out / unit.folder)
-
-
-def open_predictions(folder: Place) -> xr.Dataset:
-    """Open ``prediction`` (model, perturbation, gene) and ``truth`` of a unit, lazily."""
-    dataset = open_dataset(folder / "prediction.zarr", remedy=REMEDY)
-    with reading(str(folder), remedy=REMEDY):
-        names = {n: dataset[n].compute().astype(object) for n in (MODEL, PERTURBATION, GENE)}
-        return dataset.assign_coords(names)
 
 
 def rows_of(profiles: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
