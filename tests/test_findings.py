@@ -7,15 +7,13 @@ import pandas as pd
 import pytest
 
 from pertscale.report.findings import (
-    Comparison,
-    in_fewer_splits,
     of_classes,
     of_expression,
     predicting_fewer,
-    without_repeats,
     without_vectors,
     without_votes,
 )
+from pertscale.results.comparisons import Comparison, in_fewer_splits, without_repeats
 
 COLUMNS = [
     "task", "setting", "context", "split", "method", "operating_point", "level", "group", "metric",

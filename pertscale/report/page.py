@@ -14,7 +14,7 @@ from markupsafe import Markup
 from pertscale.arguments import checked
 from pertscale.report import sections
 from pertscale.report.figures import style
-from pertscale.report.findings import counted, no_target_read_out, told
+from pertscale.report.findings import counted
 from pertscale.report.tables import (
     Heading,
     Table,
@@ -24,6 +24,7 @@ from pertscale.report.tables import (
     ranked,
     standing_apart,
 )
+from pertscale.results.comparisons import no_target_read_out, told
 from pertscale.screen import Screen
 from pertscale.stats import LabelTable
 from pertscale.storage.atomic import write_bytes

@@ -14,16 +14,9 @@ from matplotlib.figure import Figure
 from pertscale.report.figures import expression as figures
 from pertscale.report.figures import interactions as of_interactions
 from pertscale.report.figures.style import CLASS_TITLES, to_svg
-from pertscale.report.findings import (
-    FEW,
-    compared_errors,
-    counted,
-    in_fewer_splits,
-    told,
-    with_range,
-    without_repeats,
-)
+from pertscale.report.findings import compared_errors, counted
 from pertscale.report.tables import POINTS, Table, number, plain_table, ranked
+from pertscale.results.comparisons import FEW, in_fewer_splits, told, with_range, without_repeats
 from pertscale.schema import CLASS_NAMES, GENE, PERTURBATION
 
 if TYPE_CHECKING:

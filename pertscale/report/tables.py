@@ -10,7 +10,8 @@ import pandas as pd
 
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.report.figures.style import CLASS_TITLES
-from pertscale.report.findings import REFERENCE, in_fewer_splits, predicting_fewer, with_range
+from pertscale.report.findings import predicting_fewer
+from pertscale.results.comparisons import REFERENCE, in_fewer_splits, with_range
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES
 
 #: Metrics of the overview: those that need no calls, and those at each operating point.

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from pertscale import display
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
-from pertscale.report.findings import Comparison, in_fewer_splits, without_repeats
+from pertscale.results.comparisons import Comparison, in_fewer_splits, without_repeats
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, MANIFEST_FILE, TOP_EXPRESSED
 
 if TYPE_CHECKING:

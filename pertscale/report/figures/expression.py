@@ -21,7 +21,8 @@ from pertscale.evaluation import error_by_genes, own_targets
 from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
 from pertscale.report.figures.style import COLORS, STYLE, panels, short
-from pertscale.report.findings import FEW, compared_errors
+from pertscale.report.findings import compared_errors
+from pertscale.results.comparisons import FEW
 from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION
 
 if TYPE_CHECKING:
