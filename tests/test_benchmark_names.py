@@ -7,7 +7,7 @@ import json
 import pytest
 
 import pertscale as ps
-from pertscale.benchmark.given_split import on_screen
+from pertscale.predictions.given_split import on_screen
 from tests.screens import screen_of
 
 TARGETS = ["TP53", "MYC", "KLF1", "STAT1", "JAK2", "IRF1"]

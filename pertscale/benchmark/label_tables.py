@@ -10,7 +10,6 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.baselines import METHODS
-from pertscale.benchmark.given_split import on_labels
 from pertscale.benchmark.outputs import with_averages
 from pertscale.benchmark.state import TRANSFER
 from pertscale.benchmark.units.class_unit import TASK, at_both_points, with_head, with_rest
@@ -22,6 +21,7 @@ from pertscale.gene_names import match_genes
 from pertscale.guide_names import target_group
 from pertscale.io.gene_aliases import Aliases
 from pertscale.perturbation_names import targets
+from pertscale.predictions.given_split import on_labels
 from pertscale.schema import GENE, PERTURBATION, Label
 from pertscale.splits import Split
 from pertscale.stats.labels.table import LabelTable

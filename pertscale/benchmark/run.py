@@ -21,7 +21,6 @@ from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Me
 from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.baselines.user_models import Own
 from pertscale.benchmark.external import Outsiders, PredictionsLike, read_all
-from pertscale.benchmark.given_split import check_names
 from pertscale.benchmark.outputs import TABLES, manifest, result_sums, write_tables
 from pertscale.benchmark.run_log import Log, log_file
 from pertscale.benchmark.split_files import SPLITS_RECORD, check_split_files
@@ -75,6 +74,7 @@ from pertscale.io.ingestion.inputs import unique_names
 from pertscale.io.ingestion.run import ingest
 from pertscale.io.parquet import declared_frame, write_table
 from pertscale.io.store.layout import STORE_FILES, is_store
+from pertscale.predictions.given_split import check_names
 from pertscale.predictions.predictions import CELLS, Predictions
 from pertscale.report import write_report
 from pertscale.results.result import BenchmarkResult

@@ -16,7 +16,6 @@ from pertscale import embeddings
 from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.external import Outsiders
-from pertscale.benchmark.given_split import coverage, on_screen
 from pertscale.benchmark.run_log import Log
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import TASK, LabelMatrix, Unit, label_matrix
@@ -34,6 +33,7 @@ from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.evaluation.own_targets import Targets
 from pertscale.hashing import digest
+from pertscale.predictions.given_split import coverage, on_screen
 from pertscale.predictions.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
 from pertscale.report.findings import seen_genes, without_vectors
 from pertscale.schema import CONTROL, DOUBLE, GENE, MANIFEST_FILE, PERTURBATION, SINGLE

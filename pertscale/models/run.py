@@ -11,18 +11,13 @@ from typing import Any
 import pandas as pd
 
 from pertscale.arguments import checked
-from pertscale.benchmark.given_split import (
-    check_names,
-    left_out,
-    on_screen,
-    told_in_no_part,
-)
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.parquet import declared_frame
 from pertscale.models.config import TASKS, ModelSpec, read_config
 from pertscale.models.process import DONE, finished_run, run_model
 from pertscale.models.task import REQUEST_FILE, task_key, write_task
+from pertscale.predictions.given_split import check_names, left_out, on_screen, told_in_no_part
 from pertscale.predictions.predictions import Predictions, read_predictions
 from pertscale.schema import LOG1P_1E4, PERTURBATION, Column
 from pertscale.screen import Screen, open_screen

@@ -18,7 +18,6 @@ import pandas as pd
 
 from pertscale.baselines import MeanExpression, NoChange
 from pertscale.benchmark.external import Outsiders
-from pertscale.benchmark.given_split import check_names
 from pertscale.benchmark.run_log import Log
 from pertscale.benchmark.state import (
     TRAINING_DIM,
@@ -35,6 +34,7 @@ from pertscale.benchmark.units.class_unit import LabelMatrix, label_matrix
 from pertscale.benchmark.units.predictors import Fitted
 from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES
+from pertscale.predictions.given_split import check_names
 from pertscale.screen import Screen
 from pertscale.stats.differential.rank_sum import Job
 from pertscale.stats.labels.curation import Curation, curate
