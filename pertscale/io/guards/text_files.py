@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
+from pertscale.io.guards.damage import reading
 from pertscale.io.guards.limits import open_gzip
-from pertscale.io.sources._base import reading
 
 #: Endings of text tables; each also with ``.gz``.
 TABLE_ENDINGS = (".csv", ".tsv", ".txt")

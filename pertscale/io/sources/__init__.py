@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
+from pertscale.io.guards.damage import reading
 from pertscale.io.guards.first_look import look_first
 from pertscale.io.guards.hdf5 import check_own, open_hdf5
 from pertscale.io.guards.text_encoding import warn_of_the_end
 from pertscale.io.guards.text_files import TABLE_ENDINGS, ending, plain_copy
 from pertscale.io.sources._anndata import AnnDataSource
-from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, reading
+from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec
 from pertscale.io.sources.anndata_zarr import AnnDataZarrSource, check_stored, open_zarr
 from pertscale.io.sources.cell_tables import (
     NO_ROW,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.execution.buffers import Buffers
+from pertscale.io.guards.damage import reading
 from pertscale.io.guards.limits import check_names, checked_array, checked_node
 from pertscale.io.sources._arrays import (
     CompressedColumns,
@@ -20,15 +21,7 @@ from pertscale.io.sources._arrays import (
     DenseRows,
     Matrix,
 )
-from pertscale.io.sources._base import (
-    Block,
-    CsrBlock,
-    Source,
-    SourceSpec,
-    as_names,
-    as_text,
-    reading,
-)
+from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, as_names, as_text
 
 #: Columns that are named in a sentence.
 _MOST_NAMES = 5

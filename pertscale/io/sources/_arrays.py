@@ -13,8 +13,9 @@ import numpy as np
 
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.execution.buffers import Buffers
+from pertscale.io.guards.damage import reading
 from pertscale.io.guards.limits import checked_array
-from pertscale.io.sources._base import Block, CsrBlock, reading
+from pertscale.io.sources._base import Block, CsrBlock
 from pertscale.io.sources._hdf5 import read_stretch
 from pertscale.io.sources._kernels import compress_rows, sort_by_row
 

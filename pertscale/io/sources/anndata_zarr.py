@@ -14,9 +14,10 @@ from numcodecs import get_codec
 from zarr.storage import LocalStore
 
 from pertscale.errors import CorruptFileError
+from pertscale.io.guards.damage import reading
 from pertscale.io.guards.limits import check_declared, checked_array, codec_names
 from pertscale.io.sources._anndata import AnnDataSource, matrix_path
-from pertscale.io.sources._base import SourceSpec, reading
+from pertscale.io.sources._base import SourceSpec
 
 #: Names that are told of arrays with missing chunks.
 _MOST_NAMES: Final = 8

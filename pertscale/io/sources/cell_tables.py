@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
+from pertscale.io.guards.damage import reading
 from pertscale.io.guards.limits import check_parquet
 from pertscale.io.guards.text_files import (
     TABLE_ENDINGS,
@@ -23,7 +24,7 @@ from pertscale.io.guards.text_files import (
     split_line,
 )
 from pertscale.io.guards.text_tables import check_text
-from pertscale.io.sources._base import Source, SourceSpec, reading
+from pertscale.io.sources._base import Source, SourceSpec
 
 #: A file is a table of the cells of a matrix if it names at least this share of them.
 SHARE_NEEDED = 0.95

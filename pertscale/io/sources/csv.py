@@ -14,10 +14,11 @@ from pyarrow import csv as arrow_csv
 
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.execution.buffers import Buffers
+from pertscale.io.guards.damage import reading
 from pertscale.io.guards.text_files import delimiter_of, is_index_name, split_line
 from pertscale.io.guards.text_tables import nul_error
 from pertscale.io.sources._arrays import dense_block, rows_from_entries
-from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, reading
+from pertscale.io.sources._base import Block, CsrBlock, SourceSpec
 from pertscale.io.sources.cell_tables import TableSource
 
 

@@ -14,6 +14,7 @@ from pyarrow import csv as arrow_csv
 
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError, NotFoundError
 from pertscale.execution.buffers import Buffers
+from pertscale.io.guards.damage import reading
 from pertscale.io.guards.text_files import (
     TABLE_ENDINGS,
     delimiter_of,
@@ -25,7 +26,7 @@ from pertscale.io.guards.text_files import (
 )
 from pertscale.io.guards.text_tables import check_text, nul_error
 from pertscale.io.sources._arrays import check_codes, rows_from_entries
-from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names, reading
+from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names
 from pertscale.io.sources.cell_tables import TableSource
 
 _GENE_FILES = ("features", "genes", "gene_names", "var_names", "rownames")

@@ -14,6 +14,7 @@ import pandas as pd
 import zarr
 
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
+from pertscale.io.guards.damage import reading
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.guards.limits import check_dense, check_npz, checked_array
 from pertscale.io.guards.safe_pickle import load as load_pickle
@@ -21,7 +22,7 @@ from pertscale.io.guards.text_encoding import encoding_of
 from pertscale.io.guards.vectors import as_numbers_array, check_characters, stacked_rows
 from pertscale.io.long_tables import SPELLINGS, all_names, as_names
 from pertscale.io.sources import find_source, open_source
-from pertscale.io.sources._base import Source, reading
+from pertscale.io.sources._base import Source
 from pertscale.io.sources.anndata_zarr import check_lengths, n_missing
 from pertscale.predictions.files.part import EXPRESSION, Part, checked_gene_names
 from pertscale.schema import CONTEXT, GENE, PERTURBATION
