@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Literal, get_args
 
+SCHEMA_VERSION: Final = 1
+
+#: Tasks of expression.
 SINGLE: Final = "single"
 DOUBLE: Final = "double"
 #: Settings of their scores, over the genes that the control expresses most: all methods on one set
@@ -20,8 +23,6 @@ TOP_EXPRESSED: Final = "top_expressed"
 PARTIAL: Final = "top_expressed_partial"
 FILLED: Final = "top_expressed_filled"
 COMMON: Final = "top_expressed_common"
-
-SCHEMA_VERSION: Final = 1
 
 
 # --- label classes ------------------------------------------------------------------------

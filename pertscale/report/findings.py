@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.evaluation.operating_point import at_operating_point
-from pertscale.results.comparisons import Comparison, _span, no_target_read_out
+from pertscale.results.comparisons import Comparison, span, no_target_read_out
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE
 
 #: Methods that a sentence lists.
@@ -146,7 +146,7 @@ def predicting_fewer(rows: pd.DataFrame) -> dict[str, str]:
     for row in records.itertuples():
         n = json.loads(row.params).get("n_without_prediction", 0)
         lacking.setdefault(str(row.method), []).append(n)
-    return {method: _span(np.array(n)) for method, n in lacking.items() if any(n)}
+    return {method: span(np.array(n)) for method, n in lacking.items() if any(n)}
 
 
 def counted(
@@ -230,7 +230,7 @@ def without_vectors(lacking: Sequence[Mapping[str, Any]], context: str | None = 
     """
     lines = []
     for name, rows, n, of in _counted(lacking, "n_lacking", context):
-        counts, given = f"{_span(n)} of {_span(of)} held-out perturbations", rows[0]["embedding"]
+        counts, given = f"{span(n)} of {span(of)} held-out perturbations", rows[0]["embedding"]
         lines.append(
             f"{name}: no embedding given: {counts} have no vector; pass --embedding"
             if given is None
@@ -263,7 +263,7 @@ def seen_genes(seen: Sequence[Mapping[str, Any]], context: str | None = None) ->
     lines = []
     for name, rows, n, of in _counted(seen, "n_seen", context):
         lines.append(
-            f"{name}: {_span(n)} of {_span(of)} held-out perturbations ({n.sum() / of.sum():.0%}) "
+            f"{name}: {span(n)} of {span(of)} held-out perturbations ({n.sum() / of.sum():.0%}) "
             "have a gene that is perturbed in training, too, in another combination or alone"
             + ("; gene_disjoint=True draws splits without." if rows[0]["drawn"] else ".")
         )

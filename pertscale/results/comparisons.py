@@ -84,13 +84,13 @@ class Comparison:
 
 def told(n: np.ndarray, n_held_out: np.ndarray) -> str:
     """Return "n of N held out" over some splits, in words."""
-    text = f"{_span(n)} of {_span(n_held_out)} held out"
+    text = f"{span(n)} of {span(n_held_out)} held out"
     if (n == n_held_out).all() and n.min() < n.max():
-        text = f"all {_span(n)} held out"
+        text = f"all {span(n)} held out"
     return text if len(n) == 1 else f"{text}, {len(n)} splits"
 
 
-def _span(numbers: np.ndarray) -> str:
+def span(numbers: np.ndarray) -> str:
     low, high = int(np.min(numbers)), int(np.max(numbers))
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
