@@ -14,8 +14,6 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from pertscale.io.gene_aliases import Aliases, read_aliases
-
 _ENSEMBL_VERSION: Final = re.compile(r"(ENS[A-Z]*G\d{11})\.\d+(_PAR_Y)?")
 #: How a name was matched, in the order in which it is tried.
 EXACT: Final = "same name"
@@ -52,7 +50,7 @@ def match_genes(
     *,
     ids: Sequence[str] | None = None,
     reference_ids: Sequence[str] | None = None,
-    aliases: Aliases | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> GeneMatch:
     """Find the genes of a file among reference genes.
 
@@ -62,9 +60,8 @@ def match_genes(
         What the file and the reference call their genes: symbols or Ensembl ids.
     ids, reference_ids : sequence of str, optional
         A second name of each, such as Ensembl ids beside symbols.
-    aliases : path or mapping, optional
-        Other names → names of the reference; a file has two columns of these (csv, tsv, parquet)
-        or is a JSON object.
+    aliases : mapping, optional
+        Other names → names of the reference; see :func:`pertscale.io.gene_aliases.read_aliases`.
 
     Returns
     -------
@@ -74,7 +71,7 @@ def match_genes(
     by_name = _first_positions(reference)
     by_id = _first_positions(map(_plain_id, [*(() if reference_ids is None else reference_ids)]))
     by_id |= {_plain_id(name): at for name, at in by_name.items()}
-    other = {} if aliases is None else read_aliases(aliases)
+    other = {} if aliases is None else aliases
     position = np.full(len(names), -1, np.intp)
     taken: set[int] = set()
     rows = []

@@ -19,7 +19,7 @@ from pertscale.errors import ArgumentError
 from pertscale.evaluation import evaluate, share_changed
 from pertscale.gene_names import match_genes
 from pertscale.guide_names import target_group
-from pertscale.io.gene_aliases import Aliases
+from pertscale.io.gene_aliases import Aliases, read_aliases
 from pertscale.perturbation_names import targets
 from pertscale.predictions.given_split import on_labels
 from pertscale.schema import GENE, PERTURBATION, Label
@@ -186,7 +186,8 @@ def _elsewhere(
     there = set(matrix[PERTURBATION].values) - set(without)
     mine = split.train if rows == "train" else (*split.train, *split.held_out)
     names = [name for name in mine if name in there]
-    match = match_genes(list(matrix[GENE].values), list(target[GENE].values), aliases=aliases)
+    other = read_aliases(aliases)
+    match = match_genes(list(matrix[GENE].values), list(target[GENE].values), aliases=other)
     y = np.full((len(names), target.shape[1]), Label.UNTESTED, np.int8)
     here = match.position >= 0
     y[:, match.position[here]] = matrix.sel({PERTURBATION: names}).values[:, here]

@@ -19,8 +19,10 @@ from pertscale.storage.locations import input_path
 Aliases = str | os.PathLike[str] | Mapping[str, str]
 
 
-def read_aliases(aliases: Aliases) -> dict[str, str]:
+def read_aliases(aliases: Aliases | None) -> dict[str, str]:
     """Return other name → name, from a mapping, a JSON object, or a table of two columns.
+
+    Without aliases there are none.
 
     Raises
     ------
@@ -29,6 +31,8 @@ def read_aliases(aliases: Aliases) -> dict[str, str]:
     InputError
         It does not have two columns, or one alias stands for two names.
     """
+    if aliases is None:
+        return {}
     if isinstance(aliases, Mapping):
         wrong = [pair for pair in aliases.items() if not all(isinstance(w, str) for w in pair)]
         if wrong:

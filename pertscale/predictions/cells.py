@@ -23,6 +23,7 @@ from pertscale.errors import CorruptFileError, InputError, NegativeValueError, N
 from pertscale.execution.clients import ClientLike
 from pertscale.execution.memory import AUTO
 from pertscale.gene_names import GeneMatch, match_genes
+from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import INDEX, Roles, label_column
 from pertscale.io.ingestion.inputs import joined_columns
@@ -163,7 +164,10 @@ def plan_predicted_cells(
         genes = genes_in_order(source, how["genes"], predictions.source)
         columns = source.cell_columns()
     match = match_genes(
-        genes, list(screen.genes), reference_ids=gene_ids(screen), aliases=predictions.aliases
+        genes,
+        list(screen.genes),
+        reference_ids=gene_ids(screen),
+        aliases=read_aliases(predictions.aliases),
     )
     if not match.n_matched:
         raise InputError(

@@ -89,7 +89,7 @@ def _in_names_of(
     split: Split, perturbations: Sequence[str], genes: Iterable[str], aliases: Any
 ) -> Split:
     labels, known = _names(split), set(perturbations)
-    other = {} if aliases is None else read_aliases(aliases)
+    other = read_aliases(aliases)
     called = {}
     for label, name in zip(labels, canonical_names(labels, perturbations, genes), strict=True):
         by_alias = name_of(other.get(target, target) for target in targets(label))

@@ -111,7 +111,7 @@ class Predictions:
         path = Path(self.source)
         state = [[file.name, size, time] for file, size, time in state_of(path)]
         names = [[p.context, p.split, list(p.perturbations), list(p.genes)] for p in self.parts]
-        aliases = {} if self.aliases is None else read_aliases(self.aliases)
+        aliases = read_aliases(self.aliases)
         how = [self.kind, self.scale or "", self.control, self.options, names, aliases]
         return digest(str(path), state, *how)
 
@@ -163,7 +163,8 @@ class Predictions:
         part = self.part(context, split)
         if part is None:
             return None
-        match = match_genes(part.genes, genes, reference_ids=gene_ids, aliases=self.aliases)
+        aliases = read_aliases(self.aliases)
+        match = match_genes(part.genes, genes, reference_ids=gene_ids, aliases=aliases)
         if not match.n_matched:
             raise InputError(
                 f"none of the {len(part.genes)} genes (such as {part.genes[0]!r}) is a gene of the "

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.evaluation.operating_point import at_operating_point
-from pertscale.results.comparisons import Comparison, span, no_target_read_out
+from pertscale.results.comparisons import Comparison, no_target_read_out, span
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE
 
 #: Methods that a sentence lists.

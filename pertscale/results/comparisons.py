@@ -91,6 +91,7 @@ def told(n: np.ndarray, n_held_out: np.ndarray) -> str:
 
 
 def span(numbers: np.ndarray) -> str:
+    """Say the smallest and the largest of some numbers, once where they are the same."""
     low, high = int(np.min(numbers)), int(np.max(numbers))
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 

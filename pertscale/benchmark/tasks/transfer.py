@@ -44,6 +44,7 @@ from pertscale.embeddings.embedding import Embedding, from_screen
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.hashing import digest
+from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import matching
 from pertscale.io.store.layout import is_store, open_root, read_column
@@ -155,7 +156,7 @@ class Bridge:
         """Where the source's read-out genes are in the target."""
         return match_genes(
             self.source.genes, self.target.genes, ids=self.source.gene_ids,
-            reference_ids=self.target.gene_ids, aliases=self.aliases,
+            reference_ids=self.target.gene_ids, aliases=read_aliases(self.aliases),
         )  # fmt: skip
 
     @cached_property
@@ -178,7 +179,7 @@ class Bridge:
         second = {} if own_ids is None else dict(zip(self.source.genes, own_ids, strict=True))
         found = match_genes(
             mine, reference, ids=[second.get(g, g) for g in mine],
-            reference_ids=reference_ids, aliases=self.aliases,
+            reference_ids=reference_ids, aliases=read_aliases(self.aliases),
         )  # fmt: skip
         called = {
             gene: reference[at] if at >= 0 else gene
