@@ -39,7 +39,7 @@ from pertscale.report.findings import seen_genes, without_vectors
 from pertscale.schema import CONTROL, DOUBLE, GENE, MANIFEST_FILE, PERTURBATION, SINGLE
 from pertscale.screen import Screen
 from pertscale.splits import Split, with_seen_genes
-from pertscale.splits.rule import Splitting
+from pertscale.splits.rule import Splitting, double_split, single_split
 from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable
@@ -465,7 +465,7 @@ def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequenc
     wanted, targets = plan.wanted, plan.screen.targets
     if SINGLE in wanted.tasks:
         for split in splits:
-            _plan_expression_unit(plan, context, SINGLE, split, expression_unit.single_split)
+            _plan_expression_unit(plan, context, SINGLE, split, single_split)
     if DOUBLE not in wanted.tasks:
         return
     more = [name for name in names if len(targets[name]) > 2]
@@ -484,7 +484,7 @@ def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequenc
         n = sum(len(targets[name]) == 2 for name in names)
         _tell_splits(plan, context, "doubles", doubles, n)
     for split in doubles:
-        _plan_expression_unit(plan, context, DOUBLE, split, expression_unit.double_split)
+        _plan_expression_unit(plan, context, DOUBLE, split, double_split)
 
 
 def _plan_expression_unit(
