@@ -16,7 +16,7 @@ import pertscale as ps
 from pertscale import display
 from pertscale.evaluation import at_operating_point
 from pertscale.results import card
-from pertscale.results.card import score_tables
+from pertscale.results.summaries import score_tables
 from pertscale.stats.labels import LabelTable
 
 pytestmark = pytest.mark.usefixtures("without_report")

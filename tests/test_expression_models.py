@@ -11,18 +11,11 @@ import xarray as xr
 from sklearn.linear_model import Ridge
 
 from pertscale import embeddings
-from pertscale.baselines import (
-    Additive,
-    BilinearModel,
-    MeanExpression,
-    NoChange,
-    RidgeDecoder,
-    principal,
-)
+from pertscale.baselines import Additive, BilinearModel, MeanExpression, NoChange, RidgeDecoder
 from pertscale.baselines.expression import (
     base,
 )
-from pertscale.embeddings import Embedding
+from pertscale.embeddings import Embedding, components
 from pertscale.errors import ArgumentError, InputError, NotFittedError
 from tests.helpers import GOLDEN, real_data
 
@@ -166,7 +159,7 @@ def test_bilinear_model_is_the_authors(case):
 
 
 def test_principal_scores_are_the_authors():
-    found = principal.principal_scores(TRAIN, INPUTS["pca_dim"])
+    found = components.principal_scores(TRAIN, INPUTS["pca_dim"])
     np.testing.assert_allclose(np.abs(found), EXPECTED["G_abs"], rtol=1e-8, atol=1e-10)
 
 
@@ -175,8 +168,8 @@ def test_out_of_core_components_give_the_same_predictions(monkeypatch):
     profiles = profiles_of(names, n_genes=90)
     direct = BilinearModel(dim=4).fit(profiles).predict(["G20", "G3"])
     lazy = profiles.copy(data=da.from_array(profiles.values, chunks=(5, 30)))
-    monkeypatch.setattr(principal, "IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr(principal, "_BLOCK_BYTES", 13 * 8 * 20)
+    monkeypatch.setattr(components, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(components, "_BLOCK_BYTES", 13 * 8 * 20)
     found = BilinearModel(dim=4).fit(lazy).predict(["G20", "G3"])
     np.testing.assert_allclose(found.values, direct.values, rtol=1e-9)
     with pytest.raises(ArgumentError, match="dim has to be from 1 to 12"):
@@ -212,7 +205,7 @@ def test_duplicated_genes_count_once():
     twice = profiles.assign_coords(gene=["G0", "G1", "G1", "G3", "G4", "G5", "G6", "G7"])
     model = BilinearModel(dim=2).fit(twice)
     assert model.matched_ == ["control", "G1", "G3"]
-    first = principal.principal_scores(twice, 2)[1]
+    first = components.principal_scores(twice, 2)[1]
     np.testing.assert_array_equal(model._vectors["G1"], first)
 
 

@@ -27,8 +27,8 @@ from pertscale.evaluation.expression import (
     gene_numbers,
     top_genes,
 )
-from pertscale.evaluation.own_targets import own_targets
 from pertscale.evaluation.retrieval import Truths
+from pertscale.evaluation.target_genes import own_targets
 from tests.helpers import GOLDEN, published_golden, real_data
 
 GOLD = json.loads((GOLDEN / "metrics.json").read_text())

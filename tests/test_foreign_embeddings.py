@@ -66,7 +66,7 @@ def cells(tmp_path, *, keys=("X_uce",), name="cells.h5ad"):
 
 def test_cell_embeddings_of_geneformer_uce_and_scbert(tmp_path, monkeypatch):
     path, labels, data = cells(tmp_path)
-    monkeypatch.setattr("pertscale.io.cell_vectors._VECTOR_BYTES", 8 * 6 * 37)
+    monkeypatch.setattr("pertscale.embeddings.cells._VECTOR_BYTES", 8 * 6 * 37)
     found = ps.embeddings.from_cells(path)
     assert found.names == ("G0", "G0+G1", "G1", "control")
     for name, label in (("G0", "G0+ctrl"), ("G0+G1", "G1+G0"), ("control", "ctrl")):

@@ -1,95 +1,191 @@
-"""Imports only point down: the arrow of DESIGN section 2, walked over the import statements."""
+"""The order of the packages: imports point down, in no circle, and arrays know no files.
+
+Imports under ``TYPE_CHECKING`` and inside functions count.
+"""
 
 from __future__ import annotations
 
 import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.helpers import ROOT
 
-#: From the top down; modules of one line may import each other.
-LAYERS = (
-    ("cli", "cli_help", "cli_words", "__main__"),
-    ("models", "slurm"),
-    ("benchmark",),
-    ("report",),
-    ("baselines", "evaluation", "stats"),
-    (
-        "screen",
-        "tiles",
-        "splits",
-        "embeddings",
-        "gene_graph",
-        "gene_names",
-        "predictions",
-        "profile_scale",
-        "simulate",
-    ),
-    ("io",),
-    (
-        "runner",
-        "clients",
-        "events",
-        "progress",
-        "conditions",
-        "guides",
-        "hashing",
-        "folder_names",
-        "memory",
-        "full_disk",
-        "buffers",
-        "probe",
-    ),
-    ("schema", "errors", "cards", "arguments", "_lazy", "_optimized", "_jit"),
-)
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+#: From below; a module has the rank of its longest prefix. Packages of one rank import none of
+#: another there, but for names and words at the bottom.
+RANKS = (
+    {
+        "errors", "schema", "hashing", "display", "arguments", "diagnostics",
+        "_jit", "_lazy", "_optimized",
+    },
+    {"perturbation_names", "gene_names", "guide_names", "evaluation"},
+    {"storage"},
+    {"execution"},
+    {"io.guards"},
+    {"io.store"},
+    {"io.sources"},
+    {"io"},
+    {"screen", "splits", "embeddings", "simulate"},
+    {"baselines", "stats"},
+    {"predictions", "results"},
+    {"models"},
+    {"report"},
+    {"benchmark"},
+    {"slurm"},
+    {"cli", "cli_help", "cli_words", "__main__"},
+    {""},
+)  # fmt: skip
+#: Ranks whose members may import each other.
+SHARED = (0, 1, 15)
+#: They read ``pertscale.__version__``.
+VERSION = {("slurm.scripts", ""), ("cli", "")}
+#: Plain arrays: what they reach, through others too, is neither files nor stores.
+ARRAYS = ("baselines", "evaluation", "embeddings.embedding", "embeddings.components")
 PACKAGE = ROOT / "pertscale"
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 
-def imported(path):
-    """Top-level names below pertscale that a file imports, type checking left out."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            node.body = []
-    for node in ast.walk(tree):
-        names = []
+def modules(package: Path) -> dict[str, Path]:
+    """Files by their dotted name below the package, which itself is the empty one."""
+    found = {}
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Modules of ours that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
         for name in names:
-            parts = name.split(".")
-            if parts[0] == "pertscale":
-                yield parts[1:]
+            first, _, rest = name.partition(".")
+            if first == "pertscale":
+                yield rest if rest in known else rest.rpartition(".")[0]
 
 
-def layer_of(path):
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def rank(module: str) -> tuple[int, str]:
+    """Position in RANKS, and which of its members it is in."""
+    prefixes = [
+        (len(name), at, name)
+        for at, names in enumerate(RANKS)
+        for name in names
+        if module == name or (name and module.startswith(f"{name}."))
+    ]
+    assert prefixes, f"pertscale.{module} has no rank: where does it belong?"
+    return max(prefixes)[1:]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_imports_point_down(path):
-    mine = layer_of(path)
-    for target in imported(path):
-        if target[0] in RANK:
-            assert RANK[target[0]] >= RANK[mine], f"{path.name} imports pertscale.{target[0]}"
+def upward(graph: dict[str, set[str]]) -> list[str]:
+    """Imports that don't point down."""
+    found = []
+    for module, targets in graph.items():
+        mine, member = rank(module)
+        for target in targets:
+            its, other = rank(target)
+            beside = its == mine and other != member and mine not in SHARED
+            if (its > mine or beside) and (module, target) not in VERSION:
+                found.append(f"{module} imports {target}")
+    return found
 
 
-def test_every_module_has_a_layer():
-    assert {layer_of(path) for path in FILES} <= set(RANK)
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A circle of files, if there is one. A package's exports are no part of it."""
+    done: set[str] = set()
+
+    def walk(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in done:
+            return []
+        for target in sorted(graph[module]):
+            found = walk(target, [*path, module])
+            if found:
+                return found
+        done.add(module)
+        return []
+
+    return next(filter(None, (walk(m, []) for m in sorted(graph))), [])
 
 
-@pytest.mark.parametrize("name", ["baselines", "evaluation"])
-def test_array_layers_never_import_io(name):
-    for path in (PACKAGE / name).rglob("*.py"):
-        assert all(target[0] != "io" for target in imported(path)), path
+def reached(graph: dict[str, set[str]], start: str) -> set[str]:
+    """All modules that are imported, directly or through others."""
+    found: set[str] = set()
+    waiting = [m for m in graph if m == start or m.startswith(f"{start}.")]
+    while waiting:
+        for target in graph[waiting.pop()] - found:
+            found.add(target)
+            waiting.append(target)
+    return found
+
+
+def files_reached(graph: dict[str, set[str]], start: str) -> list[str]:
+    return sorted(m for m in reached(graph, start) if m.split(".")[0] in ("io", "storage"))
+
+
+def impure_kernels(graph: dict[str, set[str]]) -> list[str]:
+    """Imports of kernels that are no kernels and not `_jit`."""
+    return [
+        f"{module} imports {target}"
+        for module, targets in graph.items()
+        if "_kernels" in module.split(".")
+        for target in targets
+        if target != "_jit" and "_kernels" not in target.split(".")
+    ]
+
+
+KNOWN = modules(PACKAGE)
+GRAPH = {name: set(imports(path, KNOWN)) for name, path in KNOWN.items()}
+
+
+def with_import(module: str, target: str) -> dict[str, set[str]]:
+    """The graph with one import more."""
+    return {**GRAPH, module: GRAPH[module] | {target}}
+
+
+def test_imports_point_down():
+    assert upward(GRAPH) == []
+
+
+def test_no_files_import_each_other():
+    assert circle(GRAPH) == []
+
+
+@pytest.mark.parametrize("start", ARRAYS)
+def test_arrays_reach_no_files(start):
+    assert files_reached(GRAPH, start) == []
 
 
 def test_kernels_import_nothing_of_ours():
-    for path in (PACKAGE / "stats" / "_kernels").glob("*.py"):
-        targets = [t for t in imported(path) if t[:2] != ["stats", "_kernels"] and t[0] != "_jit"]
-        assert targets == [], path
+    assert impure_kernels(GRAPH) == []
+
+
+def test_a_violation_is_found():
+    """Each of the rules above fails on a planted import."""
+    assert upward(with_import("io.sources.csv", "screen"))
+    assert upward(with_import("stats.pseudobulk", "baselines.thresholds"))
+    assert upward(with_import("screen", "splits.split"))
+    assert upward(with_import("splits.split", ""))
+    assert circle(with_import("storage.atomic", "storage.publish"))
+    assert files_reached(with_import("embeddings.embedding", "embeddings.readers"), "baselines")
+    assert impure_kernels(with_import("evaluation._kernels", "schema"))
+    with pytest.raises(AssertionError, match="has no rank"):
+        rank("misc")
+
+
+@pytest.mark.parametrize("module", sorted(m for m, p in KNOWN.items() if p.name == "__init__.py"))
+def test_no_module_has_the_name_of_what_its_package_exports(module):
+    """Importing it would put the module in the place of the function."""
+    package = importlib.import_module(f"pertscale.{module}".rstrip("."))
+    prefix = f"{module}." if module else ""
+    inside = {m.removeprefix(prefix) for m in KNOWN if m.startswith(prefix) and m != module}
+    for name in set(getattr(package, "__all__", ())) & inside:
+        assert getattr(package, name).__name__ == f"pertscale.{prefix}{name}"

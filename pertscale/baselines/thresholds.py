@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation.confusion import scores_from_confusion
+from pertscale.evaluation.confusion_matrix import scores_from_confusion
 from pertscale.schema import CLASSES, Label
 
 Rule = Literal["match_rate", "macro_f1"]

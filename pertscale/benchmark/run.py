@@ -64,7 +64,7 @@ from pertscale.errors import (
     PertscaleError,
     StorageError,
 )
-from pertscale.evaluation.own_targets import Targets, check_targets
+from pertscale.evaluation.target_genes import Targets, check_targets
 from pertscale.execution.clients import ClientLike, naming_losses, use_client
 from pertscale.execution.memory import AUTO, check_memory
 from pertscale.io.checksums import FILES, write_record

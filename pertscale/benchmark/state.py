@@ -17,7 +17,6 @@ from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.run_log import Log
-from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import TASK, LabelMatrix, Unit, label_matrix
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_model, rows_of
 from pertscale.benchmark.units.predictors import (
@@ -31,7 +30,7 @@ from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
-from pertscale.evaluation.own_targets import Targets
+from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
 from pertscale.predictions.given_split import coverage, on_screen
 from pertscale.predictions.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen

@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 
+from pertscale.embeddings.signs import fix_signs, start_vector
 from pertscale.errors import ArgumentError
 from pertscale.io.guards.limits import check_dense
 
@@ -121,14 +122,3 @@ def adjacency_spectral_embedding(adjacency: sparse.csr_array, *, dim: int) -> Ma
         values, vectors = eigsh(augmented, k=dim, which="LM", v0=start_vector(n))
     leading = np.argsort(-np.abs(values), kind="stable")[:dim]
     return fix_signs(vectors[:, leading] * np.sqrt(np.abs(values[leading])))
-
-
-def start_vector(n: int) -> Matrix:
-    """Return the fixed start of the iterative solvers: without one they draw at random."""
-    return np.random.RandomState(0).uniform(0.5, 1.5, size=n)
-
-
-def fix_signs(columns: Matrix) -> Matrix:
-    """Return `columns` with the entry of largest absolute value of each made positive."""
-    extreme = columns[np.argmax(np.abs(columns), axis=0), np.arange(columns.shape[1])]
-    return columns * np.where(extreme < 0, -1.0, 1.0)

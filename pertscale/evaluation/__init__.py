@@ -8,7 +8,11 @@ from pertscale.evaluation.comparison import (
     compared_set,
     ratio_to_reference,
 )
-from pertscale.evaluation.confusion import confusion, confusion_per_row, scores_from_confusion
+from pertscale.evaluation.confusion_matrix import (
+    confusion,
+    confusion_per_row,
+    scores_from_confusion,
+)
 from pertscale.evaluation.expression import error_by_genes, evaluate_expression
 from pertscale.evaluation.interaction_calls import (
     CallCurve,
@@ -20,10 +24,10 @@ from pertscale.evaluation.interaction_calls import (
 )
 from pertscale.evaluation.metrics import METRICS, Metric
 from pertscale.evaluation.operating_point import at_operating_point, share_changed
-from pertscale.evaluation.own_targets import own_targets
 from pertscale.evaluation.per_gene import auroc_by_gene, evaluate_per_gene
 from pertscale.evaluation.ranking import RankCounts
 from pertscale.evaluation.shared_control import no_effect, no_effect_elsewhere
+from pertscale.evaluation.target_genes import own_targets
 
 __all__ = [
     "METRICS",

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError, PertscaleWarning
-from pertscale.evaluation.confusion import Averaged, confusion_per_row, scores_from_confusion
+from pertscale.evaluation.confusion_matrix import Averaged, confusion_per_row, scores_from_confusion
 from pertscale.evaluation.operating_point import labels_at_threshold, threshold_at_rate
 from pertscale.evaluation.ranking import RankCounts, Tally, tally_class, tally_rows
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES, CLASSES, Label

@@ -20,7 +20,7 @@ from pertscale.evaluation.expression import (
     score,
     top_genes,
 )
-from pertscale.evaluation.own_targets import Targets, check_targets, own_targets
+from pertscale.evaluation.target_genes import Targets, check_targets, own_targets
 from pertscale.schema import GENE, PERTURBATION
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation.own_targets import Targets, check_targets, own_targets
 from pertscale.evaluation.retrieval import Truths
+from pertscale.evaluation.target_genes import Targets, check_targets, own_targets
 
 Matrix = np.ndarray
 
@@ -434,8 +434,8 @@ def error_by_genes(
         Genes in the order of the control's expression, or of each perturbation's true change.
     left_out : ndarray (perturbation, gene), bool, optional
         Genes that add nothing to the error of a perturbation, such as
-        :func:`pertscale.evaluation.own_targets`; none by default, as in the second paper. By change
-        they come last, by expression they keep their places.
+        :func:`pertscale.evaluation.own_targets`; none by default, as in the second paper. By
+        change they come last, by expression they keep their places.
 
     Returns
     -------

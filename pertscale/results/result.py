@@ -16,13 +16,15 @@ from pertscale.io.checksums import FILES, check_files, read_record
 from pertscale.io.parquet import read_table
 from pertscale.io.zarr_datasets import open_dataset
 from pertscale.results.card import (
-    EXPRESSION_HEADLINE,
     GONE,
+    whole_card,
+)
+from pertscale.results.summaries import (
+    EXPRESSION_HEADLINE,
     by_reason,
     class_headline,
     headline,
     printed_tables,
-    whole_card,
 )
 from pertscale.results.unit_files import REMEDY, open_predictions, read_unit
 from pertscale.schema import (

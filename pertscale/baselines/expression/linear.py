@@ -16,7 +16,7 @@ from pertscale.baselines.expression.base import (
     mean_profile,
     row_of,
 )
-from pertscale.baselines.principal import principal_scores
+from pertscale.embeddings.components import principal_scores
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.guide_names import target_group

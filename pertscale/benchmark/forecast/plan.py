@@ -30,8 +30,8 @@ from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import StorageError
 from pertscale.evaluation.expression import N_GENES
-from pertscale.evaluation.own_targets import Targets
 from pertscale.evaluation.retrieval import N_THREADS
+from pertscale.evaluation.target_genes import Targets
 from pertscale.execution.clients import ClientLike, memory_limit, use_client
 from pertscale.execution.memory import AUTO, PROCESS_BYTES, machine_limit
 from pertscale.execution.runner import run

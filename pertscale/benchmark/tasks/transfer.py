@@ -40,7 +40,8 @@ from pertscale.benchmark.state import (
 from pertscale.benchmark.units.class_unit import LabelMatrix, Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, rows_of
 from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart
-from pertscale.embeddings.embedding import Embedding, from_screen
+from pertscale.embeddings.components import from_screen
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.hashing import digest

@@ -36,7 +36,7 @@ from pertscale.evaluation import (
     own_targets,
     predicted_pairs,
 )
-from pertscale.evaluation.own_targets import Targets
+from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
 from pertscale.io.parquet import declared_frame, read_table, write_table
 from pertscale.io.zarr_datasets import Variable, create_dataset

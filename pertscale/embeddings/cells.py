@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
+from pertscale import perturbation_names
+from pertscale.arguments import checked
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import AmbiguousInputError, InputError
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import naming_file, reading
 from pertscale.io.guards.hdf5 import check_own, open_hdf5
 from pertscale.io.guards.limits import check_dense, checked_array
 from pertscale.io.ingestion.cell_labels import text_categories
@@ -19,6 +22,9 @@ from pertscale.io.long_tables import SPELLINGS
 from pertscale.io.sources import find_source, open_source
 from pertscale.schema import PERTURBATION
 from pertscale.storage.locations import input_path
+
+if TYPE_CHECKING:
+    pass
 
 Vectors = np.ndarray[Any, np.dtype[np.float64]]
 #: Vectors that are in memory at a time.
@@ -92,3 +98,63 @@ def _vector_blocks(path: Path, place: str) -> Iterator[Vectors]:
                 row = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
                 raise InputError(f"the vector of row {row:,} is not finite in {place} ({path})")
             yield block
+
+
+@checked
+def from_cells(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    perturbation: str | None = None,
+    name: str | None = None,
+) -> Embedding:
+    """Embed perturbations by the mean vector of their cells: Geneformer, UCE, scBERT (SPEC K2).
+
+    Parameters
+    ----------
+    path
+        ``.h5ad`` with a vector per cell (or per condition) in ``obsm`` or ``X``; read in blocks.
+    key
+        Entry of ``obsm``, or ``"X"``; by default the only entry, or ``X`` where there is none.
+    perturbation
+        Column of perturbations, where it can't be told by its name.
+    name
+        Name of the embedding, by default the file's.
+
+    Returns
+    -------
+    Embedding
+        A vector per perturbation, names in their canonical spelling; the control is ``control``.
+
+    Raises
+    ------
+    AmbiguousInputError
+        There are several entries, and `key` is not given.
+    InputError
+        There are no vectors, or no labels.
+    """
+    labels, blocks, how = read_cell_vectors(path, key=key, perturbation=perturbation)
+    texts = [str(c) for c in labels.categories]
+    with naming_file(path):
+        grammar = perturbation_names.Grammar.of(
+            texts, (), filter(perturbation_names.is_control_word, texts)
+        )
+        parsed = [grammar.parse(text) for text in texts]
+    names = sorted({perturbation_names.name_of(p) for p in parsed if p is not None})
+    row = {found: i for i, found in enumerate(names)}
+    way = np.array([-1 if p is None else row[perturbation_names.name_of(p)] for p in parsed] + [-1])
+    total, count = None, np.zeros(len(names))
+    start = 0
+    for block in blocks:
+        at = way[labels.codes[start : start + len(block)]]
+        start += len(block)
+        total = np.zeros((len(names), block.shape[1])) if total is None else total
+        np.add.at(total, at[at >= 0], block[at >= 0])
+        count += np.bincount(at[at >= 0], minlength=len(names))
+    if total is None or not names:
+        raise InputError(f"no labelled vectors found ({path})")
+    provenance = {"file": Path(path).name, "read as": f"mean over cells of {how}"}
+    with naming_file(path):
+        return Embedding(
+            name or Path(path).name.split(".")[0], tuple(names), total / count[:, None], provenance
+        )

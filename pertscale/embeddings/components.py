@@ -1,0 +1,175 @@
+"""Principal components of genes over training conditions, in memory or out of core (SPEC H4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import xarray as xr
+from scipy.linalg import eigh
+from scipy.sparse.linalg import svds
+
+from pertscale.arguments import checked
+from pertscale.embeddings.embedding import Embedding, Matrix
+from pertscale.embeddings.signs import fix_signs, start_vector
+from pertscale.errors import ArgumentError, InputError
+from pertscale.schema import GENE, PERTURBATION
+
+#: A lazy matrix above this goes through the products of its conditions; below it is read.
+IN_MEMORY_BYTES: Final = 500_000_000
+#: Of a lazy matrix, what is read at a time.
+_BLOCK_BYTES: Final = 128_000_000
+
+
+def principal_scores(profiles: xr.DataArray, dim: int) -> np.ndarray:
+    """Return the first `dim` columns of ``U D`` of the profiles, genes as observations.
+
+    From each condition its mean over genes is subtracted. A lazy matrix larger than
+    :data:`IN_MEMORY_BYTES` is read block by block, twice: the eigenvectors of the products of its
+    conditions give the same scores up to sign. Memory then: twice the square of the number of
+    conditions, 8 bytes each.
+
+    Parameters
+    ----------
+    profiles : DataArray (perturbation, gene)
+    dim : int
+
+    Returns
+    -------
+    ndarray (gene, dim), float64
+
+    Raises
+    ------
+    ArgumentError
+        If there are not more conditions and genes than `dim`.
+    """
+    profiles = profiles.transpose(PERTURBATION, GENE)
+    if profiles.chunks is None or profiles.size * 8 <= IN_MEMORY_BYTES:
+        names = [str(i) for i in range(profiles.sizes[GENE])]  # duplicated symbols stay apart
+        return from_training(profiles.values, genes=names, dim=dim).matrix
+    n_conditions, n_genes = profiles.shape
+    check_dim(dim, n_conditions, n_genes)
+    products = np.zeros((n_conditions, n_conditions))
+    total = np.zeros(n_conditions)
+    for _, block in _gene_blocks(profiles):
+        products += block @ block.T
+        total += block.sum(axis=1)
+    products -= np.outer(total, total) / n_genes
+    first = n_conditions - dim
+    _, vectors = eigh(products, subset_by_index=(first, n_conditions - 1), overwrite_a=True)
+    vectors = vectors[:, ::-1]
+    scores = np.empty((n_genes, dim))
+    for genes, block in _gene_blocks(profiles):
+        scores[genes] = (block - (total / n_genes)[:, None]).T @ vectors
+    return scores
+
+
+def _gene_blocks(profiles: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield ranges of genes and the profiles (condition, gene) on them."""
+    step = max(1, _BLOCK_BYTES // (8 * profiles.shape[0]))
+    for start in range(0, profiles.shape[1], step):
+        genes = slice(start, start + step)
+        yield genes, np.asarray(profiles[:, genes].values, np.float64)
+
+
+@checked
+def from_training(
+    profiles: Matrix, *, genes: Sequence[str], dim: int = 10, name: str = "training"
+) -> Embedding:
+    """Embed read-out genes by their expression over the training conditions (SPEC H4.1).
+
+    Genes are the observations: from the profile of each condition its mean over genes is
+    subtracted, and the first `dim` columns of ``U D`` of the singular value decomposition are kept.
+    Nothing is scaled, and the control is not subtracted, so the first dimension is mostly the
+    average expression.
+
+    Pass the profiles of the *training* conditions only, the control among them: whatever is in
+    `profiles` enters the vectors, and a test perturbation in it would leak.
+
+    Parameters
+    ----------
+    profiles
+        float64 (n_conditions, n_genes), mean of log1p expression.
+    genes
+        Names of the columns.
+    dim
+        Length of the vectors.
+    name
+        Name of the embedding.
+
+    Raises
+    ------
+    ArgumentError
+        `dim` is above ``min(n_conditions, n_genes) - 1``.
+    InputError
+        Shapes that do not fit, repeated genes, or values that are not finite.
+
+    Notes
+    -----
+    Memory is one float64 copy of `profiles`; the solver is iterative and starts from a fixed
+    vector. The vectors are those of the exact decomposition, each with its largest entry positive.
+    """
+    centred = np.array(profiles, dtype=np.float64, order="C")
+    if centred.ndim != 2 or centred.shape[1] != len(genes):
+        raise InputError(
+            f"profiles have shape {centred.shape}, needed is (n_conditions, {len(genes)} genes)"
+        )
+    if not np.isfinite(centred).all():
+        row, column = np.argwhere(~np.isfinite(centred))[0]
+        raise InputError(
+            f"the profile of condition {row} has no finite value for {genes[column]!r}"
+        )
+    check_dim(dim, *centred.shape)
+    centred -= centred.mean(axis=1, keepdims=True)
+    left, values, _ = svds(centred.T, k=dim, v0=start_vector(min(centred.shape)))
+    leading = np.argsort(-values, kind="stable")
+    matrix = fix_signs(left[:, leading] * values[leading])
+    provenance = {
+        "read as": "principal components of genes over training conditions",
+        "n_conditions": len(centred),
+        "dim": dim,
+    }
+    return Embedding(name, tuple(genes), matrix, provenance)
+
+
+def check_dim(dim: int, n_conditions: int, n_genes: int) -> None:
+    """Raise an ArgumentError if conditions x genes do not have `dim` principal components."""
+    limit = min(n_conditions, n_genes) - 1
+    if not 1 <= dim <= limit:
+        raise ArgumentError(
+            f"dim has to be from 1 to {limit}, as there are {n_conditions} conditions and "
+            f"{n_genes} genes; got {dim}"
+        )
+
+
+@checked
+def from_screen(profiles: xr.DataArray, *, dim: int = 10, name: str = "other screen") -> Embedding:
+    """Embed perturbations by their profiles in another screen (SPEC H6).
+
+    Conditions are the observations: from each gene its mean over conditions is subtracted, and the
+    first `dim` columns of ``U D`` are kept. Pass all conditions of that screen, its control among
+    them: the control has a vector of its own then.
+
+    Parameters
+    ----------
+    profiles
+        Mean log1p expression (perturbation, gene), such as ``read_pseudobulk(...)["mean_log1p"]``.
+    dim
+        Length of the vectors.
+    name
+        Name of the embedding.
+
+    Raises
+    ------
+    ArgumentError
+        `dim` is above ``min(n_conditions, n_genes) - 1``.
+    InputError
+        Values that are not finite, or names that occur twice.
+    """
+    values = profiles.transpose(PERTURBATION, GENE).values
+    names = [str(n) for n in profiles[PERTURBATION].values]
+    found = from_training(values.T, genes=names, dim=dim, name=name)
+    provenance = {"read as": "principal components of conditions", "n_genes": values.shape[1]}
+    return replace(found, provenance={**provenance, "dim": dim})

@@ -1,0 +1,133 @@
+"""The headline tables of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, get_args
+
+import pandas as pd
+
+from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
+from pertscale.results.comparisons import in_fewer_splits, without_repeats
+from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, TOP_EXPRESSED
+
+if TYPE_CHECKING:
+    pass
+
+#: Metrics of the overview that a result shows of itself.
+HEADLINE: Final = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auprc_de", "auprc_macro")
+EXPRESSION_HEADLINE: Final = ("l2", "pearson_delta", "rank_l1", "spread_ratio")
+#: What is printed of classes and of expression: column → operating point, metric.
+_PRINTED: Final = {
+    "average precision": ("", "auprc_de"),
+    "macro F1 as called": (AS_CALLED, "macro_f1"),
+    "macro F1 at training rate": (AT_TRAINING_RATE, "macro_f1"),
+    "L2": ("", "l2"),
+    "Pearson delta": ("", "pearson_delta"),
+}
+_KINDS: Final = (
+    ("Classes, as called", ("within",), ("context", "setting"), HEADLINE),
+    ("Expression", ("single", "double"), ("context", "task", "setting"), EXPRESSION_HEADLINE),
+    (
+        "Transfer, classes, as called",
+        ("transfer",),
+        ("context", "setting", "train_contexts"),
+        HEADLINE,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Headline scores of one kind of task: `keys` say what a row is for, then `metrics`."""
+
+    title: str
+    keys: tuple[str, ...]
+    metrics: tuple[str, ...]
+    frame: pd.DataFrame
+
+
+def headline(scores: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) -> pd.DataFrame:
+    """Return overall scores with a column per metric, of one operating point or without any."""
+    overall = scores[(scores["level"] == "overall") & scores["metric"].isin(metrics)]
+    wide = overall.pivot_table(
+        index=keys, columns="metric", values="value", sort=False, dropna=False, observed=True
+    )
+    wide = wide.reindex(columns=list(metrics)).dropna(how="all")
+    return wide.reset_index().rename_axis(columns=None)
+
+
+def class_headline(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return the headline scores of classes, a row for each operating point of a method.
+
+    Areas need no point: they stand in the rows of both.
+    """
+    order = scores[keys].drop_duplicates()
+    parts = []
+    for point in get_args(OperatingPoint):
+        scored = scores.loc[scores["operating_point"] == point, keys].drop_duplicates()
+        found = headline(at_operating_point(scores, point), HEADLINE, keys)
+        parts.append(scored.merge(found, on=keys).assign(operating_point=point))
+    both = order.merge(pd.concat(parts), on=keys)
+    return both[[*keys, "operating_point", *HEADLINE]]
+
+
+def score_tables(overall: pd.DataFrame) -> list[ScoreTable]:
+    """Return the headline tables that are not empty."""
+    tables = []
+    for title, tasks, keys, metrics in _KINDS:
+        mine = at_operating_point(without_repeats(overall[overall["task"].isin(tasks)]))
+        frame = headline(mine, metrics, [*keys, "split", "method"])
+        if len(frame):
+            tables.append(ScoreTable(title, keys, metrics, frame))
+    return tables
+
+
+def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
+    """Yield what is printed of a result: few scores of each method, means over splits.
+
+    Transfer is left to the report, as are classes with their targets, where there are others.
+    """
+    shown = overall["task"].isin(["single", "double"]) & (overall["setting"] == TOP_EXPRESSED)
+    within = overall["task"] == "within"
+    without_targets = within & overall["setting"].isin(["full_without_target", "curated"])
+    chosen = overall[shown | (without_targets if without_targets.any() else within)]
+    for (context, task, setting), mine in chosen.groupby(
+        ["context", "task", "setting"], sort=False, observed=True
+    ):
+        means = mine.groupby(["operating_point", "metric", "method"], sort=False)["value"].mean()
+        wide = means.unstack(["operating_point", "metric"])
+        there = {title: key for title, key in _PRINTED.items() if key in wide}
+        table = wide[list(there.values())].round(3).set_axis(list(there), axis="columns")
+        apart = in_fewer_splits(mine)
+        table.index = [f"{m}, {apart[m]}" if m in apart else m for m in table.index]
+        n = mine["split"].nunique()
+        what = f"classes, {setting}" if task == "within" else f"held-out {task}s"
+        title = f"{context}: {what}" + (f", means of {n} splits" if n > 1 else "")
+        yield f"{title}\n{table.to_string(na_rep='–')}"
+
+
+def by_reason(skipped: pd.DataFrame, splits: Collection[str]) -> pd.DataFrame:
+    """Return what was skipped with one row per reason.
+
+    Parameters
+    ----------
+    skipped : DataFrame
+        :data:`pertscale.schema.SKIPPED_COLUMNS`.
+    splits : collection of str
+        Names of splits, which are left out of what was skipped.
+    """
+    rows = []
+    for reason, mine in skipped.groupby("reason", sort=False):
+        what: dict[str, None] = {}
+        for name in mine["what"]:
+            method = name.partition(" (")[0]
+            if not method.startswith("from "):
+                method = method.partition(" from ")[0]
+            for split in splits:
+                method = method.removesuffix(f", {split}")
+            what[method] = None
+        contexts = [c for c in dict.fromkeys(mine["context"]) if c]
+        rows.append((", ".join(what), ", ".join(contexts), len(mine), reason))
+    return pd.DataFrame(rows, columns=["what", "context", "n", "reason"])
