@@ -12,7 +12,7 @@ import pytest
 import pertscale as ps
 from pertscale.benchmark.units import expression_unit as expression_module
 from pertscale.errors import ArgumentError, InputError, NotFoundError
-from pertscale.evaluation import compare_expression, no_effect, target_genes
+from pertscale.evaluation import compare_expression, no_effect, own_targets
 from pertscale.report.figures import expression
 from pertscale.schema import INTERACTION_COLUMNS
 from pertscale.splits import Split
@@ -80,7 +80,7 @@ def test_scores_are_those_of_the_kept_predictions(finished, task):
         profiles = finished.pseudobulk["mean_log1p"]
         truth = profiles.sel(perturbation=list(kept["perturbation"].values)).values
         np.testing.assert_allclose(kept["truth"].values, truth, rtol=1e-6)
-        own = target_genes(singles if task == "single" else doubles, list(kept["gene"].values))
+        own = own_targets(singles if task == "single" else doubles, list(kept["gene"].values))
         assert own.any()
         for method in kept["model"].values:
             predicted = kept["prediction"].sel(model=method).values

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 import pertscale as ps
 from pertscale.cli import main
 from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation import at_operating_point, target_genes
+from pertscale.evaluation import at_operating_point, own_targets
 from pertscale.predictions.cells import label_predicted_cells, plan_predicted_cells
 from pertscale.report import write_report
 from tests.conftest import draw_counts, write_h5ad
@@ -278,7 +278,7 @@ def test_own_controls_gain_nothing(screen, baseline, truth, tmp_path):
         "as_asked": ps.read_predictions(path, scale="log1p_1e4", control="in_file"),
     }
     result = run(screen, baseline, predictions=how)
-    rest = 200 - target_genes(names, list(truth.columns)).sum(axis=1)
+    rest = 200 - own_targets(names, list(truth.columns)).sum(axis=1)
     shift = 0.5 * np.sqrt(rest).mean()
     assert value(result, "shifted", "l2") == pytest.approx(shift, rel=1e-4)
     assert value(result, "as_asked", "l2") == pytest.approx(0, abs=1e-3)
@@ -555,7 +555,7 @@ def test_models_of_users_enter_with_the_same_splits(screen, baseline, truth):
     profile = truth.loc["control"] + 2 * (truth.loc[train].mean() - truth.loc["control"])
     squares = (profile - truth.loc[names]) ** 2
     expected = np.sqrt(
-        squares.where(~target_genes(names, list(truth.columns)), 0).sum(axis=1)
+        squares.where(~own_targets(names, list(truth.columns)), 0).sum(axis=1)
     ).mean()
     assert value(result, "twice", "l2") == pytest.approx(expected, rel=1e-4)
     for method in ("twice", "ridge", "decoder"):
