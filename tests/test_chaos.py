@@ -31,7 +31,7 @@ MOST_TRIES = 40
 #: Ingest and label; a line for each task that is done, which is when blows fall.
 CLIENT = """
 import sys
-from pertscale.events import recording
+from pertscale.diagnostics.events import recording
 from pertscale.io import ingest
 from pertscale.stats import rank_sum
 from pathlib import Path

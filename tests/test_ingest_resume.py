@@ -114,7 +114,7 @@ def test_shards_written_together_are_the_same_bytes(
 _KILLED = """
 import os, signal, sys
 import dask
-import pertscale.io.ingestion
+import pertscale.io.ingestion.run
 ingest = sys.modules["pertscale.io.ingestion.run"]
 source, store, phase, after = sys.argv[1:]
 real = ingest.run

@@ -23,7 +23,7 @@ from pertscale.storage.lock_owner import me
 HOLD = """
 import sys, time
 from pathlib import Path
-from pertscale.io.lock import locked
+from pertscale.storage.lock import locked
 with locked(Path(sys.argv[1]), share=sys.argv[2], quiet=True):
     print("held", flush=True)
     time.sleep(60)

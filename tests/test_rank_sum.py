@@ -304,7 +304,7 @@ def test_resumes_where_it_was(example, labels, tmp_path, monkeypatch):
 KILLED = """
 import os, signal, sys
 import dask
-import pertscale.stats.ranksum as ranksum
+import pertscale.stats.differential.rank_sum as ranksum
 
 function, left = sys.argv[3], [int(sys.argv[4])]
 real = getattr(ranksum, function)
@@ -337,7 +337,7 @@ def test_killed_in_the_middle(example, labels, tmp_path, function, after):
 
 KILLED_PUBLISHING = """
 import os, signal, sys
-import pertscale.stats.ranksum as ranksum
+import pertscale.stats.differential.rank_sum as ranksum
 
 real, left = ranksum.replace, [int(sys.argv[3])]
 
