@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,3 +190,13 @@ def test_no_module_has_the_name_of_what_its_package_exports(module):
     inside = {m.removeprefix(prefix) for m in KNOWN if m.startswith(prefix) and m != module}
     for name in set(getattr(package, "__all__", ())) & inside:
         assert getattr(package, name).__name__ == f"pertscale.{prefix}{name}"
+
+
+def test_contributing_names_files_that_are_there():
+    """Paths of files and folders in backticks, from the package or from the repository."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:[\w-]+/)+[\w-]*(?:\.\w+)?|[\w-]+\.py)`", text))
+    assert len(named) > 60
+    places = [ROOT, PACKAGE, *(p for p in PACKAGE.rglob("*") if p.is_dir()), ROOT / "tests"]
+    places += [ROOT / "tests" / "slurm", ROOT / "examples" / "models"]
+    assert [name for name in sorted(named) if not any((p / name).exists() for p in places)] == []

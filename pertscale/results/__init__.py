@@ -1,0 +1,1 @@
+"""What a finished run holds; it can be read without the benchmark."""
