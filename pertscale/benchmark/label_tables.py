@@ -149,10 +149,13 @@ def score_transfer(
     if target is not None and target not in labels:
         raise ArgumentError(f"target={target!r} is none of {', '.join(labels)}")
     matrices = {name: table.matrix().compute() for name, table in labels.items()}
+    other_names = read_aliases(aliases)  # once, not for each pair of contexts
     named = {}
     for name, matrix in matrices.items():
         names, genes = list(matrix[PERTURBATION].values), list(matrix[GENE].values)
-        named[name] = on_labels(splits[name], names, genes, aliases, context=name, can_alias=True)
+        named[name] = on_labels(
+            splits[name], names, genes, other_names, context=name, can_alias=True
+        )
     tables = []
     for context in matrices if target is None else [target]:
         matrix = matrices[context]
@@ -163,7 +166,7 @@ def score_transfer(
         modes = [[name] for name in others] + ([others] if len(others) > 1 else [])
         for sources in modes:
             parts = [
-                _elsewhere(matrices[s], named[s], source_rows, matrix, aliases,
+                _elsewhere(matrices[s], named[s], source_rows, matrix, other_names,
                            test if exclude_test_perturbations else ())
                 for s in sources
             ]  # fmt: skip
@@ -179,15 +182,14 @@ def _elsewhere(
     split: Split,
     rows: Rows,
     target: xr.DataArray,
-    aliases: Aliases | None,
+    aliases: Mapping[str, str],
     without: Sequence[str],
 ) -> tuple[np.ndarray, list[str]]:
     """Return labels of another context on the genes of the target, and their perturbations."""
     there = set(matrix[PERTURBATION].values) - set(without)
     mine = split.train if rows == "train" else (*split.train, *split.held_out)
     names = [name for name in mine if name in there]
-    other = read_aliases(aliases)
-    match = match_genes(list(matrix[GENE].values), list(target[GENE].values), aliases=other)
+    match = match_genes(list(matrix[GENE].values), list(target[GENE].values), aliases=aliases)
     y = np.full((len(names), target.shape[1]), Label.UNTESTED, np.int8)
     here = match.position >= 0
     y[:, match.position[here]] = matrix.sel({PERTURBATION: names}).values[:, here]

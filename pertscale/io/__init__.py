@@ -1,4 +1,4 @@
-"""Files: everything that reads or writes bytes."""
+"""Files of screens, and the store that they become."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.screens import tree_hash
+
 #: What a run is for. Times, log and report hold when and how long.
 COMPARED = (
     "screen.zarr", "embedding.parquet", "run/labels", "run/pseudobulk.zarr", "run/predictions",
@@ -25,11 +27,11 @@ COMPARED = (
 
 def hashes(demo: Path) -> dict[str, str]:
     """Return the SHA-256 of every compared file below the demo's folder."""
-    files = (p for name in COMPARED for p in [demo / name, *(demo / name).rglob("*")])
+    inside = tuple(f"{name}/" for name in COMPARED)
     found = {
-        str(p.relative_to(demo)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(files)
-        if p.is_file()
+        path: digest
+        for path, digest in tree_hash(demo).items()
+        if path in COMPARED or path.startswith(inside)
     }
     manifest = json.loads((demo / "run" / "manifest.json").read_text())
     for key in sorted(set(manifest) - {"versions"}):
