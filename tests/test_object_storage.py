@@ -38,8 +38,8 @@ from pertscale.stats import rank_sum, read_labels, read_pseudobulk
 from pertscale.storage import object_storage, remote_lock
 from pertscale.storage.locations import Remote, place
 from pertscale.storage.lock_owner import me, renewing
-from pertscale.storage.publish import scratch_root
 from pertscale.storage.remote_lock import RemoteLock, lock_of, locked_remote
+from pertscale.storage.scratch import scratch_root
 
 KEY, SECRET = "AKIAPERTSCALETEST", "neverWrittenAnywhere0123456789"
 pytestmark = pytest.mark.once

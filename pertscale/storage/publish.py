@@ -14,9 +14,7 @@ Objects that are there already, by size and checksum, are not put again.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,20 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import dask
-
 from pertscale.diagnostics.progress import Progress, say
-from pertscale.errors import ArgumentError, NotFoundError, StorageError
+from pertscale.errors import ArgumentError, NotFoundError
 from pertscale.hashing import digest
 from pertscale.schema import MANIFEST_FILE
 from pertscale.storage.atomic import read_json, remove, write_json
 from pertscale.storage.locations import Place, PlaceLike, Remote, place
 from pertscale.storage.object_storage import naming
 from pertscale.storage.remote_lock import RemoteLock, locked_remote
+from pertscale.storage.scratch import _scratch_path, scratch_root
 
-#: Dask setting, and environment variable, for where outputs are completed before they are put.
-SCRATCH_SETTING = "pertscale.scratch"
-SCRATCH_VARIABLE = "PERTSCALE_SCRATCH"
 #: Files that are put, or got, at the same time: at most so many, and bytes.
 _BATCH_FILES = 16
 _BATCH_BYTES = 64_000_000
@@ -124,26 +118,6 @@ def finished_folder(output: Place, layout: Layout, *, quiet: bool = False) -> It
 _STATE = "state.json"
 #: A copy of what was published; one that is being made; one on which a call works.
 _EQUAL, _COPYING, _WORKING = "equal", "copying", "working"
-
-
-def scratch_root() -> Path:
-    """Return the folder for outputs that are not finished; only this user can read it."""
-    root = _scratch_path()
-    try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StorageError(
-            f"can't make the scratch folder {root}: {error.strerror}; name another one that all "
-            f"workers see, with {SCRATCH_VARIABLE} or the Dask setting {SCRATCH_SETTING}"
-        ) from error
-    if root.is_symlink() or root.stat().st_uid != os.getuid():
-        raise StorageError(f"the scratch folder {root} belongs to somebody else; remove it")
-    return root
-
-
-def _scratch_path() -> Path:
-    named = dask.config.get(SCRATCH_SETTING, None) or os.environ.get(SCRATCH_VARIABLE)
-    return Path(named or tempfile.gettempdir()).expanduser().absolute() / f"pertscale-{os.getuid()}"
 
 
 def scratch_home(output: Remote, layout: Layout) -> Path:
