@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pertscale as ps
+from pertscale.execution.resources import Means
 from pertscale.stats import rank_sum
 from pertscale.stats.differential import table_parts
 from pertscale.stats.differential.forecast import look_ahead
@@ -21,7 +22,6 @@ from pertscale.stats.differential.screen_fdr import (
     VALUE_BYTES,
     values_at_once,
 )
-from pertscale.stats.differential.tile_plan import Means
 from tests.conftest import write_h5ad
 from tests.screens import tree_hash
 

@@ -34,6 +34,7 @@ from pertscale.evaluation.retrieval import N_THREADS
 from pertscale.evaluation.target_genes import Targets
 from pertscale.execution.clients import ClientLike, memory_limit, use_client
 from pertscale.execution.memory import AUTO, PROCESS_BYTES, machine_limit
+from pertscale.execution.resources import Means
 from pertscale.execution.runner import run
 from pertscale.io.ingestion import forecast as ingest_outlook
 from pertscale.io.ingestion.forecast import IngestOutlook
@@ -45,7 +46,7 @@ from pertscale.stats.differential.forecast import LabelOutlook, look_ahead
 from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
 from pertscale.stats.differential.rank_sum import Job, make_job
 from pertscale.stats.differential.table_parts import PART_PAIRS
-from pertscale.stats.differential.tile_plan import Means, gene_densities
+from pertscale.stats.differential.tile_plan import gene_densities
 from pertscale.stats.differential.timing import Cells, LabelRates, probe_labels, rates_of
 from pertscale.storage.files import size_of
 from pertscale.storage.locations import Remote, place

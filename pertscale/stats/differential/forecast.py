@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pertscale.execution.resources import Means
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.schema import PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
@@ -15,7 +16,7 @@ from pertscale.stats.differential.control_cache import control_rows
 from pertscale.stats.differential.rank_sum import Job
 from pertscale.stats.differential.screen_fdr import VALUE_BYTES, values_at_once
 from pertscale.stats.differential.table_parts import PART_PAIRS, part_bytes, parts_at_once
-from pertscale.stats.differential.tile_plan import Means, plan_of, read_plan
+from pertscale.stats.differential.tile_plan import plan_of, read_plan
 from pertscale.stats.differential.tile_statistics import is_complete
 from pertscale.stats.differential.tiles import Tile, TilePlan
 from pertscale.stats.differential.timing import ZERO_COST, LabelRates

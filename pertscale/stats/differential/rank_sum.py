@@ -20,6 +20,7 @@ from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
 from pertscale.execution.clients import ClientLike, everywhere, use_client
 from pertscale.execution.memory import AUTO, check_memory
+from pertscale.execution.resources import Means
 from pertscale.execution.runner import run
 from pertscale.hashing import digest
 from pertscale.io.checksums import FILES, faults, told
@@ -35,7 +36,7 @@ from pertscale.stats.differential.table_parts import (
     release_memory,
     write_part,
 )
-from pertscale.stats.differential.tile_plan import TILES_DIR, Means, kept_plan
+from pertscale.stats.differential.tile_plan import TILES_DIR, kept_plan
 from pertscale.stats.differential.tile_statistics import is_complete, write_index
 from pertscale.stats.differential.tile_task import TileTask, process_tile
 from pertscale.stats.differential.tiles import TilePlan

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pertscale.execution.resources import Means
 from pertscale.execution.runner import run
 from pertscale.screen import Screen, opened_screen
 from pertscale.stats.differential.multiple_testing import (
@@ -18,7 +19,6 @@ from pertscale.stats.differential.multiple_testing import (
     sorted_steps,
 )
 from pertscale.stats.differential.options import RankSumOptions
-from pertscale.stats.differential.tile_plan import Means
 from pertscale.stats.differential.tile_statistics import open_piece, read_index
 from pertscale.storage.atomic import atomic_path, remove
 

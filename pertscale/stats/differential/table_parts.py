@@ -19,6 +19,7 @@ import pandas as pd
 
 from pertscale.errors import CorruptFileError
 from pertscale.execution.buffers import BufferPool, Buffers
+from pertscale.execution.resources import Means
 from pertscale.io.checksums import FILES, sums_of, write_record
 from pertscale.io.parquet import ROW_GROUP_ROWS, pairs_file, write_table
 from pertscale.schema import (
@@ -36,7 +37,6 @@ from pertscale.stats.differential._kernels.adjust import adjust, look_up
 from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.stats.differential.options import RankSumOptions
 from pertscale.stats.differential.screen_fdr import steps_file
-from pertscale.stats.differential.tile_plan import Means
 from pertscale.stats.differential.tile_statistics import open_piece, read_index
 from pertscale.stats.differential.tiles import Tile
 from pertscale.stats.labels.table import GENES_FILE, PERTURBATIONS_FILE, PROFILES

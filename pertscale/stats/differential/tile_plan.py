@@ -8,15 +8,14 @@ and threads each has.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pertscale.errors import MemoryBudgetError
-from pertscale.execution.clients import memory_limit, tasks_in_all, tasks_per_process
-from pertscale.execution.memory import task_budget
+from pertscale.execution.resources import Means
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
@@ -31,38 +30,6 @@ TILES_DIR = "tiles"
 _FEWEST = 16
 #: Control cells that the density of a block of genes is taken from.
 _SAMPLED_CONTROLS = CHUNK_ROWS
-
-
-@dataclass(frozen=True)
-class Means:
-    """What the processes that will work have.
-
-    Attributes
-    ----------
-    memory : int
-        What the tasks of one process may hold together, in bytes.
-    n_parallel : int
-        Tasks that run at once in a process.
-    n_threads : int
-        Tasks that run at once in all processes.
-    may_grow : bool
-        Whether more may come while the work goes on, as the workers of a cluster do.
-    """
-
-    memory: int
-    n_parallel: int
-    n_threads: int
-    may_grow: bool = False
-
-    @classmethod
-    def of(cls, memory: str | int, client: Any, *, n_shares: int = 1) -> Means:
-        """Return the means of a client's workers, or of this process and its like."""
-        return cls(
-            task_budget(memory, worker_limit=memory_limit(client)),
-            tasks_per_process(client),
-            tasks_in_all(client) * n_shares,
-            client is not None,
-        )
 
 
 def plan_of(screen: Screen, means: Means, *, densities: Sequence[float] | None = None) -> TilePlan:

@@ -1,0 +1,41 @@
+"""Memory and parallel tasks that there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pertscale.execution.clients import memory_limit, tasks_in_all, tasks_per_process
+from pertscale.execution.memory import task_budget
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the processes that will work have.
+
+    Attributes
+    ----------
+    memory : int
+        What the tasks of one process may hold together, in bytes.
+    n_parallel : int
+        Tasks that run at once in a process.
+    n_threads : int
+        Tasks that run at once in all processes.
+    may_grow : bool
+        Whether more may come while the work goes on, as the workers of a cluster do.
+    """
+
+    memory: int
+    n_parallel: int
+    n_threads: int
+    may_grow: bool = False
+
+    @classmethod
+    def of(cls, memory: str | int, client: Any, *, n_shares: int = 1) -> Means:
+        """Return the means of a client's workers, or of this process and its like."""
+        return cls(
+            task_budget(memory, worker_limit=memory_limit(client)),
+            tasks_per_process(client),
+            tasks_in_all(client) * n_shares,
+            client is not None,
+        )
