@@ -12,15 +12,17 @@ import numpy as np
 
 from pertscale._lazy import public_dir
 from pertscale.baselines.classifiers.base import LabelClassifier
-from pertscale.baselines.classifiers.copied import CopiedEffect, CopiedLabels
+from pertscale.baselines.classifiers.copied import CopiedLabels
 from pertscale.baselines.classifiers.logistic import LogisticPerGene
 from pertscale.baselines.classifiers.logistic_pairs import LogisticPairs
 from pertscale.baselines.classifiers.majority import MajorityVote
 from pertscale.baselines.classifiers.neighbors import WeightedKNN
 from pertscale.baselines.classifiers.neighbors_cv import WeightedKNNCV
 from pertscale.baselines.classifiers.reference import AllNonDE, ClassFrequencyRandom, Oracle
-from pertscale.baselines.expression.base import Additive, ExpressionModel, MeanExpression, NoChange
+from pertscale.baselines.expression.base import ExpressionModel
+from pertscale.baselines.expression.copied import CopiedEffect
 from pertscale.baselines.expression.linear import BilinearModel, RidgeDecoder
+from pertscale.baselines.expression.simple import Additive, MeanExpression, NoChange
 from pertscale.baselines.registry import ExpressionMethod, Method
 from pertscale.baselines.thresholds import labels_of_changes, scores_of_changes, tune_threshold
 from pertscale.baselines.user_models import own_methods

@@ -18,6 +18,7 @@ import xarray as xr
 from pertscale import embeddings
 from pertscale.arguments import checked
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method, own_methods
+from pertscale.baselines.expression.base import rows_of
 from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.baselines.user_models import Own
 from pertscale.benchmark.external import Outsiders, PredictionsLike, read_all
@@ -51,7 +52,7 @@ from pertscale.benchmark.units.class_unit import (
     run_unit,
     slug,
 )
-from pertscale.benchmark.units.expression_unit import ExpressionUnit, rows_of
+from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.display import shown_path

@@ -14,11 +14,12 @@ import xarray as xr
 
 from pertscale import embeddings
 from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
+from pertscale.baselines.expression.base import rows_of
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.run_log import Log
 from pertscale.benchmark.units.class_unit import TASK, LabelMatrix, Unit, label_matrix
-from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_model, rows_of
+from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_model
 from pertscale.benchmark.units.predictors import (
     Fitted,
     Given,

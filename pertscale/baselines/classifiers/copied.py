@@ -7,16 +7,14 @@ from typing import Any
 
 import dask
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from pertscale.arguments import checked
 from pertscale.baselines.classifiers._votes import class_counts, class_shares
 from pertscale.baselines.classifiers.base import Block, LabelClassifier, without_embedding
 from pertscale.baselines.classifiers.neighbors import voted_labels
-from pertscale.baselines.expression.base import ExpressionModel, Matrix, blocks
 from pertscale.errors import InputError
-from pertscale.schema import CLASSES, CONTROL
+from pertscale.schema import CLASSES
 
 
 @checked
@@ -50,22 +48,3 @@ def _copy(y: NDArray, genes: NDArray, *, rows: list[NDArray[np.intp]]) -> tuple[
     ).astype(np.float64)
     shares = np.where(votes.any(axis=0), class_shares(votes), class_shares(counts)[:, None, :])
     return voted_labels(votes, counts), np.moveaxis(shares, 0, -1)
-
-
-@checked
-class CopiedEffect(ExpressionModel):
-    """Predict the training profile of the same name: its effect elsewhere on the own control.
-
-    Perturbations that the training contexts do not have are not predicted.
-    """
-
-    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
-        self._profiles = profiles
-        self._row = {name: i for i, name in enumerate(names) if name != CONTROL}
-
-    def _predict(self, names: list[str]) -> Matrix:
-        out = np.full((len(names), self._profiles.shape[1]), np.nan)
-        known = [i for i, name in enumerate(names) if name in self._row]
-        for at, block in blocks(self._profiles, [self._row[names[i]] for i in known]):
-            out[known[at]] = block
-        return out

@@ -8,7 +8,7 @@ perturbations by their names. What a model can't predict is a row of NaN.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Self
 
 import numpy as np
@@ -16,10 +16,13 @@ import pandas as pd
 import xarray as xr
 from sklearn.base import BaseEstimator
 
-from pertscale import perturbation_names
-from pertscale.arguments import checked
-from pertscale.errors import ArgumentError, InputError, NotFittedError
-from pertscale.schema import CONTROL, GENE, PERTURBATION
+from pertscale.baselines import ExpressionModel
+from pertscale.errors import InputError, NotFittedError
+from pertscale.schema import (
+    CONTROL,
+    GENE,
+    PERTURBATION,
+)
 
 Matrix = np.ndarray
 
@@ -92,106 +95,6 @@ class ExpressionModel(BaseEstimator, ABC):
         """Return (perturbation, gene)."""
 
 
-@checked
-class NoChange(ExpressionModel):
-    """Predict the control for every perturbation (SPEC H1)."""
-
-    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
-        self._control = row_of(profiles, names.index(CONTROL))
-
-    def _predict(self, names: list[str]) -> Matrix:
-        return np.broadcast_to(self._control, (len(names), len(self._control))).copy()
-
-
-@checked
-class MeanExpression(ExpressionModel):
-    """Predict the mean over the training conditions, each counting once (SPEC H3).
-
-    Parameters
-    ----------
-    over : {'conditions', 'perturbations'}
-        'conditions' counts the control in, as the second paper does; 'perturbations' does not.
-    """
-
-    def __init__(self, *, over: str = "conditions") -> None:
-        self.over = over
-
-    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
-        if self.over not in ("conditions", "perturbations"):
-            raise ArgumentError(f"over={self.over!r} is not one of conditions, perturbations")
-        chosen = [i for i, n in enumerate(names) if self.over == "conditions" or n != CONTROL]
-        if not chosen:
-            raise InputError("there is no training perturbation to take the mean of")
-        self._mean = mean_profile(profiles, chosen)
-
-    def _predict(self, names: list[str]) -> Matrix:
-        return np.broadcast_to(self._mean, (len(names), len(self._mean))).copy()
-
-
-@checked
-class Additive(ExpressionModel):
-    """Add the changes of the single perturbations to the control (SPEC H2).
-
-    For any number of genes; a training single predicts itself. A combination with a gene whose
-    single perturbation is not in the training part has no prediction.
-
-    Parameters
-    ----------
-    targets : mapping of str to sequence of str, optional
-        Genes that each perturbation targets (``screen.targets``), where names are those of guides:
-        two guides of a gene count once, by the guide itself where that is trained on, else by the
-        mean over the guides of the gene. By default a name's parts are its targets.
-    """
-
-    def __init__(self, *, targets: Mapping[str, Sequence[str]] | None = None) -> None:
-        self.targets = targets
-
-    def fitted_params(self) -> dict[str, Any]:
-        """Return nothing: the only parameter is the screen's."""
-        return {}
-
-    def _targets_of(self, name: str) -> tuple[str, ...]:
-        return tuple((self.targets or {}).get(name, perturbation_names.targets(name)))
-
-    def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
-        self._profiles = profiles  # read when they are asked for
-        self._control = row_of(profiles, names.index(CONTROL))
-        self._row: dict[str, int] = {}
-        self._guides: dict[str, list[int]] = {}
-        for i, name in enumerate(names):
-            found = self._targets_of(name)
-            if len(found) == 1:
-                self._row[name] = i
-                self._guides.setdefault(found[0], []).append(i)
-
-    def _rows(self, name: str) -> list[list[int]] | None:
-        """Return the training rows of each target of a perturbation; None if one has none."""
-        own = {t: self._row[t] for t in (name, *perturbation_names.targets(name)) if t in self._row}
-        guides: dict[str, list[int]] = {}
-        for guide, row in own.items():
-            guides.setdefault(self._targets_of(guide)[0], []).append(row)
-        rows = [guides.get(t) or self._guides.get(t, []) for t in self._targets_of(name)]
-        return rows if all(rows) else None
-
-    def _predict(self, names: list[str]) -> Matrix:
-        out = np.full((len(names), len(self._control)), np.nan)
-        added: dict[int, list[tuple[int, float]]] = {}
-        for i, name in enumerate(names):
-            rows = self._rows(name)
-            if rows is None:
-                continue
-            out[i] = self._control
-            for row, weight in ((row, 1 / len(mine)) for mine in rows for row in mine):
-                added.setdefault(row, []).append((i, weight))
-        needed = list(added)
-        for at, block in blocks(self._profiles, needed):
-            for row, profile in zip(needed[at], block, strict=True):
-                change = profile - self._control
-                for i, weight in added[row]:
-                    out[i] += change * weight
-        return out
-
-
 def row_of(profiles: xr.DataArray, at: int) -> np.ndarray:
     """Return one profile, float64; refuse values that are not finite."""
     return next(block for _, block in blocks(profiles, [at]))[0]
@@ -240,3 +143,9 @@ def _checked_names(profiles: xr.DataArray) -> tuple[list[str], np.ndarray]:
             "perturbations"
         )
     return names, profiles[GENE].values.astype(str).astype(object)
+
+
+def rows_of(profiles: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
+    """Return the profiles of some perturbations."""
+    at = pd.Index(profiles[PERTURBATION].values.astype(str)).get_indexer(list(names))
+    return profiles.isel({PERTURBATION: at})

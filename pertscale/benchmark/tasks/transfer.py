@@ -27,6 +27,7 @@ from pertscale.baselines import (
     ExpressionModel,
     Method,
 )
+from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.state import (
     TRANSFER,
     Plan,
@@ -38,7 +39,7 @@ from pertscale.benchmark.state import (
     with_profiles,
 )
 from pertscale.benchmark.units.class_unit import LabelMatrix, Unit
-from pertscale.benchmark.units.expression_unit import ExpressionUnit, rows_of
+from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart
 from pertscale.embeddings.components import from_screen
 from pertscale.embeddings.embedding import Embedding

@@ -24,6 +24,7 @@ import pandas as pd
 import xarray as xr
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
+from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.units.class_unit import is_whole, with_head, write_unit
 from pertscale.benchmark.units.predictors import PREDICTS_NONE, given_params
 from pertscale.embeddings.embedding import Embedding
@@ -313,12 +314,6 @@ def _no_effect(unit: ExpressionUnit, train: Sequence[str]) -> dict[str, np.ndarr
 def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:
     """Return the models of a finished unit with their parameters, and why others failed."""
     return read_unit(out / unit.folder)
-
-
-def rows_of(profiles: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
-    """Return the profiles of some perturbations."""
-    at = pd.Index(profiles[PERTURBATION].values.astype(str)).get_indexer(list(names))
-    return profiles.isel({PERTURBATION: at})
 
 
 def _write_predictions(
