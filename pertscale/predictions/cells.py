@@ -33,7 +33,8 @@ from pertscale.io.ingestion.scale import decide_scale, read_sample
 from pertscale.io.long_tables import SPELLINGS
 from pertscale.io.sources import SourceSpec, find_source, open_source
 from pertscale.predictions.files.arrays import genes_in_order
-from pertscale.predictions.predictions import OnScreen, Predictions, canonical_names
+from pertscale.predictions.matching import canonical_names
+from pertscale.predictions.predictions import OnScreen, Predictions
 from pertscale.predictions.profile_scale import (
     common_factor,
     factor_note,

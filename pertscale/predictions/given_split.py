@@ -12,7 +12,7 @@ from pertscale.diagnostics.progress import say
 from pertscale.errors import InputError, PertscaleWarning
 from pertscale.io.gene_aliases import read_aliases
 from pertscale.perturbation_names import name_of, targets
-from pertscale.predictions.predictions import canonical_names
+from pertscale.predictions.matching import canonical_names
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.splits.split import PARTS

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,38 +25,35 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
 from pertscale.io.gene_aliases import Aliases, read_aliases
-from pertscale.io.guards.damage import naming_file
 from pertscale.io.long_tables import CODES, Codes
-from pertscale.perturbation_names import Grammar, is_control_word, resolve, targets
 from pertscale.predictions.files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
 from pertscale.predictions.files.arrays import gene_list
+from pertscale.predictions.matching import _match_rows
 from pertscale.predictions.profile_scale import (
     common_factor,
     factor_note,
     is_another_total,
     total_named,
 )
-from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, TARGET_TOTAL, Label
+from pertscale.predictions.scales import (
+    _LOG_LIMIT,
+    DELTA,
+    EXPRESSION_SCALES,
+    LFC,
+    ExpressionScale,
+    Matrix,
+    _check_values,
+    _distance,
+    _to_log1p,
+)
+from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, Label
 from pertscale.storage.files import state_of
 from pertscale.storage.publish import local_copy
 
-Matrix = np.ndarray
-
 CELLS: Final = "cells"
-DELTA: Final = "delta"
-LFC: Final = "lfc"
-#: Scales of predicted expression.
-ExpressionScale = Literal["log1p_1e4", "counts", "delta", "lfc"]
-EXPRESSION_SCALES: Final[tuple[ExpressionScale, ...]] = get_args(ExpressionScale)
-#: Added to means before their ratio is taken, as scanpy does (SPEC B3).
-_PSEUDO: Final = 1e-9
 #: Profiles are on a scale if they lie this near to the control, in lengths of the control, and
 #: twice as near as on any other.
 _NEAR: Final = 0.35
-#: Log-normalised values lie below this (SPEC A2).
-_LOG_LIMIT: Final = 15.0
-#: Logarithms of counts are not negative; values below zero may weigh this share of those above.
-_MOST_BELOW: Final = 0.5
 #: Profiles that are looked at to prove a scale.
 _SAMPLED: Final = 64
 
@@ -535,63 +532,7 @@ def read_predictions(
     )  # fmt: skip
 
 
-def canonical_names(
-    labels: Sequence[str],
-    perturbations: Sequence[str],
-    genes: Iterable[str],
-    controls: Sequence[str] = (),
-) -> list[str | None]:
-    """Return the screen's perturbation, or ``control``, that each label of a file means.
-
-    None for what is no perturbation of the screen. `controls` are labels that are control; without
-    them, words that always are.
-    """
-    wanted = set(perturbations)
-    known = {*genes, *(t for name in perturbations for t in targets(name))}
-    grammar = Grammar.of(labels, known, controls or tuple(filter(is_control_word, labels)))
-    # GEARS and scGPT write the control as an empty name (SPEC 0.2)
-    return [resolve(label, grammar, wanted) if label.strip() else CONTROL for label in labels]
-
-
-def _match_rows(
-    labels: Sequence[str], perturbations: Sequence[str], genes: Sequence[str], where: str
-) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Return canonical name → row, and the labels that are no perturbation of the screen."""
-    rows: dict[str, int] = {}
-    unmatched = []
-    with naming_file(where):
-        names = canonical_names(labels, perturbations, genes)
-    for row, (label, name) in enumerate(zip(labels, names, strict=True)):
-        if name is None:
-            unmatched.append(label)
-        elif name in rows:
-            raise InputError(
-                f"{name!r} is predicted twice, as {labels[rows[name]]!r} and {label!r}; keep one "
-                f"({where})"
-            )
-        else:
-            rows[name] = row
-    return rows, tuple(unmatched)
-
-
 # --- scales ---------------------------------------------------------------------------------------
-
-
-def _to_log1p(values: Matrix, scale: str, control: Matrix) -> Matrix:
-    """Return mean log1p expression; `control` is the screen's, (n_genes,)."""
-    if scale == LOG1P_1E4:
-        return values
-    if scale == DELTA:
-        return control + values
-    if scale == LFC:
-        level = (np.expm1(control) + _PSEUDO) * np.exp2(values.astype(np.float64)) - _PSEUDO
-        return np.log1p(np.maximum(level, 0))
-    # counts: to the share of 10,000 that the genes of each row have in the control
-    level = np.expm1(control.astype(np.float64))
-    share = np.where(np.isnan(values), 0.0, level).sum(axis=1, keepdims=True) / level.sum()
-    total = np.nansum(values, axis=1, dtype=np.float64, keepdims=True)
-    factor = np.divide(TARGET_TOTAL * share, total, out=np.zeros_like(total), where=total > 0)
-    return np.log1p(values * factor)
 
 
 def _other_total(values: Matrix, control: Matrix, read: Matrix | None, scale: str) -> str:
@@ -621,38 +562,3 @@ def _other_total(values: Matrix, control: Matrix, read: Matrix | None, scale: st
         own = _distance(read, control)
         is_reading = distance < 2 * own and _distance(there - read + control, control) > own / 2
     return total_named(factor) if is_reading else ""
-
-
-def _distance(profiles: Matrix, control: Matrix) -> float:
-    """Median distance of profiles from the control, in lengths of the control."""
-    there = ~np.isnan(profiles)
-    difference = np.where(there, profiles - control, 0.0)
-    length = np.sqrt((np.where(there, control, 0.0) ** 2).sum(axis=1))
-    return float(np.median(np.sqrt((difference**2).sum(axis=1)) / np.maximum(length, _PSEUDO)))
-
-
-def _check_values(values: Matrix, scale: str, names: Sequence[str], where: str) -> None:
-    """Refuse what a scale can't have.
-
-    Networks that predict logarithms miss zero by a little on either side: that is taken as it is.
-    """
-    bad = np.isinf(values)
-    if scale == COUNTS:
-        bad |= values < 0
-    if scale in (LOG1P_1E4, DELTA):
-        bad |= values > _LOG_LIMIT
-    below, above = (np.abs(values[side]).sum() for side in (values < 0, values > 0))
-    if scale == LOG1P_1E4 and below > _MOST_BELOW * above:
-        bad |= values < 0
-    if bad.any():
-        row, gene = np.argwhere(bad)[0]
-        if np.isinf(values[row, gene]):
-            raise InputError(
-                f"the prediction of {names[row]!r} has the value {values[row, gene]}; write what "
-                f"is not predicted as missing (NaN, or an empty cell) ({where})"
-            )
-        raise InputError(
-            f"the prediction of {names[row]!r} has the value {values[row, gene]:.6g}, which "
-            f"scale={scale!r} can't have; declare the right scale= "
-            f"({', '.join(EXPRESSION_SCALES)}) ({where})"
-        )

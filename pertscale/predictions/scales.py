@@ -1,0 +1,76 @@
+"""Scales of predicted profiles, and how they become log1p of counts per 10,000."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, get_args
+
+import numpy as np
+
+from pertscale.errors import InputError
+from pertscale.schema import COUNTS, LOG1P_1E4, TARGET_TOTAL
+
+Matrix = np.ndarray
+DELTA: Final = "delta"
+LFC: Final = "lfc"
+#: Scales of predicted expression.
+ExpressionScale = Literal["log1p_1e4", "counts", "delta", "lfc"]
+EXPRESSION_SCALES: Final[tuple[ExpressionScale, ...]] = get_args(ExpressionScale)
+#: Added to means before their ratio is taken, as scanpy does (SPEC B3).
+_PSEUDO: Final = 1e-9
+#: Log-normalised values lie below this (SPEC A2).
+_LOG_LIMIT: Final = 15.0
+#: Logarithms of counts are not negative; values below zero may weigh this share of those above.
+_MOST_BELOW: Final = 0.5
+
+
+def _to_log1p(values: Matrix, scale: str, control: Matrix) -> Matrix:
+    """Return mean log1p expression; `control` is the screen's, (n_genes,)."""
+    if scale == LOG1P_1E4:
+        return values
+    if scale == DELTA:
+        return control + values
+    if scale == LFC:
+        level = (np.expm1(control) + _PSEUDO) * np.exp2(values.astype(np.float64)) - _PSEUDO
+        return np.log1p(np.maximum(level, 0))
+    # counts: to the share of 10,000 that the genes of each row have in the control
+    level = np.expm1(control.astype(np.float64))
+    share = np.where(np.isnan(values), 0.0, level).sum(axis=1, keepdims=True) / level.sum()
+    total = np.nansum(values, axis=1, dtype=np.float64, keepdims=True)
+    factor = np.divide(TARGET_TOTAL * share, total, out=np.zeros_like(total), where=total > 0)
+    return np.log1p(values * factor)
+
+
+def _distance(profiles: Matrix, control: Matrix) -> float:
+    """Median distance of profiles from the control, in lengths of the control."""
+    there = ~np.isnan(profiles)
+    difference = np.where(there, profiles - control, 0.0)
+    length = np.sqrt((np.where(there, control, 0.0) ** 2).sum(axis=1))
+    return float(np.median(np.sqrt((difference**2).sum(axis=1)) / np.maximum(length, _PSEUDO)))
+
+
+def _check_values(values: Matrix, scale: str, names: Sequence[str], where: str) -> None:
+    """Refuse what a scale can't have.
+
+    Networks that predict logarithms miss zero by a little on either side: that is taken as it is.
+    """
+    bad = np.isinf(values)
+    if scale == COUNTS:
+        bad |= values < 0
+    if scale in (LOG1P_1E4, DELTA):
+        bad |= values > _LOG_LIMIT
+    below, above = (np.abs(values[side]).sum() for side in (values < 0, values > 0))
+    if scale == LOG1P_1E4 and below > _MOST_BELOW * above:
+        bad |= values < 0
+    if bad.any():
+        row, gene = np.argwhere(bad)[0]
+        if np.isinf(values[row, gene]):
+            raise InputError(
+                f"the prediction of {names[row]!r} has the value {values[row, gene]}; write what "
+                f"is not predicted as missing (NaN, or an empty cell) ({where})"
+            )
+        raise InputError(
+            f"the prediction of {names[row]!r} has the value {values[row, gene]:.6g}, which "
+            f"scale={scale!r} can't have; declare the right scale= "
+            f"({', '.join(EXPRESSION_SCALES)}) ({where})"
+        )
