@@ -16,7 +16,6 @@ import pandas as pd
 import xarray as xr
 from sklearn.base import BaseEstimator
 
-from pertscale.baselines import ExpressionModel
 from pertscale.errors import InputError, NotFittedError
 from pertscale.schema import (
     CONTROL,
