@@ -20,13 +20,7 @@ from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.run_log import Log
 from pertscale.benchmark.units.class_unit import TASK, LabelMatrix, Unit, label_matrix
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_model
-from pertscale.benchmark.units.predictors import (
-    Fitted,
-    Given,
-    Thresholded,
-    TrainingPart,
-    given_params,
-)
+from pertscale.benchmark.units.predictors import Fitted, Given, Thresholded, TrainingPart
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
@@ -34,7 +28,13 @@ from pertscale.errors import InputError
 from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
 from pertscale.predictions.given_split import coverage, on_screen
-from pertscale.predictions.predictions import CLASS_SCORES, EXPRESSION, LABELS, OnScreen
+from pertscale.predictions.predictions import (
+    CLASS_SCORES,
+    EXPRESSION,
+    LABELS,
+    OnScreen,
+    given_params,
+)
 from pertscale.report.findings import seen_genes, without_vectors
 from pertscale.schema import CONTROL, DOUBLE, GENE, MANIFEST_FILE, PERTURBATION, SINGLE
 from pertscale.screen import Screen

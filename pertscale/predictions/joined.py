@@ -8,12 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from pertscale.benchmark.units.predictors import given_params
 from pertscale.errors import InputError
 from pertscale.hashing import digest
 from pertscale.predictions.predictions import (
     OnScreen,
     Predictions,
+    given_params,
 )
 from pertscale.schema import Label
 

@@ -562,3 +562,15 @@ def _other_total(values: Matrix, control: Matrix, read: Matrix | None, scale: st
         own = _distance(read, control)
         is_reading = distance < 2 * own and _distance(there - read + control, control) > own / 2
     return total_named(factor) if is_reading else ""
+
+
+def given_params(found: OnScreen) -> dict[str, Any]:
+    """Return what the record of a run says of a file: what it is, and what it is measured from."""
+    predictions = found.predictions
+    params = {
+        "file": found.name,
+        "kind": predictions.kind,
+        "scale": predictions.scale,
+        "control": predictions.control,
+    }
+    return params | ({"clip": True} if predictions.options.get("clip") else {})

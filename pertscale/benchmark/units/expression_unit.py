@@ -26,7 +26,7 @@ import xarray as xr
 from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
 from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.units.class_unit import is_whole, with_head, write_unit
-from pertscale.benchmark.units.predictors import PREDICTS_NONE, given_params
+from pertscale.benchmark.units.predictors import PREDICTS_NONE
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import (
@@ -41,7 +41,7 @@ from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
 from pertscale.io.parquet import declared_frame, read_table, write_table
 from pertscale.io.zarr_datasets import Variable, create_dataset
-from pertscale.predictions.predictions import OnScreen
+from pertscale.predictions.predictions import OnScreen, given_params
 from pertscale.results.unit_files import REMEDY, open_predictions, read_unit
 from pertscale.schema import (
     COMMON,

@@ -31,7 +31,7 @@ from pertscale.benchmark.units.class_unit import (
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
 from pertscale.hashing import digest
-from pertscale.predictions.predictions import LABELS, OnScreen
+from pertscale.predictions.predictions import LABELS, OnScreen, given_params
 from pertscale.schema import Label
 
 #: Scores of a pair that a file does not predict: it counts as unchanged.
@@ -342,15 +342,3 @@ class Given:
         if self.found.predictions.kind == LABELS:
             return Points()
         return Points(share_changed(matrix.rows(unit.split.train)))
-
-
-def given_params(found: OnScreen) -> dict[str, Any]:
-    """Return what the record of a run says of a file: what it is, and what it is measured from."""
-    predictions = found.predictions
-    params = {
-        "file": found.name,
-        "kind": predictions.kind,
-        "scale": predictions.scale,
-        "control": predictions.control,
-    }
-    return params | ({"clip": True} if predictions.options.get("clip") else {})
