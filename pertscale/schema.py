@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Literal, get_args
 
+#: The setting of all pairs but those of a perturbation and its targets.
+WITHOUT_TARGET = "full_without_target"
+
 SCHEMA_VERSION: Final = 1
 
 #: Tasks of expression.

@@ -48,11 +48,13 @@ from pertscale.benchmark.units.class_unit import (
     compute_here,
     failure,
     is_done,
-    remove_superseded,
     run_unit,
     slug,
 )
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
+from pertscale.benchmark.units.label_matrix import (
+    remove_superseded,
+)
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.display import shown_path

@@ -18,8 +18,9 @@ from pertscale.baselines.expression.base import rows_of
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.run_log import Log
-from pertscale.benchmark.units.class_unit import TASK, LabelMatrix, Unit, label_matrix
+from pertscale.benchmark.units.class_unit import TASK, Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_model
+from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.benchmark.units.predictors import Fitted, Given, Thresholded, TrainingPart
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say

@@ -24,7 +24,8 @@ from pertscale.benchmark.forecast.timing import UnitRates, probe_units
 from pertscale.benchmark.forecast.units import Expected, expected_units
 from pertscale.benchmark.run import LAYOUT, ingested, places, read_wanted
 from pertscale.benchmark.state import SETTINGS, TASKS, TRAINING_DIM, Setting, Task, Wanted
-from pertscale.benchmark.units.class_unit import BAND_BYTES, LOCAL_PAIRS, STRIP_PAIRS
+from pertscale.benchmark.units.class_unit import LOCAL_PAIRS
+from pertscale.benchmark.units.label_matrix import BAND_BYTES, STRIP_PAIRS
 from pertscale.diagnostics.progress import duration, say
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.embeddings.embedding import Embedding

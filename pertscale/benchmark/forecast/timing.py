@@ -21,8 +21,9 @@ from zarr.storage import MemoryStore
 
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod
 from pertscale.baselines.classifiers.logistic_pairs import MOST_EPOCHS, STEPS
-from pertscale.benchmark.units.class_unit import LabelMatrix, Predictor, Unit, write_and_score
+from pertscale.benchmark.units.class_unit import Predictor, Unit, write_and_score
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_and_score
+from pertscale.benchmark.units.label_matrix import LabelMatrix
 from pertscale.benchmark.units.predictors import Fitted, Thresholded, TrainingPart
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.errors import ArgumentError, InputError

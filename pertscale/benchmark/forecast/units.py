@@ -30,7 +30,7 @@ from pertscale.benchmark.state import (
 )
 from pertscale.benchmark.tasks.transfer import plan_transfer
 from pertscale.benchmark.units import class_unit, expression_unit
-from pertscale.benchmark.units.class_unit import LabelMatrix, label_matrix
+from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.benchmark.units.predictors import Fitted
 from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES

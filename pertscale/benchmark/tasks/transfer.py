@@ -38,8 +38,9 @@ from pertscale.benchmark.state import (
     thresholded_file,
     with_profiles,
 )
-from pertscale.benchmark.units.class_unit import LabelMatrix, Unit
+from pertscale.benchmark.units.class_unit import Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
+from pertscale.benchmark.units.label_matrix import LabelMatrix
 from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart
 from pertscale.embeddings.components import from_screen
 from pertscale.embeddings.embedding import Embedding

@@ -7,7 +7,7 @@ depends on. A unit whose hash has not changed is not done again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -18,16 +18,16 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from pertscale.benchmark.units.label_matrix import LabelMatrix, strip_rows
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.hashing import digest
-from pertscale.io.checksums import FILES, all_sums, faults, read_record, told, write_record
+from pertscale.io.checksums import FILES, all_sums, faults, told, write_record
 from pertscale.io.parquet import read_table, write_table
-from pertscale.io.store.layout import ALL_CHUNKS
 from pertscale.io.zarr_datasets import Variable, create_dataset
-from pertscale.results.unit_files import REMEDY, SUMS_FILE, UNIT_FILE, read_unit
+from pertscale.results.unit_files import REMEDY, UNIT_FILE, read_unit
 from pertscale.schema import (
     AS_CALLED,
     AT_TRAINING_RATE,
@@ -39,27 +39,19 @@ from pertscale.schema import (
     PREDICTIONS_DIR,
     SCORE_COLUMNS,
     SCORES_FILE,
+    WITHOUT_TARGET,
     Label,
 )
 from pertscale.splits import Split
-from pertscale.stats.labels.table import LabelTable
-from pertscale.storage.atomic import atomic_path, remove
+from pertscale.storage.atomic import atomic_path
 from pertscale.storage.folder_names import folder_name, slug
 from pertscale.storage.own_files import check_replaceable, zarr_pattern
 
-#: Genes of a block of the label matrix: what kNN and the scores hold at a time.
-GENE_CHUNK = 512
-#: Of the label matrix, what is in memory while it is written: a byte per pair.
-BAND_BYTES = 256_000_000
-#: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
-STRIP_PAIRS = 5_000_000
 #: Pairs of a prediction up to which it is scored as a whole: 13 bytes each.
 HELD_PAIRS = 2**22
 #: Pairs of a screen up to which its units run in the process that asked.
 LOCAL_PAIRS = 20_000_000
 TASK = "within"
-#: The setting of all pairs but those of a perturbation and its targets.
-WITHOUT_TARGET = "full_without_target"
 #: Key of the BLAS libraries that what was fitted was made with.
 BLAS = "blas"
 _ARRAYS = ("label", "score", "fell_back", "prediction", "truth")
@@ -76,72 +68,6 @@ _VERSION = 8
 
 
 # --- the label matrix, cut along genes ------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LabelMatrix:
-    """Labels of one context as an int8 Zarr array, chunked along genes.
-
-    Methods and scores go through it gene block by gene block, so it need not fit in memory.
-    """
-
-    path: Any
-    perturbations: tuple[str, ...]
-    genes: tuple[str, ...]
-    key: str
-
-    def rows(self, names: Sequence[str]) -> da.Array:
-        """Labels of some perturbations, lazily; one chunk of rows, genes in blocks."""
-        at = pd.Index(self.perturbations).get_indexer(list(names))
-        return da.from_zarr(zarr.open_array(self.path, mode="r"))[at]
-
-
-def label_matrix(
-    labels: LabelTable, context: str, folder: Path, *, write: bool = True
-) -> LabelMatrix:
-    """Write the labels of a context, unless that is done; see :class:`LabelMatrix`."""
-    matrix = labels.matrix(context)
-    path = folder / f"{slug(context)}-{labels.key[:12]}.zarr"
-    if write and not _is_kept(path):
-        with atomic_path(path) as temporary:
-            array = zarr.create_array(
-                temporary,
-                shape=matrix.shape,
-                chunks=(max(1, matrix.shape[0]), min(GENE_CHUNK, matrix.shape[1])),
-                dtype=np.int8,
-                config=ALL_CHUNKS,
-            )
-            width = max(1, BAND_BYTES // max(1, matrix.shape[0] * GENE_CHUNK)) * GENE_CHUNK
-            for start in range(0, matrix.shape[1], width):
-                lazy = matrix.data[:, start : start + width]
-                band = np.empty(lazy.shape, np.int8)
-                # chunks span all rows, so this process collects them
-                da.store(lazy, band, lock=False, scheduler="threads")
-                array[:, start : start + width] = band
-            write_record(temporary / SUMS_FILE, {FILES: all_sums(temporary)})
-    return LabelMatrix(
-        path,
-        tuple(matrix[PERTURBATION].values),
-        tuple(matrix[GENE].values),
-        digest(labels.key, context),
-    )
-
-
-def _is_kept(path: Path) -> bool:
-    """Whether a matrix is there as it was written; otherwise it is written again."""
-    try:
-        record = read_record(path / SUMS_FILE, "a record of a label matrix", remedy="delete it")
-    except (NotFoundError, CorruptFileError):
-        return False
-    return not faults(path, record[FILES], content=True)
-
-
-def remove_superseded(folder: Path, matrices: Iterable[LabelMatrix]) -> None:
-    """Delete the matrices in a folder that are of other labels than those in use."""
-    used = {matrix.path for matrix in matrices}
-    for path in folder.glob("*.zarr"):
-        if path not in used:
-            remove(path)
 
 
 # --- units ------------------------------------------------------------------------------------
@@ -353,12 +279,6 @@ def failure(out: Path, unit: Unit) -> str | None:
     """Return why a finished unit has no predictions, or None."""
     reason = read_unit(out / unit.folder).get("failed")
     return None if reason is None else str(reason)
-
-
-def strip_rows(n_rows: int, n_genes: int) -> int:
-    """Perturbations of a strip, and so of a chunk on disk."""
-    n_rows = max(1, n_rows)
-    return -(-n_rows // -(-n_rows * n_genes // STRIP_PAIRS))
 
 
 def _write_prediction(path: Any, unit: Unit, matrix: LabelMatrix, found: Predicted) -> None:

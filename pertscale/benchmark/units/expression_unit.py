@@ -30,19 +30,16 @@ from pertscale.benchmark.units.predictors import PREDICTS_NONE
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import (
-    call_curve,
     compare_expression,
     no_effect,
     no_effect_elsewhere,
-    own_targets,
-    predicted_pairs,
 )
 from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
 from pertscale.io.parquet import declared_frame, read_table, write_table
 from pertscale.io.zarr_datasets import Variable, create_dataset
 from pertscale.predictions.predictions import OnScreen, given_params
-from pertscale.results.unit_files import REMEDY, open_predictions, read_unit
+from pertscale.results.unit_files import REMEDY, read_unit
 from pertscale.schema import (
     COMMON,
     CONTROL,
@@ -57,11 +54,9 @@ from pertscale.schema import (
     TOP_EXPRESSED,
 )
 from pertscale.splits import Split
-from pertscale.stats.interactions import Interactions
 from pertscale.storage.atomic import atomic_path
 from pertscale.storage.folder_names import folder_name, slug
 
-_INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
 _VERSION: Final = 5
 
@@ -337,46 +332,6 @@ def _write_predictions(
 
 
 # --- interactions ---------------------------------------------------------------------------------
-
-
-def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> pd.DataFrame:
-    """Score how well each model's deviations from additivity find the interactions (SPEC J5-J7).
-
-    What a model does not predict counts as no change. The targets of a double are left out, unless
-    the unit includes targets. The areas are not defined for a model that is additive, which calls
-    nothing, nor where none or all of the pairs interact.
-    """
-    rows = []
-    scored = _scored_pairs(unit, found.table)
-    predictions = open_predictions(out / unit.folder)["prediction"]
-    deviating = dict(predicted_pairs(found.table, predictions))
-    for method in map(str, predictions[MODEL].values):
-        areas, n = (np.nan, np.nan), 0
-        if method in deviating:
-            pairs = deviating[method]
-            pairs = pairs[scored[pairs.index]]
-            interaction, n = pairs["interaction"].to_numpy(), len(pairs)
-            if interaction.any() and not interaction.all():
-                curve = call_curve(pairs["predicted_deviation"].to_numpy(), interaction)
-                areas = (curve.auprc(), curve.auroc())
-        rows += [
-            (method, "overall", "", metric, value, n)
-            for metric, value in zip(_INTERACTION_METRICS, areas, strict=True)
-        ]
-    table = pd.DataFrame(rows, columns=["method", "level", "group", "metric", "value", "n"])
-    head = {"task": "interactions", "context": unit.context, "train_contexts": unit.source}
-    params = unit_record(out, unit)["models"]
-    return with_head(table, unit.split, None, params, **head, setting=TOP_EXPRESSED)
-
-
-def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
-    """Mark the pairs of perturbation and gene that count."""
-    if unit.targets == "include":
-        return np.ones(len(pairs), bool)
-    row, names = pd.factorize(pairs[PERTURBATION])
-    column, genes = pd.factorize(pairs[GENE])
-    own = own_targets(list(names), list(genes), target_genes=unit.target_genes)
-    return np.asarray(~own[row, column])
 
 
 def read_unit_scores(out: Path, units: Sequence[ExpressionUnit]) -> list[pd.DataFrame]:

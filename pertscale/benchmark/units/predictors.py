@@ -20,14 +20,8 @@ from pertscale.baselines.thresholds import (
     scores_of_changes,
     tune_threshold,
 )
-from pertscale.benchmark.units.class_unit import (
-    GENE_CHUNK,
-    LabelMatrix,
-    Points,
-    Predicted,
-    Unit,
-    strip_rows,
-)
+from pertscale.benchmark.units.class_unit import Points, Predicted, Unit
+from pertscale.benchmark.units.label_matrix import GENE_CHUNK, LabelMatrix, strip_rows
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
 from pertscale.hashing import digest

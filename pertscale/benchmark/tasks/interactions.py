@@ -1,0 +1,67 @@
+"""Genetic interactions: called on the screen, and predicted by its units of doubles (SPEC I)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from pertscale.benchmark.units.class_unit import with_head
+from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
+from pertscale.evaluation import (
+    call_curve,
+    own_targets,
+    predicted_pairs,
+)
+from pertscale.results.unit_files import open_predictions
+from pertscale.schema import (
+    GENE,
+    MODEL,
+    PERTURBATION,
+    TOP_EXPRESSED,
+)
+from pertscale.stats.interactions import Interactions
+
+_INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
+
+
+def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> pd.DataFrame:
+    """Score how well each model's deviations from additivity find the interactions (SPEC J5-J7).
+
+    What a model does not predict counts as no change. The targets of a double are left out, unless
+    the unit includes targets. The areas are not defined for a model that is additive, which calls
+    nothing, nor where none or all of the pairs interact.
+    """
+    rows = []
+    scored = _scored_pairs(unit, found.table)
+    predictions = open_predictions(out / unit.folder)["prediction"]
+    deviating = dict(predicted_pairs(found.table, predictions))
+    for method in map(str, predictions[MODEL].values):
+        areas, n = (np.nan, np.nan), 0
+        if method in deviating:
+            pairs = deviating[method]
+            pairs = pairs[scored[pairs.index]]
+            interaction, n = pairs["interaction"].to_numpy(), len(pairs)
+            if interaction.any() and not interaction.all():
+                curve = call_curve(pairs["predicted_deviation"].to_numpy(), interaction)
+                areas = (curve.auprc(), curve.auroc())
+        rows += [
+            (method, "overall", "", metric, value, n)
+            for metric, value in zip(_INTERACTION_METRICS, areas, strict=True)
+        ]
+    table = pd.DataFrame(rows, columns=["method", "level", "group", "metric", "value", "n"])
+    head = {"task": "interactions", "context": unit.context, "train_contexts": unit.source}
+    params = unit_record(out, unit)["models"]
+    return with_head(table, unit.split, None, params, **head, setting=TOP_EXPRESSED)
+
+
+def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
+    """Mark the pairs of perturbation and gene that count."""
+    if unit.targets == "include":
+        return np.ones(len(pairs), bool)
+    row, names = pd.factorize(pairs[PERTURBATION])
+    column, genes = pd.factorize(pairs[GENE])
+    own = own_targets(list(names), list(genes), target_genes=unit.target_genes)
+    return np.asarray(~own[row, column])

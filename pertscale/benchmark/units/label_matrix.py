@@ -1,0 +1,105 @@
+"""The labels of a context as one matrix on disk, which its units share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import zarr
+
+from pertscale.errors import CorruptFileError, NotFoundError
+from pertscale.hashing import digest
+from pertscale.io.checksums import FILES, all_sums, faults, read_record, write_record
+from pertscale.io.store.layout import ALL_CHUNKS
+from pertscale.results.unit_files import SUMS_FILE
+from pertscale.schema import (
+    GENE,
+    PERTURBATION,
+)
+from pertscale.stats.labels.table import LabelTable
+from pertscale.storage.atomic import atomic_path, remove
+from pertscale.storage.folder_names import slug
+
+#: Genes of a block of the label matrix: what kNN and the scores hold at a time.
+GENE_CHUNK = 512
+#: Of the label matrix, what is in memory while it is written: a byte per pair.
+BAND_BYTES = 256_000_000
+#: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
+STRIP_PAIRS = 5_000_000
+
+
+@dataclass(frozen=True)
+class LabelMatrix:
+    """Labels of one context as an int8 Zarr array, chunked along genes.
+
+    Methods and scores go through it gene block by gene block, so it need not fit in memory.
+    """
+
+    path: Any
+    perturbations: tuple[str, ...]
+    genes: tuple[str, ...]
+    key: str
+
+    def rows(self, names: Sequence[str]) -> da.Array:
+        """Labels of some perturbations, lazily; one chunk of rows, genes in blocks."""
+        at = pd.Index(self.perturbations).get_indexer(list(names))
+        return da.from_zarr(zarr.open_array(self.path, mode="r"))[at]
+
+
+def label_matrix(
+    labels: LabelTable, context: str, folder: Path, *, write: bool = True
+) -> LabelMatrix:
+    """Write the labels of a context, unless that is done; see :class:`LabelMatrix`."""
+    matrix = labels.matrix(context)
+    path = folder / f"{slug(context)}-{labels.key[:12]}.zarr"
+    if write and not _is_kept(path):
+        with atomic_path(path) as temporary:
+            array = zarr.create_array(
+                temporary,
+                shape=matrix.shape,
+                chunks=(max(1, matrix.shape[0]), min(GENE_CHUNK, matrix.shape[1])),
+                dtype=np.int8,
+                config=ALL_CHUNKS,
+            )
+            width = max(1, BAND_BYTES // max(1, matrix.shape[0] * GENE_CHUNK)) * GENE_CHUNK
+            for start in range(0, matrix.shape[1], width):
+                lazy = matrix.data[:, start : start + width]
+                band = np.empty(lazy.shape, np.int8)
+                # chunks span all rows, so this process collects them
+                da.store(lazy, band, lock=False, scheduler="threads")
+                array[:, start : start + width] = band
+            write_record(temporary / SUMS_FILE, {FILES: all_sums(temporary)})
+    return LabelMatrix(
+        path,
+        tuple(matrix[PERTURBATION].values),
+        tuple(matrix[GENE].values),
+        digest(labels.key, context),
+    )
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether a matrix is there as it was written; otherwise it is written again."""
+    try:
+        record = read_record(path / SUMS_FILE, "a record of a label matrix", remedy="delete it")
+    except (NotFoundError, CorruptFileError):
+        return False
+    return not faults(path, record[FILES], content=True)
+
+
+def remove_superseded(folder: Path, matrices: Iterable[LabelMatrix]) -> None:
+    """Delete the matrices in a folder that are of other labels than those in use."""
+    used = {matrix.path for matrix in matrices}
+    for path in folder.glob("*.zarr"):
+        if path not in used:
+            remove(path)
+
+
+def strip_rows(n_rows: int, n_genes: int) -> int:
+    """Perturbations of a strip, and so of a chunk on disk."""
+    n_rows = max(1, n_rows)
+    return -(-n_rows // -(-n_rows * n_genes // STRIP_PAIRS))
