@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from pertscale._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from pertscale.report.figures.classes import class_bars
     from pertscale.report.figures.expression import (
         error_against_genes,
         predicted_change,
         prediction_error,
         ratio_forest,
         resources,
-        screen_overview,
-        transfer_scatter,
         variation,
     )
     from pertscale.report.figures.interactions import (
@@ -26,7 +25,10 @@ if TYPE_CHECKING:
         precision_recall_and_roc,
         recurrence,
     )
-    from pertscale.report.figures.style import class_bars
+    from pertscale.report.figures.screens import (
+        screen_overview,
+        transfer_scatter,
+    )
     from pertscale.report.page import write_report
 
 __all__ = [
