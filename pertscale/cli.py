@@ -388,7 +388,7 @@ def _run(stores: tuple[str, ...], models: tuple[str, ...] = (), **how: Any) -> N
 
 def _choices(how: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a benchmark as its function takes them."""
-    from pertscale.benchmark.state import SETTINGS, TASKS
+    from pertscale.schema import SETTINGS, TASKS
 
     included = how.pop("include_test_perturbations")
     return {

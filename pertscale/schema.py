@@ -11,6 +11,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Literal, get_args
 
+Setting = Literal["full", "full_without_target", "curated"]
+SETTINGS: Final[tuple[Setting, ...]] = get_args(Setting)
+INTERACTIONS = "interactions"
+TRANSFER = "transfer"
+#: Classes within a context; expression of held-out singles and doubles; genetic interactions;
+#: from some contexts to another.
+Task = Literal["within", "single", "double", "interactions", "transfer"]
+TASKS: Final[tuple[Task, ...]] = get_args(Task)
+#: Scratch below the output folder that later calls reuse.
+WORK_DIR = ".work"
+
 #: The setting of all pairs but those of a perturbation and its targets.
 WITHOUT_TARGET = "full_without_target"
 

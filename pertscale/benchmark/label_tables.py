@@ -11,7 +11,6 @@ import pandas as pd
 from pertscale.arguments import checked
 from pertscale.baselines import METHODS
 from pertscale.benchmark.outputs import with_averages
-from pertscale.benchmark.state import TRANSFER
 from pertscale.benchmark.units.class_unit import TASK, at_both_points, with_head, with_rest
 from pertscale.benchmark.units.predictors import fit_predict
 from pertscale.embeddings.embedding import Embedding
@@ -22,7 +21,7 @@ from pertscale.guide_names import target_group
 from pertscale.io.gene_aliases import Aliases, read_aliases
 from pertscale.perturbation_names import targets
 from pertscale.predictions.given_split import on_labels
-from pertscale.schema import GENE, PERTURBATION, Label
+from pertscale.schema import GENE, PERTURBATION, TRANSFER, Label
 from pertscale.splits import Split
 from pertscale.stats.labels.table import LabelTable
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.benchmark.split_files import write_split_files
-from pertscale.benchmark.state import TRANSFER, Plan, Runs, split_file
+from pertscale.benchmark.state import Plan, Runs, split_file
 from pertscale.benchmark.tasks.transfer import FROM_FILE
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import BLAS, UNIT_FILES, Unit, read_scores
@@ -40,6 +40,7 @@ from pertscale.schema import (
     SKIPPED_COLUMNS,
     SKIPPED_FILE,
     SPLITS_DIR,
+    TRANSFER,
     Column,
 )
 from pertscale.stats.interactions import Interactions

@@ -25,20 +25,7 @@ from pertscale.benchmark.external import Outsiders, PredictionsLike, read_all
 from pertscale.benchmark.outputs import TABLES, manifest, result_sums, write_tables
 from pertscale.benchmark.run_log import Log, log_file
 from pertscale.benchmark.split_files import SPLITS_RECORD, check_split_files
-from pertscale.benchmark.state import (
-    INTERACTIONS,
-    SETTINGS,
-    TASKS,
-    TRANSFER,
-    WORK_DIR,
-    Plan,
-    Runs,
-    Setting,
-    Task,
-    Wanted,
-    plan_context,
-    unmark,
-)
+from pertscale.benchmark.state import Plan, Runs, Wanted, plan_context, unmark
 from pertscale.benchmark.tasks.transfer import plan_transfer
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import (
@@ -83,6 +70,7 @@ from pertscale.report import write_report
 from pertscale.results.result import BenchmarkResult
 from pertscale.schema import (
     CONTROL,
+    INTERACTIONS,
     LABELS_DIR,
     LOG_FILE,
     MANIFEST_FILE,
@@ -90,9 +78,15 @@ from pertscale.schema import (
     PREDICTIONS_DIR,
     PSEUDOBULK_DIR,
     REPORT_FILE,
+    SETTINGS,
     SPLITS_DIR,
+    TASKS,
     TIMING_COLUMNS,
     TIMINGS_FILE,
+    TRANSFER,
+    WORK_DIR,
+    Setting,
+    Task,
 )
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.splits import Split

@@ -11,10 +11,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pertscale.benchmark.state import WORK_DIR, Runs, split_file
+from pertscale.benchmark.state import Runs, split_file
 from pertscale.errors import ExistsError, PertscaleError
 from pertscale.io.guards.json_files import read_json_file
-from pertscale.schema import SPLITS_DIR
+from pertscale.schema import SPLITS_DIR, WORK_DIR
 from pertscale.splits import Split
 from pertscale.storage.atomic import remove, write_bytes, write_json
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,16 @@ from pertscale.predictions.predictions import (
     given_params,
 )
 from pertscale.report.findings import seen_genes, without_vectors
-from pertscale.schema import CONTROL, DOUBLE, GENE, MANIFEST_FILE, PERTURBATION, SINGLE
+from pertscale.schema import (
+    CONTROL,
+    DOUBLE,
+    GENE,
+    MANIFEST_FILE,
+    PERTURBATION,
+    SINGLE,
+    TRANSFER,
+    WORK_DIR,
+)
 from pertscale.screen import Screen
 from pertscale.splits import Split, with_seen_genes
 from pertscale.splits.rule import Splitting, double_split, single_split
@@ -48,14 +57,6 @@ from pertscale.stats.pseudobulk import open_pseudobulk
 from pertscale.storage.atomic import remove
 from pertscale.storage.folder_names import folder_name, slug
 
-Setting = Literal["full", "full_without_target", "curated"]
-SETTINGS: Final[tuple[Setting, ...]] = get_args(Setting)
-INTERACTIONS = "interactions"
-TRANSFER = "transfer"
-#: Classes within a context; expression of held-out singles and doubles; genetic interactions;
-#: from some contexts to another.
-Task = Literal["within", "single", "double", "interactions", "transfer"]
-TASKS: Final[tuple[Task, ...]] = get_args(Task)
 #: Principal components of the embedding that is learned from the training part (SPEC H4).
 TRAINING_DIM = 10
 #: Why a method that is for labels with gaps is not fitted on full ones.
@@ -63,8 +64,6 @@ _NO_GAPS = (
     "every tested perturbation has a label of every gene, so neighbours that have one are the "
     "nearest; these methods are for curated pairs"
 )
-#: Scratch below the output folder that later calls reuse.
-WORK_DIR = ".work"
 
 
 @dataclass(frozen=True)

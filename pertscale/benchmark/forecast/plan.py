@@ -23,7 +23,7 @@ from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.forecast.timing import UnitRates, probe_units
 from pertscale.benchmark.forecast.units import Expected, expected_units
 from pertscale.benchmark.run import LAYOUT, ingested, places, read_wanted
-from pertscale.benchmark.state import SETTINGS, TASKS, TRAINING_DIM, Setting, Task, Wanted
+from pertscale.benchmark.state import TRAINING_DIM, Wanted
 from pertscale.benchmark.units.class_unit import LOCAL_PAIRS
 from pertscale.benchmark.units.label_matrix import BAND_BYTES, STRIP_PAIRS
 from pertscale.diagnostics.progress import duration, say
@@ -40,7 +40,17 @@ from pertscale.execution.runner import run
 from pertscale.io.ingestion import forecast as ingest_outlook
 from pertscale.io.ingestion.forecast import IngestOutlook
 from pertscale.io.store.layout import CHUNK_GENES, is_store
-from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, REPORT_FILE
+from pertscale.schema import (
+    COUNTS,
+    GENE,
+    LOG1P_1E4,
+    MATRIX,
+    REPORT_FILE,
+    SETTINGS,
+    TASKS,
+    Setting,
+    Task,
+)
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
 from pertscale.stats.differential.forecast import LabelOutlook, look_ahead

@@ -19,15 +19,7 @@ import pandas as pd
 from pertscale.baselines import MeanExpression, NoChange
 from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.run_log import Log
-from pertscale.benchmark.state import (
-    TRAINING_DIM,
-    TRANSFER,
-    WORK_DIR,
-    Plan,
-    Runs,
-    Wanted,
-    plan_context,
-)
+from pertscale.benchmark.state import TRAINING_DIM, Plan, Runs, Wanted, plan_context
 from pertscale.benchmark.tasks.transfer import plan_transfer
 from pertscale.benchmark.units import class_unit, expression_unit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
@@ -35,6 +27,7 @@ from pertscale.benchmark.units.predictors import Fitted
 from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES
 from pertscale.predictions.given_split import check_names
+from pertscale.schema import TRANSFER, WORK_DIR
 from pertscale.screen import Screen
 from pertscale.stats.differential.rank_sum import Job
 from pertscale.stats.labels.curation import Curation, curate

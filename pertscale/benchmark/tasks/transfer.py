@@ -29,7 +29,6 @@ from pertscale.baselines import (
 )
 from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.state import (
-    TRANSFER,
     Plan,
     Runs,
     given_for,
@@ -54,7 +53,7 @@ from pertscale.io.store.layout import is_store, open_root, read_column
 from pertscale.perturbation_names import is_unassigned_word, name_of, targets
 from pertscale.predictions.cells import gene_ids
 from pertscale.predictions.predictions import EXPRESSION, OnScreen
-from pertscale.schema import CONTROL, GENE, PERTURBATION
+from pertscale.schema import CONTROL, GENE, PERTURBATION, TRANSFER
 from pertscale.splits import Split
 from pertscale.splits.rule import single_split
 
