@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pertscale import embeddings
 from pertscale.arguments import checked
-from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method, own_methods
+from pertscale.baselines import own_methods
 from pertscale.baselines.expression.base import rows_of
-from pertscale.baselines.thresholds import RULES, Rule
+from pertscale.baselines.thresholds import Rule
 from pertscale.baselines.user_models import Own
 from pertscale.benchmark.external import Outsiders, PredictionsLike, read_all
+from pertscale.benchmark.options import Wanted, read_wanted
 from pertscale.benchmark.outputs import TABLES, manifest, result_sums, write_tables
 from pertscale.benchmark.run_log import Log, log_file
 from pertscale.benchmark.split_files import SPLITS_RECORD, check_split_files
-from pertscale.benchmark.state import Plan, Runs, Wanted, plan_context, unmark
+from pertscale.benchmark.state import Plan, Runs, plan_context, unmark
 from pertscale.benchmark.tasks.transfer import plan_transfer
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import (
@@ -54,7 +54,7 @@ from pertscale.errors import (
     PertscaleError,
     StorageError,
 )
-from pertscale.evaluation.target_genes import Targets, check_targets
+from pertscale.evaluation.target_genes import Targets
 from pertscale.execution.clients import ClientLike, naming_losses, use_client
 from pertscale.execution.memory import AUTO, check_memory
 from pertscale.io.checksums import FILES, write_record
@@ -90,10 +90,6 @@ from pertscale.schema import (
 )
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.splits import Split
-from pertscale.splits.drawn import check_test_fraction
-from pertscale.splits.rule import (
-    Splitting,
-)
 from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
 from pertscale.stats.differential.rank_sum import (
     TABLE_FILES,
@@ -339,50 +335,6 @@ def _watched(client: Any, page: str | os.PathLike[str] | None) -> Iterator[None]
         yield
 
 
-def read_wanted(
-    own: Mapping[str, Method | ExpressionMethod],
-    files: Iterable[str],
-    *,
-    embedding: Any,
-    split: Any,
-    tasks: Sequence[str],
-    methods: Sequence[str] | None,
-    settings: Sequence[str],
-    test_fraction: float,
-    seed: int | Sequence[int] | None,
-    gene_disjoint: bool,
-    threshold: Rule,
-    exclude_test_perturbations: bool,
-    aliases: Any,
-    targets: Targets = "exclude",
-) -> Wanted:
-    """Check the options of :func:`run_benchmark`, and read the files among them."""
-    _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
-    _check_names("settings", settings, SETTINGS)
-    _check_names("tasks", tasks, TASKS)
-    check_test_fraction(test_fraction)
-    if threshold not in RULES:
-        raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
-    check_targets(targets)
-    _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
-    chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
-    everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(own)
-    used = {name: m for name, m in everything.items() if name in chosen or name in own}
-    if gene_disjoint and split is not None:
-        raise ArgumentError(
-            "gene_disjoint=True says how splits are drawn, and split= gives one; pass one of both"
-        )
-    seeds = seed if seed is None else (seed,) if isinstance(seed, int) else tuple(seed)
-    return Wanted(
-        {name: m for name, m in used.items() if isinstance(m, Method)},
-        {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
-        frozenset(own), tuple(tasks), tuple(settings),
-        Splitting(_read_split(split), seeds, test_fraction, gene_disjoint),
-        _read_embedding(embedding),
-        threshold, exclude_test_perturbations, aliases, targets,
-    )  # fmt: skip
-
-
 def _say_where(client: Any, quiet: bool) -> None:
     """Tell on which workers the tasks run, and where they can be watched."""
     if client is None:
@@ -552,17 +504,6 @@ def _check_fresh(output: Place) -> None:
             )
 
 
-def _check_apart(ours: Sequence[str], own: Iterable[str], files: Iterable[str]) -> None:
-    """Refuse a name that stands for two methods, or that tables can't hold."""
-    seen = set(ours)
-    for name in [*own, *files]:
-        if not name.strip():
-            raise ArgumentError("a model or a file of predictions has an empty name")
-        if name in seen:
-            raise ArgumentError(f"{name!r} names two methods; give predictions and models others")
-        seen.add(name)
-
-
 def _report(runs: Runs, plans: Sequence[Plan], content: dict[str, Any]) -> None:
     """Write the report, and the times before and after it: it shows those of the other stages."""
     folder, alone = runs.folder, plans[0] is runs
@@ -577,32 +518,6 @@ def _report(runs: Runs, plans: Sequence[Plan], content: dict[str, Any]) -> None:
         write_report(BenchmarkResult(folder, content), plans[0].screen if alone else None)
     write_timings()
     runs.log.say_skipped()
-
-
-def _check_names(what: str, names: Sequence[str], known: Any) -> None:
-    import difflib
-
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, list(known), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ArgumentError(f"{what} has {name!r}, known are {', '.join(known)}{hint}")
-
-
-def _read_embedding(embedding: Any) -> Embedding | None:
-    if embedding is None or isinstance(embedding, Embedding):
-        return embedding
-    return embeddings.read(embedding)
-
-
-def _read_split(split: Any) -> Split | None:
-    if split is None or isinstance(split, Split):
-        return split
-    if not isinstance(split, str | os.PathLike):
-        raise ArgumentError(
-            f"split= takes a split file or a pertscale.Split, got {type(split).__name__}"
-        )
-    return Split.read(split)
 
 
 def _screen(

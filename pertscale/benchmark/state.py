@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
 from pertscale.baselines.expression.base import rows_of
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.external import Outsiders
+from pertscale.benchmark.options import Wanted
 from pertscale.benchmark.run_log import Log
 from pertscale.benchmark.units.class_unit import TASK, Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_model
@@ -26,9 +27,8 @@ from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
-from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
-from pertscale.predictions.given_split import coverage, on_screen
+from pertscale.predictions.given_split import coverage
 from pertscale.predictions.predictions import (
     CLASS_SCORES,
     EXPRESSION,
@@ -49,7 +49,7 @@ from pertscale.schema import (
 )
 from pertscale.screen import Screen
 from pertscale.splits import Split, with_seen_genes
-from pertscale.splits.rule import Splitting, double_split, single_split
+from pertscale.splits.rule import double_split, single_split
 from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable
@@ -64,53 +64,6 @@ _NO_GAPS = (
     "every tested perturbation has a label of every gene, so neighbours that have one are the "
     "nearest; these methods are for curated pairs"
 )
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the user asked for.
-
-    Attributes
-    ----------
-    methods : dict of str to Method
-        Classifiers by name.
-    models : dict of str to ExpressionMethod
-        Models of expression by name.
-    own : frozenset of str
-        Which of both are the user's.
-    tasks, settings : tuple of str
-    how : Splitting
-    embedding : Embedding, optional
-    threshold : {'match_rate', 'macro_f1'}
-    exclude_test_perturbations : bool
-    aliases
-        Other names of genes → names.
-    targets : {'exclude', 'include'}
-        Whether the targets of a perturbation are left out of its scores of expression.
-    """
-
-    methods: dict[str, Method]
-    models: dict[str, ExpressionMethod]
-    own: frozenset[str]
-    tasks: tuple[str, ...]
-    settings: tuple[str, ...]
-    how: Splitting
-    embedding: Embedding | None
-    threshold: Rule
-    exclude_test_perturbations: bool
-    aliases: Any
-    targets: Targets = "exclude"
-
-    def on(self, screen: Screen) -> Wanted:
-        """Return the same, with the names of a split that was given as the screen has them."""
-        if self.how.given is None:
-            return self
-        given = on_screen(self.how.given, screen, self.aliases)
-        return replace(self, how=replace(self.how, given=given))
-
-    def methods_on(self, kind: str) -> dict[str, Method]:
-        """Return the classifiers that are fitted on a kind of labels, full or curated."""
-        return {n: m for n, m in self.methods.items() if kind != "full" or not m.needs_gaps}
 
 
 @dataclass(kw_only=True)

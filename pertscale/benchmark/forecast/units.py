@@ -18,8 +18,9 @@ import pandas as pd
 
 from pertscale.baselines import MeanExpression, NoChange
 from pertscale.benchmark.external import Outsiders
+from pertscale.benchmark.options import Wanted
 from pertscale.benchmark.run_log import Log
-from pertscale.benchmark.state import TRAINING_DIM, Plan, Runs, Wanted, plan_context
+from pertscale.benchmark.state import TRAINING_DIM, Plan, Runs, plan_context
 from pertscale.benchmark.tasks.transfer import plan_transfer
 from pertscale.benchmark.units import class_unit, expression_unit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix

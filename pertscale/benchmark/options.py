@@ -1,0 +1,154 @@
+"""What a run was asked for, checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pertscale import embeddings
+from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
+from pertscale.baselines.thresholds import RULES, Rule
+from pertscale.embeddings.embedding import Embedding
+from pertscale.errors import (
+    ArgumentError,
+)
+from pertscale.evaluation.target_genes import Targets, check_targets
+from pertscale.predictions.given_split import on_screen
+from pertscale.schema import (
+    SETTINGS,
+    TASKS,
+)
+from pertscale.screen import Screen
+from pertscale.splits import Split
+from pertscale.splits.drawn import check_test_fraction
+from pertscale.splits.rule import Splitting
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for.
+
+    Attributes
+    ----------
+    methods : dict of str to Method
+        Classifiers by name.
+    models : dict of str to ExpressionMethod
+        Models of expression by name.
+    own : frozenset of str
+        Which of both are the user's.
+    tasks, settings : tuple of str
+    how : Splitting
+    embedding : Embedding, optional
+    threshold : {'match_rate', 'macro_f1'}
+    exclude_test_perturbations : bool
+    aliases
+        Other names of genes → names.
+    targets : {'exclude', 'include'}
+        Whether the targets of a perturbation are left out of its scores of expression.
+    """
+
+    methods: dict[str, Method]
+    models: dict[str, ExpressionMethod]
+    own: frozenset[str]
+    tasks: tuple[str, ...]
+    settings: tuple[str, ...]
+    how: Splitting
+    embedding: Embedding | None
+    threshold: Rule
+    exclude_test_perturbations: bool
+    aliases: Any
+    targets: Targets = "exclude"
+
+    def on(self, screen: Screen) -> Wanted:
+        """Return the same, with the names of a split that was given as the screen has them."""
+        if self.how.given is None:
+            return self
+        given = on_screen(self.how.given, screen, self.aliases)
+        return replace(self, how=replace(self.how, given=given))
+
+    def methods_on(self, kind: str) -> dict[str, Method]:
+        """Return the classifiers that are fitted on a kind of labels, full or curated."""
+        return {n: m for n, m in self.methods.items() if kind != "full" or not m.needs_gaps}
+
+
+def read_wanted(
+    own: Mapping[str, Method | ExpressionMethod],
+    files: Iterable[str],
+    *,
+    embedding: Any,
+    split: Any,
+    tasks: Sequence[str],
+    methods: Sequence[str] | None,
+    settings: Sequence[str],
+    test_fraction: float,
+    seed: int | Sequence[int] | None,
+    gene_disjoint: bool,
+    threshold: Rule,
+    exclude_test_perturbations: bool,
+    aliases: Any,
+    targets: Targets = "exclude",
+) -> Wanted:
+    """Check the options of :func:`run_benchmark`, and read the files among them."""
+    _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
+    _check_names("settings", settings, SETTINGS)
+    _check_names("tasks", tasks, TASKS)
+    check_test_fraction(test_fraction)
+    if threshold not in RULES:
+        raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
+    check_targets(targets)
+    _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
+    chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
+    everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(own)
+    used = {name: m for name, m in everything.items() if name in chosen or name in own}
+    if gene_disjoint and split is not None:
+        raise ArgumentError(
+            "gene_disjoint=True says how splits are drawn, and split= gives one; pass one of both"
+        )
+    seeds = seed if seed is None else (seed,) if isinstance(seed, int) else tuple(seed)
+    return Wanted(
+        {name: m for name, m in used.items() if isinstance(m, Method)},
+        {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
+        frozenset(own), tuple(tasks), tuple(settings),
+        Splitting(_read_split(split), seeds, test_fraction, gene_disjoint),
+        _read_embedding(embedding),
+        threshold, exclude_test_perturbations, aliases, targets,
+    )  # fmt: skip
+
+
+def _check_apart(ours: Sequence[str], own: Iterable[str], files: Iterable[str]) -> None:
+    """Refuse a name that stands for two methods, or that tables can't hold."""
+    seen = set(ours)
+    for name in [*own, *files]:
+        if not name.strip():
+            raise ArgumentError("a model or a file of predictions has an empty name")
+        if name in seen:
+            raise ArgumentError(f"{name!r} names two methods; give predictions and models others")
+        seen.add(name)
+
+
+def _check_names(what: str, names: Sequence[str], known: Any) -> None:
+    import difflib
+
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, list(known), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ArgumentError(f"{what} has {name!r}, known are {', '.join(known)}{hint}")
+
+
+def _read_embedding(embedding: Any) -> Embedding | None:
+    if embedding is None or isinstance(embedding, Embedding):
+        return embedding
+    return embeddings.read(embedding)
+
+
+def _read_split(split: Any) -> Split | None:
+    if split is None or isinstance(split, Split):
+        return split
+    if not isinstance(split, str | os.PathLike):
+        raise ArgumentError(
+            f"split= takes a split file or a pertscale.Split, got {type(split).__name__}"
+        )
+    return Split.read(split)
