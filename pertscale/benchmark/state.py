@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pertscale import embeddings
 from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
 from pertscale.baselines.expression.base import rows_of
 from pertscale.baselines.thresholds import Rule
@@ -23,6 +22,7 @@ from pertscale.benchmark.units.class_unit import TASK, Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_model
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.benchmark.units.predictors import Fitted, Given, Thresholded, TrainingPart
+from pertscale.benchmark.vectors import embedding_for
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
@@ -57,8 +57,6 @@ from pertscale.stats.pseudobulk import open_pseudobulk
 from pertscale.storage.atomic import remove
 from pertscale.storage.folder_names import folder_name, slug
 
-#: Principal components of the embedding that is learned from the training part (SPEC H4).
-TRAINING_DIM = 10
 #: Why a method that is for labels with gaps is not fitted on full ones.
 _NO_GAPS = (
     "every tested perturbation has a label of every gene, so neighbours that have one are the "
@@ -516,26 +514,3 @@ def split_file(context: str, split: Split) -> str:
 
 
 # --- vectors --------------------------------------------------------------------------------------
-
-
-def embedding_for(plan: Plan, context: str, split: Split) -> Embedding | str:
-    """Return the vectors for a split, or why there are none."""
-    if plan.wanted.embedding is not None:
-        plan.vectors[context, split.name] = plan.wanted.embedding
-        return plan.wanted.embedding
-    if (context, split.name) not in plan.vectors:
-        profiles = plan.profiles(context)
-        mine = np.isin(profiles[PERTURBATION].values.astype(str), [*split.train, CONTROL])
-        learned = learned_embedding(profiles.isel({PERTURBATION: mine}), list(plan.labels.genes))
-        if isinstance(learned, str):
-            return learned
-        plan.vectors[context, split.name] = learned
-    return plan.vectors[context, split.name]
-
-
-def learned_embedding(profiles: xr.DataArray, genes: list[str]) -> Embedding | str:
-    """Embed genes by their expression over training profiles; or say why that can't be."""
-    dim = min(TRAINING_DIM, profiles.shape[0] - 1, len(genes) - 1)
-    if dim < 1:
-        return "too few training perturbations to learn an embedding from; pass embedding="
-    return embeddings.from_training(profiles.values, genes=genes, dim=dim)

@@ -24,9 +24,9 @@ from pertscale.benchmark.forecast.timing import UnitRates, probe_units
 from pertscale.benchmark.forecast.units import Expected, expected_units
 from pertscale.benchmark.options import Wanted, read_wanted
 from pertscale.benchmark.run import LAYOUT, ingested, places
-from pertscale.benchmark.state import TRAINING_DIM
 from pertscale.benchmark.units.class_unit import LOCAL_PAIRS
 from pertscale.benchmark.units.label_matrix import BAND_BYTES, STRIP_PAIRS
+from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.diagnostics.progress import duration, say
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.embeddings.embedding import Embedding

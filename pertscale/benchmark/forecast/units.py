@@ -20,11 +20,12 @@ from pertscale.baselines import MeanExpression, NoChange
 from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.options import Wanted
 from pertscale.benchmark.run_log import Log
-from pertscale.benchmark.state import TRAINING_DIM, Plan, Runs, plan_context
+from pertscale.benchmark.state import Plan, Runs, plan_context
 from pertscale.benchmark.tasks.transfer import plan_transfer
 from pertscale.benchmark.units import class_unit, expression_unit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.benchmark.units.predictors import Fitted
+from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES
 from pertscale.predictions.given_split import check_names

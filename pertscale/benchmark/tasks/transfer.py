@@ -33,7 +33,6 @@ from pertscale.benchmark.state import (
     Runs,
     given_for,
     has_none,
-    learned_embedding,
     thresholded_file,
     with_profiles,
 )
@@ -41,6 +40,9 @@ from pertscale.benchmark.units.class_unit import Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix
 from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart
+from pertscale.benchmark.vectors import (
+    learned_embedding,
+)
 from pertscale.embeddings.components import from_screen
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError

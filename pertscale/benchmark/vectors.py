@@ -1,0 +1,41 @@
+"""Which embedding a unit gets: the one that was given, or one learned from its training part."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from pertscale import embeddings
+from pertscale.benchmark.state import Plan
+from pertscale.embeddings.embedding import Embedding
+from pertscale.schema import (
+    CONTROL,
+    PERTURBATION,
+)
+from pertscale.splits import Split
+
+#: Principal components of the embedding that is learned from the training part (SPEC H4).
+TRAINING_DIM = 10
+
+
+def embedding_for(plan: Plan, context: str, split: Split) -> Embedding | str:
+    """Return the vectors for a split, or why there are none."""
+    if plan.wanted.embedding is not None:
+        plan.vectors[context, split.name] = plan.wanted.embedding
+        return plan.wanted.embedding
+    if (context, split.name) not in plan.vectors:
+        profiles = plan.profiles(context)
+        mine = np.isin(profiles[PERTURBATION].values.astype(str), [*split.train, CONTROL])
+        learned = learned_embedding(profiles.isel({PERTURBATION: mine}), list(plan.labels.genes))
+        if isinstance(learned, str):
+            return learned
+        plan.vectors[context, split.name] = learned
+    return plan.vectors[context, split.name]
+
+
+def learned_embedding(profiles: xr.DataArray, genes: list[str]) -> Embedding | str:
+    """Embed genes by their expression over training profiles; or say why that can't be."""
+    dim = min(TRAINING_DIM, profiles.shape[0] - 1, len(genes) - 1)
+    if dim < 1:
+        return "too few training perturbations to learn an embedding from; pass embedding="
+    return embeddings.from_training(profiles.values, genes=genes, dim=dim)
