@@ -27,15 +27,12 @@ from pertscale.benchmark.run_log import Log, log_file
 from pertscale.benchmark.split_files import SPLITS_RECORD, check_split_files
 from pertscale.benchmark.state import Plan, Runs, plan_context, unmark
 from pertscale.benchmark.tasks.transfer import plan_transfer
+from pertscale.benchmark.tasks.within import _run_units
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import (
-    TASK,
     UNIT_FILES,
     check_unit_replaceable,
     compute_here,
-    failure,
-    is_done,
-    run_unit,
     slug,
 )
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
@@ -43,7 +40,7 @@ from pertscale.benchmark.units.label_matrix import (
     remove_superseded,
 )
 from pertscale.diagnostics.events import emit
-from pertscale.diagnostics.progress import Progress, say
+from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import (
@@ -569,32 +566,6 @@ def _check_ours(inside: Path, marker: Path, source: Path) -> None:
 def _state_of(source: Path) -> list[list[Any]]:
     """Name, size and time of a source's files: tells whether it has changed since it was read."""
     return [[file.name, size, time] for file, size, time in state_of(source)]
-
-
-def _run_units(plan: Runs) -> None:
-    with Progress(
-        "methods", total=len(plan.units), unit="method", quiet=plan.log.quiet
-    ) as progress:
-        for unit in plan.units:
-            matrix = plan.matrices[unit.context, unit.labels]
-            with plan.log.stage("method", unit.title) as stage:
-                stage.reused = is_done(plan.folder, unit, matrix, quiet=plan.log.quiet)
-                if not stage.reused:
-                    check_unit_replaceable(plan.folder / unit.folder)
-                    plan.unmark()
-                    run_unit(plan.folder, unit, matrix, plan.targets[unit.context])
-            progress.advance()
-    done = []
-    for unit in plan.units:
-        reason = failure(plan.folder, unit)
-        if reason is None:
-            done.append(unit)
-        else:
-            source = "" if unit.task == TASK else f" from {unit.source}"
-            what = f"{unit.method} ({unit.labels}{source}, {unit.split.name})"
-            plan.log.skip(what, unit.context, reason)
-            plan.failed.append(unit)
-    plan.units = done
 
 
 def _run_expression(plan: Plan) -> None:

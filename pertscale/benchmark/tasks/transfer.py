@@ -28,18 +28,12 @@ from pertscale.baselines import (
     Method,
 )
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.state import (
-    Plan,
-    Runs,
-    given_for,
-    has_none,
-    thresholded_file,
-    with_profiles,
-)
+from pertscale.benchmark.state import Plan, Runs, given_for, with_profiles
+from pertscale.benchmark.tasks.within import has_none
 from pertscale.benchmark.units.class_unit import Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix
-from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart
+from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart, thresholded_file
 from pertscale.benchmark.vectors import (
     learned_embedding,
 )

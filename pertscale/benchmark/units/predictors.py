@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import dask
@@ -26,7 +27,9 @@ from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
 from pertscale.hashing import digest
 from pertscale.predictions.predictions import LABELS, OnScreen, given_params
-from pertscale.schema import Label
+from pertscale.schema import (
+    Label,
+)
 
 #: Scores of a pair that a file does not predict: it counts as unchanged.
 _NON_DE_SCORES = np.array([0, 1, 0], np.float32)
@@ -336,3 +339,17 @@ class Given:
         if self.found.predictions.kind == LABELS:
             return Points()
         return Points(share_changed(matrix.rows(unit.split.train)))
+
+
+def thresholded_file(
+    found: OnScreen, control: np.ndarray, rule: Rule, shared: frozenset[str] = frozenset()
+) -> Thresholded:
+    """Return predicted expression from a file as a predictor of classes."""
+    return Thresholded(
+        partial(_file_changes, found, control), found.genes, frozenset(found.rows), rule,
+        True, found.key, partial(given_params, found), shared,
+    )  # fmt: skip
+
+
+def _file_changes(found: OnScreen, control: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    return found.profiles(names) - control.astype(np.float32)
