@@ -6,14 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from pertscale.arguments import checked
 from pertscale.baselines import own_methods
@@ -26,16 +24,14 @@ from pertscale.benchmark.outputs import TABLES, manifest, result_sums, write_tab
 from pertscale.benchmark.run_log import Log, log_file
 from pertscale.benchmark.split_files import SPLITS_RECORD, check_split_files
 from pertscale.benchmark.state import Plan, Runs, plan_context, unmark
+from pertscale.benchmark.tasks.expression import _run_expression, _run_expression_unit
 from pertscale.benchmark.tasks.transfer import plan_transfer
 from pertscale.benchmark.tasks.within import _run_units
-from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import (
     UNIT_FILES,
-    check_unit_replaceable,
     compute_here,
     slug,
 )
-from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import (
     remove_superseded,
 )
@@ -46,7 +42,6 @@ from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import (
     ArgumentError,
     ExistsError,
-    InputError,
     NotFoundError,
     PertscaleError,
     StorageError,
@@ -67,11 +62,9 @@ from pertscale.report import write_report
 from pertscale.results.result import BenchmarkResult
 from pertscale.schema import (
     CONTROL,
-    INTERACTIONS,
     LABELS_DIR,
     LOG_FILE,
     MANIFEST_FILE,
-    PERTURBATION,
     PREDICTIONS_DIR,
     PSEUDOBULK_DIR,
     REPORT_FILE,
@@ -95,7 +88,6 @@ from pertscale.stats.differential.rank_sum import (
     labels_key,
     rank_sum,
 )
-from pertscale.stats.interactions import complete_doubles, find_interactions
 from pertscale.stats.labels.table import read_labels
 from pertscale.stats.pseudobulk import open_pseudobulk
 from pertscale.storage.atomic import remove_leftovers_below, write_json
@@ -568,41 +560,6 @@ def _state_of(source: Path) -> list[list[Any]]:
     return [[file.name, size, time] for file, size, time in state_of(source)]
 
 
-def _run_expression(plan: Plan) -> None:
-    """Fit and score the models of expression, then call interactions."""
-    for unit in plan.expression:
-        observed = plan.profiles(unit.context)
-        train = rows_of(observed, [CONTROL, *unit.split.train])
-        _run_expression_unit(plan, unit, partial(_same, train), observed, plan.labels.key)
-    if INTERACTIONS in plan.wanted.tasks:
-        for context in plan.labels.contexts:
-            _call_interactions(plan, context)
-
-
-def _run_expression_unit(
-    runs: Runs,
-    unit: ExpressionUnit,
-    train: Callable[[], xr.DataArray],
-    observed: xr.DataArray,
-    inputs: str,
-) -> None:
-    with runs.log.stage("expression", unit.title) as stage:
-        stage.reused = expression_unit.is_done(runs.folder, unit, inputs, quiet=runs.log.quiet)
-        if not stage.reused:
-            check_unit_replaceable(runs.folder / unit.folder)
-            runs.unmark()
-            seconds = expression_unit.run_unit(runs.folder, unit, train(), observed, inputs)
-            for model, value in seconds.items():
-                runs.log.add("model", f"{unit.title} / {model}", value)
-    for model, reason in expression_unit.unit_record(runs.folder, unit)["failed"].items():
-        source = f" from {unit.source}" if unit.train_contexts else ""
-        runs.log.skip(f"{model} ({unit.task}{source}, {unit.split.name})", unit.context, reason)
-
-
-def _same(train: xr.DataArray) -> xr.DataArray:
-    return train
-
-
 def _run_transfer(plans: Sequence[Plan], runs: Runs) -> None:
     """Run all that is trained on some contexts and predicts another."""
     before = list(runs.units)
@@ -613,19 +570,3 @@ def _run_transfer(plans: Sequence[Plan], runs: Runs) -> None:
     for one in transferred:
         _run_expression_unit(runs, one.unit, one.train, one.observed(), one.inputs)
         runs.expression.append(one.unit)
-
-
-def _call_interactions(plan: Plan, context: str) -> None:
-    profiles = plan.profiles(context)
-    names = [str(n) for n in profiles[PERTURBATION].values]
-    targets = plan.screen.targets
-    if not complete_doubles(names, targets):
-        n = sum(len(targets[name]) == 2 for name in names)
-        reason = f"{n} double perturbations, none with both of its singles; A, B and A+B are needed"
-        plan.log.skip("interactions", context, reason)
-        return
-    with plan.log.stage("interactions", context):
-        try:
-            plan.interactions[context] = find_interactions(profiles, targets=targets)
-        except InputError as error:
-            plan.log.skip("interactions", context, str(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ import xarray as xr
 from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.options import Wanted
 from pertscale.benchmark.run_log import Log
+from pertscale.benchmark.tasks.expression import _plan_expression
 from pertscale.benchmark.tasks.within import _plan_classes, _tables
 from pertscale.benchmark.units.class_unit import TASK, Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
-from pertscale.benchmark.vectors import embedding_for
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
@@ -30,16 +30,13 @@ from pertscale.predictions.predictions import (
 )
 from pertscale.report.findings import seen_genes, without_vectors
 from pertscale.schema import (
-    DOUBLE,
     MANIFEST_FILE,
     PERTURBATION,
-    SINGLE,
     TRANSFER,
     WORK_DIR,
 )
 from pertscale.screen import Screen
 from pertscale.splits import Split, with_seen_genes
-from pertscale.splits.rule import double_split, single_split
 from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable
@@ -217,64 +214,6 @@ def with_profiles(given: Mapping[str, OnScreen]) -> dict[str, OnScreen]:
 
 
 # --- expression -----------------------------------------------------------------------------------
-
-
-def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequence[Split]) -> None:
-    """List the units of expression: the same split for singles, one of its own for doubles."""
-    wanted, targets = plan.wanted, plan.screen.targets
-    if SINGLE in wanted.tasks:
-        for split in splits:
-            _plan_expression_unit(plan, context, SINGLE, split, single_split)
-    if DOUBLE not in wanted.tasks:
-        return
-    more = [name for name in names if len(targets[name]) > 2]
-    if more:
-        reason = (
-            f"{len(more)} perturbations have more than two targets, such as {more[0]}; the task "
-            f"{DOUBLE!r} predicts none of them"
-        )
-        plan.log.skip(f"{DOUBLE}: more than two targets", context, reason)
-    try:
-        doubles = wanted.how.of_doubles(names, targets)
-    except InputError as error:
-        plan.log.skip(DOUBLE, context, str(error))
-        return
-    if wanted.how.given is None:
-        n = sum(len(targets[name]) == 2 for name in names)
-        _tell_splits(plan, context, "doubles", doubles, n)
-    for split in doubles:
-        _plan_expression_unit(plan, context, DOUBLE, split, double_split)
-
-
-def _plan_expression_unit(
-    plan: Plan,
-    context: str,
-    task: str,
-    split: Split,
-    restrict: Callable[[Split, Mapping[str, Sequence[str]]], Split],
-) -> None:
-    targets = plan.screen.targets
-    try:
-        usable = restrict(split, targets)
-    except InputError as error:
-        plan.log.skip(f"{task}, {split.name}", context, str(error))
-        return
-    _keep_split(plan, context, split)
-    given = with_profiles(given_for(plan, context, split))
-    models = plan.wanted.models
-    embedding = None
-    if any(method.needs_embedding for method in models.values()):
-        found = embedding_for(plan, context, split)
-        embedding = found if isinstance(found, Embedding) else None
-    if models or given:
-        groups = plan.screen.context_groups(context)
-        n_cells = dict(zip(groups[PERTURBATION], groups["stop"] - groups["start"], strict=True))
-        plan.expression.append(
-            ExpressionUnit(
-                context, task, usable, models, plan.wanted.own, given, embedding,
-                targets=plan.wanted.targets, target_genes=plan.screen.targets, n_cells=n_cells,
-            )
-        )  # fmt: skip
 
 
 def _tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: int) -> None:
