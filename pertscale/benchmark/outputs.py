@@ -12,16 +12,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pertscale.benchmark.split_files import write_split_files
+from pertscale.benchmark.inputs import INGESTED_STORE
+from pertscale.benchmark.split_files import SPLITS_RECORD, write_split_files
 from pertscale.benchmark.state import Plan, Runs, split_file
 from pertscale.benchmark.tasks.transfer import FROM_FILE
 from pertscale.benchmark.units import expression_unit
-from pertscale.benchmark.units.class_unit import BLAS, UNIT_FILES, Unit, read_scores
+from pertscale.benchmark.units.class_unit import (
+    BLAS,
+    UNIT_FILES,
+    Unit,
+    read_scores,
+)
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
 from pertscale.embeddings.embedding import Embedding
+from pertscale.errors import (
+    ExistsError,
+)
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.io.checksums import Sums, sums_of
 from pertscale.io.parquet import declared_frame, read_table, write_table
+from pertscale.io.store.layout import STORE_FILES
 from pertscale.report.findings import findings
 from pertscale.results.unit_files import UNIT_FILE, read_unit
 from pertscale.schema import (
@@ -32,19 +42,46 @@ from pertscale.schema import (
     DROPS_FILE,
     INTERACTION_COLUMNS,
     INTERACTIONS_FILE,
+    LABELS_DIR,
+    LOG_FILE,
     MANIFEST_FILE,
     PREDICTIONS_DIR,
+    PSEUDOBULK_DIR,
+    REPORT_FILE,
     SCHEMA_VERSION,
     SCORE_COLUMNS,
     SCORES_FILE,
     SKIPPED_COLUMNS,
     SKIPPED_FILE,
     SPLITS_DIR,
+    TIMINGS_FILE,
     TRANSFER,
+    WORK_DIR,
     Column,
 )
+from pertscale.stats.differential.rank_sum import (
+    TABLE_FILES,
+)
 from pertscale.stats.interactions import Interactions
+from pertscale.storage.locations import Place, Remote
 from pertscale.storage.own_files import remove_ours
+from pertscale.storage.publish import Layout
+
+_FILES = "|".join(
+    (
+        TABLE_FILES,
+        rf"{PREDICTIONS_DIR}(?:/[^/]+){{4}}/(?:{UNIT_FILES})",
+        rf"{INGESTED_STORE}/(?:{STORE_FILES})",
+    )
+)
+#: What is published on object storage.
+LAYOUT = Layout(
+    (LABELS_DIR, PSEUDOBULK_DIR, SPLITS_DIR, PREDICTIONS_DIR, INGESTED_STORE, "screens", WORK_DIR),
+    MANIFEST_FILE,
+    keep=True,
+    files=rf"\{WORK_DIR}/.*|(?:screens/[^/]+/)?(?:[^/]+|{_FILES})|screens/[^/]+/\{WORK_DIR}/.*",
+    recorded=(SPLITS_DIR, f"{WORK_DIR}/{SPLITS_RECORD}"),
+)
 
 #: Tables in the output folder.
 TABLES = (SCORES_FILE, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)
@@ -305,3 +342,15 @@ def _null_of(found: Interactions) -> dict[str, Any]:
 def _finite(value: float) -> float | None:
     """Return a number as JSON has it, which knows neither infinity nor NaN."""
     return value if np.isfinite(value) else None
+
+
+def _check_fresh(output: Place) -> None:
+    """Refuse a folder that no run has worked in, with files of the names that ours have."""
+    if isinstance(output, Remote) or any((output / n).exists() for n in (MANIFEST_FILE, LOG_FILE)):
+        return
+    for name in (*TABLES, TIMINGS_FILE, REPORT_FILE):
+        if (output / name).exists():
+            raise ExistsError(
+                f"{output / name} is there, though no benchmark was run in this folder, and would "
+                "be overwritten; move it away, or write to another place (out=, --out)"
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,109 +10,53 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pertscale.arguments import checked
 from pertscale.baselines import own_methods
-from pertscale.baselines.expression.base import rows_of
 from pertscale.baselines.thresholds import Rule
 from pertscale.baselines.user_models import Own
-from pertscale.benchmark.external import Outsiders, PredictionsLike, read_all
-from pertscale.benchmark.options import Wanted, read_wanted
-from pertscale.benchmark.outputs import TABLES, manifest, result_sums, write_tables
+from pertscale.benchmark.external import PredictionsLike, read_all
+from pertscale.benchmark.inputs import INGESTED_STORE, _opened, places
+from pertscale.benchmark.options import read_wanted
+from pertscale.benchmark.outputs import (
+    LAYOUT,
+    _check_fresh,
+)
 from pertscale.benchmark.run_log import Log, log_file
-from pertscale.benchmark.split_files import SPLITS_RECORD, check_split_files
-from pertscale.benchmark.state import Plan, Runs, plan_context, unmark
-from pertscale.benchmark.tasks.expression import _run_expression, _run_expression_unit
+from pertscale.benchmark.stages import _find, _finish, _run_screen
+from pertscale.benchmark.state import Plan, Runs
+from pertscale.benchmark.tasks.expression import _run_expression_unit
 from pertscale.benchmark.tasks.transfer import plan_transfer
 from pertscale.benchmark.tasks.within import _run_units
 from pertscale.benchmark.units.class_unit import (
-    UNIT_FILES,
     compute_here,
-    slug,
-)
-from pertscale.benchmark.units.label_matrix import (
-    remove_superseded,
 )
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
-from pertscale.display import shown_path
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import (
     ArgumentError,
-    ExistsError,
-    NotFoundError,
-    PertscaleError,
-    StorageError,
 )
 from pertscale.evaluation.target_genes import Targets
 from pertscale.execution.clients import ClientLike, naming_losses, use_client
 from pertscale.execution.memory import AUTO, check_memory
-from pertscale.io.checksums import FILES, write_record
 from pertscale.io.gene_aliases import Aliases
-from pertscale.io.guards.json_files import read_json_file
-from pertscale.io.ingestion.inputs import unique_names
-from pertscale.io.ingestion.run import ingest
-from pertscale.io.parquet import declared_frame, write_table
-from pertscale.io.store.layout import STORE_FILES, is_store
 from pertscale.predictions.given_split import check_names
-from pertscale.predictions.predictions import CELLS, Predictions
-from pertscale.report import write_report
 from pertscale.results.result import BenchmarkResult
 from pertscale.schema import (
-    CONTROL,
-    LABELS_DIR,
-    LOG_FILE,
     MANIFEST_FILE,
-    PREDICTIONS_DIR,
-    PSEUDOBULK_DIR,
-    REPORT_FILE,
     SETTINGS,
-    SPLITS_DIR,
     TASKS,
-    TIMING_COLUMNS,
-    TIMINGS_FILE,
     TRANSFER,
-    WORK_DIR,
     Setting,
     Task,
 )
-from pertscale.screen import Screen, check_unchanged, open_screen
+from pertscale.screen import Screen
 from pertscale.splits import Split
-from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
-from pertscale.stats.differential.rank_sum import (
-    TABLE_FILES,
-    check_tables_replaceable,
-    is_finished,
-    labels_key,
-    rank_sum,
-)
-from pertscale.stats.labels.table import read_labels
-from pertscale.stats.pseudobulk import open_pseudobulk
-from pertscale.storage.atomic import remove_leftovers_below, write_json
+from pertscale.stats.differential.options import FoldChange, Test
 from pertscale.storage.disk_errors import writing_to
-from pertscale.storage.files import state_of
-from pertscale.storage.locations import Place, Remote, absolute, check_apart, place
+from pertscale.storage.locations import Place, check_apart
 from pertscale.storage.lock import locked
-from pertscale.storage.publish import Layout, finished_folder
-
-#: Store that a file is ingested to, in the output folder.
-INGESTED_STORE = "screen.zarr"
-_FILES = "|".join(
-    (
-        TABLE_FILES,
-        rf"{PREDICTIONS_DIR}(?:/[^/]+){{4}}/(?:{UNIT_FILES})",
-        rf"{INGESTED_STORE}/(?:{STORE_FILES})",
-    )
-)
-#: What is published on object storage.
-LAYOUT = Layout(
-    (LABELS_DIR, PSEUDOBULK_DIR, SPLITS_DIR, PREDICTIONS_DIR, INGESTED_STORE, "screens", WORK_DIR),
-    MANIFEST_FILE,
-    keep=True,
-    files=rf"\{WORK_DIR}/.*|(?:screens/[^/]+/)?(?:[^/]+|{_FILES})|screens/[^/]+/\{WORK_DIR}/.*",
-    recorded=(SPLITS_DIR, f"{WORK_DIR}/{SPLITS_RECORD}"),
-)
+from pertscale.storage.publish import finished_folder
 
 
 @checked
@@ -335,229 +278,6 @@ def _say_where(client: Any, quiet: bool) -> None:
         f"{client.scheduler.address}; dashboard: {client.dashboard_link}",
         quiet=quiet,
     )
-
-
-def _opened(store: Any, folder: Path, alone: bool, how: dict[str, Any]) -> tuple[Screen, Log]:
-    """Open a store, or ingest a file; begin the log of its screen."""
-    log = Log(quiet=how["quiet"])
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (PREDICTIONS_DIR, WORK_DIR):
-        remove_leftovers_below(folder / name)
-    return _screen(store, folder, _parents(folder, alone), how, log), log
-
-
-def _parents(folder: Path, alone: bool) -> tuple[Path, ...]:
-    """Return the results that a screen's own is a part of."""
-    return () if alone else (folder.parent.parent,)
-
-
-def _run_screen(
-    screen: Screen,
-    log: Log,
-    folder: Path,
-    wanted: Wanted,
-    files: dict[str, list[Predictions]],
-    alone: bool,
-    testing: dict[str, Any],
-    how: dict[str, Any],
-) -> Plan:
-    """Label one screen and run all units of its own contexts."""
-    parents = _parents(folder, alone)
-    with log.stage("labels") as stage:
-        stage.reused = is_finished(folder, labels_key(screen, RankSumOptions(**testing)))
-        if not stage.reused:  # what is there is of other labels, and no result any more
-            check_tables_replaceable(folder)
-            unmark(*parents, folder)
-            labels = rank_sum(screen, out=folder, **testing, **how)
-        else:
-            labels = read_labels(folder)
-    outsiders = Outsiders(files, screen, _controls(folder, screen), alone)
-    if any(one.kind == CELLS for mine in files.values() for one in mine):
-        with log.stage("predicted cells"):
-            outsiders.label_cells(folder / WORK_DIR / "cells", **testing, **how)
-    plan = Plan(
-        folder=folder, wanted=wanted.on(screen), log=log, parents=parents, screen=screen,
-        labels=labels, outsiders=outsiders,
-    )  # fmt: skip
-    for context in labels.contexts:
-        plan_context(plan, context)
-    check_split_files(plan)
-    for kind in {kind for _, kind in plan.matrices}:
-        mine = [matrix for (_, one), matrix in plan.matrices.items() if one == kind]
-        remove_superseded(folder / WORK_DIR / kind, mine)
-    with compute_here(how["client"], plan.n_pairs):
-        _run_units(plan)
-        _run_expression(plan)
-    return plan
-
-
-def _finish(
-    runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
-) -> BenchmarkResult:
-    """Write tables and report and, last, the manifest, which says that all is there."""
-    runs.unmark()
-    write_tables(runs, plans)
-    content = _content(runs, plans, files)
-    _report(runs, plans, content)
-    for plan in plans:  # tables and report read of the stores, too
-        check_unchanged(plan.screen)
-    write_record(runs.folder / MANIFEST_FILE, content)
-    result = BenchmarkResult(runs.folder)
-    say(f"report: {shown_path(result.report)}", quiet=runs.log.quiet)
-    return result
-
-
-def _find(
-    runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
-) -> BenchmarkResult:
-    """Return the result in a folder that can't be written to, if it is the one asked for."""
-    result = BenchmarkResult(runs.folder)
-    result.check()
-    made, asked = result.manifest, _content(runs, plans, files)
-    if any(made.get(key) != asked[key] for key in asked.keys() - {"versions", "blas"}):
-        raise StorageError(
-            f"{runs.folder} can't be written to, and holds a benchmark with other options; write "
-            "to another place (out=, --out)"
-        )
-    return result
-
-
-def _content(
-    runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
-) -> dict[str, Any]:
-    """Return what the manifest says of the tables that are there."""
-    wanted = runs.wanted
-    options = {
-        "store": ", ".join(Path(plan.screen.path).name for plan in plans),
-        "embedding": None if wanted.embedding is None else wanted.embedding.name,
-        "predictions": {name: [one.name for one in mine] for name, mine in files.items()},
-        "models": sorted(wanted.own),
-        "tasks": list(wanted.tasks),
-        "methods": [*wanted.methods, *wanted.models],
-        "settings": list(wanted.settings),
-        "threshold": wanted.threshold,
-        "targets": wanted.targets,
-        "exclude_test_perturbations": wanted.exclude_test_perturbations,
-        **wanted.how.as_dict(),
-        **plans[0].labels.options,
-    }
-    content: dict[str, Any] = json.loads(
-        json.dumps(manifest(runs, plans, options), sort_keys=True)
-    )  # as read
-    return {**content, FILES: result_sums(runs, content)}
-
-
-def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
-    """Return the mean log1p expression of the controls by context, (n_genes,) each."""
-    return {
-        context: rows_of(open_pseudobulk(folder, context=context)["mean_log1p"], [CONTROL]).values[
-            0
-        ]
-        for context in screen.contexts
-    }
-
-
-def places(store: Any, out: Any) -> tuple[Place, dict[str, Any]]:
-    """Return the output folder, absolute, and the stores by their folders in it ('.': itself)."""
-    listed = list(store) if isinstance(store, list | tuple) else [store]
-    paths = [place(one.path if isinstance(one, Screen) else one) for one in listed]
-    for path in paths:
-        if not path.exists():
-            raise NotFoundError(f"there is no store or file {path}")
-    if not paths:
-        raise ArgumentError("no store was given; pass a store, or a list of stores")
-    twice = [str(p) for p in paths if paths.count(p) > 1]
-    if twice:
-        raise ArgumentError(
-            f"{twice[0]} was given twice; its contexts would be trained on themselves"
-        )
-    if len(paths) == 1:
-        folder = out if out is not None else paths[0].with_suffix(".benchmark")
-        return absolute(folder), {".": listed[0]}
-    if out is None:
-        raise ArgumentError("several stores have no output folder in common; pass out=")
-    names = unique_names(path.stem for path in paths)
-    places = (f"screens/{slug(name)}" for name in names)
-    return absolute(out), dict(zip(places, listed, strict=True))
-
-
-def _check_fresh(output: Place) -> None:
-    """Refuse a folder that no run has worked in, with files of the names that ours have."""
-    if isinstance(output, Remote) or any((output / n).exists() for n in (MANIFEST_FILE, LOG_FILE)):
-        return
-    for name in (*TABLES, TIMINGS_FILE, REPORT_FILE):
-        if (output / name).exists():
-            raise ExistsError(
-                f"{output / name} is there, though no benchmark was run in this folder, and would "
-                "be overwritten; move it away, or write to another place (out=, --out)"
-            )
-
-
-def _report(runs: Runs, plans: Sequence[Plan], content: dict[str, Any]) -> None:
-    """Write the report, and the times before and after it: it shows those of the other stages."""
-    folder, alone = runs.folder, plans[0] is runs
-    timings = [] if alone else [row for plan in plans for row in plan.log.timings]
-
-    def write_timings() -> None:
-        rows = [*timings, *runs.log.timings]
-        write_table(folder / TIMINGS_FILE, declared_frame(rows, TIMING_COLUMNS))
-
-    write_timings()
-    with runs.log.stage("report"):
-        write_report(BenchmarkResult(folder, content), plans[0].screen if alone else None)
-    write_timings()
-    runs.log.say_skipped()
-
-
-def _screen(
-    store: Any, folder: Path, parents: tuple[Path, ...], how: dict[str, Any], log: Log
-) -> Screen:
-    """Open the store, or ingest what is not one into the output folder."""
-    if isinstance(store, Screen) or isinstance(place(store), Remote) or is_store(store):
-        return open_screen(store)
-    inside, marker, record, done = ingested(store, folder)
-    with log.stage("ingest") as stage:
-        stage.reused = done
-        if not stage.reused:
-            say(f"{store} is not a screen store: ingesting it into {inside}", quiet=log.quiet)
-            _check_ours(inside, marker, Path(store))
-            unmark(*parents, folder)
-            write_json(marker, None)  # what is there now is ours, and not what it says
-            ingest(store, inside, **how, overwrite=True)
-            write_json(marker, record)
-    return open_screen(inside)
-
-
-def ingested(store: Any, folder: Path) -> tuple[Path, Path, list[list[Any]], bool]:
-    """Return where a file is ingested to, its record, and whether an earlier call has done so."""
-    inside, marker = folder / INGESTED_STORE, folder / WORK_DIR / "source.json"
-    record = _state_of(Path(store))
-    try:
-        done = inside.exists() and read_json_file(marker, "a record of a source") == record
-    except PertscaleError:  # none, or a damaged one
-        done = False
-    return inside, marker, record, done
-
-
-def _check_ours(inside: Path, marker: Path, source: Path) -> None:
-    """Refuse to replace a store of the user, who may have made it where files are ingested to."""
-    if not inside.exists() or marker.exists():
-        return
-    try:
-        made_from = open_screen(inside).info.get("sources", [])
-    except PertscaleError:
-        return  # damaged, or no store, which ingest refuses to replace
-    if made_from != [source.name]:
-        raise ExistsError(
-            f"{inside}, where {source} is to be ingested to, is a store of another file "
-            f"({', '.join(map(str, made_from))}); pass it as store, move it away, or write to "
-            "another place (out=, --out)"
-        )
-
-
-def _state_of(source: Path) -> list[list[Any]]:
-    """Name, size and time of a source's files: tells whether it has changed since it was read."""
-    return [[file.name, size, time] for file, size, time in state_of(source)]
 
 
 def _run_transfer(plans: Sequence[Plan], runs: Runs) -> None:

@@ -13,30 +13,21 @@ import xarray as xr
 from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.options import Wanted
 from pertscale.benchmark.run_log import Log
-from pertscale.benchmark.tasks.expression import _plan_expression
-from pertscale.benchmark.tasks.within import _plan_classes, _tables
-from pertscale.benchmark.units.class_unit import TASK, Unit
+from pertscale.benchmark.units.class_unit import Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
-from pertscale.diagnostics.events import emit
-from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
-from pertscale.errors import InputError
-from pertscale.predictions.given_split import coverage
 from pertscale.predictions.predictions import (
     CLASS_SCORES,
     LABELS,
     OnScreen,
 )
-from pertscale.report.findings import seen_genes, without_vectors
 from pertscale.schema import (
     MANIFEST_FILE,
-    PERTURBATION,
-    TRANSFER,
     WORK_DIR,
 )
 from pertscale.screen import Screen
-from pertscale.splits import Split, with_seen_genes
+from pertscale.splits import Split
 from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable
@@ -143,37 +134,6 @@ class Plan(Runs):
         return embedding.normalized().vectors(names, targets=self.screen.targets)
 
 
-def plan_context(plan: Plan, context: str) -> None:
-    """Split the perturbations of a context and list what to fit and score."""
-    given = plan.wanted.how.given
-    table = plan.labels.perturbations
-    mine = table[(table["context"] == context) & table["tested"]]
-    groups = plan.screen.target_groups
-    names = list(mine[PERTURBATION])
-    if given is not None:
-        quiet = plan.log.quiet
-        plan.coverage.append(coverage(given, plan.screen, context, names, quiet=quiet))
-    try:
-        splits = plan.wanted.how.splits(names, groups)
-    except InputError as error:
-        plan.log.skip("all methods", context, str(error))
-        return
-    _tell_splits(plan, context, "perturbations", splits, len(names))
-    _tell_genes(plan, context, splits, names)
-    plan.class_splits[context] = splits
-    plan.targets[context] = plan.screen.targets
-    if {TASK, TRANSFER} & set(plan.wanted.tasks):
-        tables = _tables(plan, context, mine)
-        for split in splits:
-            _keep_split(plan, context, split)
-            if TASK in plan.wanted.tasks:
-                _plan_classes(plan, context, split, tables, groups)
-        for line in without_vectors(plan.vectors_lack, context):
-            say(line, quiet=plan.log.quiet)
-    if plan.wanted.models or plan.outsiders.files:
-        _plan_expression(plan, context, names, splits)
-
-
 # --- classes --------------------------------------------------------------------------------------
 
 
@@ -214,45 +174,6 @@ def with_profiles(given: Mapping[str, OnScreen]) -> dict[str, OnScreen]:
 
 
 # --- expression -----------------------------------------------------------------------------------
-
-
-def _tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: int) -> None:
-    """Record how many splits there are, and why; tell it where it was not the user's choice."""
-    how = plan.wanted.how
-    told = {
-        "context": context, "of": of, "n": n, "n_held_out": len(splits[0].held_out),
-        "n_splits": len(splits), "reason": how.reason(splits),
-    }  # fmt: skip
-    plan.drawn.append(told)
-    emit("splits", **told)
-    if how.given is None and how.seeds is None and len(splits) > 1:
-        say(
-            f"{context}: {len(splits)} splits, as only {told['n_held_out']} of {n} {of} are held "
-            "out in each; seeds that are given decide otherwise",
-            quiet=plan.log.quiet,
-        )
-
-
-def _tell_genes(plan: Plan, context: str, splits: Sequence[Split], names: Sequence[str]) -> None:
-    """Tell whose genes are trained on, and what is in no part as its genes are on both sides."""
-    how, groups = plan.wanted.how, plan.screen.target_groups
-    for split in splits:
-        plan.genes_seen.append(
-            {
-                "context": context, "split": split.name, "n": len(split.held_out),
-                "n_seen": len(with_seen_genes(split, groups=groups)),
-                "drawn": how.given is None,
-            }
-        )  # fmt: skip
-        if how.gene_disjoint:
-            row = coverage(split, plan.screen, context, names, quiet=plan.log.quiet)
-            plan.coverage.append(row)
-    for line in seen_genes(plan.genes_seen, context):
-        say(line, quiet=plan.log.quiet)
-
-
-def _keep_split(plan: Plan, context: str, split: Split) -> None:
-    plan.splits.setdefault(context, {})[split.name] = split
 
 
 def split_file(context: str, split: Split) -> str:

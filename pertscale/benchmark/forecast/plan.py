@@ -22,8 +22,9 @@ from pertscale.baselines import EXPRESSION_MODELS, METHODS
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.forecast.timing import UnitRates, probe_units
 from pertscale.benchmark.forecast.units import Expected, expected_units
+from pertscale.benchmark.inputs import ingested, places
 from pertscale.benchmark.options import Wanted, read_wanted
-from pertscale.benchmark.run import LAYOUT, ingested, places
+from pertscale.benchmark.outputs import LAYOUT
 from pertscale.benchmark.units.class_unit import LOCAL_PAIRS
 from pertscale.benchmark.units.label_matrix import BAND_BYTES, STRIP_PAIRS
 from pertscale.benchmark.vectors import TRAINING_DIM

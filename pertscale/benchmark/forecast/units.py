@@ -20,7 +20,8 @@ from pertscale.baselines import MeanExpression, NoChange
 from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.options import Wanted
 from pertscale.benchmark.run_log import Log
-from pertscale.benchmark.state import Plan, Runs, plan_context
+from pertscale.benchmark.stages import plan_context
+from pertscale.benchmark.state import Plan, Runs
 from pertscale.benchmark.tasks.transfer import plan_transfer
 from pertscale.benchmark.units import class_unit, expression_unit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix

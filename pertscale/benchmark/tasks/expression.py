@@ -8,14 +8,8 @@ from functools import partial
 import xarray as xr
 
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.state import (
-    Plan,
-    Runs,
-    _keep_split,
-    _tell_splits,
-    given_for,
-    with_profiles,
-)
+from pertscale.benchmark.stages import _keep_split, _tell_splits
+from pertscale.benchmark.state import Plan, Runs, given_for, with_profiles
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import (
     check_unit_replaceable,

@@ -1,0 +1,123 @@
+"""Stores of a run, or files that are ingested first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pertscale.benchmark.run_log import Log
+from pertscale.benchmark.state import unmark
+from pertscale.benchmark.units.class_unit import (
+    slug,
+)
+from pertscale.diagnostics.progress import say
+from pertscale.errors import (
+    ArgumentError,
+    ExistsError,
+    NotFoundError,
+    PertscaleError,
+)
+from pertscale.io.guards.json_files import read_json_file
+from pertscale.io.ingestion.inputs import unique_names
+from pertscale.io.ingestion.run import ingest
+from pertscale.io.store.layout import is_store
+from pertscale.schema import (
+    PREDICTIONS_DIR,
+    WORK_DIR,
+)
+from pertscale.screen import Screen, open_screen
+from pertscale.storage.atomic import remove_leftovers_below, write_json
+from pertscale.storage.files import state_of
+from pertscale.storage.locations import Place, Remote, absolute, place
+
+#: Store that a file is ingested to, in the output folder.
+INGESTED_STORE = "screen.zarr"
+
+
+def _opened(store: Any, folder: Path, alone: bool, how: dict[str, Any]) -> tuple[Screen, Log]:
+    """Open a store, or ingest a file; begin the log of its screen."""
+    log = Log(quiet=how["quiet"])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (PREDICTIONS_DIR, WORK_DIR):
+        remove_leftovers_below(folder / name)
+    return _screen(store, folder, _parents(folder, alone), how, log), log
+
+
+def _parents(folder: Path, alone: bool) -> tuple[Path, ...]:
+    """Return the results that a screen's own is a part of."""
+    return () if alone else (folder.parent.parent,)
+
+
+def places(store: Any, out: Any) -> tuple[Place, dict[str, Any]]:
+    """Return the output folder, absolute, and the stores by their folders in it ('.': itself)."""
+    listed = list(store) if isinstance(store, list | tuple) else [store]
+    paths = [place(one.path if isinstance(one, Screen) else one) for one in listed]
+    for path in paths:
+        if not path.exists():
+            raise NotFoundError(f"there is no store or file {path}")
+    if not paths:
+        raise ArgumentError("no store was given; pass a store, or a list of stores")
+    twice = [str(p) for p in paths if paths.count(p) > 1]
+    if twice:
+        raise ArgumentError(
+            f"{twice[0]} was given twice; its contexts would be trained on themselves"
+        )
+    if len(paths) == 1:
+        folder = out if out is not None else paths[0].with_suffix(".benchmark")
+        return absolute(folder), {".": listed[0]}
+    if out is None:
+        raise ArgumentError("several stores have no output folder in common; pass out=")
+    names = unique_names(path.stem for path in paths)
+    places = (f"screens/{slug(name)}" for name in names)
+    return absolute(out), dict(zip(places, listed, strict=True))
+
+
+def _screen(
+    store: Any, folder: Path, parents: tuple[Path, ...], how: dict[str, Any], log: Log
+) -> Screen:
+    """Open the store, or ingest what is not one into the output folder."""
+    if isinstance(store, Screen) or isinstance(place(store), Remote) or is_store(store):
+        return open_screen(store)
+    inside, marker, record, done = ingested(store, folder)
+    with log.stage("ingest") as stage:
+        stage.reused = done
+        if not stage.reused:
+            say(f"{store} is not a screen store: ingesting it into {inside}", quiet=log.quiet)
+            _check_ours(inside, marker, Path(store))
+            unmark(*parents, folder)
+            write_json(marker, None)  # what is there now is ours, and not what it says
+            ingest(store, inside, **how, overwrite=True)
+            write_json(marker, record)
+    return open_screen(inside)
+
+
+def ingested(store: Any, folder: Path) -> tuple[Path, Path, list[list[Any]], bool]:
+    """Return where a file is ingested to, its record, and whether an earlier call has done so."""
+    inside, marker = folder / INGESTED_STORE, folder / WORK_DIR / "source.json"
+    record = _state_of(Path(store))
+    try:
+        done = inside.exists() and read_json_file(marker, "a record of a source") == record
+    except PertscaleError:  # none, or a damaged one
+        done = False
+    return inside, marker, record, done
+
+
+def _check_ours(inside: Path, marker: Path, source: Path) -> None:
+    """Refuse to replace a store of the user, who may have made it where files are ingested to."""
+    if not inside.exists() or marker.exists():
+        return
+    try:
+        made_from = open_screen(inside).info.get("sources", [])
+    except PertscaleError:
+        return  # damaged, or no store, which ingest refuses to replace
+    if made_from != [source.name]:
+        raise ExistsError(
+            f"{inside}, where {source} is to be ingested to, is a store of another file "
+            f"({', '.join(map(str, made_from))}); pass it as store, move it away, or write to "
+            "another place (out=, --out)"
+        )
+
+
+def _state_of(source: Path) -> list[list[Any]]:
+    """Name, size and time of a source's files: tells whether it has changed since it was read."""
+    return [[file.name, size, time] for file, size, time in state_of(source)]
