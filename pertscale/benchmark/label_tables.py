@@ -10,7 +10,7 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.baselines import METHODS
-from pertscale.benchmark.outputs import with_averages
+from pertscale.benchmark.tasks.transfer import with_averages
 from pertscale.benchmark.units.class_unit import TASK, at_both_points, with_head, with_rest
 from pertscale.benchmark.units.predictors import fit_predict
 from pertscale.embeddings.embedding import Embedding

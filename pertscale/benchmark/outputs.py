@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ import pandas as pd
 from pertscale.benchmark.inputs import INGESTED_STORE
 from pertscale.benchmark.split_files import SPLITS_RECORD, write_split_files
 from pertscale.benchmark.state import Plan, Runs, split_file
-from pertscale.benchmark.tasks.transfer import FROM_FILE
+from pertscale.benchmark.tasks.interactions import _interaction_scores, _interactions, _null_of
+from pertscale.benchmark.tasks.transfer import with_averages
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import (
     BLAS,
@@ -37,7 +37,6 @@ from pertscale.results.unit_files import UNIT_FILE, read_unit
 from pertscale.schema import (
     COVERAGE_COLUMNS,
     COVERAGE_FILE,
-    DOUBLE,
     DROP_COLUMNS,
     DROPS_FILE,
     INTERACTION_COLUMNS,
@@ -55,14 +54,12 @@ from pertscale.schema import (
     SKIPPED_FILE,
     SPLITS_DIR,
     TIMINGS_FILE,
-    TRANSFER,
     WORK_DIR,
     Column,
 )
 from pertscale.stats.differential.rank_sum import (
     TABLE_FILES,
 )
-from pertscale.stats.interactions import Interactions
 from pertscale.storage.locations import Place, Remote
 from pertscale.storage.own_files import remove_ours
 from pertscale.storage.publish import Layout
@@ -133,50 +130,6 @@ def _scores(runs: Runs) -> pd.DataFrame:
     parts = [read_scores(runs.folder, runs.units)]
     parts += expression_unit.read_unit_scores(runs.folder, runs.expression)
     return _stacked(parts, SCORE_COLUMNS)
-
-
-def _interaction_scores(plan: Plan) -> pd.DataFrame:
-    """Scores of calls of interactions."""
-    parts = [
-        expression_unit.score_interactions(plan.folder, unit, plan.interactions[unit.context])
-        for unit in plan.expression
-        if unit.task == DOUBLE and unit.context in plan.interactions
-    ]
-    return _stacked(parts, SCORE_COLUMNS)
-
-
-def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
-    """Append to transferred scores their mean over sources that each were trained on alone."""
-    joined = scores["train_contexts"].str.contains("[,|]", regex=True)
-    one = scores["train_contexts"].isin(scores["context"])  # a name may have a comma of its own
-    alone = scores[
-        (scores["task"] == TRANSFER)
-        & (scores["level"] != "perturbation")
-        & (scores["train_contexts"] != FROM_FILE)
-        & (one | ~joined)
-    ]
-    keys = [
-        "task", "setting", "context", "split", "seed", "method", "operating_point", "level",
-        "group", "metric",
-    ]  # fmt: skip
-    mean = alone.groupby(keys, sort=False, as_index=False).agg(
-        train_contexts=("train_contexts", lambda names: "|".join(sorted(names))),
-        value=("value", "mean"),
-        n=("n", "sum"),
-        no_effect=("no_effect", "mean"),
-        sources=("train_contexts", "nunique"),
-    )
-    mean = mean[mean["sources"] > 1].assign(params="{}")
-    return _stacked([scores, mean[scores.columns]], SCORE_COLUMNS)
-
-
-def _interactions(plan: Plan) -> pd.DataFrame:
-    """All pairs that were judged, context by context."""
-    columns = [c.name for c in INTERACTION_COLUMNS]
-    tables = [
-        found.table.assign(context=context)[columns] for context, found in plan.interactions.items()
-    ]
-    return _stacked(tables, INTERACTION_COLUMNS)
 
 
 def _embedding_coverage(plan: Plan) -> list[dict[str, Any]]:
@@ -324,24 +277,6 @@ def _unit_head(unit: Unit | ExpressionUnit) -> dict[str, Any]:
         "split_hash": unit.split.hash,
         "folder": unit.folder,
     }
-
-
-def _null_of(found: Interactions) -> dict[str, Any]:
-    return {
-        "null": {name: _finite(value) for name, value in asdict(found.fit.null).items()},
-        "lower": _finite(found.lower),
-        "upper": _finite(found.upper),
-        "rule": found.rule,
-        "threshold": found.threshold,
-        "level": found.level,
-        "misfit": _finite(found.fit.misfit),
-        "notes": list(found.fit.notes),
-    }
-
-
-def _finite(value: float) -> float | None:
-    """Return a number as JSON has it, which knows neither infinity nor NaN."""
-    return value if np.isfinite(value) else None
 
 
 def _check_fresh(output: Place) -> None:

@@ -23,10 +23,8 @@ from pertscale.benchmark.outputs import (
 )
 from pertscale.benchmark.run_log import Log, log_file
 from pertscale.benchmark.stages import _find, _finish, _run_screen
-from pertscale.benchmark.state import Plan, Runs
-from pertscale.benchmark.tasks.expression import _run_expression_unit
-from pertscale.benchmark.tasks.transfer import plan_transfer
-from pertscale.benchmark.tasks.within import _run_units
+from pertscale.benchmark.state import Runs
+from pertscale.benchmark.tasks.transfer import _run_transfer
 from pertscale.benchmark.units.class_unit import (
     compute_here,
 )
@@ -278,15 +276,3 @@ def _say_where(client: Any, quiet: bool) -> None:
         f"{client.scheduler.address}; dashboard: {client.dashboard_link}",
         quiet=quiet,
     )
-
-
-def _run_transfer(plans: Sequence[Plan], runs: Runs) -> None:
-    """Run all that is trained on some contexts and predicts another."""
-    before = list(runs.units)
-    runs.units = []
-    transferred = plan_transfer(plans, runs)
-    _run_units(runs)
-    runs.units = [*before, *runs.units]
-    for one in transferred:
-        _run_expression_unit(runs, one.unit, one.train, one.observed(), one.inputs)
-        runs.expression.append(one.unit)

@@ -10,6 +10,7 @@ import xarray as xr
 from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.stages import _keep_split, _tell_splits
 from pertscale.benchmark.state import Plan, Runs, given_for, with_profiles
+from pertscale.benchmark.tasks.interactions import _call_interactions
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import (
     check_unit_replaceable,
@@ -29,7 +30,6 @@ from pertscale.schema import (
 )
 from pertscale.splits import Split
 from pertscale.splits.rule import double_split, single_split
-from pertscale.stats.interactions import complete_doubles, find_interactions
 
 
 def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequence[Split]) -> None:
@@ -123,19 +123,3 @@ def _run_expression_unit(
 
 def _same(train: xr.DataArray) -> xr.DataArray:
     return train
-
-
-def _call_interactions(plan: Plan, context: str) -> None:
-    profiles = plan.profiles(context)
-    names = [str(n) for n in profiles[PERTURBATION].values]
-    targets = plan.screen.targets
-    if not complete_doubles(names, targets):
-        n = sum(len(targets[name]) == 2 for name in names)
-        reason = f"{n} double perturbations, none with both of its singles; A, B and A+B are needed"
-        plan.log.skip("interactions", context, reason)
-        return
-    with plan.log.stage("interactions", context):
-        try:
-            plan.interactions[context] = find_interactions(profiles, targets=targets)
-        except InputError as error:
-            plan.log.skip("interactions", context, str(error))

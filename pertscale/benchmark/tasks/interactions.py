@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from pertscale.benchmark.units.class_unit import with_head
+from pertscale.benchmark.outputs import _stacked
+from pertscale.benchmark.state import Plan
+from pertscale.benchmark.units import expression_unit
+from pertscale.benchmark.units.class_unit import (
+    with_head,
+)
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
+from pertscale.errors import (
+    InputError,
+)
 from pertscale.evaluation import (
     call_curve,
     own_targets,
@@ -17,12 +26,15 @@ from pertscale.evaluation import (
 )
 from pertscale.results.unit_files import open_predictions
 from pertscale.schema import (
+    DOUBLE,
     GENE,
+    INTERACTION_COLUMNS,
     MODEL,
     PERTURBATION,
+    SCORE_COLUMNS,
     TOP_EXPRESSED,
 )
-from pertscale.stats.interactions import Interactions
+from pertscale.stats.interactions import Interactions, complete_doubles, find_interactions
 
 _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 
@@ -65,3 +77,56 @@ def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
     column, genes = pd.factorize(pairs[GENE])
     own = own_targets(list(names), list(genes), target_genes=unit.target_genes)
     return np.asarray(~own[row, column])
+
+
+def _call_interactions(plan: Plan, context: str) -> None:
+    profiles = plan.profiles(context)
+    names = [str(n) for n in profiles[PERTURBATION].values]
+    targets = plan.screen.targets
+    if not complete_doubles(names, targets):
+        n = sum(len(targets[name]) == 2 for name in names)
+        reason = f"{n} double perturbations, none with both of its singles; A, B and A+B are needed"
+        plan.log.skip("interactions", context, reason)
+        return
+    with plan.log.stage("interactions", context):
+        try:
+            plan.interactions[context] = find_interactions(profiles, targets=targets)
+        except InputError as error:
+            plan.log.skip("interactions", context, str(error))
+
+
+def _interaction_scores(plan: Plan) -> pd.DataFrame:
+    """Scores of calls of interactions."""
+    parts = [
+        expression_unit.score_interactions(plan.folder, unit, plan.interactions[unit.context])
+        for unit in plan.expression
+        if unit.task == DOUBLE and unit.context in plan.interactions
+    ]
+    return _stacked(parts, SCORE_COLUMNS)
+
+
+def _interactions(plan: Plan) -> pd.DataFrame:
+    """All pairs that were judged, context by context."""
+    columns = [c.name for c in INTERACTION_COLUMNS]
+    tables = [
+        found.table.assign(context=context)[columns] for context, found in plan.interactions.items()
+    ]
+    return _stacked(tables, INTERACTION_COLUMNS)
+
+
+def _null_of(found: Interactions) -> dict[str, Any]:
+    return {
+        "null": {name: _finite(value) for name, value in asdict(found.fit.null).items()},
+        "lower": _finite(found.lower),
+        "upper": _finite(found.upper),
+        "rule": found.rule,
+        "threshold": found.threshold,
+        "level": found.level,
+        "misfit": _finite(found.fit.misfit),
+        "notes": list(found.fit.notes),
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Return a number as JSON has it, which knows neither infinity nor NaN."""
+    return value if np.isfinite(value) else None

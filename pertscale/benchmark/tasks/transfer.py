@@ -28,9 +28,15 @@ from pertscale.baselines import (
     Method,
 )
 from pertscale.baselines.expression.base import rows_of
+from pertscale.benchmark.outputs import (
+    _stacked,
+)
 from pertscale.benchmark.state import Plan, Runs, given_for, with_profiles
-from pertscale.benchmark.tasks.within import has_none
-from pertscale.benchmark.units.class_unit import Unit
+from pertscale.benchmark.tasks.expression import _run_expression_unit
+from pertscale.benchmark.tasks.within import _run_units, has_none
+from pertscale.benchmark.units.class_unit import (
+    Unit,
+)
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix
 from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart, thresholded_file
@@ -39,7 +45,9 @@ from pertscale.benchmark.vectors import (
 )
 from pertscale.embeddings.components import from_screen
 from pertscale.embeddings.embedding import Embedding
-from pertscale.errors import InputError
+from pertscale.errors import (
+    InputError,
+)
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.hashing import digest
 from pertscale.io.gene_aliases import read_aliases
@@ -49,7 +57,13 @@ from pertscale.io.store.layout import is_store, open_root, read_column
 from pertscale.perturbation_names import is_unassigned_word, name_of, targets
 from pertscale.predictions.cells import gene_ids
 from pertscale.predictions.predictions import EXPRESSION, OnScreen
-from pertscale.schema import CONTROL, GENE, PERTURBATION, TRANSFER
+from pertscale.schema import (
+    CONTROL,
+    GENE,
+    PERTURBATION,
+    SCORE_COLUMNS,
+    TRANSFER,
+)
 from pertscale.splits import Split
 from pertscale.splits.rule import single_split
 
@@ -627,3 +641,40 @@ def _linear_by_other_screen(target: Site, split: Split, bridge: Bridge) -> Expre
         return _TrainedAtHome(BilinearModel(perturbations=vectors, seed=seed), own)
 
     return ExpressionMethod(make)
+
+
+def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
+    """Append to transferred scores their mean over sources that each were trained on alone."""
+    joined = scores["train_contexts"].str.contains("[,|]", regex=True)
+    one = scores["train_contexts"].isin(scores["context"])  # a name may have a comma of its own
+    alone = scores[
+        (scores["task"] == TRANSFER)
+        & (scores["level"] != "perturbation")
+        & (scores["train_contexts"] != FROM_FILE)
+        & (one | ~joined)
+    ]
+    keys = [
+        "task", "setting", "context", "split", "seed", "method", "operating_point", "level",
+        "group", "metric",
+    ]  # fmt: skip
+    mean = alone.groupby(keys, sort=False, as_index=False).agg(
+        train_contexts=("train_contexts", lambda names: "|".join(sorted(names))),
+        value=("value", "mean"),
+        n=("n", "sum"),
+        no_effect=("no_effect", "mean"),
+        sources=("train_contexts", "nunique"),
+    )
+    mean = mean[mean["sources"] > 1].assign(params="{}")
+    return _stacked([scores, mean[scores.columns]], SCORE_COLUMNS)
+
+
+def _run_transfer(plans: Sequence[Plan], runs: Runs) -> None:
+    """Run all that is trained on some contexts and predicts another."""
+    before = list(runs.units)
+    runs.units = []
+    transferred = plan_transfer(plans, runs)
+    _run_units(runs)
+    runs.units = [*before, *runs.units]
+    for one in transferred:
+        _run_expression_unit(runs, one.unit, one.train, one.observed(), one.inputs)
+        runs.expression.append(one.unit)
