@@ -63,7 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def without_report() -> Iterator[None]:
     """Leave out the page in a module, which takes longer than all else in a small screen."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pertscale.benchmark.run.write_report", lambda *_: None)
+        patch.setattr("pertscale.benchmark.stages.write_report", lambda *_: None)
         yield
 
 

@@ -17,7 +17,8 @@ from distributed import Client, LocalCluster
 from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
 import pertscale as ps
-from pertscale.benchmark import run as run_module
+from pertscale.benchmark import stages
+from pertscale.benchmark.tasks import within as within_task
 from pertscale.benchmark.units import class_unit as units_module
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import at_operating_point
@@ -36,7 +37,7 @@ TIMED = ("timings.parquet", "report.html", "log.jsonl")
 @pytest.fixture
 def no_page(monkeypatch):
     """Leave out the report, which takes longer than all else in a small screen."""
-    monkeypatch.setattr(run_module, "write_report", lambda *_: None)
+    monkeypatch.setattr(stages, "write_report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def test_everything_is_there(finished):
 
 def test_again_computes_nothing(example, finished, tmp_path, monkeypatch):
     before = stable_hash(finished.path, tmp_path)
-    for module, name in ((units_module, "evaluate_both"), (run_module, "run_unit")):
+    for module, name in ((units_module, "evaluate_both"), (within_task, "run_unit")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed again"))
     again = ps.run_benchmark(example.screen, out=finished.path, quiet=True, seed=0)
     assert again.timings.query("stage != 'report'")["reused"].all()
@@ -167,13 +168,13 @@ def test_one_option_changed(example, tmp_path, monkeypatch, no_page):
     how = {"out": tmp_path, "tasks": ["within"], "methods": names, "seed": 0, "quiet": True}
     ps.run_benchmark(example.screen, embedding=one, **how)
     ran: list[str] = []
-    real = run_module.run_unit
+    real = within_task.run_unit
 
     def recording(out, unit, *more):
         ran.append(unit.method)
         return real(out, unit, *more)
 
-    monkeypatch.setattr(run_module, "run_unit", recording)
+    monkeypatch.setattr(within_task, "run_unit", recording)
     ps.run_benchmark(example.screen, embedding=other, **how)
     assert set(ran) == {"knn_10", "logistic"}
     ran.clear()
@@ -321,7 +322,7 @@ def test_log_and_timings_tell_of_tasks(finished):
 
 KILLED = """
 import json, os, signal, sys
-import pertscale.benchmark.run as run
+import pertscale.benchmark.tasks.within as run
 import pertscale as ps
 
 real, left = run.run_unit, [int(sys.argv[3])]
@@ -349,9 +350,9 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after, no_
     assert dead.returncode == -signal.SIGKILL
     assert not (out / "manifest.json").exists()
     ran: list[str] = []
-    real = run_module.run_unit
+    real = within_task.run_unit
     monkeypatch.setattr(
-        run_module, "run_unit", lambda out, unit, *m: (ran.append(unit.title), real(out, unit, *m))
+        within_task, "run_unit", lambda out, unit, *m: (ran.append(unit.title), real(out, unit, *m))
     )
     ps.run_benchmark(example.screen, out=out, **QUICK, quiet=True)
     n_units = len(list(out.glob("predictions/*/*/*/*/unit.json")))
@@ -373,7 +374,7 @@ def test_a_run_with_other_labels_that_fails_leaves_no_result(
         raise RuntimeError("in the middle")
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(run_module, "run_unit", fail)
+        patch.setattr(within_task, "run_unit", fail)
         ps.run_benchmark(example.screen, fdr=0.2, **how)
     with pytest.raises(NotFoundError, match="no finished benchmark"):
         ps.read_result(tmp_path)

@@ -13,7 +13,7 @@ from markupsafe import escape
 
 import pertscale as ps
 from pertscale.report import write_report
-from pertscale.report.figures import style
+from pertscale.report.figures import classes, style
 from pertscale.report.page import p_value_counts
 from pertscale.report.tables import Heading, class_tables, number, overview, plain_table
 
@@ -215,7 +215,7 @@ def test_tables():
 def test_many_contexts_and_methods_are_drawn():
     contexts = [f"a rather long name of a cell line, number {i}" for i in range(12)]
     perturbations = pd.DataFrame({"context": contexts, "n_cells": range(1, 13)})
-    drawn = [style.cells_per_perturbation(perturbations, contexts=contexts) for _ in range(2)]
+    drawn = [classes.cells_per_perturbation(perturbations, contexts=contexts) for _ in range(2)]
     first, second = (style.to_svg(figure, name="cells") for figure in drawn)
     assert first.startswith("<svg")
     assert first == second

@@ -34,16 +34,18 @@ from pertscale.storage.locations import Place, Remote, absolute, place
 INGESTED_STORE = "screen.zarr"
 
 
-def _opened(store: Any, folder: Path, alone: bool, how: dict[str, Any]) -> tuple[Screen, Log]:
+def open_or_ingest(
+    store: Any, folder: Path, alone: bool, how: dict[str, Any]
+) -> tuple[Screen, Log]:
     """Open a store, or ingest a file; begin the log of its screen."""
     log = Log(quiet=how["quiet"])
     folder.mkdir(parents=True, exist_ok=True)
     for name in (PREDICTIONS_DIR, WORK_DIR):
         remove_leftovers_below(folder / name)
-    return _screen(store, folder, _parents(folder, alone), how, log), log
+    return _screen(store, folder, parents_of(folder, alone), how, log), log
 
 
-def _parents(folder: Path, alone: bool) -> tuple[Path, ...]:
+def parents_of(folder: Path, alone: bool) -> tuple[Path, ...]:
     """Return the results that a screen's own is a part of."""
     return () if alone else (folder.parent.parent,)
 

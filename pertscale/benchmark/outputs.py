@@ -14,7 +14,7 @@ import pandas as pd
 from pertscale.benchmark.inputs import INGESTED_STORE
 from pertscale.benchmark.split_files import SPLITS_RECORD, write_split_files
 from pertscale.benchmark.state import Plan, Runs, split_file
-from pertscale.benchmark.tasks.interactions import _interaction_scores, _interactions, _null_of
+from pertscale.benchmark.tasks.interactions import interaction_scores, interaction_table, null_of
 from pertscale.benchmark.tasks.transfer import with_averages
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import (
@@ -30,7 +30,7 @@ from pertscale.errors import (
 )
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.io.checksums import Sums, sums_of
-from pertscale.io.parquet import declared_frame, read_table, write_table
+from pertscale.io.parquet import declared_frame, read_table, stacked, write_table
 from pertscale.io.store.layout import STORE_FILES
 from pertscale.report.findings import findings
 from pertscale.results.unit_files import UNIT_FILE, read_unit
@@ -55,7 +55,6 @@ from pertscale.schema import (
     SPLITS_DIR,
     TIMINGS_FILE,
     WORK_DIR,
-    Column,
 )
 from pertscale.stats.differential.rank_sum import (
     TABLE_FILES,
@@ -89,17 +88,18 @@ def write_tables(runs: Runs, plans: Sequence[Plan]) -> None:
     _clear(runs)
     write_split_files(runs)
     parts = _parts(runs, plans)
-    scores = [*(_scores(part) for part in parts), *(_interaction_scores(plan) for plan in plans)]
+    scores = [*(_scores(part) for part in parts), *(interaction_scores(plan) for plan in plans)]
     skipped = [row for part in parts for row in part.log.skipped]
     coverage = [row for part in parts for row in part.coverage]
     for plan in plans:
         coverage += [*plan.outsiders.coverage, *_embedding_coverage(plan)]
     folder = runs.folder
-    write_table(folder / SCORES_FILE, with_averages(_stacked(scores, SCORE_COLUMNS)))
+    write_table(folder / SCORES_FILE, with_averages(stacked(scores, SCORE_COLUMNS)))
     write_table(
-        folder / INTERACTIONS_FILE, _stacked(list(map(_interactions, plans)), INTERACTION_COLUMNS)
+        folder / INTERACTIONS_FILE,
+        stacked(list(map(interaction_table, plans)), INTERACTION_COLUMNS),
     )
-    write_table(folder / DROPS_FILE, _stacked(list(map(_drops, plans)), DROP_COLUMNS))
+    write_table(folder / DROPS_FILE, stacked(list(map(_drops, plans)), DROP_COLUMNS))
     write_table(folder / COVERAGE_FILE, declared_frame(coverage, COVERAGE_COLUMNS))
     write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))
 
@@ -120,16 +120,11 @@ def _clear(runs: Runs) -> None:
                     parent.rmdir()
 
 
-def _stacked(tables: Sequence[pd.DataFrame], columns: Sequence[Column]) -> pd.DataFrame:
-    filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else declared_frame([], columns)
-
-
 def _scores(runs: Runs) -> pd.DataFrame:
     """Scores of classes and of expression."""
     parts = [read_scores(runs.folder, runs.units)]
     parts += expression_unit.read_unit_scores(runs.folder, runs.expression)
-    return _stacked(parts, SCORE_COLUMNS)
+    return stacked(parts, SCORE_COLUMNS)
 
 
 def _embedding_coverage(plan: Plan) -> list[dict[str, Any]]:
@@ -229,7 +224,7 @@ def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict
             {**_unit_head(u), "key": unit_record(runs.folder, u)["key"]} for u in runs.expression
         ],
         "interactions": {
-            context: _null_of(found)
+            context: null_of(found)
             for plan in plans
             for context, found in plan.interactions.items()
         },
@@ -279,7 +274,7 @@ def _unit_head(unit: Unit | ExpressionUnit) -> dict[str, Any]:
     }
 
 
-def _check_fresh(output: Place) -> None:
+def check_fresh(output: Place) -> None:
     """Refuse a folder that no run has worked in, with files of the names that ours have."""
     if isinstance(output, Remote) or any((output / n).exists() for n in (MANIFEST_FILE, LOG_FILE)):
         return

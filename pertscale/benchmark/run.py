@@ -15,16 +15,16 @@ from pertscale.baselines import own_methods
 from pertscale.baselines.thresholds import Rule
 from pertscale.baselines.user_models import Own
 from pertscale.benchmark.external import PredictionsLike, read_all
-from pertscale.benchmark.inputs import INGESTED_STORE, _opened, places
+from pertscale.benchmark.inputs import INGESTED_STORE, open_or_ingest, places
 from pertscale.benchmark.options import read_wanted
 from pertscale.benchmark.outputs import (
     LAYOUT,
-    _check_fresh,
+    check_fresh,
 )
 from pertscale.benchmark.run_log import Log, log_file
-from pertscale.benchmark.stages import _find, _finish, _run_screen
+from pertscale.benchmark.stages import find_finished, finish_run, run_screen
 from pertscale.benchmark.state import Runs
-from pertscale.benchmark.tasks.transfer import _run_transfer
+from pertscale.benchmark.tasks.transfer import run_transfer
 from pertscale.benchmark.units.class_unit import (
     compute_here,
 )
@@ -193,10 +193,10 @@ def run_benchmark(
     for one in stores.values():
         where = one.path if isinstance(one, Screen) else one
         check_apart(where, output, set(LAYOUT.folders) - {INGESTED_STORE, "screens"})
-    _check_fresh(output)
+    check_fresh(output)
     told = {"version": version("pertscale"), "stores": [str(s) for s in stores.values()]}
     read_only = _is_read_only(output)
-    finish = _find if read_only else _finish
+    finish = find_finished if read_only else finish_run
     with (
         finished_folder(output, LAYOUT, quiet=quiet) as folder,
         _looking_at(folder) if read_only else _working_in(folder, told, quiet=quiet) as check_held,
@@ -207,17 +207,19 @@ def run_benchmark(
         _say_where(resolved, quiet)
         how = {"memory": memory, "client": resolved, "quiet": quiet}
         together = len(stores) > 1
-        opened = [_opened(one, folder / place, not together, how) for place, one in stores.items()]
+        opened = [
+            open_or_ingest(one, folder / place, not together, how) for place, one in stores.items()
+        ]
         if wanted.how.given is not None:
             check_names(wanted.how.given, [one for one, _ in opened], aliases, quiet=quiet)
         plans = [
-            _run_screen(one, log, folder / place, wanted, files, not together, testing, how)
+            run_screen(one, log, folder / place, wanted, files, not together, testing, how)
             for place, (one, log) in zip(stores, opened, strict=True)
         ]
         runs = Runs(folder=folder, wanted=wanted, log=Log(quiet=quiet)) if together else plans[0]
         if TRANSFER in wanted.tasks:
             with compute_here(resolved, sum(plan.n_pairs for plan in plans)):
-                _run_transfer(plans, runs)
+                run_transfer(plans, runs)
         check_held()
         for plan in plans if together else ():
             finish(plan, [plan], files)

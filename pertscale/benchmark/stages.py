@@ -11,7 +11,7 @@ import numpy as np
 
 from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.external import Outsiders
-from pertscale.benchmark.inputs import _parents
+from pertscale.benchmark.inputs import parents_of
 from pertscale.benchmark.options import Wanted
 from pertscale.benchmark.outputs import (
     manifest,
@@ -20,12 +20,12 @@ from pertscale.benchmark.outputs import (
 )
 from pertscale.benchmark.run_log import Log
 from pertscale.benchmark.split_files import check_split_files
-from pertscale.benchmark.state import Plan, Runs, unmark
+from pertscale.benchmark.state import Plan, Runs, keep_split, tell_splits, unmark
 from pertscale.benchmark.tasks.expression import (
-    _plan_expression,
-    _run_expression,
+    plan_expression,
+    run_expression,
 )
-from pertscale.benchmark.tasks.within import _plan_classes, _run_units, _tables
+from pertscale.benchmark.tasks.within import label_kinds, plan_classes, run_units
 from pertscale.benchmark.units.class_unit import (
     TASK,
     compute_here,
@@ -33,7 +33,6 @@ from pertscale.benchmark.units.class_unit import (
 from pertscale.benchmark.units.label_matrix import (
     remove_superseded,
 )
-from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
 from pertscale.errors import (
@@ -84,37 +83,20 @@ def plan_context(plan: Plan, context: str) -> None:
     except InputError as error:
         plan.log.skip("all methods", context, str(error))
         return
-    _tell_splits(plan, context, "perturbations", splits, len(names))
+    tell_splits(plan, context, "perturbations", splits, len(names))
     _tell_genes(plan, context, splits, names)
     plan.class_splits[context] = splits
     plan.targets[context] = plan.screen.targets
     if {TASK, TRANSFER} & set(plan.wanted.tasks):
-        tables = _tables(plan, context, mine)
+        tables = label_kinds(plan, context, mine)
         for split in splits:
-            _keep_split(plan, context, split)
+            keep_split(plan, context, split)
             if TASK in plan.wanted.tasks:
-                _plan_classes(plan, context, split, tables, groups)
+                plan_classes(plan, context, split, tables, groups)
         for line in without_vectors(plan.vectors_lack, context):
             say(line, quiet=plan.log.quiet)
     if plan.wanted.models or plan.outsiders.files:
-        _plan_expression(plan, context, names, splits)
-
-
-def _tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: int) -> None:
-    """Record how many splits there are, and why; tell it where it was not the user's choice."""
-    how = plan.wanted.how
-    told = {
-        "context": context, "of": of, "n": n, "n_held_out": len(splits[0].held_out),
-        "n_splits": len(splits), "reason": how.reason(splits),
-    }  # fmt: skip
-    plan.drawn.append(told)
-    emit("splits", **told)
-    if how.given is None and how.seeds is None and len(splits) > 1:
-        say(
-            f"{context}: {len(splits)} splits, as only {told['n_held_out']} of {n} {of} are held "
-            "out in each; seeds that are given decide otherwise",
-            quiet=plan.log.quiet,
-        )
+        plan_expression(plan, context, names, splits)
 
 
 def _tell_genes(plan: Plan, context: str, splits: Sequence[Split], names: Sequence[str]) -> None:
@@ -135,11 +117,7 @@ def _tell_genes(plan: Plan, context: str, splits: Sequence[Split], names: Sequen
         say(line, quiet=plan.log.quiet)
 
 
-def _keep_split(plan: Plan, context: str, split: Split) -> None:
-    plan.splits.setdefault(context, {})[split.name] = split
-
-
-def _run_screen(
+def run_screen(
     screen: Screen,
     log: Log,
     folder: Path,
@@ -150,7 +128,7 @@ def _run_screen(
     how: dict[str, Any],
 ) -> Plan:
     """Label one screen and run all units of its own contexts."""
-    parents = _parents(folder, alone)
+    parents = parents_of(folder, alone)
     with log.stage("labels") as stage:
         stage.reused = is_finished(folder, labels_key(screen, RankSumOptions(**testing)))
         if not stage.reused:  # what is there is of other labels, and no result any more
@@ -174,12 +152,12 @@ def _run_screen(
         mine = [matrix for (_, one), matrix in plan.matrices.items() if one == kind]
         remove_superseded(folder / WORK_DIR / kind, mine)
     with compute_here(how["client"], plan.n_pairs):
-        _run_units(plan)
-        _run_expression(plan)
+        run_units(plan)
+        run_expression(plan)
     return plan
 
 
-def _finish(
+def finish_run(
     runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
 ) -> BenchmarkResult:
     """Write tables and report and, last, the manifest, which says that all is there."""
@@ -195,7 +173,7 @@ def _finish(
     return result
 
 
-def _find(
+def find_finished(
     runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
 ) -> BenchmarkResult:
     """Return the result in a folder that can't be written to, if it is the one asked for."""

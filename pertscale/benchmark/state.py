@@ -16,6 +16,8 @@ from pertscale.benchmark.run_log import Log
 from pertscale.benchmark.units.class_unit import Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
+from pertscale.diagnostics.events import emit
+from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
 from pertscale.predictions.predictions import (
     CLASS_SCORES,
@@ -182,3 +184,25 @@ def split_file(context: str, split: Split) -> str:
 
 
 # --- vectors --------------------------------------------------------------------------------------
+
+
+def tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: int) -> None:
+    """Record how many splits there are, and why; tell it where it was not the user's choice."""
+    how = plan.wanted.how
+    told = {
+        "context": context, "of": of, "n": n, "n_held_out": len(splits[0].held_out),
+        "n_splits": len(splits), "reason": how.reason(splits),
+    }  # fmt: skip
+    plan.drawn.append(told)
+    emit("splits", **told)
+    if how.given is None and how.seeds is None and len(splits) > 1:
+        say(
+            f"{context}: {len(splits)} splits, as only {told['n_held_out']} of {n} {of} are held "
+            "out in each; seeds that are given decide otherwise",
+            quiet=plan.log.quiet,
+        )
+
+
+def keep_split(plan: Plan, context: str, split: Split) -> None:
+    """Record a split under its context and name."""
+    plan.splits.setdefault(context, {})[split.name] = split

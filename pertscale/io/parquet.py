@@ -14,7 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pertscale.errors import InputError, NotFoundError
+from pertscale.errors import (
+    InputError,
+    NotFoundError,
+)
 from pertscale.io.guards.damage import reading
 from pertscale.io.guards.limits import COPIES, check_declared, check_parquet
 from pertscale.schema import Column
@@ -152,3 +155,9 @@ def declared_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column])
     return frame.astype({c.name: c.dtype for c in columns if c.dtype != "str"}).astype(
         {c.name: object for c in columns if c.dtype == "str"}
     )
+
+
+def stacked(tables: Sequence[pd.DataFrame], columns: Sequence[Column]) -> pd.DataFrame:
+    """Return tables end to end; an empty one with the declared columns where there are none."""
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else declared_frame([], columns)

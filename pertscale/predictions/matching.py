@@ -28,7 +28,7 @@ def canonical_names(
     return [resolve(label, grammar, wanted) if label.strip() else CONTROL for label in labels]
 
 
-def _match_rows(
+def match_rows(
     labels: Sequence[str], perturbations: Sequence[str], genes: Sequence[str], where: str
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Return canonical name → row, and the labels that are no perturbation of the screen."""

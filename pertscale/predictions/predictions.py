@@ -28,7 +28,7 @@ from pertscale.io.gene_aliases import Aliases, read_aliases
 from pertscale.io.long_tables import CODES, Codes
 from pertscale.predictions.files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
 from pertscale.predictions.files.arrays import gene_list
-from pertscale.predictions.matching import _match_rows
+from pertscale.predictions.matching import match_rows
 from pertscale.predictions.profile_scale import (
     common_factor,
     factor_note,
@@ -36,15 +36,15 @@ from pertscale.predictions.profile_scale import (
     total_named,
 )
 from pertscale.predictions.scales import (
-    _LOG_LIMIT,
     DELTA,
     EXPRESSION_SCALES,
     LFC,
+    LOG_LIMIT,
     ExpressionScale,
     Matrix,
-    _check_values,
-    _distance,
-    _to_log1p,
+    check_values,
+    distance_from_control,
+    to_log1p,
 )
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, Label
 from pertscale.storage.files import state_of
@@ -168,7 +168,7 @@ class Predictions:
                 f"screen (such as {genes[0]!r}); pass aliases=, or turn the table if rows and "
                 f"columns are swapped ({self.source})"
             )
-        rows, unmatched = _match_rows(part.perturbations, perturbations, genes, self.source)
+        rows, unmatched = match_rows(part.perturbations, perturbations, genes, self.source)
         if not set(rows) - {CONTROL}:
             raise InputError(
                 f"none of the {len(part.perturbations)} conditions (such as "
@@ -331,15 +331,15 @@ class Aligned(OnScreen):
         assert self.control is not None
         scale, control = self.proved_scale(), self.control
         values = self._placed(perturbations, np.nan, np.float32)
-        _check_values(values, scale, perturbations, self.predictions.source)
-        found = _to_log1p(values, scale, control)
+        check_values(values, scale, perturbations, self.predictions.source)
+        found = to_log1p(values, scale, control)
         if self.predictions.control == "in_file" and scale in (LOG1P_1E4, COUNTS):
             if CONTROL not in self.rows:
                 raise InputError(
                     f"control='in_file' was asked for, but there is no control among the conditions"
                     f" ({self.predictions.source})"
                 )
-            own = _to_log1p(self._placed([CONTROL], np.nan, np.float32), scale, control)
+            own = to_log1p(self._placed([CONTROL], np.nan, np.float32), scale, control)
             found = control + (found - own)
         return found.astype(np.float32)
 
@@ -380,10 +380,10 @@ class Aligned(OnScreen):
             )
         negative = np.nanmin(values, initial=0) < 0
         read = {
-            scale: _to_log1p(values, scale, self.control)
+            scale: to_log1p(values, scale, self.control)
             for scale in ((LOG1P_1E4,) if negative else (LOG1P_1E4, COUNTS))
         }
-        known = {scale: _distance(found, self.control) for scale, found in read.items()}
+        known = {scale: distance_from_control(found, self.control) for scale, found in read.items()}
         best, *others = sorted(known, key=known.__getitem__)
         fits = known[best] < _NEAR and all(known[o] > 2 * known[best] for o in others)
         other = _other_total(values, self.control, read[best] if fits else None, best)
@@ -547,20 +547,22 @@ def _other_total(values: Matrix, control: Matrix, read: Matrix | None, scale: st
         How they are read as `scale`, where that fits.
     scale : str
     """
-    if np.nanmax(values, initial=0) > _LOG_LIMIT:
+    if np.nanmax(values, initial=0) > LOG_LIMIT:
         return ""
     factor = common_factor(values, control)
     if not is_another_total(factor):
         return ""
     there = np.log1p(np.maximum(np.expm1(values.astype(np.float64)) / factor, 0))
-    distance = _distance(there, control)
+    distance = distance_from_control(there, control)
     if read is None:
         is_reading = distance < _NEAR
     elif scale == LOG1P_1E4:
-        is_reading = distance < _distance(read, control)
+        is_reading = distance < distance_from_control(read, control)
     else:  # small counts are read alike either way
-        own = _distance(read, control)
-        is_reading = distance < 2 * own and _distance(there - read + control, control) > own / 2
+        own = distance_from_control(read, control)
+        is_reading = (
+            distance < 2 * own and distance_from_control(there - read + control, control) > own / 2
+        )
     return total_named(factor) if is_reading else ""
 
 

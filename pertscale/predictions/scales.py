@@ -19,12 +19,12 @@ EXPRESSION_SCALES: Final[tuple[ExpressionScale, ...]] = get_args(ExpressionScale
 #: Added to means before their ratio is taken, as scanpy does (SPEC B3).
 _PSEUDO: Final = 1e-9
 #: Log-normalised values lie below this (SPEC A2).
-_LOG_LIMIT: Final = 15.0
+LOG_LIMIT: Final = 15.0
 #: Logarithms of counts are not negative; values below zero may weigh this share of those above.
 _MOST_BELOW: Final = 0.5
 
 
-def _to_log1p(values: Matrix, scale: str, control: Matrix) -> Matrix:
+def to_log1p(values: Matrix, scale: str, control: Matrix) -> Matrix:
     """Return mean log1p expression; `control` is the screen's, (n_genes,)."""
     if scale == LOG1P_1E4:
         return values
@@ -41,7 +41,7 @@ def _to_log1p(values: Matrix, scale: str, control: Matrix) -> Matrix:
     return np.log1p(values * factor)
 
 
-def _distance(profiles: Matrix, control: Matrix) -> float:
+def distance_from_control(profiles: Matrix, control: Matrix) -> float:
     """Median distance of profiles from the control, in lengths of the control."""
     there = ~np.isnan(profiles)
     difference = np.where(there, profiles - control, 0.0)
@@ -49,7 +49,7 @@ def _distance(profiles: Matrix, control: Matrix) -> float:
     return float(np.median(np.sqrt((difference**2).sum(axis=1)) / np.maximum(length, _PSEUDO)))
 
 
-def _check_values(values: Matrix, scale: str, names: Sequence[str], where: str) -> None:
+def check_values(values: Matrix, scale: str, names: Sequence[str], where: str) -> None:
     """Refuse what a scale can't have.
 
     Networks that predict logarithms miss zero by a little on either side: that is taken as it is.
@@ -58,7 +58,7 @@ def _check_values(values: Matrix, scale: str, names: Sequence[str], where: str) 
     if scale == COUNTS:
         bad |= values < 0
     if scale in (LOG1P_1E4, DELTA):
-        bad |= values > _LOG_LIMIT
+        bad |= values > LOG_LIMIT
     below, above = (np.abs(values[side]).sum() for side in (values < 0, values > 0))
     if scale == LOG1P_1E4 and below > _MOST_BELOW * above:
         bad |= values < 0

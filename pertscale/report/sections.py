@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from pertscale.report.figures import expression as figures
 from pertscale.report.figures import interactions as of_interactions
+from pertscale.report.figures import screens
 from pertscale.report.figures.style import CLASS_TITLES, to_svg
 from pertscale.report.findings import compared_errors, counted
 from pertscale.report.tables import POINTS, Table, number, plain_table, ranked
@@ -295,7 +296,7 @@ def overview_pictures(result: BenchmarkResult) -> list[Picture]:
     """Return the data set's overview, a picture per context, and how two contexts agree."""
     contexts = result.labels.contexts
     pictures = [
-        _picture(f"overview-{c}", figures.screen_overview(result, context=c), _OVERVIEW)
+        _picture(f"overview-{c}", screens.screen_overview(result, context=c), _OVERVIEW)
         for c in contexts
     ]
     profiles = result.pseudobulk["mean_log1p"]
@@ -305,7 +306,7 @@ def overview_pictures(result: BenchmarkResult) -> list[Picture]:
             for c in (contexts[0], other)
         )
         if len(set(one[PERTURBATION].values) & set(two[PERTURBATION].values)) > 1:
-            figure = figures.transfer_scatter(one, two, names=(contexts[0], other))
+            figure = screens.transfer_scatter(one, two, names=(contexts[0], other))
             pictures.append(_picture("transfer", figure, _TRANSFER))
     return pictures
 

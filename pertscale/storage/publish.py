@@ -30,7 +30,7 @@ from pertscale.storage.atomic import read_json, remove, write_json
 from pertscale.storage.locations import Place, PlaceLike, Remote, place
 from pertscale.storage.object_storage import naming
 from pertscale.storage.remote_lock import RemoteLock, locked_remote
-from pertscale.storage.scratch import _scratch_path, scratch_root
+from pertscale.storage.scratch import scratch_path, scratch_root
 
 #: Files that are put, or got, at the same time: at most so many, and bytes.
 _BATCH_FILES = 16
@@ -135,7 +135,7 @@ def working_folder(output: Place, layout: Layout) -> Path:
     """Return where :func:`finished_folder` would write, without making anything."""
     if isinstance(output, Path):
         return output
-    return _scratch_path() / _home_name(output, layout) / output.name
+    return scratch_path() / _home_name(output, layout) / output.name
 
 
 def local_copy(path: PlaceLike) -> Path:

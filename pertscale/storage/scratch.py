@@ -17,7 +17,7 @@ SCRATCH_VARIABLE = "PERTSCALE_SCRATCH"
 
 def scratch_root() -> Path:
     """Return the folder for outputs that are not finished; only this user can read it."""
-    root = _scratch_path()
+    root = scratch_path()
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -30,6 +30,7 @@ def scratch_root() -> Path:
     return root
 
 
-def _scratch_path() -> Path:
+def scratch_path() -> Path:
+    """Return where the scratch folder of this user is, without making it."""
     named = dask.config.get(SCRATCH_SETTING, None) or os.environ.get(SCRATCH_VARIABLE)
     return Path(named or tempfile.gettempdir()).expanduser().absolute() / f"pertscale-{os.getuid()}"

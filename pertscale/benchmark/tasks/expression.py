@@ -8,9 +8,15 @@ from functools import partial
 import xarray as xr
 
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.stages import _keep_split, _tell_splits
-from pertscale.benchmark.state import Plan, Runs, given_for, with_profiles
-from pertscale.benchmark.tasks.interactions import _call_interactions
+from pertscale.benchmark.state import (
+    Plan,
+    Runs,
+    given_for,
+    keep_split,
+    tell_splits,
+    with_profiles,
+)
+from pertscale.benchmark.tasks.interactions import call_interactions
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import (
     check_unit_replaceable,
@@ -32,7 +38,7 @@ from pertscale.splits import Split
 from pertscale.splits.rule import double_split, single_split
 
 
-def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequence[Split]) -> None:
+def plan_expression(plan: Plan, context: str, names: list[str], splits: Sequence[Split]) -> None:
     """List the units of expression: the same split for singles, one of its own for doubles."""
     wanted, targets = plan.wanted, plan.screen.targets
     if SINGLE in wanted.tasks:
@@ -54,7 +60,7 @@ def _plan_expression(plan: Plan, context: str, names: list[str], splits: Sequenc
         return
     if wanted.how.given is None:
         n = sum(len(targets[name]) == 2 for name in names)
-        _tell_splits(plan, context, "doubles", doubles, n)
+        tell_splits(plan, context, "doubles", doubles, n)
     for split in doubles:
         _plan_expression_unit(plan, context, DOUBLE, split, double_split)
 
@@ -72,7 +78,7 @@ def _plan_expression_unit(
     except InputError as error:
         plan.log.skip(f"{task}, {split.name}", context, str(error))
         return
-    _keep_split(plan, context, split)
+    keep_split(plan, context, split)
     given = with_profiles(given_for(plan, context, split))
     models = plan.wanted.models
     embedding = None
@@ -90,24 +96,25 @@ def _plan_expression_unit(
         )  # fmt: skip
 
 
-def _run_expression(plan: Plan) -> None:
+def run_expression(plan: Plan) -> None:
     """Fit and score the models of expression, then call interactions."""
     for unit in plan.expression:
         observed = plan.profiles(unit.context)
         train = rows_of(observed, [CONTROL, *unit.split.train])
-        _run_expression_unit(plan, unit, partial(_same, train), observed, plan.labels.key)
+        run_expression_unit(plan, unit, partial(_same, train), observed, plan.labels.key)
     if INTERACTIONS in plan.wanted.tasks:
         for context in plan.labels.contexts:
-            _call_interactions(plan, context)
+            call_interactions(plan, context)
 
 
-def _run_expression_unit(
+def run_expression_unit(
     runs: Runs,
     unit: ExpressionUnit,
     train: Callable[[], xr.DataArray],
     observed: xr.DataArray,
     inputs: str,
 ) -> None:
+    """Run a unit, or take it from an earlier call; `train` gives the profiles to fit on."""
     with runs.log.stage("expression", unit.title) as stage:
         stage.reused = expression_unit.is_done(runs.folder, unit, inputs, quiet=runs.log.quiet)
         if not stage.reused:

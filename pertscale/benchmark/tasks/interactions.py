@@ -9,9 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from pertscale.benchmark.outputs import _stacked
 from pertscale.benchmark.state import Plan
-from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import (
     with_head,
 )
@@ -24,6 +22,7 @@ from pertscale.evaluation import (
     own_targets,
     predicted_pairs,
 )
+from pertscale.io.parquet import stacked
 from pertscale.results.unit_files import open_predictions
 from pertscale.schema import (
     DOUBLE,
@@ -79,7 +78,8 @@ def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
     return np.asarray(~own[row, column])
 
 
-def _call_interactions(plan: Plan, context: str) -> None:
+def call_interactions(plan: Plan, context: str) -> None:
+    """Call the interactions of a context, or record why they can't be."""
     profiles = plan.profiles(context)
     names = [str(n) for n in profiles[PERTURBATION].values]
     targets = plan.screen.targets
@@ -95,26 +95,27 @@ def _call_interactions(plan: Plan, context: str) -> None:
             plan.log.skip("interactions", context, str(error))
 
 
-def _interaction_scores(plan: Plan) -> pd.DataFrame:
+def interaction_scores(plan: Plan) -> pd.DataFrame:
     """Scores of calls of interactions."""
     parts = [
-        expression_unit.score_interactions(plan.folder, unit, plan.interactions[unit.context])
+        score_interactions(plan.folder, unit, plan.interactions[unit.context])
         for unit in plan.expression
         if unit.task == DOUBLE and unit.context in plan.interactions
     ]
-    return _stacked(parts, SCORE_COLUMNS)
+    return stacked(parts, SCORE_COLUMNS)
 
 
-def _interactions(plan: Plan) -> pd.DataFrame:
+def interaction_table(plan: Plan) -> pd.DataFrame:
     """All pairs that were judged, context by context."""
     columns = [c.name for c in INTERACTION_COLUMNS]
     tables = [
         found.table.assign(context=context)[columns] for context, found in plan.interactions.items()
     ]
-    return _stacked(tables, INTERACTION_COLUMNS)
+    return stacked(tables, INTERACTION_COLUMNS)
 
 
-def _null_of(found: Interactions) -> dict[str, Any]:
+def null_of(found: Interactions) -> dict[str, Any]:
+    """Return the null and the limits of the calls, as the manifest has them."""
     return {
         "null": {name: _finite(value) for name, value in asdict(found.fit.null).items()},
         "lower": _finite(found.lower),

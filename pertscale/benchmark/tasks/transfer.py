@@ -28,12 +28,9 @@ from pertscale.baselines import (
     Method,
 )
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.outputs import (
-    _stacked,
-)
 from pertscale.benchmark.state import Plan, Runs, given_for, with_profiles
-from pertscale.benchmark.tasks.expression import _run_expression_unit
-from pertscale.benchmark.tasks.within import _run_units, has_none
+from pertscale.benchmark.tasks.expression import run_expression_unit
+from pertscale.benchmark.tasks.within import has_none, run_units
 from pertscale.benchmark.units.class_unit import (
     Unit,
 )
@@ -53,6 +50,7 @@ from pertscale.hashing import digest
 from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import matching
+from pertscale.io.parquet import stacked
 from pertscale.io.store.layout import is_store, open_root, read_column
 from pertscale.perturbation_names import is_unassigned_word, name_of, targets
 from pertscale.predictions.cells import gene_ids
@@ -665,16 +663,16 @@ def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
         sources=("train_contexts", "nunique"),
     )
     mean = mean[mean["sources"] > 1].assign(params="{}")
-    return _stacked([scores, mean[scores.columns]], SCORE_COLUMNS)
+    return stacked([scores, mean[scores.columns]], SCORE_COLUMNS)
 
 
-def _run_transfer(plans: Sequence[Plan], runs: Runs) -> None:
+def run_transfer(plans: Sequence[Plan], runs: Runs) -> None:
     """Run all that is trained on some contexts and predicts another."""
     before = list(runs.units)
     runs.units = []
     transferred = plan_transfer(plans, runs)
-    _run_units(runs)
+    run_units(runs)
     runs.units = [*before, *runs.units]
     for one in transferred:
-        _run_expression_unit(runs, one.unit, one.train, one.observed(), one.inputs)
+        run_expression_unit(runs, one.unit, one.train, one.observed(), one.inputs)
         runs.expression.append(one.unit)

@@ -52,7 +52,7 @@ _NO_GAPS = (
 )
 
 
-def _tables(plan: Plan, context: str, mine: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+def label_kinds(plan: Plan, context: str, mine: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Write the label matrices of a context; return which settings are scored on which."""
     settings, changed = plan.wanted.settings, (mine["n_up"] + mine["n_down"]).any()
     if not changed:
@@ -78,7 +78,7 @@ def _tables(plan: Plan, context: str, mine: pd.DataFrame) -> dict[str, tuple[str
     return tables
 
 
-def _plan_classes(
+def plan_classes(
     plan: Plan,
     context: str,
     split: Split,
@@ -214,7 +214,8 @@ def _params_of(fitted: Callable[[], ExpressionModel]) -> dict[str, Any]:
     return fitted().fitted_params()
 
 
-def _run_units(plan: Runs) -> None:
+def run_units(plan: Runs) -> None:
+    """Run the units of classes, or take them from an earlier call; what failed is recorded."""
     with Progress(
         "methods", total=len(plan.units), unit="method", quiet=plan.log.quiet
     ) as progress:
