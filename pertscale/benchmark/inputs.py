@@ -7,24 +7,14 @@ from typing import Any
 
 from pertscale.benchmark.run_log import Log
 from pertscale.benchmark.state import unmark
-from pertscale.benchmark.units.class_unit import (
-    slug,
-)
+from pertscale.benchmark.units.class_unit import slug
 from pertscale.diagnostics.progress import say
-from pertscale.errors import (
-    ArgumentError,
-    ExistsError,
-    NotFoundError,
-    PertscaleError,
-)
+from pertscale.errors import ArgumentError, ExistsError, NotFoundError, PertscaleError
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.ingestion.inputs import unique_names
 from pertscale.io.ingestion.run import ingest
 from pertscale.io.store.layout import is_store
-from pertscale.schema import (
-    PREDICTIONS_DIR,
-    WORK_DIR,
-)
+from pertscale.schema import PREDICTIONS_DIR, WORK_DIR
 from pertscale.screen import Screen, open_screen
 from pertscale.storage.atomic import remove_leftovers_below, write_json
 from pertscale.storage.files import state_of

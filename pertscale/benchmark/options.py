@@ -11,15 +11,10 @@ from pertscale import embeddings
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
 from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.embeddings.embedding import Embedding
-from pertscale.errors import (
-    ArgumentError,
-)
+from pertscale.errors import ArgumentError
 from pertscale.evaluation.target_genes import Targets, check_targets
 from pertscale.predictions.given_split import on_screen
-from pertscale.schema import (
-    SETTINGS,
-    TASKS,
-)
+from pertscale.schema import SETTINGS, TASKS
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction

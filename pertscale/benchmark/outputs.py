@@ -17,17 +17,10 @@ from pertscale.benchmark.state import Plan, Runs, split_file
 from pertscale.benchmark.tasks.interactions import interaction_scores, interaction_table, null_of
 from pertscale.benchmark.tasks.transfer import with_averages
 from pertscale.benchmark.units import expression_unit
-from pertscale.benchmark.units.class_unit import (
-    BLAS,
-    UNIT_FILES,
-    Unit,
-    read_scores,
-)
+from pertscale.benchmark.units.class_unit import BLAS, UNIT_FILES, Unit, read_scores
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
 from pertscale.embeddings.embedding import Embedding
-from pertscale.errors import (
-    ExistsError,
-)
+from pertscale.errors import ExistsError
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.io.checksums import Sums, sums_of
 from pertscale.io.parquet import declared_frame, read_table, stacked, write_table
@@ -56,9 +49,7 @@ from pertscale.schema import (
     TIMINGS_FILE,
     WORK_DIR,
 )
-from pertscale.stats.differential.rank_sum import (
-    TABLE_FILES,
-)
+from pertscale.stats.differential.rank_sum import TABLE_FILES
 from pertscale.storage.locations import Place, Remote
 from pertscale.storage.own_files import remove_ours
 from pertscale.storage.publish import Layout

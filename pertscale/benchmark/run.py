@@ -17,37 +17,23 @@ from pertscale.baselines.user_models import Own
 from pertscale.benchmark.external import PredictionsLike, read_all
 from pertscale.benchmark.inputs import INGESTED_STORE, open_or_ingest, places
 from pertscale.benchmark.options import read_wanted
-from pertscale.benchmark.outputs import (
-    LAYOUT,
-    check_fresh,
-)
+from pertscale.benchmark.outputs import LAYOUT, check_fresh
 from pertscale.benchmark.run_log import Log, log_file
 from pertscale.benchmark.stages import find_finished, finish_run, run_screen
 from pertscale.benchmark.state import Runs
 from pertscale.benchmark.tasks.transfer import run_transfer
-from pertscale.benchmark.units.class_unit import (
-    compute_here,
-)
+from pertscale.benchmark.units.class_unit import compute_here
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
-from pertscale.errors import (
-    ArgumentError,
-)
+from pertscale.errors import ArgumentError
 from pertscale.evaluation.target_genes import Targets
 from pertscale.execution.clients import ClientLike, naming_losses, use_client
 from pertscale.execution.memory import AUTO, check_memory
 from pertscale.io.gene_aliases import Aliases
 from pertscale.predictions.given_split import check_names
 from pertscale.results.result import BenchmarkResult
-from pertscale.schema import (
-    MANIFEST_FILE,
-    SETTINGS,
-    TASKS,
-    TRANSFER,
-    Setting,
-    Task,
-)
+from pertscale.schema import MANIFEST_FILE, SETTINGS, TASKS, TRANSFER, Setting, Task
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.stats.differential.options import FoldChange, Test

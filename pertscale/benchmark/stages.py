@@ -13,32 +13,17 @@ from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.external import Outsiders
 from pertscale.benchmark.inputs import parents_of
 from pertscale.benchmark.options import Wanted
-from pertscale.benchmark.outputs import (
-    manifest,
-    result_sums,
-    write_tables,
-)
+from pertscale.benchmark.outputs import manifest, result_sums, write_tables
 from pertscale.benchmark.run_log import Log
 from pertscale.benchmark.split_files import check_split_files
 from pertscale.benchmark.state import Plan, Runs, keep_split, tell_splits, unmark
-from pertscale.benchmark.tasks.expression import (
-    plan_expression,
-    run_expression,
-)
+from pertscale.benchmark.tasks.expression import plan_expression, run_expression
 from pertscale.benchmark.tasks.within import label_kinds, plan_classes, run_units
-from pertscale.benchmark.units.class_unit import (
-    TASK,
-    compute_here,
-)
-from pertscale.benchmark.units.label_matrix import (
-    remove_superseded,
-)
+from pertscale.benchmark.units.class_unit import TASK, compute_here
+from pertscale.benchmark.units.label_matrix import remove_superseded
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
-from pertscale.errors import (
-    InputError,
-    StorageError,
-)
+from pertscale.errors import InputError, StorageError
 from pertscale.io.checksums import FILES, write_record
 from pertscale.io.parquet import declared_frame, write_table
 from pertscale.predictions.given_split import coverage

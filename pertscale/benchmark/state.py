@@ -19,15 +19,8 @@ from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
-from pertscale.predictions.predictions import (
-    CLASS_SCORES,
-    LABELS,
-    OnScreen,
-)
-from pertscale.schema import (
-    MANIFEST_FILE,
-    WORK_DIR,
-)
+from pertscale.predictions.predictions import CLASS_SCORES, LABELS, OnScreen
+from pertscale.schema import MANIFEST_FILE, WORK_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.stats.interactions import Interactions

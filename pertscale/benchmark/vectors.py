@@ -8,10 +8,7 @@ import xarray as xr
 from pertscale import embeddings
 from pertscale.benchmark.state import Plan
 from pertscale.embeddings.embedding import Embedding
-from pertscale.schema import (
-    CONTROL,
-    PERTURBATION,
-)
+from pertscale.schema import CONTROL, PERTURBATION
 from pertscale.splits import Split
 
 #: Principal components of the embedding that is learned from the training part (SPEC H4).

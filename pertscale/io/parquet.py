@@ -14,10 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pertscale.errors import (
-    InputError,
-    NotFoundError,
-)
+from pertscale.errors import InputError, NotFoundError
 from pertscale.io.guards.damage import reading
 from pertscale.io.guards.limits import COPIES, check_declared, check_parquet
 from pertscale.schema import Column

@@ -10,11 +10,7 @@ import numpy as np
 
 from pertscale.errors import InputError
 from pertscale.hashing import digest
-from pertscale.predictions.predictions import (
-    OnScreen,
-    Predictions,
-    given_params,
-)
+from pertscale.predictions.predictions import OnScreen, Predictions, given_params
 from pertscale.schema import Label
 
 

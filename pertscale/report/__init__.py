@@ -25,10 +25,7 @@ if TYPE_CHECKING:
         precision_recall_and_roc,
         recurrence,
     )
-    from pertscale.report.figures.screens import (
-        screen_overview,
-        transfer_scatter,
-    )
+    from pertscale.report.figures.screens import screen_overview, transfer_scatter
     from pertscale.report.page import write_report
 
 __all__ = [

@@ -17,11 +17,7 @@ import xarray as xr
 from sklearn.base import BaseEstimator
 
 from pertscale.errors import InputError, NotFittedError
-from pertscale.schema import (
-    CONTROL,
-    GENE,
-    PERTURBATION,
-)
+from pertscale.schema import CONTROL, GENE, PERTURBATION
 
 Matrix = np.ndarray
 

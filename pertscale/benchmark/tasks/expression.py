@@ -8,32 +8,15 @@ from functools import partial
 import xarray as xr
 
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.state import (
-    Plan,
-    Runs,
-    given_for,
-    keep_split,
-    tell_splits,
-    with_profiles,
-)
+from pertscale.benchmark.state import Plan, Runs, given_for, keep_split, tell_splits, with_profiles
 from pertscale.benchmark.tasks.interactions import call_interactions
 from pertscale.benchmark.units import expression_unit
-from pertscale.benchmark.units.class_unit import (
-    check_unit_replaceable,
-)
+from pertscale.benchmark.units.class_unit import check_unit_replaceable
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.vectors import embedding_for
 from pertscale.embeddings.embedding import Embedding
-from pertscale.errors import (
-    InputError,
-)
-from pertscale.schema import (
-    CONTROL,
-    DOUBLE,
-    INTERACTIONS,
-    PERTURBATION,
-    SINGLE,
-)
+from pertscale.errors import InputError
+from pertscale.schema import CONTROL, DOUBLE, INTERACTIONS, PERTURBATION, SINGLE
 from pertscale.splits import Split
 from pertscale.splits.rule import double_split, single_split
 

@@ -10,18 +10,10 @@ import numpy as np
 import pandas as pd
 
 from pertscale.benchmark.state import Plan
-from pertscale.benchmark.units.class_unit import (
-    with_head,
-)
+from pertscale.benchmark.units.class_unit import with_head
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
-from pertscale.errors import (
-    InputError,
-)
-from pertscale.evaluation import (
-    call_curve,
-    own_targets,
-    predicted_pairs,
-)
+from pertscale.errors import InputError
+from pertscale.evaluation import call_curve, own_targets, predicted_pairs
 from pertscale.io.parquet import stacked
 from pertscale.results.unit_files import open_predictions
 from pertscale.schema import (

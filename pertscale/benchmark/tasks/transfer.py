@@ -31,20 +31,14 @@ from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.state import Plan, Runs, given_for, with_profiles
 from pertscale.benchmark.tasks.expression import run_expression_unit
 from pertscale.benchmark.tasks.within import has_none, run_units
-from pertscale.benchmark.units.class_unit import (
-    Unit,
-)
+from pertscale.benchmark.units.class_unit import Unit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix
 from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart, thresholded_file
-from pertscale.benchmark.vectors import (
-    learned_embedding,
-)
+from pertscale.benchmark.vectors import learned_embedding
 from pertscale.embeddings.components import from_screen
 from pertscale.embeddings.embedding import Embedding
-from pertscale.errors import (
-    InputError,
-)
+from pertscale.errors import InputError
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.hashing import digest
 from pertscale.io.gene_aliases import read_aliases
@@ -55,13 +49,7 @@ from pertscale.io.store.layout import is_store, open_root, read_column
 from pertscale.perturbation_names import is_unassigned_word, name_of, targets
 from pertscale.predictions.cells import gene_ids
 from pertscale.predictions.predictions import EXPRESSION, OnScreen
-from pertscale.schema import (
-    CONTROL,
-    GENE,
-    PERTURBATION,
-    SCORE_COLUMNS,
-    TRANSFER,
-)
+from pertscale.schema import CONTROL, GENE, PERTURBATION, SCORE_COLUMNS, TRANSFER
 from pertscale.splits import Split
 from pertscale.splits.rule import single_split
 

@@ -31,18 +31,10 @@ from pertscale.benchmark.units.predictors import (
 from pertscale.benchmark.vectors import embedding_for
 from pertscale.diagnostics.progress import Progress
 from pertscale.embeddings.embedding import Embedding
-from pertscale.errors import (
-    InputError,
-)
+from pertscale.errors import InputError
 from pertscale.hashing import digest
-from pertscale.predictions.predictions import (
-    EXPRESSION,
-    OnScreen,
-)
-from pertscale.schema import (
-    CONTROL,
-    GENE,
-)
+from pertscale.predictions.predictions import EXPRESSION, OnScreen
+from pertscale.schema import CONTROL, GENE
 from pertscale.splits import Split
 
 #: Why a method that is for labels with gaps is not fitted on full ones.

@@ -29,11 +29,7 @@ from pertscale.benchmark.units.class_unit import is_whole, with_head, write_unit
 from pertscale.benchmark.units.predictors import PREDICTS_NONE
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation import (
-    compare_expression,
-    no_effect,
-    no_effect_elsewhere,
-)
+from pertscale.evaluation import compare_expression, no_effect, no_effect_elsewhere
 from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
 from pertscale.io.parquet import declared_frame, read_table, write_table

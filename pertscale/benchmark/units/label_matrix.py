@@ -17,10 +17,7 @@ from pertscale.hashing import digest
 from pertscale.io.checksums import FILES, all_sums, faults, read_record, write_record
 from pertscale.io.store.layout import ALL_CHUNKS
 from pertscale.results.unit_files import SUMS_FILE
-from pertscale.schema import (
-    GENE,
-    PERTURBATION,
-)
+from pertscale.schema import GENE, PERTURBATION
 from pertscale.stats.labels.table import LabelTable
 from pertscale.storage.atomic import atomic_path, remove
 from pertscale.storage.folder_names import slug

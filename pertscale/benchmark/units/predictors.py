@@ -27,9 +27,7 @@ from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
 from pertscale.hashing import digest
 from pertscale.predictions.predictions import LABELS, OnScreen, given_params
-from pertscale.schema import (
-    Label,
-)
+from pertscale.schema import Label
 
 #: Scores of a pair that a file does not predict: it counts as unchanged.
 _NON_DE_SCORES = np.array([0, 1, 0], np.float32)
