@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from pertscale.benchmark.inputs import INGESTED_STORE
-from pertscale.benchmark.split_files import SPLITS_RECORD, write_split_files
-from pertscale.benchmark.state import Plan, Runs, split_file
+from pertscale.benchmark.split_files import SPLITS_RECORD, split_file, write_split_files
+from pertscale.benchmark.state import Plan, Runs
 from pertscale.benchmark.tasks.interactions import interaction_scores, interaction_table, null_of
 from pertscale.benchmark.tasks.transfer import with_averages
 from pertscale.benchmark.units import expression_unit

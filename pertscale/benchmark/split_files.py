@@ -11,12 +11,13 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pertscale.benchmark.state import Runs, split_file
+from pertscale.benchmark.state import Runs
 from pertscale.errors import ExistsError, PertscaleError
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.schema import SPLITS_DIR, WORK_DIR
 from pertscale.splits import Split
 from pertscale.storage.atomic import remove, write_bytes, write_json
+from pertscale.storage.folder_names import folder_name, slug
 
 #: Of what was written: names and checksums, in the work folder.
 SPLITS_RECORD = "splits.json"
@@ -90,3 +91,8 @@ def _recorded(folder: Path) -> dict[str, str]:
 
 def _sum(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def split_file(context: str, split: Split) -> str:
+    """Return the name of a split's file below the output folder's ``splits``."""
+    return f"{slug(context)}-{folder_name(split.name)}.json"

@@ -28,7 +28,6 @@ from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable
 from pertscale.stats.pseudobulk import open_pseudobulk
 from pertscale.storage.atomic import remove
-from pertscale.storage.folder_names import folder_name, slug
 
 
 @dataclass(kw_only=True)
@@ -129,9 +128,6 @@ class Plan(Runs):
         return embedding.normalized().vectors(names, targets=self.screen.targets)
 
 
-# --- classes --------------------------------------------------------------------------------------
-
-
 def given_for(
     plan: Plan,
     context: str,
@@ -166,17 +162,6 @@ def with_profiles(given: Mapping[str, OnScreen]) -> dict[str, OnScreen]:
         for name, found in given.items()
         if found.predictions.kind not in (LABELS, CLASS_SCORES)
     }
-
-
-# --- expression -----------------------------------------------------------------------------------
-
-
-def split_file(context: str, split: Split) -> str:
-    """Return the name of a split's file below the output folder's ``splits``."""
-    return f"{slug(context)}-{folder_name(split.name)}.json"
-
-
-# --- vectors --------------------------------------------------------------------------------------
 
 
 def tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: int) -> None:
