@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from pertscale.arguments import checked
 from pertscale.report import sections
-from pertscale.report.figures import classes, style
+from pertscale.report.figures import classes as of_classes
+from pertscale.report.figures import style
 from pertscale.report.findings import counted
 from pertscale.report.tables import (
     Heading,
@@ -154,7 +155,7 @@ def _context(
     methods = [m for m in ranked(mine, "auprc_de") if m != "oracle" and m not in apart]
     classes = mine[mine["level"] == "class"]
     titles = {s: f"{s}, {headings[s].told.partition(';')[0]}" for s in bars}
-    figure = classes.class_bars(classes, methods=methods, settings=titles)
+    figure = of_classes.class_bars(classes, methods=methods, settings=titles)
     return {
         "name": context,
         "overview": [overview(scores, context=context, heading=h) for h in headings.values()],
@@ -223,11 +224,11 @@ def _labels(labels: LabelTable) -> dict[str, Any]:
     summary[f"perturbations_up_to_{FEW_CELLS}_cells"] = summary["context"].map(few).astype(int)
     summary["sign_disagreements"] = summary["context"].map(disagree).astype(int)
     counts = p_value_counts(labels)
-    cells = classes.cells_per_perturbation(labels.perturbations, contexts=labels.contexts)
+    cells = of_classes.cells_per_perturbation(labels.perturbations, contexts=labels.contexts)
     return {
         "table": plain_table(summary, caption="Pairs and classes per context (Table 1)"),
         "cells": _svg(cells, "cells"),
-        "p_values": _svg(classes.p_value_histogram(counts), "p-values"),
+        "p_values": _svg(of_classes.p_value_histogram(counts), "p-values"),
         "options": {k: str(v) for k, v in labels.options.items()},
     }
 
