@@ -205,7 +205,7 @@ def test_a_store_that_is_replaced_after_its_labels(tiny_store, tmp_path, monkeyp
         shutil.copytree(two, one)
         return done
 
-    monkeypatch.setattr(f"pertscale.benchmark.run.{when}", later)
+    monkeypatch.setattr(f"pertscale.benchmark.stages.{when}", later)
     with pytest.raises(InputError, match="was replaced by another screen while it was read"):
         ps.run_benchmark(one, out=tmp_path / "out", **QUICK)
     assert not (tmp_path / "out" / "manifest.json").exists()
