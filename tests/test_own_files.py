@@ -193,7 +193,7 @@ def other_store(folder: Path) -> Path:
 def test_a_store_that_is_replaced_after_its_labels(tiny_store, tmp_path, monkeypatch, when):
     one = Path(shutil.copytree(tiny_store, tmp_path / "one.zarr"))
     two = other_store(tmp_path)
-    do = getattr(ps.benchmark.run, when)
+    do = getattr(ps.benchmark.stages, when)
 
     def later(*arguments: Any) -> Any:
         if when == "write_tables":
