@@ -1,6 +1,6 @@
 """Names of perturbations: what is control, what is no label at all, what is a combination.
 
-A perturbation is a set of targets (SPEC 0.2). Its canonical name is the sorted targets joined
+A perturbation is a set of targets (method 0.2). Its canonical name is the sorted targets joined
 by ``+``; the control is ``control``. Files spell the same thing in many ways (``A+ctrl``,
 ``ctrl+A``, ``B_A``, ``A|B``, ``A_B__A_B``, ``NT-3``); this module reads the spellings and
 nothing else: it knows no files and no tables.
@@ -119,7 +119,7 @@ class Grammar:
         ``,``, ``;`` and ``&`` don't split inside a known name.
     controls
         Labels that are control, spelled as in the file. ``ctrl``, ``control`` and ``NegCtrl0``
-        always stand for "no second gene", and alone for control (SPEC 0.2).
+        always stand for "no second gene", and alone for control (method 0.2).
     hyphens
         Whether ``A-B`` of known names is a combination too. Most such names are one gene, as
         RPS10-NUDT3: the labels of the file have to show it (:meth:`of`).

@@ -88,7 +88,7 @@ COUNTS: Final = "counts"
 LOG1P_1E4: Final = "log1p_1e4"
 Scale = Literal["counts", "log1p_1e4"]
 SCALES: Final[tuple[Scale, ...]] = get_args(Scale)
-#: Counts are scaled to this total per cell before log1p (SPEC A1).
+#: Counts are scaled to this total per cell before log1p (method A1).
 TARGET_TOTAL: Final = 1e4
 
 

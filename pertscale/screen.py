@@ -200,9 +200,9 @@ class Screen:
         Returns
         -------
         Dataset
-            ``counts`` (unsigned integers; only for raw counts) and ``expression`` (float32,
-            log1p of counts per 10,000, SPEC A1) as Dask arrays in the store's chunks; the columns
-            of the cells and genes as coordinates. Memory: the coordinates.
+            ``counts`` (unsigned integers; only for raw counts) and ``expression`` (method A1: log1p
+            of counts per 10,000, float32) as Dask arrays in the store's chunks; the columns of the
+            cells and genes as coordinates. Memory: the coordinates.
         """
         import xarray as xr
 

@@ -60,7 +60,7 @@ def majority_of(labels):
 
 
 def knn_by_loops(X, y, queries, k, weights="distance", exponent=1.0):
-    """SPEC E2, one perturbation and gene at a time."""
+    """The vote (method E2), one perturbation and gene at a time."""
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     out = np.empty((len(queries), y.shape[1]), dtype=np.int8)
     for row, query in enumerate(queries / np.linalg.norm(queries, axis=1, keepdims=True)):

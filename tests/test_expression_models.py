@@ -1,4 +1,4 @@
-"""Models of expression, against the golden files and plain formulas (SPEC H, K2)."""
+"""Models of expression, against the golden files and plain formulas (method H, K2)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_additive_counts_two_guides_of_a_gene_once():
 
 
 def test_additive_is_a_bilinear_model_of_doubles():
-    """SPEC H8: G of single profiles, P of memberships, W the identity, intercept -y0."""
+    """G of single profiles, P of memberships, W the identity, intercept -y0 (method H8)."""
     profiles = profiles_of(["control", "A", "B", "C"])
     singles = profiles.sel(perturbation=["A", "B", "C"]).values
     membership = np.array([[1, 1, 0], [0, 1, 1]])

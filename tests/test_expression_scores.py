@@ -1,4 +1,4 @@
-"""Scores of predicted expression, against golden and published numbers (SPEC I)."""
+"""Scores of predicted expression, against golden and published numbers (method I)."""
 
 from __future__ import annotations
 

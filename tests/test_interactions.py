@@ -1,4 +1,4 @@
-"""Local false discovery rates, interactions, their classes and calls (SPEC J)."""
+"""Local false discovery rates, interactions, their classes and calls (method J)."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_nothing_there(tmp_path):
         read_labels(tmp_path)
 
 
-# --- curation (SPEC C2) ----------------------------------------------------------------------
+# --- curation (method C2) ----------------------------------------------------------------------
 
 
 def test_curated_pairs_follow_the_recipe(labels):

@@ -438,7 +438,7 @@ def test_labels_and_probabilities(tmp_path):
     table.to_parquet(tmp_path / "p.parquet")
     found, scores = align(ps.read_predictions(tmp_path / "p.parquet")).classes(NAMES)
     assert found[0, 4] == -1
-    assert found[1, 3] == 0  # a tie goes to the smallest code (SPEC E2)
+    assert found[1, 3] == 0  # a tie goes to the smallest code (method E2)
     assert scores[0, 4].tolist() == pytest.approx([0.7, 0.2, 0.1])
     table.assign(p_up=2).to_parquet(tmp_path / "p.parquet")
     with pytest.raises(InputError, match="class probabilities of row 0"):

@@ -1,4 +1,4 @@
-"""GEARS' simulation split and the split of the doubles are the published ones (SPEC D3, D4)."""
+"""GEARS' simulation split and the split of the doubles are the published ones (method D3, D4)."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_log_normalised_input(log_example, tmp_path, test):
     ],
 )
 def test_golden(tmp_path, test, key):
-    """SPEC golden de_wilcoxon.json, from the float32 values that scanpy ranked."""
+    """The golden de_wilcoxon.json, from the float32 values that scanpy ranked."""
     golden = json.loads((GOLDEN / "de_wilcoxon.json").read_text())
     counts = np.array(golden["counts"], dtype=float)
     totals = counts.sum(axis=1, keepdims=True)

@@ -29,7 +29,7 @@ def run(control, groups, control_totals, group_totals, *, is_counts=True, varian
 
 
 def oracle(x, y, variant):
-    """U, z and p of one gene by SciPy's ranks and SPEC B1."""
+    """U, z and p of one gene by SciPy's ranks and the formulas (method B1)."""
     n1, n2 = len(x), len(y)
     n = n1 + n2
     ranks = stats.rankdata(np.concatenate([x, y]))

@@ -155,7 +155,7 @@ def test_totals_from_a_column(tmp_path):
 @pytest.mark.needs("perturbqa")
 @pytest.mark.parametrize("line", ["k562", "rpe1", "hepg2", "jurkat"])
 def test_majority_vote_on_perturbqa(line):
-    """The first paper's within-line scores (SPEC E1), to the digits of the golden file."""
+    """The first paper's within-line scores (method E1), to the digits of the golden file."""
     labels, split = ps.stats.read_perturbqa(real_data("perturbqa"), line=line)
     scores = ps.score_labels(labels, split, methods=["majority_vote"])
     scores = at_operating_point(scores)

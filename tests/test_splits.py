@@ -1,4 +1,4 @@
-"""Splits: the rule of SPEC D1 and D2, what a split refuses, and its file."""
+"""Splits: the rules (method D1, D2), what a split refuses, and its file."""
 
 from __future__ import annotations
 

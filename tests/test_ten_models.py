@@ -119,7 +119,7 @@ def test_folders_of_the_second_paper(given, tmp_path, model):
 
 @pytest.mark.parametrize("model", ["Geneformer", "scBERT", "UCE"])
 def test_cell_embeddings_through_the_decoder(given, tmp_path, model):
-    """A vector per cell in obsm; the ridge decoder is fitted on condition means (SPEC K2)."""
+    """A vector per cell in obsm; the ridge decoder is fitted on condition means (method K2)."""
     labels = anndata.read_h5ad(given[1]).obs["perturbation"].astype(str)
     random = np.random.default_rng(0)
     data = anndata.AnnData(
@@ -139,7 +139,7 @@ def test_cell_embeddings_through_the_decoder(given, tmp_path, model):
 
 @pytest.mark.parametrize("model", ["scGPT", "scFoundation", "GEARS"])
 def test_vectors_in_the_linear_model(given, tmp_path, model):
-    """Gene vectors of scGPT and scFoundation as G, GEARS' ontology graph as P (SPEC H5, H7)."""
+    """Gene vectors of scGPT and scFoundation as G, GEARS' ontology graph as P (method H5, H7)."""
     genes = list(given[3])
     random = np.random.default_rng(1)
     if model == "GEARS":

@@ -127,7 +127,7 @@ def test_held_out_perturbations_are_unseen_everywhere_unless_asked_for():
     found = ps.score_transfer(labels, splits, **how)
     assert _accuracy(found, context="two", setting="full") == (0.0, 2)
     assert _accuracy(found, context="two", setting="full_overlap") == (0.0, 1)
-    # with C, x is up and down once each: a tie, which up wins (SPEC E1)
+    # with C, x is up and down once each: a tie, which up wins (method E1)
     found = ps.score_transfer(labels, splits, exclude_test_perturbations=False, **how)
     assert _accuracy(found, context="two", setting="full_overlap") == (0.0, 1)
     # D of two says that x is unchanged in A, and knows nothing of y

@@ -1,4 +1,4 @@
-"""From predicted changes of expression to classes (SPEC G2).
+"""From predicted changes of expression to classes (method G2).
 
 A change of more than a threshold is up or down. The threshold comes from training perturbations:
 either it calls as many pairs as are differentially expressed there, or it has the best macro F1.

@@ -99,7 +99,7 @@ def score_transfer(
     target_rows: Rows = "test",
     aliases: Aliases | None = None,
 ) -> pd.DataFrame:
-    """Fit the baselines on the labels of some contexts and score them on another (SPEC E4).
+    """Fit the baselines on the labels of some contexts and score them on another (method E4).
 
     Every context is predicted: from each other one alone (pairwise), whose scores are averaged as
     well, and from all others together (pooled).

@@ -97,7 +97,7 @@ def run_benchmark(
     embedding : path or Embedding, optional
         Vectors of genes for the methods that need them: any file that
         :func:`pertscale.read_embedding` reads. Without one, genes are embedded by their expression
-        over the training perturbations (SPEC H4), split by split.
+        over the training perturbations (method H4), split by split.
     split : path or Split, optional
         Who is held out, as a split file or :class:`pertscale.Split`; used in every context. By
         default a share of the perturbations is drawn.
@@ -117,7 +117,7 @@ def run_benchmark(
     settings : sequence of str
         Of ``'full'``, ``'full_without_target'`` and ``'curated'``.
     test_fraction : float
-        Share of the perturbations held out (SPEC D1), where `split` is not given.
+        Share of the perturbations held out (method D1), where `split` is not given.
     seed : int or sequence of int, optional
         Seeds of the splits, one split each, where `split` is not given. By default one split, and
         five (seeds 0 to 4) in a context that holds out fewer than 40 perturbations: one split of so
@@ -128,11 +128,12 @@ def run_benchmark(
         both sides are in no part, with a row in the coverage table. The split of doubles, which are
         predicted from their singles, stays as it is.
     threshold : {'match_rate', 'macro_f1'}
-        How changes of expression become classes (SPEC G2): as many as are differentially expressed
-        in the training part, or those with its best macro F1.
+        How changes of expression become classes (method G2): as many as are differentially
+        expressed in the training part, or those with its best macro F1.
     exclude_test_perturbations : bool
         Whether perturbations that a context holds out are left out of the others too, when methods
-        are trained on those (SPEC E4). With False they copy what the same perturbation does there.
+        are trained on those (method E4). With False methods are added that copy what the same
+        perturbation does there.
     aliases : path or mapping, optional
         Other names of genes → names, for several stores and for predictions.
     targets : {'exclude', 'include'}

@@ -11,7 +11,7 @@ from pertscale.embeddings.embedding import Embedding
 from pertscale.schema import CONTROL, PERTURBATION
 from pertscale.splits import Split
 
-#: Principal components of the embedding that is learned from the training part (SPEC H4).
+#: Principal components of the embedding that is learned from the training part (method H4).
 TRAINING_DIM = 10
 
 

@@ -108,7 +108,7 @@ def from_cells(
     perturbation: str | None = None,
     name: str | None = None,
 ) -> Embedding:
-    """Embed perturbations by the mean vector of their cells: Geneformer, UCE, scBERT (SPEC K2).
+    """Embed perturbations by the mean vector of their cells: Geneformer, UCE, scBERT (method K2).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Principal components of genes over training conditions, in memory or out of core (SPEC H4.1)."""
+"""Principal components of genes over training conditions, also out of core (method H4.1)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _gene_blocks(profiles: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
 def from_training(
     profiles: Matrix, *, genes: Sequence[str], dim: int = 10, name: str = "training"
 ) -> Embedding:
-    """Embed read-out genes by their expression over the training conditions (SPEC H4.1).
+    """Embed read-out genes by their expression over the training conditions (method H4.1).
 
     Genes are the observations: from the profile of each condition its mean over genes is
     subtracted, and the first `dim` columns of ``U D`` of the singular value decomposition are kept.
@@ -146,7 +146,7 @@ def check_dim(dim: int, n_conditions: int, n_genes: int) -> None:
 
 @checked
 def from_screen(profiles: xr.DataArray, *, dim: int = 10, name: str = "other screen") -> Embedding:
-    """Embed perturbations by their profiles in another screen (SPEC H6).
+    """Embed perturbations by their profiles in another screen (method H6).
 
     Conditions are the observations: from each gene its mean over conditions is subtracted, and the
     first `dim` columns of ``U D`` are kept. Pass all conditions of that screen, its control among

@@ -105,7 +105,7 @@ class Embedding:
         *,
         targets: Mapping[str, Sequence[str]] | None = None,
     ) -> Matrix:
-        """Return a vector for each perturbation; a row of NaN where there is none (SPEC E2).
+        """Return a vector for each perturbation; a row of NaN where there is none (method E2).
 
         A perturbation has the vector of its own name if that is in the embedding, else the one of
         its target gene. Several targets have the mean of their vectors, each scaled to length 1,

@@ -40,7 +40,7 @@ def from_gene_sets(
     min_jaccard: float = 0.1,
     name: str | None = None,
 ) -> Embedding:
-    """Embed genes by the gene sets they share (SPEC H7; GEARS' gene ontology graph).
+    """Embed genes by the gene sets they share (method H7; GEARS' gene ontology graph).
 
     Two genes are joined with their Jaccard index, the number of terms they share over the number
     of terms that either has, where that is above `min_jaccard`; every gene is joined to itself with
@@ -127,7 +127,7 @@ def _membership(
 
 @checked
 def from_edges(path: str | os.PathLike[str], *, dim: int = 2, name: str | None = None) -> Embedding:
-    """Embed genes by a graph that is given as a table of edges, such as GEARS' (SPEC H7).
+    """Embed genes by a graph that is given as a table of edges, such as GEARS' (method H7).
 
     Parameters
     ----------

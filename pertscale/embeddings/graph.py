@@ -1,4 +1,4 @@
-"""The graph of genes that share gene sets, and its spectral embedding, on arrays (SPEC H7)."""
+"""The graph of genes that share gene sets, and its spectral embedding, on arrays (method H7)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def jaccard_graph(membership: sparse.csr_array, min_jaccard: float) -> sparse.cs
 def graph_from_edges(
     source: Sequence[str], target: Sequence[str], weight: Sequence[float]
 ) -> tuple[tuple[str, ...], sparse.csr_array]:
-    """Return the nodes and the symmetric adjacency matrix of a list of edges (SPEC H7).
+    """Return the nodes and the symmetric adjacency matrix of a list of edges (method H7).
 
     Nodes are in the order of first appearance in `source`, then in `target`. An edge that is given
     in both directions, or repeatedly, has the largest of its weights; loops count once.
@@ -86,7 +86,7 @@ def graph_from_edges(
 
 
 def adjacency_spectral_embedding(adjacency: sparse.csr_array, *, dim: int) -> Matrix:
-    """Embed the nodes of an undirected weighted graph (SPEC H7).
+    """Embed the nodes of an undirected weighted graph (method H7).
 
     With ``A`` the adjacency matrix and ``s`` the weighted degrees, loops counted twice, the `dim`
     eigenpairs of ``A + diag(s / (n - 1))`` with the largest absolute eigenvalues give the rows

@@ -34,8 +34,8 @@ def read(
     ----------
     path
         Path or URL. ``.csv``, ``.tsv``, ``.txt`` (also gzipped) or ``.parquet``: a table with one
-        gene per row, or one per column as the second paper writes them (SPEC K1). ``.npz``: `names`
-        and `matrix`.
+        gene per row, or one per column as the second paper writes them (method K1). ``.npz``:
+        `names` and `matrix`.
         ``.h5ad``: an entry of `obsm` or `varm`. ``.json``: gene → vector, or gene → text
         (:func:`from_texts`). ``.gmt``: gene sets (:func:`from_gene_sets`). ``.pkl``: a dictionary
         gene → vector, as GenePT is published.

@@ -1,4 +1,4 @@
-"""Score predicted classes against the truth, as a tidy table (SPEC F)."""
+"""Score predicted classes against the truth, as a tidy table (method F)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several methods' predictions side by side: common genes and perturbations, ratios (SPEC I)."""
+"""Several methods' predictions side by side: common genes and perturbations, ratios (method I)."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def compare_expression(
         The most expressed genes of the control that are scored.
     genes : {'common', 'per_model'}
         'common': the genes that all methods predict, so that none gains by leaving genes out.
-        'per_model': each method on the genes that it has, as the second paper does (SPEC I4).
+        'per_model': each method on the genes that it has, as the second paper does (method I4).
     perturbations : {'same', 'common', 'most_methods'}
         Which perturbations the methods are compared on. 'same': those that the methods that predict
         the most predict, see :func:`compared_set`; a method that predicts fewer stands apart, on
         those that it predicts. 'common': those that all predict. 'most_methods': those that as many
         methods as possible predict, the others' means being over fewer, as in the second paper
-        (SPEC H10).
+        (method H10).
     no_change : collection of str
         Methods that count as predicting no change where they predict nothing.
     targets : {'exclude', 'include'}
@@ -229,7 +229,7 @@ def _most_methods(predicts: Collection[np.ndarray]) -> np.ndarray:
 def common_perturbations(
     predictions: Mapping[str, np.ndarray], *, rule: Literal["all_genes", "first_gene"] = "all_genes"
 ) -> np.ndarray:
-    """Return which rows as many methods as possible predict (SPEC H10).
+    """Return which rows as many methods as possible predict (method H10).
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def ratio_to_reference(
     n_bootstrap: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Divide a metric by a reference method's, perturbation by perturbation (SPEC I6).
+    """Divide a metric by a reference method's, perturbation by perturbation (method I6).
 
     Parameters
     ----------

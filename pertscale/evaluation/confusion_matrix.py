@@ -1,4 +1,4 @@
-"""Confusion matrices of the three classes, and the scores that follow from them (SPEC F)."""
+"""Confusion matrices of the three classes, and the scores that follow from them (method F)."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ _CLASS_OF[np.array([*CLASSES, int(Label.UNTESTED)], np.int8).view(np.uint8)] = r
 def scores_from_confusion(
     counts: NDArray[np.integer], *, labels: Averaged = "observed"
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute the classification scores of SPEC F from confusion matrices.
+    """Compute the classification scores from confusion matrices (method F).
 
     Averages are over the classes that occur in the truth. One that does not can't be found, and its
     F1 would be 0 for everyone, whoever is right about it: the truth itself would score 2/3. Calling

@@ -1,4 +1,4 @@
-"""Score predicted expression against observed profiles (SPEC I), on arrays.
+"""Score predicted expression against observed profiles (method I), on arrays.
 
 Arrays are (perturbation, gene) in float64, mean log1p expression. A row of NaN in a prediction is a
 perturbation that the method does not predict; its scores are NaN and are counted.
@@ -81,8 +81,8 @@ def evaluate_expression(
     n_changed : int
         The genes that the truth changes most, for metrics on those.
     skip_missing_genes : bool
-        Sum over the genes that the method predicts, as the second paper does (SPEC I4). By default
-        a perturbation without all genes has no score.
+        Sum over the genes that the method predicts, as the second paper does (method I4). By
+        default a perturbation without all genes has no score.
     no_effect : mapping of str to ndarray (perturbation,), optional
         By metric, what it would be if no perturbation had an effect, as of
         :func:`pertscale.evaluation.no_effect`; passed on to the column of that name.
@@ -304,7 +304,7 @@ def _retrieval(
 
 
 def top_genes(control: np.ndarray, n: int) -> np.ndarray:
-    """Return the positions of the `n` most expressed genes, the first of equal ones (SPEC I1)."""
+    """Return the positions of the `n` most expressed genes, the first of equal ones (method I1)."""
     if n < 1:
         raise ArgumentError(f"n_genes has to be at least 1, got {n}")
     return np.argsort(-np.asarray(control, np.float64), kind="stable")[:n]
@@ -314,13 +314,13 @@ def top_genes(control: np.ndarray, n: int) -> np.ndarray:
 
 
 def _l2(difference: Matrix, there: Matrix) -> np.ndarray:
-    """Return the root of the sum of squares (SPEC I2); NaN where no gene is there."""
+    """Return the root of the sum of squares (method I2); NaN where no gene is there."""
     squares = np.where(there, difference, 0.0) ** 2
     return np.where(there.any(axis=1), np.sqrt(squares.sum(axis=1)), np.nan)
 
 
 def _pearson(one: Matrix, two: Matrix, there: Matrix, rounding: float) -> np.ndarray:
-    """Return the correlation over genes; NaN where a side is constant (SPEC I3).
+    """Return the correlation over genes; NaN where a side is constant (method I3).
 
     Values that lie within `rounding` of each other are constant.
     """
@@ -410,7 +410,7 @@ def _spread(values: Matrix) -> tuple[float, float]:
 
 
 def gene_numbers(n_genes: int) -> np.ndarray:
-    """Return the numbers of genes that curves are drawn at (SPEC I7)."""
+    """Return the numbers of genes that curves are drawn at (method I7)."""
     numbers = [*range(1, 101), *range(101, 1001, 10), *range(1001, 19_202, 100)]
     return np.array([n for n in numbers if n <= n_genes])
 
@@ -424,7 +424,7 @@ def error_by_genes(
     by: By = "expression",
     left_out: np.ndarray | None = None,
 ) -> Matrix:
-    """Return the L2 of each perturbation over the first 1, 2, … genes (SPEC I7).
+    """Return the L2 of each perturbation over the first 1, 2, … genes (method I7).
 
     Parameters
     ----------

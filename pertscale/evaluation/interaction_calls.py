@@ -1,4 +1,4 @@
-"""How well predicted deviations from additivity find the interactions (SPEC J6, J7)."""
+"""How well predicted deviations from additivity find the interactions (method J6, J7)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class CallCurve:
         return self.true_calls / max(self.n_positive, 1)
 
     def tpr_at(self, fdp: np.ndarray = FDP_GRID) -> np.ndarray:
-        """Return the largest true positive rate at false discovery proportions (SPEC J6).
+        """Return the largest true positive rate at false discovery proportions (method J6).
 
         Linear between those that occur, 0 below the lowest, 1 above the highest.
         """
@@ -145,7 +145,7 @@ def call_curve(deviation: np.ndarray, interaction: np.ndarray) -> CallCurve:
 def predicted_pairs(
     judged: pd.DataFrame, predictions: xr.DataArray
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield per model the judged pairs of predicted doubles with what it predicts (SPEC J5).
+    """Yield per model the judged pairs of predicted doubles with what it predicts (method J5).
 
     What a model does not predict counts as no change. A model that is additive deviates nowhere
     and is left out.
@@ -186,7 +186,7 @@ def strongest(table: pd.DataFrame, *, by: str, n: int) -> pd.DataFrame:
 
 @checked
 def recurrence(calls: Mapping[str, pd.DataFrame], *, of: str) -> pd.DataFrame:
-    """Count how often each gene, or double, is among the calls of each method (SPEC J8).
+    """Count how often each gene, or double, is among the calls of each method (method J8).
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def recurrence(calls: Mapping[str, pd.DataFrame], *, of: str) -> pd.DataFrame:
 
 @checked
 def agreement(calls: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the number of calls that each two methods share (SPEC J11), methods x methods.
+    """Return the number of calls that each two methods share (method J11), methods x methods.
 
     `calls` as for :func:`recurrence`; rows that stand several times, as over splits, count once.
     """

@@ -1,4 +1,4 @@
-"""AUROC within each read-out gene, averaged over genes: PerturbQA's score (SPEC C3)."""
+"""AUROC within each read-out gene, averaged over genes: PerturbQA's score (method C3)."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ _WORDS: Final = (
     )
 )  # fmt: skip
 Codes = Literal["pertscale", "synthpert", "up_first"]
-#: Integer codes of the classes by who uses them; every source has its own (SPEC 0.1).
+#: Integer codes of the classes by who uses them; every source has its own (method 0.1).
 CODES: Final[dict[Codes, dict[int, Label]]] = {
     "pertscale": {-1: Label.DOWN, 0: Label.NON_DE, 1: Label.UP},
     "synthpert": {0: Label.NON_DE, 1: Label.DOWN, 2: Label.UP},

@@ -23,7 +23,7 @@ from pertscale.storage.atomic import read_json
 PREDICTIONS_FILE: Final = "predictions.parquet"
 META_FILE: Final = "meta.json"
 CONDITION: Final = "condition"
-#: log1p of counts per 10,000 lies below (SPEC A2).
+#: log1p of counts per 10,000 lies below (method A2).
 _LIMIT = 15.0
 #: Networks give small values below zero where a gene is hardly expressed, and are scored with them,
 #: as in the second paper; changes instead of expression are below zero about as much as above.
@@ -60,7 +60,7 @@ def check_predictions(task: str | os.PathLike[str], out: str | os.PathLike[str])
 
     Conditions and genes are matched by name. What is missing makes a result partial; what was not
     asked for, occurs twice, is not finite or not on the scale makes it wrong. A row without any
-    value counts as missing (SPEC K1).
+    value counts as missing (method K1).
 
     Parameters
     ----------

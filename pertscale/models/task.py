@@ -62,7 +62,7 @@ def write_task(
     """Write the task folder of a split.
 
     The cells of test and validation perturbations are not in the files, so no model can see them:
-    the benchmark judges both, as the second paper does (SPEC D4). A model that needs a validation
+    the benchmark judges both, as the second paper does (method D4). A model that needs a validation
     part of its own takes it from the training perturbations.
 
     Parameters
@@ -241,7 +241,7 @@ def _blocks(screen: Screen, rows: np.ndarray, columns: np.ndarray) -> Iterator[B
 
 
 def _block(values: np.ndarray, totals: np.ndarray | None) -> Block:
-    """Return rows as CSR of log1p of counts per 10,000 (SPEC A1)."""
+    """Return rows as CSR of log1p of counts per 10,000 (method A1)."""
     row, column = np.nonzero(values)
     found = values[row, column]
     if totals is not None:

@@ -1,4 +1,4 @@
-"""Predicted single cells, judged as observed ones are: rank-sum against controls (SPEC G1).
+"""Predicted single cells, judged as observed ones are: rank-sum against controls (method G1).
 
 The predicted cells and the screen's own control cells are stacked into one screen store, out of
 core, and that screen is tested like any other. Perturbations that the screen does not have, and the
@@ -136,7 +136,7 @@ def _is_readable(store: Path) -> bool:
 
 @contextmanager
 def _naming_the_choice() -> Iterator[None]:
-    """Say that values below zero can be clipped (SPEC G1)."""
+    """Say that values below zero can be clipped (method G1)."""
     try:
         yield
     except NegativeValueError as error:

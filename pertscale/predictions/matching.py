@@ -24,7 +24,7 @@ def canonical_names(
     wanted = set(perturbations)
     known = {*genes, *(t for name in perturbations for t in targets(name))}
     grammar = Grammar.of(labels, known, controls or tuple(filter(is_control_word, labels)))
-    # GEARS and scGPT write the control as an empty name (SPEC 0.2)
+    # GEARS and scGPT write the control as an empty name (method 0.2)
     return [resolve(label, grammar, wanted) if label.strip() else CONTROL for label in labels]
 
 

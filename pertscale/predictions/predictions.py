@@ -473,7 +473,7 @@ def read_predictions(
         Columns and control labels of files of cells, where they can't be told.
     clip : bool
         Whether values below zero of predicted cells are read as zero, instead of being refused
-        (SPEC G1); the account says so.
+        (method G1); the account says so.
     allow_pickle : bool
         Whether a pickle of plain numbers may be read; nothing in it is run.
 

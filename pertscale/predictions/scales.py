@@ -16,9 +16,9 @@ LFC: Final = "lfc"
 #: Scales of predicted expression.
 ExpressionScale = Literal["log1p_1e4", "counts", "delta", "lfc"]
 EXPRESSION_SCALES: Final[tuple[ExpressionScale, ...]] = get_args(ExpressionScale)
-#: Added to means before their ratio is taken, as scanpy does (SPEC B3).
+#: Added to means before their ratio is taken, as scanpy does (method B3).
 _PSEUDO: Final = 1e-9
-#: Log-normalised values lie below this (SPEC A2).
+#: Log-normalised values lie below this (method A2).
 LOG_LIMIT: Final = 15.0
 #: Logarithms of counts are not negative; values below zero may weigh this share of those above.
 _MOST_BELOW: Final = 0.5

@@ -367,7 +367,7 @@ class BenchmarkResult:
         return headline(scores, EXPRESSION_HEADLINE, keys)
 
     def transfer_summary(self) -> pd.DataFrame:
-        """Return the first paper's Table 4: methods trained on other contexts (SPEC E4).
+        """Return the first paper's Table 4: methods trained on other contexts (method E4).
 
         One row per context, setting, training contexts (one alone; several joined by ``|``, their
         scores averaged; or by ``,``, trained together), split, method and operating point: the

@@ -22,7 +22,7 @@ KNOCK_DOWN = (1.2, 2.8)
 LEAST_LEFT = 0.02
 EMBEDDING_DIMENSIONS = 32
 #: A double's effect on a gene, as a multiple of the sum of its singles' effects. The names are
-#: those of the classes of interactions (SPEC H).
+#: those of the classes of interactions (method J4).
 INTERACTIONS = {"synergy": 1.75, "buffering": 0.4, "opposite": -0.5}
 
 _N_SETS = 50  # a program moves two sets, so 4 % of the genes

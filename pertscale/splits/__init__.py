@@ -1,7 +1,7 @@
 """Which perturbations a method is fitted on and which it is judged on.
 
 A :class:`Split` names perturbations, never cells: all cells and all genes of a perturbation fall on
-the same side (SPEC D1). The controls are in no part; every method may use them. A double shares
+the same side (method D1). The controls are in no part; every method may use them. A double shares
 genes with its singles: drawn splits keep genes apart with ``gene_disjoint=True``, and
 :func:`with_seen_genes` names what is held out though a gene of it is trained on. A new rule is a
 function that returns a :class:`Split` with a ``kind`` of its own.

@@ -1,4 +1,4 @@
-"""Splits that are drawn: a random part held out, and folds (SPEC D1, D2).
+"""Splits that are drawn: a random part held out, and folds (method D1, D2).
 
 With ``gene_disjoint=True`` genes are drawn in place of perturbations: a double whose single is
 trained on shares a gene with the training part, and what one gene does is no news then. Those with
@@ -35,7 +35,7 @@ def holdout(
     groups: Mapping[str, str] | None = None,
     gene_disjoint: bool = False,
 ) -> Split:
-    """Hold out a random part of the perturbations (SPEC D1).
+    """Hold out a random part of the perturbations (method D1).
 
     The names are sorted and permuted with NumPy's legacy generator; the first
     ``ceil(test_fraction * n)`` are the test set. Both parts are returned sorted.
@@ -118,7 +118,7 @@ def k_fold(
     groups: Mapping[str, str] | None = None,
     gene_disjoint: bool = False,
 ) -> tuple[Split, ...]:
-    """Cut the perturbations into folds; each is the test set once (SPEC D2).
+    """Cut the perturbations into folds; each is the test set once (method D2).
 
     The names are sorted, permuted with NumPy's legacy generator and cut by ``numpy.array_split``,
     so the first folds may have one more than the last.

@@ -1,4 +1,4 @@
-"""The splits of the second paper: GEARS' simulation split, and that of the doubles (SPEC D3, D4).
+"""The splits of the second paper: GEARS' simulation split, and that of the doubles (method D3, D4).
 
 Both draw from sorted names or genes with NumPy's legacy generator. The doubles are sorted by their
 names, so ``B+A`` and ``A+B`` draw differently: to get a published split, pass the names as the data
@@ -22,7 +22,7 @@ _GEARS_SHARES = (0.75, 0.9)
 
 @checked
 def gears_simulation(perturbations: Iterable[str], *, seed: int = 1) -> Split:
-    """Split by genes, as GEARS' ``simulation`` split does (SPEC D3).
+    """Split by genes, as GEARS' ``simulation`` split does (method D3).
 
     A share of the genes is drawn as seen: 75 %, then 90 % of those that are left for validation. A
     single goes with its gene. Of the doubles of two seen genes the same share stays in training;
@@ -70,7 +70,7 @@ def doubles_split(
     train_fraction: float = 0.5,
     groups: Mapping[str, str] | None = None,
 ) -> Split:
-    """Put all singles and a share of the doubles into training (SPEC D4).
+    """Put all singles and a share of the doubles into training (method D4).
 
     Of the doubles, sorted by name, ``int(train_fraction * n)`` are drawn for training, and of the
     rest, sorted again, half for the test; what is left is validation. The paper judges on test and

@@ -86,8 +86,8 @@ class Split:
     def held_out(self) -> tuple[str, ...]:
         """Perturbations that nothing is fitted on and that are scored: of test, then of val.
 
-        So it is for classes and for expression, as in the second paper (SPEC D4, D5). What a method
-        should tune itself on belongs to `train`.
+        So it is for classes and for expression, as in the second paper (method D4, D5). What a
+        method should tune itself on belongs to `train`.
         """
         return (*self.test, *self.val)
 
@@ -122,7 +122,7 @@ class Split:
         return replace(self, **parts)
 
     def to_json(self) -> str:
-        """Return the text of the split file: the three parts, and a record of our own (SPEC K1)."""
+        """Return the text of the split file: three parts, and a record of our own (method K1)."""
         content: dict[str, Any] = {part: list(getattr(self, part)) for part in PARTS}
         content[RECORD] = {
             "name": self.name,
@@ -138,7 +138,7 @@ class Split:
 
     @classmethod
     def read(cls, path: PlaceLike) -> Split:
-        """Read a split file, ours or one that has only the parts (SPEC K1).
+        """Read a split file, ours or one that has only the parts (method K1).
 
         A file without our record gets the file's name and the kind ``"file"``, and its names are
         made canonical: ``A+ctrl`` becomes ``A``, and the control is left out.
@@ -245,7 +245,7 @@ def can_be_written(name: str) -> bool:
 
 
 def _canonical_parts(parts: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Return another tool's parts in our names, without the control (SPEC 0.2)."""
+    """Return another tool's parts in our names, without the control (method 0.2)."""
     names = [name for part in parts.values() for name in part]
     grammar = perturbation_names.Grammar.of(
         names, (), filter(perturbation_names.is_control_word, names)

@@ -1,4 +1,4 @@
-"""The empirical null and the local false discovery rate (SPEC J2; Efron's locfdr), on arrays.
+"""The empirical null and the local false discovery rate (method J2; Efron's locfdr), on arrays.
 
 Values are counted in bins; a Poisson regression on a natural spline gives their density f; a normal
 null is fitted to the centre; the local false discovery rate is the share ``p0 f0 / f``.
@@ -83,7 +83,7 @@ class LocalFdr:
     def thresholds(
         self, values: Vector, *, level: float = 0.05, kind: Literal["local", "tail"] = "local"
     ) -> tuple[float, float]:
-        """Return the lower and the upper threshold: what lies beyond them is no null (SPEC J3).
+        """Return the lower and the upper threshold: what lies beyond them is no null (method J3).
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ def _closest(values: Vector, fdr: Vector, side: Vector, level: float, nothing: f
 
 @checked
 def local_fdr(values: Vector, *, null: Null = "maximum_likelihood") -> LocalFdr:
-    """Fit the null and the density of some values (SPEC J2).
+    """Fit the null and the density of some values (method J2).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Genetic interactions of double perturbations: deviations, calls and classes (SPEC J1-J5)."""
+"""Genetic interactions of double perturbations: deviations, calls and classes (method J1-J5)."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ def classify(
     upper: float,
     rule: Rule = "text",
 ) -> np.ndarray:
-    """Return the class of each pair, of :data:`INTERACTION_CLASSES` (SPEC J4).
+    """Return the class of each pair, of :data:`INTERACTION_CLASSES` (method J4).
 
     Parameters
     ----------
@@ -338,7 +338,7 @@ def classify(
 def class_of_prediction(
     control: np.ndarray, additive: np.ndarray, predicted: np.ndarray
 ) -> np.ndarray:
-    """Return the class that a predicted value claims, single effects not looked at (SPEC J4).
+    """Return the class that a predicted value claims, single effects not looked at (method J4).
 
     Between the control (inclusive) and the additive expectation it is buffering, beyond the
     expectation synergy, on the other side of the control opposite, else 'other'.
@@ -354,7 +354,7 @@ def class_of_prediction(
 
 
 def same_direction(table: pd.DataFrame) -> np.ndarray:
-    """Return which pairs have both singles and the double on one side of the control (SPEC J8)."""
+    """Return which pairs have singles and double on one side of the control (method J8)."""
     one, two, both = (np.sign(table[c] - table["control"]) for c in ("first", "second", "double"))
     return np.asarray((one == two) & (one == both))
 

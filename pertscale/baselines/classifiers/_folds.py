@@ -1,4 +1,4 @@
-"""Cross-validation over perturbations: the folds, and one score per candidate (SPEC D2)."""
+"""Cross-validation over perturbations: the folds, and one score per candidate (method D2)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def row_groups(groups: ArrayLike | None, n_rows: int) -> NDArray:
 
 
 def folds(groups: NDArray, *, n_folds: int, seed: int) -> NDArray[np.intp]:
-    """Assign every row to a fold, the rows of a group to the same one (SPEC D2).
+    """Assign every row to a fold, the rows of a group to the same one (method D2).
 
     Parameters
     ----------

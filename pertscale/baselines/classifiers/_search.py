@@ -1,4 +1,4 @@
-"""Nearest neighbours among embeddings, and the weights of their votes (SPEC E2). Arrays only."""
+"""Nearest neighbours among embeddings, and the weights of their votes (method E2). Arrays only."""
 
 from __future__ import annotations
 

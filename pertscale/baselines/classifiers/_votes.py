@@ -16,7 +16,7 @@ DOWN: Final = CLASSES.index(Label.DOWN)
 NON_DE: Final = CLASSES.index(Label.NON_DE)
 UP: Final = CLASSES.index(Label.UP)
 
-#: Which class wins a tie: the first of these that takes part in it (SPEC E1 and E2).
+#: Which class wins a tie: the first of these that takes part in it (method E1 and E2).
 DE_FIRST: Final = (UP, DOWN, NON_DE)
 NON_DE_FIRST: Final = (NON_DE, UP, DOWN)
 
@@ -56,7 +56,7 @@ def winning_class(votes: NDArray, *, order: Sequence[int]) -> NDArray[np.int8]:
 
 
 def majority_labels(counts: NDArray[np.int64]) -> NDArray[np.int8]:
-    """Return the most frequent label per gene, Non-DE if there is none (SPEC E1)."""
+    """Return the most frequent label per gene, Non-DE if there is none (method E1)."""
     labels = winning_class(counts, order=DE_FIRST)
     labels[~counts.any(axis=0)] = Label.NON_DE
     return labels

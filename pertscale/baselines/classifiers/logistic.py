@@ -1,4 +1,4 @@
-"""Logistic regression of each gene's label on the perturbation's embedding (SPEC E3)."""
+"""Logistic regression of each gene's label on the perturbation's embedding (method E3)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ GRID: Final = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 
 @checked
 class LogisticPerGene(LabelClassifier):
-    """Multinomial ridge regression of each gene's label on the embedding (SPEC E3, `per_gene`).
+    """Multinomial ridge regression of each gene's label on the embedding (method E3, `per_gene`).
 
     For every gene, the log loss over its tested training perturbations plus ``|weights|^2 / (2 C)``
     is minimised, as ``sklearn.linear_model.LogisticRegression(C=C)`` does on that gene; the

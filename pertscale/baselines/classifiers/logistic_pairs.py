@@ -1,4 +1,4 @@
-"""One logistic regression on pairs of a perturbation and a gene (SPEC E3)."""
+"""One logistic regression on pairs of a perturbation and a gene (method E3)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FIRST_STEP: Final = 1.0
 
 @checked
 class LogisticPairs(LabelClassifier):
-    """Logistic regression of the label on [perturbation vector, gene vector] (SPEC E3, `pair`).
+    """Logistic regression of the label on [perturbation vector, gene vector] (method E3, `pair`).
 
     One model for all genes, of the three classes, each against the rest. It is fitted out of core
     by averaged stochastic gradient descent: blocks of pairs in a seeded random order go through

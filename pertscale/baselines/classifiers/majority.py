@@ -1,4 +1,4 @@
-"""Majority vote per gene (SPEC E1)."""
+"""Majority vote per gene (method E1)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Ties = Literal["de_first", "nonde_first", "random"]
 
 @checked
 class MajorityVote(LabelClassifier):
-    """Predict the label a gene has most often among the training perturbations (SPEC E1).
+    """Predict the label a gene has most often among the training perturbations (method E1).
 
     The perturbation is ignored. A gene without any training label is Non-DE. The class scores are
     the class frequencies of the gene.

@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours of a perturbation's embedding (SPEC E2)."""
+"""Weighted nearest neighbours of a perturbation's embedding (method E2)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Neighbors = Literal["nearest", "labelled"]
 
 @checked
 class WeightedKNN(VotingClassifier):
-    """Vote of the nearest training perturbations, weighted by distance (SPEC E2).
+    """Vote of the nearest training perturbations, weighted by distance (method E2).
 
     For a perturbation, the k nearest training perturbations that have an embedding are found once
     and vote on every gene. The class with the largest sum of weights wins; among equals Non-DE,

@@ -1,4 +1,4 @@
-"""Nearest neighbours with k chosen by cross-validation over perturbations (SPEC D2)."""
+"""Nearest neighbours with k chosen by cross-validation over perturbations (method D2)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ GRID = (1, 3, 5, 10, 20, 30, 50, 100)
 
 @checked
 class WeightedKNNCV(VotingClassifier):
-    """:class:`WeightedKNN` with k chosen by cross-validation over perturbations (SPEC D2).
+    """:class:`WeightedKNN` with k chosen by cross-validation over perturbations (method D2).
 
     The training perturbations are permuted with ``RandomState(seed)`` and split into nearly equal
     folds; each fold is predicted from the others. The confusion matrices of the folds are added

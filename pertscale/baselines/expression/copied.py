@@ -1,4 +1,4 @@
-"""The change of the same perturbation in another context (SPEC K1)."""
+"""The change of the same perturbation in another context (method H9)."""
 
 from __future__ import annotations
 

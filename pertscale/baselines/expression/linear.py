@@ -1,4 +1,4 @@
-"""The bilinear model of the second paper, and the decoder from embeddings (SPEC H4-H7, K2)."""
+"""The bilinear model of the second paper, and the decoder from embeddings (method H4-H7, K2)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CTRL: Final = "ctrl"
 
 @checked
 class BilinearModel(ExpressionModel):
-    """``Y ≈ G W Pᵀ + b + y0``: genes times perturbations, both embedded (SPEC H4).
+    """``Y ≈ G W Pᵀ + b + y0``: genes times perturbations, both embedded (method H4).
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def _random_vector(seed: int, kind: str, name: str) -> np.ndarray:
 
 @checked
 class RidgeDecoder(ExpressionModel):
-    """Ridge regression from embeddings of conditions to their profiles (SPEC K2).
+    """Ridge regression from embeddings of conditions to their profiles (method K2).
 
     How the second paper turns the cell embeddings of Geneformer, UCE and scBERT into predictions:
     fitted on condition means, all genes together, the intercept not penalised.

@@ -1,4 +1,4 @@
-"""Models of expression that fit nothing, or a mean (SPEC H1-H3)."""
+"""Models of expression that fit nothing, or a mean (method H1-H3)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pertscale.schema import CONTROL
 
 @checked
 class NoChange(ExpressionModel):
-    """Predict the control for every perturbation (SPEC H1)."""
+    """Predict the control for every perturbation (method H1)."""
 
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
         self._control = row_of(profiles, names.index(CONTROL))
@@ -34,7 +34,7 @@ class NoChange(ExpressionModel):
 
 @checked
 class MeanExpression(ExpressionModel):
-    """Predict the mean over the training conditions, each counting once (SPEC H3).
+    """Predict the mean over the training conditions, each counting once (method H3).
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class MeanExpression(ExpressionModel):
 
 @checked
 class Additive(ExpressionModel):
-    """Add the changes of the single perturbations to the control (SPEC H2).
+    """Add the changes of the single perturbations to the control (method H2).
 
     For any number of genes; a training single predicts itself. A combination with a gene whose
     single perturbation is not in the training part has no prediction.

@@ -1,4 +1,4 @@
-"""Genetic interactions: called on the screen, and predicted by its units of doubles (SPEC I)."""
+"""Genetic interactions: called on the screen, and predicted by its units of doubles (method J)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 
 
 def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> pd.DataFrame:
-    """Score how well each model's deviations from additivity find the interactions (SPEC J5-J7).
+    """Score how well each model's deviations from additivity find the interactions (method J5-J7).
 
     What a model does not predict counts as no change. The targets of a double are left out, unless
     the unit includes targets. The areas are not defined for a model that is additive, which calls

@@ -1,4 +1,4 @@
-"""From some contexts to another: units that are trained elsewhere (SPEC E4).
+"""From some contexts to another: units that are trained elsewhere (method E4).
 
 A site is a context of a screen, wherever its store is. For every target site methods are fitted on
 the perturbations of each other site alone (pairwise), and of all others together (pooled); those
@@ -58,7 +58,7 @@ FROM_FILE: Final = "file"
 #: Method that copies the labels, or the effect, of the same perturbation elsewhere.
 COPY: Final = "same_perturbation"
 #: The bilinear model of the target's own training part, with vectors of perturbations from the
-#: source (SPEC H6).
+#: source (method H6).
 OTHER_SCREEN: Final = "linear_other_screen"
 #: Columns of cells that tell what was done to them.
 _KIND_COLUMNS: Final = ("perturbation_type", "perturbation_method", "crispr_type")

@@ -165,7 +165,7 @@ def has_none(embedding: Embedding, training: np.ndarray) -> str | None:
 def _changes(
     plan: Plan, context: str, split: Split, given: dict[str, OnScreen]
 ) -> dict[str, Thresholded]:
-    """Return the models of expression and files of it as predictors of classes (SPEC G2)."""
+    """Return the models of expression and files of it as predictors of classes (method G2)."""
     control = plan.outsiders.controls[context]
     genes, everything = tuple(plan.screen.genes), frozenset(split.train + split.held_out)
     found = {}

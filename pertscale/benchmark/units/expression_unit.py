@@ -66,7 +66,7 @@ class ExpressionUnit:
     context : str
     task : {'single', 'double', 'transfer'}
     split : Split
-        Whose held-out perturbations are predicted (SPEC D5).
+        Whose held-out perturbations are predicted (method D5).
     models : dict of str to ExpressionMethod
         What is fitted, by name.
     own : frozenset of str

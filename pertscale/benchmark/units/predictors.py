@@ -173,7 +173,7 @@ def fit_predict(
 
 @dataclass(frozen=True, eq=False)
 class Thresholded:
-    """Classes from changes of expression, by a threshold from the training part (SPEC G2).
+    """Classes from changes of expression, by a threshold from the training part (method G2).
 
     A model that is fitted here is tuned on its predictions of training perturbations. What a file
     says of those was made by somebody who may have seen the rest, so for files the threshold calls

@@ -235,7 +235,7 @@ def interpret(labels: pd.Series, roles: Roles, genes: pd.DataFrame) -> Interpret
 
 
 def gene_names(genes: pd.DataFrame, roles: Roles) -> np.ndarray:
-    """Return the names of the genes, (n_genes,); duplicates and empty ones stay (SPEC A5)."""
+    """Return the names of the genes, (n_genes,); duplicates and empty ones stay (method A5)."""
     return _gene_values(genes, roles.gene_name)
 
 

@@ -154,7 +154,7 @@ def cell_names(specs: Sequence[SourceSpec]) -> tuple[np.ndarray, list[str]]:
 
 
 def unique_names(names: Iterable[Any]) -> np.ndarray:
-    """Make names unique: the first keeps its name, the next becomes NAME-1 (SPEC A5)."""
+    """Make names unique: the first keeps its name, the next becomes NAME-1 (method A5)."""
     listed = [str(name) for name in names]
     taken = set(listed)
     seen: dict[str, int] = {}

@@ -36,7 +36,7 @@ from pertscale.io.store.layout import CHUNK_GENES
 from pertscale.schema import COUNTS, MATRIX
 from pertscale.storage.atomic import atomic_path, put_on_disk, read_json
 
-#: Log-normalised values lie below this (SPEC A2).
+#: Log-normalised values lie below this (method A2).
 LOG_LIMIT = 15.0
 #: What makes a screen of corrected values, which are neither counts nor their logarithms.
 REWRITE = (

@@ -235,7 +235,7 @@ def ingest(
         Column of gene names.
     totals : str, optional
         Column with the total count of each cell. By default the sum over all genes of the matrix;
-        name a column where the matrix holds only a part of the genes (SPEC A1).
+        name a column where the matrix holds only a part of the genes (method A1).
     genes : {'same', 'shared'}
         Whether several sources have to have the same genes, or the shared ones are kept.
     dtype : {'uint16', 'uint32'}

@@ -1,4 +1,4 @@
-"""Raw counts or log-normalised: declared by the user, or proved from the values (SPEC A2)."""
+"""Raw counts or log-normalised: declared by the user, or proved from the values (method A2)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The screen store: one Zarr v3 group that AnnData, xarray and pertscale all open.
 
-Layout (DESIGN section 3). Everything follows AnnData's on-disk encoding, every array carries its
-dimension names, and what is ours lives under ``uns/pertscale``::
+Everything follows AnnData's on-disk encoding, every array carries its dimension names, and what is
+ours lives under ``uns/pertscale``::
 
     X                     (cell, gene) counts, or log-normalised float32
     obs/                  one row per cell, index 'cell'

@@ -1,4 +1,4 @@
-"""The second paper's directories: ``all_predictions.json`` and ``gene_names.json`` (SPEC K1).
+"""The second paper's directories: ``all_predictions.json`` and ``gene_names.json`` (method K1).
 
 The JSON is read as a stream, an array at a time: 100 MB of indented text are never in memory, nor
 are its numbers as Python objects.

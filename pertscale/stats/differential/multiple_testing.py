@@ -24,7 +24,7 @@ from pertscale.stats.differential._kernels.adjust import look_up as look_up_rows
 
 
 def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
-    """Adjust p-values along the last axis (SPEC B2).
+    """Adjust p-values along the last axis (method B2).
 
     Parameters
     ----------

@@ -20,14 +20,14 @@ class RankSumOptions:
     Attributes
     ----------
     test : {'mannwhitney', 'scanpy', 'scanpy_tie'}
-        Variant of the statistic (SPEC B1).
+        Variant of the statistic (method B1).
     fdr : float
-        A gene is differentially expressed where its adjusted p-value is below this (SPEC B2).
+        A gene is differentially expressed where its adjusted p-value is below this (method B2).
     fold_change : {'geometric', 'arithmetic'}
-        Log2 ratio of expm1 of the mean log1p, or of the means of normalised counts (SPEC B3); its
+        Log2 ratio of expm1 of the mean log1p, or of the means of normalised counts (method B3); its
         sign is the direction of the label.
     min_cells : int
-        Perturbations with fewer cells are not tested (SPEC B5).
+        Perturbations with fewer cells are not tested (method B5).
     """
 
     test: Test = "mannwhitney"

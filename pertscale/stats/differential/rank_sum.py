@@ -1,4 +1,4 @@
-"""Differential-expression labels and pseudobulks: a map over perturbation chunks (SPEC A3, B).
+"""Differential-expression labels and pseudobulks: a map over perturbation chunks (method A3, B).
 
 Two maps on the current Dask scheduler. The first tests tiles (perturbations x a block of genes)
 and writes each one's statistics; the second, over fixed parts of the label table, adjusts the
@@ -55,7 +55,7 @@ from pertscale.storage.lock import locked
 from pertscale.storage.own_files import check_replaceable
 from pertscale.storage.publish import Layout, finished_folder
 
-#: Cells that a group needs to be tested against (SPEC B5).
+#: Cells that a group needs to be tested against (method B5).
 MIN_CONTROLS = 2
 #: Pattern of the files that are written.
 TABLE_FILES = rf"{LABELS_DIR}/(?:{LABEL_FILES})|{PSEUDOBULK_DIR}/(?:{PSEUDOBULK_FILES})"
@@ -95,15 +95,15 @@ def rank_sum(
         an interrupted one is continued.
     test : {'mannwhitney', 'scanpy', 'scanpy_tie'}
         Tie and continuity corrected as in SciPy's ``method='asymptotic'``, pdex and illico; or
-        scanpy's two variants without continuity correction (SPEC B1).
+        scanpy's two variants without continuity correction (method B1).
     fdr : float
         Threshold on the adjusted p-value.
     fold_change : {'geometric', 'arithmetic'}
         Log2 ratio of ``expm1`` of the mean log1p expression (scanpy), or of the means of
-        normalised counts (SPEC B3). Its sign is the direction of the label: a gene that few cells
+        normalised counts (method B3). Its sign is the direction of the label: a gene that few cells
         express, but strongly, can be down by the one and up by the other.
     min_cells : int
-        Perturbations with fewer cells are listed as not tested (SPEC B5).
+        Perturbations with fewer cells are listed as not tested (method B5).
     memory : str or int
         What the tasks of one process may hold together: ``'2GB'``, or ``'auto'`` for what the
         limits of workers, control group or SLURM job leave, 2 GB at most. Never less than the

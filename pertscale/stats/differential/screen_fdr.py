@@ -62,7 +62,7 @@ def write_steps(
     *,
     quiet: bool,
 ) -> None:
-    """Write the adjusted p-value over all tested pairs of a context as a step function (SPEC B2).
+    """Write the adjusted p-value over all tested pairs of a context as a step function (method B2).
 
     The pieces and their index have to be there. Memory: :func:`values_at_once`.
     """

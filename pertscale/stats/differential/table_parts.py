@@ -321,7 +321,7 @@ def _columns(
 
 
 def assign_labels(q: np.ndarray, change: np.ndarray, z: np.ndarray, *, fdr: float) -> np.ndarray:
-    """Classes of pairs: where ``q < fdr`` the sign of `change`, or of `z` if it is 0 (SPEC B3)."""
+    """Classes of pairs: where ``q < fdr`` the sign of `change`, of `z` if it is 0 (method B3)."""
     labels = np.full(q.shape, Label.NON_DE, np.int8)
     found = q < fdr
     direction = np.where(change[found] != 0, np.sign(change[found]), np.sign(z[found]))

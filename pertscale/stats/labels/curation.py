@@ -1,4 +1,4 @@
-"""The curated setting: down-sampling pairs as PerturbQA does (SPEC C2)."""
+"""The curated setting: down-sampling pairs as PerturbQA does (method C2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published labels of PerturbQA as a label table, with their split (SPEC C1)."""
+"""The published labels of PerturbQA as a label table, with their split (method C1)."""
 
 from __future__ import annotations
 

@@ -354,7 +354,7 @@ class LabelTable:
     # --- summaries --------------------------------------------------------------------------
 
     def summary(self) -> pd.DataFrame:
-        """Return the first paper's Table 1 (SPEC B6): pairs and class shares per context."""
+        """Return the first paper's Table 1 (method B6): pairs and class shares per context."""
         rows = []
         for context in self.contexts:
             table = self.perturbations

@@ -32,7 +32,7 @@ import numpy as np
 
 from pertscale._jit import inline, jit
 
-#: Codes of the variants of SPEC B1, as the kernels take them.
+#: Codes of the variants of the test (method B1), as the kernels take them.
 MANN_WHITNEY, SCANPY, SCANPY_TIE = 0, 1, 2
 
 #: What is kept per (perturbation, gene) until the label table is written.
@@ -381,7 +381,7 @@ def control_tables(
 
 @inline
 def _finish(twice_u, ties, n_group, n_control, variant):
-    """Return U, z, p (SPEC B1), in scipy's and scanpy's own order of operations."""
+    """Return U, z, p (method B1), in scipy's and scanpy's own order of operations."""
     n1 = float(n_group)
     n2 = float(n_control)
     n = n1 + n2
