@@ -36,7 +36,7 @@ from pertscale.io.store import layout
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
 from pertscale.storage import object_storage, remote_lock
-from pertscale.storage.locations import Remote, place
+from pertscale.storage.locations import Remote, locate
 from pertscale.storage.lock_owner import me, renewing
 from pertscale.storage.remote_lock import RemoteLock, lock_of, locked_remote
 from pertscale.storage.scratch import scratch_root
@@ -110,7 +110,7 @@ def published(server, example, tmp_path_factory) -> SimpleNamespace:
 
 def objects(url: str) -> dict[str, bytes]:
     """All objects below a URL by relative name."""
-    where = place(url)
+    where = locate(url)
     return {name: (where / name).read_bytes() for name in where.objects()}
 
 
@@ -122,7 +122,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def upload(folder: Path, url: str) -> str:
     for name, data in files(folder).items():
-        (place(url) / name).write_bytes(data)
+        (locate(url) / name).write_bytes(data)
     return url
 
 
@@ -199,7 +199,7 @@ def test_again_nothing_is_computed_and_credentials_are_nowhere(published, reques
 
 
 def test_again_from_another_machine_nothing_is_computed(published, requests):
-    n_objects = len(place("s3://bucket/run").objects())
+    n_objects = len(locate("s3://bucket/run").objects())
     shutil.rmtree(scratch_root())
     requests.all.clear()
     again = ps.run_benchmark(published.url, out="s3://bucket/run", **ONLY)
@@ -214,7 +214,7 @@ def test_again_from_another_machine_nothing_is_computed(published, requests):
 def test_every_chunk_is_one_request_or_two(published, requests, tmp_path):
     """The controls of a block are sampled to plan the tiles; the rest is read once."""
     rank_sum(published.url, out=tmp_path, quiet=True)
-    chunks = [n for n in place(published.url).objects() if n.startswith("X/c/")]
+    chunks = [n for n in locate(published.url).objects() if n.startswith("X/c/")]
     got = requests.matching("^GET.*/X/c/")
     assert len(chunks) <= len(got) <= 2 * len(chunks)
     assert not requests.matching("^HEAD.*/X/c/")
@@ -257,7 +257,7 @@ def test_another_filesystem_of_fsspec(published, tmp_path):
     found = rank_sum(url, out="memory://bucket/example.labels", quiet=True)
     assert tables(objects("memory://bucket/example.labels")) == tables(files(published.local.path))
     assert found.summary().equals(published.local.labels.summary())
-    assert not place("memory://bucket/.example.labels.lock").exists()
+    assert not locate("memory://bucket/.example.labels.lock").exists()
 
 
 def test_command_line_takes_urls(published):
@@ -278,7 +278,7 @@ def test_split_and_embedding_files(server, tmp_path):
     assert ps.Split.read("s3://bucket/files/split.json") == split
     found = ps.read_embedding("s3://bucket/files/genes.csv")
     assert found.hash == ps.read_embedding(tmp_path / "genes.csv").hash
-    (place("s3://bucket/files") / "genes.csv").write_bytes(b"gene,a,b\nG1,1,2\nG2,3,9\nG3,5,6\n")
+    (locate("s3://bucket/files") / "genes.csv").write_bytes(b"gene,a,b\nG1,1,2\nG2,3,9\nG3,5,6\n")
     assert ps.read_embedding("s3://bucket/files/genes.csv").hash != found.hash
     with pytest.raises(NotFoundError, match=r"no object s3://bucket/files/none\.csv"):
         ps.read_embedding("s3://bucket/files/none.csv")
@@ -315,10 +315,10 @@ def test_publishing_goes_on_after_a_failure(published, failing, requests, monkey
     monkeypatch.undo()
     with pytest.raises(NotFoundError, match="no finished label table in s3://bucket/broken"):
         read_labels("s3://bucket/broken")
-    there = place("s3://bucket/broken").objects()
+    there = locate("s3://bucket/broken").objects()
     assert 0 < len(there) <= 8
     assert "labels/manifest.json" not in there and "pseudobulk.zarr/zarr.json" not in there
-    assert not lock_of(place("s3://bucket/broken")).exists()
+    assert not lock_of(locate("s3://bucket/broken")).exists()
     requests.all.clear()
     rank_sum(published.url, out="s3://bucket/broken", quiet=True)
     assert not requests.matching("^GET.*/X/c/"), "the tables were computed already"
@@ -366,7 +366,7 @@ def test_markers_go_first_and_come_last(published, requests):
 
 
 def test_other_objects_are_left_alone(published):
-    where = place("s3://bucket/shared")
+    where = locate("s3://bucket/shared")
     (where / "notes.txt").write_bytes(b"mine")
     (where / "labels/data/context=7/part-00000.parquet").write_bytes(b"of an older table")
     rank_sum(published.url, out=str(where), quiet=True)
@@ -381,7 +381,7 @@ def test_other_objects_are_left_alone(published):
 def test_store_that_is_removed_while_it_is_read(example, server):
     url = upload(Path(example.screen.path), "s3://bucket/removed.zarr")
     reader = MatrixReader(url, gene_start=0, gene_stop=512)
-    where = place(url)
+    where = locate(url)
     where.fs.rm_file((where / "X/c/1/0").key)
     with pytest.raises(FileNotFoundError):
         (where / "X/c/1/0").read_bytes()
@@ -394,7 +394,7 @@ def test_store_that_is_removed_while_it_is_read(example, server):
 
 def test_damaged_chunk_is_named(example, server):
     url = upload(Path(example.screen.path), "s3://bucket/damaged.zarr")
-    (place(url) / "X/c/1/0").write_bytes(b"no chunk at all")
+    (locate(url) / "X/c/1/0").write_bytes(b"no chunk at all")
     with pytest.raises(CorruptFileError, match=r"s3://bucket/damaged\.zarr/X/c/1/0"):
         MatrixReader(url, gene_start=0, gene_stop=512).read(0, 3000)
 
@@ -403,7 +403,7 @@ def test_damaged_chunk_is_named(example, server):
 
 
 def test_second_run_is_refused(published, requests):
-    with locked_remote(place("s3://bucket/held")):
+    with locked_remote(locate("s3://bucket/held")):
         holder = f"process {os.getpid()} on {socket.gethostname()}"
         with pytest.raises(LockedError, match=f"another run works in s3://bucket/held: {holder}"):
             rank_sum(published.url, out="s3://bucket/held", quiet=True)
@@ -412,7 +412,7 @@ def test_second_run_is_refused(published, requests):
 
 
 def test_lock_of_a_dead_process_is_taken_over(server, capsys):
-    output = place("s3://bucket/dead")
+    output = locate("s3://bucket/dead")
     died = {**me(), "born": "never"}
     lock_of(output).write_bytes(json.dumps(died).encode())
     with locked_remote(output):
@@ -424,11 +424,11 @@ def test_lock_of_a_dead_process_is_taken_over(server, capsys):
 def test_lock_of_another_machine_is_watched(server, monkeypatch):
     monkeypatch.setattr(remote_lock, "BEAT", 0.1)
     monkeypatch.setattr(remote_lock, "PATIENCE", 1.0)
-    other = RemoteLock(place("s3://bucket/watched"), {**me(), "machine": "elsewhere"})
+    other = RemoteLock(locate("s3://bucket/watched"), {**me(), "machine": "elsewhere"})
     other.acquire(quiet=True)
     with renewing(other.renew, 0.1), pytest.raises(LockedError, match="another run works in"):
-        RemoteLock(place("s3://bucket/watched"), me()).acquire(quiet=True)
-    mine = RemoteLock(place("s3://bucket/watched"), me())
+        RemoteLock(locate("s3://bucket/watched"), me()).acquire(quiet=True)
+    mine = RemoteLock(locate("s3://bucket/watched"), me())
     mine.acquire(quiet=True)  # it beats no more
     with pytest.raises(LockedError, match="taken over by another run"):
         other.check()
@@ -437,7 +437,7 @@ def test_lock_of_another_machine_is_watched(server, monkeypatch):
 
 
 def test_of_two_that_take_over_one_gets_it(server):
-    output = place("s3://bucket/race")
+    output = locate("s3://bucket/race")
     lock_of(output).write_bytes(json.dumps({**me(), "born": "never"}).encode())
     got, refused = [], []
     start = threading.Barrier(4)
@@ -557,11 +557,11 @@ def test_access_is_denied(server, monkeypatch):
 
 
 def test_places():
-    there = place("S3://bucket/runs/k562.zarr/")
+    there = locate("S3://bucket/runs/k562.zarr/")
     assert there == Remote("s3", "bucket/runs/k562.zarr")
     assert str(there) == "s3://bucket/runs/k562.zarr"
     assert str(there.with_suffix(".labels") / "a" / "b") == "s3://bucket/runs/k562.labels/a/b"
     assert (there.name, there.stem) == ("k562.zarr", "k562")
-    assert place("a/b.zarr") == Path("a/b.zarr")
-    assert place("file:///a/b.zarr") == Path("/a/b.zarr")
-    assert place(Path("a")) == Path("a")
+    assert locate("a/b.zarr") == Path("a/b.zarr")
+    assert locate("file:///a/b.zarr") == Path("/a/b.zarr")
+    assert locate(Path("a")) == Path("a")

@@ -18,7 +18,7 @@ from pertscale.schema import PREDICTIONS_DIR, WORK_DIR
 from pertscale.screen import Screen, open_screen
 from pertscale.storage.atomic import remove_leftovers_below, write_json
 from pertscale.storage.files import state_of
-from pertscale.storage.locations import Place, Remote, absolute, place
+from pertscale.storage.locations import Location, Remote, absolute, locate
 
 #: Store that a file is ingested to, in the output folder.
 INGESTED_STORE = "screen.zarr"
@@ -40,10 +40,10 @@ def parents_of(folder: Path, alone: bool) -> tuple[Path, ...]:
     return () if alone else (folder.parent.parent,)
 
 
-def places(store: Any, out: Any) -> tuple[Place, dict[str, Any]]:
+def places(store: Any, out: Any) -> tuple[Location, dict[str, Any]]:
     """Return the output folder, absolute, and the stores by their folders in it ('.': itself)."""
     listed = list(store) if isinstance(store, list | tuple) else [store]
-    paths = [place(one.path if isinstance(one, Screen) else one) for one in listed]
+    paths = [locate(one.path if isinstance(one, Screen) else one) for one in listed]
     for path in paths:
         if not path.exists():
             raise NotFoundError(f"there is no store or file {path}")
@@ -68,7 +68,7 @@ def _screen(
     store: Any, folder: Path, parents: tuple[Path, ...], how: dict[str, Any], log: Log
 ) -> Screen:
     """Open the store, or ingest what is not one into the output folder."""
-    if isinstance(store, Screen) or isinstance(place(store), Remote) or is_store(store):
+    if isinstance(store, Screen) or isinstance(locate(store), Remote) or is_store(store):
         return open_screen(store)
     inside, marker, record, done = ingested(store, folder)
     with log.stage("ingest") as stage:

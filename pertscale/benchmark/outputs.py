@@ -50,7 +50,7 @@ from pertscale.schema import (
     WORK_DIR,
 )
 from pertscale.stats.differential.rank_sum import TABLE_FILES
-from pertscale.storage.locations import Place, Remote
+from pertscale.storage.locations import Location, Remote
 from pertscale.storage.own_files import remove_ours
 from pertscale.storage.publish import Layout
 
@@ -265,7 +265,7 @@ def _unit_head(unit: Unit | ExpressionUnit) -> dict[str, Any]:
     }
 
 
-def check_fresh(output: Place) -> None:
+def check_fresh(output: Location) -> None:
     """Refuse a folder that no run has worked in, with files of the names that ours have."""
     if isinstance(output, Remote) or any((output / n).exists() for n in (MANIFEST_FILE, LOG_FILE)):
         return

@@ -38,7 +38,7 @@ from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.stats.differential.options import FoldChange, Test
 from pertscale.storage.disk_errors import writing_to
-from pertscale.storage.locations import Place, check_apart
+from pertscale.storage.locations import Location, check_apart
 from pertscale.storage.lock import locked
 from pertscale.storage.publish import finished_folder
 
@@ -214,7 +214,7 @@ def run_benchmark(
     return BenchmarkResult(output)
 
 
-def _is_read_only(output: Place) -> bool:
+def _is_read_only(output: Location) -> bool:
     """Whether a folder has a finished benchmark, and can't be written to."""
     there = isinstance(output, Path) and (output / MANIFEST_FILE).exists()
     return there and not os.access(str(output), os.W_OK)

@@ -20,7 +20,7 @@ from pertscale.hashing import digest
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.storage.atomic import write_json
 from pertscale.storage.files import files_of
-from pertscale.storage.locations import Place, PlaceLike, Remote
+from pertscale.storage.locations import Location, LocationLike, Remote
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def all_sums(folder: Path) -> Sums:
 
 
 def faults(
-    folder: Place, sums: Mapping[str, Sequence[Any]], *, content: Callable[[str], bool] | bool
+    folder: Location, sums: Mapping[str, Sequence[Any]], *, content: Callable[[str], bool] | bool
 ) -> list[str]:
     """Say what is wrong with files that a record lists; nothing where all are as they were.
 
@@ -101,7 +101,7 @@ def _size_fault(name: str, found: int | None, size: int) -> str:
 
 
 def check_files(
-    folder: Place,
+    folder: Location,
     sums: Mapping[str, Sequence[Any]],
     *,
     remedy: str,
@@ -117,7 +117,7 @@ def check_files(
         raise CorruptFileError(f"{told(folder, found)}: {remedy}")
 
 
-def told(folder: Place, found: Sequence[str]) -> str:
+def told(folder: Location, found: Sequence[str]) -> str:
     """Return in words what is wrong with a folder."""
     more = f" and {len(found) - 1} more files are not whole" if len(found) > 1 else ""
     return f"{folder} is damaged: {found[0]}{more}"
@@ -130,7 +130,7 @@ def write_record(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_record(
-    path: PlaceLike, what: str, *, remedy: str, keys: Iterable[str] = ()
+    path: LocationLike, what: str, *, remedy: str, keys: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Return what a record says, without its hash.
 

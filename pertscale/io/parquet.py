@@ -19,7 +19,7 @@ from pertscale.io.guards.damage import reading
 from pertscale.io.guards.limits import COPIES, check_declared, check_parquet
 from pertscale.schema import Column
 from pertscale.storage.atomic import atomic_path
-from pertscale.storage.locations import PlaceLike, for_arrow, place
+from pertscale.storage.locations import LocationLike, for_arrow, locate
 
 #: Rows that are read at a time where a row may have any size.
 _ROWS = 512
@@ -86,14 +86,14 @@ def write_table(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
-def read_table(path: PlaceLike, *, remedy: str = "", **columns: Any) -> pd.DataFrame:
+def read_table(path: LocationLike, *, remedy: str = "", **columns: Any) -> pd.DataFrame:
     """Read a small table of ours; `remedy` says what helps where it is damaged.
 
     Raises
     ------
     NotFoundError, CorruptFileError
     """
-    where = place(path)
+    where = locate(path)
     if not where.exists():
         raise NotFoundError(f"there is no file {where}{remedy and f': {remedy}'}")
     with reading(str(where), **({"remedy": remedy} if remedy else {})):

@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from pertscale.io.guards.damage import reading
 from pertscale.io.store.layout import ALL_CHUNKS, has_checksums, whole_store
-from pertscale.storage.locations import Place
+from pertscale.storage.locations import Location
 
 #: How chunks of numbers are stored.
 COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
@@ -60,7 +60,7 @@ def create_dataset(
     }
 
 
-def open_dataset(where: Place, *, remedy: str) -> xr.Dataset:
+def open_dataset(where: Location, *, remedy: str) -> xr.Dataset:
     """Open a dataset lazily; what is read of it is what was written, or a CorruptFileError.
 
     `remedy` says what helps where it is not. Of datasets of earlier versions, whose chunks have no

@@ -15,7 +15,7 @@ from pertscale.results.comparisons import Comparison
 from pertscale.results.summaries import ScoreTable, score_tables
 from pertscale.schema import MANIFEST_FILE
 from pertscale.splits import Split
-from pertscale.storage.locations import Place
+from pertscale.storage.locations import Location
 
 #: Tables of one kind that are shown, the first of them open.
 _MOST_TABLES: Final = 8
@@ -28,11 +28,11 @@ class ShownResult(Protocol):
     """What the card shows of a benchmark's result."""
 
     @property
-    def path(self) -> Place:
+    def path(self) -> Location:
         """Its folder."""
 
     @property
-    def report(self) -> Place:
+    def report(self) -> Location:
         """The page."""
 
     @property

@@ -47,7 +47,7 @@ from pertscale.schema import (
 from pertscale.splits import Split
 from pertscale.stats.labels.table import PROFILES, LabelTable, read_labels, read_manifest
 from pertscale.stats.pseudobulk import read_pseudobulk
-from pertscale.storage.locations import Place, PlaceLike, place
+from pertscale.storage.locations import Location, LocationLike, locate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -94,7 +94,7 @@ class BenchmarkResult:
         asked for.
     """
 
-    path: Place
+    path: Location
     #: Of a result that is being written: its manifest comes last.
     _manifest: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
@@ -226,7 +226,7 @@ class BenchmarkResult:
         return self._table(INTERACTIONS_FILE)
 
     @property
-    def report(self) -> Place:
+    def report(self) -> Location:
         """The HTML page."""
         return self.path / REPORT_FILE
 
@@ -338,7 +338,7 @@ class BenchmarkResult:
 
     def _folder(
         self, kind: str, context: str, split: str, trained: str | None, wanted: dict[str, str]
-    ) -> Place:
+    ) -> Location:
         """Return the folder of a unit of the manifest."""
         keys = {**wanted, "context": context, "split": split, "train_contexts": trained or context}
         for unit in self.manifest[kind]:
@@ -397,7 +397,7 @@ class BenchmarkResult:
 
 
 @checked
-def read_result(path: PlaceLike) -> BenchmarkResult:
+def read_result(path: LocationLike) -> BenchmarkResult:
     """Open the output folder of a finished benchmark, by its path or URL.
 
     Raises
@@ -407,7 +407,7 @@ def read_result(path: PlaceLike) -> BenchmarkResult:
     CorruptFileError
         If files of it are missing or damaged.
     """
-    folder = place(path)
+    folder = locate(path)
     _check_finished(folder)
     result = BenchmarkResult(folder)
     result.check()
@@ -419,7 +419,7 @@ def _is_description(name: str) -> bool:
     return name.endswith("zarr.json")
 
 
-def _check_finished(folder: Place) -> None:
+def _check_finished(folder: Location) -> None:
     if (folder / MANIFEST_FILE).exists():
         return
     if (folder / LOG_FILE).exists():

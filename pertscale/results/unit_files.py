@@ -14,7 +14,7 @@ from pertscale.schema import (
     MODEL,
     PERTURBATION,
 )
-from pertscale.storage.locations import Place
+from pertscale.storage.locations import Location
 
 #: What says that a unit is complete, and of what; and the record of a label matrix.
 UNIT_FILE, SUMS_FILE = "unit.json", "sums.json"
@@ -22,7 +22,7 @@ UNIT_FILE, SUMS_FILE = "unit.json", "sums.json"
 REMEDY = "make the same call of pertscale.run_benchmark again, which makes it anew"
 
 
-def read_unit(folder: Place) -> dict[str, Any]:
+def read_unit(folder: Location) -> dict[str, Any]:
     """Return what the record of a unit says.
 
     Raises
@@ -32,7 +32,7 @@ def read_unit(folder: Place) -> dict[str, Any]:
     return read_record(folder / UNIT_FILE, "the record of a unit", remedy=REMEDY, keys=("key",))
 
 
-def open_predictions(folder: Place) -> xr.Dataset:
+def open_predictions(folder: Location) -> xr.Dataset:
     """Open ``prediction`` (model, perturbation, gene) and ``truth`` of a unit, lazily."""
     dataset = open_dataset(folder / "prediction.zarr", remedy=REMEDY)
     with reading(str(folder), remedy=REMEDY):

@@ -15,7 +15,7 @@ from pertscale import __version__
 from pertscale.errors import ArgumentError, ExistsError
 from pertscale.slurm.job import Call, Job, one_line
 from pertscale.storage.atomic import atomic_path
-from pertscale.storage.locations import Remote, local_path, place
+from pertscale.storage.locations import Remote, local_path, locate
 
 #: Seconds before the end of its time at which a job is warned.
 WARNED_BEFORE = 120
@@ -126,7 +126,7 @@ def _names(recipe: str, path: Path, call: Call, job: Job) -> dict[str, str]:
 
 def _anywhere(path: str) -> str:
     """Return a path or URL that means the same in another working directory."""
-    found = place(path)
+    found = locate(path)
     return str(found) if isinstance(found, Remote) else os.path.abspath(found)  # noqa: PTH100
 
 

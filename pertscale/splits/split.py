@@ -19,7 +19,7 @@ from pertscale.io.guards.damage import naming_file
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.schema import CONTROL
 from pertscale.storage.atomic import write_bytes
-from pertscale.storage.locations import Place, PlaceLike, place
+from pertscale.storage.locations import Location, LocationLike, locate
 
 PARTS: Final = ("train", "test", "val")
 #: Key of our own record in a split file; other tools' files do not have it.
@@ -132,12 +132,12 @@ class Split:
         }
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
-    def write(self, path: PlaceLike) -> None:
+    def write(self, path: LocationLike) -> None:
         """Write the split file, atomically; a file that is there is replaced."""
         write_bytes(path, self.to_json().encode())
 
     @classmethod
-    def read(cls, path: PlaceLike) -> Split:
+    def read(cls, path: LocationLike) -> Split:
         """Read a split file, ours or one that has only the parts (method K1).
 
         A file without our record gets the file's name and the kind ``"file"``, and its names are
@@ -152,7 +152,7 @@ class Split:
         InputError
             It is not of this form, or its parts are not those that its hash was made of.
         """
-        content = _read_object(place(path))
+        content = _read_object(locate(path))
         record = content.pop(RECORD, None)
         unknown = sorted(set(content) - set(PARTS))
         missing = sorted({"train", "test"} - set(content))
@@ -164,11 +164,13 @@ class Split:
         parts = {part: _part_of_file(content[part], part, path) for part in content}
         if record is None:
             with naming_file(path):
-                return cls(name=place(path).stem, kind="file", **_canonical_parts(parts))
+                return cls(name=locate(path).stem, kind="file", **_canonical_parts(parts))
         return cls._from_record(record, parts, path)
 
     @classmethod
-    def _from_record(cls, record: Any, parts: dict[str, tuple[str, ...]], path: PlaceLike) -> Split:
+    def _from_record(
+        cls, record: Any, parts: dict[str, tuple[str, ...]], path: LocationLike
+    ) -> Split:
         if not isinstance(record, dict) or not {"name", "seed", "kind", "hash"} <= set(record):
             raise InputError(
                 f"{RECORD!r} in a split file needs 'name', 'seed', 'kind' and 'hash'; complete it, "
@@ -256,7 +258,7 @@ def _canonical_parts(parts: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     }
 
 
-def _read_object(path: Place) -> dict[str, Any]:
+def _read_object(path: Location) -> dict[str, Any]:
     content = read_json_file(path, "a split file")
     if not isinstance(content, dict):
         raise InputError(
@@ -266,7 +268,7 @@ def _read_object(path: Place) -> dict[str, Any]:
     return content
 
 
-def _part_of_file(names: Any, part: str, path: PlaceLike) -> tuple[str, ...]:
+def _part_of_file(names: Any, part: str, path: LocationLike) -> tuple[str, ...]:
     if not isinstance(names, list):
         raise InputError(f"{part!r} has to be a list, found {type(names).__name__} ({path})")
     return checked_names(names, what=f"{path}, part {part!r}")

@@ -30,7 +30,7 @@ from pertscale.schema import (
 from pertscale.screen import Screen
 from pertscale.stats.labels.table import PROFILES, REMEDY, read_manifest
 from pertscale.storage.atomic import atomic_path, put_on_disk
-from pertscale.storage.locations import Place, PlaceLike, place
+from pertscale.storage.locations import Location, LocationLike, locate
 from pertscale.storage.own_files import zarr_pattern
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ PSEUDOBULK_FILES = zarr_pattern(
 
 
 @checked
-def read_pseudobulk(path: PlaceLike, *, context: str | None = None) -> xr.Dataset:
+def read_pseudobulk(path: LocationLike, *, context: str | None = None) -> xr.Dataset:
     """Open the pseudobulk of a screen, lazily.
 
     Parameters
@@ -69,7 +69,7 @@ def read_pseudobulk(path: PlaceLike, *, context: str | None = None) -> xr.Datase
     CorruptFileError
         If it is not whole; also when values are read.
     """
-    folder = place(path)
+    folder = locate(path)
     if (folder / PSEUDOBULK_DIR / "zarr.json").exists():
         folder = folder / PSEUDOBULK_DIR
     if not (folder / "zarr.json").exists():
@@ -82,7 +82,7 @@ def read_pseudobulk(path: PlaceLike, *, context: str | None = None) -> xr.Datase
 
 
 def open_pseudobulk(
-    output: Place, *, name: str = PSEUDOBULK_DIR, context: str | None = None
+    output: Location, *, name: str = PSEUDOBULK_DIR, context: str | None = None
 ) -> xr.Dataset:
     """Open the pseudobulk in an output folder as :func:`read_pseudobulk` does, its files unseen."""
     folder = output / name
@@ -141,7 +141,7 @@ def create_pseudobulk(
             root[variable.name].attrs.update({"doc": variable.doc, "units": variable.unit})
 
 
-def belongs_to(path: Place, labels_key: str) -> bool:
+def belongs_to(path: Location, labels_key: str) -> bool:
     """Whether a pseudobulk is there, and of the run that wrote a label table."""
     try:
         content = read_json_file(path / "zarr.json", "a pseudobulk")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.storage.files import files_of
-from pertscale.storage.locations import PlaceLike, Remote, place
+from pertscale.storage.locations import LocationLike, Remote, locate
 
 #: What `link` says where there are no links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
@@ -126,7 +126,7 @@ def remove_leftovers_below(folder: Path) -> None:
             remove(leftover)
 
 
-def write_bytes(path: PlaceLike, data: bytes) -> None:
+def write_bytes(path: LocationLike, data: bytes) -> None:
     """Write a file atomically; on object storage that is one request."""
     if isinstance(path, Remote):
         path.write_bytes(data)
@@ -176,6 +176,6 @@ def _json(content: Any) -> bytes:
     return (text + "\n").encode()
 
 
-def read_json(path: PlaceLike) -> Any:
+def read_json(path: LocationLike) -> Any:
     """Read a JSON file."""
-    return json.loads(place(path).read_text(encoding="utf-8"))
+    return json.loads(locate(path).read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""Places: local paths and URLs of object storage, read alike.
+"""Locations: local paths and URLs of object storage, read alike.
 
-:func:`place` makes of what a user passes either a ``pathlib.Path``, with which everything goes on
+:func:`locate` makes of what a user passes either a ``pathlib.Path``, with which everything goes on
 as ever, or a :class:`Remote`, which has as much of Path's interface as reading needs.
 """
 
@@ -122,11 +122,11 @@ class Remote:
         return [Remote(self.protocol, str(path).strip("/")) for path in sorted(found)]
 
 
-Place = Path | Remote
-PlaceLike = str | os.PathLike[str] | Remote
+Location = Path | Remote
+LocationLike = str | os.PathLike[str] | Remote
 
 
-def place(path: PlaceLike) -> Place:
+def locate(path: LocationLike) -> Location:
     """Return a local path, or the place that a URL names.
 
     Raises
@@ -178,20 +178,20 @@ def check_path(path: Any, what: str = "a path or URL") -> None:
     raise ArgumentError(f"needed is {what}, found {found}{f'; {way}' if way else ''}")
 
 
-def absolute(path: PlaceLike) -> Place:
+def absolute(path: LocationLike) -> Location:
     """Return a place that means the same in workers with another working directory."""
-    found = place(path)
+    found = locate(path)
     return found.absolute() if isinstance(found, Path) else found
 
 
-def check_apart(store: PlaceLike, out: Place, replaced: Iterable[str]) -> None:
+def check_apart(store: LocationLike, out: Location, replaced: Iterable[str]) -> None:
     """Refuse an output inside of a store, and a store in a folder of the output that is replaced.
 
     Raises
     ------
     ArgumentError
     """
-    mine, other = (_parts(place(path)) for path in (store, out))
+    mine, other = (_parts(locate(path)) for path in (store, out))
     taken = [(*other, name) for name in replaced]
     if other[: len(mine)] == mine or any(mine[: len(parts)] == parts for parts in taken):
         raise ArgumentError(
@@ -200,19 +200,19 @@ def check_apart(store: PlaceLike, out: Place, replaced: Iterable[str]) -> None:
         )
 
 
-def _parts(where: Place) -> tuple[str, ...]:
+def _parts(where: Location) -> tuple[str, ...]:
     return Path(str(where)).parts if isinstance(where, Remote) else where.resolve().parts
 
 
-def local_path(path: PlaceLike, what: str) -> Path:
+def local_path(path: LocationLike, what: str) -> Path:
     """Return a path; refuse a URL where only files on a disk will do."""
-    found = place(path)
+    found = locate(path)
     if isinstance(found, Remote):
         raise ArgumentError(f"{what} has to be a local path, got {found}")
     return found
 
 
-def input_path(path: PlaceLike, what: str) -> Path:
+def input_path(path: LocationLike, what: str) -> Path:
     """Return the local path of a file or folder that is there, to be read.
 
     Parameters
@@ -302,17 +302,17 @@ def _check_link(link: Path, top: Path, *, links: bool) -> None:
 # --- for the libraries that read ------------------------------------------------------------------
 
 
-def for_zarr(where: Place) -> Any:
+def for_zarr(where: Location) -> Any:
     """Return what zarr and xarray open: a path, or a store that fetches."""
     return str(where) if isinstance(where, Path) else zarr_store(where.protocol, where.key)
 
 
-def for_arrow(where: Place) -> Any:
+def for_arrow(where: Location) -> Any:
     """Return what pyarrow reads as a small file: a path, or its bytes."""
     return where if isinstance(where, Path) else pa.BufferReader(where.read_bytes())
 
 
-def arrow_filesystem(where: Place) -> Any:
+def arrow_filesystem(where: Location) -> Any:
     """Return the filesystem in which pyarrow finds files below a place; None for local ones."""
     if isinstance(where, Path):
         return None

@@ -27,7 +27,7 @@ from pertscale.errors import ArgumentError, NotFoundError
 from pertscale.hashing import digest
 from pertscale.schema import MANIFEST_FILE
 from pertscale.storage.atomic import read_json, remove, write_json
-from pertscale.storage.locations import Place, PlaceLike, Remote, place
+from pertscale.storage.locations import Location, LocationLike, Remote, locate
 from pertscale.storage.object_storage import naming
 from pertscale.storage.remote_lock import RemoteLock, locked_remote
 from pertscale.storage.scratch import scratch_path, scratch_root
@@ -77,7 +77,7 @@ class Layout:
 
 
 @contextmanager
-def finished_folder(output: Place, layout: Layout, *, quiet: bool = False) -> Iterator[Path]:
+def finished_folder(output: Location, layout: Layout, *, quiet: bool = False) -> Iterator[Path]:
     """Yield the folder to write into: `output` itself, or one in scratch that is then published.
 
     Parameters
@@ -131,16 +131,16 @@ def _home_name(output: Remote, layout: Layout) -> str:
     return f"{output.name}-{digest(str(output), layout.marker, layout.keep)[:12]}"
 
 
-def working_folder(output: Place, layout: Layout) -> Path:
+def working_folder(output: Location, layout: Layout) -> Path:
     """Return where :func:`finished_folder` would write, without making anything."""
     if isinstance(output, Path):
         return output
     return scratch_path() / _home_name(output, layout) / output.name
 
 
-def local_copy(path: PlaceLike) -> Path:
+def local_copy(path: LocationLike) -> Path:
     """Return a path itself; of a URL a copy in scratch, got anew if the object has changed."""
-    source = place(path)
+    source = locate(path)
     if isinstance(source, Path):
         return source
     with naming(str(source)):

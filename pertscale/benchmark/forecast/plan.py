@@ -62,7 +62,7 @@ from pertscale.stats.differential.table_parts import PART_PAIRS
 from pertscale.stats.differential.tile_plan import gene_densities
 from pertscale.stats.differential.timing import Cells, LabelRates, probe_labels, rates_of
 from pertscale.storage.files import size_of
-from pertscale.storage.locations import Remote, place
+from pertscale.storage.locations import Remote, locate
 from pertscale.storage.publish import working_folder
 
 #: Bytes of a scored pair of profiles while a method is scored: six copies of it, and masks.
@@ -360,7 +360,7 @@ class _Todo:
     @classmethod
     def of(cls, store: Any, folder: Path, options: RankSumOptions, means: Means) -> _Todo:
         found, screen = None, store
-        where = place(store.path if isinstance(store, Screen) else store)
+        where = locate(store.path if isinstance(store, Screen) else store)
         name = where.name
         if not isinstance(store, Screen) and not isinstance(where, Remote) and not is_store(store):
             inside, _, _, done = ingested(store, folder)

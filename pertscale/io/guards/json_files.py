@@ -8,10 +8,10 @@ from collections import Counter
 from typing import Any, TextIO
 
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
-from pertscale.storage.locations import PlaceLike, place
+from pertscale.storage.locations import LocationLike, locate
 
 
-def read_json_file(path: PlaceLike, what: str) -> Any:
+def read_json_file(path: LocationLike, what: str) -> Any:
     """Return what a JSON file holds.
 
     Parameters
@@ -29,7 +29,7 @@ def read_json_file(path: PlaceLike, what: str) -> Any:
         A key occurs twice.
     """
     try:
-        text = place(path).read_text(encoding="utf-8")
+        text = locate(path).read_text(encoding="utf-8")
         return parse_json(io.StringIO(text), path, what)
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {path}, which is to be {what}") from error

@@ -79,7 +79,7 @@ from pertscale.io.store.layout import (
 from pertscale.io.store.verify import verify_store
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, Scale
 from pertscale.storage.atomic import read_json, remove, remove_leftovers, replace, write_json
-from pertscale.storage.locations import Place, Remote, absolute
+from pertscale.storage.locations import Location, Remote, absolute
 from pertscale.storage.lock import locked
 from pertscale.storage.own_files import check_replaceable
 from pertscale.storage.publish import Layout, finished_folder
@@ -200,7 +200,7 @@ def ingest(
     overwrite: bool = False,
     client: ClientLike = None,
     quiet: bool = False,
-) -> Place:
+) -> Location:
     """Convert a screen to a store, out of core.
 
     Two passes over the entries, both parallel on the current Dask scheduler. An interrupted call
@@ -354,7 +354,7 @@ def _check_replaceable_folder(final: Path, overwrite: bool) -> None:
     check_replaceable(final, STORE_FILES, "a screen store")
 
 
-def _no_store(place: Place) -> ExistsError:
+def _no_store(place: Location) -> ExistsError:
     return ExistsError(
         f"{place} is no screen store of pertscale, and overwrite=True replaces nothing else; move "
         "it away, or name another place"

@@ -43,7 +43,7 @@ from pertscale.hashing import digest
 from pertscale.io.guards.damage import DAMAGE, reading
 from pertscale.io.guards.limits import checked_array, codec_names
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
-from pertscale.storage.locations import Place, Remote, for_zarr, place
+from pertscale.storage.locations import Location, Remote, for_zarr, locate
 from pertscale.storage.object_storage import naming
 from pertscale.storage.own_files import zarr_tree_pattern
 
@@ -309,20 +309,20 @@ def fingerprint(
     return digest(*parts, *([dict(guides)] if guides else []))
 
 
-def whole_store(where: Place, *, remedy: str, **how: Any) -> WholeStore:
+def whole_store(where: Location, *, remedy: str, **how: Any) -> WholeStore:
     """Return the Zarr store at a place, as :class:`WholeStore` describes it."""
     found = for_zarr(where)
     store = LocalStore(found, read_only=True) if isinstance(found, str) else found
     return WholeStore(store, str(where), remedy=remedy, **how)
 
 
-def _zarr_store(where: Place) -> WholeStore:
+def _zarr_store(where: Location) -> WholeStore:
     return whole_store(where, remedy=REMEDY, below=f"{MATRIX}/")
 
 
 def open_root(path: str | os.PathLike[str]) -> Any:
     """Open a store that pertscale wrote; a clear error for anything else."""
-    where = place(path)
+    where = locate(path)
     finished = where / ROOT_FILE if isinstance(where, Remote) else where
     if not finished.exists():
         if isinstance(where, Path) or not where.exists():
@@ -362,7 +362,7 @@ def open_root(path: str | os.PathLike[str]) -> Any:
 
 def open_matrix(path: str | os.PathLike[str]) -> Any:
     """Open the matrix of a store, for reading."""
-    where = place(path)
+    where = locate(path)
     with reading(f"{where}/{MATRIX}", remedy=REMEDY):
         array: Any = zarr.open_array(_zarr_store(where), path=MATRIX, mode="r", zarr_format=3)
     if array.ndim != len((CELL, GENE)):
@@ -372,7 +372,7 @@ def open_matrix(path: str | os.PathLike[str]) -> Any:
 
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Whether `path` is a finished screen store."""
-    where = place(path)
+    where = locate(path)
     inside = (where / METADATA / "info" / ROOT_FILE).exists()
     return inside and (isinstance(where, Path) or (where / ROOT_FILE).exists())
 

@@ -28,7 +28,7 @@ from pertscale.io.store.layout import (
     open_matrix,
 )
 from pertscale.schema import MATRIX
-from pertscale.storage.locations import Remote, place
+from pertscale.storage.locations import Remote, locate
 from pertscale.storage.object_storage import naming
 
 
@@ -53,7 +53,7 @@ class MatrixReader:
         self, path: str, *, gene_start: int, gene_stop: int, buffers: Buffers | None = None
     ) -> None:
         self.path = path
-        self._store = place(path)
+        self._store = locate(path)
         self._array = checked_array(open_matrix(path), f"{path}, {MATRIX!r}", whole=False)
         self._column, first = divmod(gene_start, CHUNK_GENES)
         self._genes = slice(first, first + gene_stop - gene_start)

@@ -15,7 +15,7 @@ from pertscale.errors import CorruptFileError, PertscaleError
 from pertscale.io.guards.damage import reading
 from pertscale.io.store.layout import REMEDY, has_checksums, open_root, read_column, read_info
 from pertscale.schema import COUNTS, MATRIX
-from pertscale.storage.locations import PlaceLike, place
+from pertscale.storage.locations import LocationLike, locate
 
 #: Blocks that are read at the same time.
 _THREADS = 4
@@ -40,7 +40,7 @@ class Verified:
     has_checksums: bool
 
 
-def verify_store(path: PlaceLike) -> Verified:
+def verify_store(path: LocationLike) -> Verified:
     """Read all chunks of a store, and compare the matrix with the sums of its cells.
 
     Memory: a few chunks, or shards of large stores, and two numbers for each cell.
@@ -50,9 +50,9 @@ def verify_store(path: PlaceLike) -> Verified:
     CorruptFileError
         The message lists what is missing or damaged.
     """
-    root = open_root(str(place(path)))
+    root = open_root(str(locate(path)))
     faults: list[str] = []
-    arrays = dict(_arrays(root, str(place(path)), faults))
+    arrays = dict(_arrays(root, str(locate(path)), faults))
     n_chunks = 0
     with ThreadPoolExecutor(_THREADS) as threads:
         for name, array in arrays.items():
@@ -65,7 +65,7 @@ def verify_store(path: PlaceLike) -> Verified:
     if faults:
         more = f" … and {len(faults) - _MOST_LISTED} more" if len(faults) > _MOST_LISTED else ""
         raise CorruptFileError(
-            f"{place(path)} is damaged in {len(faults)} of {n_chunks:,} chunks: "
+            f"{locate(path)} is damaged in {len(faults)} of {n_chunks:,} chunks: "
             f"{'; '.join(faults[:_MOST_LISTED])}{more}; {REMEDY}"
         )
     return Verified(len(arrays), n_chunks, has_checksums(root[MATRIX]))

@@ -50,7 +50,7 @@ from pertscale.stats.labels.table import (
 )
 from pertscale.stats.pseudobulk import PSEUDOBULK_FILES, belongs_to
 from pertscale.storage.atomic import remove, remove_leftovers, replace
-from pertscale.storage.locations import Place, Remote, absolute, check_apart, local_path, place
+from pertscale.storage.locations import Location, Remote, absolute, check_apart, local_path, locate
 from pertscale.storage.lock import locked
 from pertscale.storage.own_files import check_replaceable
 from pertscale.storage.publish import Layout, finished_folder
@@ -292,14 +292,14 @@ class Job:
         remove(self.staging)
 
 
-def _output(screen: Screen, out: Any) -> Place:
+def _output(screen: Screen, out: Any) -> Location:
     """Return where the tables go; absolute, since workers may have another working directory."""
-    output = absolute(out if out is not None else place(screen.path).with_suffix(".labels"))
+    output = absolute(out if out is not None else locate(screen.path).with_suffix(".labels"))
     check_apart(screen.path, output, (LABELS_DIR, PSEUDOBULK_DIR))
     return output
 
 
-def is_finished(output: Place, key: str, *, content: bool = True, quiet: bool = True) -> bool:
+def is_finished(output: Location, key: str, *, content: bool = True, quiet: bool = True) -> bool:
     """Whether the tables of a key (:func:`labels_key`) are there, as they were written.
 
     What was lost or damaged is told unless `quiet`. Files are read and compared with their
@@ -324,7 +324,7 @@ def is_finished(output: Place, key: str, *, content: bool = True, quiet: bool = 
     return not damage
 
 
-def check_tables_replaceable(output: Place) -> None:
+def check_tables_replaceable(output: Location) -> None:
     """Refuse to replace folders of tables that hold what is not ours.
 
     Raises

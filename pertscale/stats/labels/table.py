@@ -31,7 +31,7 @@ from pertscale.schema import (
     PERTURBATION,
     Label,
 )
-from pertscale.storage.locations import Place, PlaceLike, Remote, arrow_filesystem, place
+from pertscale.storage.locations import Location, LocationLike, Remote, arrow_filesystem, locate
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -98,7 +98,7 @@ class LabelTable:
     contexts: tuple[str, ...]
     options: dict[str, Any]
     key: str
-    path: Place | None = None
+    path: Location | None = None
     _pairs: pd.DataFrame | None = field(default=None, repr=False)
     #: Files of a table on disk; None of one that an earlier version has written.
     _sums: Sums | None = field(default=None, repr=False, compare=False)
@@ -266,7 +266,7 @@ class LabelTable:
             table = _read_part(file, wanted)
             yield {name: table[name].to_numpy() for name in wanted}
 
-    def _folder(self) -> Place:
+    def _folder(self) -> Location:
         if self.path is None:
             raise InputError("the label table is in memory; it has no files")
         return self.path
@@ -459,7 +459,7 @@ def _summary_row(row: dict[Any, Any]) -> tuple[object, ...]:
 
 
 @checked
-def read_labels(path: PlaceLike) -> LabelTable:
+def read_labels(path: LocationLike) -> LabelTable:
     """Open a label table on disk or on object storage.
 
     Parameters
@@ -474,7 +474,7 @@ def read_labels(path: PlaceLike) -> LabelTable:
     CorruptFileError
         If files of it are missing or damaged.
     """
-    folder = place(path)
+    folder = locate(path)
     if (folder / LABELS_DIR / MANIFEST_FILE).exists():
         folder = folder / LABELS_DIR
     if not (folder / MANIFEST_FILE).exists():
@@ -498,7 +498,7 @@ def read_labels(path: PlaceLike) -> LabelTable:
     )
 
 
-def read_manifest(folder: Place) -> dict[str, Any]:
+def read_manifest(folder: Location) -> dict[str, Any]:
     """Return the manifest of a table's folder.
 
     Raises
@@ -512,16 +512,16 @@ def read_manifest(folder: Place) -> dict[str, Any]:
 
 
 def _read_label_part(paths: np.ndarray, n_genes: int) -> np.ndarray:
-    labels = [_read_part(place(p), ["label"])["label"].to_numpy() for p in paths]
+    labels = [_read_part(locate(p), ["label"])["label"].to_numpy() for p in paths]
     return np.concatenate(labels).reshape(-1, n_genes)
 
 
 def _read_frame(file: str, columns: list[str] | None = None) -> pd.DataFrame:
     """Read a part; Dask passes the `columns` that are needed."""
-    return _read_part(place(file), columns).to_pandas()
+    return _read_part(locate(file), columns).to_pandas()
 
 
-def _read_part(file: Place, columns: list[str] | None) -> pa.Table:
+def _read_part(file: Location, columns: list[str] | None) -> pa.Table:
     """Read columns of one part; of objects only the bytes of these columns."""
     with reading(str(file), remedy=REMEDY):
         return pq.read_table(
@@ -530,12 +530,12 @@ def _read_part(file: Place, columns: list[str] | None) -> pa.Table:
         )  # fmt: skip
 
 
-def _n_rows(file: Place) -> int:
+def _n_rows(file: Location) -> int:
     with reading(str(file), remedy=REMEDY):
         return int(pq.read_metadata(_arrow_name(file), filesystem=arrow_filesystem(file)).num_rows)
 
 
-def _arrow_name(file: Place) -> str:
+def _arrow_name(file: Location) -> str:
     """Name of a file in pyarrow's filesystem."""
     return file.key if isinstance(file, Remote) else str(file)
 
