@@ -161,18 +161,18 @@ def bullets(lines: Iterable[object]) -> Markup:
     return Markup("<ul>{}</ul>").format(Markup("").join(items))
 
 
-def some(names: Sequence[str], n: int = 6) -> str:
+def first_few(names: Sequence[str], n: int = 6) -> str:
     """Return the first names, and how many more there are."""
     more = f", … ({len(names):,} in all)" if len(names) > n else ""
     return ", ".join(map(str, names[:n])) + more
 
 
-def size(n_bytes: float) -> str:
+def n_bytes(size: float) -> str:
     """Return a number of bytes in the unit that fits."""
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if n_bytes >= factor:
-            return f"{n_bytes / factor:.3g} {unit}"
-    return f"{n_bytes:.0f} bytes"
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size:.0f} bytes"
 
 
 def shown_path(path: object) -> str:

@@ -292,7 +292,7 @@ class Screen:
             "chunks": " × ".join(f"{n:,}" for n in matrix.chunks) + " (cells × genes)",
             "on disk": _stored(self.path),
             "left out": f"{left_out:,} of {self._info.get('n_input', self.n_cells):,} cells",
-            "sources": display.some(self._info.get("sources", [])),
+            "sources": display.first_few(self._info.get("sources", [])),
             "fingerprint": self.fingerprint[:12],
         }
 
@@ -318,8 +318,8 @@ def _context_table(rows: Sequence[dict[Any, Any]], largest: int) -> str:
 
 def _stored(path: str) -> str:
     """Return the size of the matrix's files; empty for a store that is not on a disk."""
-    n_bytes = size_of(Path(path) / MATRIX)
-    return display.size(n_bytes) if n_bytes else ""
+    size = size_of(Path(path) / MATRIX)
+    return display.n_bytes(size) if size else ""
 
 
 def _log_normalize(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:

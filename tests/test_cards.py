@@ -93,11 +93,11 @@ def test_bars_are_shares():
 
 
 def test_sizes_and_lists():
-    assert [display.size(n) for n in (0, 999, 2_230_000, 1.5e12)] == [
+    assert [display.n_bytes(n) for n in (0, 999, 2_230_000, 1.5e12)] == [
         "0 bytes", "999 bytes", "2.23 MB", "1.5e+03 GB",
     ]  # fmt: skip
-    assert display.some(["a", "b"]) == "a, b"
-    assert display.some(["a"] * 1000, 2) == "a, a, … (1,000 in all)"
+    assert display.first_few(["a", "b"]) == "a, b"
+    assert display.first_few(["a"] * 1000, 2) == "a, a, … (1,000 in all)"
 
 
 def test_links_are_relative_and_no_scheme(tmp_path, monkeypatch):

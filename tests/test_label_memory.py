@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import pertscale as ps
-from pertscale.execution.resources import Means
+from pertscale.execution.resources import Resources
 from pertscale.stats import rank_sum
 from pertscale.stats.differential import table_parts
-from pertscale.stats.differential.forecast import look_ahead
-from pertscale.stats.differential.rank_sum import RankSumOptions, make_job
+from pertscale.stats.differential.forecast import forecast_rank_sum
+from pertscale.stats.differential.rank_sum import RankSumOptions, prepare_run
 from pertscale.stats.differential.screen_fdr import (
     FEWEST_VALUES,
     MAX_VALUES,
@@ -33,27 +33,27 @@ MB = 1_000_000
     ("memory", "threads"), [(600 * MB, 16), (200 * MB, 2), (100 * MB, 16), (2_000 * MB, 64)]
 )
 def test_parts_and_ranges_fit_into_the_memory_of_their_process(memory, threads, n_genes):
-    means = Means(memory, threads, threads)
-    assert table_parts.parts_at_once(n_genes, means) * table_parts.part_bytes(n_genes) <= memory
+    resources = Resources(memory, threads, threads)
+    assert table_parts.parts_at_once(n_genes, resources) * table_parts.part_bytes(n_genes) <= memory
     n_pairs = 30_000 * n_genes
-    a_range = values_at_once(n_pairs, means) * VALUE_BYTES
+    a_range = values_at_once(n_pairs, resources) * VALUE_BYTES
     assert threads * a_range <= max(memory, threads * FEWEST_VALUES * VALUE_BYTES)
 
 
 def test_enough_memory_takes_no_thread_away():
-    means = Means(2_000 * MB, 2, 2)
-    assert table_parts.parts_at_once(8_000, means) == 2
-    assert values_at_once(10**9, means) == MAX_VALUES
-    assert values_at_once(1_000, means) == 500  # a range for each thread
-    assert table_parts.parts_at_once(8_000, Means(1, 16, 16)) == 1  # one has to
+    resources = Resources(2_000 * MB, 2, 2)
+    assert table_parts.parts_at_once(8_000, resources) == 2
+    assert values_at_once(10**9, resources) == MAX_VALUES
+    assert values_at_once(1_000, resources) == 500  # a range for each thread
+    assert table_parts.parts_at_once(8_000, Resources(1, 16, 16)) == 1  # one has to
 
 
 def test_the_outlook_tells_what_is_planned(example, tmp_path):
-    job = make_job(example.screen, tmp_path, RankSumOptions())
-    densities = [0.5] * -(-job.screen.n_genes // 512)
+    label_run = prepare_run(example.screen, tmp_path, RankSumOptions())
+    densities = [0.5] * -(-label_run.screen.n_genes // 512)
     for memory, threads in ((600 * MB, 16), (100 * MB, 8)):
-        means = Means(memory, threads, threads)
-        found = look_ahead(job, means, densities, None)
+        resources = Resources(memory, threads, threads)
+        found = forecast_rank_sum(label_run, resources, densities, None)
         assert found.plan.tile_bytes <= found.peak_bytes <= memory
 
 

@@ -289,7 +289,7 @@ def test_resumes_where_it_was(example, labels, tmp_path, monkeypatch):
         assert len(kept) == 3
 
         def counting_tile(task):
-            seen = Path(task.piece)
+            seen = Path(task.statistics_file)
             if seen.exists():
                 assert seen.stat().st_mtime_ns == kept[seen.name]
             receipt = real(task)

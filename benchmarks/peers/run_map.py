@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("how", choices=("dask", "pool"))
     parser.add_argument("store")
-    parser.add_argument("out", help="folder for the tiles' pieces")
+    parser.add_argument("out", help="folder for the tiles' statistics")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     import dask

@@ -28,7 +28,7 @@ from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation.target_genes import Targets
-from pertscale.execution.clients import ClientLike, naming_losses, use_client
+from pertscale.execution.clients import ClientLike, cluster_errors, use_client
 from pertscale.execution.memory import AUTO, check_memory
 from pertscale.io.gene_aliases import Aliases
 from pertscale.predictions.given_split import check_names
@@ -188,7 +188,7 @@ def run_benchmark(
         finished_folder(output, LAYOUT, quiet=quiet) as folder,
         _looking_at(folder) if read_only else _working_in(folder, told, quiet=quiet) as check_held,
         use_client(client, quiet=quiet) as resolved,
-        naming_losses(resolved),
+        cluster_errors(resolved),
         _watched(resolved, performance_report),
     ):
         _say_where(resolved, quiet)

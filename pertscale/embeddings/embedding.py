@@ -208,7 +208,7 @@ class Embedding:
         n_missing = len(self.names) - len(self._row_of)
         shape = f"{len(self.names):,} names, {self.dim:,} dimensions"
         facts = {
-            "first names": display.some(self.names),
+            "first names": display.first_few(self.names),
             "without a vector": f"{n_missing:,} (rows of zeros)" if n_missing else "",
             **{str(key): str(value) for key, value in self.provenance.items()},
             "hash": self.hash[:12],

@@ -160,15 +160,15 @@ def worker_timeout() -> float:
     return float(parse_timedelta(dask.config.get(TIMEOUT_SETTING, _DEFAULT_TIMEOUT)))
 
 
-def no_worker(client: Any, n_paused: int = 0) -> str:
-    """Say that no worker has come, or that all are paused, and what to look at."""
+def no_worker_error(client: Any, n_paused: int = 0) -> ClusterError:
+    """Return an error: no worker has come, or all are paused; it says what to look at."""
     if n_paused:
-        return (
+        return ClusterError(
             f"all {n_paused} workers of the scheduler at {client.scheduler.address} have been "
             f"paused for {worker_timeout():.0f} s, which Dask does with those that hold too much "
             "memory; give them more, or pass a smaller memory="
         )
-    return (
+    return ClusterError(
         f"the scheduler at {client.scheduler.address} has had no worker for "
         f"{worker_timeout():.0f} s; look whether the workers' jobs still wait in the queue "
         f"(squeue) or have failed (their log files), or wait longer with "
@@ -190,7 +190,7 @@ def _wait_for_workers(client: Any, *, quiet: bool) -> None:
     try:
         future.result(timeout=worker_timeout())
     except TimeoutError as error:
-        raise ClusterError(no_worker(client)) from error
+        raise no_worker_error(client) from error
     finally:
         future.cancel()
 
@@ -251,7 +251,7 @@ def memory_limit(client: Any) -> int | None:
     return int(min(limits)) if limits else None
 
 
-def everywhere(function: Callable[[], None], client: Any) -> None:
+def run_on_all_workers(function: Callable[[], None], client: Any) -> None:
     """Call a function in this process, and in every worker that lives if there is a client."""
     function()
     if client is not None:
@@ -259,7 +259,7 @@ def everywhere(function: Callable[[], None], client: Any) -> None:
 
 
 @contextmanager
-def naming_losses(client: Any) -> Iterator[None]:
+def cluster_errors(client: Any) -> Iterator[None]:
     """Say that the scheduler is gone, or that workers died, instead of what the network says."""
     if client is None:
         yield

@@ -10,7 +10,7 @@ from pertscale.execution.memory import task_budget
 
 
 @dataclass(frozen=True)
-class Means:
+class Resources:
     """What the processes that will work have.
 
     Attributes
@@ -31,8 +31,8 @@ class Means:
     may_grow: bool = False
 
     @classmethod
-    def of(cls, memory: str | int, client: Any, *, n_shares: int = 1) -> Means:
-        """Return the means of a client's workers, or of this process and its like."""
+    def available(cls, memory: str | int, client: Any, *, n_shares: int = 1) -> Resources:
+        """Return the resources of a client's workers, or of this process and its like."""
         return cls(
             task_budget(memory, worker_limit=memory_limit(client)),
             tasks_per_process(client),

@@ -37,7 +37,12 @@ from pertscale.errors import (
     StorageError,
     TaskError,
 )
-from pertscale.execution.clients import check_versions, naming_losses, no_worker, worker_timeout
+from pertscale.execution.clients import (
+    check_versions,
+    cluster_errors,
+    no_worker_error,
+    worker_timeout,
+)
 from pertscale.storage.disk_errors import NO_STORAGE, reason
 
 T = TypeVar("T")
@@ -335,7 +340,7 @@ class _Flow:
 
     def submit(self, i: int, descriptor: Any) -> None:
         key = f"{self._label}-{os.urandom(6).hex()}-{i}"
-        with naming_losses(self._client):
+        with cluster_errors(self._client):
             future = self._client.submit(
                 self._call, descriptor, pure=False, key=key, priority=-i
             )  # fmt: skip
@@ -375,7 +380,7 @@ class _Flow:
         if future.status == "error":
             error = future.exception()
             return None if isinstance(error, KilledWorker) else Outcome(error=error)
-        with naming_losses(self._client):
+        with cluster_errors(self._client):
             if future.status == "finished":
                 try:
                     return cast(Outcome, future.result(timeout=_FETCH))
@@ -390,7 +395,7 @@ class _Flow:
 
     def _look(self) -> None:
         """See who is there; fail if it is nobody for too long, or somebody with other versions."""
-        with naming_losses(self._client):
+        with cluster_errors(self._client):
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
             if not self._known.issuperset(workers):
                 check_versions(self._client)
@@ -405,4 +410,4 @@ class _Flow:
         elif self._looked - self._alone_since > worker_timeout():
             begun = [_describe(one) for _, one, _ in list(self._open.values())[:_LISTED]]
             what = "; ".join(begun) or "none"
-            raise ClusterError(f"{no_worker(self._client, len(workers))}; open tasks: {what}")
+            raise ClusterError(f"{no_worker_error(self._client, len(workers))}; open tasks: {what}")

@@ -84,12 +84,12 @@ def _facts(result: ShownResult) -> dict[str, object]:
     return {
         "report": display.link(result.report, result.report.name),
         "screen": options["store"],
-        "contexts": display.some(contexts),
+        "contexts": display.first_few(contexts),
         "tasks": ", ".join(options["tasks"]),
-        "splits": display.some(splits),
+        "splits": display.first_few(splits),
         "embedding": options["embedding"] or "from training profiles",
-        "predictions": display.some(list(options["predictions"])),
-        "own models": display.some(list(options["models"])),
+        "predictions": display.first_few(list(options["predictions"])),
+        "own models": display.first_few(list(options["models"])),
         "time": _time(result.timings),
     }
 

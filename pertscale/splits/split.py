@@ -197,7 +197,7 @@ class Split:
                 part,
                 display.bar({color: len(getattr(self, part))}, whole=total),
                 f"{len(getattr(self, part)):,}",
-                display.some(getattr(self, part)),
+                display.first_few(getattr(self, part)),
             )
             for part, color in zip(PARTS, ("main", "second", "third"), strict=True)
         ]

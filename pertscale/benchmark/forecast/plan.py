@@ -37,7 +37,7 @@ from pertscale.evaluation.retrieval import N_THREADS
 from pertscale.evaluation.target_genes import Targets
 from pertscale.execution.clients import ClientLike, memory_limit, use_client
 from pertscale.execution.memory import AUTO, PROCESS_BYTES, machine_limit
-from pertscale.execution.resources import Means
+from pertscale.execution.resources import Resources
 from pertscale.execution.runner import run
 from pertscale.io.ingestion import forecast as ingest_outlook
 from pertscale.io.ingestion.forecast import IngestOutlook
@@ -55,12 +55,12 @@ from pertscale.schema import (
 )
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
-from pertscale.stats.differential.forecast import LabelOutlook, look_ahead
+from pertscale.stats.differential.forecast import LabelForecast, forecast_rank_sum
 from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
-from pertscale.stats.differential.rank_sum import Job, make_job
+from pertscale.stats.differential.rank_sum import RankSumRun, prepare_run
 from pertscale.stats.differential.table_parts import PART_PAIRS
 from pertscale.stats.differential.tile_plan import gene_densities
-from pertscale.stats.differential.timing import Cells, LabelRates, probe_labels, rates_of
+from pertscale.stats.differential.timing import LabelRates, ProbeCells, probe_labels, rates_of
 from pertscale.storage.files import size_of
 from pertscale.storage.locations import Remote, locate
 from pertscale.storage.publish import working_folder
@@ -308,8 +308,8 @@ def plan_benchmark(
     output, stores = places(store, out)
     folder = working_folder(output, LAYOUT)
     with use_client(client, quiet=quiet) as resolved:
-        means = Means.of(memory, resolved)
-        todo = [_Todo.of(one, folder / name, options, means) for name, one in stores.items()]
+        resources = Resources.available(memory, resolved)
+        todo = [_Todo.of(one, folder / name, options, resources) for name, one in stores.items()]
         classes, profiles, skipped = expected_units([one.job for one in todo], folder, wanted)
         units = _Units(classes, profiles, any(one.left for one in todo), folder)
         free = shutil.disk_usage(_existing(folder)).free
@@ -317,21 +317,23 @@ def plan_benchmark(
         say("timing a small part of the work", quiet=quiet)
         label_rates = [one.rates(partial(_call, resolved)) for one in todo]
         unit_rates = units.rates(partial(_call, resolved), wanted)
-        outlooks = [one.look(means, r) for one, r in zip(todo, label_rates, strict=True)]
+        outlooks = [one.look(resources, r) for one, r in zip(todo, label_rates, strict=True)]
         slow = [r.slowdown for r in (*label_rates, unit_rates) if r is not None]
         slowdown = max(slow, default=1.0)
         limit = memory_limit(resolved) or machine_limit()
         n_workers = 0 if resolved is None else len(resolved.nthreads())
-        stages = _stages(todo, outlooks, label_rates, units, unit_rates, means, slowdown, n_workers)
+        stages = _stages(
+            todo, outlooks, label_rates, units, unit_rates, resources, slowdown, n_workers
+        )
     n_tiles = sum(len(one.plan.tiles) for one in outlooks)
     return BenchmarkPlan(
         out=folder,
         screens=pd.DataFrame([one.row() for one in todo]),
         stages=stages,
         n_workers=n_workers,
-        n_threads=means.n_threads,
+        n_threads=resources.n_threads,
         memory_limit=limit,
-        memory_budget=means.memory,
+        memory_budget=resources.memory,
         n_tiles=n_tiles,
         n_tiles_done=n_tiles - sum(len(one.tiles) for one in outlooks),
         tile_bytes=max(one.plan.tile_bytes for one in outlooks),
@@ -352,13 +354,13 @@ class _Todo:
     """What is to be done of one screen: its ingest, if it is not a store yet, and its labels."""
 
     name: str
-    job: Job
+    job: RankSumRun
     ingest: IngestOutlook | None
     densities: tuple[float, ...]
-    labels: LabelOutlook
+    labels: LabelForecast
 
     @classmethod
-    def of(cls, store: Any, folder: Path, options: RankSumOptions, means: Means) -> _Todo:
+    def of(cls, store: Any, folder: Path, options: RankSumOptions, resources: Resources) -> _Todo:
         found, screen = None, store
         where = locate(store.path if isinstance(store, Screen) else store)
         name = where.name
@@ -366,15 +368,17 @@ class _Todo:
             inside, _, _, done = ingested(store, folder)
             if not done:
                 found = ingest_outlook.look_ahead(
-                    store, inside, memory=means.memory, parallel=means.n_parallel
+                    store, inside, memory=resources.memory, parallel=resources.n_parallel
                 )
             screen = inside if found is None else _screen_to_be(inside, found)
-        job = make_job(open_screen(screen), folder, options)
+        job = prepare_run(open_screen(screen), folder, options)
         if found is not None:
             densities = [found.density] * -(-job.screen.n_genes // CHUNK_GENES)
         else:
             densities = gene_densities(job.screen)
-        return cls(name, job, found, tuple(densities), look_ahead(job, means, densities, None))
+        return cls(
+            name, job, found, tuple(densities), forecast_rank_sum(job, resources, densities, None)
+        )
 
     @property
     def left(self) -> bool:
@@ -400,8 +404,8 @@ class _Todo:
         rates: LabelRates = call(probe_labels, self.job.screen.path, middle)
         return rates
 
-    def look(self, means: Means, rates: LabelRates | None) -> LabelOutlook:
-        return look_ahead(self.job, means, self.densities, rates)
+    def look(self, resources: Resources, rates: LabelRates | None) -> LabelForecast:
+        return forecast_rank_sum(self.job, resources, self.densities, rates)
 
     def row(self) -> dict[str, Any]:
         screen = self.job.screen
@@ -448,7 +452,7 @@ def _rates_of_source(found: IngestOutlook, screen: Screen) -> LabelRates:
     watch = Stopwatch()
     packed = blosc.compress(values, b"lz4", 5, blosc.BITSHUFFLE)
     per_byte = watch.time(partial(blosc.decompress, packed), repeat=2) / values.nbytes
-    cells = Cells(values, totals, bounds.astype(np.int64), found.is_counts)
+    cells = ProbeCells(values, totals, bounds.astype(np.int64), found.is_counts)
     return rates_of(cells, screen.n_genes, per_byte, watch)
 
 
@@ -526,11 +530,11 @@ def _written(units: Sequence[Expected]) -> int:
 
 def _stages(
     todo: Sequence[_Todo],
-    outlooks: Sequence[LabelOutlook],
+    outlooks: Sequence[LabelForecast],
     label_rates: Sequence[LabelRates | None],
     units: _Units,
     unit_rates: UnitRates | None,
-    means: Means,
+    resources: Resources,
     slowdown: float,
     n_workers: int,
 ) -> pd.DataFrame:
@@ -541,10 +545,10 @@ def _stages(
         for one, rates in zip(todo, label_rates, strict=True)
         if one.ingest is not None and rates is not None
     ]
-    threads = means.n_threads
+    threads = resources.n_threads
     if ingests:
-        rows.append(_ingest_row(ingests, means, slowdown))
-    rows.append(_label_row(todo, outlooks, means, slowdown))
+        rows.append(_ingest_row(ingests, resources, slowdown))
+    rows.append(_label_row(todo, outlooks, resources, slowdown))
     n_pairs = sum(one.n_pairs for one in outlooks)
     together = 1 + _PARALLEL_UNITS * (threads - 1)
     for stage, mine in (("methods", units.classes), ("expression", units.expression)):
@@ -562,7 +566,7 @@ def _stages(
 
 
 def _ingest_row(
-    ingests: Sequence[tuple[IngestOutlook, LabelRates]], means: Means, slowdown: float
+    ingests: Sequence[tuple[IngestOutlook, LabelRates]], resources: Resources, slowdown: float
 ) -> tuple[Any, ...]:
     seconds = sum(
         _INGEST_SECONDS + one.read_seconds + one.n_entries * rates.per_value * _INGEST_COST
@@ -572,12 +576,12 @@ def _ingest_row(
     return (
         "ingest", sum(len(one.work.first) + len(one.work.second) for one, _ in ingests), 0,
         n_bytes, n_bytes, sum(one.bytes_written for one, _ in ingests),
-        PROCESS_BYTES + means.memory, seconds * slowdown / means.n_threads,
+        PROCESS_BYTES + resources.memory, seconds * slowdown / resources.n_threads,
     )  # fmt: skip
 
 
 def _label_row(
-    todo: Sequence[_Todo], outlooks: Sequence[LabelOutlook], means: Means, slowdown: float
+    todo: Sequence[_Todo], outlooks: Sequence[LabelForecast], resources: Resources, slowdown: float
 ) -> tuple[Any, ...]:
     on_disk = 0.0
     for one, outlook in zip(todo, outlooks, strict=True):
@@ -596,7 +600,7 @@ def _label_row(
     )
     return (
         "labels", n_left, n_done, sum(one.bytes_read for one in outlooks), on_disk,
-        sum(one.bytes_written for one in outlooks), peak, seconds * slowdown / means.n_threads,
+        sum(one.bytes_written for one in outlooks), peak, seconds * slowdown / resources.n_threads,
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from pertscale.evaluation.expression import N_GENES
 from pertscale.predictions.given_split import check_names
 from pertscale.schema import TRANSFER, WORK_DIR
 from pertscale.screen import Screen
-from pertscale.stats.differential.rank_sum import Job
+from pertscale.stats.differential.rank_sum import RankSumRun
 from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable, read_labels
 
@@ -87,7 +87,7 @@ class _DryPlan(Plan):
         return LabelMatrix(place, names, genes, "")
 
 
-def expected_units(jobs: Sequence[Job], folder: Path, wanted: Wanted) -> tuple[
+def expected_units(jobs: Sequence[RankSumRun], folder: Path, wanted: Wanted) -> tuple[
     list[Expected], list[Expected], list[dict[str, str]]
 ]:  # fmt: skip
     """Return the units of classes, those of expression, and what will be skipped, with reasons."""
@@ -116,7 +116,7 @@ def expected_units(jobs: Sequence[Job], folder: Path, wanted: Wanted) -> tuple[
     return classes, profiles, [row for log in logs for row in log.skipped]
 
 
-def _plan(job: Job, wanted: Wanted) -> _DryPlan:
+def _plan(job: RankSumRun, wanted: Wanted) -> _DryPlan:
     screen, done = job.screen, job.is_finished(content=False)
     labels = read_labels(job.folder) if done else _labels_to_be(screen, job)
     controls = {context: np.zeros(screen.n_genes) for context in screen.contexts}
@@ -130,7 +130,7 @@ def _plan(job: Job, wanted: Wanted) -> _DryPlan:
     return plan
 
 
-def _labels_to_be(screen: Screen, job: Job) -> LabelTable:
+def _labels_to_be(screen: Screen, job: RankSumRun) -> LabelTable:
     """Return the label table of a screen as far as it is known from its groups."""
     groups = screen.groups
     groups = groups[~groups["is_control"]]
@@ -150,7 +150,7 @@ def _labels_to_be(screen: Screen, job: Job) -> LabelTable:
     return LabelTable(screen.genes, table, screen.contexts, job.options.as_dict(), job.key)
 
 
-def _stand_in(jobs: Sequence[Job]) -> Embedding:
+def _stand_in(jobs: Sequence[RankSumRun]) -> Embedding:
     """Return vectors for all genes and targets, in place of those that are learned."""
     names: dict[str, None] = {}
     for job in jobs:

@@ -24,8 +24,8 @@ from pertscale.errors import (
 from pertscale.execution.buffers import trim
 from pertscale.execution.clients import (
     ClientLike,
-    everywhere,
     memory_limit,
+    run_on_all_workers,
     tasks_per_process,
     use_client,
 )
@@ -557,7 +557,7 @@ def _write_matrix(
         if not tasks.is_written():
             run(sort_block, tasks.first, label="read", client=client, quiet=quiet)
             run(write_shards, tasks.second, label="write", client=client, quiet=quiet)
-            everywhere(release_memory, client)
+            run_on_all_workers(release_memory, client)
         expressed = tasks.cell_sums()[1]
         if not expressed.any():
             raise InputError(f"{tasks.first[0].source.path}: all values are zero")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pertscale.execution.resources import Means
+from pertscale.execution.resources import Resources
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.schema import PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.stats.differential.control_cache import control_rows
-from pertscale.stats.differential.rank_sum import Job
+from pertscale.stats.differential.rank_sum import RankSumRun
 from pertscale.stats.differential.screen_fdr import VALUE_BYTES, values_at_once
 from pertscale.stats.differential.table_parts import PART_PAIRS, part_bytes, parts_at_once
 from pertscale.stats.differential.tile_plan import plan_of, read_plan
@@ -34,7 +34,7 @@ _CROWDED = 1.2
 
 
 @dataclass(frozen=True)
-class LabelOutlook:
+class LabelForecast:
     """What is left to do of one screen's labels.
 
     Attributes
@@ -42,7 +42,7 @@ class LabelOutlook:
     plan : TilePlan
         All tiles, as the run cuts them or has cut them.
     tiles : tuple of Tile
-        Those that have no piece yet.
+        Those that were not tested yet.
     finished : bool
         Whether the label table is there.
     n_pairs : int
@@ -71,7 +71,7 @@ class LabelOutlook:
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of pieces, which are gone when the table is there."""
+        """Bytes of the tiles' statistics, which are gone when the table is there."""
         return 0 if self.finished else self.n_pairs * STATISTICS_DTYPE.itemsize
 
     @property
@@ -83,29 +83,38 @@ class LabelOutlook:
         return 0 if self.finished else self.n_pairs * (LABEL_BYTES + profiles)
 
 
-def tiles_left(job: Job, means: Means, densities: Sequence[float]) -> tuple[TilePlan, list[Tile]]:
-    """Return the tiles of a run as it would cut them now, and those without a piece.
+def tiles_left(
+    label_run: RankSumRun, resources: Resources, densities: Sequence[float]
+) -> tuple[TilePlan, list[Tile]]:
+    """Return the tiles of a run as it would cut them now, and those that were not tested yet.
 
     Raises
     ------
     MemoryBudgetError
         If not even the narrowest tile fits.
     """
-    kept = read_plan(job.staging)
-    room = means.memory // max(1, means.n_parallel)
+    kept = read_plan(label_run.staging)
+    room = resources.memory // max(1, resources.n_parallel)
     follows = kept is not None and kept.tile_bytes <= room
-    plan = kept if kept is not None and follows else plan_of(job.screen, means, densities=densities)
-    tasks = job.tasks(plan)
-    missing = [t.tile for t in tasks if not (follows and is_complete(t.piece, t.tile))]
-    return plan, [] if job.is_finished(content=False) else missing
+    plan = (
+        kept
+        if kept is not None and follows
+        else plan_of(label_run.screen, resources, densities=densities)
+    )
+    tasks = label_run.tasks(plan)
+    missing = [t.tile for t in tasks if not (follows and is_complete(t.statistics_file, t.tile))]
+    return plan, [] if label_run.is_finished(content=False) else missing
 
 
-def look_ahead(
-    job: Job, means: Means, densities: Sequence[float], rates: LabelRates | None
-) -> LabelOutlook:
+def forecast_rank_sum(
+    label_run: RankSumRun,
+    resources: Resources,
+    densities: Sequence[float],
+    rates: LabelRates | None,
+) -> LabelForecast:
     """Say what a run would do with its screen; without rates no seconds are estimated."""
-    plan, missing = tiles_left(job, means, densities)
-    screen, finished = job.screen, job.is_finished(content=False)
+    plan, missing = tiles_left(label_run, resources, densities)
+    screen, finished = label_run.screen, label_run.is_finished(content=False)
     n_pairs = len(screen.groups) * screen.n_genes
     itemsize = np.dtype(screen.info["dtype"]).itemsize
     chunk_bytes = CHUNK_ROWS * CHUNK_GENES * itemsize
@@ -129,18 +138,18 @@ def look_ahead(
     if rates is not None and not finished:
         seconds += n_pairs * rates.per_pair * _PART_COST
         seconds = _CALL_SECONDS + seconds * _CROWDED
-    peak = _peak_bytes(plan, screen.n_genes, n_pairs, means)
-    return LabelOutlook(
+    peak = _peak_bytes(plan, screen.n_genes, n_pairs, resources)
+    return LabelForecast(
         plan, tuple(missing), finished, n_pairs, chunks * chunk_bytes, seconds, peak
     )
 
 
-def _peak_bytes(plan: TilePlan, n_genes: int, n_pairs: int, means: Means) -> int:
+def _peak_bytes(plan: TilePlan, n_genes: int, n_pairs: int, resources: Resources) -> int:
     """Bytes of the maps over tiles, ranges of p-values and parts, whichever needs most."""
     return max(
-        means.n_parallel * plan.tile_bytes,
-        means.n_parallel * values_at_once(n_pairs, means) * VALUE_BYTES,
-        parts_at_once(n_genes, means) * part_bytes(n_genes),
+        resources.n_parallel * plan.tile_bytes,
+        resources.n_parallel * values_at_once(n_pairs, resources) * VALUE_BYTES,
+        parts_at_once(n_genes, resources) * part_bytes(n_genes),
     )
 
 

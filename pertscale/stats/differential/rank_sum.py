@@ -18,9 +18,9 @@ from typing import Any
 from pertscale.arguments import checked
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
-from pertscale.execution.clients import ClientLike, everywhere, use_client
+from pertscale.execution.clients import ClientLike, run_on_all_workers, use_client
 from pertscale.execution.memory import AUTO, check_memory
-from pertscale.execution.resources import Means
+from pertscale.execution.resources import Resources
 from pertscale.execution.runner import run
 from pertscale.hashing import digest
 from pertscale.io.checksums import FILES, faults, told
@@ -142,31 +142,37 @@ def rank_sum(
                     min_cells=min_cells, memory=memory, client=client, quiet=quiet,
                 )  # fmt: skip
         return read_labels(output)
-    job = make_job(screen, output, options)
-    if job.is_finished(quiet=quiet):
-        return read_labels(job.folder)
-    with locked(job.folder, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
-        check_tables_replaceable(job.folder)
-        check_exact(job.screen, resolved, quiet=quiet)
-        job.remove_others()
-        means = Means.of(memory, resolved)
-        plan = kept_plan(job.screen, job.staging, means, alone=True)
-        tasks = job.tasks(plan)
+    label_run = prepare_run(screen, output, options)
+    if label_run.is_finished(quiet=quiet):
+        return read_labels(label_run.folder)
+    with locked(label_run.folder, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
+        check_tables_replaceable(label_run.folder)
+        check_exact(label_run.screen, resolved, quiet=quiet)
+        label_run.remove_others()
+        resources = Resources.available(memory, resolved)
+        plan = kept_plan(label_run.screen, label_run.staging, resources, alone=True)
+        tasks = label_run.tasks(plan)
         _run_tiles(tasks, "rank-sum", resolved, quiet=quiet)
-        write_index(job.staging, [(t.tile, t.piece) for t in tasks])
-        write_steps(job.screen, job.staging, job.options, means, resolved, quiet=quiet)
-        parts = make_parts(job.screen, job.staging, job.options, job.key, means)
+        write_index(label_run.staging, [(t.tile, t.statistics_file) for t in tasks])
+        write_steps(
+            label_run.screen, label_run.staging, label_run.options, resources, resolved, quiet=quiet
+        )
+        parts = make_parts(
+            label_run.screen, label_run.staging, label_run.options, label_run.key, resources
+        )
         try:
             receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
         except CorruptFileError:  # what the tiles have read; they have to be tested again
-            remove(job.staging)
+            remove(label_run.staging)
             raise
-        everywhere(release_memory, resolved)
-        check_unchanged(job.screen)
-        finish_tables(job.screen, job.staging, job.options, receipts, job.key)
+        run_on_all_workers(release_memory, resolved)
+        check_unchanged(label_run.screen)
+        finish_tables(
+            label_run.screen, label_run.staging, label_run.options, receipts, label_run.key
+        )
         lock.check()
-        job.publish()
-    return read_labels(job.folder)
+        label_run.publish()
+    return read_labels(label_run.folder)
 
 
 @checked
@@ -212,20 +218,22 @@ def rank_sum_share(
     number, n_shares = parse_share(share)
     screen = open_screen(screen)
     folder = local_path(_output(screen, out), "the folder of shares")
-    job = make_job(screen, folder, RankSumOptions(test, fdr, fold_change, min_cells))
-    if job.is_finished():
+    label_run = prepare_run(screen, folder, RankSumOptions(test, fdr, fold_change, min_cells))
+    if label_run.is_finished():
         return 0
     name = f"share-{number}-of-{n_shares}"
     with (
-        locked(job.folder, share=name, quiet=quiet),
+        locked(label_run.folder, share=name, quiet=quiet),
         use_client(client, quiet=quiet) as resolved,
     ):
-        check_exact(job.screen, resolved, quiet=quiet)
-        means = Means.of(memory, resolved, n_shares=n_shares)
-        mine = job.tasks(kept_plan(job.screen, job.staging, means, alone=False))
+        check_exact(label_run.screen, resolved, quiet=quiet)
+        resources = Resources.available(memory, resolved, n_shares=n_shares)
+        mine = label_run.tasks(
+            kept_plan(label_run.screen, label_run.staging, resources, alone=False)
+        )
         mine = mine[number - 1 :: n_shares]
         _run_tiles(mine, f"rank-sum {share}", resolved, quiet=quiet)
-        everywhere(release_memory, resolved)
+        run_on_all_workers(release_memory, resolved)
     return len(mine)
 
 
@@ -243,7 +251,7 @@ def parse_share(share: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Job:
+class RankSumRun:
     """One run: what is tested how, and where it goes."""
 
     screen: Screen
@@ -253,7 +261,7 @@ class Job:
 
     @property
     def staging(self) -> Path:
-        """Working folder: the plan, pieces and tables, as far as they are."""
+        """Working folder: the plan, statistics and tables, as far as they are."""
         return self.folder / f".rank-sum-{self.key}"
 
     def is_finished(self, *, content: bool = True, quiet: bool = True) -> bool:
@@ -336,15 +344,15 @@ def check_tables_replaceable(output: Location) -> None:
         check_replaceable(output / PSEUDOBULK_DIR, PSEUDOBULK_FILES, "a pseudobulk")
 
 
-def make_job(screen: Screen, folder: Path, options: RankSumOptions) -> Job:
+def prepare_run(screen: Screen, folder: Path, options: RankSumOptions) -> RankSumRun:
     """Return the run of a screen with some options; nothing is read but names, nothing written."""
     _check_controls(screen)
-    return Job(screen, options, folder, labels_key(screen, options))
+    return RankSumRun(screen, options, folder, labels_key(screen, options))
 
 
 def _run_tiles(tasks: Sequence[TileTask], label: str, client: Any, *, quiet: bool) -> None:
-    """Test the tiles whose pieces are not there yet."""
-    missing = [task for task in tasks if not is_complete(task.piece, task.tile)]
+    """Test the tiles that were not tested yet."""
+    missing = [task for task in tasks if not is_complete(task.statistics_file, task.tile)]
     if len(missing) < len(tasks):
         done = len(tasks) - len(missing)
         say(f"{label}: {done} of {len(tasks)} tiles are there already", quiet=quiet)

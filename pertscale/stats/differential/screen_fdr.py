@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pertscale.execution.resources import Means
+from pertscale.execution.resources import Resources
 from pertscale.execution.runner import run
 from pertscale.screen import Screen, opened_screen
 from pertscale.stats.differential.multiple_testing import (
@@ -19,7 +19,7 @@ from pertscale.stats.differential.multiple_testing import (
     sorted_steps,
 )
 from pertscale.stats.differential.options import RankSumOptions
-from pertscale.stats.differential.tile_statistics import open_piece, read_index
+from pertscale.stats.differential.tile_statistics import open_statistics, read_index
 from pertscale.storage.atomic import atomic_path, remove
 
 #: P-values that one task sorts at once, at most; each task goes over all, so not too few either.
@@ -47,24 +47,24 @@ def steps_file(staging: Path, context: int) -> Path:
     return staging / f"screen-wide-{context}.npy"
 
 
-def values_at_once(n_pairs: int, means: Means) -> int:
+def values_at_once(n_pairs: int, resources: Resources) -> int:
     """Return how many p-values a task sorts, so that those of a process fit into its memory."""
-    fit = max(FEWEST_VALUES, means.memory // means.n_parallel // VALUE_BYTES)
-    return max(1, min(MAX_VALUES, fit, -(-n_pairs // means.n_threads)))
+    fit = max(FEWEST_VALUES, resources.memory // resources.n_parallel // VALUE_BYTES)
+    return max(1, min(MAX_VALUES, fit, -(-n_pairs // resources.n_threads)))
 
 
 def write_steps(
     screen: Screen,
     staging: Path,
     options: RankSumOptions,
-    means: Means,
+    resources: Resources,
     client: Any,
     *,
     quiet: bool,
 ) -> None:
     """Write the adjusted p-value over all tested pairs of a context as a step function (method B2).
 
-    The pieces and their index have to be there. Memory: :func:`values_at_once`.
+    The statistics of the tiles and their index have to be there. Memory: :func:`values_at_once`.
     """
     for context in range(len(screen.contexts)):
         out = steps_file(staging, context)
@@ -73,7 +73,7 @@ def write_steps(
         n_pairs = len(screen.context_groups(screen.contexts[context])) * screen.n_genes
         m, ranges = count_p_values(
             _p_values(screen, staging, context, options.min_cells),
-            max_values=values_at_once(n_pairs, means),
+            max_values=values_at_once(n_pairs, resources),
         )
         tasks = [
             RangeTask(
@@ -91,17 +91,17 @@ def write_steps(
 def sort_range(task: RangeTask) -> None:
     """Write the steps of one range, as if there were no larger p-values."""
     screen = opened_screen(task.store, task.fingerprint)
-    pieces = _p_values(screen, Path(task.staging), task.context, task.min_cells)
-    _save(Path(task.out), sorted_steps(pieces, task.within, task.n_values))
+    p_values = _p_values(screen, Path(task.staging), task.context, task.min_cells)
+    _save(Path(task.out), sorted_steps(p_values, task.within, task.n_values))
 
 
 def _p_values(screen: Screen, staging: Path, context: int, min_cells: int) -> Iterator[np.ndarray]:
-    """Yield the p-values of the tested perturbations of a context, piece by piece."""
+    """Yield the p-values of the tested perturbations of a context, tile by tile."""
     groups = screen.context_groups(screen.contexts[context]).iloc[1:]
     tested = (groups["stop"] - groups["start"]).to_numpy() >= min_cells
     for tile, path in read_index(str(staging)):
         if tile.context == context:
-            p_values = open_piece(path, tile)["p_value"][1:]
+            p_values = open_statistics(path, tile)["p_value"][1:]
             mine = tested[tile.first : tile.last]
             yield p_values if mine.all() else p_values[mine]
 

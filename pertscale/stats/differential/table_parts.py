@@ -19,7 +19,7 @@ import pandas as pd
 
 from pertscale.errors import CorruptFileError
 from pertscale.execution.buffers import BufferPool, Buffers
-from pertscale.execution.resources import Means
+from pertscale.execution.resources import Resources
 from pertscale.io.checksums import FILES, sums_of, write_record
 from pertscale.io.parquet import ROW_GROUP_ROWS, pairs_file, write_table
 from pertscale.schema import (
@@ -37,7 +37,7 @@ from pertscale.stats.differential._kernels.adjust import adjust, look_up
 from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE
 from pertscale.stats.differential.options import RankSumOptions
 from pertscale.stats.differential.screen_fdr import steps_file
-from pertscale.stats.differential.tile_statistics import open_piece, read_index
+from pertscale.stats.differential.tile_statistics import open_statistics, read_index
 from pertscale.stats.differential.tiles import Tile
 from pertscale.stats.labels.table import GENES_FILE, PERTURBATIONS_FILE, PROFILES
 from pertscale.stats.pseudobulk import create_pseudobulk, put_profiles_on_disk, write_profiles
@@ -100,9 +100,9 @@ def rows_at_once(n_genes: int) -> int:
     return max(1, ROW_GROUP_ROWS // n_genes)
 
 
-def parts_at_once(n_genes: int, means: Means) -> int:
+def parts_at_once(n_genes: int, resources: Resources) -> int:
     """Return how many parts a process makes at the same time, so that they fit into its memory."""
-    return max(1, min(means.n_parallel, means.memory // part_bytes(n_genes)))
+    return max(1, min(resources.n_parallel, resources.memory // part_bytes(n_genes)))
 
 
 def part_bytes(n_genes: int) -> int:
@@ -112,7 +112,7 @@ def part_bytes(n_genes: int) -> int:
 
 
 def make_parts(
-    screen: Screen, staging: Path, options: RankSumOptions, labels_key: str, means: Means
+    screen: Screen, staging: Path, options: RankSumOptions, labels_key: str, resources: Resources
 ) -> list[Part]:
     """Cut the groups into parts; make the pseudobulk that they fill."""
     n_groups = len(screen.groups)
@@ -121,7 +121,7 @@ def make_parts(
     return [
         Part(
             screen.path, screen.fingerprint, str(staging), index,
-            first, min(first + step, n_groups), options, parts_at_once(screen.n_genes, means),
+            first, min(first + step, n_groups), options, parts_at_once(screen.n_genes, resources),
         )
         for index, first in enumerate(range(0, n_groups, step))
     ]  # fmt: skip
@@ -244,7 +244,7 @@ def _statistics(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Collect statistics of some groups of one context, and of its controls, over all genes."""
     first_group = int(screen.context_groups(screen.contexts[context]).index[0])
-    # rows of the context's pieces put together: 0 are the controls
+    # rows of the context's tiles put together: 0 are the controls
     start, stop = (int(groups.index[i]) - first_group for i in (0, -1))
     stop += 1
     shape = (len(groups), screen.n_genes)
@@ -256,9 +256,9 @@ def _statistics(
         if tile.context != context or (lo >= hi and tile.first > 0):
             continue
         genes = slice(tile.gene_start, tile.gene_stop)
-        piece = open_piece(path, tile)
+        of_tile = open_statistics(path, tile)
         for name in names:
-            values = piece[name]
+            values = of_tile[name]
             control[name][genes] = values[0]
             if lo < hi:
                 found[name][lo - start : hi - start, genes] = values[

@@ -1,7 +1,7 @@
-"""The tiles of a rank-sum run: planned once, and kept beside the pieces.
+"""The tiles of a rank-sum run: planned once, and kept beside their statistics.
 
 Whoever comes first to a run's working folder (a run, one of the shares of a job array, a run that
-was interrupted) writes the plan; all others follow it, so that pieces fit together whatever memory
+was interrupted) writes the plan; all others follow it, so that tiles fit together whatever memory
 and threads each has.
 """
 
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from pertscale.errors import MemoryBudgetError
-from pertscale.execution.resources import Means
+from pertscale.execution.resources import Resources
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE, table_bytes
 from pertscale.stats.differential.control_cache import control_rows
-from pertscale.stats.differential.tiles import Matrix, Tile, TilePlan, plan_tiles
+from pertscale.stats.differential.tiles import MatrixShape, Tile, TilePlan, plan_tiles
 from pertscale.storage.atomic import read_json, remove, write_json_once
 
 _FILE = "plan.json"
@@ -32,7 +32,9 @@ _FEWEST = 16
 _SAMPLED_CONTROLS = CHUNK_ROWS
 
 
-def plan_of(screen: Screen, means: Means, *, densities: Sequence[float] | None = None) -> TilePlan:
+def plan_of(
+    screen: Screen, resources: Resources, *, densities: Sequence[float] | None = None
+) -> TilePlan:
     """Cut a screen into tiles; see :func:`pertscale.stats.differential.tiles.plan_tiles`.
 
     `densities` are those of :func:`gene_densities`, where they are known already.
@@ -40,7 +42,7 @@ def plan_of(screen: Screen, means: Means, *, densities: Sequence[float] | None =
     groups = screen.groups
     sizes = groups["stop"] - groups["start"]
     dtype = np.dtype(screen.info["dtype"])
-    matrix = Matrix(
+    matrix = MatrixShape(
         n_genes=screen.n_genes,
         gene_chunk=CHUNK_GENES,
         row_chunk=CHUNK_ROWS,
@@ -53,13 +55,13 @@ def plan_of(screen: Screen, means: Means, *, densities: Sequence[float] | None =
     return plan_tiles(
         [list(sizes[groups["context"] == context]) for context in screen.contexts],
         matrix,
-        memory_bytes=means.memory,
-        n_parallel=means.n_parallel,
-        n_threads=max(means.n_threads, _FEWEST if means.may_grow else 1),
+        memory_bytes=resources.memory,
+        n_parallel=resources.n_parallel,
+        n_threads=max(resources.n_threads, _FEWEST if resources.may_grow else 1),
     )
 
 
-def kept_plan(screen: Screen, staging: Path, means: Means, *, alone: bool) -> TilePlan:
+def kept_plan(screen: Screen, staging: Path, resources: Resources, *, alone: bool) -> TilePlan:
     """Return the plan in a working folder; make it, if there is none.
 
     Parameters
@@ -67,7 +69,7 @@ def kept_plan(screen: Screen, staging: Path, means: Means, *, alone: bool) -> Ti
     screen : Screen
     staging : Path
         The run's working folder.
-    means : Means
+    resources : Resources
     alone : bool
         Whether nobody else works there: then a plan whose tiles need more memory than there is
         is made anew, and what was done by it is dropped.
@@ -78,18 +80,18 @@ def kept_plan(screen: Screen, staging: Path, means: Means, *, alone: bool) -> Ti
         If tiles do not fit, or the kept plan's do not and others follow it too.
     """
     file = staging / _FILE
-    room = means.memory // max(1, means.n_parallel)
+    room = resources.memory // max(1, resources.n_parallel)
     if (kept := read_plan(staging)) is not None and kept.tile_bytes > room:
         if not alone:
             raise MemoryBudgetError(
                 f"the tiles of this run were planned for {kept.tile_bytes / 1e6:,.0f} MB each, "
-                f"this process allows {room / 1e6:,.0f} MB for each of {means.n_parallel} parallel "
-                "tasks; give all shares the same memory and threads"
+                f"this process allows {room / 1e6:,.0f} MB for each of {resources.n_parallel} "
+                "parallel tasks; give all shares the same memory and threads"
             )
         remove(file)
         remove(staging / TILES_DIR)
     if not file.exists():
-        write_json_once(file, _as_json(plan_of(screen, means)))  # or another share is quicker
+        write_json_once(file, _as_json(plan_of(screen, resources)))  # or another share is quicker
     return _read(file)
 
 

@@ -1,4 +1,4 @@
-"""Pieces: the statistics of one tile on disk, between the test and the label table.
+"""The statistics of one tile on disk, between the test and the label table.
 
 One file per tile, without a header: the fields of ``STATISTICS_DTYPE`` one after the other, each an
 array (1 + perturbations, genes) whose row 0 belongs to the controls. A field by itself, so that
@@ -32,14 +32,14 @@ def write_rows(
 
 
 def is_complete(path: str | os.PathLike[str], tile: Tile) -> bool:
-    """Whether a piece is there, as long as it has to be."""
+    """Whether the statistics of a tile are there, the file as long as it has to be."""
     file = Path(path)
     itemsize = sum(dtype.itemsize for dtype, _ in _fields(tile).values())
     return file.is_file() and file.stat().st_size == itemsize * tile.shape[0] * tile.shape[1]
 
 
-def open_piece(path: str | os.PathLike[str], tile: Tile) -> dict[str, np.ndarray]:
-    """Map a piece into memory: each field as a read-only array (1 + perturbations, genes)."""
+def open_statistics(path: str | os.PathLike[str], tile: Tile) -> dict[str, np.ndarray]:
+    """Map a tile into memory: each field as a read-only array (1 + perturbations, genes)."""
     raw = np.memmap(Path(path), np.uint8, mode="r")
     found = {}
     for field, (dtype, offset) in _fields(tile).items():
@@ -59,16 +59,16 @@ def _fields(tile: Tile) -> dict[str, tuple[np.dtype, int]]:
     return fields
 
 
-def write_index(staging: Path, pieces: Sequence[tuple[Tile, str]]) -> None:
-    """Write down where the piece of each tile is, for the tasks that read them."""
+def write_index(staging: Path, files: Sequence[tuple[Tile, str]]) -> None:
+    """Write down where the statistics of each tile are, for the tasks that read them."""
     write_json(
         staging / _INDEX,
-        [[t.context, t.first, t.last, t.gene_start, t.gene_stop, path] for t, path in pieces],
+        [[t.context, t.first, t.last, t.gene_start, t.gene_stop, path] for t, path in files],
     )
 
 
 def read_index(staging: str) -> list[tuple[Tile, str]]:
-    """Return the tiles and the files of their pieces."""
+    """Return the tiles and the files of their statistics."""
     return [(Tile(*where), path) for *where, path in read_json(Path(staging, _INDEX))]
 
 

@@ -28,7 +28,7 @@ class TileTask:
 
     store: str
     fingerprint: str
-    piece: str
+    statistics_file: str
     tile: Tile
     window_rows: int
     window_groups: int
@@ -54,7 +54,7 @@ class TileTask:
 
 def process_tile(task: TileTask) -> dict[str, Any]:
     """Test the perturbations of a tile on its genes, unless that is done."""
-    if is_complete(task.piece, task.tile):
+    if is_complete(task.statistics_file, task.tile):
         return {"tile": task.tile.name, "bytes_read": 0}
     screen = opened_screen(task.store, task.fingerprint)
     try:
@@ -72,7 +72,7 @@ def _test_tile(task: TileTask, screen: Screen) -> dict[str, Any]:
     starts = groups["start"].to_numpy()[1 + tile.first : 1 + tile.last]
     stops = groups["stop"].to_numpy()[1 + tile.first : 1 + tile.last]
     exact = int(sizes[0] + sizes[1:].max()) <= EXACT_TIES_UP_TO
-    with _buffers.borrow() as buffers, atomic_path(task.piece) as temporary:
+    with _buffers.borrow() as buffers, atomic_path(task.statistics_file) as temporary:
         reader = MatrixReader(
             task.store, gene_start=tile.gene_start, gene_stop=tile.gene_stop, buffers=buffers
         )

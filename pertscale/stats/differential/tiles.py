@@ -39,7 +39,7 @@ class Tile:
 
     @property
     def name(self) -> str:
-        """File-name stem of the tile's piece."""
+        """File-name stem of the tile's statistics."""
         return f"c{self.context}-p{self.first}-{self.last}-g{self.gene_start}-{self.gene_stop}"
 
     @property
@@ -49,7 +49,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class MatrixShape:
     """What a plan has to know of a store's matrix.
 
     Parameters
@@ -89,7 +89,7 @@ class TilePlan:
 
 def plan_tiles(
     sizes: Sequence[Sequence[int]],
-    matrix: Matrix,
+    matrix: MatrixShape,
     *,
     memory_bytes: int,
     n_parallel: int,
@@ -101,7 +101,7 @@ def plan_tiles(
     ----------
     sizes : sequence of sequence of int
         For each context the number of cells of its control group, then of each perturbation.
-    matrix : Matrix
+    matrix : MatrixShape
         The store's matrix.
     memory_bytes : int
         What all tasks of a process may hold together.
@@ -154,7 +154,7 @@ def plan_tiles(
 
 
 def _bytes(
-    matrix: Matrix, width: int, rows: int, groups: int, n_control: int, largest: int
+    matrix: MatrixShape, width: int, rows: int, groups: int, n_control: int, largest: int
 ) -> float:
     """Bytes that a task holds for a block of genes: chunk, controls, window, results."""
     window = max(rows, largest)

@@ -59,7 +59,7 @@ class LabelRates:
 
 
 @dataclass(frozen=True)
-class Cells:
+class ProbeCells:
     """Cells to test: controls, then some perturbations.
 
     Attributes
@@ -86,7 +86,7 @@ def probe_labels(store: str, column: int) -> LabelRates:
     return rates_of(cells, open_screen(store).n_genes, seconds / n_bytes, watch)
 
 
-def rates_of(cells: Cells, n_genes: int, per_byte: float, watch: Stopwatch) -> LabelRates:
+def rates_of(cells: ProbeCells, n_genes: int, per_byte: float, watch: Stopwatch) -> LabelRates:
     """Time the test of cells that are in memory; `n_genes` are those of the screen."""
     n_control, is_counts = int(cells.bounds[0]), cells.is_counts
     controls = np.ascontiguousarray(cells.values[:, :n_control])
@@ -111,7 +111,7 @@ def _weight(values: np.ndarray) -> float:
     return int(np.count_nonzero(values)) + ZERO_COST * values.size
 
 
-def _read(store: str, column: int, watch: Stopwatch) -> tuple[Cells, int, float]:
+def _read(store: str, column: int, watch: Stopwatch) -> tuple[ProbeCells, int, float]:
     """Read the controls and some perturbations of the largest context; time the decoding."""
     screen = open_screen(store)
     sizes = (
@@ -132,5 +132,5 @@ def _read(store: str, column: int, watch: Stopwatch) -> tuple[Cells, int, float]
     found: list[np.ndarray] = []
     seconds = watch.time(lambda: found.append(reader.read(start, end)), warm=False)
     totals = screen.totals[start:end]
-    cells = Cells(found[0], totals, bounds.astype(np.int64) - start, screen.scale == COUNTS)
+    cells = ProbeCells(found[0], totals, bounds.astype(np.int64) - start, screen.scale == COUNTS)
     return cells, reader.bytes_read, seconds
