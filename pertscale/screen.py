@@ -21,7 +21,7 @@ from pertscale import display, perturbation_names
 from pertscale.arguments import checked
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.guide_names import target_group
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.store.layout import (
     CHECKSUM,
     REMEDY,
@@ -160,7 +160,7 @@ class Screen:
 
     def n_genes_expressed(self, first: int, last: int) -> np.ndarray:
         """Genes with a value above zero in each of the cells ``first:last``, int64."""
-        with self._store() as root, reading(self.path, remedy=REMEDY):
+        with self._store() as root, file_errors(self.path, remedy=REMEDY):
             return np.asarray(root["obs/n_genes_expressed"][first:last], np.int64)
 
     @property
@@ -362,7 +362,7 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
     where = str(absolute(path))
     root = open_root(where)
     info = read_info(root)
-    with reading(where, remedy=REMEDY):
+    with file_errors(where, remedy=REMEDY):
         groups = read_frame(root[METADATA + "/groups"]).reset_index(drop=True)
         var = root["var"]
         genes = pd.Index(read_column(var, var.attrs["_index"]), name=GENE)

@@ -18,7 +18,7 @@ from pertscale.errors import LockedError, StorageError
 from pertscale.storage import lock as lock_module
 from pertscale.storage import lock_owner
 from pertscale.storage.lock import Lock, locked
-from pertscale.storage.lock_owner import me
+from pertscale.storage.lock_owner import this_process
 
 HOLD = """
 import sys, time
@@ -110,7 +110,7 @@ def test_a_share_waits_for_no_whole_run(tmp_path, holder):
 
 
 def of_another_machine(folder):
-    owner = me() | {"machine": "elsewhere", "host": "node7", "token": "theirs"}
+    owner = this_process() | {"machine": "elsewhere", "host": "node7", "token": "theirs"}
     file = folder / ".lock"
     file.write_text(json.dumps(owner))
     return file
@@ -203,7 +203,7 @@ def test_where_nothing_can_be_written():
 
 def test_a_process_that_one_may_not_see_is_watched(tmp_path, quick, monkeypatch, capsys):
     """As on login nodes where /proc shows one's own processes only."""
-    owner = me() | {"pid": 1, "born": "7", "token": "theirs"}
+    owner = this_process() | {"pid": 1, "born": "7", "token": "theirs"}
     (tmp_path / ".lock").write_text(json.dumps(owner))
 
     def refuse(pid, signal):
@@ -219,7 +219,9 @@ def test_a_process_that_one_may_not_see_is_watched(tmp_path, quick, monkeypatch,
 def test_of_three_that_find_a_dead_run_one_gets_it(tmp_path, quick, monkeypatch):
     """Two have the folder already when the first one, slower, sets the dead run's lock aside."""
     file = of_another_machine(tmp_path)
-    second, third = (json.dumps(me() | {"host": name, "token": name}) for name in ("b", "c"))
+    second, third = (
+        json.dumps(this_process() | {"host": name, "token": name}) for name in ("b", "c")
+    )
 
     def slow(*arguments, **options):
         file.write_text(second)
@@ -232,9 +234,9 @@ def test_of_three_that_find_a_dead_run_one_gets_it(tmp_path, quick, monkeypatch)
         if path == file:
             file.write_text(third)
 
-    monkeypatch.setattr(lock_module, "lives", slow)
+    monkeypatch.setattr(lock_module, "is_alive", slow)
     monkeypatch.setattr(Path, "rename", renamed)
-    lock = Lock(file, me())
+    lock = Lock(file, this_process())
     lock._clear(file, quiet=True)
     assert file.read_text() == third
     assert [p.name for p in tmp_path.iterdir()] == [".lock"]

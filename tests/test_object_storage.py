@@ -37,7 +37,7 @@ from pertscale.io.store.matrix import MatrixReader
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
 from pertscale.storage import object_storage, remote_lock
 from pertscale.storage.locations import Remote, locate
-from pertscale.storage.lock_owner import me, renewing
+from pertscale.storage.lock_owner import heartbeat, this_process
 from pertscale.storage.remote_lock import RemoteLock, lock_of, locked_remote
 from pertscale.storage.scratch import scratch_root
 
@@ -413,7 +413,7 @@ def test_second_run_is_refused(published, requests):
 
 def test_lock_of_a_dead_process_is_taken_over(server, capsys):
     output = locate("s3://bucket/dead")
-    died = {**me(), "born": "never"}
+    died = {**this_process(), "born": "never"}
     lock_of(output).write_bytes(json.dumps(died).encode())
     with locked_remote(output):
         assert json.loads(lock_of(output).read_text())["token"] != died["token"]
@@ -424,11 +424,11 @@ def test_lock_of_a_dead_process_is_taken_over(server, capsys):
 def test_lock_of_another_machine_is_watched(server, monkeypatch):
     monkeypatch.setattr(remote_lock, "BEAT", 0.1)
     monkeypatch.setattr(remote_lock, "PATIENCE", 1.0)
-    other = RemoteLock(locate("s3://bucket/watched"), {**me(), "machine": "elsewhere"})
+    other = RemoteLock(locate("s3://bucket/watched"), {**this_process(), "machine": "elsewhere"})
     other.acquire(quiet=True)
-    with renewing(other.renew, 0.1), pytest.raises(LockedError, match="another run works in"):
-        RemoteLock(locate("s3://bucket/watched"), me()).acquire(quiet=True)
-    mine = RemoteLock(locate("s3://bucket/watched"), me())
+    with heartbeat(other.renew, 0.1), pytest.raises(LockedError, match="another run works in"):
+        RemoteLock(locate("s3://bucket/watched"), this_process()).acquire(quiet=True)
+    mine = RemoteLock(locate("s3://bucket/watched"), this_process())
     mine.acquire(quiet=True)  # it beats no more
     with pytest.raises(LockedError, match="taken over by another run"):
         other.check()
@@ -438,14 +438,14 @@ def test_lock_of_another_machine_is_watched(server, monkeypatch):
 
 def test_of_two_that_take_over_one_gets_it(server):
     output = locate("s3://bucket/race")
-    lock_of(output).write_bytes(json.dumps({**me(), "born": "never"}).encode())
+    lock_of(output).write_bytes(json.dumps({**this_process(), "born": "never"}).encode())
     got, refused = [], []
     start = threading.Barrier(4)
 
     def take() -> None:
         start.wait()
         try:
-            lock = RemoteLock(output, me())
+            lock = RemoteLock(output, this_process())
             lock.acquire(quiet=True)
             got.append(lock)
         except LockedError as error:

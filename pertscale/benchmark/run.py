@@ -37,7 +37,7 @@ from pertscale.schema import MANIFEST_FILE, SETTINGS, TASKS, TRANSFER, Setting, 
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.stats.differential.options import FoldChange, Test
-from pertscale.storage.disk_errors import writing_to
+from pertscale.storage.disk_errors import disk_errors
 from pertscale.storage.locations import Location, check_apart
 from pertscale.storage.lock import locked
 from pertscale.storage.publish import finished_folder
@@ -230,7 +230,7 @@ def _working_in(folder: Path, told: dict[str, Any], *, quiet: bool) -> Iterator[
 @contextmanager
 def _looking_at(folder: Path) -> Iterator[Callable[[], None]]:
     """Look at a folder that can't be written to: what would have to be is a StorageError."""
-    with writing_to(folder, marker=folder / MANIFEST_FILE):
+    with disk_errors(folder, marker=folder / MANIFEST_FILE):
         yield lambda: None
 
 

@@ -14,7 +14,7 @@ from pertscale import perturbation_names
 from pertscale.arguments import checked
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import AmbiguousInputError, InputError
-from pertscale.io.guards.damage import naming_file, reading
+from pertscale.io.guards.damage import file_errors, naming_file
 from pertscale.io.guards.hdf5 import check_own, open_hdf5
 from pertscale.io.guards.limits import check_dense, checked_array
 from pertscale.io.ingestion.cell_labels import text_categories
@@ -57,7 +57,7 @@ def read_cell_vectors(
                 f"perturbation= ({path})"
             )
         labels = text_categories(source.cell_column(column))
-    with reading(str(path)), open_hdf5(str(path)) as file:
+    with file_errors(str(path)), open_hdf5(str(path)) as file:
         there = sorted(file["obsm"]) if "obsm" in set(file) else []
         if key is None and len(there) > 1:
             raise AmbiguousInputError(
@@ -92,7 +92,7 @@ def _vector_blocks(path: Path, place: str) -> Iterator[Vectors]:
         array = file[place]
         step = max(1, _VECTOR_BYTES // (8 * array.shape[1]))
         for start in range(0, array.shape[0], step):
-            with reading(f"{path}, {place}, rows from {start:,}"):
+            with file_errors(f"{path}, {place}, rows from {start:,}"):
                 block = np.asarray(array[start : start + step], np.float64)
             if not np.isfinite(block).all():
                 row = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])

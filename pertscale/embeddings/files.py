@@ -31,7 +31,7 @@ from pertscale.errors import (
     InputError,
 )
 from pertscale.io.guards import safe_pickle
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.first_look import look_first
 from pertscale.io.guards.hdf5 import check_own, open_hdf5
 from pertscale.io.guards.json_files import parse_json
@@ -136,7 +136,7 @@ def _open_bytes(path: Path) -> BinaryIO:
 @contextmanager
 def _open_text(path: Path) -> Iterator[TextIO]:
     """Open a text file, gzipped or not; damage anywhere in it is a :class:`CorruptFileError`."""
-    with reading(str(path)):
+    with file_errors(str(path)):
         with _open_bytes(path) as file:
             encoding = encoding_of(file, path, lines=suffix_of(path) != ".json")
         with (
@@ -197,7 +197,7 @@ def _read_text_table(path: Path, orientation: Orientation | None) -> NamedVector
     with _open_text(path) as file:
         lines = [file.readline(), file.readline()]
     separator = _separator(lines[0], path)
-    with reading(str(path)):
+    with file_errors(str(path)):
         first, second = (next(csv.reader([line], delimiter=separator), []) for line in lines)
     if len(first) < 2 and len(second) < 2:
         raise InputError(f"found no columns separated by commas or tabs ({path})")
@@ -386,7 +386,7 @@ def _is_number(text: str) -> bool:
 def _read_npz(path: Path, key: str | None, orientation: Orientation | None) -> NamedVectors:
     if not zipfile.is_zipfile(path):
         raise CorruptFileError(f"not a complete .npz file, which is a zip archive ({path})")
-    with reading(str(path)):
+    with file_errors(str(path)):
         check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             names_key = _choose(file.files, NPZ_NAMES, "names", path)
@@ -433,7 +433,7 @@ def _choose(present: list[str], usual: tuple[str, ...], what: str, path: Path) -
 
 def _read_h5ad(path: Path, key: str | None) -> NamedVectors:
     look_first(path)
-    with open_hdf5(str(path)) as file, reading(str(path)):
+    with open_hdf5(str(path)) as file, file_errors(str(path)):
         check_own(file, ("obsm", "varm"), str(path))
         entries = [f"{group}/{name}" for group in ("obsm", "varm") for name in file.get(group, {})]
         entry = _choose_entry(entries, key, path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.errors import ArgumentError, InputError
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.guards.text_encoding import encoding_of
 from pertscale.io.long_tables import as_names
@@ -39,7 +39,7 @@ def read_aliases(aliases: Aliases | None) -> dict[str, str]:
             raise ArgumentError(f"aliases= has {wrong[0]!r}; both have to be names, as text")
         return dict(aliases)
     path = input_path(aliases, "a table of aliases")
-    with reading(str(path)):
+    with file_errors(str(path)):
         pairs = _read_pairs(path)
     found: dict[str, str] = {}
     for pair in pairs:

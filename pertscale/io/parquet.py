@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pertscale.errors import InputError, NotFoundError
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import COPIES, check_declared, check_parquet
 from pertscale.schema import Column
 from pertscale.storage.atomic import atomic_path
@@ -96,7 +96,7 @@ def read_table(path: LocationLike, *, remedy: str = "", **columns: Any) -> pd.Da
     where = locate(path)
     if not where.exists():
         raise NotFoundError(f"there is no file {where}{remedy and f': {remedy}'}")
-    with reading(str(where), **({"remedy": remedy} if remedy else {})):
+    with file_errors(str(where), **({"remedy": remedy} if remedy else {})):
         return pq.read_table(
             for_arrow(where), partitioning=None, page_checksum_verification=True, **columns
         ).to_pandas()
@@ -117,7 +117,7 @@ def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     path = Path(path)
     place = str(path)
-    with reading(place):
+    with file_errors(place):
         check_parquet(path)
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow

@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.store.layout import ALL_CHUNKS, has_checksums, whole_store
 from pertscale.storage.locations import Location
 
@@ -67,7 +67,7 @@ def open_dataset(where: Location, *, remedy: str) -> xr.Dataset:
     checksums, those without data may be missing.
     """
     store = whole_store(where, remedy=remedy, verify=True)
-    with reading(str(where), remedy=remedy):
+    with file_errors(str(where), remedy=remedy):
         arrays = [array for _, array in zarr.open_group(store, mode="r").arrays()]
         if arrays and all(map(has_checksums, arrays)):
             store.below = ""  # all chunks are written, of all arrays

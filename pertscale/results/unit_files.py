@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 from pertscale.io.checksums import read_record
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.zarr_datasets import open_dataset
 from pertscale.schema import (
     GENE,
@@ -35,6 +35,6 @@ def read_unit(folder: Location) -> dict[str, Any]:
 def open_predictions(folder: Location) -> xr.Dataset:
     """Open ``prediction`` (model, perturbation, gene) and ``truth`` of a unit, lazily."""
     dataset = open_dataset(folder / "prediction.zarr", remedy=REMEDY)
-    with reading(str(folder), remedy=REMEDY):
+    with file_errors(str(folder), remedy=REMEDY):
         names = {n: dataset[n].compute().astype(object) for n in (MODEL, PERTURBATION, GENE)}
         return dataset.assign_coords(names)

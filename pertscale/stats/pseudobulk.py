@@ -14,7 +14,7 @@ from pertscale.arguments import checked
 from pertscale.errors import NotFoundError, PertscaleError
 from pertscale.execution.buffers import Buffers
 from pertscale.io.checksums import check_files
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.store.layout import ALL_CHUNKS, write_array
 from pertscale.io.zarr_datasets import COMPRESSORS, open_dataset
@@ -87,7 +87,7 @@ def open_pseudobulk(
     """Open the pseudobulk in an output folder as :func:`read_pseudobulk` does, its files unseen."""
     folder = output / name
     dataset = open_dataset(folder, remedy=REMEDY)
-    with reading(str(folder), remedy=REMEDY):
+    with file_errors(str(folder), remedy=REMEDY):
         names = {
             # here: a cluster would be asked for a few names, each time under the same keys
             name: dataset[name].compute(scheduler="synchronous").astype(object)

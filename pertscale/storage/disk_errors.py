@@ -24,7 +24,7 @@ def reason(error: OSError) -> str:
 
 
 @contextmanager
-def writing_to(folder: Path, *, marker: Path) -> Iterator[None]:
+def disk_errors(folder: Path, *, marker: Path) -> Iterator[None]:
     """Turn what a disk without room says into a StorageError; so for what may not be written.
 
     A file elsewhere that may not be read is none of it. Where `marker` is gone, which stays there

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from pertscale.arguments import AS_FILE
 from pertscale.errors import ArgumentError, InputError, NotFoundError
-from pertscale.storage.object_storage import filesystem, naming, no_bucket, zarr_store
+from pertscale.storage.object_storage import filesystem, no_bucket, storage_errors, zarr_store
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://(.*)$", re.DOTALL)
 #: What ``pathlib.Path("s3://bucket")`` makes of a URL.
@@ -85,7 +85,7 @@ class Remote:
 
     def exists(self) -> bool:
         """Whether there is such an object, or one below it. A missing bucket is an error."""
-        with naming(str(self)):
+        with storage_errors(str(self)):
             if self.fs.exists(self.key):
                 return True
             bucket = self.key.split("/", 1)[0]
@@ -95,7 +95,7 @@ class Remote:
 
     def read_bytes(self) -> bytes:
         """Return an object; FileNotFoundError if there is none."""
-        with naming(str(self)):
+        with storage_errors(str(self)):
             return bytes(self.fs.cat_file(self.key))
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -104,12 +104,12 @@ class Remote:
 
     def write_bytes(self, data: bytes) -> None:
         """Put an object by one request: it is there as a whole, or as it was."""
-        with naming(str(self)):
+        with storage_errors(str(self)):
             self.fs.pipe_file(self.key, data)
 
     def objects(self) -> dict[str, dict[str, Any]]:
         """Return what is below it: relative name → size, and ETag where the storage has them."""
-        with naming(str(self)):
+        with storage_errors(str(self)):
             found = self.fs.find(self.key, detail=True)
         start = len(self.key.strip("/")) + 1
         names = {path.strip("/")[start:]: info for path, info in found.items()}
@@ -117,7 +117,7 @@ class Remote:
 
     def glob(self, pattern: str) -> list[Remote]:
         """Return the objects below it that match, in the order of their names."""
-        with naming(str(self)):
+        with storage_errors(str(self)):
             found = self.fs.glob(f"{self.key}/{pattern}")
         return [Remote(self.protocol, str(path).strip("/")) for path in sorted(found)]
 

@@ -19,8 +19,15 @@ from typing import Any
 from pertscale.diagnostics.progress import say
 from pertscale.errors import LockedError, StorageError
 from pertscale.storage.atomic import link, remove, write_json_once
-from pertscale.storage.disk_errors import writing_to
-from pertscale.storage.lock_owner import held, holder, lives, me, read_owner, renewing
+from pertscale.storage.disk_errors import disk_errors
+from pertscale.storage.lock_owner import (
+    describe_owner,
+    heartbeat,
+    held_message,
+    is_alive,
+    read_owner,
+    this_process,
+)
 
 #: Seconds between two touches.
 BEAT = 5.0
@@ -60,11 +67,11 @@ def locked(folder: Path, *, share: str = "", quiet: bool = False) -> Iterator[Lo
     if held_lock is not None and thread == threading.get_ident():
         yield held_lock
         return
-    lock = Lock(file, me())
+    lock = Lock(file, this_process())
     try:
         lock.acquire(share=bool(share), quiet=quiet)
         _mine[file] = threading.get_ident(), lock
-        with renewing(lock.touch, BEAT), writing_to(lock.file.parent, marker=lock.file):
+        with heartbeat(lock.touch, BEAT), disk_errors(lock.file.parent, marker=lock.file):
             yield lock
     finally:
         if _mine.get(file, (0, None))[1] is lock:
@@ -133,8 +140,10 @@ class Lock:
         if not owner:
             return  # it ended meanwhile
         folder = file.parent
-        if lives(folder, owner, lambda: _touched(file), beat=BEAT, patience=PATIENCE, quiet=quiet):
-            raise LockedError(held(folder, _read(file) or owner))
+        if is_alive(
+            folder, owner, lambda: _touched(file), beat=BEAT, patience=PATIENCE, quiet=quiet
+        ):
+            raise LockedError(held_message(folder, _read(file) or owner))
         # renamed first: of two that find it dead, one gets it
         aside = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
         try:
@@ -142,7 +151,7 @@ class Lock:
         except FileNotFoundError:
             return
         if _read(aside).get("token") == owner["token"]:
-            say(f"removed the lock of a run that died: {holder(owner)}", quiet=quiet)
+            say(f"removed the lock of a run that died: {describe_owner(owner)}", quiet=quiet)
         else:
             link(aside, file)  # another one was quicker: it is given back, unless a third one came
         remove(aside)

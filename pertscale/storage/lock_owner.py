@@ -23,7 +23,7 @@ from pertscale.diagnostics.progress import say
 from pertscale.errors import StorageError
 
 
-def me() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
     """Return what identifies this process: on which machine it is, and since when."""
     return {
         "token": uuid.uuid4().hex,
@@ -36,17 +36,17 @@ def me() -> dict[str, Any]:
     }
 
 
-def holder(owner: dict[str, Any]) -> str:
+def describe_owner(owner: dict[str, Any]) -> str:
     """Describe the process that holds a lock."""
     job = f", SLURM job {owner['job']}" if owner.get("job") else ""
     return f"process {owner['pid']} on {owner['host']}{job}, since {owner['since']}"
 
 
-def held(output: object, owner: dict[str, Any]) -> str:
+def held_message(output: object, owner: dict[str, Any]) -> str:
     """Say who holds an output, and what to do."""
     return (
-        f"another run works in {output}: {holder(owner)}; wait until it ends, or write to another "
-        "place (out=, --out)"
+        f"another run works in {output}: {describe_owner(owner)}; wait until it ends, or write to "
+        "another place (out=, --out)"
     )
 
 
@@ -68,7 +68,7 @@ def read_owner(content: bytes) -> dict[str, Any]:
 
 
 @contextmanager
-def renewing(renew: Callable[[], bool], every: float) -> Iterator[None]:
+def heartbeat(renew: Callable[[], bool], every: float) -> Iterator[None]:
     """Call `renew` every few seconds as long as the block goes on and it returns True."""
     stop = threading.Event()
 
@@ -89,7 +89,7 @@ def renewing(renew: Callable[[], bool], every: float) -> Iterator[None]:
         thread.join()
 
 
-def lives(
+def is_alive(
     output: object,
     owner: dict[str, Any],
     state: Callable[[], object],
@@ -117,8 +117,8 @@ def lives(
     if known is not None:
         return known
     say(
-        f"{output} is held by {holder(owner)}; watching up to {patience:.0f} s whether that run "
-        "lives",
+        f"{output} is held by {describe_owner(owner)}; watching up to {patience:.0f} s whether "
+        "that run lives",
         quiet=quiet,
     )
     first = state()

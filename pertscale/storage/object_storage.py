@@ -112,7 +112,7 @@ def hide_credentials(text: str) -> str:
 
 
 @contextmanager
-def naming(url: str) -> Iterator[None]:
+def storage_errors(url: str) -> Iterator[None]:
     """Turn the exceptions of storage libraries into errors that name the URL and what to do.
 
     An object that is not there stays a FileNotFoundError; a bucket that is not there does not. A

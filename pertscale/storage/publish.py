@@ -28,7 +28,7 @@ from pertscale.hashing import digest
 from pertscale.schema import MANIFEST_FILE
 from pertscale.storage.atomic import read_json, remove, write_json
 from pertscale.storage.locations import Location, LocationLike, Remote, locate
-from pertscale.storage.object_storage import naming
+from pertscale.storage.object_storage import storage_errors
 from pertscale.storage.remote_lock import RemoteLock, locked_remote
 from pertscale.storage.scratch import scratch_path, scratch_root
 
@@ -143,7 +143,7 @@ def local_copy(path: LocationLike) -> Path:
     source = locate(path)
     if isinstance(source, Path):
         return source
-    with naming(str(source)):
+    with storage_errors(str(source)):
         try:
             info = source.fs.info(source.key)
         except FileNotFoundError:
@@ -157,7 +157,7 @@ def local_copy(path: LocationLike) -> Path:
     copy = home / source.name
     if not (home / _STATE).exists():
         home.mkdir(parents=True, exist_ok=True)
-        with naming(str(source)):
+        with storage_errors(str(source)):
             source.fs.get_file(source.key, str(copy))
         write_json(home / _STATE, state)
     return copy
@@ -183,7 +183,7 @@ def _bring_up(output: Remote, local: Path, layout: Layout, *, quiet: bool) -> No
         say(f"getting {len(missing)} objects ({size / 1e6:,.1f} MB) of {output}", quiet=quiet)
     for name in missing:
         (local / name).parent.mkdir(parents=True, exist_ok=True)
-    with naming(str(output)):
+    with storage_errors(str(output)):
         for batch in _batches(missing, lambda name: int(there[name]["size"])):
             _together(lambda n: output.fs.get_file((output / n).key, str(local / n)), batch)
 
@@ -208,7 +208,7 @@ def publish(
         output.fs.rm_file((output / name).key)
 
     lock.check()
-    with naming(str(output)):
+    with storage_errors(str(output)):
         for name in sorted(markers, key=_depth):
             if name in there:
                 delete(name)

@@ -21,8 +21,15 @@ from typing import Any
 from pertscale.diagnostics.progress import say
 from pertscale.errors import LockedError
 from pertscale.storage.locations import Remote
-from pertscale.storage.lock_owner import held, holder, lives, me, read_owner, renewing
-from pertscale.storage.object_storage import naming
+from pertscale.storage.lock_owner import (
+    describe_owner,
+    heartbeat,
+    held_message,
+    is_alive,
+    read_owner,
+    this_process,
+)
+from pertscale.storage.object_storage import storage_errors
 
 #: Seconds between two puts.
 BEAT = 15.0
@@ -46,10 +53,10 @@ def locked_remote(output: Remote, *, quiet: bool = False) -> Iterator[RemoteLock
     StorageError
         If it can't be written.
     """
-    lock = RemoteLock(output, me())
+    lock = RemoteLock(output, this_process())
     lock.acquire(quiet=quiet)
     try:
-        with renewing(lock.renew, BEAT):
+        with heartbeat(lock.renew, BEAT):
             yield lock
     finally:
         lock.release()
@@ -78,16 +85,19 @@ class RemoteLock:
             if owner["token"] == self._owner["token"]:  # it was put, the answer was lost
                 self._version = version
                 return
-            if lives(
+            if is_alive(
                 self.output, owner, lambda: self._look()[0],
                 beat=BEAT, patience=PATIENCE, quiet=quiet,
             ):  # fmt: skip
-                raise LockedError(held(self.output, owner))
+                raise LockedError(held_message(self.output, owner))
             try:
                 self._put(replacing=version)
             except FileExistsError:
                 continue  # another one was quicker, or it lives after all
-            say(f"took over {self.output} from a run that died: {holder(owner)}", quiet=quiet)
+            say(
+                f"took over {self.output} from a run that died: {describe_owner(owner)}",
+                quiet=quiet,
+            )
             return
 
     def check(self) -> None:
@@ -104,7 +114,7 @@ class RemoteLock:
         with self._beats:
             if self._look()[1].get("token") != self._owner["token"]:
                 return
-            with naming(str(self.object)):
+            with storage_errors(str(self.object)):
                 self.object.fs.rm_file(self.object.key)
 
     def renew(self) -> bool:
@@ -126,14 +136,14 @@ class RemoteLock:
             with_condition["IfMatch"] = replacing
         elif replacing and self._look()[0] != replacing:
             raise FileExistsError(str(self.object))
-        with naming(str(self.object)):
+        with storage_errors(str(self.object)):
             answer = self.object.fs.pipe_file(self.object.key, data, **with_condition)
         self._version = _version(answer) or self._look()[0]
 
     def _look(self) -> tuple[str, dict[str, Any]]:
         """Return the object's version and content; empty where there is none."""
         try:
-            with naming(str(self.object)):
+            with storage_errors(str(self.object)):
                 version = _version(self.object.fs.info(self.object.key))
             return version, read_owner(self.object.read_bytes())
         except FileNotFoundError:

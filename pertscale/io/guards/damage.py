@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from anndata._io.specs.registry import IORegistryError  # has no public name
 
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, PertscaleError
-from pertscale.storage.object_storage import naming
+from pertscale.storage.object_storage import storage_errors
 
 #: What HDF5, Zarr, the codecs, NumPy, pandas and csv raise on bytes that make no sense.
 DAMAGE: tuple[type[Exception], ...] = (
@@ -22,14 +22,14 @@ DAMAGE: tuple[type[Exception], ...] = (
 
 
 @contextmanager
-def reading(place: str, *, remedy: str = "copy, download or write it again") -> Iterator[None]:
+def file_errors(place: str, *, remedy: str = "copy, download or write it again") -> Iterator[None]:
     """Turn what the format libraries raise on damaged files into a CorruptFileError.
 
     `place` names the file, the dataset in it and the rows: it starts the message; `remedy` ends it.
     Around calls into the libraries only: an error of ours would look like one of the file.
     """
     try:
-        with naming(place):
+        with storage_errors(place):
             yield
     except PertscaleError:
         raise

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pertscale.errors import CorruptFileError, StorageError
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 
 _PROBE = Path(__file__).with_name("hdf5_probe.py")
 #: Time on the processor that one step of the probe may take; real ones take less than one.
@@ -39,7 +39,7 @@ def look_first(path: str | os.PathLike[str]) -> None:
     StorageError
         There can be no other process, or somebody ended it.
     """
-    with reading(str(path)):
+    with file_errors(str(path)):
         state = Path(path).stat()
     _look_first(
         str(path), str(Path(path).absolute()), state.st_ino, state.st_size, state.st_mtime_ns

@@ -17,7 +17,7 @@ import h5py
 
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.io.guards import limits
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 
 #: Soft links that are followed one after the other; HDF5 has the same limit.
 _MOST_LINKS: Final = 16
@@ -28,7 +28,7 @@ _AGAIN = "copy, download or write the file again"
 
 def open_hdf5(path: str) -> h5py.File:
     """Open for reading without file locks, which shared file systems often refuse."""
-    with reading(path):
+    with file_errors(path):
         return h5py.File(path, "r", locking=False)
 
 
@@ -51,7 +51,7 @@ def check_own(file: h5py.File, keys: Iterable[str], path: str) -> None:
     CorruptFileError
         Chunks were never written, or unpack to more than they should.
     """
-    with reading(path):
+    with file_errors(path):
         for key in keys:
             for name, dataset in _datasets(file, key, path):
                 _check_dataset(dataset, f"{path}, {name!r}")

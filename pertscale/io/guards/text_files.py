@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import open_gzip
 
 #: Endings of text tables; each also with ``.gz``.
@@ -41,7 +41,7 @@ def open_text(path: Path) -> BinaryIO:
 
 def first_lines(path: Path, n: int) -> list[bytes]:
     """Return up to `n` lines without their ends."""
-    with reading(str(path)), open_text(path) as text:
+    with file_errors(str(path)), open_text(path) as text:
         return [line.rstrip(b"\r\n") for line, _ in zip(text, range(n), strict=False)]
 
 
@@ -89,7 +89,7 @@ def plain_copy(path: Path, scratch: Path | None) -> Path:
     if not copy.exists():
         part = copy.with_name(f".{copy.name}.{os.getpid()}")
         try:
-            with reading(f"{path} (gzip)"), open_gzip(path) as source, part.open("wb") as to:
+            with file_errors(f"{path} (gzip)"), open_gzip(path) as source, part.open("wb") as to:
                 shutil.copyfileobj(source, to, _COPY_BYTES)
             part.replace(copy)
         finally:

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from pertscale.errors import CorruptFileError
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 
 _BLOCK_BYTES: Final = 4_000_000
 
@@ -73,7 +73,7 @@ def check_text(opened: Callable[[], BinaryIO], delimiter: str, path: Path | str)
     found = _Lines(str(path))
     quoted = False
     try:
-        with reading(str(path)), opened() as file:
+        with file_errors(str(path)), opened() as file:
             for number, block in _blocks(file, str(path)):
                 quoted = quoted or b'"' in block
                 found.add(number, _fields(block, delimiter.encode()), block.endswith(b"\n"))
@@ -83,7 +83,7 @@ def check_text(opened: Callable[[], BinaryIO], delimiter: str, path: Path | str)
         found = _check_quoted(opened, delimiter, str(path))  # quotes have more rules than parity
     shape = found.shape()
     if shape.header < shape.fields:
-        with reading(str(path)), opened() as file:
+        with file_errors(str(path)), opened() as file:
             text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
             header = next(row for row in csv.reader(text, delimiter=delimiter) if row)
         check_bare_header(header, shape.fields, path)
@@ -212,7 +212,7 @@ class _Lines:
 def _check_quoted(opened: Callable[[], BinaryIO], delimiter: str, path: str) -> _Lines:
     """Do the same line by line, as quotes may hold separators and line ends."""
     found = _Lines(path)
-    with reading(path), opened() as file:
+    with file_errors(path), opened() as file:
         watched = _Watched(file, path)
         buffered = io.BufferedReader(watched, _BLOCK_BYTES)
         text = io.TextIOWrapper(buffered, encoding="utf-8", errors="replace", newline="")

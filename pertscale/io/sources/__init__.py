@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pertscale.errors import ArgumentError, CorruptFileError, InputError
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.first_look import look_first
 from pertscale.io.guards.hdf5 import check_own, open_hdf5
 from pertscale.io.guards.text_encoding import warn_of_the_end
@@ -119,7 +119,7 @@ def find_source(
 def _format_of(path: Path) -> str:
     if path.is_dir():
         return _format_of_folder(path)
-    with reading(str(path)), path.open("rb") as file:
+    with file_errors(str(path)), path.open("rb") as file:
         signature = file.read(8)
     if signature == _HDF5_SIGNATURE:
         return _format_of_hdf5(path)
@@ -151,7 +151,7 @@ def _format_of_folder(path: Path) -> str:
 
 def _format_of_hdf5(path: Path) -> str:
     look_first(path)
-    with open_hdf5(str(path)) as file, reading(str(path)):
+    with open_hdf5(str(path)) as file, file_errors(str(path)):
         if {"obs", "var"} <= set(file):
             return "h5ad"
         if groups := tenx_groups(file):
@@ -212,7 +212,7 @@ def _find_csv(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec
 
 def _check_end(text: Path, path: Path) -> None:
     """Warn where the last line of a matrix has no end: a count may have lost its last digits."""
-    with reading(str(path)), text.open("rb") as file:
+    with file_errors(str(path)), text.open("rb") as file:
         n_bytes = file.seek(0, os.SEEK_END)
         file.seek(max(0, n_bytes - 1))
         last = file.read()

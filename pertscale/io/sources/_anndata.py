@@ -13,7 +13,7 @@ import pandas as pd
 
 from pertscale.errors import CorruptFileError, InputError, UnknownNameError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import check_names, checked_array, checked_node
 from pertscale.io.sources._arrays import (
     CompressedColumns,
@@ -43,7 +43,7 @@ def matrix_key(group: Any, matrix: str, path: str) -> str:
         It isn't there; the message lists what is.
     """
     key = matrix_path(matrix)
-    with reading(path):
+    with file_errors(path):
         if key in group:
             return key
         layers = sorted(group["layers"].keys()) if "layers" in group else []
@@ -87,7 +87,7 @@ class AnnDataSource(Source):
         self._group = group
         name = Path(spec.path).name
         key = matrix_key(group, spec.matrix, spec.path)
-        with reading(f"{spec.path}, {key!r}"):
+        with file_errors(f"{spec.path}, {key!r}"):
             self.matrix = open_matrix(group[key], f"{spec.path}, {key!r}")
         self.row_major = self.matrix.row_major
         self._obs = self._frame("obs")
@@ -104,7 +104,7 @@ class AnnDataSource(Source):
 
     def _frame(self, key: str) -> Frame:
         place = f"{self.spec.path}, {key!r}"
-        with reading(place):
+        with file_errors(place):
             return Frame(self._group, key, place)
 
     @property
@@ -197,7 +197,7 @@ class Frame:
         if self._compound:
             return None
         place = f"{self.place}, column {name!r}"
-        with reading(place):
+        with file_errors(place):
             if name not in self._node:
                 raise KeyError("it is listed, but not stored")
             node = self._node[name]
@@ -215,7 +215,7 @@ class Frame:
 
     def names(self) -> np.ndarray:
         """Return the names of the rows."""
-        with reading(f"{self.place}, index"):
+        with file_errors(f"{self.place}, index"):
             node = self._node[self._index]
             if self._compound:
                 return as_names(node)
@@ -234,7 +234,7 @@ class Frame:
                 f"{self.place} has no column {name!r}{why}; it has "
                 f"{', '.join(self.columns) or 'none'}"
             )
-        with reading(f"{self.place}, column {name!r}"):
+        with file_errors(f"{self.place}, column {name!r}"):
             values = self._node[name] if self._compound else self._element(name)
             values = self._categorical(name, values)
         found = pd.Series(values, name=name)

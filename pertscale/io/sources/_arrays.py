@@ -13,7 +13,7 @@ import numpy as np
 
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import checked_array
 from pertscale.io.sources._base import Block, CsrBlock
 from pertscale.io.sources._hdf5 import read_stretch
@@ -90,7 +90,7 @@ class Compressed:
     def __init__(self, group: Any, *, shape: tuple[int, int], n_major: int, place: str) -> None:
         self.shape = shape
         self.place = place
-        with reading(place):
+        with file_errors(place):
             self.data, self.indices, self.indptr = (
                 checked_array(group[name], f"{place}/{name}")
                 for name in ("data", "indices", "indptr")
@@ -122,7 +122,7 @@ class Compressed:
 
     def offsets(self, start: int, stop: int) -> np.ndarray:
         """Offsets ``start`` to ``stop`` inclusive, checked to grow within the stored data."""
-        with reading(f"{self.place}/indptr, rows {start} to {stop}"):
+        with file_errors(f"{self.place}/indptr, rows {start} to {stop}"):
             found = np.asarray(self.indptr[start : stop + 1]).astype(np.int64)
         falls = np.flatnonzero(np.diff(found) < 0)
         if len(falls) or found[0] < 0 or found[-1] > self.n_entries:
@@ -140,7 +140,7 @@ class Compressed:
         found = []
         for name, array in (("indices", self.indices), ("data", self.data)):
             values = buffers.take(name, (stop - start,), computed(array.dtype))
-            with reading(f"{self.place}/{name}, {where}"):
+            with file_errors(f"{self.place}/{name}, {where}"):
                 read_stretch(array, start, values)
             found.append(values)
         return found[0], found[1]
@@ -266,7 +266,7 @@ class DenseRows:
         """Read whole rows and keep what is not zero."""
         buffers = buffers or Buffers()
         values = buffers.take("dense", (block.n_rows, self.shape[1]), computed(self.array.dtype))
-        with reading(f"{self.place}, rows {block.start} to {block.stop}"):
+        with file_errors(f"{self.place}, rows {block.start} to {block.stop}"):
             read_stretch(self.array, block.start, values)
         return dense_block(values, block.start, buffers)
 

@@ -16,9 +16,8 @@ import numpy as np
 import pandas as pd
 
 from pertscale.execution.buffers import Buffers
-from pertscale.io.guards.damage import reading
 
-__all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "as_names", "as_text", "reading"]
+__all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "as_names", "as_text"]
 
 
 @dataclass(frozen=True)

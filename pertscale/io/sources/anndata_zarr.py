@@ -14,7 +14,7 @@ from numcodecs import get_codec
 from zarr.storage import LocalStore
 
 from pertscale.errors import CorruptFileError
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import check_declared, checked_array, codec_names
 from pertscale.io.sources._anndata import AnnDataSource, matrix_path
 from pertscale.io.sources._base import SourceSpec
@@ -39,7 +39,7 @@ class AnnDataZarrSource(AnnDataSource):
 
 def open_zarr(path: str) -> Any:
     """Open a group for reading."""
-    with reading(path):
+    with file_errors(path):
         return zarr.open_group(path, mode="r")
 
 
@@ -59,7 +59,7 @@ def check_stored(group: Any, matrix: str, path: str) -> list[str]:
     list of str
         A sentence for the account, or none.
     """
-    with reading(path):
+    with file_errors(path):
         key = matrix_path(matrix)
         frames = ("obs", "raw/var" if key == "raw/X" else "var")
         arrays = {k: a for top in (key, *frames) for k, a in _arrays(group, top)}

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import check_parquet
 from pertscale.io.guards.text_files import (
     TABLE_ENDINGS,
@@ -48,13 +48,13 @@ class CellTable:
     def _fields(self) -> list[str]:
         """Names of the columns; a nameless first column (R, pandas) is called ``""``."""
         if ending(self.path) == ".parquet":
-            with reading(str(self.path)):
+            with file_errors(str(self.path)):
                 return list(pq.read_schema(self.path).names)
         lines = first_lines(self.path, 2)
         if not lines:
             return []
         delimiter = delimiter_of(lines[0])
-        with reading(str(self.path)):
+        with file_errors(str(self.path)):
             header = split_line(lines[0], delimiter)
             first = split_line(lines[1], delimiter) if len(lines) > 1 else header
         # write.table of R leaves the name of the index column out
@@ -71,7 +71,7 @@ class CellTable:
     def column(self, name: str, *, as_text: bool = False) -> pd.Series:
         """Read one column; empty fields and NA spellings are missing."""
         position = self._fields.index(name)
-        with reading(f"{self.path}, column {name!r}"):
+        with file_errors(f"{self.path}, column {name!r}"):
             if ending(self.path) == ".parquet":
                 check_parquet(self.path)
                 return pd.read_parquet(self.path, columns=[name])[name].reset_index(drop=True)

@@ -14,7 +14,7 @@ from pyarrow import csv as arrow_csv
 
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.text_files import delimiter_of, is_index_name, split_line
 from pertscale.io.guards.text_tables import nul_error
 from pertscale.io.sources._arrays import dense_block, rows_from_entries
@@ -41,7 +41,7 @@ class Rows:
 
 def read_layout(text: Path, path: str) -> Layout:
     """Read the header. R's ``write.table`` leaves the name of the first column out."""
-    with reading(path), text.open("rb") as lines:
+    with file_errors(path), text.open("rb") as lines:
         header = lines.readline()
         if (nul := header.find(b"\0")) >= 0:
             raise nul_error(path, nul)
@@ -83,7 +83,7 @@ def read_rows(text: Path, layout: Layout, path: str) -> Rows:
     mark = layout.delimiter.encode()
     names: list[str] = []
     starts = [layout.offset]
-    with reading(path), text.open("rb") as lines:
+    with file_errors(path), text.open("rb") as lines:
         lines.seek(layout.offset)
         for line in lines:
             if (nul := line.find(b"\0")) >= 0:
@@ -152,7 +152,7 @@ class CsvSource(TableSource):
     def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Parse whole lines."""
         rows = f"{self.spec.path}, rows {block.row_start} to {block.row_start + block.n_rows}"
-        with reading(rows), self._text.open("rb") as text:
+        with file_errors(rows), self._text.open("rb") as text:
             text.seek(block.start)
             raw = text.read(block.stop - block.start)
         values = self._parse(raw, rows)

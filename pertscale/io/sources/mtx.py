@@ -14,7 +14,7 @@ from pyarrow import csv as arrow_csv
 
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError, NotFoundError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.text_files import (
     TABLE_ENDINGS,
     delimiter_of,
@@ -54,7 +54,7 @@ def read_header(text: Path, path: str) -> Header:
     CorruptFileError
         There is no such head.
     """
-    with reading(path), text.open("rb") as lines:
+    with file_errors(path), text.open("rb") as lines:
         banner = lines.readline()
         words = banner.decode("ascii", "replace").lower().split()
         if len(words) != 5 or words[0] != "%%matrixmarket":
@@ -180,12 +180,12 @@ def read_names(path: Path) -> NameList:
     CorruptFileError
         A line with another number of fields than the others, or bytes that are no text.
     """
-    with reading(str(path)), open_text(path) as text:
+    with file_errors(str(path)), open_text(path) as text:
         raw = text.read()
     delimiter = delimiter_of(raw.split(b"\n", 1)[0])
     shape = check_text(lambda: BytesIO(raw), delimiter, path)
     short = shape.header < shape.fields  # R's write.table: the column of row names has no name
-    with reading(str(path)):
+    with file_errors(str(path)):
         lines = pd.read_csv(
             BytesIO(raw), sep=delimiter, header=None, dtype=str, keep_default_na=False,
             names=range(shape.fields), skiprows=int(short),
@@ -279,7 +279,7 @@ class MtxSource(TableSource):
         step = max(1, block_bytes // 4)
         found: list[Block] = []
         start = self.header.offset
-        with reading(self.spec.path), self._text.open("rb") as text:
+        with file_errors(self.spec.path), self._text.open("rb") as text:
             text.seek(start)
             while part := text.read(step):
                 part += b"" if part.endswith(b"\n") else text.readline()
@@ -300,7 +300,7 @@ class MtxSource(TableSource):
     def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Parse one range of bytes and sort its entries by cell."""
         place = f"{self.spec.path}, bytes {block.start} to {block.stop}"
-        with reading(place), self._text.open("rb") as text:
+        with file_errors(place), self._text.open("rb") as text:
             text.seek(block.start)
             raw = text.read(block.stop - block.start)
         first, second, data = self._parse(raw, place)

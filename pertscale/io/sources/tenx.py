@@ -10,7 +10,7 @@ import pandas as pd
 
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.hdf5 import names_in, open_hdf5
 from pertscale.io.guards.limits import check_names, checked_array
 from pertscale.io.sources._arrays import CompressedRows
@@ -35,7 +35,7 @@ class TenxSource(TableSource):
         super().__init__(spec)
         self._file = open_hdf5(spec.path)
         try:
-            with reading(spec.path):
+            with file_errors(spec.path):
                 self._group = self._only_group()
                 shape = checked_array(self._group["shape"], f"{spec.path}, 'shape'")
                 genes, cells = (int(n) for n in shape[:2])
@@ -76,7 +76,7 @@ class TenxSource(TableSource):
 
     def genes(self) -> pd.DataFrame:
         """Return the features: index = names; ``gene_ids``, ``feature_types``, ``genome``."""
-        with reading(self.matrix.place):
+        with file_errors(self.matrix.place):
             return self._genes()
 
     def _genes(self) -> pd.DataFrame:
@@ -107,7 +107,7 @@ class TenxSource(TableSource):
 
     def _names(self, key: str, n: int) -> np.ndarray:
         place = f"{self.matrix.place}/{key}"
-        with reading(place):
+        with file_errors(place):
             listed = checked_array(self._group[key], place)
             n_listed = int(listed.shape[0])
         if n_listed != n:
@@ -116,7 +116,7 @@ class TenxSource(TableSource):
                 "write it again"
             )
         check_names(listed, place)
-        with reading(place):
+        with file_errors(place):
             return as_names(listed)
 
     def blocks(self, block_bytes: int) -> list[Block]:

@@ -40,11 +40,11 @@ from zarr.storage import LocalStore, WrapperStore
 
 from pertscale.errors import CorruptFileError, InputError, NotFoundError, StorageError
 from pertscale.hashing import digest
-from pertscale.io.guards.damage import DAMAGE, reading
+from pertscale.io.guards.damage import DAMAGE, file_errors
 from pertscale.io.guards.limits import checked_array, codec_names
 from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
 from pertscale.storage.locations import Location, Remote, for_zarr, locate
-from pertscale.storage.object_storage import naming
+from pertscale.storage.object_storage import storage_errors
 from pertscale.storage.own_files import zarr_tree_pattern
 
 #: Rows and genes of a chunk: 2 MB of uint16.
@@ -338,7 +338,7 @@ def open_root(path: str | os.PathLike[str]) -> Any:
             "again"
         )
     try:
-        with naming(str(where)):
+        with storage_errors(str(where)):
             opened = _zarr_store(where)
             root = zarr.open_group(opened, mode="r", zarr_format=3)
     except StorageError:
@@ -348,7 +348,7 @@ def open_root(path: str | os.PathLike[str]) -> Any:
             f"{where} is not a screen store; make one with pertscale.io.ingest({str(where)!r}, "
             "'screen.zarr')"
         ) from error
-    with reading(str(where), remedy=REMEDY):
+    with file_errors(str(where), remedy=REMEDY):
         ours = METADATA + "/info" in root
         if ours and has_checksums(root[MATRIX]):
             opened.below = ""  # all chunks are written, of all arrays
@@ -363,7 +363,7 @@ def open_root(path: str | os.PathLike[str]) -> Any:
 def open_matrix(path: str | os.PathLike[str]) -> Any:
     """Open the matrix of a store, for reading."""
     where = locate(path)
-    with reading(f"{where}/{MATRIX}", remedy=REMEDY):
+    with file_errors(f"{where}/{MATRIX}", remedy=REMEDY):
         array: Any = zarr.open_array(_zarr_store(where), path=MATRIX, mode="r", zarr_format=3)
     if array.ndim != len((CELL, GENE)):
         raise CorruptFileError(f"{where}/{MATRIX} has {array.ndim} dimensions, not 2: {REMEDY}")
@@ -379,7 +379,7 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
 def read_info(root: Any) -> dict[str, Any]:
     """Read ``uns/pertscale/info``."""
-    with reading(f"{root.store_path}, {METADATA}/info", remedy=REMEDY):
+    with file_errors(f"{root.store_path}, {METADATA}/info", remedy=REMEDY):
         info = dict(json.loads(str(root[METADATA + "/info"][()])))
         version = int(info["schema_version"])
     if version > SCHEMA_VERSION:
@@ -392,7 +392,7 @@ def read_info(root: Any) -> dict[str, Any]:
 
 def read_frame(group: Any, *, columns: list[str] | None = None) -> pd.DataFrame:
     """Read a table, or some of its columns, with its index."""
-    with reading(str(group.store_path), remedy=REMEDY):
+    with file_errors(str(group.store_path), remedy=REMEDY):
         index = group.attrs["_index"]
         names = group.attrs["column-order"] if columns is None else columns
         data = {name: read_column(group, name) for name in names}
@@ -401,7 +401,7 @@ def read_frame(group: Any, *, columns: list[str] | None = None) -> pd.DataFrame:
 
 def read_column(group: Any, name: str) -> Any:
     """Read one column: a NumPy array, an object array of str, or a Categorical."""
-    with reading(f"{group.store_path}/{name}", remedy=REMEDY):
+    with file_errors(f"{group.store_path}/{name}", remedy=REMEDY):
         node = group[name]
         if isinstance(node, zarr.Array):
             return _values(node)
@@ -414,6 +414,6 @@ def read_column(group: Any, name: str) -> Any:
 def _values(array: Any) -> np.ndarray:
     """Read a vector; text as Python strings, which every version of pandas takes."""
     place = str(array.store_path)
-    with reading(place, remedy=REMEDY):
+    with file_errors(place, remedy=REMEDY):
         values = np.asarray(checked_array(array, place)[:])
     return values if values.dtype.kind in "biuf" else values.astype(object)

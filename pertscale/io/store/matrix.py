@@ -14,7 +14,7 @@ from numcodecs import blosc
 
 from pertscale.errors import CorruptFileError, PertscaleError
 from pertscale.execution.buffers import Buffers
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import checked_array
 from pertscale.io.store.layout import (
     CHECKSUM,
@@ -29,7 +29,7 @@ from pertscale.io.store.layout import (
 )
 from pertscale.schema import MATRIX
 from pertscale.storage.locations import Remote, locate
-from pertscale.storage.object_storage import naming
+from pertscale.storage.object_storage import storage_errors
 
 
 class MatrixReader:
@@ -75,7 +75,7 @@ class MatrixReader:
         for row in rows:
             if row != self._chunk_row:
                 self._chunk_row = -1  # as long as the chunk is not complete
-                with _naming_errors(f"{self.path}/{MATRIX}/{self._key(row)}"):
+                with _matrix_errors(f"{self.path}/{MATRIX}/{self._key(row)}"):
                     self._decode_chunk(row)
                 self._chunk_row = row
                 self.bytes_read += self._chunk.nbytes
@@ -110,7 +110,7 @@ class MatrixReader:
         """Decode a chunk of any array, shards among them, through zarr-python."""
         rows = slice(row * CHUNK_ROWS, (row + 1) * CHUNK_ROWS)
         genes = slice(self._column * CHUNK_GENES, (self._column + 1) * CHUNK_GENES)
-        with naming(self.path):
+        with storage_errors(self.path):
             values = np.asarray(self._array[rows, genes]).T
         self._chunk[: values.shape[0], : values.shape[1]] = values
 
@@ -136,7 +136,7 @@ class _Ahead:
             at = self.wanted.index(key)
             keys = self.wanted[at : at + self.MOST]
             names = [(self._folder / k).key for k in keys]
-            with naming(str(self._folder / key)):
+            with storage_errors(str(self._folder / key)):
                 fs = self._folder.fs
                 if len(names) == 1:
                     return bytes(fs.cat_file(names[0]))
@@ -144,7 +144,7 @@ class _Ahead:
             self._found = {k: found[name] for k, name in zip(keys, names, strict=True)}
         data = self._found.pop(key)
         if isinstance(data, BaseException):
-            with naming(str(self._folder / key)):
+            with storage_errors(str(self._folder / key)):
                 raise data
         return bytes(data)
 
@@ -170,7 +170,7 @@ class NamingErrors:
         self.chunks = array.chunks
 
     def __getitem__(self, where: Any) -> Any:
-        with naming(self._where), reading(self._where, remedy=REMEDY):
+        with storage_errors(self._where), file_errors(self._where, remedy=REMEDY):
             return self._array[where]
 
     def __dask_tokenize__(self) -> Any:
@@ -186,7 +186,7 @@ def _without_checksum(data: bytes) -> Any:
 
 
 @contextmanager
-def _naming_errors(chunk: str) -> Iterator[None]:
+def _matrix_errors(chunk: str) -> Iterator[None]:
     """Turn the codecs' exceptions on damaged bytes into an error that names the chunk."""
     try:
         yield

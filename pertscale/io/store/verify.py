@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from pertscale.errors import CorruptFileError, PertscaleError
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.store.layout import REMEDY, has_checksums, open_root, read_column, read_info
 from pertscale.schema import COUNTS, MATRIX
 from pertscale.storage.locations import LocationLike, locate
@@ -76,7 +76,7 @@ def _arrays(root: Any, where: str, faults: list[str]) -> Iterator[tuple[str, Any
     own = zarr.open_group(root.store, mode="r", zarr_format=3, use_consolidated=False)
     for name, node in sorted(root.members(max_depth=None)):
         try:
-            with reading(f"{where}/{name}", remedy="its description is damaged"):
+            with file_errors(f"{where}/{name}", remedy="its description is damaged"):
                 same = _described(own[name]) == _described(node)
         except PertscaleError as error:
             faults.append(str(error))
@@ -114,7 +114,7 @@ def _read_band(
     for block in band:
         shown = ", ".join(f"{part.start:,}:{part.stop:,}" for part in block)
         try:
-            with reading(f"{name}[{shown}]", remedy="damaged"):
+            with file_errors(f"{name}[{shown}]", remedy="damaged"):
                 values = np.asarray(array[block])
         except PertscaleError as error:
             faults.append(str(error).removesuffix(f": {REMEDY}"))

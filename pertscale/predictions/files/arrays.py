@@ -14,7 +14,7 @@ import pandas as pd
 import zarr
 
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.io.guards.limits import check_dense, check_npz, checked_array
 from pertscale.io.guards.safe_pickle import load as load_pickle
@@ -123,7 +123,7 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
     """Read a Zarr store: AnnData's, or a dataset over (perturbation, gene), lazily."""
     import xarray as xr
 
-    with reading(str(path)):
+    with file_errors(str(path)):
         attributes = dict(zarr.open_group(path, mode="r").attrs)
         if attributes.get("encoding-type") == "anndata":
             return read_anndata(path, layer=layer, perturbation=perturbation)
@@ -184,7 +184,7 @@ class _Guarded:
         return np.dtype(np.float32)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        with reading(self.place):
+        with file_errors(self.place):
             return self.array[key].to_numpy().astype(np.float32)
 
     def __dask_tokenize__(self) -> tuple[str, Any, list[Any]]:
@@ -196,7 +196,7 @@ class _Guarded:
 
 def read_npz(path: Path, *, genes: Any) -> list[Part]:
     """Read ``perturbations, genes, values``, or an array per condition with `genes` given."""
-    with reading(str(path)):
+    with file_errors(str(path)):
         check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
@@ -266,7 +266,7 @@ def gene_list(genes: str | os.PathLike[str] | Sequence[str]) -> list[str]:
         if not isinstance(found, list):
             raise InputError(f"a JSON list of genes is needed, not {type(found).__name__} ({path})")
         return all_names(pd.Series(found, dtype=object, name="genes"), path)
-    with reading(str(path)):
+    with file_errors(str(path)):
         with path.open("rb") as file:
             encoding = encoding_of(file, path)
         lines = path.read_text(encoding=encoding).split("\n")  # a name may have spaces

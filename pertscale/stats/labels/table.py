@@ -18,7 +18,7 @@ from pertscale import display
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
 from pertscale.io.checksums import FILES, Sums, check_files, read_record
-from pertscale.io.guards.damage import reading
+from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import check_dense
 from pertscale.io.parquet import arrow_schema, read_table
 from pertscale.schema import (
@@ -250,7 +250,7 @@ class LabelTable:
                 term = pc.field(name).isin(pa.array(codes, pa.int32()))
                 condition = term if condition is None else condition & term
         self._check_parts()
-        with reading(str(self._folder()), remedy=REMEDY):
+        with file_errors(str(self._folder()), remedy=REMEDY):
             return self._dataset().to_table(columns=needed, filter=condition).to_pandas()
 
     def parts(self, context: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
@@ -523,7 +523,7 @@ def _read_frame(file: str, columns: list[str] | None = None) -> pd.DataFrame:
 
 def _read_part(file: Location, columns: list[str] | None) -> pa.Table:
     """Read columns of one part; of objects only the bytes of these columns."""
-    with reading(str(file), remedy=REMEDY):
+    with file_errors(str(file), remedy=REMEDY):
         return pq.read_table(
             _arrow_name(file), columns=columns, partitioning=None,
             filesystem=arrow_filesystem(file), page_checksum_verification=True,
@@ -531,7 +531,7 @@ def _read_part(file: Location, columns: list[str] | None) -> pa.Table:
 
 
 def _n_rows(file: Location) -> int:
-    with reading(str(file), remedy=REMEDY):
+    with file_errors(str(file), remedy=REMEDY):
         return int(pq.read_metadata(_arrow_name(file), filesystem=arrow_filesystem(file)).num_rows)
 
 
