@@ -6,29 +6,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import anndata
 import numpy as np
-import pandas as pd
 import pytest
-import scipy.sparse as sp
 from xdist.scheduler import LoadFileScheduling
 
 from pertscale.io import ingest
 from pertscale.screen import Screen, open_screen
 from pertscale.simulate import simulate_screen
-from tests.helpers import NEEDED
+from tests.support.helpers import NEEDED
+from tests.support.screens import draw_counts, write_h5ad
+
+#: Tests that submit to SLURM, and mostly wait.
+SUBMITTED = ("tests/slurm/test_failures.py", "tests/slurm/test_recipes.py")
 
 
 class ByFile(LoadFileScheduling):
     """Give a process whole files, so that what a file sets up is set up once.
 
-    The longest come first: SLURM's, which mostly wait, in one process, since one SLURM is up at a
-    time.
+    What is submitted to SLURM is in one process, since one SLURM is up at a time.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
-        return "tests/slurm" if file.startswith("tests/slurm/") else file
+        return "tests/slurm" if file in SUBMITTED else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
@@ -38,11 +38,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where files that do not ship are not at hand, skip once for all tests that need them.
+    """Order the tests; skip once for all that need files which do not ship, where these lack.
 
     One test stands for the others, so that the reason with its number is told, and not lost among
     its repetitions.
     """
+    items.sort(key=lambda item: not item.nodeid.startswith(SUBMITTED))  # the longest come first
     for name, needed in NEEDED.items():
         lacking = [i for i in items if any(name in m.args for m in i.iter_markers("needs"))]
         if needed.is_there or not lacking:
@@ -92,42 +93,6 @@ class Example:
     counts: np.ndarray
     perturbation: np.ndarray
     context: np.ndarray
-
-
-def draw_counts(
-    *, n_cells: int = 3000, n_genes: int = 700, n_perturbations: int = 12, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts with ties, empty genes, knock-downs and shifted modules; labels; contexts."""
-    random = np.random.default_rng(seed)
-    mean = np.exp(random.normal(-1.0, 1.2, n_genes))
-    perturbation = random.choice(
-        ["non-targeting", *(f"G{i}" for i in range(n_perturbations))],
-        n_cells,
-        p=[0.25, *[0.75 / n_perturbations] * n_perturbations],
-    )
-    context = random.choice(["beta", "alpha"], n_cells)
-    rate = random.gamma(3.0, 1 / 3.0, (n_cells, n_genes)) * mean
-    for i in range(n_perturbations):
-        cells = perturbation == f"G{i}"
-        rate[np.ix_(cells, np.arange(40 + 10 * i, 70 + 10 * i) % n_genes)] *= 2.5
-        rate[cells, i] *= 0.1
-    counts = random.poisson(rate).astype(np.uint16)
-    counts[:, n_genes - 1] = 0  # never expressed
-    counts[:, n_genes - 2] = 1  # the same in every cell
-    perturbation[0], context[0] = "G_alone", "alpha"  # one cell only
-    return counts, perturbation, context
-
-
-def write_h5ad(path: Path, matrix: np.ndarray, obs: dict[str, np.ndarray]) -> Path:
-    """Write a matrix as CSR float32, as most screens come."""
-    names = [f"G{i}" for i in range(matrix.shape[1])]
-    data = anndata.AnnData(
-        sp.csr_matrix(matrix.astype(np.float32)),
-        obs=pd.DataFrame(obs, index=[f"cell{i}" for i in range(len(matrix))]),
-        var=pd.DataFrame(index=names),
-    )
-    data.write_h5ad(path)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import pertscale as ps
 from pertscale.cli import _in_words, main
 from pertscale.cli_words import in_words_of_the_shell
-from tests.screens import screen_of
+from tests.support.screens import screen_of
 
 INGEST, RUN, CHECK = (main.commands[name] for name in ("ingest", "run", "check"))
 

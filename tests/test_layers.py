@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.support.helpers import ROOT
 
 #: From below; a module has the rank of its longest prefix. Packages of one rank import none of
 #: another there, but for names and words at the bottom.

@@ -8,7 +8,7 @@ import re
 import nbformat
 import pytest
 
-from tests.helpers import ROOT
+from tests.support.helpers import ROOT
 
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = {path.stem: path for path in sorted(FOLDER.glob("*.ipynb"))}

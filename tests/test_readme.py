@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import pertscale as ps
-from tests.helpers import ROOT
+from tests.support.helpers import ROOT
 
 README = (ROOT / "README.md").read_text()
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 import pertscale as ps
 from pertscale.evaluation import at_operating_point
-from tests.helpers import GOLDEN, real_data
+from tests.support.helpers import GOLDEN, real_data
 
 pytestmark = pytest.mark.once
 
@@ -37,7 +37,12 @@ def finished(request, tmp_path_factory):
     screen = ps.open_screen(ps.io.ingest(source, folder / "screen.zarr", quiet=True))
     assert screen.scale == scale
     assert screen.contexts == contexts
-    tasks = ["within", "single", "double", "interactions"]  # tests/test_transfer.py has the other
+    tasks = [
+        "within",
+        "single",
+        "double",
+        "interactions",
+    ]  # test_transfer.py has the other
     return request.param, screen, ps.run_benchmark(screen, tasks=tasks, quiet=True, seed=0)
 
 

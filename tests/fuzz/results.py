@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 import pertscale as ps
-from tests.conftest import write_h5ad
 from tests.fuzz.plain import Reader
+from tests.support.screens import write_h5ad
 
 _N_CELLS, _N_GENES = 240, 12
 

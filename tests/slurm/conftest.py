@@ -1,9 +1,8 @@
-"""A SLURM for the tests of this folder, and a screen they all run on."""
+"""A SLURM for the tests that submit to one, and a screen they all run on."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pertscale.io import ingest
 from pertscale.simulate import simulate_screen
 from pertscale.stats import rank_sum
 from tests.slurm.local_slurm import PACKAGES, LocalSlurm, missing_programs, wait_until
+from tests.support.helpers import tree_hash
 
 #: Of `pertscale run`: classes by one method on all pairs.
 ONE_METHOD = ("--task", "within", "--method", "all_non_de", "--setting", "full")
@@ -44,7 +44,7 @@ def slurm() -> Iterator[LocalSlurm]:
             found.stop()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def alone(slurm: LocalSlurm) -> Iterator[None]:
     """Leave no job, and all nodes up, to the next test."""
     yield
@@ -120,9 +120,5 @@ def setting(slurm: LocalSlurm, screen: tuple[Path, dict], tmp_path: Path) -> Set
 
 def hashes(folder: Path) -> dict[str, str]:
     """Return a hash of every file of the labels and the pseudobulk, by its name."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for part in ("labels", "pseudobulk.zarr")
-        for path in sorted((folder / part).rglob("*"))
-        if path.is_file()
-    }
+    parts = ("labels/", "pseudobulk.zarr/")
+    return {name: digest for name, digest in tree_hash(folder).items() if name.startswith(parts)}

@@ -13,7 +13,7 @@ import pytest
 from tests.slurm.conftest import MANY_TILES
 from tests.slurm.local_slurm import Job, wait_until
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.usefixtures("alone"), pytest.mark.once]
 
 
 def already_there(job: Job) -> int:

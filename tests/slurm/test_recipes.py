@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.usefixtures("alone"), pytest.mark.once]
 
 
 def test_notebook(setting):

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.screens import tree_hash
+from tests.support.helpers import tree_hash
 
 #: What a run is for. Times, log and report hold when and how long.
 COMPARED = (
