@@ -52,7 +52,7 @@ from pertscale.schema import (
 from pertscale.stats.differential.rank_sum import TABLE_FILES
 from pertscale.storage.locations import Location, Remote
 from pertscale.storage.own_files import remove_ours
-from pertscale.storage.publish import Layout
+from pertscale.storage.publish import OutputLayout
 
 _FILES = "|".join(
     (
@@ -62,7 +62,7 @@ _FILES = "|".join(
     )
 )
 #: What is published on object storage.
-LAYOUT = Layout(
+LAYOUT = OutputLayout(
     (LABELS_DIR, PSEUDOBULK_DIR, SPLITS_DIR, PREDICTIONS_DIR, INGESTED_STORE, "screens", WORK_DIR),
     MANIFEST_FILE,
     keep=True,

@@ -19,7 +19,7 @@ _CHUNK = 1 << 18  # elements: 1 MiB, what HDF5 caches of a dataset
 
 
 @dataclass(frozen=True)
-class Block:
+class WrittenBlock:
     """Rows of a CSR matrix: sorted column indices, values, and non-zeros per row."""
 
     values: NDArray[np.float32]
@@ -29,7 +29,7 @@ class Block:
 
 def write_h5ad(
     path: Path,
-    blocks: Iterable[Block],
+    blocks: Iterable[WrittenBlock],
     *,
     obs: pd.DataFrame,
     var: pd.DataFrame,
@@ -74,7 +74,10 @@ def _is_half(text: str) -> bool:
 
 
 def _write_csr(
-    group: h5py.Group, blocks: Iterable[Block], shape: tuple[int, int], compression: str | None
+    group: h5py.Group,
+    blocks: Iterable[WrittenBlock],
+    shape: tuple[int, int],
+    compression: str | None,
 ) -> None:
     group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
     group.attrs["shape"] = np.array(shape, np.int64)

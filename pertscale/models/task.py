@@ -25,7 +25,7 @@ from dask.system import CPU_COUNT
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError, UnknownNameError
 from pertscale.hashing import digest
-from pertscale.io.h5ad_writer import Block, write_h5ad
+from pertscale.io.h5ad_writer import WrittenBlock, write_h5ad
 from pertscale.io.store.layout import CHUNK_ROWS, open_matrix, open_root, read_column
 from pertscale.schema import (
     COMBINATION_SEPARATOR,
@@ -220,7 +220,7 @@ def _cells(screen: Screen, groups: pd.DataFrame, rows: np.ndarray) -> pd.DataFra
     return pd.DataFrame(table, index=pd.Index(names, dtype=object, name="cell"))
 
 
-def _blocks(screen: Screen, rows: np.ndarray, columns: np.ndarray) -> Iterator[Block]:
+def _blocks(screen: Screen, rows: np.ndarray, columns: np.ndarray) -> Iterator[WrittenBlock]:
     """Yield the rows as log1p, in CSR; every chunk of the store is read once.
 
     Memory: the chunks of a run of rows, and the non-zero values of a piece of it.
@@ -240,14 +240,14 @@ def _blocks(screen: Screen, rows: np.ndarray, columns: np.ndarray) -> Iterator[B
             )
 
 
-def _block(values: np.ndarray, totals: np.ndarray | None) -> Block:
+def _block(values: np.ndarray, totals: np.ndarray | None) -> WrittenBlock:
     """Return rows as CSR of log1p of counts per 10,000 (method A1)."""
     row, column = np.nonzero(values)
     found = values[row, column]
     if totals is not None:
         scale = TARGET_TOTAL / np.where(totals > 0, totals, 1.0)
         found = np.log1p(found * scale[row])
-    return Block(
+    return WrittenBlock(
         found.astype(np.float32),
         column.astype(np.int32),
         np.bincount(row, minlength=len(values)).astype(np.int64),

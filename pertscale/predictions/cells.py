@@ -27,7 +27,7 @@ from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import INDEX, Roles, label_column
 from pertscale.io.ingestion.inputs import joined_columns
-from pertscale.io.ingestion.plan import ScreenPlan, cell_drops, sort_cells
+from pertscale.io.ingestion.plan import IngestPlan, cell_drops, sort_cells
 from pertscale.io.ingestion.run import write_screen
 from pertscale.io.ingestion.scale import decide_scale, read_sample
 from pertscale.io.long_tables import SPELLINGS
@@ -148,12 +148,12 @@ def _naming_the_choice() -> Iterator[None]:
 
 def plan_predicted_cells(
     predictions: Predictions, screen: Screen
-) -> tuple[ScreenPlan, str, str, str]:
+) -> tuple[IngestPlan, str, str, str]:
     """Decide where every predicted cell and control goes; reads names, labels and some cells.
 
     Returns
     -------
-    tuple of (ScreenPlan, str, str, str)
+    tuple of (IngestPlan, str, str, str)
         The plan, the scale of the new store, a sentence on how that is known, and one on the total
         per cell where that seems to be another one.
     """
@@ -208,7 +208,7 @@ def plan_predicted_cells(
     account = [f"genes: {len(kept)} of {screen.n_genes} are predicted", *([told] if told else [])]
     if how["clip"]:
         account.append(_CLIPPED)
-    plan = ScreenPlan(
+    plan = IngestPlan(
         specs, sizes, roles, var, maps, destination, groups, names, context, drops, tuple(account),
         {name: group for name, group in screen.target_groups.items() if name != group},
     )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertscale._jit import jit
-from pertscale.io.h5ad_writer import Block
+from pertscale.io.h5ad_writer import WrittenBlock
 from pertscale.simulate.cells import Cells
 from pertscale.simulate.effects import Effects
 from pertscale.simulate.expression import LIBRARY_SD, GeneModel
@@ -37,7 +37,7 @@ def sample_block(
     genes: GeneModel,
     effects: Effects,
     guides: Guides,
-) -> Block:
+) -> WrittenBlock:
     """Draw the counts of one block of cells; releases the GIL.
 
     Parameters
@@ -75,7 +75,7 @@ def sample_block(
         indices,
         row_lengths,
     )
-    return Block(counts[:n_nonzero], indices[:n_nonzero], row_lengths)
+    return WrittenBlock(counts[:n_nonzero], indices[:n_nonzero], row_lengths)
 
 
 @jit

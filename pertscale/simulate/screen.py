@@ -20,7 +20,7 @@ from dask.system import CPU_COUNT
 from pertscale.arguments import checked
 from pertscale.diagnostics.progress import Progress
 from pertscale.errors import ArgumentError, ExistsError
-from pertscale.io.h5ad_writer import Block, write_h5ad
+from pertscale.io.h5ad_writer import WrittenBlock, write_h5ad
 from pertscale.simulate.arguments import (
     check_cells,
     check_contexts,
@@ -270,11 +270,11 @@ def simulate_screen(
 class _Watch:
     """Blocks on their way to the file: adds up what passes by and shows the progress."""
 
-    def __init__(self, blocks: Iterator[Block], *, n_blocks: int, quiet: bool) -> None:
+    def __init__(self, blocks: Iterator[WrittenBlock], *, n_blocks: int, quiet: bool) -> None:
         self._blocks, self._n_blocks, self._quiet = blocks, n_blocks, quiet
         self.n_nonzero = self.total_counts = 0
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[WrittenBlock]:
         with Progress("simulate", total=self._n_blocks, quiet=self._quiet) as progress:
             for block in self._blocks:
                 yield block
@@ -283,7 +283,7 @@ class _Watch:
                 progress.advance()
 
 
-def _draw_blocks(design: Design, *, seed: int, n_threads: int) -> Iterator[Block]:
+def _draw_blocks(design: Design, *, seed: int, n_threads: int) -> Iterator[WrittenBlock]:
     """Draw the blocks in threads and hand them over in order, few at a time."""
     cells, step = design.cells, rows_per_block(len(design.gene_names))
     draw = partial(

@@ -41,7 +41,7 @@ _ROOT_FILE = "zarr.json"
 
 
 @dataclass(frozen=True)
-class Layout:
+class OutputLayout:
     """What of a folder is ours: nothing else below a URL is read, replaced or deleted.
 
     Attributes
@@ -77,14 +77,16 @@ class Layout:
 
 
 @contextmanager
-def finished_folder(output: Location, layout: Layout, *, quiet: bool = False) -> Iterator[Path]:
+def finished_folder(
+    output: Location, layout: OutputLayout, *, quiet: bool = False
+) -> Iterator[Path]:
     """Yield the folder to write into: `output` itself, or one in scratch that is then published.
 
     Parameters
     ----------
     output : Path or Remote
         Final place.
-    layout : Layout
+    layout : OutputLayout
     quiet : bool
 
     Raises
@@ -120,18 +122,18 @@ _STATE = "state.json"
 _EQUAL, _COPYING, _WORKING = "equal", "copying", "working"
 
 
-def scratch_home(output: Remote, layout: Layout) -> Path:
+def scratch_home(output: Remote, layout: OutputLayout) -> Path:
     """Return the scratch of an output; the folder in it has the output's name."""
     home = scratch_root() / _home_name(output, layout)
     home.mkdir(exist_ok=True)
     return home
 
 
-def _home_name(output: Remote, layout: Layout) -> str:
+def _home_name(output: Remote, layout: OutputLayout) -> str:
     return f"{output.name}-{digest(str(output), layout.marker, layout.keep)[:12]}"
 
 
-def working_folder(output: Location, layout: Layout) -> Path:
+def working_folder(output: Location, layout: OutputLayout) -> Path:
     """Return where :func:`finished_folder` would write, without making anything."""
     if isinstance(output, Path):
         return output
@@ -163,7 +165,7 @@ def local_copy(path: LocationLike) -> Path:
     return copy
 
 
-def _bring_up(output: Remote, local: Path, layout: Layout, *, quiet: bool) -> None:
+def _bring_up(output: Remote, local: Path, layout: OutputLayout, *, quiet: bool) -> None:
     """Make scratch equal to what is finished, but for what an interrupted call left in it."""
     marker = local.parent / _STATE
     state = read_json(marker) if marker.exists() else ""
@@ -192,7 +194,7 @@ def _bring_up(output: Remote, local: Path, layout: Layout, *, quiet: bool) -> No
 
 
 def publish(
-    local: Path, output: Remote, layout: Layout, lock: RemoteLock, *, quiet: bool = False
+    local: Path, output: Remote, layout: OutputLayout, lock: RemoteLock, *, quiet: bool = False
 ) -> None:
     """Make the objects below a URL equal to the files of a folder; see the module."""
     files = _files(local, layout)
@@ -224,7 +226,7 @@ def publish(
             put_one(name)
 
 
-def _may_be_deleted(output: Remote, name: str, layout: Layout) -> bool:
+def _may_be_deleted(output: Remote, name: str, layout: OutputLayout) -> bool:
     """Whether an object is one that an earlier call has put."""
     folder, _, file = name.rpartition("/")
     if re.fullmatch(layout.files, name):
@@ -256,7 +258,7 @@ def _depth(name: str) -> tuple[int, str]:
     return name.count("/"), name
 
 
-def _files(local: Path, layout: Layout) -> dict[str, Path]:
+def _files(local: Path, layout: OutputLayout) -> dict[str, Path]:
     """Return the files of a folder by their names below it."""
     found = {p.relative_to(local).as_posix(): p for p in sorted(local.rglob("*")) if p.is_file()}
     return {name: path for name, path in found.items() if layout.has(name)}

@@ -39,8 +39,8 @@ from pertscale.execution.clients import ClientLike, memory_limit, use_client
 from pertscale.execution.memory import AUTO, PROCESS_BYTES, machine_limit
 from pertscale.execution.resources import Resources
 from pertscale.execution.runner import run
-from pertscale.io.ingestion import forecast as ingest_outlook
-from pertscale.io.ingestion.forecast import IngestOutlook
+from pertscale.io.ingestion import forecast as ingest_forecast
+from pertscale.io.ingestion.forecast import IngestForecast
 from pertscale.io.store.layout import CHUNK_GENES, is_store
 from pertscale.schema import (
     COUNTS,
@@ -355,7 +355,7 @@ class _Todo:
 
     name: str
     job: RankSumRun
-    ingest: IngestOutlook | None
+    ingest: IngestForecast | None
     densities: tuple[float, ...]
     labels: LabelForecast
 
@@ -367,7 +367,7 @@ class _Todo:
         if not isinstance(store, Screen) and not isinstance(where, Remote) and not is_store(store):
             inside, _, _, done = ingested(store, folder)
             if not done:
-                found = ingest_outlook.look_ahead(
+                found = ingest_forecast.forecast_ingest(
                     store, inside, memory=resources.memory, parallel=resources.n_parallel
                 )
             screen = inside if found is None else _screen_to_be(inside, found)
@@ -427,7 +427,7 @@ class _ScreenToBe(Screen):
         return self.table
 
 
-def _screen_to_be(store: Path, found: IngestOutlook) -> Screen:
+def _screen_to_be(store: Path, found: IngestForecast) -> Screen:
     """Return the screen that an ingest will make, without its matrix."""
     info = {
         "dtype": found.dtype.name, "scale": COUNTS if found.is_counts else LOG1P_1E4,
@@ -438,9 +438,9 @@ def _screen_to_be(store: Path, found: IngestOutlook) -> Screen:
     return _ScreenToBe(str(store), genes, found.plan.groups.reset_index(drop=True), info, var)
 
 
-def _rates_of_source(found: IngestOutlook, screen: Screen) -> LabelRates:
+def _rates_of_source(found: IngestForecast, screen: Screen) -> LabelRates:
     """Time the test of cells of the source, as if the first tenth were controls."""
-    values = ingest_outlook.dense_cells(found.sample, 64).astype(found.dtype)
+    values = ingest_forecast.dense_cells(found.sample, 64).astype(found.dtype)
     n = values.shape[1]
     repeat = -(-4096 // n)
     # totals differ between copies of a cell, so that they do not tie
@@ -566,7 +566,7 @@ def _stages(
 
 
 def _ingest_row(
-    ingests: Sequence[tuple[IngestOutlook, LabelRates]], resources: Resources, slowdown: float
+    ingests: Sequence[tuple[IngestForecast, LabelRates]], resources: Resources, slowdown: float
 ) -> tuple[Any, ...]:
     seconds = sum(
         _INGEST_SECONDS + one.read_seconds + one.n_entries * rates.per_value * _INGEST_COST
@@ -574,7 +574,7 @@ def _ingest_row(
     )
     n_bytes = sum(one.bytes_read for one, _ in ingests)
     return (
-        "ingest", sum(len(one.work.first) + len(one.work.second) for one, _ in ingests), 0,
+        "ingest", sum(len(one.tasks.to_sort) + len(one.tasks.to_write) for one, _ in ingests), 0,
         n_bytes, n_bytes, sum(one.bytes_written for one, _ in ingests),
         PROCESS_BYTES + resources.memory, seconds * slowdown / resources.n_threads,
     )  # fmt: skip

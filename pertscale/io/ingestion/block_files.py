@@ -1,7 +1,7 @@
 """Scratch files between the two passes of ingest: one per block of the source.
 
 A file holds the words (:mod:`pertscale.io.ingestion._kernels`) of the block's rows, sorted by
-shard, strip and row, so the second pass reads one stretch of words per file and task. Before the
+shard, strip and row, so the second pass reads one slice of words per file and task. Before the
 words stand, for every shard, where its rows and words begin; then the rows, and the number of words
 of each row in each strip that the block has entries of. One block is one file, renamed into place
 when it is complete: that makes the first pass parallel and restartable. About two bytes per count.
@@ -66,7 +66,7 @@ def write_block(
 
 
 @dataclass(frozen=True)
-class Stretch:
+class BlockSlices:
     """What the blocks hold for some consecutive shards, one block after the other.
 
     Attributes
@@ -85,7 +85,7 @@ class Stretch:
     words: np.ndarray
 
 
-def read_stretch(paths: Sequence[Path], first: int, last: int, buffers: Buffers) -> Stretch:
+def read_slices(paths: Sequence[Path], first: int, last: int, buffers: Buffers) -> BlockSlices:
     """Read what belongs to the shards ``first:last`` from all blocks.
 
     Memory: that, from `buffers`.
@@ -110,7 +110,7 @@ def read_stretch(paths: Sequence[Path], first: int, last: int, buffers: Buffers)
             _read_into(path, shape[b], bounds[b, 0], into)
     blocks = np.stack([*(at[:-1] for at in starts), shape[:, 2]], axis=1)
     row_bounds = np.concatenate([bounds[:, :, 0] - bounds[:, :1, 0], shape[:, 3:]], axis=1)
-    return Stretch(blocks, row_bounds, **arrays)
+    return BlockSlices(blocks, row_bounds, **arrays)
 
 
 def _read_bounds(path: Path, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:

@@ -41,7 +41,7 @@ class CellColumns:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class DroppedLabel:
     """A label whose cells are left out; ``""`` stands for missing values."""
 
     label: str
@@ -65,7 +65,7 @@ class Interpretation:
 
     names: tuple[str, ...]
     codes: np.ndarray
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[DroppedLabel, ...]
 
     def reason(self, label: object) -> str | None:
         """Return why the cells of a label are left out; None if they are not."""
@@ -143,14 +143,14 @@ def interpret_labels(
     for label, n in zip(cells.categories, counts.tolist(), strict=True):
         targets = grammar.parse(label)
         if targets is None:
-            left_out.append(LeftOut(label, left_out_reason(label) or "unassigned", n))
+            left_out.append(DroppedLabel(label, left_out_reason(label) or "unassigned", n))
         elif not targets and label not in grammar.controls:
-            left_out.append(LeftOut(label, NOT_CHOSEN, n))
+            left_out.append(DroppedLabel(label, NOT_CHOSEN, n))
         dropped = targets is None or (not targets and label not in grammar.controls)
         canonical.append("" if dropped else name_of(targets or ()))
     n_missing = int((codes < 0).sum())
     if n_missing:
-        left_out.append(LeftOut("", "missing", n_missing))
+        left_out.append(DroppedLabel("", "missing", n_missing))
     if CONTROL not in canonical:
         raise InputError(
             f"no cell is control: none of the {len(canonical)} labels is one of "

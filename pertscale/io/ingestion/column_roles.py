@@ -20,8 +20,8 @@ from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
 from pertscale.io.ingestion.account_lines import reading_lines
 from pertscale.io.ingestion.cell_labels import (
     CellColumns,
+    DroppedLabel,
     Interpretation,
-    LeftOut,
     interpret_labels,
     label_column,
     text_categories,
@@ -38,8 +38,8 @@ __all__ = [
     "INDEX",
     "AccountLine",
     "CellColumns",
+    "DroppedLabel",
     "Interpretation",
-    "LeftOut",
     "RoleChoices",
     "Roles",
     "gene_ids",

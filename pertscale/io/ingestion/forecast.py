@@ -12,9 +12,9 @@ import scipy.sparse as sp
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.io.ingestion.column_roles import RoleChoices
 from pertscale.io.ingestion.inputs import find_sources
-from pertscale.io.ingestion.plan import ScreenPlan, plan_screen
+from pertscale.io.ingestion.plan import IngestPlan, plan_screen
 from pertscale.io.ingestion.scale import decide_scale
-from pertscale.io.ingestion.work_folder import Work, planned_work, work_folder
+from pertscale.io.ingestion.work_folder import IngestTasks, planned_tasks, work_folder
 from pertscale.io.sources import CsrBlock, open_source
 from pertscale.schema import COUNTS
 from pertscale.storage.files import size_of
@@ -27,15 +27,14 @@ _SCRATCH_BYTES = {True: 2, False: 6}
 
 
 @dataclass(frozen=True)
-class IngestOutlook:
+class IngestForecast:
     """What is to be done for a file, or several, that are not a store.
 
     Attributes
     ----------
-    plan : ScreenPlan
+    plan : IngestPlan
         Cells, genes and groups, as they will be in the store.
-    work : Work
-        Both lists of tasks.
+    tasks : IngestTasks
     is_counts : bool
     dtype : dtype
         Of the store's matrix.
@@ -49,8 +48,8 @@ class IngestOutlook:
         CPU seconds to read all entries.
     """
 
-    plan: ScreenPlan
-    work: Work
+    plan: IngestPlan
+    tasks: IngestTasks
     is_counts: bool
     dtype: np.dtype
     n_entries: int
@@ -74,7 +73,7 @@ class IngestOutlook:
         return self.n_entries * _SCRATCH_BYTES[self.is_counts]
 
 
-def look_ahead(source: Any, store: Path, *, memory: int, parallel: int) -> IngestOutlook:
+def forecast_ingest(source: Any, store: Path, *, memory: int, parallel: int) -> IngestForecast:
     """Plan the ingest of a file to a store; nothing is written.
 
     Parameters
@@ -96,7 +95,7 @@ def look_ahead(source: Any, store: Path, *, memory: int, parallel: int) -> Inges
     verdict, _ = decide_scale(specs, declared=None)
     is_counts = verdict == COUNTS
     dtype = np.dtype(np.uint16 if is_counts else np.float32)
-    work = planned_work(
+    tasks = planned_tasks(
         work_folder(store), plan, scale=verdict, dtype=dtype, memory=memory, parallel=parallel
     )
     watch = Stopwatch()
@@ -105,14 +104,14 @@ def look_ahead(source: Any, store: Path, *, memory: int, parallel: int) -> Inges
         found: list[CsrBlock] = []
         seconds = watch.time(lambda: found.append(opened.read(block)), warm=True)
     sample = found[-1]
-    blocks = [task.block for task in work.first]
+    blocks = [task.block for task in tasks.to_sort]
     n_entries = sum(one.n_entries for one in blocks)
     if any(one.n_entries < 0 for one in blocks):
         span = sum(one.stop - one.start for one in blocks)
         n_entries = int(len(sample.data) * span / max(1, block.stop - block.start))
     size = sum(size_of(Path(spec.text or spec.path)) for spec in specs)
     share = n_entries / max(1, len(sample.data))
-    return IngestOutlook(plan, work, is_counts, dtype, n_entries, size, sample, seconds * share)
+    return IngestForecast(plan, tasks, is_counts, dtype, n_entries, size, sample, seconds * share)
 
 
 def dense_cells(sample: CsrBlock, n_genes: int) -> np.ndarray:

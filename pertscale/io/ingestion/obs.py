@@ -11,7 +11,7 @@ import pandas as pd
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.inputs import file_names, joined_columns, source_names
-from pertscale.io.ingestion.plan import ScreenPlan
+from pertscale.io.ingestion.plan import IngestPlan
 from pertscale.io.store.column_names import stored_names
 from pertscale.schema import CELL, CELL_COLUMNS
 
@@ -23,13 +23,13 @@ _RATIO = 1.05
 
 
 def cell_table(
-    plan: ScreenPlan, *, names: np.ndarray, totals: np.ndarray, expressed: np.ndarray
+    plan: IngestPlan, *, names: np.ndarray, totals: np.ndarray, expressed: np.ndarray
 ) -> Iterator[tuple[str, Any]]:
     """Yield (name, values) in the order of the store's rows; the index comes first.
 
     Parameters
     ----------
-    plan : ScreenPlan
+    plan : IngestPlan
     names : ndarray (input cells,)
         Unique names.
     totals, expressed : ndarray (cells,)
@@ -55,7 +55,7 @@ def _taken(values: pd.Categorical, order: np.ndarray) -> pd.Series:
     return pd.Series(values[order].remove_unused_categories())
 
 
-def _batch_and_guide(plan: ScreenPlan, source: np.ndarray) -> Iterator[tuple[str, pd.Categorical]]:
+def _batch_and_guide(plan: IngestPlan, source: np.ndarray) -> Iterator[tuple[str, pd.Categorical]]:
     columns = joined_columns(plan.specs)
     if plan.roles.batch is not None:
         batch = text_categories(columns.load(plan.roles.batch))
@@ -66,7 +66,7 @@ def _batch_and_guide(plan: ScreenPlan, source: np.ndarray) -> Iterator[tuple[str
         yield "guide", text_categories(columns.load(plan.roles.guide))
 
 
-def _prefixed(batch: pd.Categorical, plan: ScreenPlan, source: np.ndarray) -> pd.Categorical:
+def _prefixed(batch: pd.Categorical, plan: IngestPlan, source: np.ndarray) -> pd.Categorical:
     """Put the file before the batch: gem group 1 of two files are two batches."""
     n = len(batch.categories)
     names = [f"{stem}:{b}" for stem in source_names(plan.specs) for b in batch.categories]
@@ -74,14 +74,14 @@ def _prefixed(batch: pd.Categorical, plan: ScreenPlan, source: np.ndarray) -> pd
     return pd.Categorical.from_codes(codes, categories=names)
 
 
-def _as_they_came(plan: ScreenPlan, order: np.ndarray) -> Iterator[tuple[str, Any]]:
+def _as_they_came(plan: IngestPlan, order: np.ndarray) -> Iterator[tuple[str, Any]]:
     """Columns of the sources, by the names they have in the store."""
     columns = joined_columns(plan.specs)
     for name, stored in source_columns(plan).items():
         yield stored, _storable(columns.load(name).iloc[order])
 
 
-def check_columns(plan: ScreenPlan) -> None:
+def check_columns(plan: IngestPlan) -> None:
     """Read every column once: one that is damaged is found before the matrix is read, not after.
 
     Raises
@@ -93,7 +93,7 @@ def check_columns(plan: ScreenPlan) -> None:
         _storable(columns.load(name))
 
 
-def source_columns(plan: ScreenPlan) -> dict[str, str]:
+def source_columns(plan: IngestPlan) -> dict[str, str]:
     """Return the columns of the sources, and their names in the store."""
     ours = [*(c.name for c in CELL_COLUMNS), CELL, _EXPRESSED]
     return stored_names(joined_columns(plan.specs).names, ours)
@@ -118,7 +118,7 @@ def _storable(values: pd.Series) -> Any:
 # --- totals -------------------------------------------------------------------------------------
 
 
-def check_totals_column(plan: ScreenPlan, name: str) -> None:
+def check_totals_column(plan: IngestPlan, name: str) -> None:
     """Raise an ArgumentError if the cells have no such column."""
     columns = joined_columns(plan.specs)
     if name not in columns.names:
@@ -128,7 +128,7 @@ def check_totals_column(plan: ScreenPlan, name: str) -> None:
         )
 
 
-def without_total(plan: ScreenPlan, cells: np.ndarray, name: str | None) -> np.ndarray:
+def without_total(plan: IngestPlan, cells: np.ndarray, name: str | None) -> np.ndarray:
     """Return which of some input cells have no total by a column; all where there is none."""
     if name is None or not len(cells):
         return cells
@@ -136,7 +136,7 @@ def without_total(plan: ScreenPlan, cells: np.ndarray, name: str | None) -> np.n
     return cells[~(listed.to_numpy(np.float64)[cells] > 0)]
 
 
-def named_totals(plan: ScreenPlan, name: str, sums: np.ndarray) -> np.ndarray:
+def named_totals(plan: IngestPlan, name: str, sums: np.ndarray) -> np.ndarray:
     """Read the totals of the cells from a column, in the order of the store.
 
     Raises

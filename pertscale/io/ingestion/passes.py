@@ -2,7 +2,7 @@
 
 Pass one reads the source block by block, checks every value, and writes each block's entries to
 one scratch file, sorted by shard of rows and strip of genes. Pass two builds some shards from their
-stretch of every scratch file, chunk by chunk, and writes them; a shard is written by one task only.
+slice of every scratch file, chunk by chunk, and writes them; a shard is written by one task only.
 
 Both are functions of a small descriptor, run by :mod:`pertscale.execution.runner`. A finished block
 or shard leaves a receipt, and is not done again.
@@ -30,7 +30,7 @@ from pertscale.io.ingestion._kernels import (
     order_by_key,
     write_words,
 )
-from pertscale.io.ingestion.block_files import Stretch, read_stretch, write_block
+from pertscale.io.ingestion.block_files import BlockSlices, read_slices, write_block
 from pertscale.io.sources import Block, CsrBlock, Source, SourceSpec, open_source
 from pertscale.io.store.layout import CHUNK_GENES
 from pertscale.schema import COUNTS, MATRIX
@@ -51,7 +51,7 @@ NOT_FINITE = (
 
 
 @dataclass(frozen=True)
-class Target:
+class StoreTarget:
     """The store that both passes work for.
 
     Parameters
@@ -97,10 +97,10 @@ class Target:
 
 
 @dataclass(frozen=True)
-class PassOne:
+class SortTask:
     """Descriptor of one block of a source."""
 
-    target: Target
+    target: StoreTarget
     index: int
     source: SourceSpec
     source_index: int
@@ -114,10 +114,10 @@ class PassOne:
 
 
 @dataclass(frozen=True)
-class PassTwo:
+class WriteTask:
     """Descriptor of some consecutive shards of the store, ``first:last``."""
 
-    target: Target
+    target: StoreTarget
     first: int
     last: int
     n_blocks: int
@@ -140,7 +140,7 @@ def release_memory() -> None:
 # --- pass one -----------------------------------------------------------------------------------
 
 
-def sort_block(task: PassOne) -> None:
+def sort_block(task: SortTask) -> None:
     """Read one block of the source, check it, and write its entries sorted by shard and strip."""
     target = task.target
     path = target.block_file(task.index)
@@ -208,7 +208,7 @@ def _examine(
     block: CsrBlock,
     order: np.ndarray,
     strips: np.ndarray,
-    target: Target,
+    target: StoreTarget,
     counts: np.ndarray,
 ) -> None:
     """Count the words per segment; raise for the first entry that can't be used, with its place."""
@@ -263,17 +263,17 @@ def _explain(fault: Fault, value: Any, counts: bool, limit: float) -> str:
 # --- pass two -----------------------------------------------------------------------------------
 
 
-def write_shards(task: PassTwo) -> None:
+def write_shards(task: WriteTask) -> None:
     """Build some shards of the store from the scratch files, and write them."""
     target = task.target
     if all(target.shard_file(shard).exists() for shard in range(task.first, task.last)):
         return
     files = [target.block_file(index) for index in range(task.n_blocks)]
     with _buffers.borrow() as buffers:
-        stretch = read_stretch(files, task.first, task.last, buffers)
-        segments = _segments(target, stretch, task.last - task.first, buffers)
+        slices = read_slices(files, task.first, task.last, buffers)
+        segments = _segments(target, slices, task.last - task.first, buffers)
         for shard in range(task.first, task.last):
-            _write_shard(target, shard, shard - task.first, segments, stretch.words, buffers)
+            _write_shard(target, shard, shard - task.first, segments, slices.words, buffers)
 
 
 @dataclass(frozen=True)
@@ -286,13 +286,15 @@ class _Segments:
     lengths: np.ndarray
 
 
-def _segments(target: Target, stretch: Stretch, n_shards: int, buffers: Buffers) -> _Segments:
-    n = len(stretch.counts) + 1
+def _segments(
+    target: StoreTarget, slices: BlockSlices, n_shards: int, buffers: Buffers
+) -> _Segments:
+    n = len(slices.counts) + 1
     keys = buffers.take("keys", (n,), np.uint32)
     starts = buffers.take("starts", (n,), np.int64)
     lengths = buffers.take("lengths", (n,), np.uint16)
     found = list_segments(
-        stretch.blocks, stretch.row_bounds, stretch.rows, stretch.counts, target.n_strips,
+        slices.blocks, slices.row_bounds, slices.rows, slices.counts, target.n_strips,
         target.rows_per_shard, keys, starts, lengths,
     )  # fmt: skip
     bounds = np.empty(n_shards * target.n_strips * target.rows_per_shard + 1, np.int64)
@@ -302,7 +304,12 @@ def _segments(target: Target, stretch: Stretch, n_shards: int, buffers: Buffers)
 
 
 def _write_shard(
-    target: Target, shard: int, at: int, segments: _Segments, words: np.ndarray, buffers: Buffers
+    target: StoreTarget,
+    shard: int,
+    at: int,
+    segments: _Segments,
+    words: np.ndarray,
+    buffers: Buffers,
 ) -> None:
     """Write one shard, the `at`-th of those that the segments are of."""
     receipt = target.shard_file(shard)
@@ -334,7 +341,7 @@ def _write_shard(
         np.save(file, np.stack([totals, expressed])[:, : stop - start])
 
 
-def _stored_twice(target: Target, row: int, gene: int) -> str:
+def _stored_twice(target: StoreTarget, row: int, gene: int) -> str:
     """Tell the place of an entry that two blocks hold, which only column-major files can have."""
     destination = np.load(Path(target.work) / "destination.npy", mmap_mode="r")
     cell = int(np.flatnonzero(destination == row)[0])

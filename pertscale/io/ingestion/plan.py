@@ -31,7 +31,7 @@ _MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
-class ScreenPlan:
+class IngestPlan:
     """Where every cell and gene of the sources goes.
 
     Attributes
@@ -86,7 +86,7 @@ class ScreenPlan:
 
 def plan_screen(
     specs: Sequence[SourceSpec], choices: RoleChoices, *, name: str, genes: GeneRule
-) -> ScreenPlan:
+) -> IngestPlan:
     """Read names and labels of all cells, never the matrix, and decide where everything goes.
 
     Parameters
@@ -117,7 +117,7 @@ def plan_screen(
     account += targets_told
     by_label = dropped[~dropped["reason"].isin(list(lacking.values()))]
     account += [*context_note, *_drop_account(by_label), *told, *gene_plan.account]
-    return ScreenPlan(
+    return IngestPlan(
         specs=tuple(specs),
         n_input=sizes,
         roles=roles,
@@ -133,12 +133,12 @@ def plan_screen(
     )
 
 
-def without_cells(plan: ScreenPlan, empty: np.ndarray) -> ScreenPlan:
+def without_cells(plan: IngestPlan, empty: np.ndarray) -> IngestPlan:
     """Return the plan without cells that turned out to have no count in any gene.
 
     Parameters
     ----------
-    plan : ScreenPlan
+    plan : IngestPlan
         Of sources, as :func:`plan_screen` returns it.
     empty : ndarray of int
         Input cells that it keeps.

@@ -53,12 +53,12 @@ from pertscale.io.ingestion.obs import (
     without_total,
 )
 from pertscale.io.ingestion.passes import release_memory, sort_block, write_shards
-from pertscale.io.ingestion.plan import ScreenPlan, plan_screen, without_cells
+from pertscale.io.ingestion.plan import IngestPlan, plan_screen, without_cells
 from pertscale.io.ingestion.scale import decide_scale, read_sample
 from pertscale.io.ingestion.work_folder import (
-    Work,
+    IngestTasks,
     is_resumable,
-    planned_work,
+    planned_tasks,
     prepare,
     work_folder,
 )
@@ -82,7 +82,7 @@ from pertscale.storage.atomic import read_json, remove, remove_leftovers, replac
 from pertscale.storage.locations import Location, Remote, absolute
 from pertscale.storage.lock import locked
 from pertscale.storage.own_files import check_replaceable
-from pertscale.storage.publish import Layout, finished_folder
+from pertscale.storage.publish import OutputLayout, finished_folder
 
 #: Types that counts can be stored as.
 _COUNT_DTYPES = ("uint16", "uint32")
@@ -91,7 +91,7 @@ _MOST_EMPTY = 0.05
 #: Neighbours without a count that no panel of genes has by chance.
 _LONG_RUN = 20
 #: What is published on object storage: AnnData's folders.
-_LAYOUT = Layout(STORE_FOLDERS, ROOT_FILE, keep=False, files=STORE_FILES)
+_LAYOUT = OutputLayout(STORE_FOLDERS, ROOT_FILE, keep=False, files=STORE_FILES)
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,7 @@ def _no_store(place: Location) -> ExistsError:
 
 
 def write_screen(
-    plan: ScreenPlan,
+    plan: IngestPlan,
     final: Path,
     *,
     scale: str,
@@ -397,7 +397,7 @@ def write_screen(
             "memory": budget,
             "parallel": parallel,
         }
-        empty = without_total(plan, planned_work(work, plan, **settings).noted_empty(), totals)
+        empty = without_total(plan, planned_tasks(work, plan, **settings).noted_empty(), totals)
         if len(empty):
             plan = without_cells(plan, empty)
         tasks = prepare(work, plan, **settings)
@@ -450,7 +450,7 @@ def _check_apart(specs: Sequence[SourceSpec], final: Path) -> None:
             )
 
 
-def _check_totals(plan: ScreenPlan, totals: str | None, scale: str) -> None:
+def _check_totals(plan: IngestPlan, totals: str | None, scale: str) -> None:
     if totals is None:
         return
     if scale == LOG1P_1E4:
@@ -461,7 +461,7 @@ def _check_totals(plan: ScreenPlan, totals: str | None, scale: str) -> None:
 # --- the account --------------------------------------------------------------------------------
 
 
-def _shape_lines(plan: ScreenPlan) -> list[str]:
+def _shape_lines(plan: IngestPlan) -> list[str]:
     groups = plan.groups
     n_input = sum(plan.n_input)
     lines = [
@@ -480,7 +480,7 @@ def _shape_lines(plan: ScreenPlan) -> list[str]:
     return lines
 
 
-def _sampled_lines(plan: ScreenPlan, scale: str, totals: str | None) -> list[str]:
+def _sampled_lines(plan: IngestPlan, scale: str, totals: str | None) -> list[str]:
     """Tell what some cells say of their totals, and how many of them have no count.
 
     Ingest looks at all cells, once the matrix is written.
@@ -511,7 +511,7 @@ def _sampled_lines(plan: ScreenPlan, scale: str, totals: str | None) -> list[str
     return lines
 
 
-def _sampled_sums(plan: ScreenPlan) -> tuple[np.ndarray, np.ndarray, bool]:
+def _sampled_sums(plan: IngestPlan) -> tuple[np.ndarray, np.ndarray, bool]:
     """Return the sums of some kept cells over the kept genes, and which input cells these are.
 
     The last value says whether the sources hold cells as a whole; else there are none.
@@ -536,8 +536,8 @@ def _sampled_sums(plan: ScreenPlan) -> tuple[np.ndarray, np.ndarray, bool]:
 
 
 def _write_matrix(
-    tasks: Work,
-    plan: ScreenPlan,
+    tasks: IngestTasks,
+    plan: IngestPlan,
     client: ClientLike,
     totals: str | None,
     *,
@@ -555,19 +555,19 @@ def _write_matrix(
     """
     try:
         if not tasks.is_written():
-            run(sort_block, tasks.first, label="read", client=client, quiet=quiet)
-            run(write_shards, tasks.second, label="write", client=client, quiet=quiet)
+            run(sort_block, tasks.to_sort, label="read", client=client, quiet=quiet)
+            run(write_shards, tasks.to_write, label="write", client=client, quiet=quiet)
             run_on_all_workers(release_memory, client)
         expressed = tasks.cell_sums()[1]
         if not expressed.any():
-            raise InputError(f"{tasks.first[0].source.path}: all values are zero")
+            raise InputError(f"{tasks.to_sort[0].source.path}: all values are zero")
         empty = np.sort(plan.order[expressed == 0])
         if keep_empty:
             return empty[:0]
         unmeasured = without_total(plan, empty, totals)
         longest, most = _longest_run(empty), _MOST_EMPTY * plan.n_cells
         if len(unmeasured) > max(1, most) or len(longest) > max(_LONG_RUN, most):
-            way = "" if totals or tasks.second[0].target.scale != COUNTS else _of_a_panel(plan)
+            way = "" if totals or tasks.to_write[0].target.scale != COUNTS else _of_a_panel(plan)
             raise InputError(_too_many_empty(plan, empty, longest) + way)
     except InputError:
         remove(tasks.folder)  # the input has to change, so nothing of this can be used again
@@ -580,7 +580,7 @@ def _longest_run(cells: np.ndarray) -> np.ndarray:
     return max(np.split(cells, np.flatnonzero(np.diff(cells) > 1) + 1), key=len)
 
 
-def _too_many_empty(plan: ScreenPlan, empty: np.ndarray, longest: np.ndarray) -> str:
+def _too_many_empty(plan: IngestPlan, empty: np.ndarray, longest: np.ndarray) -> str:
     """Say how many cells are empty, which is the longest run of them, and what helps."""
     ends = np.cumsum(plan.n_input)
     source = int(np.searchsorted(ends, longest[0], side="right"))
@@ -596,7 +596,7 @@ def _too_many_empty(plan: ScreenPlan, empty: np.ndarray, longest: np.ndarray) ->
     )
 
 
-def _of_a_panel(plan: ScreenPlan) -> str:
+def _of_a_panel(plan: IngestPlan) -> str:
     column = total_column(joined_columns(plan.specs).names)
     name = repr(column) if column else ""
     return (
@@ -606,7 +606,7 @@ def _of_a_panel(plan: ScreenPlan) -> str:
 
 
 def _write_tables(
-    tasks: Work, plan: ScreenPlan, scale: str, totals: str | None, account: Sequence[str]
+    tasks: IngestTasks, plan: IngestPlan, scale: str, totals: str | None, account: Sequence[str]
 ) -> list[str]:
     """Write what belongs to the matrix; return the sentences that the account got added."""
     sums, expressed = tasks.cell_sums()
@@ -628,7 +628,7 @@ def _write_tables(
     guides = {name: group for name, group in sorted(plan.guides.items()) if name in there}
     info = {
         "scale": scale,
-        "dtype": np.dtype(tasks.second[0].target.dtype).name,
+        "dtype": np.dtype(tasks.to_write[0].target.dtype).name,
         "totals": totals or "matrix",
         "account": [*account, *added],
         "n_input": sum(plan.n_input),
@@ -651,7 +651,7 @@ def _write_tables(
     return added
 
 
-def _exact_hint(plan: ScreenPlan, sums: np.ndarray, totals: str | None) -> list[str]:
+def _exact_hint(plan: IngestPlan, sums: np.ndarray, totals: str | None) -> list[str]:
     columns = joined_columns(plan.specs)
     name = totals or total_column(columns.names)
     if name is None:

@@ -17,8 +17,8 @@ import numpy as np
 from pertscale.errors import MemoryBudgetError
 from pertscale.hashing import digest
 from pertscale.io.ingestion._kernels import PACKED
-from pertscale.io.ingestion.passes import PassOne, PassTwo, Target
-from pertscale.io.ingestion.plan import ScreenPlan
+from pertscale.io.ingestion.passes import SortTask, StoreTarget, WriteTask
+from pertscale.io.ingestion.plan import IngestPlan
 from pertscale.io.sources import SourceSpec, open_source
 from pertscale.io.store.layout import CHUNK_GENES, ROOT_FILE, create_matrix, rows_per_shard
 from pertscale.storage.atomic import read_json, remove, write_json
@@ -48,21 +48,21 @@ def is_resumable(work: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Work:
+class IngestTasks:
     """The two lists of tasks of an ingest, in a folder that is ready for them.
 
     Attributes
     ----------
     folder : Path
-    first, second : tuple
-        Descriptors of both passes.
+    to_sort, to_write : tuple
+        The tasks of both passes.
     key : str
         Hash of all that the scratch files and the matrix depend on.
     """
 
     folder: Path
-    first: tuple[PassOne, ...]
-    second: tuple[PassTwo, ...]
+    to_sort: tuple[SortTask, ...]
+    to_write: tuple[WriteTask, ...]
     key: str
 
     def is_written(self) -> bool:
@@ -91,20 +91,20 @@ class Work:
         return np.array(found["cells"] if found.get("key") == self.key else [], np.int64)
 
     def _receipts(self) -> list[Path]:
-        target = self.second[0].target
+        target = self.to_write[0].target
         return [target.shard_file(shard) for shard in range(target.n_shards)]
 
 
 def prepare(
-    folder: Path, plan: ScreenPlan, *, scale: str, dtype: np.dtype, memory: int, parallel: int
-) -> Work:
+    folder: Path, plan: IngestPlan, *, scale: str, dtype: np.dtype, memory: int, parallel: int
+) -> IngestTasks:
     """Set up the work folder, or keep that of an interrupted call with the same plan.
 
     Parameters
     ----------
     folder : Path
         Absolute.
-    plan : ScreenPlan
+    plan : IngestPlan
     scale : str
     dtype : dtype
         Of the store's matrix.
@@ -118,25 +118,25 @@ def prepare(
     MemoryBudgetError
         If the smallest task does not fit.
     """
-    work, go_on, marker = _cut(folder, plan, scale, dtype, memory, parallel)
+    tasks, go_on, marker = _cut(folder, plan, scale, dtype, memory, parallel)
     if not go_on:
-        _start(folder, plan, work.second[0].target)
+        _start(folder, plan, tasks.to_write[0].target)
         write_json(folder / _MARKER, marker)
-    return work
+    return tasks
 
 
-def planned_work(
-    folder: Path, plan: ScreenPlan, *, scale: str, dtype: np.dtype, memory: int, parallel: int
-) -> Work:
+def planned_tasks(
+    folder: Path, plan: IngestPlan, *, scale: str, dtype: np.dtype, memory: int, parallel: int
+) -> IngestTasks:
     """Return what :func:`prepare` does, with the same errors; nothing is written."""
     return _cut(folder, plan, scale, dtype, memory, parallel)[0]
 
 
 def _cut(
-    folder: Path, plan: ScreenPlan, scale: str, dtype: np.dtype, memory: int, parallel: int
-) -> tuple[Work, bool, dict[str, Any]]:
+    folder: Path, plan: IngestPlan, scale: str, dtype: np.dtype, memory: int, parallel: int
+) -> tuple[IngestTasks, bool, dict[str, Any]]:
     """Cut an ingest into tasks; tell whether the folder has some of them done, and its marker."""
-    target = Target(
+    target = StoreTarget(
         str(folder), plan.n_cells, len(plan.var), dtype.str, scale,
         rows_per_shard(plan.n_cells, len(plan.var)),
     )  # fmt: skip
@@ -153,14 +153,14 @@ def _cut(
     _check_fits(target, shard_bytes, memory, parallel)
     step = _shards_per_task(target, len(first), memory // parallel // shard_bytes)
     second = [
-        PassTwo(target, shard, min(shard + step, target.n_shards), len(first))
+        WriteTask(target, shard, min(shard + step, target.n_shards), len(first))
         for shard in range(0, target.n_shards, step)
     ]
     marker = {"key": key, "block_bytes": block_bytes}
-    return Work(folder, tuple(first), tuple(second), key), go_on, marker
+    return IngestTasks(folder, tuple(first), tuple(second), key), go_on, marker
 
 
-def _shard_bytes(target: Target, first: Sequence[PassOne]) -> int:
+def _shard_bytes(target: StoreTarget, first: Sequence[SortTask]) -> int:
     """Bytes of words that a task of the second pass holds for a shard.
 
     Twice the mean where the source tells how many entries there are; else as if it were dense.
@@ -174,13 +174,13 @@ def _shard_bytes(target: Target, first: Sequence[PassOne]) -> int:
     return max(1, min(dense, 2 * mean))
 
 
-def _shards_per_task(target: Target, n_blocks: int, most: int) -> int:
+def _shards_per_task(target: StoreTarget, n_blocks: int, most: int) -> int:
     """Shards that a task writes, so that files are not opened too often: each task opens all."""
     wanted = -(-n_blocks * target.n_shards // _MAX_OPENED)
     return max(1, min(wanted, most))
 
 
-def _check_fits(target: Target, shard_bytes: int, memory: int, parallel: int) -> None:
+def _check_fits(target: StoreTarget, shard_bytes: int, memory: int, parallel: int) -> None:
     """Refuse where not even one shard can be written at a time."""
     rows, itemsize = target.rows_per_shard, np.dtype(target.dtype).itemsize
     needed = shard_bytes + 3 * rows * CHUNK_GENES * itemsize
@@ -192,7 +192,7 @@ def _check_fits(target: Target, shard_bytes: int, memory: int, parallel: int) ->
         )
 
 
-def _key(plan: ScreenPlan, target: Target) -> str:
+def _key(plan: IngestPlan, target: StoreTarget) -> str:
     """Hash of everything that the scratch files and the matrix depend on."""
     sources = [{**asdict(spec), **_state(spec)} for spec in plan.specs]
     options = [target.scale, target.dtype, target.rows_per_shard]
@@ -210,7 +210,7 @@ def _state(spec: SourceSpec) -> dict[str, int]:
     }
 
 
-def _start(folder: Path, plan: ScreenPlan, target: Target) -> None:
+def _start(folder: Path, plan: IngestPlan, target: StoreTarget) -> None:
     for name in (_MARKER, "blocks", "shards", "store"):
         remove(folder / name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -231,12 +231,12 @@ def _start(folder: Path, plan: ScreenPlan, target: Target) -> None:
     )
 
 
-def _first_tasks(plan: ScreenPlan, target: Target, block_bytes: int) -> list[PassOne]:
-    tasks: list[PassOne] = []
+def _first_tasks(plan: IngestPlan, target: StoreTarget, block_bytes: int) -> list[SortTask]:
+    tasks: list[SortTask] = []
     first_cell = 0
     for i, (spec, n) in enumerate(zip(plan.specs, plan.n_input, strict=True)):
         with open_source(spec) as source:
             for block in source.blocks(block_bytes):
-                tasks.append(PassOne(target, len(tasks), spec, i, first_cell, block))
+                tasks.append(SortTask(target, len(tasks), spec, i, first_cell, block))
         first_cell += n
     return tasks

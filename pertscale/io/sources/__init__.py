@@ -198,7 +198,7 @@ def _find_csv(path: Path, cells: str | None, scratch: Path | None) -> SourceSpec
     _check_end(text, path)
     spec = SourceSpec(str(path), "csv", cells=cells, text=_other(text, path))
     source = CsvSource(spec)
-    sides = {False: source.rows.names, True: np.array(source.layout.columns)}
+    sides = {False: source.rows.names, True: np.array(source.header.columns)}
     if cells is not None:
         turned = _named_side(sides, path, cells)
         return _with_cells(replace(spec, genes_by_cells=turned), path.parent)

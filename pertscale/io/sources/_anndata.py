@@ -19,7 +19,7 @@ from pertscale.io.sources._arrays import (
     CompressedColumns,
     CompressedRows,
     DenseRows,
-    Matrix,
+    RowMatrix,
 )
 from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, as_names, as_text
 
@@ -54,7 +54,7 @@ def matrix_key(group: Any, matrix: str, path: str) -> str:
     )
 
 
-def open_matrix(node: Any, place: str) -> Matrix:
+def open_matrix(node: Any, place: str) -> RowMatrix:
     """Return the matrix in an AnnData element: CSR, CSC or dense."""
     if hasattr(node, "dtype"):
         return DenseRows(checked_array(node, place, whole=False), place=place)

@@ -23,7 +23,7 @@ from pertscale.io.sources._kernels import compress_rows, sort_by_row
 _OFFSETS_AT_ONCE = 1 << 20
 
 
-class Matrix(Protocol):
+class RowMatrix(Protocol):
     """A matrix that can be cut into blocks and read block by block."""
 
     shape: tuple[int, int]

@@ -23,7 +23,7 @@ from pertscale.io.sources.cell_tables import TableSource
 
 
 @dataclass(frozen=True)
-class Layout:
+class CsvHeader:
     """Header of a table: its delimiter, the names of its columns, where its rows start."""
 
     delimiter: str
@@ -39,7 +39,7 @@ class Rows:
     starts: np.ndarray
 
 
-def read_layout(text: Path, path: str) -> Layout:
+def read_header(text: Path, path: str) -> CsvHeader:
     """Read the header. R's ``write.table`` leaves the name of the first column out."""
     with file_errors(path), text.open("rb") as lines:
         header = lines.readline()
@@ -57,8 +57,8 @@ def read_layout(text: Path, path: str) -> Layout:
         )
     if len(fields) == len(names) + 1:
         _check_bare_header(names, fields, path)
-        return Layout(delimiter, names, offset)
-    return Layout(delimiter, names[1:], offset)
+        return CsvHeader(delimiter, names, offset)
+    return CsvHeader(delimiter, names[1:], offset)
 
 
 def _check_bare_header(names: list[str], fields: list[str], path: str) -> None:
@@ -75,16 +75,16 @@ def _check_bare_header(names: list[str], fields: list[str], path: str) -> None:
         )
 
 
-def read_rows(text: Path, layout: Layout, path: str) -> Rows:
+def read_rows(text: Path, header: CsvHeader, path: str) -> Rows:
     """Scan the table once for row names and positions; every row has to be complete.
 
     Memory: names and 8 bytes per row, and one line.
     """
-    mark = layout.delimiter.encode()
+    mark = header.delimiter.encode()
     names: list[str] = []
-    starts = [layout.offset]
+    starts = [header.offset]
     with file_errors(path), text.open("rb") as lines:
-        lines.seek(layout.offset)
+        lines.seek(header.offset)
         for line in lines:
             if (nul := line.find(b"\0")) >= 0:
                 raise nul_error(path, starts[-1] + nul)
@@ -93,10 +93,10 @@ def read_rows(text: Path, layout: Layout, path: str) -> Rows:
                 continue
             end = line.index(b'"', 1) + 1 if line[:1] == b'"' else line.find(mark)
             found = line.count(mark, max(end, 0)) if end >= 0 else 0
-            if found != len(layout.columns):
+            if found != len(header.columns):
                 raise CorruptFileError(
                     f"{path}, row {len(names)}: {found} values, the header names "
-                    f"{len(layout.columns)}; the file is incomplete or damaged"
+                    f"{len(header.columns)}; the file is incomplete or damaged"
                 )
             names.append(line[:end].decode().strip('"'))
             starts.append(starts[-1] + len(line))
@@ -110,17 +110,17 @@ class CsvSource(TableSource):
     def __init__(self, spec: SourceSpec) -> None:
         super().__init__(spec)
         self._text = Path(spec.text or spec.path)
-        self.layout = read_layout(self._text, spec.path)
+        self.header = read_header(self._text, spec.path)
         self.row_major = not spec.genes_by_cells
 
     @cached_property
     def rows(self) -> Rows:
         """Names and places of the rows; found by one pass over the file."""
-        return read_rows(self._text, self.layout, self.spec.path)
+        return read_rows(self._text, self.header, self.spec.path)
 
     @cached_property
     def _columns(self) -> np.ndarray:
-        return np.array(self.layout.columns, dtype=np.dtypes.StringDType())
+        return np.array(self.header.columns, dtype=np.dtypes.StringDType())
 
     @property
     def n_cells(self) -> int:
@@ -144,7 +144,7 @@ class CsvSource(TableSource):
     def blocks(self, block_bytes: int) -> list[Block]:
         """Cut at lines. A field is 2 bytes of text or more and 8 bytes when parsed."""
         starts = self.rows.starts
-        n_rows, width = len(starts) - 1, len(self.layout.columns)
+        n_rows, width = len(starts) - 1, len(self.header.columns)
         step = max(1, block_bytes // (8 * max(width, 1)))
         cuts = [*range(0, n_rows, step), n_rows] if n_rows else []
         return [Block(int(starts[a]), int(starts[b]), a, b - a) for a, b in pairwise(cuts)]
@@ -166,14 +166,14 @@ class CsvSource(TableSource):
 
     def _parse(self, raw: bytes, place: str) -> np.ndarray:
         """Return (rows, columns) float64 values of some lines."""
-        fields = [str(i) for i in range(len(self.layout.columns))]
+        fields = [str(i) for i in range(len(self.header.columns))]
         try:
             table = arrow_csv.read_csv(
                 pa.BufferReader(raw),
                 read_options=arrow_csv.ReadOptions(
                     column_names=["name", *fields], use_threads=False, block_size=len(raw) + 1
                 ),
-                parse_options=arrow_csv.ParseOptions(delimiter=self.layout.delimiter),
+                parse_options=arrow_csv.ParseOptions(delimiter=self.header.delimiter),
                 convert_options=arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(fields, pa.float64()), include_columns=fields
                 ),

@@ -53,14 +53,14 @@ from pertscale.storage.atomic import remove, remove_leftovers, replace
 from pertscale.storage.locations import Location, Remote, absolute, check_apart, local_path, locate
 from pertscale.storage.lock import locked
 from pertscale.storage.own_files import check_replaceable
-from pertscale.storage.publish import Layout, finished_folder
+from pertscale.storage.publish import OutputLayout, finished_folder
 
 #: Cells that a group needs to be tested against (method B5).
 MIN_CONTROLS = 2
 #: Pattern of the files that are written.
 TABLE_FILES = rf"{LABELS_DIR}/(?:{LABEL_FILES})|{PSEUDOBULK_DIR}/(?:{PSEUDOBULK_FILES})"
 #: What is published on object storage.
-_LAYOUT = Layout(
+_LAYOUT = OutputLayout(
     (LABELS_DIR, PSEUDOBULK_DIR), f"{LABELS_DIR}/{MANIFEST_FILE}", keep=False, files=TABLE_FILES
 )
 

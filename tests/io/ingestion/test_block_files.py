@@ -21,7 +21,7 @@ from pertscale.io.ingestion._kernels import (
     order_by_key,
     write_words,
 )
-from pertscale.io.ingestion.block_files import read_stretch, write_block
+from pertscale.io.ingestion.block_files import read_slices, write_block
 
 DTYPES = {PACKED: np.uint16, UINT32: np.uint32, FLOAT32: np.float32}
 STRIP = 16  # genes of a strip here
@@ -78,11 +78,11 @@ def test_round_trip(tmp_path, seed, n_rows, n_genes, n_blocks, form):
     found = np.zeros((-(-n_rows // shard_rows) * shard_rows, n_genes), matrix.dtype)
     n_strips = -(-n_genes // STRIP)
     n_shards = len(found) // shard_rows
-    stretch = read_stretch(paths, 0, n_shards, Buffers())
-    n = len(stretch.counts) + 1
+    slices = read_slices(paths, 0, n_shards, Buffers())
+    n = len(slices.counts) + 1
     keys, starts, lengths = np.empty(n, np.uint32), np.empty(n, np.int64), np.empty(n, np.uint16)
     listed = list_segments(
-        stretch.blocks, stretch.row_bounds, stretch.rows, stretch.counts, n_strips, shard_rows,
+        slices.blocks, slices.row_bounds, slices.rows, slices.counts, n_strips, shard_rows,
         keys, starts, lengths,
     )  # fmt: skip
     bounds = np.empty(n_shards * n_strips * shard_rows + 1, np.int64)
@@ -94,7 +94,7 @@ def test_round_trip(tmp_path, seed, n_rows, n_genes, n_blocks, form):
             key = (shard * n_strips + strip) * shard_rows
             chunk = np.full((STRIP, shard_rows), 9, matrix.dtype)
             taken = fill_chunk(
-                bounds[key : key + shard_rows + 1], order, starts, lengths, stretch.words, form,
+                bounds[key : key + shard_rows + 1], order, starts, lengths, slices.words, form,
                 chunk, totals, expressed,
             )  # fmt: skip
             assert taken == -1
@@ -120,10 +120,10 @@ def test_truncated_and_foreign_files_are_named(tmp_path):
     write(path, np.ones((5, 20), np.uint16), np.arange(5), 4, PACKED)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(CorruptFileError, match=r"block\.bin is truncated"):
-        read_stretch([path], 0, 2, Buffers())
+        read_slices([path], 0, 2, Buffers())
     path.write_bytes(b"something else altogether")
     with pytest.raises(CorruptFileError, match=r"block\.bin is not a scratch file"):
-        read_stretch([path], 0, 2, Buffers())
+        read_slices([path], 0, 2, Buffers())
 
 
 def test_buffers_are_used_again_and_given_back():

@@ -14,7 +14,7 @@ from scipy.stats import mannwhitneyu
 from pertscale.errors import InputError
 from pertscale.io import check, ingest
 from pertscale.io.ingestion import run
-from pertscale.io.ingestion.work_folder import Work
+from pertscale.io.ingestion.work_folder import IngestTasks
 from pertscale.screen import open_screen
 from pertscale.stats import rank_sum
 from tests.support.helpers import tree_hash
@@ -124,8 +124,10 @@ def test_an_interrupted_call_knows_which_cells_are_empty(
         ingest(source, tmp_path / "s.zarr", quiet=True)
     monkeypatch.undo()
     written: list[bool] = []
-    ask = Work.is_written
-    monkeypatch.setattr(Work, "is_written", lambda work: (written.append(ask(work)), ask(work))[1])
+    ask = IngestTasks.is_written
+    monkeypatch.setattr(
+        IngestTasks, "is_written", lambda work: (written.append(ask(work)), ask(work))[1]
+    )
     assert tree_hash(ingest(source, tmp_path / "s.zarr", quiet=True)) == whole
     assert written == [True]  # nothing of the matrix was written again
 
