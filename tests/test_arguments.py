@@ -16,9 +16,16 @@ from pertscale.arguments import checked
 from pertscale.errors import ArgumentError
 
 PACKAGES = (
-    ps, ps.io, ps.stats, ps.splits, ps.embeddings, ps.evaluation, ps.models, ps.report,
+    ps,
+    ps.io,
+    ps.stats,
+    ps.splits,
+    ps.embeddings,
+    ps.evaluation,
+    ps.models,
+    ps.report,
     ps.baselines,
-)  # fmt: skip
+)
 
 
 def public_functions():
@@ -81,7 +88,7 @@ ADATA = anndata.AnnData(np.ones((4, 3), np.float32))
         (lambda: ps.Split("s", train="A", test=("B",)), "pass a list: train=['A']"),
         (lambda: ps.stats.rank_sum("x.zarr", test=1), "one of 'mannwhitney', 'scanpy'"),
     ],
-)  # fmt: skip
+)
 def test_the_message_says_what_to_pass(call, words):
     with pytest.raises(ArgumentError) as caught:
         call()

@@ -20,8 +20,11 @@ from pertscale.cli import main
 def pertscale(*arguments, cwd):
     return subprocess.run(
         [sys.executable, "-m", "pertscale", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_signal_that_comes_in_a_callback_is_not_lost(monkeypatch):
@@ -54,8 +57,11 @@ def test_what_can_not_be_shown_is_written_all_the_same(example, tmp_path):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "pertscale", "labels", example.screen.path, "--out", out],
-            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0
     assert "all is written, but can't be shown: No space left" in done.stderr
     assert "Traceback" not in done.stderr
@@ -69,8 +75,19 @@ def test_from_file_to_report(tmp_path):
         assert done.returncode == 0, done.stderr
         return done
 
-    ok("simulate", "s.h5ad", "--cells", 2000, "--genes", 200, "--perturbations", 12,
-       "--embedding", "e.parquet", "--quiet")  # fmt: skip
+    ok(
+        "simulate",
+        "s.h5ad",
+        "--cells",
+        2000,
+        "--genes",
+        200,
+        "--perturbations",
+        12,
+        "--embedding",
+        "e.parquet",
+        "--quiet",
+    )
     account = ok("check", "s.h5ad").stdout
     assert "perturbation: column 'perturbation'" in account
     assert sorted(p.name for p in tmp_path.iterdir()) == ["e.parquet", "s.h5ad"]
@@ -78,8 +95,21 @@ def test_from_file_to_report(tmp_path):
     assert "kept: 2,000 cells" in ingested.stderr
     assert ps.open_screen(tmp_path / "s.zarr").n_cells == 2000
     assert "LabelTable" in ok("labels", "s.zarr", "--test", "scanpy", "--quiet").stdout
-    shown = ok("run", "s.zarr", "--embedding", "e.parquet", "--out", "runs/s",
-               "--seed", 1, "--seed", 2, "--method", "knn_10", "--quiet").stdout  # fmt: skip
+    shown = ok(
+        "run",
+        "s.zarr",
+        "--embedding",
+        "e.parquet",
+        "--out",
+        "runs/s",
+        "--seed",
+        1,
+        "--seed",
+        2,
+        "--method",
+        "knn_10",
+        "--quiet",
+    ).stdout
     assert "full_without_target, means of 2 splits" in shown
     assert "fewer than 5 perturbations are too few to compare methods" in shown
     report = tmp_path / "runs" / "s" / "report.html"

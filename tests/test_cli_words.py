@@ -28,17 +28,26 @@ INGEST, RUN, CHECK = (main.commands[name] for name in ("ingest", "run", "check")
         (RUN, "pass a list: tasks=['within']", "pass a list: --task within"),
         (RUN, "exclude_test_perturbations=False keeps", "--include-test-perturbations keeps"),
         (RUN, "client= takes one", "--scheduler takes one"),
-        (RUN, "memory='2GB' or fdr=0.05, min_cells=3.",
-         "--memory 2GB or --fdr 0.05, --min-cells 3."),
+        (
+            RUN,
+            "memory='2GB' or fdr=0.05, min_cells=3.",
+            "--memory 2GB or --fdr 0.05, --min-cells 3.",
+        ),
         (RUN, "pass scale='counts'", "pass --scale counts of `pertscale ingest`"),
-        (CHECK, "pertscale.run_benchmark(store, out=...) makes one",
-         "`pertscale run STORE --out …` makes one"),
-        (RUN, "make one with pertscale.io.ingest('my k.h5ad', 'k.zarr')",
-         "make one with `pertscale ingest 'my k.h5ad' k.zarr`"),
+        (
+            CHECK,
+            "pertscale.run_benchmark(store, out=...) makes one",
+            "`pertscale run STORE --out …` makes one",
+        ),
+        (
+            RUN,
+            "make one with pertscale.io.ingest('my k.h5ad', 'k.zarr')",
+            "make one with `pertscale ingest 'my k.h5ad' k.zarr`",
+        ),
         (RUN, "a URL s3://b/k?out=1 and x==y stay", "a URL s3://b/k?out=1 and x==y stay"),
         (RUN, "no argument is named: a=b, 5 = 5", "no argument is named: a=b, 5 = 5"),
     ],
-)  # fmt: skip
+)
 def test_arguments_become_options(command, said, typed):
     others = [c for c in (INGEST, RUN) if c is not command]
     assert in_words_of_the_shell(said, command, others) == typed
@@ -59,10 +68,22 @@ def test_sentences_of_a_result_name_options(tmp_path):
     doubles = [f"{a}+{b}" for a, b in pairwise(genes[:9])]
     labels = ["ctrl"] * 20 + [name for name in (*genes[:8], *doubles) for _ in range(12)]
     screen = screen_of(tmp_path, labels, genes)
-    told = CliRunner().invoke(main, [
-        "run", str(screen.path), "--out", str(tmp_path / "r"), "--method", "all_non_de",
-        "--task", "within", "--seed", "1", "--quiet",
-    ])  # fmt: skip
+    told = CliRunner().invoke(
+        main,
+        [
+            "run",
+            str(screen.path),
+            "--out",
+            str(tmp_path / "r"),
+            "--method",
+            "all_non_de",
+            "--task",
+            "within",
+            "--seed",
+            "1",
+            "--quiet",
+        ],
+    )
     assert told.exit_code == 0, told.output
     assert "; --gene-disjoint draws splits without." in told.stdout
     assert "gene_disjoint=True" not in told.output

@@ -60,9 +60,13 @@ def look(thing) -> str:
 def result(example, tmp_path_factory):
     methods = ["majority_vote", "all_non_de", "oracle", "no_change", "mean"]
     return ps.run_benchmark(
-        example.screen, out=tmp_path_factory.mktemp("cards") / "run", methods=methods,
-        tasks=["within", "single", "double"], seed=[0, 1], quiet=True,
-    )  # fmt: skip
+        example.screen,
+        out=tmp_path_factory.mktemp("cards") / "run",
+        methods=methods,
+        tasks=["within", "single", "double"],
+        seed=[0, 1],
+        quiet=True,
+    )
 
 
 # --- building blocks ------------------------------------------------------------------------------
@@ -94,8 +98,11 @@ def test_bars_are_shares():
 
 def test_sizes_and_lists():
     assert [display.n_bytes(n) for n in (0, 999, 2_230_000, 1.5e12)] == [
-        "0 bytes", "999 bytes", "2.23 MB", "1.5e+03 GB",
-    ]  # fmt: skip
+        "0 bytes",
+        "999 bytes",
+        "2.23 MB",
+        "1.5e+03 GB",
+    ]
     assert display.first_few(["a", "b"]) == "a, b"
     assert display.first_few(["a"] * 1000, 2) == "a, a, … (1,000 in all)"
 

@@ -72,8 +72,9 @@ def test_a_gene_in_a_few_of_many_names_is_no_target() -> None:
 
 def test_combinations_and_ids() -> None:
     assert target_group(["GENE1_A+GENE2_B", "GENE1_B"], READ_OUT) == {
-        "GENE1_A+GENE2_B": "GENE1+GENE2", "GENE1_B": "GENE1"
-    }  # fmt: skip
+        "GENE1_A+GENE2_B": "GENE1+GENE2",
+        "GENE1_B": "GENE1",
+    }
     ids = {f"ENSG{i:011d}": f"GENE{i}" for i in range(9)}
     names = ["ENSG00000000003", "ENSG00000000004.2", "ENSG00000000099", "ENSG00000000005_A"]
     groups = target_group(names, READ_OUT, ids=ids)
@@ -138,8 +139,11 @@ def test_a_column_of_targets_wins():
     labels = ["ctrl", "GENE1_x", "GENE1_y", "opaque1", "opaque2"]
     guides, lines = targets_of(labels, target_gene=["ctrl", "GENE2", "GENE3", "GENE2", "GENE9_1"])
     assert guides == {
-        "GENE1_x": "GENE2", "GENE1_y": "GENE3", "opaque1": "GENE2", "opaque2": "GENE9"
-    }  # fmt: skip
+        "GENE1_x": "GENE2",
+        "GENE1_y": "GENE3",
+        "opaque1": "GENE2",
+        "opaque2": "GENE9",
+    }
     assert "perturbation: targets are those of column 'target_gene'" in lines
     by_name = {"GENE1_x": "GENE1", "GENE1_y": "GENE1"}
     assert targets_of(labels)[0] == by_name

@@ -39,7 +39,10 @@ def test_processes_that_compile_at_the_same_time_do_not_mix_their_code(tmp_path)
     script = tmp_path / "race.py"
     script.write_text(RACE)
     done = subprocess.run(
-        [sys.executable, script], env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, script],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr

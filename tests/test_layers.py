@@ -19,8 +19,15 @@ from tests.support.helpers import ROOT
 #: another there, but for names and words at the bottom.
 RANKS = (
     {
-        "errors", "schema", "hashing", "display", "arguments", "diagnostics",
-        "_jit", "_lazy", "_optimized",
+        "errors",
+        "schema",
+        "hashing",
+        "display",
+        "arguments",
+        "diagnostics",
+        "_jit",
+        "_lazy",
+        "_optimized",
     },
     {"perturbation_names", "gene_names", "guide_names", "evaluation"},
     {"storage"},
@@ -38,7 +45,7 @@ RANKS = (
     {"slurm"},
     {"cli", "cli_help", "cli_words", "__main__"},
     {""},
-)  # fmt: skip
+)
 #: Ranks whose members may import each other.
 SHARED = (0, 1, 15)
 #: They read ``pertscale.__version__``.

@@ -31,12 +31,32 @@ GRAMMAR = Grammar(KNOWN | {"STX16", "NPEPL1"}, frozenset({"non-targeting", "NT-1
 @pytest.mark.parametrize(
     "word",
     [
-        "control", "ctrl", "CTRL", "non-targeting", "non_targeting", "Non-Targeting", "NT", "NT-1",
-        "NT-17", "NT3", "NTg7", "NTC", "NTC_4", "NegCtrl0", "NegCtrl10", "neg_ctrl", "Scrambled",
-        "negative_control", "safe-targeting", "scramble", "unperturbed", "control_nontargeting",
-        "non-targeting_00025", "nontargeting",
+        "control",
+        "ctrl",
+        "CTRL",
+        "non-targeting",
+        "non_targeting",
+        "Non-Targeting",
+        "NT",
+        "NT-1",
+        "NT-17",
+        "NT3",
+        "NTg7",
+        "NTC",
+        "NTC_4",
+        "NegCtrl0",
+        "NegCtrl10",
+        "neg_ctrl",
+        "Scrambled",
+        "negative_control",
+        "safe-targeting",
+        "scramble",
+        "unperturbed",
+        "control_nontargeting",
+        "non-targeting_00025",
+        "nontargeting",
     ],
-)  # fmt: skip
+)
 def test_clear_control_words(word: str) -> None:
     assert is_control_word(word)
     assert not is_unassigned_word(word)
@@ -44,9 +64,21 @@ def test_clear_control_words(word: str) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["AAVS1", "GFP", "INTERGENIC123", "DMSO", "[('DMSO_TF', 0.0, 'uM')]", "mCherry", "LacZ",
-     "luciferase", "vehicle", "62(mod)", "63(mod)_pBA581", "Gal4-4(mod)_pBA582"],
-)  # fmt: skip
+    [
+        "AAVS1",
+        "GFP",
+        "INTERGENIC123",
+        "DMSO",
+        "[('DMSO_TF', 0.0, 'uM')]",
+        "mCherry",
+        "LacZ",
+        "luciferase",
+        "vehicle",
+        "62(mod)",
+        "63(mod)_pBA581",
+        "Gal4-4(mod)_pBA582",
+    ],
+)
 def test_words_that_are_control_in_some_screens_are_only_suggested(word: str) -> None:
     assert is_suggested_control(word)
     assert not is_control_word(word)
@@ -64,12 +96,22 @@ def test_genes_that_look_alike_are_no_controls(gene: str) -> None:
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
-        ("nan", "missing"), ("None", "missing"), ("", "missing"), ("  ", "missing"),
-        ("unassigned", "unassigned"), ("Unknown", "unassigned"), ("Negative", "unassigned"),
-        ("*", "unassigned"), ("no-guide", "unassigned"), ("Doublet", "multiplet"),
-        ("multiplet", "multiplet"), ("ambiguous", "multiplet"), ("STAT1", None), ("control", None),
+        ("nan", "missing"),
+        ("None", "missing"),
+        ("", "missing"),
+        ("  ", "missing"),
+        ("unassigned", "unassigned"),
+        ("Unknown", "unassigned"),
+        ("Negative", "unassigned"),
+        ("*", "unassigned"),
+        ("no-guide", "unassigned"),
+        ("Doublet", "multiplet"),
+        ("multiplet", "multiplet"),
+        ("ambiguous", "multiplet"),
+        ("STAT1", None),
+        ("control", None),
     ],
-)  # fmt: skip
+)
 def test_labels_that_are_never_control(word: str, reason: str | None) -> None:
     assert left_out_reason(word) == reason
     assert is_unassigned_word(word) == (reason is not None)
@@ -81,33 +123,71 @@ def test_labels_that_are_never_control(word: str, reason: str | None) -> None:
 @pytest.mark.parametrize(
     ("label", "expected"),
     [
-        ("A", ("A",)), ("A+B", ("A", "B")), ("B+A", ("A", "B")), (" A + B ", ("A", "B")),
-        ("ctrl+A", ("A",)), ("A+ctrl", ("A",)), ("A+control", ("A",)), ("A_control", ("A",)),
-        ("A+A", ("A",)), ("ctrl", ()), ("ctrl+ctrl", ()), ("control", ()), ("NT-1", ()),
-        ("A_B", ("A", "B")), ("B-A", ("B-A",)), ("A-ctrl", ("A",)), ("A_B_C", ("A", "B", "C")),
-        ("A|B", ("A", "B")), ("A,B", ("A", "B")), ("A;B", ("A", "B")), ("A & B", ("A", "B")),
+        ("A", ("A",)),
+        ("A+B", ("A", "B")),
+        ("B+A", ("A", "B")),
+        (" A + B ", ("A", "B")),
+        ("ctrl+A", ("A",)),
+        ("A+ctrl", ("A",)),
+        ("A+control", ("A",)),
+        ("A_control", ("A",)),
+        ("A+A", ("A",)),
+        ("ctrl", ()),
+        ("ctrl+ctrl", ()),
+        ("control", ()),
+        ("NT-1", ()),
+        ("A_B", ("A", "B")),
+        ("B-A", ("B-A",)),
+        ("A-ctrl", ("A",)),
+        ("A_B_C", ("A", "B", "C")),
+        ("A|B", ("A", "B")),
+        ("A,B", ("A", "B")),
+        ("A;B", ("A", "B")),
+        ("A & B", ("A", "B")),
         ("KLF1_MAP2K6__KLF1_MAP2K6", ("KLF1", "MAP2K6")),
         ("KLF1_NegCtrl0__KLF1_NegCtrl0", ("KLF1",)),
         ("NegCtrl0_KIAA1804__NegCtrl0_KIAA1804", ("KIAA1804",)),
         ("NegCtrl10_NegCtrl0__NegCtrl10_NegCtrl0", ()),
-        ("HLA-A", ("HLA-A",)), ("NKX2-1", ("NKX2-1",)), ("NKX2-1+HLA-A", ("HLA-A", "NKX2-1")),
-        ("HLA-A_NKX2-1", ("HLA-A", "NKX2-1")), ("STX16-NPEPL1", ("STX16-NPEPL1",)),
-        ("X,Y", ("X,Y",)), ("X,Y|A", ("A", "X,Y")), ("X,Y,A", ("A", "X,Y")),
-        ("A_D", ("A_D",)), ("D-A", ("D-A",)), ("ZAP70_1", ("ZAP70_1",)), ("STAT1g2", ("STAT1g2",)),
+        ("HLA-A", ("HLA-A",)),
+        ("NKX2-1", ("NKX2-1",)),
+        ("NKX2-1+HLA-A", ("HLA-A", "NKX2-1")),
+        ("HLA-A_NKX2-1", ("HLA-A", "NKX2-1")),
+        ("STX16-NPEPL1", ("STX16-NPEPL1",)),
+        ("X,Y", ("X,Y",)),
+        ("X,Y|A", ("A", "X,Y")),
+        ("X,Y,A", ("A", "X,Y")),
+        ("A_D", ("A_D",)),
+        ("D-A", ("D-A",)),
+        ("ZAP70_1", ("ZAP70_1",)),
+        ("STAT1g2", ("STAT1g2",)),
         ("CPQ_+_97657557.23-P1P2", ("CPQ_+_97657557.23-P1P2",)),
         ("CPQ_+_97657557.23-P1P2|A", ("A", "CPQ_+_97657557.23-P1P2")),
         ("[('drug', 0.5, 'uM')]", ("[('drug', 0.5, 'uM')]",)),
-        ("A+non-targeting", ("A",)), ("A+nan", ("A",)), ("safe-targeting", ("safe-targeting",)),
-        ("A+doublet", None), ("nan+nan", None), ("+", None), (" + | ", None),
-        ("MYC+", ("MYC+",)), ("+MYC", ("+MYC",)), ("MYC+/-", ("MYC+/-",)), ("ctrl+", ()),
-        ("MYC+/++A", ("A", "MYC+/+")), ("Ca2++A", ("A", "Ca2+")), ("A+Ca2+", ("A", "Ca2+")),
-        ("A + + B", ("A", "B")), ("(+)-JQ1", ("(+)-JQ1",)), ("(+)-JQ1+A", ("(+)-JQ1", "A")),
-        ("2i (LIF+MEKi+GSK3i)", ("2i (LIF+MEKi+GSK3i)",)), ("D [1,2]|A", ("A", "D [1,2]")),
+        ("A+non-targeting", ("A",)),
+        ("A+nan", ("A",)),
+        ("safe-targeting", ("safe-targeting",)),
+        ("A+doublet", None),
+        ("nan+nan", None),
+        ("+", None),
+        (" + | ", None),
+        ("MYC+", ("MYC+",)),
+        ("+MYC", ("+MYC",)),
+        ("MYC+/-", ("MYC+/-",)),
+        ("ctrl+", ()),
+        ("MYC+/++A", ("A", "MYC+/+")),
+        ("Ca2++A", ("A", "Ca2+")),
+        ("A+Ca2+", ("A", "Ca2+")),
+        ("A + + B", ("A", "B")),
+        ("(+)-JQ1", ("(+)-JQ1",)),
+        ("(+)-JQ1+A", ("(+)-JQ1", "A")),
+        ("2i (LIF+MEKi+GSK3i)", ("2i (LIF+MEKi+GSK3i)",)),
+        ("D [1,2]|A", ("A", "D [1,2]")),
         ("T (ARRY-380, ONT-380)", ("T (ARRY-380, ONT-380)",)),
         ("1,25-dihydroxyvitamin D3", ("1,25-dihydroxyvitamin D3",)),
-        ("N,N-dimethylaniline,A", ("A", "N,N-dimethylaniline")), ("A,NKX2-1", ("A", "NKX2-1")),
+        ("N,N-dimethylaniline,A", ("A", "N,N-dimethylaniline")),
+        ("A,NKX2-1", ("A", "NKX2-1")),
     ],
-)  # fmt: skip
+)
 def test_parse(label: str, expected: tuple[str, ...] | None) -> None:
     assert GRAMMAR.parse(label) == expected
 
@@ -125,8 +205,14 @@ def test_canonical_of_no_label_is_an_error() -> None:
     assert GRAMMAR.canonical("ctrl") == "control"
 
 
-READ_THROUGH = ("RPS10-NUDT3", "NEDD8-MDP1", "RBM14-RBM4", "ST20-MTHFS", "EEF1E1-BLOC1S5",
-                "TXNDC5-BLOC1S5")  # fmt: skip
+READ_THROUGH = (
+    "RPS10-NUDT3",
+    "NEDD8-MDP1",
+    "RBM14-RBM4",
+    "ST20-MTHFS",
+    "EEF1E1-BLOC1S5",
+    "TXNDC5-BLOC1S5",
+)
 
 
 @pytest.mark.parametrize("halves", [(), ("RPS10", "NUDT3", "NEDD8", "MDP1"), "all"])
@@ -242,8 +328,17 @@ def test_known_targets_come_from_genes_and_plain_labels() -> None:
 
 
 def test_guides_of_one_target_share_a_group() -> None:
-    names = ["ZAP70_1", "ZAP70_2", "LCK_1", "ZAP70_2+LCK_1", "STAT1g2", "CPQ_+_97657557.23-P1P2",
-             "MYC-D", "control", "A+B"]  # fmt: skip
+    names = [
+        "ZAP70_1",
+        "ZAP70_2",
+        "LCK_1",
+        "ZAP70_2+LCK_1",
+        "STAT1g2",
+        "CPQ_+_97657557.23-P1P2",
+        "MYC-D",
+        "control",
+        "A+B",
+    ]
     groups = target_group(names, ["STAT1", "CPQ"])
     assert groups["ZAP70_1"] == groups["ZAP70_2"] == "ZAP70"
     assert groups["LCK_1"] == "LCK_1"  # alone, and no gene: nothing says that it is a guide

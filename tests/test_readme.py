@@ -27,9 +27,15 @@ def folder(tmp_path_factory):
     """A folder with the files that the README names, small."""
     folder = tmp_path_factory.mktemp("readme")
     screen = ps.simulate_screen(
-        folder / "k562.h5ad", n_cells=4000, n_genes=300, n_perturbations=16, n_doubles=12,
-        contexts=("K562",), seed=3, quiet=True,
-    )  # fmt: skip
+        folder / "k562.h5ad",
+        n_cells=4000,
+        n_genes=300,
+        n_perturbations=16,
+        n_doubles=12,
+        contexts=("K562",),
+        seed=3,
+        quiet=True,
+    )
     screen.write_embedding(folder / "genept.parquet")
     screen.write_embedding(folder / "scgpt.parquet")
     single = anndata.read_h5ad(folder / "k562.h5ad").obs["perturbation"].iloc[0].split("+")[0]

@@ -177,8 +177,9 @@ def test_majority_vote_on_perturbqa(line):
 
 
 @pytest.mark.needs("perturbqa", "genept")
-@pytest.mark.parametrize("file", ["gene_sets/enrichr.GO_Biological_Process_2021.gmt",
-                                  "genept/GeneSummary.json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "file", ["gene_sets/enrichr.GO_Biological_Process_2021.gmt", "genept/GeneSummary.json"]
+)
 def test_neighbours_beat_the_vote_on_perturbqa(file):
     labels, split = ps.stats.read_perturbqa(real_data("perturbqa"), line="rpe1")
     embedding = ps.read_embedding(real_data(file))

@@ -64,11 +64,21 @@ def process(key: Run, wall: float, stages: dict[str, float], **said: int) -> Run
     """A run as the harness writes it; CPU is twice the wall time."""
     both = {name: {"wall": s, "cpu": 2 * s} for name, s in stages.items()}
     return {
-        "key": key, "commit": "0", "wall": wall, "cpu": 2 * wall, "peak_bytes": 10**9,
-        "exit_code": 0, "said": {"stages": both, **said},
-        "shape": {"name": "S", "cells": 1000 * (key.get("value") or 1), "genes": 5,
-                  "perturbations": 40, "umi_per_cell": None},
-    }  # fmt: skip
+        "key": key,
+        "commit": "0",
+        "wall": wall,
+        "cpu": 2 * wall,
+        "peak_bytes": 10**9,
+        "exit_code": 0,
+        "said": {"stages": both, **said},
+        "shape": {
+            "name": "S",
+            "cells": 1000 * (key.get("value") or 1),
+            "genes": 5,
+            "perturbations": 40,
+            "umi_per_cell": None,
+        },
+    }
 
 
 def peer_runs() -> list[Run]:
@@ -106,11 +116,13 @@ def test_exponent_of_a_power() -> None:
 
     runs = [
         process(
-            {"sweep": "cells", "what": "labels", "round": turn, "value": n}, 0.1 * n**1.5,
+            {"sweep": "cells", "what": "labels", "round": turn, "value": n},
+            0.1 * n**1.5,
             {"call": 0.2 * n},
         )
-        for n in (1, 2, 8) for turn in (0, 1)
-    ]  # fmt: skip
+        for n in (1, 2, 8)
+        for turn in (0, 1)
+    ]
     points = sweep_points(runs, "cells", "labels")
     assert [point["value"] for point in points] == [1000, 2000, 8000]
     assert exponent(points, "wall") == pytest.approx(1.5)
@@ -155,5 +167,8 @@ def test_shapes_beyond_the_genes_perturb_pairs() -> None:
 
     words = genome_wide(2000).arguments()
     assert dict(zip(words[::2], words[1::2], strict=True)) == {
-        "--cells": "2000000", "--genes": "2000", "--perturbations": "2000", "--doubles": "8000",
-    }  # fmt: skip
+        "--cells": "2000000",
+        "--genes": "2000",
+        "--perturbations": "2000",
+        "--doubles": "8000",
+    }

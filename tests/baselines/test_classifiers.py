@@ -454,8 +454,9 @@ def test_methods_follow_the_contract(name):
     assert type(method).__name__ in repr(method)
     json.dumps({**method.get_params(), "gene_vectors": None})
     assert {**clone(method).get_params(), "gene_vectors": None} == {
-        **method.get_params(), "gene_vectors": None,
-    }  # fmt: skip
+        **method.get_params(),
+        "gene_vectors": None,
+    }
     with pytest.raises(NotFittedError, match="not fitted"):
         method.predict(X)
     fitted = method.fit(X[:45], y[:45])
@@ -598,8 +599,12 @@ def test_labels_and_vectors_may_be_data_arrays(model, lazy):
 
 def test_vectors_are_looked_up_by_the_names_of_the_labels():
     y = named_labels(False)
-    vectors = Embedding("e", ("C", "A", "B", "D", "E"), np.array(
-        [[1.0, 0], [0, 1], [0.1, 1], [1, 0.1], [0.9, 0]]), {})  # fmt: skip
+    vectors = Embedding(
+        "e",
+        ("C", "A", "B", "D", "E"),
+        np.array([[1.0, 0], [0, 1], [0.1, 1], [1, 0.1], [0.9, 0]]),
+        {},
+    )
     model = WeightedKNN(k=1).fit(vectors, y)
     np.testing.assert_array_equal(model.predict(["E", "B"]), [[0, 1, 0], [1, 0, -1]])
     np.testing.assert_array_equal(

@@ -230,9 +230,12 @@ def test_blocks_do_not_matter(monkeypatch):
     profiles = profiles_of(names)
     embedding = Embedding("cells", tuple(names), np.random.default_rng(1).normal(size=(14, 3)))
     models = {
-        "mean": MeanExpression(), "additive": Additive(), "linear": BilinearModel(dim=3),
-        "identity": BilinearModel(genes="identity"), "decoder": RidgeDecoder(embedding=embedding),
-    }  # fmt: skip
+        "mean": MeanExpression(),
+        "additive": Additive(),
+        "linear": BilinearModel(dim=3),
+        "identity": BilinearModel(genes="identity"),
+        "decoder": RidgeDecoder(embedding=embedding),
+    }
     asked = ["G3", "G1+G5", "G2+G3+G4", "control"]
     whole = {name: model.fit(profiles).predict(asked).values for name, model in models.items()}
     monkeypatch.setattr(base, "BLOCK_BYTES", 8 * 20 * 3)
@@ -274,8 +277,12 @@ def test_what_models_refuse():
 
 def test_models_say_what_they_were():
     assert BilinearModel(genes=Embedding("mine", ("A",), np.ones((1, 1)))).fitted_params() == {
-        "dim": 10, "ridge": 0.1, "genes": "mine", "perturbations": "training", "seed": 0,
-    }  # fmt: skip
+        "dim": 10,
+        "ridge": 0.1,
+        "genes": "mine",
+        "perturbations": "training",
+        "seed": 0,
+    }
 
 
 def test_the_bilinear_model_takes_as_many_components_as_there_are():

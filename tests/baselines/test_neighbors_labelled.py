@@ -181,9 +181,14 @@ def test_the_benchmark_runs_them_on_curated_pairs_and_keeps_who_fell_back(exampl
     genes = list(example.screen.genes)
     vectors = np.random.default_rng(0).normal(size=(len(genes), 5))
     result = ps.run_benchmark(
-        example.screen, out=tmp_path / "run", methods=methods, tasks=["within"], seed=0,
-        embedding=ps.Embedding("drawn", genes, vectors, {}), quiet=True,
-    )  # fmt: skip
+        example.screen,
+        out=tmp_path / "run",
+        methods=methods,
+        tasks=["within"],
+        seed=0,
+        embedding=ps.Embedding("drawn", genes, vectors, {}),
+        quiet=True,
+    )
     shares = result.overall.query("metric == 'share_without_vote' and task == 'within'")
     assert set(shares.loc[shares["method"] == "knn_1_labelled", "setting"]) == {"curated"}
     settings = {"full", "full_without_target", "curated"}

@@ -16,9 +16,12 @@ import pertscale as ps
 from pertscale.errors import CorruptFileError, PertscaleError
 
 QUICK: dict[str, Any] = {
-    "methods": ["mean"], "settings": ["full"], "seed": 0, "quiet": True,
+    "methods": ["mean"],
+    "settings": ["full"],
+    "seed": 0,
+    "quiet": True,
     "tasks": ["within", "single"],
-}  # fmt: skip
+}
 #: Differ from run to run: times, and what happened.
 UNLIKE = {"timings.parquet", "log.jsonl"}
 # results are written and damaged again and again
@@ -40,8 +43,11 @@ def a_byte(content: bytes) -> bytes:
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes] | None] = {
-    "cut": cut, "zeros": zeros, "a byte": a_byte, "deleted": None
-}  # fmt: skip
+    "cut": cut,
+    "zeros": zeros,
+    "a byte": a_byte,
+    "deleted": None,
+}
 
 
 def damage(file: Path, how: str) -> None:
@@ -79,10 +85,17 @@ def reads(folder: Path) -> dict[str, Callable[[], Any]]:
     found: dict[str, Callable[[], Any]] = {
         name: lambda name=name: getattr(result, name)
         for name in (
-            "scores", "overall", "skipped", "drops", "coverage", "interactions", "splits",
-            "findings", "manifest",
+            "scores",
+            "overall",
+            "skipped",
+            "drops",
+            "coverage",
+            "interactions",
+            "splits",
+            "findings",
+            "manifest",
         )
-    }  # fmt: skip
+    }
     found["timings"] = lambda: list(result.timings["stage"])
     found["labels"] = lambda: result.labels.to_pandas()
     found["matrix"] = lambda: result.labels.matrix().compute()

@@ -26,9 +26,15 @@ pytestmark = pytest.mark.once
 def screen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("doubles")
     ps.simulate_screen(
-        folder / "s.h5ad", n_cells=9000, n_genes=160, n_perturbations=14, n_doubles=24,
-        umi_per_cell=4000, seed=3, quiet=True,
-    )  # fmt: skip
+        folder / "s.h5ad",
+        n_cells=9000,
+        n_genes=160,
+        n_perturbations=14,
+        n_doubles=24,
+        umi_per_cell=4000,
+        seed=3,
+        quiet=True,
+    )
     return ps.io.ingest(folder / "s.h5ad", folder / "s.zarr", quiet=True)
 
 
@@ -92,9 +98,12 @@ def test_additive_is_best_on_doubles_that_hardly_interact(finished):
     kept = finished.expression(context="sim", task="double", split="doubles-seed1")
     control = finished.pseudobulk["mean_log1p"].sel(perturbation="control").drop_vars("context")
     table = compare_expression(
-        kept["truth"], {str(m): kept["prediction"].sel(model=m) for m in kept["model"].values},
-        control=control, background=control, targets="include",
-    )  # fmt: skip
+        kept["truth"],
+        {str(m): kept["prediction"].sel(model=m) for m in kept["model"].values},
+        control=control,
+        background=control,
+        targets="include",
+    )
     means = table[(table["level"] == "overall") & (table["metric"] == "l2")]
     assert means.set_index("method")["value"].idxmin() == "additive"
     # without the targets, which every model of doubles could know, little is left here
@@ -107,9 +116,14 @@ def test_targets_count_where_they_are_asked_for(screen, finished, tmp_path):
     """And nothing else changes: the predictions are the same."""
     tasks = ("single", "double", "interactions")
     with_targets = ps.run_benchmark(
-        screen, out=tmp_path / "run", tasks=tasks, seed=1, methods=("mean", "no_change"),
-        targets="include", quiet=True,
-    )  # fmt: skip
+        screen,
+        out=tmp_path / "run",
+        tasks=tasks,
+        seed=1,
+        methods=("mean", "no_change"),
+        targets="include",
+        quiet=True,
+    )
     assert with_targets.manifest["options"]["targets"] == "include"
     assert finished.manifest["options"]["targets"] == "exclude"
     for task, split in (("single", "holdout-seed1"), ("double", "doubles-seed1")):
@@ -139,9 +153,10 @@ def test_scores_stand_beside_those_of_a_screen_without_effect(screen, finished):
         # singles are predicted from singles, doubles from all that is not held out
         train = [n for n in part.train if task == "double" or "+" not in n]
         want = no_effect(
-            cells[wanted].to_numpy(), n_control=cells["control"],
+            cells[wanted].to_numpy(),
+            n_control=cells["control"],
             n_training=cells[train].to_numpy(),
-        )  # fmt: skip
+        )
         rows = finished.scores.query("task == @task and split == @split and method == 'mean'")
         for metric, values in want.items():
             mine = rows[rows["metric"] == metric].set_index("group")["no_effect"]
@@ -171,9 +186,12 @@ def test_again_computes_nothing(screen, finished, monkeypatch):
         expression_module, "compare_expression", lambda *_, **__: pytest.fail("computed again")
     )
     again = ps.run_benchmark(
-        screen, out=finished.path, tasks=("single", "double", "interactions"), seed=(1, 2),
+        screen,
+        out=finished.path,
+        tasks=("single", "double", "interactions"),
+        seed=(1, 2),
         quiet=True,
-    )  # fmt: skip
+    )
     pd.testing.assert_frame_equal(again.scores, before)
     assert again.timings.query("stage == 'expression'")["reused"].all()
 
@@ -183,9 +201,13 @@ def test_a_split_of_ones_own_holds_out_its_doubles(screen, tmp_path):
     doubles = [n for n in names if "+" in n][:5]
     split = Split("mine", tuple(n for n in names if n not in doubles), tuple(doubles))
     result = ps.run_benchmark(
-        screen, out=tmp_path / "run", split=split, tasks=("single", "double"),
-        methods=("additive", "mean"), quiet=True,
-    )  # fmt: skip
+        screen,
+        out=tmp_path / "run",
+        split=split,
+        tasks=("single", "double"),
+        methods=("additive", "mean"),
+        quiet=True,
+    )
     assert set(result.scores["task"]) == {"double"}
     assert set(result.scores["method"]) == {"additive", "mean"}
     skipped = result.skipped.set_index("what")["reason"]
@@ -224,8 +246,11 @@ def test_the_paper_s_ordering_on_norman(tmp_path):
     )
     l2 = overall(result, "double").xs("l2", level="metric").droplevel("split")
     assert l2.round(3).to_dict() == {
-        "no_change": 1.374, "mean": 1.385, "mean_perturbation": 1.388, "additive": 0.446,
-    }  # fmt: skip
+        "no_change": 1.374,
+        "mean": 1.385,
+        "mean_perturbation": 1.388,
+        "additive": 0.446,
+    }
     page = result.report.read_text()
     at = [
         page.index(f"<td>{m}</td>") for m in ("additive", "no_change", "mean", "mean_perturbation")

@@ -45,8 +45,9 @@ def baseline(screen, tmp_path_factory):
 def truth(baseline):
     """Observed profiles of all perturbations, the control first."""
     profiles = baseline.pseudobulk["mean_log1p"]
-    return pd.DataFrame(profiles.values, list(profiles["perturbation"].values),
-                        list(profiles["gene"].values))  # fmt: skip
+    return pd.DataFrame(
+        profiles.values, list(profiles["perturbation"].values), list(profiles["gene"].values)
+    )
 
 
 def run(screen, baseline, **how):
@@ -176,15 +177,18 @@ def test_files_and_models_have_thresholds_of_the_same_pairs(screen, baseline, tr
 
         def predict(self, perturbations):
             return xr.DataArray(
-                noisy.loc[list(perturbations)].to_numpy(), dims=("perturbation", "gene"),
+                noisy.loc[list(perturbations)].to_numpy(),
+                dims=("perturbation", "gene"),
                 coords={"perturbation": list(perturbations), "gene": list(noisy.columns)},
-            )  # fmt: skip
+            )
 
     path = written(tmp_path, noisy.loc[held_out(baseline)])
     result = run(
-        screen, baseline, models={"model": Same()},
+        screen,
+        baseline,
+        models={"model": Same()},
         predictions={"file": ps.read_predictions(path, scale="log1p_1e4")},
-    )  # fmt: skip
+    )
     for setting in ("full", "curated"):
         model, file = (
             value(result, m, "macro_f1", setting=setting, task="within") for m in ("model", "file")
@@ -229,10 +233,12 @@ def test_the_scale_gains_nothing(screen, baseline, truth, tmp_path):
     how = {
         name: ps.read_predictions(written(tmp_path, frame, f"{name}.parquet"), scale=scale)
         for name, frame, scale in (
-            ("log1p", noisy, "log1p_1e4"), ("delta", delta, "delta"), ("lfc", lfc, "lfc"),
+            ("log1p", noisy, "log1p_1e4"),
+            ("delta", delta, "delta"),
+            ("lfc", lfc, "lfc"),
             ("blown_up", delta * 4, "delta"),
         )
-    }  # fmt: skip
+    }
     result = run(screen, baseline, predictions=how)
     for metric in ("l2", "pearson_delta", "rank_cosine"):
         wanted = value(result, "log1p", metric)
@@ -328,9 +334,12 @@ def test_cells_are_tested_again_on_another_screen(screen, baseline, tmp_path):
     counts.write_h5ad(tmp_path / "other.h5ad")
     other = ps.io.ingest(tmp_path / "other.h5ad", tmp_path / "other.zarr", quiet=True)
     how = {
-        "tasks": ["within"], "methods": ["majority_vote"], "predictions": {"STATE": path},
-        "seed": 0, "quiet": True,
-    }  # fmt: skip
+        "tasks": ["within"],
+        "methods": ["majority_vote"],
+        "predictions": {"STATE": path},
+        "seed": 0,
+        "quiet": True,
+    }
     scores = [
         ps.run_benchmark(store, out=tmp_path / out, **how).scores
         for store, out in ((screen[0], "a"), (other, "a"), (other, "b"))
@@ -581,9 +590,10 @@ def test_a_models_arrays_need_the_right_shape():
     import xarray as xr
 
     profiles = xr.DataArray(
-        np.ones((3, 4)), dims=("perturbation", "gene"),
+        np.ones((3, 4)),
+        dims=("perturbation", "gene"),
         coords={"perturbation": ["control", "A", "B"], "gene": list("wxyz")},
-    )  # fmt: skip
+    )
     with pytest.raises(InputError, match=r"returned shape \(1, 2\), needed is \(2, 4\)"):
         method.make(0).fit(profiles).predict(["A", "C"])
 
@@ -599,9 +609,10 @@ class Turned(TwiceTheMean):
         import xarray as xr
 
         return xr.DataArray(
-            found.to_numpy().T, dims=("gene", "perturbation"),
+            found.to_numpy().T,
+            dims=("gene", "perturbation"),
             coords={"gene": list(found.columns), "perturbation": list(found.index)},
-        )  # fmt: skip
+        )
 
 
 class Twice(TwiceTheMean):
@@ -616,13 +627,21 @@ class Infinite(TwiceTheMean):
 
 
 def test_a_model_that_fails_does_not_stop_the_others(screen, baseline):
-    models = {"raises": Raises(), "turned": Turned(), "twice_each": Twice(),
-              "infinite": Infinite(), "plain": TwiceTheMean()}  # fmt: skip
+    models = {
+        "raises": Raises(),
+        "turned": Turned(),
+        "twice_each": Twice(),
+        "infinite": Infinite(),
+        "plain": TwiceTheMean(),
+    }
     result = run(screen, baseline, models=models)
     assert value(result, "turned", "l2") == value(result, "plain", "l2")
     reasons = " ".join(result.skipped["reason"])
-    for told in ("Raises.fit raised MemoryError: boom", "returned a perturbation twice",
-                 "returned infinite values"):  # fmt: skip
+    for told in (
+        "Raises.fit raised MemoryError: boom",
+        "returned a perturbation twice",
+        "returned infinite values",
+    ):
         assert told in reasons
 
 

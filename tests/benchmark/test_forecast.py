@@ -30,8 +30,11 @@ pytestmark = pytest.mark.once
 #: Enough for all kinds of units, and quick.
 METHODS = ["majority_vote", "knn_1", "mean", "additive"]
 OPTIONS = {
-    "methods": METHODS, "settings": ["full", "full_without_target"], "seed": 0, "quiet": True,
-}  # fmt: skip
+    "methods": METHODS,
+    "settings": ["full", "full_without_target"],
+    "seed": 0,
+    "quiet": True,
+}
 #: Tiles small enough that the example has a dozen.
 SMALL = {**OPTIONS, "memory": "12MB"}
 _rates = {}
@@ -292,8 +295,11 @@ def test_command(example, tmp_path):
     def pertscale(*arguments):
         return subprocess.run(
             [sys.executable, "-m", "pertscale", "plan", example.screen.path, *arguments],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     told = pertscale("--out", "o", "--method", "knn_1", "--setting", "full", "--quiet")
     assert told.returncode == 0, told.stderr

@@ -42,9 +42,15 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     found = []
     for seed, name in enumerate(("one", "two")):
         ps.simulate_screen(
-            folder / f"{name}.h5ad", n_cells=400, n_genes=40, n_perturbations=8, n_doubles=3,
-            control_fraction=0.2, seed=seed, quiet=True,
-        )  # fmt: skip
+            folder / f"{name}.h5ad",
+            n_cells=400,
+            n_genes=40,
+            n_perturbations=8,
+            n_doubles=3,
+            control_fraction=0.2,
+            seed=seed,
+            quiet=True,
+        )
         found.append(ps.io.ingest(folder / f"{name}.h5ad", folder / f"{name}.zarr", quiet=True))
     return found
 
@@ -63,10 +69,12 @@ def look(result: ps.BenchmarkResult) -> dict[str, Any]:
     assert {u["split"] for u in manifest["units"]} <= splits
     assert {u["method"] for u in manifest["units"]} <= set(scores["method"])
     return {
-        "methods": sorted(set(scores["method"])), "splits": sorted(splits),
-        "fdr": manifest["options"]["fdr"], "scores": round(scores["value"].sum(), 6),
+        "methods": sorted(set(scores["method"])),
+        "splits": sorted(splits),
+        "fdr": manifest["options"]["fdr"],
+        "scores": round(scores["value"].sum(), 6),
         "screens": [look(one) for one in result.screens.values()],
-    }  # fmt: skip
+    }
 
 
 @contextmanager

@@ -26,9 +26,13 @@ def guides(tmp_path_factory):
     ]
     screen = screen_of(folder, labels, TARGETS + [f"G{i}" for i in range(50)])
     return ps.run_benchmark(
-        screen, out=folder / "r", methods=["no_change", "additive"], quiet=True,
-        tasks=["single", "double", "interactions"], seed=1,
-    )  # fmt: skip
+        screen,
+        out=folder / "r",
+        methods=["no_change", "additive"],
+        quiet=True,
+        tasks=["single", "double", "interactions"],
+        seed=1,
+    )
 
 
 def test_the_number_of_targets_makes_a_double(guides):
@@ -76,9 +80,13 @@ def test_names_that_a_split_has_and_the_screen_has_not_are_told(plain, tmp_path,
     test = ["GENE6", "GENE1_GENE0", "OTHER7", "LOST1", "LOST2"]
     path = split_file(tmp_path, train=NAMED[:5], test=test)
     result = ps.run_benchmark(
-        plain, out=tmp_path / "r", split=path, methods=["all_non_de"], tasks=["within"],
+        plain,
+        out=tmp_path / "r",
+        split=path,
+        methods=["all_non_de"],
+        tasks=["within"],
         aliases={"OTHER7": "GENE7"},
-    )  # fmt: skip
+    )
     used = result.splits["s"]["theirs"]
     assert used.test == ("GENE6", "GENE0+GENE1", "GENE7")  # another order, and an alias
     row = result.coverage.query("what == 'split'").iloc[0]
@@ -107,9 +115,14 @@ def test_a_split_for_another_screen_is_refused(plain, tmp_path, run):
         run(plain, out=tmp_path / "r", split=path, tasks=["within"], quiet=True)
     others = {f"ALIAS{i}": f"GENE{i + 2}" for i in range(4)}  # what the message says
     run(
-        plain, out=tmp_path / "r", split=path, tasks=["within"], methods=["all_non_de"],
-        aliases=others, quiet=True,
-    )  # fmt: skip
+        plain,
+        out=tmp_path / "r",
+        split=path,
+        tasks=["within"],
+        methods=["all_non_de"],
+        aliases=others,
+        quiet=True,
+    )
 
 
 def test_names_of_one_perturbation_can_not_be_in_two_parts(plain):

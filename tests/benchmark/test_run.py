@@ -48,9 +48,10 @@ def finished(example, tmp_path_factory):
 
 #: Classes within a context, by methods that take no time.
 QUICK = {
-    "tasks": ["within"], "methods": ["majority_vote", "knn_1", "knn_10", "random", "oracle"],
+    "tasks": ["within"],
+    "methods": ["majority_vote", "knn_1", "knn_10", "random", "oracle"],
     "seed": 0,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +110,11 @@ def test_scores_are_those_of_the_kept_predictions(finished):
 
 def test_targets_are_left_out_where_the_setting_says_so(finished):
     split = finished.splits["alpha"]["holdout-seed0"]
-    n = finished.scores.query(
-        "context == 'alpha' and level == 'overall' and method == 'oracle'"
-    ).groupby("setting")["n"].first()  # fmt: skip
+    n = (
+        finished.scores.query("context == 'alpha' and level == 'overall' and method == 'oracle'")
+        .groupby("setting")["n"]
+        .first()
+    )
     assert n["full"] == len(split.test) * len(finished.labels.genes)
     assert n["full_without_target"] == n["full"] - len(split.test)
 
@@ -133,10 +136,20 @@ def test_no_test_perturbation_is_in_training(finished):
 def test_everything_is_there(finished):
     names = {p.name for p in finished.path.iterdir() if not p.name.startswith(".")}
     assert names == {
-        "manifest.json", "labels", "pseudobulk.zarr", "splits", "predictions", "scores.parquet",
-        "drops.parquet", "skipped.parquet", "timings.parquet", "report.html",
-        "interactions.parquet", "coverage.parquet", "log.jsonl",
-    }  # fmt: skip
+        "manifest.json",
+        "labels",
+        "pseudobulk.zarr",
+        "splits",
+        "predictions",
+        "scores.parquet",
+        "drops.parquet",
+        "skipped.parquet",
+        "timings.parquet",
+        "report.html",
+        "interactions.parquet",
+        "coverage.parquet",
+        "log.jsonl",
+    }
     manifest = json.loads((finished.path / "manifest.json").read_text())
     assert manifest["options"]["seeds"] == [0]
     assert manifest["versions"]["pertscale"] == ps.__version__
@@ -187,14 +200,20 @@ def test_one_option_changed(example, tmp_path, monkeypatch, no_page):
 
 def test_seeds_methods_settings(example, tmp_path, no_page):
     result = ps.run_benchmark(
-        example.screen, out=tmp_path, seed=[1, 2], methods=["majority_vote"], settings=["full"],
+        example.screen,
+        out=tmp_path,
+        seed=[1, 2],
+        methods=["majority_vote"],
+        settings=["full"],
         quiet=True,
-    )  # fmt: skip
+    )
     assert set(result.scores["seed"]) == {1, 2}
     assert set(result.scores["method"]) == {"majority_vote"}
     assert set(result.scores["setting"]) == {"full", "full_overlap"}
-    for wrong, message in (({"methods": ["knn_cw"]}, "did you mean 'knn_cv'"),
-                           ({"settings": ["ful"]}, "did you mean 'full'")):  # fmt: skip
+    for wrong, message in (
+        ({"methods": ["knn_cw"]}, "did you mean 'knn_cv'"),
+        ({"settings": ["ful"]}, "did you mean 'full'"),
+    ):
         with pytest.raises(ArgumentError, match=message):
             ps.run_benchmark(example.screen, out=tmp_path, quiet=True, **wrong)
 
@@ -207,9 +226,12 @@ def test_splits_of_genes(tmp_path, no_page):
     counts = np.random.default_rng(0).poisson(3, (len(names), 20)).astype(np.float32)
     source = write_h5ad(tmp_path / "s.h5ad", counts, {"perturbation": np.array(names)})
     how = {
-        "methods": ["majority_vote"], "settings": ["full"], "tasks": ["within"], "seed": 0,
+        "methods": ["majority_vote"],
+        "settings": ["full"],
+        "tasks": ["within"],
+        "seed": 0,
         "quiet": True,
-    }  # fmt: skip
+    }
     usual = ps.run_benchmark(source, out=tmp_path / "usual", **how)
     (row,) = usual.manifest["genes_seen"]
     assert row["n_seen"] > 0
@@ -250,9 +272,14 @@ def test_the_validation_part_is_scored_as_the_test_part_is(example, tmp_path, no
     scores = []
     for i, split in enumerate(parts):
         result = ps.run_benchmark(
-            example.screen, out=tmp_path / f"run{i}", split=split, tasks=("within", "single"),
-            methods=("majority_vote", "mean"), settings=("full",), quiet=True,
-        )  # fmt: skip
+            example.screen,
+            out=tmp_path / f"run{i}",
+            split=split,
+            tasks=("within", "single"),
+            methods=("majority_vote", "mean"),
+            settings=("full",),
+            quiet=True,
+        )
         scores.append(result.scores)
     rows = scores[0][scores[0]["level"] == "perturbation"]
     for _, mine in rows.groupby(["context", "task", "method"]):
@@ -343,10 +370,17 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after, no_
     """SIGKILL, then the same call: the same bytes, and only what was missing is done."""
     out = tmp_path / "run"
     dead = subprocess.run(
-        [sys.executable, "-c", KILLED, example.screen.path, str(out), str(after),
-         json.dumps(QUICK)],
+        [
+            sys.executable,
+            "-c",
+            KILLED,
+            example.screen.path,
+            str(out),
+            str(after),
+            json.dumps(QUICK),
+        ],
         check=False,
-    )  # fmt: skip
+    )
     assert dead.returncode == -signal.SIGKILL
     assert not (out / "manifest.json").exists()
     ran: list[str] = []
@@ -365,9 +399,12 @@ def test_a_run_with_other_labels_that_fails_leaves_no_result(
 ):
     """A folder never says of its labels what was found with others."""
     how = {
-        "out": tmp_path, "tasks": ["within"], "methods": ["majority_vote"], "seed": 0,
+        "out": tmp_path,
+        "tasks": ["within"],
+        "methods": ["majority_vote"],
+        "seed": 0,
         "quiet": True,
-    }  # fmt: skip
+    }
     ps.run_benchmark(example.screen, **how)
 
     def fail(*_):

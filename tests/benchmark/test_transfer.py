@@ -59,9 +59,13 @@ def test_what_transfer_lacks_is_named_and_what_makes_no_sense_is_not_done(tmp_pa
         small(tmp_path, "D", [f"G{i}" for i in range(20, 30)]),
     ]
     result = ps.run_benchmark(
-        stores, out=tmp_path / "run", tasks=["transfer"], methods=["majority_vote"],
-        settings=["full"], seed=0,
-    )  # fmt: skip
+        stores,
+        out=tmp_path / "run",
+        tasks=["transfer"],
+        methods=["majority_vote"],
+        settings=["full"],
+        seed=0,
+    )
     rows = result.coverage.query("what == 'transfer'").set_index(["context", "name"])
     row = rows.loc[("A", "B")]
     assert (row["n_perturbations"], row["n_perturbations_predicted"]) == (10, 8)
@@ -71,8 +75,9 @@ def test_what_transfer_lacks_is_named_and_what_makes_no_sense_is_not_done(tmp_pa
     assert rows.loc[("D", "A"), "n_perturbations_predicted"] == 0
     scored = result.scores.query("task == 'transfer'")
     assert set(zip(scored["context"], scored["train_contexts"], strict=True)) == {
-        ("A", "B"), ("B", "A")
-    }  # fmt: skip
+        ("A", "B"),
+        ("B", "A"),
+    }
     skipped = result.skipped.set_index(["context", "what"])["reason"]
     assert "CRISPRa, those of A CRISPRi" in skipped["A", "transfer from C"]
     assert "none of its 10 perturbations is one of the 10 of D" in skipped["D", "transfer from A"]
@@ -83,18 +88,28 @@ def test_what_transfer_lacks_is_named_and_what_makes_no_sense_is_not_done(tmp_pa
 def together(example, tmp_path_factory):
     out = tmp_path_factory.mktemp("together") / "run"
     return ps.run_benchmark(
-        example.screen, out=out, tasks=TASKS, methods=METHODS, quiet=True,
-        exclude_test_perturbations=False, seed=0,
-    )  # fmt: skip
+        example.screen,
+        out=out,
+        tasks=TASKS,
+        methods=METHODS,
+        quiet=True,
+        exclude_test_perturbations=False,
+        seed=0,
+    )
 
 
 @pytest.fixture(scope="module")
 def apart(stores, tmp_path_factory):
     out = tmp_path_factory.mktemp("apart") / "run"
     return ps.run_benchmark(
-        stores, out=out, tasks=TASKS, methods=METHODS, quiet=True,
-        exclude_test_perturbations=False, seed=0,
-    )  # fmt: skip
+        stores,
+        out=out,
+        tasks=TASKS,
+        methods=METHODS,
+        quiet=True,
+        exclude_test_perturbations=False,
+        seed=0,
+    )
 
 
 def _scores(result):
@@ -114,18 +129,26 @@ def test_one_store_or_several_give_the_same_scores(together, apart):
 
 def test_the_same_call_computes_nothing_again(apart, stores):
     again = ps.run_benchmark(
-        stores, out=apart.path, tasks=TASKS, methods=METHODS, quiet=True,
-        exclude_test_perturbations=False, seed=0,
-    )  # fmt: skip
+        stores,
+        out=apart.path,
+        tasks=TASKS,
+        methods=METHODS,
+        quiet=True,
+        exclude_test_perturbations=False,
+        seed=0,
+    )
     assert again.timings.query("stage != 'report'")["reused"].all()
 
 
 def test_copied_labels_are_those_of_the_other_context(together):
     split = together.splits["alpha"][SPLIT]
     kept = together.predictions(
-        context="alpha", labels="full", split=SPLIT, method="same_perturbation",
+        context="alpha",
+        labels="full",
+        split=SPLIT,
+        method="same_perturbation",
         train_contexts="beta",
-    )  # fmt: skip
+    )
     there = together.labels.matrix("beta")
     for name in split.test:
         mine = kept["label"].sel(perturbation=name).values
@@ -154,9 +177,14 @@ def test_copied_effects_are_the_other_contexts_on_the_own_control(together):
 
 def test_held_out_perturbations_are_unseen_by_default(example, tmp_path):
     result = ps.run_benchmark(
-        example.screen, out=tmp_path, tasks=["transfer"], methods=["majority_vote"],
-        settings=["full"], quiet=True, seed=0,
-    )  # fmt: skip
+        example.screen,
+        out=tmp_path,
+        tasks=["transfer"],
+        methods=["majority_vote"],
+        settings=["full"],
+        quiet=True,
+        seed=0,
+    )
     assert "exclude_test_perturbations=False" in " ".join(result.skipped["reason"])
     assert "same_perturbation" not in set(result.scores["method"])
     # majority vote of beta without what alpha holds out, recomputed
@@ -181,9 +209,16 @@ def test_genes_are_reconciled_and_accounted_for(example, stores, tmp_path):
     table.write_text("alias,name\n" + "\n".join(rows) + "\n")
     other = _subset(example, "beta", tmp_path / "other.h5ad", names=names, drop=["G100", "G101"])
     result = ps.run_benchmark(
-        [stores[0], other], out=tmp_path / "run", tasks=["transfer"], methods=["majority_vote"],
-        aliases=table, settings=["full"], exclude_test_perturbations=False, quiet=True, seed=0,
-    )  # fmt: skip
+        [stores[0], other],
+        out=tmp_path / "run",
+        tasks=["transfer"],
+        methods=["majority_vote"],
+        aliases=table,
+        settings=["full"],
+        exclude_test_perturbations=False,
+        quiet=True,
+        seed=0,
+    )
     rows = result.coverage.query("what == 'transfer'").set_index("context")
     assert rows.loc["alpha", "n_genes_predicted"] == 698
     assert set(rows.loc["alpha", "genes_missing"].split(",")) == {"G100", "G101"}
@@ -199,9 +234,12 @@ def test_genes_are_reconciled_and_accounted_for(example, stores, tmp_path):
 def test_a_file_does_not_choose_the_genes_that_it_is_scored_on(example, tmp_path):
     """It has one gene, and all of that is right: the overlap is that of the contexts."""
     how = {
-        "tasks": ["transfer"], "methods": ["majority_vote"], "settings": ["full"], "seed": 0,
+        "tasks": ["transfer"],
+        "methods": ["majority_vote"],
+        "settings": ["full"],
+        "seed": 0,
         "quiet": True,
-    }  # fmt: skip
+    }
     labels = ps.run_benchmark(example.screen, out=tmp_path / "run", **how).labels.to_pandas()
     mine = labels.query("context == 'alpha' and gene == 'G3' and label.notna()")
     mine = mine[["perturbation", "gene", "context", "label"]].astype(str)
@@ -236,9 +274,14 @@ def test_a_file_without_what_is_held_out_is_not_scored(example, tmp_path):
 def test_contexts_of_one_name_are_told_apart_by_their_stores(example, stores, tmp_path):
     twin = _subset(example, "alpha", tmp_path / "twin.h5ad", drop=["G3"])
     result = ps.run_benchmark(
-        [stores[0], twin], out=tmp_path / "run", tasks=["transfer"], methods=["majority_vote"],
-        settings=["full"], quiet=True, seed=0,
-    )  # fmt: skip
+        [stores[0], twin],
+        out=tmp_path / "run",
+        tasks=["transfer"],
+        methods=["majority_vote"],
+        settings=["full"],
+        quiet=True,
+        seed=0,
+    )
     contexts = set(result.transfer_summary()["context"])
     assert len(contexts) == 2
     assert all(c.endswith(":alpha") for c in contexts)
@@ -269,9 +312,13 @@ def _has_table_4(summary, contexts, *, file_for, targets=None):
 def test_four_simulated_lines_a_store_each_and_predicted_cells(tmp_path):
     lines = ("K562", "RPE1", "HepG2", "Jurkat")
     ps.simulate_screen(
-        tmp_path / "s.h5ad", n_cells=9_000, n_genes=150, n_perturbations=16, contexts=lines,
+        tmp_path / "s.h5ad",
+        n_cells=9_000,
+        n_genes=150,
+        n_perturbations=16,
+        contexts=lines,
         quiet=True,
-    )  # fmt: skip
+    )
     data = anndata.read_h5ad(tmp_path / "s.h5ad")
     column = next(c for c in data.obs if set(data.obs[c].astype(str)) == set(lines))
     stores = []
@@ -281,10 +328,16 @@ def test_four_simulated_lines_a_store_each_and_predicted_cells(tmp_path):
         stores.append(ps.io.ingest(path, path.with_suffix(".zarr"), quiet=True))
     imported = ps.read_predictions(tmp_path / "RPE1.h5ad")
     result = ps.run_benchmark(
-        stores, out=tmp_path / "run", tasks=["transfer"], quiet=True, settings=["full"],
-        methods=["majority_vote", "knn_10", "linear"], predictions={"STATE": imported},
-        exclude_test_perturbations=False, seed=0,
-    )  # fmt: skip
+        stores,
+        out=tmp_path / "run",
+        tasks=["transfer"],
+        quiet=True,
+        settings=["full"],
+        methods=["majority_vote", "knn_10", "linear"],
+        predictions={"STATE": imported},
+        exclude_test_perturbations=False,
+        seed=0,
+    )
     summary = result.transfer_summary()
     _has_table_4(summary, lines, file_for=("RPE1",))
     summary = at_operating_point(summary)
@@ -307,9 +360,15 @@ def test_the_four_contexts_of_a_real_screen(tmp_path):
     data = anndata.read_h5ad(source)
     data[data.obs["cell_type"] == contexts[-1]].copy().write_h5ad(tmp_path / "state.h5ad")
     result = ps.run_benchmark(
-        store, out=tmp_path / "run", tasks=["transfer"], settings=["full"], quiet=True,
-        methods=["majority_vote"], predictions={"STATE": tmp_path / "state.h5ad"}, seed=0,
-    )  # fmt: skip
+        store,
+        out=tmp_path / "run",
+        tasks=["transfer"],
+        settings=["full"],
+        quiet=True,
+        methods=["majority_vote"],
+        predictions={"STATE": tmp_path / "state.h5ad"},
+        seed=0,
+    )
     summary = result.transfer_summary()
     # no gene is DE in the glioma lines, and to k562 nothing is transferred
     assert not len(summary)

@@ -73,9 +73,14 @@ def test_pooled_equals_the_golden_file(published, scores, rows):
     if rows == "pooled_both_splits":
         labels, splits = ({line: pair[i] for line, pair in published.items()} for i in (0, 1))
         scores = ps.score_transfer(
-            labels, splits, methods=["majority_vote"], exclude_test_perturbations=False,
-            source_rows="all", target_rows="all", target="hepg2",
-        )  # fmt: skip
+            labels,
+            splits,
+            methods=["majority_vote"],
+            exclude_test_perturbations=False,
+            source_rows="all",
+            target_rows="all",
+            target="hepg2",
+        )
         targets = ("hepg2",)
     for target in targets:
         source = ",".join(line for line in LINES if line != target)  # noqa: F841  (in the query)
@@ -178,9 +183,11 @@ def test_a_split_for_other_labels_is_refused():
     with pytest.raises(InputError, match=message + r".* are A, B, C\. .* or pass aliases="):
         ps.score_transfer(labels, {**splits, "one": other})
     found = ps.score_transfer(
-        labels, {**splits, "one": ps.Split("s", ("B", "X"), ("A",))}, aliases={"X": "C"},
+        labels,
+        {**splits, "one": ps.Split("s", ("B", "X"), ("A",))},
+        aliases={"X": "C"},
         methods=["majority_vote"],
-    )  # fmt: skip
+    )
     assert set(found["context"]) == {"one", "two"}
 
 

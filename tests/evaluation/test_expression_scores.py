@@ -39,9 +39,15 @@ CONTROL, OBSERVED, PREDICTED, HOLED = (
 
 def scores_of(predicted, n_genes=14, **options):
     table = evaluate_expression(
-        OBSERVED[None], np.asarray(predicted)[None], CONTROL, background=CONTROL,
-        perturbations=["A"], n_genes=n_genes, targets="include", **options,
-    )  # fmt: skip
+        OBSERVED[None],
+        np.asarray(predicted)[None],
+        CONTROL,
+        background=CONTROL,
+        perturbations=["A"],
+        n_genes=n_genes,
+        targets="include",
+        **options,
+    )
     mine = table[table["level"] == "perturbation"].set_index("metric")
     return mine["value"], int(mine["n"].iloc[0])
 
@@ -87,10 +93,13 @@ def test_fig_1b_to_six_digits():
     for _, mine in table.groupby("method"):
         mine = mine.sort_values("expr_rank")
         found = evaluate_expression(
-            mine[["observed"]].to_numpy().T, mine[["prediction"]].to_numpy().T,
-            mine["baseline"].to_numpy(), background=mine["baseline"].to_numpy(),
-            perturbations=["CEBPE+CEBPB"], targets="include",
-        )  # fmt: skip
+            mine[["observed"]].to_numpy().T,
+            mine[["prediction"]].to_numpy().T,
+            mine["baseline"].to_numpy(),
+            background=mine["baseline"].to_numpy(),
+            perturbations=["CEBPE+CEBPB"],
+            targets="include",
+        )
         value = found[found["level"] == "perturbation"].set_index("metric")["value"]
         if mine["prediction"].notna().all():
             assert value["l2"] == pytest.approx(mine["l2"].iloc[0], rel=1e-6)
@@ -166,9 +175,13 @@ def test_a_collapsed_prediction_is_seen():
     truth, control = screen()
     same = np.tile(truth.mean(axis=0), (6, 1))
     table = evaluate_expression(
-        truth, same, control, background=truth.mean(axis=0), perturbations=list("ABCDEF"),
+        truth,
+        same,
+        control,
+        background=truth.mean(axis=0),
+        perturbations=list("ABCDEF"),
         targets="include",
-    )  # fmt: skip
+    )
     found = overall(table)
     assert found["spread_ratio"] == pytest.approx(0, abs=1e-12)
     assert found["effective_rank"] == 0
@@ -185,9 +198,14 @@ def test_pearson_and_direction_are_plain():
     predicted = truth + np.random.default_rng(5).normal(0, 0.5, truth.shape)
     background = truth.mean(axis=0)
     table = evaluate_expression(
-        truth, predicted, control, background=background, perturbations=list("ABCDEF"), n_changed=7,
+        truth,
+        predicted,
+        control,
+        background=background,
+        perturbations=list("ABCDEF"),
+        n_changed=7,
         targets="include",
-    )  # fmt: skip
+    )
     rows = table[table["level"] == "perturbation"].pivot(
         index="group", columns="metric", values="value"
     )
@@ -220,9 +238,13 @@ def compared(predictions, **options):
     genes = [f"g{i}" for i in range(40)]
     level = xr.DataArray(control, dims="gene", coords={"gene": genes})
     return compare_expression(
-        as_array(truth, list("ABCDEF"), genes), predictions, control=level, background=level,
-        n_genes=30, **options,
-    )  # fmt: skip
+        as_array(truth, list("ABCDEF"), genes),
+        predictions,
+        control=level,
+        background=level,
+        n_genes=30,
+        **options,
+    )
 
 
 def test_nobody_gains_by_leaving_out_genes_or_perturbations():
@@ -331,14 +353,22 @@ def test_what_comparison_refuses():
         own_targets(["A"], ["A", "A"])
     with pytest.raises(InputError, match="predicted has shape"):
         evaluate_expression(
-            truth, truth[:, :3], truth[0], background=truth[0], perturbations=list("ABCDEF"),
+            truth,
+            truth[:, :3],
+            truth[0],
+            background=truth[0],
+            perturbations=list("ABCDEF"),
             targets="include",
-        )  # fmt: skip
+        )
     with pytest.raises(InputError, match="NaN"):
         evaluate_expression(
-            truth * np.nan, truth, truth[0], background=truth[0], perturbations=list("ABCDEF"),
+            truth * np.nan,
+            truth,
+            truth[0],
+            background=truth[0],
+            perturbations=list("ABCDEF"),
             targets="include",
-        )  # fmt: skip
+        )
     with pytest.raises(ArgumentError, match="by="):
         error_by_genes(truth, truth, truth[0], by="name")
 
@@ -358,9 +388,15 @@ def of_target(which, **options):
         "no change": np.tile(control, (4, 1)),
     }[which]
     table = evaluate_expression(
-        np.array(TARGET["truth"]), predicted, control, background=control + 0.1,
-        perturbations=NAMES, genes=GENES, n_changed=2, **options,
-    )  # fmt: skip
+        np.array(TARGET["truth"]),
+        predicted,
+        control,
+        background=control + 0.1,
+        perturbations=NAMES,
+        genes=GENES,
+        n_changed=2,
+        **options,
+    )
     return table.set_index(["level", "group", "metric"])["value"]
 
 
@@ -383,9 +419,13 @@ def test_to_raise_the_targets_of_others_gains_nothing_in_retrieval():
     control = np.array(TARGET["control"])
     raised = np.tile(control, (4, 1)) + 0.5 * (1 - np.eye(4, 6)) * (np.arange(6) < 4)
     table = evaluate_expression(
-        np.array(TARGET["truth"]), raised, control, background=control, perturbations=NAMES,
+        np.array(TARGET["truth"]),
+        raised,
+        control,
+        background=control,
+        perturbations=NAMES,
         genes=GENES,
-    )  # fmt: skip
+    )
     found = overall(table)
     assert found["rank_cosine"] == found["rank_l1"] == pytest.approx(0.5)
     assert found["effective_rank"] == 0
@@ -404,19 +444,27 @@ def test_what_is_scored_without_targets_is_the_rest():
     background = truth.mean(axis=0)
     options = {"background": background, "n_genes": 40, "n_changed": 5}
     table = evaluate_expression(
-        truth, predicted, control, perturbations=names, genes=genes,
-        target_genes={"drug": ("g4", "g5")}, **options,
-    )  # fmt: skip
+        truth,
+        predicted,
+        control,
+        perturbations=names,
+        genes=genes,
+        target_genes={"drug": ("g4", "g5")},
+        **options,
+    )
     rows = table[table["level"] == "perturbation"].pivot(
         index="group", columns="metric", values=["value", "n"]
     )
     for i, name in enumerate(names):
         rest = np.flatnonzero(~marked[i])
         alone = evaluate_expression(
-            truth[i : i + 1, rest], predicted[i : i + 1, rest], control[rest],
-            perturbations=["it"], targets="include",
+            truth[i : i + 1, rest],
+            predicted[i : i + 1, rest],
+            control[rest],
+            perturbations=["it"],
+            targets="include",
             **{**options, "background": background[rest], "n_genes": len(rest)},
-        )  # fmt: skip
+        )
         alone = alone[alone["level"] == "perturbation"].set_index("metric")
         for metric in set(alone.index) - {"rank_l1", "rank_cosine"}:
             found = rows.loc[name]
@@ -493,9 +541,13 @@ def test_thousands_of_perturbations_take_seconds_and_little_memory():
     tracemalloc.start()
     started = time.process_time()
     table = evaluate_expression(
-        truth, predicted, np.zeros(100), background=np.zeros(100), targets="include",
+        truth,
+        predicted,
+        np.zeros(100),
+        background=np.zeros(100),
+        targets="include",
         perturbations=[str(i) for i in range(3000)],
-    )  # fmt: skip
+    )
     seconds, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert overall(table)["rank_l1"] > 0.9

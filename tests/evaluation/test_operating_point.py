@@ -142,9 +142,12 @@ def test_lazy_matrices_and_excluded_pairs(chunks):
     edited[tuple(np.transpose(exclude))] = UNTESTED
     how = {"perturbations": names, "training_rate": 0.15}
     whole, rest = evaluate_both(
-        da.from_array(truth, chunks=(9, 20)), da.from_array(predicted, chunks=chunks),
-        scores=da.from_array(scores, chunks=(*chunks, 3)), exclude=exclude, **how,
-    )  # fmt: skip
+        da.from_array(truth, chunks=(9, 20)),
+        da.from_array(predicted, chunks=chunks),
+        scores=da.from_array(scores, chunks=(*chunks, 3)),
+        exclude=exclude,
+        **how,
+    )
     assert whole.equals(evaluate(truth, predicted, scores=scores, **how))
     assert rest.equals(evaluate(edited, predicted, scores=scores, **how))
 
@@ -178,9 +181,14 @@ def test_the_order_of_methods_on_real_screens(name, file, methods, tmp_path):
     golden = json.loads((GOLDEN / "trust" / "operating_point.json").read_text())["real"][name]
     methods = [*methods, "mean_perturbation"]
     result = ps.run_benchmark(
-        real_data(name) / file, out=tmp_path, tasks=["within"], settings=["full"], seed=range(20),
-        methods=methods, quiet=True,
-    )  # fmt: skip
+        real_data(name) / file,
+        out=tmp_path,
+        tasks=["within"],
+        settings=["full"],
+        seed=range(20),
+        methods=methods,
+        quiet=True,
+    )
     f1 = _macro_f1_of_all_classes(result.scores)
     called, rate = f1.loc["as_called"], f1.loc["at_training_rate"]
     precision = result.summary().groupby("method")["auprc_de"].mean()

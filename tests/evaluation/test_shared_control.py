@@ -44,13 +44,19 @@ def test_screens_without_effect_with_groups_of_all_sizes(n_control):
     mean = np.mean([profile(n) for n in training], axis=0)
     expected = no_effect(cells, n_control=n_control, n_training=training)
     for predicted, metrics in (
-        (mean, ("pearson_delta", "direction")), (control, ("pearson_delta_mean",))
-    ):  # fmt: skip
+        (mean, ("pearson_delta", "direction")),
+        (control, ("pearson_delta_mean",)),
+    ):
         table = evaluate_expression(
-            truth, np.tile(predicted, (len(cells), 1)), control, background=mean,
-            perturbations=[str(i) for i in range(len(cells))], n_genes=n_genes, targets="include",
+            truth,
+            np.tile(predicted, (len(cells), 1)),
+            control,
+            background=mean,
+            perturbations=[str(i) for i in range(len(cells))],
+            n_genes=n_genes,
+            targets="include",
             no_effect=expected,
-        )  # fmt: skip
+        )
         for metric in metrics:
             rows = table[table["metric"] == metric]
             each = rows[rows["level"] == "perturbation"]

@@ -70,9 +70,12 @@ def run_once(arguments, said, cluster, draw, blows) -> int | None:
     command = [sys.executable, "-c", CLIENT, *map(str, arguments)]
     with said.open("w") as errors:
         client = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True,
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
             env=os.environ | {"DASK_PERTSCALE__WORKER_TIMEOUT": "60s"},
-        )  # fmt: skip
+        )
     assert client.stdout is not None
     struck = False
     for _ in client.stdout:  # a task is done

@@ -310,8 +310,11 @@ def test_a_result_lost_with_its_worker_before_it_was_fetched(tmp_path):
 
         with recording(hold):
             assert run(dies_once_on_two, tasks, label="lost", client=client, quiet=True) == [
-                0, 1, 2, 3,
-            ]  # fmt: skip
+                0,
+                1,
+                2,
+                3,
+            ]
         assert held
         assert pid not in client.run(os.getpid).values()
 
@@ -349,10 +352,22 @@ def scheduler(tmp_path):
     """A scheduler as a process of its own; it is ended after the test."""
     file = tmp_path / "scheduler.json"
     process = subprocess.Popen(
-        [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0",
-         "--no-dashboard", "--scheduler-file", file],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "dask",
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            file,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     end = time.monotonic() + 60
     while not file.exists() and time.monotonic() < end:
         time.sleep(0.1)
@@ -364,10 +379,24 @@ def scheduler(tmp_path):
 @contextmanager
 def worker(file, folder, **environment):
     process = subprocess.Popen(
-        [sys.executable, "-m", "dask", "worker", "--scheduler-file", file, "--nthreads", "1",
-         "--no-dashboard", "--no-nanny", "--local-directory", folder],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | environment,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "dask",
+            "worker",
+            "--scheduler-file",
+            file,
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+            "--no-nanny",
+            "--local-directory",
+            folder,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | environment,
+    )
     try:
         yield process
     finally:
@@ -615,10 +644,11 @@ def test_two_runs_at_once(example, undisturbed, tmp_path):
     both = [
         subprocess.Popen(
             [sys.executable, "-c", program, example.screen.path, str(tmp_path)],
-            stderr=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     said = [process.communicate()[1] for process in both]
     codes = sorted(process.returncode for process in both)
     assert codes in ([0, 1], [0, 0]), said  # 0, 0: the second one came when all was done

@@ -22,10 +22,40 @@ from tests.fuzz.plain import unpickled
 
 #: Texts that stand in the place of a name or a number.
 WORDS = (
-    "", " ", "nan", "NA", "NULL", "inf", "-1", "0", "1.5", "1e400", "007", "2147483648", "+", "GA+",
-    "control", "g0", "GA", "a,b", "a\tb", '"', "'", "a\nb", "\0", "é", "e\u0301", "\ufeff", "İ",
-    "../../x", "x" * 300, "{0}", "%s", "<b>", "True",
-)  # fmt: skip
+    "",
+    " ",
+    "nan",
+    "NA",
+    "NULL",
+    "inf",
+    "-1",
+    "0",
+    "1.5",
+    "1e400",
+    "007",
+    "2147483648",
+    "+",
+    "GA+",
+    "control",
+    "g0",
+    "GA",
+    "a,b",
+    "a\tb",
+    '"',
+    "'",
+    "a\nb",
+    "\0",
+    "é",
+    "e\u0301",
+    "\ufeff",
+    "İ",
+    "../../x",
+    "x" * 300,
+    "{0}",
+    "%s",
+    "<b>",
+    "True",
+)
 NUMBERS = (float("nan"), float("inf"), -float("inf"), -1.0, 0.5, 1e308, 1e-45, 2.0**24 + 1, 2.0**40)
 
 
@@ -251,9 +281,17 @@ def _npz(file: Path, chance: Random) -> str:
         members[name] = members[name][: chance.randrange(len(members[name]))]
     elif how == "header":
         old, new = chance.choice(
-            [(b"(", b"(9"), (b"(", b"(-"), (b"(", b"(0, "), (b"'<", b"'>"), (b"'<f8'", b"'|O8'"),
-             (b"'<U", b"'<U9"), (b"False", b"True "), (b"'descr'", b"'desc'")]
-        )  # fmt: skip
+            [
+                (b"(", b"(9"),
+                (b"(", b"(-"),
+                (b"(", b"(0, "),
+                (b"'<", b"'>"),
+                (b"'<f8'", b"'|O8'"),
+                (b"'<U", b"'<U9"),
+                (b"False", b"True "),
+                (b"'descr'", b"'desc'"),
+            ]
+        )
         members[name] = members[name].replace(old, new, 1)
     elif how == "extra":
         members["more.npy"] = members[name]
@@ -281,9 +319,17 @@ def changed_array(array: np.ndarray, chance: Random) -> tuple[np.ndarray, str]:
             return (array.astype(object) if kind == "c8" else array.astype(kind)), f"type {kind}"
         if how == "shape":
             return chance.choice(
-                [array.ravel(), array[None], array[:-1], array[:0], array.T, array[..., None],
-                 np.concatenate([array, array]), np.asarray(array.ravel()[0])]
-            ), "shape"  # fmt: skip
+                [
+                    array.ravel(),
+                    array[None],
+                    array[:-1],
+                    array[:0],
+                    array.T,
+                    array[..., None],
+                    np.concatenate([array, array]),
+                    np.asarray(array.ravel()[0]),
+                ]
+            ), "shape"
         flat = array.reshape(-1)
         at, other = chance.randrange(flat.size), chance.randrange(flat.size)
         if how == "double":
@@ -314,9 +360,17 @@ def _parquet(file: Path, chance: Random) -> str:
 
 def _column_type(table: Any, at: int, name: str, column: Any, chance: Random) -> Any:
     kind = chance.choice(
-        [pa.string(), pa.large_string(), pa.binary(), pa.float32(), pa.int8(), pa.int64(),
-         pa.float16(), pa.dictionary(pa.int32(), pa.string())]
-    )  # fmt: skip
+        [
+            pa.string(),
+            pa.large_string(),
+            pa.binary(),
+            pa.float32(),
+            pa.int8(),
+            pa.int64(),
+            pa.float16(),
+            pa.dictionary(pa.int32(), pa.string()),
+        ]
+    )
     return table.set_column(at, name, column.cast(kind))
 
 
@@ -335,35 +389,53 @@ def _column_other(table: Any, at: int, name: str, column: Any, chance: Random) -
         at,
         name,
         chance.choice(
-            [pa.array([[i, i] for i in range(n)]), pa.array([{"a": i} for i in range(n)]),
-             pa.array([i % 2 == 0 for i in range(n)]), pa.array(range(n), pa.timestamp("ns")),
-             pa.nulls(n), pa.array([b"\xff\xfe"] * n),
-             pa.array(range(n)).cast(pa.decimal128(20, 2))]
+            [
+                pa.array([[i, i] for i in range(n)]),
+                pa.array([{"a": i} for i in range(n)]),
+                pa.array([i % 2 == 0 for i in range(n)]),
+                pa.array(range(n), pa.timestamp("ns")),
+                pa.nulls(n),
+                pa.array([b"\xff\xfe"] * n),
+                pa.array(range(n)).cast(pa.decimal128(20, 2)),
+            ]
         ),
-    )  # fmt: skip
+    )
 
 
 def _rows(table: Any, at: int, name: str, column: Any, chance: Random) -> Any:
     n = table.num_rows
     return chance.choice(
-        [table.slice(0, 0), table.slice(0, n - 1), pa.concat_tables([table, table.slice(0, 1)]),
-         table.take(pa.array(chance.sample(range(n), n)))]
-    )  # fmt: skip
+        [
+            table.slice(0, 0),
+            table.slice(0, n - 1),
+            pa.concat_tables([table, table.slice(0, 1)]),
+            table.take(pa.array(chance.sample(range(n), n))),
+        ]
+    )
 
 
 def _columns(table: Any, at: int, name: str, column: Any, chance: Random) -> Any:
     names = list(table.column_names)
     names[at] = chance.choice([*names, *WORDS])
     return chance.choice(
-        [lambda: table.rename_columns(names), lambda: table.append_column(name, column),
-         lambda: table.remove_column(at), lambda: table.replace_schema_metadata({"pandas": "{"}),
-         lambda: table.append_column("more", column)]
-    )()  # fmt: skip
+        [
+            lambda: table.rename_columns(names),
+            lambda: table.append_column(name, column),
+            lambda: table.remove_column(at),
+            lambda: table.replace_schema_metadata({"pandas": "{"}),
+            lambda: table.append_column("more", column),
+        ]
+    )()
 
 
 _PARQUET: tuple[Callable[..., Any], ...] = (
-    _column_type, _column_value, _column_value, _column_other, _rows, _columns,
-)  # fmt: skip
+    _column_type,
+    _column_value,
+    _column_value,
+    _column_other,
+    _rows,
+    _columns,
+)
 
 
 def _pickle(file: Path, chance: Random) -> str:
@@ -388,6 +460,11 @@ def _pickle(file: Path, chance: Random) -> str:
 
 _BY_SUFFIX: dict[str, Callable[[Path, Random], str]] = {
     **dict.fromkeys((".csv", ".tsv", ".mtx", ".gmt", ".toml"), _text),
-    ".gz": _gzip, ".json": _json, ".npz": _npz, ".parquet": _parquet, ".pkl": _pickle,
-    ".h5": mutate_hdf5, ".h5ad": mutate_hdf5,
-}  # fmt: skip
+    ".gz": _gzip,
+    ".json": _json,
+    ".npz": _npz,
+    ".parquet": _parquet,
+    ".pkl": _pickle,
+    ".h5": mutate_hdf5,
+    ".h5ad": mutate_hdf5,
+}

@@ -62,9 +62,15 @@ def _swap(file: h5py.File, names: list[str], arrays: list[str], chance: Random) 
 def _link(file: h5py.File, names: list[str], arrays: list[str], chance: Random) -> str:
     name = chance.choice(names)
     target = chance.choice(
-        [h5py.SoftLink(f"/{name}"), h5py.SoftLink("/nowhere"), h5py.SoftLink("/"), file["/"],
-         h5py.ExternalLink(file.filename, "/"), h5py.ExternalLink("/etc/hosts", "/x")]
-    )  # fmt: skip
+        [
+            h5py.SoftLink(f"/{name}"),
+            h5py.SoftLink("/nowhere"),
+            h5py.SoftLink("/"),
+            file["/"],
+            h5py.ExternalLink(file.filename, "/"),
+            h5py.ExternalLink("/etc/hosts", "/x"),
+        ]
+    )
     del file[name]
     file[name] = target
     return f"{name} {type(target).__name__}"
@@ -89,12 +95,17 @@ def _shape(file: h5py.File, names: list[str], arrays: list[str], chance: Random)
     name = chance.choice(arrays)
     values = np.asarray(file[name][()])
     how, made = chance.choice(
-        [("longer", lambda: np.concatenate([values, values[:1]])), ("shorter", lambda: values[:-1]),
-         ("empty", lambda: values[:0]), ("scalar", lambda: values.ravel()[0]),
-         ("column", lambda: values[..., None]), ("row", lambda: values[None]),
-         ("turned", lambda: values.T if values.ndim > 1 else values[::-1]),
-         ("flat", values.ravel)]
-    )  # fmt: skip
+        [
+            ("longer", lambda: np.concatenate([values, values[:1]])),
+            ("shorter", lambda: values[:-1]),
+            ("empty", lambda: values[:0]),
+            ("scalar", lambda: values.ravel()[0]),
+            ("column", lambda: values[..., None]),
+            ("row", lambda: values[None]),
+            ("turned", lambda: values.T if values.ndim > 1 else values[::-1]),
+            ("flat", values.ravel),
+        ]
+    )
     _replace(file, name, made())
     return f"{name} {how}"
 
@@ -129,9 +140,19 @@ def _attribute(file: h5py.File, names: list[str], arrays: list[str], chance: Ran
     attributes = file[name].attrs
     key = chance.choice(list(attributes))
     new: Any = chance.choice(
-        [None, -1, 2**62, 0.5, h5py.Empty("S1"), np.arange(3), np.array([2**40, 2**40]),
-         np.array([72.5, np.nan]), np.bytes_(b"\xff\xfe"), *_ENCODINGS]
-    )  # fmt: skip
+        [
+            None,
+            -1,
+            2**62,
+            0.5,
+            h5py.Empty("S1"),
+            np.arange(3),
+            np.array([2**40, 2**40]),
+            np.array([72.5, np.nan]),
+            np.bytes_(b"\xff\xfe"),
+            *_ENCODINGS,
+        ]
+    )
     del attributes[key]
     if new is not None:
         attributes[key] = new
@@ -160,9 +181,14 @@ def _chunk(file: h5py.File, names: list[str], arrays: list[str], chance: Random)
     place = made.id.get_chunk_info(chance.randrange(made.id.get_num_chunks())).chunk_offset
     mask, packed = made.id.read_direct_chunk(place)
     how, content = chance.choice(
-        [("cut", packed[: len(packed) // 2]), ("random", chance.randbytes(len(packed))),
-         ("longer", packed + packed), ("zeros", bytes(len(packed))), ("unpacked", b"\0" * 8)]
-    )  # fmt: skip
+        [
+            ("cut", packed[: len(packed) // 2]),
+            ("random", chance.randbytes(len(packed))),
+            ("longer", packed + packed),
+            ("zeros", bytes(len(packed))),
+            ("unpacked", b"\0" * 8),
+        ]
+    )
     made.id.write_direct_chunk(place, content, mask)
     return f"{name} {how}"
 
@@ -183,6 +209,21 @@ def _unwritten(file: h5py.File, names: list[str], arrays: list[str], chance: Ran
 
 
 _CHANGES: tuple[Callable[[h5py.File, list[str], list[str], Random], str], ...] = (
-    _delete, _rename, _swap, _link, _type, _type, _shape, _shape, _values, _values, _values,
-    _values, _attribute, _attribute, _huge, _chunk, _unwritten,
-)  # fmt: skip
+    _delete,
+    _rename,
+    _swap,
+    _link,
+    _type,
+    _type,
+    _shape,
+    _shape,
+    _values,
+    _values,
+    _values,
+    _values,
+    _attribute,
+    _attribute,
+    _huge,
+    _chunk,
+    _unwritten,
+)

@@ -37,9 +37,14 @@ def _write_result(folder: Path) -> None:
     """All of a result but its page, which takes longer than all else, and what it works on."""
     with mock.patch("pertscale.benchmark.stages.write_report"):
         ps.run_benchmark(
-            _store(folder.parent), out=folder, methods=["majority_vote"], settings=["full"],
-            tasks=["within"], seed=0, quiet=True,
-        )  # fmt: skip
+            _store(folder.parent),
+            out=folder,
+            methods=["majority_vote"],
+            settings=["full"],
+            tasks=["within"],
+            seed=0,
+            quiet=True,
+        )
     shutil.rmtree(folder / ".work")
     _tidy(folder.parent)
 

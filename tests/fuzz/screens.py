@@ -158,9 +158,12 @@ def ingested(folder: Path) -> dict[str, Any]:
     screen = ps.open_screen(store)
     obs, n = screen.obs, screen.info["n_input"]
     found: dict[str, Any] = {
-        "cells": [None] * n, "labels": [""] * n, "contexts": [""] * n, "matrix": [None] * n,
+        "cells": [None] * n,
+        "labels": [""] * n,
+        "contexts": [""] * n,
+        "matrix": [None] * n,
         "genes": list(screen.genes),
-    }  # fmt: skip
+    }
     matrix = screen.to_xarray()["counts"].values
     for at, row in enumerate(obs["source_row"]):
         found["cells"][row] = obs.index[at]
@@ -179,10 +182,14 @@ def whole_store(folder: Path) -> dict[str, Any]:
     frames = {"groups": screen.groups, "obs": screen.obs, "var": screen.var, "drops": screen.drops}
     return {
         **{name: frame.astype(str).to_numpy().tolist() for name, frame in frames.items()},
-        "genes": screen.genes, "info": repr(sorted(screen.info.items())), "totals": screen.totals,
-        "expressed": screen.n_genes_expressed(0, screen.n_cells), "cells": data["cell"].values,
-        "counts": data["counts"].values, "anndata": screen.to_anndata().X.compute(),
-    }  # fmt: skip
+        "genes": screen.genes,
+        "info": repr(sorted(screen.info.items())),
+        "totals": screen.totals,
+        "expressed": screen.n_genes_expressed(0, screen.n_cells),
+        "cells": data["cell"].values,
+        "counts": data["counts"].values,
+        "anndata": screen.to_anndata().X.compute(),
+    }
 
 
 def _write_store(folder: Path) -> None:

@@ -44,11 +44,12 @@ def long(**columns: Any) -> pd.DataFrame:
 def scanpy() -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "group": np.repeat(NAMES, len(GENES)), "names": GENES * len(NAMES),
+            "group": np.repeat(NAMES, len(GENES)),
+            "names": GENES * len(NAMES),
             "logfoldchanges": np.where(LABELS.ravel() < 0, -1.25, 0.75),
             "pvals_adj": np.where(LABELS.ravel() == 0, 0.5, 0.001),
         }
-    )  # fmt: skip
+    )
 
 
 def _text(path: Path) -> str:
@@ -466,10 +467,12 @@ def read_models(folder: Path) -> Any:
 def right_models(folder: Path) -> Any:
     content = tomllib.loads((folder / "models.toml").read_text(encoding="utf-8"))
     return {
-        name: [ANY if any("/" in a for a in entry["command"]) else entry["command"],
-               entry.get("environment", {})]
+        name: [
+            ANY if any("/" in a for a in entry["command"]) else entry["command"],
+            entry.get("environment", {}),
+        ]
         for name, entry in content["models"].items()
-    }  # fmt: skip
+    }
 
 
 def _put(name: str, save: Callable[[Path], Any]) -> Callable[[Path], Any]:

@@ -529,10 +529,13 @@ def test_examples_stand_alone(path):
         name.split(".")[0]
         for node in ast.walk(tree)
         for name in (
-            [a.name for a in node.names] if isinstance(node, ast.Import)
-            else [node.module] if isinstance(node, ast.ImportFrom) else []
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
         )
-    }  # fmt: skip
+    }
     assert "pertscale" not in modules
     assert path.stem not in modules  # a script's own name hides the package from it
     assert "pip install" in ast.get_docstring(tree)

@@ -48,8 +48,7 @@ def test_golden_folders(style, chunk, monkeypatch):
     folder = GOLDEN / "prediction_dirs"
     expected = json.loads((folder / "expected.json").read_text())[style]
     found = ps.read_predictions(folder / style, scale="log1p_1e4")
-    names = [name_of(n.replace("+ctrl", "").split("+")) for n in
-             expected["predictions"]]  # fmt: skip
+    names = [name_of(n.replace("+ctrl", "").split("+")) for n in expected["predictions"]]
     names = [n if n != "ctrl" else "control" for n in names]
     part = found.parts[0]
     assert list(part.genes) == expected["genes"]
@@ -126,8 +125,11 @@ def _write(tmp_path, form):
         data = anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=GENES))
         data.write_h5ad(path)
     elif form == "zarr":
-        array = xr.DataArray(TRUTH, dims=("perturbation", "gene"),
-                             coords={"perturbation": list(frame.index), "gene": GENES})  # fmt: skip
+        array = xr.DataArray(
+            TRUTH,
+            dims=("perturbation", "gene"),
+            coords={"perturbation": list(frame.index), "gene": GENES},
+        )
         array.to_dataset(name="x").to_zarr(path, zarr_format=2, consolidated=False)
     elif form == "npz":
         np.savez(path, perturbations=list(frame.index), genes=GENES, values=TRUTH)
@@ -170,8 +172,12 @@ def test_dictionaries_of_gears_and_their_genes(tmp_path):
 
 
 def test_contexts_and_splits_are_told_apart(tmp_path):
-    rows = [("GATA1", g, v, c, s) for c, add in (("K562", 0), ("RPE1", 1)) for s in ("s", "t")
-            for g, v in zip(GENES, TRUTH[0] + add, strict=True)]  # fmt: skip
+    rows = [
+        ("GATA1", g, v, c, s)
+        for c, add in (("K562", 0), ("RPE1", 1))
+        for s in ("s", "t")
+        for g, v in zip(GENES, TRUTH[0] + add, strict=True)
+    ]
     table = pd.DataFrame(rows, columns=["pert", "gene", "value", "cell_line", "split"])
     table.to_csv(tmp_path / "p.csv", index=False)
     found = ps.read_predictions(tmp_path / "p.csv", scale="log1p_1e4")
@@ -192,9 +198,14 @@ def test_rows_that_do_not_say_what_they_are_of(tmp_path, column, form):
 
     path = tmp_path / f"p.{form}"
     table = pd.DataFrame(
-        {"perturbation": ["GATA1", "KLF1"], "gene": ["NA", "NA"], "value": [0.1, 0.2],
-         "context": ["K562", "K562"], "split": ["s", "s"]}
-    )  # fmt: skip
+        {
+            "perturbation": ["GATA1", "KLF1"],
+            "gene": ["NA", "NA"],
+            "value": [0.1, 0.2],
+            "context": ["K562", "K562"],
+            "split": ["s", "s"],
+        }
+    )
     table.loc[1, column] = None
     write()
     with pytest.raises(InputError, match="empty in row 1"):
@@ -229,9 +240,10 @@ def test_the_key_tells_all_ways_of_reading_apart(tmp_path):
 
 def test_names_are_read_by_the_grammar_and_what_is_unknown_is_listed(tmp_path):
     frame = pd.DataFrame(
-        np.vstack([TRUTH, CONTROL, CONTROL]), columns=GENES,
+        np.vstack([TRUTH, CONTROL, CONTROL]),
+        columns=GENES,
         index=["ctrl+GATA1", "KLF1+ctrl", "KLF1+GATA1", "ctrl", "ELSE"],
-    )  # fmt: skip
+    )
     frame.to_csv(tmp_path / "p.csv", index_label="condition")
     aligned = align(ps.read_predictions(tmp_path / "p.csv"))
     assert set(aligned.rows) == {*NAMES, "control"}
@@ -424,8 +436,9 @@ def test_own_controls_count_only_if_asked_for(tmp_path):
 
 
 def test_labels_and_probabilities(tmp_path):
-    labels = pd.DataFrame({"pert": ["GATA1", "GATA1", "KLF1"], "gene": ["TP53", "NA", "NA"],
-                           "label": [1, 2, 0]})  # fmt: skip
+    labels = pd.DataFrame(
+        {"pert": ["GATA1", "GATA1", "KLF1"], "gene": ["TP53", "NA", "NA"], "label": [1, 2, 0]}
+    )
     labels.to_csv(tmp_path / "l.csv", index=False)
     found, scores = align(ps.read_predictions(tmp_path / "l.csv", codes="synthpert")).classes(NAMES)
     assert found[0].tolist() == [-128, -128, -128, 1, -1]
@@ -474,8 +487,9 @@ def test_what_is_no_prediction(tmp_path):
 
 
 def test_two_variables_of_a_dataset_have_to_be_chosen_from(tmp_path):
-    array = xr.DataArray(TRUTH, dims=("perturbation", "gene"),
-                         coords={"perturbation": NAMES, "gene": GENES})  # fmt: skip
+    array = xr.DataArray(
+        TRUTH, dims=("perturbation", "gene"), coords={"perturbation": NAMES, "gene": GENES}
+    )
     both = xr.Dataset({"a": array, "b": array + 1})
     both.to_zarr(tmp_path / "p.zarr", zarr_format=2, consolidated=False)
     with pytest.raises(AmbiguousInputError, match="a, b"):

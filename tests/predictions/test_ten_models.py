@@ -32,12 +32,19 @@ def given(tmp_path_factory):
     source = write_h5ad(folder / "s.h5ad", counts, obs)
     store = ps.io.ingest(source, folder / "s.zarr", quiet=True)
     out = folder / "run"
-    how = {"out": out, "tasks": ["within", "single"], "methods": ["majority_vote", "mean"],
-           "settings": ["full"], "seed": 0, "quiet": True}  # fmt: skip
+    how = {
+        "out": out,
+        "tasks": ["within", "single"],
+        "methods": ["majority_vote", "mean"],
+        "settings": ["full"],
+        "seed": 0,
+        "quiet": True,
+    }
     result = ps.run_benchmark(store, **how)
     profiles = result.pseudobulk["mean_log1p"]
-    truth = pd.DataFrame(profiles.values, list(profiles["perturbation"].values),
-                         list(profiles["gene"].values))  # fmt: skip
+    truth = pd.DataFrame(
+        profiles.values, list(profiles["perturbation"].values), list(profiles["gene"].values)
+    )
     return store, source, how, truth, list(result.splits[CONTEXT][SPLIT].test)
 
 

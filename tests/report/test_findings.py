@@ -16,9 +16,19 @@ from pertscale.report.findings import (
 from pertscale.results.comparisons import Comparison, in_fewer_splits, without_repeats
 
 COLUMNS = [
-    "task", "setting", "context", "split", "method", "operating_point", "level", "group", "metric",
-    "value", "n", "no_effect",
-]  # fmt: skip
+    "task",
+    "setting",
+    "context",
+    "split",
+    "method",
+    "operating_point",
+    "level",
+    "group",
+    "metric",
+    "value",
+    "n",
+    "no_effect",
+]
 
 
 def table(rows):
@@ -189,11 +199,23 @@ def test_calls_are_compared_at_one_operating_point():
 def test_what_curation_makes_is_told_of_the_same_perturbations():
     def balanced(setting, values):
         rows = [
-            ("within", setting, "k562", f"s{i}", "majority_vote", "as_called", "perturbation",
-             f"P{j}", "balanced_accuracy", value, 9, np.nan)
+            (
+                "within",
+                setting,
+                "k562",
+                f"s{i}",
+                "majority_vote",
+                "as_called",
+                "perturbation",
+                f"P{j}",
+                "balanced_accuracy",
+                value,
+                9,
+                np.nan,
+            )
             for i in range(5)
             for j, value in enumerate(values)
-        ]  # fmt: skip
+        ]
         return table(rows)
 
     curated = balanced("curated", [0.7] * 6)  # P6 has no curated pair
@@ -209,9 +231,12 @@ def test_what_curation_makes_is_told_of_the_same_perturbations():
 def test_held_out_perturbations_without_a_vector_are_told():
     def row(split, n_lacking, embedding=None):
         return {
-            "context": "k562", "split": split, "n": 7, "n_lacking": n_lacking,
+            "context": "k562",
+            "split": split,
+            "n": 7,
+            "n_lacking": n_lacking,
             "embedding": embedding,
-        }  # fmt: skip
+        }
 
     assert without_vectors([row("s0", 5)]) == [
         "k562: no embedding given: 5 of 7 held-out perturbations have no vector; pass --embedding"

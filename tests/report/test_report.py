@@ -84,10 +84,14 @@ def test_numbers_are_those_of_the_scores(finished, page):
     table = overview(within, context="beta", heading=heading)
     row = next(r for r in table.rows if r[0] == "knn_10")
     expected = [
-        ("", "auprc_de"), ("", "auprc_macro"),
-        *((point, metric) for point in ("as_called", "at_training_rate")
-          for metric in ("accuracy", "balanced_accuracy", "macro_f1", "mcc")),
-    ]  # fmt: skip
+        ("", "auprc_de"),
+        ("", "auprc_macro"),
+        *(
+            (point, metric)
+            for point in ("as_called", "at_training_rate")
+            for metric in ("accuracy", "balanced_accuracy", "macro_f1", "mcc")
+        ),
+    ]
     for cell, (point, metric) in zip(row[1:], expected, strict=True):
         there = (scores["operating_point"] == point) & (scores["metric"] == metric)
         values = scores.loc[there, "value"]
@@ -98,8 +102,9 @@ def test_numbers_are_those_of_the_scores(finished, page):
     assert "alpha: singles, 3 of 3 held out, 2 splits" in page
     by_class = class_tables(within, context="beta", heading=heading)
     assert [t.caption.split(" (")[0] for t in by_class] == [
-        "full, as called", "full, at the training rate"
-    ]  # fmt: skip
+        "full, as called",
+        "full, at the training rate",
+    ]
 
 
 def test_what_was_skipped_is_a_row_for_each_reason(finished, page):
@@ -188,9 +193,13 @@ def test_a_context_without_changes_is_one_sentence(tmp_path):
     )
     data.write_h5ad(tmp_path / "s.h5ad")
     result = ps.run_benchmark(
-        tmp_path / "s.h5ad", out=tmp_path / "run", seed=0, quiet=True,
-        tasks=["within", "single", "transfer"], methods=["majority_vote", "no_change", "mean"],
-    )  # fmt: skip
+        tmp_path / "s.h5ad",
+        out=tmp_path / "run",
+        seed=0,
+        quiet=True,
+        tasks=["within", "single", "transfer"],
+        methods=["majority_vote", "no_change", "mean"],
+    )
     why = "flat: no DE gene among 6 perturbations, 40 cells each; classes can't be scored."
     assert why in result.findings
     page = result.report.read_text()

@@ -535,10 +535,14 @@ def test_what_is_fine_is_read(tmp_path, name):
         ("t.csv", PAIRS.replace("A", "Å"), labels, [("Å", "x", "1"), ("Å", "y", "-1")]),
         ("e.csv", "g,d0,d1\nÅ,1,2\n", embedding, {"Å": [1, 2]}),
         ("a.csv", "other,name\né,A\n", read_aliases, {"é": "A"}),
-        ("k-de.csv", "pert,gene,label,split\nÅ,x,0,train\nB,x,0,test\n", perturbqa,
-         ([0, 0], ("Å",), ("B",))),
+        (
+            "k-de.csv",
+            "pert,gene,label,split\nÅ,x,0,train\nB,x,0,test\n",
+            perturbqa,
+            ([0, 0], ("Å",), ("B",)),
+        ),
     ],
-)  # fmt: skip
+)
 def test_windows_1252_is_read_with_a_warning(tmp_path, file, content, read, expected):
     (tmp_path / "k-dir.csv").write_text("pert,gene,label,split\nZ,z,1,train\n")
     if read is perturbqa:
@@ -562,13 +566,16 @@ def diagonal(column: str, value: str, n: int = 400) -> str:
     [
         ("p.csv", text(diagonal("value", "1")), predictions),
         ("p.csv", text(diagonal("label", "up")), predictions),
-        ("l.csv", text(diagonal("label", "up")),
-         lambda p: ps.stats.read_label_table(p)[0].matrix()),
+        (
+            "l.csv",
+            text(diagonal("label", "up")),
+            lambda p: ps.stats.read_label_table(p)[0].matrix(),
+        ),
         ("e.h5ad", sparse, embedding),
         ("s.gmt", text("T\td\t" + "\t".join(f"g{i}" for i in range(400)) + "\n"), embedding),
         ("p.pkl", pickled({str(i): [1.0, 2.0] for i in range(40_000)}), predictions),
     ],
-)  # fmt: skip
+)
 def test_dense_sizes_are_compared_with_memory(tmp_path, monkeypatch, file, write, read):
     write(tmp_path / file)
     read(tmp_path / file) if file != "s.gmt" else ps.embeddings.from_gene_sets(tmp_path / file)

@@ -29,10 +29,16 @@ TASKS = {"within", "single", "double", "interactions", "transfer"}
 #: Labels that say that there is no perturbation, by the grammar of labels.
 NO_LABELS = {name for name in hostile.NAMES if left_out_reason(name)}
 _CHROMIUM = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
     "--virtual-time-budget=3000",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,13 @@ def run(folder: Path) -> ps.BenchmarkResult:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glyphs that the font does not have
         return ps.run_benchmark(
-            folder / "in/screen.zarr", out=folder / "in/out", methods=METHODS,
-            settings=["full"], split=folder / "in/split.json", quiet=True,
-        )  # fmt: skip
+            folder / "in/screen.zarr",
+            out=folder / "in/out",
+            methods=METHODS,
+            settings=["full"],
+            split=folder / "in/split.json",
+            quiet=True,
+        )
 
 
 @pytest.fixture(scope="module")

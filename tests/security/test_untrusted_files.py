@@ -168,11 +168,13 @@ def tenx(path: Path, **changed) -> Path:
     matrix = sp.csr_matrix(np.ones((N_CELLS, N_GENES), np.int32))
     parts = {
         "barcodes": np.array([f"c{i}" for i in range(N_CELLS)], "S"),
-        "data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr,
+        "data": matrix.data,
+        "indices": matrix.indices,
+        "indptr": matrix.indptr,
         "shape": np.array([N_GENES, N_CELLS]),
         "features/name": np.array([f"G{i}" for i in range(N_GENES)], "S"),
         "features/id": np.array([f"E{i}" for i in range(N_GENES)], "S"),
-    }  # fmt: skip
+    }
     with h5py.File(path, "w") as file:
         for name, value in {**parts, **changed}.items():
             if isinstance(value, dict):
@@ -535,10 +537,15 @@ def write_files(folder: Path) -> dict[str, object]:
     ps.Split("s", ("A", "B"), ("C",)).write(folder / "s.json")
     as_zarr(folder / "s.zarr", 3)
     return {
-        "s.h5ad": read_whole, "e.npz": ps.read_embedding, "p.csv": read_parts,
-        "p.tsv.gz": read_parts, "p.parquet": read_parts, "e.csv": ps.read_embedding,
-        "s.json": ps.Split.read, "s.zarr": read_whole,
-    }  # fmt: skip
+        "s.h5ad": read_whole,
+        "e.npz": ps.read_embedding,
+        "p.csv": read_parts,
+        "p.tsv.gz": read_parts,
+        "p.parquet": read_parts,
+        "e.csv": ps.read_embedding,
+        "s.json": ps.Split.read,
+        "s.zarr": read_whole,
+    }
 
 
 def test_damaged_files_raise_errors_of_ours(tmp_path):

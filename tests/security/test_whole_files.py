@@ -233,9 +233,16 @@ def lose_chunks(path: Path, array: str) -> None:
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize(
     "array",
-    ["X/data", "X/indices", "X/indptr", "obs/_index", "var/_index", "obs/context/codes",
-     "obs/context/categories"],
-)  # fmt: skip
+    [
+        "X/data",
+        "X/indices",
+        "X/indptr",
+        "obs/_index",
+        "var/_index",
+        "obs/context/codes",
+        "obs/context/categories",
+    ],
+)
 def test_lost_chunks_of_zarr(tmp_path, version, array):
     path = zarr_store(tmp_path / "s.zarr", version, screen())
     ps.io.check(path)
@@ -281,9 +288,13 @@ def test_where_zeros_are_stored_a_missing_chunk_is_a_loss(tmp_path):
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
     for name, values in (("one", np.zeros(N_CELLS, np.int8)), ("context", [0] * 4 + [1] * 4)):
         codes = group.create_array(
-            f"obs/{name}/codes", shape=(N_CELLS,), chunks=(4,), dtype="i1", overwrite=True,
+            f"obs/{name}/codes",
+            shape=(N_CELLS,),
+            chunks=(4,),
+            dtype="i1",
+            overwrite=True,
             config={"write_empty_chunks": True},
-        )  # fmt: skip
+        )
         codes[:] = np.asarray(values, np.int8)
     zarr.consolidate_metadata(path)
     ps.io.check(path)

@@ -334,9 +334,13 @@ def _effects(n_perturbations: int) -> Effects:
 def test_one_score_of_the_cells_tells_of_much_of_the_variance(tmp_path: Path) -> None:
     """Of the real screens at hand: 4 to 15 % in controls."""
     screen = simulate_screen(
-        tmp_path / "s.h5ad", n_cells=3_000, n_genes=1_000, n_perturbations=20,
-        control_fraction=0.3, quiet=True,
-    )  # fmt: skip
+        tmp_path / "s.h5ad",
+        n_cells=3_000,
+        n_genes=1_000,
+        n_perturbations=20,
+        control_fraction=0.3,
+        quiet=True,
+    )
     data = anndata.read_h5ad(screen.path)
     counts = data.X[(data.obs["perturbation"] == "non-targeting").to_numpy()].toarray()
     logs = np.log1p(counts * (1e4 / counts.sum(axis=1, keepdims=True)))
@@ -350,9 +354,13 @@ def test_one_score_of_the_cells_tells_of_much_of_the_variance(tmp_path: Path) ->
 
 def test_batches_shift_genes_and_their_mean_does_not() -> None:
     genes = draw_genes(
-        3_000, n_contexts=2, n_batches=3, umi_per_cell=1e4, expressed_fraction=0.4,
+        3_000,
+        n_contexts=2,
+        n_batches=3,
+        umi_per_cell=1e4,
+        expressed_fraction=0.4,
         rng=np.random.default_rng(0),
-    )  # fmt: skip
+    )
     assert np.log(genes.batch).std() == pytest.approx(0.08 * np.sqrt(2 / 3), rel=0.05)
     np.testing.assert_allclose(genes.batch.mean(axis=1), 1, rtol=1e-6)
 

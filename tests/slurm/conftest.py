@@ -70,11 +70,28 @@ class Setting:
         """Have the command write a script."""
         script = self.folder / f"{recipe} job.sh"
         subprocess.run(
-            [sys.executable, "-m", "pertscale", "slurm", recipe, str(self.store),
-             "--out", str(self.out), "--script", str(script), "--workers", "2",
-             "--memory", "1500MB", *options, "--", *run],
-            check=True, cwd=self.folder,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "pertscale",
+                "slurm",
+                recipe,
+                str(self.store),
+                "--out",
+                str(self.out),
+                "--script",
+                str(script),
+                "--workers",
+                "2",
+                "--memory",
+                "1500MB",
+                *options,
+                "--",
+                *run,
+            ],
+            check=True,
+            cwd=self.folder,
+        )
         return script
 
     def n_tiles(self) -> int:
@@ -103,9 +120,13 @@ def screen(slurm: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A screen that is wide rather than long: hundreds of tiles, but little to compute."""
     folder = tmp_path_factory.mktemp("wide screen")
     simulate_screen(
-        folder / "wide.h5ad", n_cells=3000, n_genes=8000, n_perturbations=20, umi_per_cell=1500,
+        folder / "wide.h5ad",
+        n_cells=3000,
+        n_genes=8000,
+        n_perturbations=20,
+        umi_per_cell=1500,
         quiet=True,
-    )  # fmt: skip
+    )
     ingest(folder / "wide.h5ad", folder / "wide.zarr", quiet=True)
     with dask.config.set(scheduler="threads"):
         rank_sum(folder / "wide.zarr", out=folder / "expected", quiet=True)

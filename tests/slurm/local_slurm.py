@@ -110,10 +110,14 @@ class LocalSlurm:
         """Start the daemons, and wait until every node is idle."""
         munge = self.root / "munge"
         self._daemon(
-            "munged", f"--socket={self.root}/munge.socket", f"--key-file={munge}/key",
-            f"--pid-file={self.root}/pid/munged", f"--log-file={munge}/log",
-            f"--seed-file={munge}/seed", "--num-threads=2",
-        )  # fmt: skip
+            "munged",
+            f"--socket={self.root}/munge.socket",
+            f"--key-file={munge}/key",
+            f"--pid-file={self.root}/pid/munged",
+            f"--log-file={munge}/log",
+            f"--seed-file={munge}/seed",
+            "--num-threads=2",
+        )
         self._daemon("slurmctld", "-c", "-i")
         for node in self.nodes:
             (self.root / "spool" / node).mkdir()
@@ -124,9 +128,14 @@ class LocalSlurm:
         # a file, not a pipe: the daemon inherits it and would hold it open
         with (self.root / "log" / "start").open("ab") as log:
             subprocess.run(
-                command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                check=True, timeout=60,
-            )  # fmt: skip
+                command,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=True,
+                timeout=60,
+            )
 
     def stop(self) -> None:
         """Cancel all jobs, stop what was started here, remove the folder."""

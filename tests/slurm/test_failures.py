@@ -28,9 +28,13 @@ def already_there(job: Job) -> int:
 def test_a_worker_is_cancelled(setting):
     script = setting.write("notebook", "--name", "lost", run=MANY_TILES)
     with subprocess.Popen(
-        [sys.executable, str(script)], cwd=setting.folder, env=setting.slurm.env,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    ) as process:  # fmt: skip
+        [sys.executable, str(script)],
+        cwd=setting.folder,
+        env=setting.slurm.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
         setting.wait_for_middle()
         worker = setting.slurm.jobs("lost")[0]
         setting.slurm.run("scancel", worker)

@@ -14,9 +14,14 @@ pytestmark = [pytest.mark.usefixtures("alone"), pytest.mark.once]
 def test_notebook(setting):
     script = setting.write("notebook", "--name", "from-python")
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=setting.folder, env=setting.slurm.env,
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [sys.executable, str(script)],
+        cwd=setting.folder,
+        env=setting.slurm.env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "all_non_de" in done.stdout
     assert len(setting.slurm.jobs("from-python")) >= 2  # SLURM started the workers

@@ -97,8 +97,18 @@ def test_hostile_names_arrive_as_they_are(tmp_path, monkeypatch):
     write_script("array", "job.sh", call)
     monkeypatch.chdir(tmp_path)
     subprocess.run(["bash", folder / "job.sh", "run"], check=True, timeout=60)
-    expected = ["-m", "pertscale", "run", f"{folder}/s.zarr", "--out", f"{folder}/{HOSTILE}",
-                "--embedding", HOSTILE, "--seed", "1"]  # fmt: skip
+    expected = [
+        "-m",
+        "pertscale",
+        "run",
+        f"{folder}/s.zarr",
+        "--out",
+        f"{folder}/{HOSTILE}",
+        "--embedding",
+        HOSTILE,
+        "--seed",
+        "1",
+    ]
     assert (tmp_path / "python.log").read_text().splitlines() == expected
     assert not list(tmp_path.rglob("hacked"))
 
@@ -128,8 +138,10 @@ def test_what_slurm_is_asked_for(tmp_path):
         assert asked["ntasks"] == tasks
         assert (asked["cpus-per-task"], asked["mem-per-cpu"]) == ("2", "4096M")
         assert (asked["partition"], asked["time"], asked["job-name"]) == (
-            "a,b", "04:00:00", "k562",
-        )  # fmt: skip
+            "a,b",
+            "04:00:00",
+            "k562",
+        )
         assert "account" not in asked
     assert "--array=1-6" in (tmp_path / "array").read_text()
 
@@ -177,28 +189,62 @@ def test_calls_and_files_are_checked(tmp_path):
 def command(folder, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "pertscale", "slurm", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_the_command_passes_options_on(tmp_path):
     done = command(
-        tmp_path, "array", "s.zarr", "--out", "o", "--script", "j.sh", "--workers", "3",
-        "--", "--seed", "1", "--seed", "2", "--fdr", "0.05", "--embedding", "a b.csv", "--quiet",
-    )  # fmt: skip
+        tmp_path,
+        "array",
+        "s.zarr",
+        "--out",
+        "o",
+        "--script",
+        "j.sh",
+        "--workers",
+        "3",
+        "--",
+        "--seed",
+        "1",
+        "--seed",
+        "2",
+        "--fdr",
+        "0.05",
+        "--embedding",
+        "a b.csv",
+        "--quiet",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"bash {shlex.quote(str(tmp_path / 'j.sh'))}\n")
     text = (tmp_path / "j.sh").read_text()
     assert "--seed 1 --seed 2 --fdr 0.05 --embedding 'a b.csv' --quiet &" in text  # run
     assert "--fdr 0.05 --quiet &" in text  # labels
     done = command(
-        tmp_path, "notebook", "s.zarr", "--out", "o", "--script", "n.py", "--", "--seed", "1",
-        "--include-test-perturbations", "--embedding", "e.csv",
-    )  # fmt: skip
+        tmp_path,
+        "notebook",
+        "s.zarr",
+        "--out",
+        "o",
+        "--script",
+        "n.py",
+        "--",
+        "--seed",
+        "1",
+        "--include-test-perturbations",
+        "--embedding",
+        "e.csv",
+    )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "n.py").read_text()
-    for argument in ("seed=(1,)", "exclude_test_perturbations=False",
-                     f"embedding={str(tmp_path / 'e.csv')!r}"):  # fmt: skip
+    for argument in (
+        "seed=(1,)",
+        "exclude_test_perturbations=False",
+        f"embedding={str(tmp_path / 'e.csv')!r}",
+    ):
         assert f"            {argument},\n" in text
 
 
@@ -248,10 +294,11 @@ def test_a_job_without_memory():
 
 def test_waits_for_workers(capsys):
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0")
-        as cluster,
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as cluster,
         Client(cluster) as client,
-    ):  # fmt: skip
+    ):
         assert wait_for_workers(client, 1) == 1
         assert wait_for_workers(client, 2, timeout=0.1) == 1
         assert "going on with 1 of 2 workers" in capsys.readouterr().err

@@ -46,9 +46,12 @@ pytestmark = pytest.mark.once
 
 #: One small unit of the benchmark.
 ONLY = {
-    "methods": ["majority_vote"], "tasks": ["within"], "settings": ["full"], "seed": 0,
+    "methods": ["majority_vote"],
+    "tasks": ["within"],
+    "settings": ["full"],
+    "seed": 0,
     "quiet": True,
-}  # fmt: skip
+}
 
 
 class Requests(logging.Handler):

@@ -15,8 +15,11 @@ import pertscale as ps
 from pertscale.errors import ExistsError, InputError
 
 QUICK: dict[str, Any] = {
-    "methods": ["majority_vote", "mean"], "settings": ["full"], "seed": 0, "quiet": True
-}  # fmt: skip
+    "methods": ["majority_vote", "mean"],
+    "settings": ["full"],
+    "seed": 0,
+    "quiet": True,
+}
 # results are written and damaged again and again
 pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
@@ -183,9 +186,14 @@ def test_a_store_that_stands_where_a_file_is_ingested_to(tiny_source, tiny_store
 
 def other_store(folder: Path) -> Path:
     ps.simulate_screen(
-        folder / "two.h5ad", n_cells=400, n_genes=30, n_perturbations=8, control_fraction=0.2,
-        seed=2, quiet=True,
-    )  # fmt: skip
+        folder / "two.h5ad",
+        n_cells=400,
+        n_genes=30,
+        n_perturbations=8,
+        control_fraction=0.2,
+        seed=2,
+        quiet=True,
+    )
     return Path(str(ps.io.ingest(folder / "two.h5ad", folder / "two.zarr", quiet=True)))
 
 

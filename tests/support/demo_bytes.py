@@ -19,10 +19,18 @@ from tests.support.helpers import tree_hash
 
 #: What a run is for. Times, log and report hold when and how long.
 COMPARED = (
-    "screen.zarr", "embedding.parquet", "run/labels", "run/pseudobulk.zarr", "run/predictions",
-    "run/splits", "run/scores.parquet", "run/interactions.parquet", "run/coverage.parquet",
-    "run/drops.parquet", "run/skipped.parquet",
-)  # fmt: skip
+    "screen.zarr",
+    "embedding.parquet",
+    "run/labels",
+    "run/pseudobulk.zarr",
+    "run/predictions",
+    "run/splits",
+    "run/scores.parquet",
+    "run/interactions.parquet",
+    "run/coverage.parquet",
+    "run/drops.parquet",
+    "run/skipped.parquet",
+)
 
 
 def hashes(demo: Path) -> dict[str, str]:

@@ -29,20 +29,71 @@ MARKUP = (
 )
 #: Would leave the output folder, hide in it, or be no file at all.
 PATHS = (
-    "../../x", "..", ".", "/etc/passwd", "~root", "a/b", "a\\b", "C:\\x", "zarr.json", ".zattrs",
-    "CON", "nul.txt", "x" * 300, "%2e%2e%2f", ".hidden", "-rf", "*", "a:b", "trailing.",
-)  # fmt: skip
+    "../../x",
+    "..",
+    ".",
+    "/etc/passwd",
+    "~root",
+    "a/b",
+    "a\\b",
+    "C:\\x",
+    "zarr.json",
+    ".zattrs",
+    "CON",
+    "nul.txt",
+    "x" * 300,
+    "%2e%2e%2f",
+    ".hidden",
+    "-rf",
+    "*",
+    "a:b",
+    "trailing.",
+)
 #: Mean something to a csv reader, pandas, a spreadsheet, a terminal or matplotlib.
 WORDS = (
-    "NA", "nan", "None", "null", "True", "007", "1e5", "-1", "=cmd()", "@SUM(1)", '"quoted"',
-    "it's", "a,b", "a;b", "tab\there", "new\nline", "\x1b[31mred", "\x7f", "$x^2$", "$\\frac{$",
-    "100%", "\\alpha", "_under", "cell", "gene", "_index", "index", "perturbation", "__class__",
-)  # fmt: skip
+    "NA",
+    "nan",
+    "None",
+    "null",
+    "True",
+    "007",
+    "1e5",
+    "-1",
+    "=cmd()",
+    "@SUM(1)",
+    '"quoted"',
+    "it's",
+    "a,b",
+    "a;b",
+    "tab\there",
+    "new\nline",
+    "\x1b[31mred",
+    "\x7f",
+    "$x^2$",
+    "$\\frac{$",
+    "100%",
+    "\\alpha",
+    "_under",
+    "cell",
+    "gene",
+    "_index",
+    "index",
+    "perturbation",
+    "__class__",
+)
 #: Two spellings that look the same, or differ by case alone.
 TWINS = (
-    "tp53", "TP53", unicodedata.normalize("NFC", "G\xe9n"), unicodedata.normalize("NFD", "G\xe9n"),
-    "\u202egnp.exe", "\U0001f9ec", "\ufeffbom", "a\u200bb", "ﬁ", "İ",
-)  # fmt: skip
+    "tp53",
+    "TP53",
+    unicodedata.normalize("NFC", "G\xe9n"),
+    unicodedata.normalize("NFD", "G\xe9n"),
+    "\u202egnp.exe",
+    "\U0001f9ec",
+    "\ufeffbom",
+    "a\u200bb",
+    "ﬁ",
+    "İ",
+)
 NAMES = (*MARKUP, *PATHS, *WORDS, *TWINS)
 #: They differ by case alone, and have the separators of our own tables in them.
 _ATTACK = f"$\\frac{{$|../../up\"><svg onload=document.title='{MARK}'>"
@@ -87,13 +138,15 @@ def cells(seed: int = 0) -> pd.DataFrame:
 _NO_COLUMNS = (".", "..", "_index", "perturbation")
 #: Names of columns: what HDF5 takes, short enough for a file, not one of the roles'.
 COLUMNS = (
-    *(
-        name
-        for name in NAMES
-        if "/" not in name and len(name) < 200 and name not in _NO_COLUMNS
-    ),
-    "Batch", "BATCH", "context", "total_counts", "source_file", "source_row", "é" * 150,
-)  # fmt: skip
+    *(name for name in NAMES if "/" not in name and len(name) < 200 and name not in _NO_COLUMNS),
+    "Batch",
+    "BATCH",
+    "context",
+    "total_counts",
+    "source_file",
+    "source_row",
+    "é" * 150,
+)
 
 
 def write_screen(path: Path, seed: int = 0) -> pd.DataFrame:

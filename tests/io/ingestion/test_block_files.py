@@ -82,9 +82,16 @@ def test_round_trip(tmp_path, seed, n_rows, n_genes, n_blocks, form):
     n = len(slices.counts) + 1
     keys, starts, lengths = np.empty(n, np.uint32), np.empty(n, np.int64), np.empty(n, np.uint16)
     listed = list_segments(
-        slices.blocks, slices.row_bounds, slices.rows, slices.counts, n_strips, shard_rows,
-        keys, starts, lengths,
-    )  # fmt: skip
+        slices.blocks,
+        slices.row_bounds,
+        slices.rows,
+        slices.counts,
+        n_strips,
+        shard_rows,
+        keys,
+        starts,
+        lengths,
+    )
     bounds = np.empty(n_shards * n_strips * shard_rows + 1, np.int64)
     order = np.empty(listed, np.uint32)
     order_by_key(keys, listed, bounds, order)
@@ -94,9 +101,16 @@ def test_round_trip(tmp_path, seed, n_rows, n_genes, n_blocks, form):
             key = (shard * n_strips + strip) * shard_rows
             chunk = np.full((STRIP, shard_rows), 9, matrix.dtype)
             taken = fill_chunk(
-                bounds[key : key + shard_rows + 1], order, starts, lengths, slices.words, form,
-                chunk, totals, expressed,
-            )  # fmt: skip
+                bounds[key : key + shard_rows + 1],
+                order,
+                starts,
+                lengths,
+                slices.words,
+                form,
+                chunk,
+                totals,
+                expressed,
+            )
             assert taken == -1
             genes = found[shard * shard_rows :, strip * STRIP :][:shard_rows, :STRIP]
             genes[:] = chunk.T[:, : genes.shape[1]]

@@ -188,8 +188,14 @@ def test_the_account_tells_every_way_of_reading() -> None:
     ]
     roles, found = read(columns_of(condition=labels))
     assert found.names == (
-        "control", "JAK2+KLF1", "KLF1+STAT1", "KLF1-JAK2", "MYC", "MYC+", "STAT1",
-    )  # fmt: skip
+        "control",
+        "JAK2+KLF1",
+        "KLF1+STAT1",
+        "KLF1-JAK2",
+        "MYC",
+        "MYC+",
+        "STAT1",
+    )
     account = account_of(roles)
     assert (
         "2 labels are combinations, joined by '+': 'JAK2+KLF1', 'KLF1+JAK2' as JAK2+KLF1" in account
@@ -291,8 +297,12 @@ def test_differing_labellings_are_an_error_that_lists_them() -> None:
     )
     with pytest.raises(AmbiguousInputError) as caught:
         read(columns)
-    for part in ("tiny.h5ad", "'gene': 3 values ('NT', 'KLF1', 'STAT1')", "'condition': 2 values",
-                 "perturbation='gene'"):  # fmt: skip
+    for part in (
+        "tiny.h5ad",
+        "'gene': 3 values ('NT', 'KLF1', 'STAT1')",
+        "'condition': 2 values",
+        "perturbation='gene'",
+    ):
         assert part in str(caught.value)
     roles, _ = read(columns, perturbation="condition")
     assert roles.perturbation == "condition"
@@ -371,15 +381,33 @@ def test_numeric_labels_and_bytes_are_read_as_text() -> None:
 @pytest.mark.parametrize(
     ("name", "roles", "controls", "n_perturbations", "n_control", "n_left_out"),
     [
-        ("papalexi/papalexi.h5ad", ("gene_target", None, "replicate", "guide_id"),
-         ("non-targeting",), 25, 1923, 4537),
-        ("norman_mcfaline/devel.h5ad", ("perturbation", "cell_type", None, None),
-         ("control",), 33, 400, 0),
-        ("schraivogel/counts.csv.gz", ("target_gene", None, None, "guide_id"),
-         ("non-targeting",), 26, 7793, 2879),
+        (
+            "papalexi/papalexi.h5ad",
+            ("gene_target", None, "replicate", "guide_id"),
+            ("non-targeting",),
+            25,
+            1923,
+            4537,
+        ),
+        (
+            "norman_mcfaline/devel.h5ad",
+            ("perturbation", "cell_type", None, None),
+            ("control",),
+            33,
+            400,
+            0,
+        ),
+        (
+            "schraivogel/counts.csv.gz",
+            ("target_gene", None, None, "guide_id"),
+            ("non-targeting",),
+            26,
+            7793,
+            2879,
+        ),
         ("datlinger", ("perturbation", "cell_line", "sample", None), ("control",), 40, 200, 0),
     ],
-)  # fmt: skip
+)
 def test_real_files(
     name: str,
     roles: tuple[str | None, ...],

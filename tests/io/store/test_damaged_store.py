@@ -41,12 +41,18 @@ def everything(path: Path) -> dict[str, Any]:
     data = screen.to_xarray()
     n = screen.n_cells
     return {
-        "genes": list(screen.genes), "groups": screen.groups, "info": screen.info,
-        "obs": screen.obs, "var": screen.var, "drops": screen.drops,
-        "totals": screen.totals.tolist(), "expressed": screen.n_genes_expressed(0, n).tolist(),
-        "counts": data["counts"].values.tolist(), "cells": list(data["cell"].values),
+        "genes": list(screen.genes),
+        "groups": screen.groups,
+        "info": screen.info,
+        "obs": screen.obs,
+        "var": screen.var,
+        "drops": screen.drops,
+        "totals": screen.totals.tolist(),
+        "expressed": screen.n_genes_expressed(0, n).tolist(),
+        "counts": data["counts"].values.tolist(),
+        "cells": list(data["cell"].values),
         "anndata": screen.to_anndata().X.compute().tolist(),
-    }  # fmt: skip
+    }
 
 
 def is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -210,10 +216,15 @@ def as_earlier_versions_wrote(store: Path) -> None:
             values, attributes, dims = node[...], dict(node.attrs), node.metadata.dimension_names
             codecs = {"compressors": node.compressors[:1], "filters": node.filters}
             made = root.create_array(
-                name, shape=node.shape, chunks=node.chunks, dtype=node.dtype, fill_value=0
-                if node.dtype.kind in "biuf" else "", dimension_names=dims, overwrite=True,
+                name,
+                shape=node.shape,
+                chunks=node.chunks,
+                dtype=node.dtype,
+                fill_value=0 if node.dtype.kind in "biuf" else "",
+                dimension_names=dims,
+                overwrite=True,
                 **(codecs if name == "X" else {}),
-            )  # fmt: skip
+            )
             made.with_config({"write_empty_chunks": name == "X"})[...] = values
             made.attrs.update(attributes)
     info: Any = root["uns/pertscale/info"]

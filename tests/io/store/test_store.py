@@ -231,9 +231,13 @@ def test_reader_of_shards_and_of_what_is_missing(
     matrix = zarr.open_array(copy / "X", mode="r")
     shutil.rmtree(copy / "X")
     sharded = zarr.create_array(
-        copy / "X", shape=matrix.shape, chunks=matrix.chunks, dtype=matrix.dtype,
-        shards=(2 * matrix.chunks[0], matrix.chunks[1]), fill_value=0,
-    )  # fmt: skip
+        copy / "X",
+        shape=matrix.shape,
+        chunks=matrix.chunks,
+        dtype=matrix.dtype,
+        shards=(2 * matrix.chunks[0], matrix.chunks[1]),
+        fill_value=0,
+    )
     sharded[:] = wanted.counts
     n_genes = min(512, wanted.counts.shape[1])
     for path in (store, copy):

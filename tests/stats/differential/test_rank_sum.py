@@ -89,9 +89,12 @@ def test_log_normalised_input(log_example, tmp_path, test):
     cells = (log_example.context == "beta") & (log_example.perturbation == "G2")
     frame = table.to_pandas(context="beta", perturbation="G2")
     expected = stats.mannwhitneyu(
-        values[cells], values[control], method="asymptotic", axis=0,
+        values[cells],
+        values[control],
+        method="asymptotic",
+        axis=0,
         use_continuity=test == "mannwhitney",
-    )  # fmt: skip
+    )
     np.testing.assert_array_equal(frame["u_statistic"], expected.statistic)
     if test != "scanpy":  # scanpy's default leaves ties out of the variance
         np.testing.assert_allclose(
@@ -123,9 +126,17 @@ def test_golden(tmp_path, test, key):
     specs = find_sources(source, layer=None, cells=None, scratch=None)
     plan = plan_screen(specs, RoleChoices(), name="golden", genes="same")
     store = write_screen(  # with the one cell without counts, which scanpy tested
-        plan, tmp_path / "golden.zarr", scale="log1p_1e4", dtype=np.dtype(np.float32), how="",
-        totals=None, memory="100MB", client=None, quiet=True, keep_empty=True,
-    )  # fmt: skip
+        plan,
+        tmp_path / "golden.zarr",
+        scale="log1p_1e4",
+        dtype=np.dtype(np.float32),
+        how="",
+        totals=None,
+        memory="100MB",
+        client=None,
+        quiet=True,
+        keep_empty=True,
+    )
     table = rank_sum(store, test=test, quiet=True)
     pseudobulk = read_pseudobulk(tmp_path / "golden.labels")["mean_log1p"]
     for name, values in golden["pseudobulk"].items():

@@ -22,9 +22,15 @@ def run(control, groups, control_totals, group_totals, *, is_counts=True, varian
     out = np.zeros((len(groups), len(control)), kernel.STATISTICS_DTYPE)
     most = control.shape[1] + max(group.shape[1] for group in groups)
     kernel.rank_sum(
-        block, group_totals, bounds, table, is_counts=is_counts, variant=variant, out=out,
+        block,
+        group_totals,
+        bounds,
+        table,
+        is_counts=is_counts,
+        variant=variant,
+        out=out,
         exact_ties=most <= kernel.EXACT_TIES_UP_TO,
-    )  # fmt: skip
+    )
     return out, table
 
 
@@ -164,9 +170,15 @@ def test_sums_of_ties_as_floats_are_those_as_integers():
     for exact in (True, False):
         out = np.zeros((1, 5), kernel.STATISTICS_DTYPE)
         kernel.rank_sum(
-            group, totals[1], np.array([0, 200]), table, is_counts=True, variant=0, out=out,
+            group,
+            totals[1],
+            np.array([0, 200]),
+            table,
+            is_counts=True,
+            variant=0,
+            out=out,
             exact_ties=exact,
-        )  # fmt: skip
+        )
         results.append(out)
     np.testing.assert_array_equal(*results)
 

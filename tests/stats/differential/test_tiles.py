@@ -18,9 +18,13 @@ from pertscale.stats.differential.tiles import (
 
 def matrix(n_genes: int) -> Matrix:
     return Matrix(
-        n_genes=n_genes, gene_chunk=512, row_chunk=2048, itemsize=2, control_bytes=20.0,
+        n_genes=n_genes,
+        gene_chunk=512,
+        row_chunk=2048,
+        itemsize=2,
+        control_bytes=20.0,
         statistics_bytes=40,
-    )  # fmt: skip
+    )
 
 
 def held(sizes, plan, tile, n_genes):
@@ -48,9 +52,12 @@ def held(sizes, plan, tile, n_genes):
 def test_every_pair_is_in_one_tile_and_a_tile_fits(sizes, n_genes, memory, parallel, processes):
     try:
         plan = plan_tiles(
-            sizes, matrix(n_genes), memory_bytes=memory, n_parallel=parallel,
+            sizes,
+            matrix(n_genes),
+            memory_bytes=memory,
+            n_parallel=parallel,
             n_threads=parallel * processes,
-        )  # fmt: skip
+        )
     except MemoryBudgetError as error:
         assert f"{memory // parallel / 1e6:,.0f} MB" in str(error)
         return

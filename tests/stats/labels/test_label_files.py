@@ -159,8 +159,9 @@ def test_pairs_without_p_value_are_not_tested(tmp_path):
     with pytest.warns(PertscaleWarning, match="1 of 3 pairs have no 'fdr'"):
         labels, _ = ps.stats.read_label_table(tmp_path / "t.csv")
     assert labels.to_pandas()[["gene", "label"]].astype(str).values.tolist() == [
-        ["G1", "1"], ["G2", "0"],
-    ]  # fmt: skip
+        ["G1", "1"],
+        ["G2", "0"],
+    ]
     assert labels.options["without p-value"] == "1 pairs"
     refuses(tmp_path, frame.assign(fdr=np.nan), "no value in any row")
 

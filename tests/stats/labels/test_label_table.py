@@ -80,8 +80,14 @@ def test_other_tools_columns(labels):
     ours = labels.to_pandas(context="alpha", perturbation="G1")
     scanpy = labels.to_pandas(context="alpha", perturbation="G1", style="scanpy")
     assert list(scanpy.columns) == [
-        "context", "group", "names", "scores", "logfoldchanges", "pvals", "pvals_adj",
-    ]  # fmt: skip
+        "context",
+        "group",
+        "names",
+        "scores",
+        "logfoldchanges",
+        "pvals",
+        "pvals_adj",
+    ]
     np.testing.assert_array_equal(scanpy["pvals_adj"], ours["fdr"])
     pdex = labels.to_pandas(context="alpha", perturbation="G1", style="pdex")
     assert {"target", "feature", "target_mean", "ref_mean", "p_value", "statistic", "fdr"} <= set(
