@@ -64,22 +64,22 @@ def read_cell_vectors(
                 f"several entries in obsm: {', '.join(there)}; name one with key= ({path})"
             )
         entry = key or (there[0] if there else "X")
-        place = "X" if entry == "X" else f"obsm/{entry.removeprefix('obsm/')}"
-        check_own(file, [place], str(path))
-        array = file.get(place)
+        dataset = "X" if entry == "X" else f"obsm/{entry.removeprefix('obsm/')}"
+        check_own(file, [dataset], str(path))
+        array = file.get(dataset)
         if getattr(array, "ndim", 0) != 2 or array.dtype.kind not in "biuf" or not array.shape[1]:
             found = "" if array is None else f" (found {_described(array)})"
             raise InputError(
-                f"{place} is no array of vectors{found}; obsm has {', '.join(there) or 'nothing'} "
-                f"({path})"
+                f"{dataset} is no array of vectors{found}; obsm has "
+                f"{', '.join(there) or 'nothing'} ({path})"
             )
-        checked_array(array, f"{path}, {place}", whole=False)
+        checked_array(array, f"{path}, {dataset}", whole=False)
         if array.shape[0] != len(labels):
             raise InputError(
-                f"{place} has {array.shape[0]:,} vectors for {len(labels):,} cells ({path})"
+                f"{dataset} has {array.shape[0]:,} vectors for {len(labels):,} cells ({path})"
             )
-        check_dense((1, array.shape[1]), np.float64, f"{path}, {place}")
-    return labels, _vector_blocks(path, place), place
+        check_dense((1, array.shape[1]), np.float64, f"{path}, {dataset}")
+    return labels, _vector_blocks(path, dataset), dataset
 
 
 def _described(node: Any) -> str:
@@ -87,16 +87,16 @@ def _described(node: Any) -> str:
     return "a group" if shape is None else f"{node.dtype} {' x '.join(map(str, shape))}"
 
 
-def _vector_blocks(path: Path, place: str) -> Iterator[Vectors]:
+def _vector_blocks(path: Path, dataset: str) -> Iterator[Vectors]:
     with open_hdf5(str(path)) as file:
-        array = file[place]
+        array = file[dataset]
         step = max(1, _VECTOR_BYTES // (8 * array.shape[1]))
         for start in range(0, array.shape[0], step):
-            with file_errors(f"{path}, {place}, rows from {start:,}"):
+            with file_errors(f"{path}, {dataset}, rows from {start:,}"):
                 block = np.asarray(array[start : start + step], np.float64)
             if not np.isfinite(block).all():
                 row = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-                raise InputError(f"the vector of row {row:,} is not finite in {place} ({path})")
+                raise InputError(f"the vector of row {row:,} is not finite in {dataset} ({path})")
             yield block
 
 

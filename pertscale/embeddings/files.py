@@ -437,7 +437,7 @@ def _read_h5ad(path: Path, key: str | None) -> NamedVectors:
         check_own(file, ("obsm", "varm"), str(path))
         entries = [f"{group}/{name}" for group in ("obsm", "varm") for name in file.get(group, {})]
         entry = _choose_entry(entries, key, path)
-        place = f"{path}, {entry!r}"
+        where = f"{path}, {entry!r}"
         table = "obs" if entry.startswith("obsm") else "var"
         check_own(file, (table,), str(path))
         frame = file[table]
@@ -448,9 +448,9 @@ def _read_h5ad(path: Path, key: str | None) -> NamedVectors:
             )
         index = checked_node(frame[frame.attrs["_index"]], f"{path}, names")
         labels: Any = anndata.io.read_elem(index)
-        values: Any = anndata.io.read_elem(checked_node(file[entry], place))
+        values: Any = anndata.io.read_elem(checked_node(file[entry], where))
         if sparse.issparse(values):
-            check_dense(values.shape, np.float64, place)
+            check_dense(values.shape, np.float64, where)
             values = values.toarray()
         names = all_names(pd.Series(np.asarray(labels), name="names"), path)
         matrix = _as_matrix(np.asarray(values), path)

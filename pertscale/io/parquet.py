@@ -116,8 +116,8 @@ def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
         It is damaged, or declares more than it can hold.
     """
     path = Path(path)
-    place = str(path)
-    with file_errors(place):
+    where = str(path)
+    with file_errors(where):
         check_parquet(path)
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
@@ -141,8 +141,8 @@ def _read_counting(file: pq.ParquetFile, path: Path) -> pa.Table:
     for batch in file.iter_batches(batch_size=_ROWS):
         batches.append(batch)
         size += batch.nbytes
-        place = f"{path} unpacks to more than it can hold: it"
-        check_declared(size, path.stat().st_size, place, copies=COPIES)
+        where = f"{path} unpacks to more than it can hold: it"
+        check_declared(size, path.stat().st_size, where, copies=COPIES)
     return pa.Table.from_batches(batches, schema=file.schema_arrow if not batches else None)
 
 

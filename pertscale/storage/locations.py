@@ -71,11 +71,11 @@ class Remote:
         return Remote(self.protocol, str(self._pure.parent))
 
     def with_suffix(self, suffix: str) -> Remote:
-        """Return the place beside it with another suffix."""
+        """Return the location beside it with another suffix."""
         return Remote(self.protocol, str(self._pure.with_suffix(suffix)))
 
     def with_name(self, name: str) -> Remote:
-        """Return the place beside it with another name."""
+        """Return the location beside it with another name."""
         return Remote(self.protocol, str(self._pure.with_name(name)))
 
     @property
@@ -127,7 +127,7 @@ LocationLike = str | os.PathLike[str] | Remote
 
 
 def locate(path: LocationLike) -> Location:
-    """Return a local path, or the place that a URL names.
+    """Return a local path, or the location that a URL names.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def check_path(path: Any, what: str = "a path or URL") -> None:
 
 
 def absolute(path: LocationLike) -> Location:
-    """Return a place that means the same in workers with another working directory."""
+    """Return a location that means the same in workers with another working directory."""
     found = locate(path)
     return found.absolute() if isinstance(found, Path) else found
 
@@ -313,7 +313,7 @@ def for_arrow(where: Location) -> Any:
 
 
 def arrow_filesystem(where: Location) -> Any:
-    """Return the filesystem in which pyarrow finds files below a place; None for local ones."""
+    """Return the filesystem in which pyarrow finds files below a location; None for local ones."""
     if isinstance(where, Path):
         return None
     from pyarrow.fs import FSSpecHandler, PyFileSystem

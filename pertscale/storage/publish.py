@@ -85,7 +85,7 @@ def finished_folder(
     Parameters
     ----------
     output : Path or Remote
-        Final place.
+        Final location.
     layout : OutputLayout
     quiet : bool
 

@@ -150,8 +150,8 @@ class RemoteLock:
             return "", {}
 
 
-def _has_conditions(place: Remote) -> bool:
-    return place.protocol in ("s3", "s3a")
+def _has_conditions(output: Remote) -> bool:
+    return output.protocol in ("s3", "s3a")
 
 
 def _version(answer: Any) -> str:

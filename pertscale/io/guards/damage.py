@@ -22,31 +22,31 @@ DAMAGE: tuple[type[Exception], ...] = (
 
 
 @contextmanager
-def file_errors(place: str, *, remedy: str = "copy, download or write it again") -> Iterator[None]:
+def file_errors(where: str, *, remedy: str = "copy, download or write it again") -> Iterator[None]:
     """Turn what the format libraries raise on damaged files into a CorruptFileError.
 
-    `place` names the file, the dataset in it and the rows: it starts the message; `remedy` ends it.
+    `where` names the file, the dataset in it and the rows: it starts the message; `remedy` ends it.
     Around calls into the libraries only: an error of ours would look like one of the file.
     """
     try:
-        with storage_errors(place):
+        with storage_errors(where):
             yield
     except PertscaleError:
         raise
     except DAMAGE as error:
         reason = str(error).strip("'\"") or type(error).__name__
         raise CorruptFileError(
-            f"{place} can't be read ({reason}); the file is incomplete or damaged: {remedy}"
+            f"{where} can't be read ({reason}); the file is incomplete or damaged: {remedy}"
         ) from error
     except IORegistryError as error:
         raise InputError(
-            f"{place} is stored in a way that this version of anndata does not know "
+            f"{where} is stored in a way that this version of anndata does not know "
             f"({str(error).splitlines()[0]}): update anndata, or let the program that made the "
             "file write it anew"
         ) from error
     except MemoryError as error:  # a size inside of a chunk, which nothing but reading shows
         raise CorruptFileError(
-            f"{place} asks for more memory than there is ({error or 'no size given'}); the file is "
+            f"{where} asks for more memory than there is ({error or 'no size given'}); the file is "
             "damaged or forged, or it needs a larger machine"
         ) from error
 

@@ -109,35 +109,35 @@ def _copy_in(path: str) -> str:
     )
 
 
-def _check_dataset(dataset: h5py.Dataset, place: str) -> None:
+def _check_dataset(dataset: h5py.Dataset, where: str) -> None:
     if dataset.is_virtual:
         sources = sorted({source.file_name for source in dataset.virtual_sources()})
         raise InputError(
-            f"{place} is a virtual dataset: its values are in {', '.join(map(repr, sources[:3]))}, "
+            f"{where} is a virtual dataset: its values are in {', '.join(map(repr, sources[:3]))}, "
             f"which was not named and is not read; {_copy_in(dataset.file.filename)}"
         )
-    limits.checked_array(dataset, place, whole=False)  # external storage, sizes of chunks
+    limits.checked_array(dataset, where, whole=False)  # external storage, sizes of chunks
     if not dataset.size or not dataset.dtype.itemsize:
         return
     if dataset.chunks is None:
         if not dataset.id.get_storage_size():
-            raise _missing(place, "its values were never written")
+            raise _missing(where, "its values were never written")
         return
     wanted = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
     stored = dataset.id.get_num_chunks()
     if stored < wanted:
-        raise _missing(place, f"{stored:,} of {wanted:,} chunks are stored")
+        raise _missing(where, f"{stored:,} of {wanted:,} chunks are stored")
     if dataset.compression == "gzip":
-        _check_packed(dataset, place)
+        _check_packed(dataset, where)
 
 
-def _missing(place: str, what: str) -> CorruptFileError:
+def _missing(where: str, what: str) -> CorruptFileError:
     return CorruptFileError(
-        f"{place}: {what}, and HDF5 would read the rest as zeros; the file is incomplete: {_AGAIN}"
+        f"{where}: {what}, and HDF5 would read the rest as zeros; the file is incomplete: {_AGAIN}"
     )
 
 
-def _check_packed(dataset: h5py.Dataset, place: str) -> None:
+def _check_packed(dataset: h5py.Dataset, where: str) -> None:
     """Raise where a gzipped chunk unpacks to more than a chunk; HDF5 would make room for all."""
     declared = math.prod(dataset.chunks) * dataset.dtype.itemsize
     most = declared + (declared >> 8) + 1024  # what can't be packed grows a little
@@ -152,7 +152,7 @@ def _check_packed(dataset: h5py.Dataset, place: str) -> None:
         skipped, packed = dataset.id.read_direct_chunk(offset)
         if not skipped and _unpacks_beyond(packed, most):
             raise CorruptFileError(
-                f"{place}: the chunk at {offset} unpacks to more than the {declared:,} bytes of a "
+                f"{where}: the chunk at {offset} unpacks to more than the {declared:,} bytes of a "
                 f"chunk; the file is damaged or forged: {_AGAIN}"
             )
 

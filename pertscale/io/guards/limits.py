@@ -43,14 +43,14 @@ _VALUE_BYTES: Final = 8
 COPIES: Final = 4
 
 
-def check_declared(declared: int, stored: int, place: str, *, copies: int = 1) -> None:
+def check_declared(declared: int, stored: int, where: str, *, copies: int = 1) -> None:
     """Raise where `declared` bytes can't come out of `stored` ones.
 
     Parameters
     ----------
     declared, stored
         Bytes in memory, and in the file.
-    place
+    where
         File and dataset, for messages.
     copies
         How many of them are in memory at a time: what is not doubted is that much smaller.
@@ -62,22 +62,22 @@ def check_declared(declared: int, stored: int, place: str, *, copies: int = 1) -
     """
     if declared * copies > FREE_BYTES and declared > stored * MOST_RATIO:
         raise CorruptFileError(
-            f"{place} declares {_size(declared)}, but {_size(stored)} are stored; the file is "
+            f"{where} declares {_size(declared)}, but {_size(stored)} are stored; the file is "
             "incomplete, damaged or forged: copy, download or write it again"
         )
 
 
-def check_memory(declared: int, place: str) -> None:
+def check_memory(declared: int, where: str) -> None:
     """Raise where something that is read as a whole is larger than this machine's memory."""
     there = machine_limit()
     if declared > there:
         raise CorruptFileError(
-            f"{place} declares {_size(declared)}, this machine has {_size(there)} of memory; the "
+            f"{where} declares {_size(declared)}, this machine has {_size(there)} of memory; the "
             "file is damaged or forged, or it needs a larger machine"
         )
 
 
-def check_dense(shape: Sequence[int], dtype: Any, place: str) -> None:
+def check_dense(shape: Sequence[int], dtype: Any, where: str) -> None:
     """Raise where what is stored sparse, or as a table of pairs, does not fit into memory in full.
 
     Called before the memory is reserved.
@@ -88,7 +88,7 @@ def check_dense(shape: Sequence[int], dtype: Any, place: str) -> None:
         Of the dense array.
     dtype
         Of its values.
-    place
+    where
         File and dataset, for messages.
 
     Raises
@@ -103,7 +103,7 @@ def check_dense(shape: Sequence[int], dtype: Any, place: str) -> None:
     if needed > DENSE_SHARE * there:
         size = " x ".join(f"{n:,}" for n in shape)
         raise InputError(
-            f"{place}: {size} values take {_size(needed)} with their zeros and missing "
+            f"{where}: {size} values take {_size(needed)} with their zeros and missing "
             f"pairs written out, but of {_size(there)} of free memory only {DENSE_SHARE:.0%} may "
             "be used; pass fewer rows or columns, or use a larger machine"
         )
@@ -119,14 +119,14 @@ def _free_bytes() -> int:
 # --- arrays of HDF5 and Zarr --------------------------------------------------------------------
 
 
-def checked_array(array: Any, place: str, *, whole: bool = True) -> Any:
+def checked_array(array: Any, where: str, *, whole: bool = True) -> Any:
     """Return an array of h5py or zarr, after a look at its codecs, shape and chunks.
 
     Parameters
     ----------
     array
         h5py dataset or zarr array.
-    place
+    where
         File and dataset, for messages.
     whole
         Whether it will be read as a whole, or all of it is stored; a dense matrix is read in
@@ -139,47 +139,47 @@ def checked_array(array: Any, place: str, *, whole: bool = True) -> Any:
     CorruptFileError
         Its sizes can't be true.
     """
-    _check_codecs(array, place)
+    _check_codecs(array, where)
     declared = math.prod(array.shape) * array.dtype.itemsize
     if whole and declared > FREE_BYTES:
-        check_declared(declared, _stored_bytes(array), _shaped(array, place))
-        check_memory(declared, _shaped(array, place))
+        check_declared(declared, _stored_bytes(array), _shaped(array, where))
+        check_memory(declared, _shaped(array, where))
     chunks = getattr(array, "chunks", None) or ()
     n_bytes = math.prod(chunks) * array.dtype.itemsize
     n_chunks = math.prod(-(-n // max(1, c)) for n, c in zip(array.shape, chunks, strict=False))
     small = n_chunks > _MANY_CHUNKS and n_bytes < _SMALL_CHUNK_BYTES
     if n_bytes > MOST_CHUNK_BYTES or small:
         raise CorruptFileError(
-            f"{_shaped(array, place)} is declared to have {n_chunks:,} chunks of {_size(n_bytes)}; "
+            f"{_shaped(array, where)} is declared to have {n_chunks:,} chunks of {_size(n_bytes)}; "
             f"pertscale reads chunks of up to {_size(MOST_CHUNK_BYTES)}, and not more than "
             f"{_MANY_CHUNKS:,} of less than {_SMALL_CHUNK_BYTES} bytes: write the file with others"
         )
     return array
 
 
-def check_names(array: Any, place: str) -> None:
+def check_names(array: Any, where: str) -> None:
     """Raise where there can't be as many names as an array of h5py or zarr declares.
 
     Names take many times the memory of their bytes in the file, so fewer are taken on trust.
     """
     n_bytes = _NAME_BYTES * math.prod(array.shape)
     if n_bytes > FREE_BYTES:
-        place = f"{place}: {math.prod(array.shape):,} names"
-        check_declared(n_bytes, _stored_bytes(array), place)
-        check_memory(n_bytes, place)
+        where = f"{where}: {math.prod(array.shape):,} names"
+        check_declared(n_bytes, _stored_bytes(array), where)
+        check_memory(n_bytes, where)
 
 
-def checked_node(node: Any, place: str) -> Any:
+def checked_node(node: Any, where: str) -> Any:
     """Return a node, array or group, after a look at all arrays in it."""
     if hasattr(node, "dtype"):
-        return checked_array(node, place)
+        return checked_array(node, where)
     for name in node:
-        checked_node(node[name], f"{place}/{name}")
+        checked_node(node[name], f"{where}/{name}")
     return node
 
 
-def _shaped(array: Any, place: str) -> str:
-    return f"{place}: an array of {' x '.join(f'{n:,}' for n in array.shape)} {array.dtype}"
+def _shaped(array: Any, where: str) -> str:
+    return f"{where}: an array of {' x '.join(f'{n:,}' for n in array.shape)} {array.dtype}"
 
 
 def _stored_bytes(array: Any) -> int:
@@ -188,16 +188,16 @@ def _stored_bytes(array: Any) -> int:
     return min(int(array.id.get_storage_size()), int(array.file.id.get_filesize()))
 
 
-def _check_codecs(array: Any, place: str) -> None:
+def _check_codecs(array: Any, where: str) -> None:
     if getattr(array, "external", None):
         raise InputError(
-            f"{place} keeps its values in another file, {array.external[0][0]!r}, which is not "
+            f"{where} keeps its values in another file, {array.external[0][0]!r}, which is not "
             "read; write it with its values inside"
         )
     for name in codec_names(getattr(array, "metadata", None)):
         if "pickle" in name.lower():
             raise InputError(
-                f"{place} is stored as pickles (codec {name!r}), which are programs and not read; "
+                f"{where} is stored as pickles (codec {name!r}), which are programs and not read; "
                 "write it with another codec, text as vlen-utf8"
             )
 
@@ -233,10 +233,10 @@ def check_parquet(path: str | os.PathLike[str]) -> None:
         rows, columns = file.metadata.num_rows, file.metadata.num_columns
         groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
         unpacked = sum(group.total_byte_size for group in groups)
-    place = f"{path}: a table of {rows:,} rows and {columns:,} columns"
+    where = f"{path}: a table of {rows:,} rows and {columns:,} columns"
     declared = max(_VALUE_BYTES * rows * max(1, columns), unpacked)
-    check_declared(declared, path.stat().st_size, place, copies=COPIES)
-    check_memory(declared, place)
+    check_declared(declared, path.stat().st_size, where, copies=COPIES)
+    check_memory(declared, where)
 
 
 def check_npz(path: str | os.PathLike[str]) -> None:
@@ -249,14 +249,14 @@ def check_npz(path: str | os.PathLike[str]) -> None:
     """
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
-            place = f"{path}, {entry.filename!r}"
-            check_declared(entry.file_size, entry.compress_size, place, copies=COPIES)
-            check_memory(entry.file_size, place)
+            where = f"{path}, {entry.filename!r}"
+            check_declared(entry.file_size, entry.compress_size, where, copies=COPIES)
+            check_memory(entry.file_size, where)
             with archive.open(entry) as file:
-                _check_npy(file, entry.file_size, place)
+                _check_npy(file, entry.file_size, where)
 
 
-def _check_npy(file: Any, n_bytes: int, place: str) -> None:
+def _check_npy(file: Any, n_bytes: int, where: str) -> None:
     """Compare the shape in the head of an array with its bytes."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0
@@ -264,13 +264,13 @@ def _check_npy(file: Any, n_bytes: int, place: str) -> None:
     n_values: int = math.prod(shape)
     if dtype.itemsize == 0 and n_values:  # any number of them takes no bytes
         raise CorruptFileError(
-            f"{place} declares {n_values:,} values of {dtype.str!r}, which has no size; "
+            f"{where} declares {n_values:,} values of {dtype.str!r}, which has no size; "
             "the file is damaged or forged: write it again"
         )
     declared = n_values * dtype.itemsize
     if not dtype.hasobject and (declared != n_bytes - file.tell() or min(shape, default=0) < 0):
         raise CorruptFileError(
-            f"{place} declares an array of {' x '.join(map(str, shape))} {dtype}, "
+            f"{where} declares an array of {' x '.join(map(str, shape))} {dtype}, "
             f"{_size(declared)}, but holds {_size(n_bytes - file.tell())}; the file is damaged or "
             "forged: write it again"
         )

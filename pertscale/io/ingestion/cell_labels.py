@@ -31,13 +31,13 @@ class CellColumns:
     load
         Returns one column, (n_cells,). Several files as one screen: a function that
         concatenates.
-    place
+    where
         File or files, for messages.
     """
 
     names: tuple[str, ...]
     load: Callable[[str], pd.Series]
-    place: str
+    where: str
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def _categorical(levels: Sequence[Any], codes: np.ndarray) -> pd.Categorical:
     used = np.bincount(codes[codes >= 0], minlength=len(levels)) > 0
     texts = [_as_text(level) if seen else "" for level, seen in zip(levels, used, strict=True)]
     distinct = sorted(set(texts) - {""})
-    place = {text: code for code, text in enumerate(distinct)}
-    table = np.array([place.get(text, -1) for text in texts] + [-1], dtype=np.int32)
+    code_of = {text: code for code, text in enumerate(distinct)}
+    table = np.array([code_of.get(text, -1) for text in texts] + [-1], dtype=np.int32)
     return pd.Categorical.from_codes(table[codes], categories=pd.Index(distinct, dtype=object))
 
 
@@ -114,7 +114,7 @@ def _as_text(value: Any) -> str:
 
 
 def interpret_labels(
-    labels: pd.Series, *, controls: Sequence[str], genes: Sequence[str], place: str = ""
+    labels: pd.Series, *, controls: Sequence[str], genes: Sequence[str], where: str = ""
 ) -> Interpretation:
     """Read the labels of all cells.
 
@@ -126,7 +126,7 @@ def interpret_labels(
         Labels that are control, as spelled in the file.
     genes
         Names of the genes, of every kind, to tell where ``A_B`` is a combination.
-    place
+    where
         File, for messages.
 
     Raises
@@ -154,7 +154,7 @@ def interpret_labels(
     if CONTROL not in canonical:
         raise InputError(
             f"no cell is control: none of the {len(canonical)} labels is one of "
-            f"{', '.join(map(repr, controls)) or 'no label'}; pass control= ({place or 'labels'})"
+            f"{', '.join(map(repr, controls)) or 'no label'}; pass control= ({where or 'labels'})"
         )
     names = (CONTROL, *sorted(set(canonical) - {"", CONTROL}))
     position = {name: code for code, name in enumerate(names)}

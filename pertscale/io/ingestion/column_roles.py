@@ -190,7 +190,7 @@ def infer_roles(
     """
     explicit = explicit or RoleChoices()
     account: list[AccountLine] = []
-    gene_name, gene_id = _gene_roles(genes, explicit, columns.place, account)
+    gene_name, gene_id = _gene_roles(genes, explicit, columns.where, account)
     names = _names_of_genes(genes, gene_name, gene_id)
     chosen = _choose_perturbation(columns, names, explicit, account)
     taken = (chosen.column,) if isinstance(chosen.column, str) else chosen.column
@@ -257,7 +257,7 @@ def _choose_perturbation(
     if explicit.perturbation is not None:
         wanted = explicit.perturbation
         for name in (wanted,) if isinstance(wanted, str) else wanted:
-            _check_there(name, columns.names, "perturbation", columns.place)
+            _check_there(name, columns.names, "perturbation", columns.where)
         candidates = [_candidate(columns, wanted, genes, explicit.control, flag)]
     else:
         candidates = [
@@ -278,10 +278,10 @@ def _choose_perturbation(
     if differing:
         listed = "; ".join(c.describe() for c in [first, *differing])
         raise AmbiguousInputError(
-            f"{columns.place}: several columns could be the perturbations and differ: {listed}. "
+            f"{columns.where}: several columns could be the perturbations and differ: {listed}. "
             f"Pass one of them, e.g. perturbation={first.column!r}"
         )
-    _check_controls_there(first, explicit, columns.place)
+    _check_controls_there(first, explicit, columns.where)
     account.extend(_perturbation_account(first, viable[1:], candidates, explicit, genes))
     return first
 
@@ -378,12 +378,12 @@ def _nothing_viable(
     columns: CellColumns, candidates: list[_Candidate], explicit: RoleChoices
 ) -> InputError | UnknownNameError:
     """Say what was looked at and which argument helps."""
-    place = columns.place
+    where = columns.where
     for candidate in candidates:
         if explicit.control:
             break
         if candidate.problem:
-            return AmbiguousInputError(f"{place}: {candidate.problem}")
+            return AmbiguousInputError(f"{where}: {candidate.problem}")
         suggested = [w for w in candidate.labels.categories if is_suggested_control(str(w))]
         if suggested:
             others = {str(w).lower() for w in candidate.labels.categories} - {
@@ -391,28 +391,28 @@ def _nothing_viable(
             }
             column = f"perturbation={candidate.column!r}, " if others <= _GENERIC else ""
             return AmbiguousInputError(
-                f"{place}: column {_name(candidate.column)} has no label that is surely control, "
+                f"{where}: column {_name(candidate.column)} has no label that is surely control, "
                 f"but {', '.join(map(repr, suggested[:5]))} may be; if so pass "
                 f"{column}control={suggested[0]!r}"
             )
     for candidate in candidates if explicit.control else ():
         if set(explicit.control) & {str(w) for w in candidate.labels.categories}:
-            return InputError(f"{place}: {_why_no_perturbation(candidate, explicit)}")
+            return InputError(f"{where}: {_why_no_perturbation(candidate, explicit)}")
     if explicit.control and candidates:
         listed = "; ".join(c.describe() for c in candidates)
         known = [str(w) for c in candidates for w in c.labels.categories]
         return UnknownNameError(
-            f"{place}: control={', '.join(map(repr, explicit.control))} is no label in "
+            f"{where}: control={', '.join(map(repr, explicit.control))} is no label in "
             f"{listed}{_did_you_mean(explicit.control[0], known)}"
         )
     if not columns.names:
         return InputError(
-            f"{place}: nothing describes the cells: pass the table of cells, with their barcodes "
+            f"{where}: nothing describes the cells: pass the table of cells, with their barcodes "
             "and perturbations, as cells="
         )
     seen = "; ".join(c.describe() for c in candidates) or _list_columns(columns)
     return InputError(
-        f"{place}: no column of perturbations with control labels was found. There is: "
+        f"{where}: no column of perturbations with control labels was found. There is: "
         f"{seen or 'no column that describes cells'}. Pass perturbation= with the column and "
         "control= with its control label"
     )
@@ -453,12 +453,12 @@ def _list_columns(columns: CellColumns) -> str:
     return "; ".join(shown) or ", ".join(map(repr, columns.names))
 
 
-def _check_controls_there(chosen: _Candidate, explicit: RoleChoices, place: str) -> None:
+def _check_controls_there(chosen: _Candidate, explicit: RoleChoices, where: str) -> None:
     known = [str(word) for word in chosen.labels.categories]
     for label in explicit.control:
         if label not in known:
             raise UnknownNameError(
-                f"{place}: control label {label!r} is not in column {_name(chosen.column)}"
+                f"{where}: control label {label!r} is not in column {_name(chosen.column)}"
                 f"{_did_you_mean(label, known)}"
             )
 
@@ -516,7 +516,7 @@ def _plain_role(
 ) -> str | None:
     """First column by preference; the others are named in the account."""
     if chosen is not None:
-        _check_there(chosen, columns.names, role, columns.place)
+        _check_there(chosen, columns.names, role, columns.where)
         account.append(AccountLine(role, f"column {chosen!r} as chosen{_KEPT.get(role, '')}"))
         return chosen
     found = matching(columns.names, spellings)
@@ -551,13 +551,13 @@ def _note_not_modelled(
 
 
 def _gene_roles(
-    genes: pd.DataFrame, explicit: RoleChoices, place: str, account: list[AccountLine]
+    genes: pd.DataFrame, explicit: RoleChoices, where: str, account: list[AccountLine]
 ) -> tuple[str, str | None]:
     """Return the columns of gene names and of Ensembl ids."""
     names = [*map(str, genes.columns)]
     for role, chosen in (("gene_name", explicit.gene_name), ("gene_id", explicit.gene_id)):
         if chosen is not None and chosen != INDEX:
-            _check_there(chosen, names, role, place)
+            _check_there(chosen, names, role, where)
     index = [*map(str, genes.index)]
     by_id = _share(_ENSEMBL.fullmatch(name) is not None for name in index) > 0.5
     numbered = _share(name.isdigit() for name in index) > 0.5
@@ -604,10 +604,10 @@ def matching(names: Sequence[str], spellings: Iterable[str]) -> list[str]:
     ]
 
 
-def _check_there(name: str, names: Sequence[str], role: str, place: str) -> None:
+def _check_there(name: str, names: Sequence[str], role: str, where: str) -> None:
     if name not in names:
         raise UnknownNameError(
-            f"{place}: {role}={name!r} is no column{_did_you_mean(name, names)} "
+            f"{where}: {role}={name!r} is no column{_did_you_mean(name, names)} "
             f"There is: {', '.join(names[:30]) or 'none'}"
         )
 

@@ -106,7 +106,7 @@ def _column(spec: SourceSpec, name: str) -> pd.Series:
 def source_names(specs: Sequence[SourceSpec]) -> list[str]:
     """Short unique names of the sources: the stems of their files, with the folder if need be."""
     places = [_place(spec) for spec in specs]
-    stems = [place.name.split(".")[0] for place in places]
+    stems = [path.name.split(".")[0] for path in places]
     if len(set(stems)) < len(stems):
         stems = [f"{p.parent.name}_{stem}" for p, stem in zip(places, stems, strict=True)]
     if len(set(stems)) < len(stems):

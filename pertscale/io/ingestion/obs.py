@@ -123,7 +123,7 @@ def check_totals_column(plan: IngestPlan, name: str) -> None:
     columns = joined_columns(plan.specs)
     if name not in columns.names:
         raise ArgumentError(
-            f"totals={name!r} is not a column of the cells ({columns.place}); there are "
+            f"totals={name!r} is not a column of the cells ({columns.where}); there are "
             f"{', '.join(columns.names) or 'none'}"
         )
 
@@ -150,7 +150,7 @@ def named_totals(plan: IngestPlan, name: str, sums: np.ndarray) -> np.ndarray:
     if len(bad):
         cell = int(plan.order[bad[0]])
         raise InputError(
-            f"{columns.place}: column {name!r} has the total {listed[bad[0]]} for input cell "
+            f"{columns.where}: column {name!r} has the total {listed[bad[0]]} for input cell "
             f"{cell}, which has {sums[bad[0]]:,.0f} counts; totals have to be positive"
         )
     return np.nan_to_num(listed)

@@ -107,7 +107,7 @@ def plan_screen(
     found = interpret(labels, roles, tables[0])
     perturbation = pd.Categorical.from_codes(found.codes, categories=list(found.names))
     context, context_note = _contexts(specs, sizes, columns, roles, name)
-    perturbation, lacking, told = _with_controls(perturbation, context, columns.place)
+    perturbation, lacking, told = _with_controls(perturbation, context, columns.where)
     destination, groups = sort_cells(perturbation, context)
     reasons = {left.label: left.reason for left in found.left_out}
     dropped = cell_drops(specs, sizes, labels, reasons, context, destination, of_context=lacking)
@@ -146,7 +146,7 @@ def without_cells(plan: IngestPlan, empty: np.ndarray) -> IngestPlan:
     columns = joined_columns(plan.specs)
     labels = label_column(columns, plan.roles.perturbation)
     filled = _without(plan.perturbation, empty)
-    perturbation, lacking, told = _with_controls(filled, plan.context, columns.place)
+    perturbation, lacking, told = _with_controls(filled, plan.context, columns.where)
     destination, groups = sort_cells(perturbation, plan.context)
     left = np.where((plan.destination >= 0) & (destination < 0), -1, 0)
     others = left.copy()
@@ -236,7 +236,7 @@ def sort_cells(
 
 
 def _with_controls(
-    perturbation: pd.Categorical, context: pd.Categorical, place: str
+    perturbation: pd.Categorical, context: pd.Categorical, where: str
 ) -> tuple[pd.Categorical, dict[str, str], list[str]]:
     """Leave out the cells of contexts without controls, which can't be tested.
 
@@ -252,17 +252,17 @@ def _with_controls(
     """
     _, groups = sort_cells(perturbation, context)
     if not len(groups):
-        raise InputError(f"{place}: no cell is left; all labels are missing or unassigned")
+        raise InputError(f"{where}: no cell is left; all labels are missing or unassigned")
     if groups["is_control"].all():
         raise InputError(
-            f"{place}: all cells are control; name the perturbations' column with perturbation="
+            f"{where}: all cells are control; name the perturbations' column with perturbation="
         )
     with_controls = set(groups.loc[groups["is_control"], "context"])
     without = groups[~groups["context"].isin(with_controls)]
     names = list(dict.fromkeys(without["context"]))
     if not with_controls:
         raise InputError(
-            f"{place}: no control cells in context {', '.join(map(repr, names))}; every context "
+            f"{where}: no control cells in context {', '.join(map(repr, names))}; every context "
             "needs its own controls: name the control label with control=, or another column with "
             "context="
         )

@@ -265,7 +265,7 @@ def ingest(
     AmbiguousInputError
         If several columns or tables fit; the message lists them.
     InputError
-        For values, labels or genes that can't be used; the message names file and place.
+        For values, labels or genes that can't be used; the message says in which file, and where.
     CorruptFileError
         For truncated or damaged files.
     MemoryBudgetError
@@ -354,9 +354,9 @@ def _check_replaceable_folder(final: Path, overwrite: bool) -> None:
     check_replaceable(final, STORE_FILES, "a screen store")
 
 
-def _no_store(place: Location) -> ExistsError:
+def _no_store(where: Location) -> ExistsError:
     return ExistsError(
-        f"{place} is no screen store of pertscale, and overwrite=True replaces nothing else; move "
+        f"{where} is no screen store of pertscale, and overwrite=True replaces nothing else; move "
         "it away, or name another place"
     )
 

@@ -62,7 +62,7 @@ def plan_targets(
     read = target_group(told.values(), genes, ids=ids)
     groups |= {name: read[target] for name, target in told.items()}
     if roles.guides_only:
-        _check_resolved(groups, told, {*genes, *ids}, roles, columns.place)
+        _check_resolved(groups, told, {*genes, *ids}, roles, columns.where)
     lines += [*guide_line(groups), target_line(groups, frozenset(genes))]
     guides = {name: group for name, group in groups.items() if name != group}
     return guides, [f"perturbation: {line}" for line in lines]
@@ -73,7 +73,7 @@ def _check_resolved(
     told: Collection[str],
     genes: Collection[str],
     roles: Roles,
-    place: str,
+    where: str,
 ) -> None:
     """Take a column of guides only if a column has told their targets, or their names do."""
     opaque = [
@@ -83,7 +83,7 @@ def _check_resolved(
     ]
     if len(opaque) > (1 - _GUIDES_RESOLVED) * len(groups):
         raise InputError(
-            f"{place}: the only column with control labels is {roles.perturbation!r}, which names "
+            f"{where}: the only column with control labels is {roles.perturbation!r}, which names "
             f"guides; {len(opaque)} of {len(groups)} don't tell their target, such as "
             f"{opaque[0]!r}, and no column does. Add one, {_TARGET_COLUMNS[0]!r}, with the target "
             f"gene of each cell, or pass perturbation={roles.perturbation!r} to treat every guide "

@@ -102,18 +102,18 @@ def find_source(
     AmbiguousInputError
         Several matrices, genomes or tables of cells to choose from.
     """
-    place = input_path(path, "a source").absolute()
+    location = input_path(path, "a source").absolute()
     table = None if cells is None else str(input_path(cells, "a table of cells").absolute())
-    format_ = _format_of(place)
+    format_ = _format_of(location)
     if format_ in ("h5ad", "zarr"):
         if cells is not None:
             raise ArgumentError(
-                f"cells= was passed, but {place} has its own table of cells (obs); leave it out"
+                f"cells= was passed, but {location} has its own table of cells (obs); leave it out"
             )
-        return _find_anndata(SourceSpec(str(place), format_, matrix=matrix or "X"))
+        return _find_anndata(SourceSpec(str(location), format_, matrix=matrix or "X"))
     if matrix not in (None, "X"):
-        raise ArgumentError(f"layer={matrix!r} was passed, but {place} holds one matrix only")
-    return _FINDERS[format_](place, table, Path(scratch) if scratch is not None else None)
+        raise ArgumentError(f"layer={matrix!r} was passed, but {location} holds one matrix only")
+    return _FINDERS[format_](location, table, Path(scratch) if scratch is not None else None)
 
 
 def _format_of(path: Path) -> str:

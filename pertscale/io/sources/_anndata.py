@@ -54,21 +54,21 @@ def matrix_key(group: Any, matrix: str, path: str) -> str:
     )
 
 
-def open_matrix(node: Any, place: str) -> RowMatrix:
+def open_matrix(node: Any, where: str) -> RowMatrix:
     """Return the matrix in an AnnData element: CSR, CSC or dense."""
     if hasattr(node, "dtype"):
-        return DenseRows(checked_array(node, place, whole=False), place=place)
+        return DenseRows(checked_array(node, where, whole=False), where=where)
     attributes = dict(node.attrs)
     kind = str(attributes.get("encoding-type") or attributes.get("h5sparse_format") or "")
     shape = attributes.get("shape", attributes.get("h5sparse_shape"))
     if shape is None or not kind.startswith(("csr", "csc")):
         raise InputError(
-            f"{place} has the encoding {kind or 'unknown'!r}; needed is a CSR, CSC or dense "
+            f"{where} has the encoding {kind or 'unknown'!r}; needed is a CSR, CSC or dense "
             f"matrix: {_OLD}"
         )
     cells, genes = (int(n) for n in shape)
     form = CompressedRows if kind.startswith("csr") else CompressedColumns
-    return form(node, shape=(cells, genes), place=place)
+    return form(node, shape=(cells, genes), where=where)
 
 
 class AnnDataSource(Source):
@@ -103,9 +103,9 @@ class AnnDataSource(Source):
                 )
 
     def _frame(self, key: str) -> Frame:
-        place = f"{self.spec.path}, {key!r}"
-        with file_errors(place):
-            return Frame(self._group, key, place)
+        where = f"{self.spec.path}, {key!r}"
+        with file_errors(where):
+            return Frame(self._group, key, where)
 
     @property
     def n_cells(self) -> int:
@@ -158,12 +158,12 @@ class Frame:
     categories in ``__categories``.
     """
 
-    def __init__(self, root: Any, key: str, place: str) -> None:
-        self._root, self.key, self.place = root, key, place
+    def __init__(self, root: Any, key: str, where: str) -> None:
+        self._root, self.key, self.where = root, key, where
         self._node = root[key]
         self._compound = hasattr(self._node, "dtype")
         if self._compound:
-            checked_array(self._node, place)
+            checked_array(self._node, where)
         attributes = dict(self._node.attrs)
         if self._compound:
             names = list(self._node.dtype.names or ())
@@ -172,7 +172,7 @@ class Frame:
         else:
             self._index = as_text(attributes.get("_index", "_index"))
             names = [as_text(n) for n in attributes.get("column-order", sorted(self._node.keys()))]
-            self.n_rows = _length(checked_node(self._node[self._index], place))
+            self.n_rows = _length(checked_node(self._node[self._index], where))
         self._listed = [n for n in names if n not in (self._index, "__categories")]
 
     @property
@@ -196,15 +196,15 @@ class Frame:
         """
         if self._compound:
             return None
-        place = f"{self.place}, column {name!r}"
-        with file_errors(place):
+        where = f"{self.where}, column {name!r}"
+        with file_errors(where):
             if name not in self._node:
                 raise KeyError("it is listed, but not stored")
             node = self._node[name]
             reason = _unreadable(node)
             length = self.n_rows if reason else _length(node)
         if length != self.n_rows:
-            raise CorruptFileError(f"{place} has {length} values for {self.n_rows} rows")
+            raise CorruptFileError(f"{where} has {length} values for {self.n_rows} rows")
         return reason
 
     def told_left_out(self) -> list[str]:
@@ -215,14 +215,14 @@ class Frame:
 
     def names(self) -> np.ndarray:
         """Return the names of the rows."""
-        with file_errors(f"{self.place}, index"):
+        with file_errors(f"{self.where}, index"):
             node = self._node[self._index]
             if self._compound:
                 return as_names(node)
             reason = _unreadable(node)
             if reason is not None:
                 raise ValueError(f"a column of names is needed, but it {reason}")
-            check_names(_rows_of(node), self.place)
+            check_names(_rows_of(node), self.where)
             return as_names(node if hasattr(node, "shape") else np.asarray(_values(node), object))
 
     def column(self, name: str) -> pd.Series:
@@ -231,28 +231,28 @@ class Frame:
         if reason is not None:
             why = reason and f" that can be read (it {reason})"
             raise UnknownNameError(
-                f"{self.place} has no column {name!r}{why}; it has "
+                f"{self.where} has no column {name!r}{why}; it has "
                 f"{', '.join(self.columns) or 'none'}"
             )
-        with file_errors(f"{self.place}, column {name!r}"):
+        with file_errors(f"{self.where}, column {name!r}"):
             values = self._node[name] if self._compound else self._element(name)
             values = self._categorical(name, values)
         found = pd.Series(values, name=name)
         if len(found) != self.n_rows:
             raise CorruptFileError(
-                f"{self.place}, column {name!r} has {len(found)} values for {self.n_rows} rows"
+                f"{self.where}, column {name!r} has {len(found)} values for {self.n_rows} rows"
             )
         return found
 
     def _element(self, name: str) -> Any:
-        return _values(checked_node(self._node[name], f"{self.place}, column {name!r}"))
+        return _values(checked_node(self._node[name], f"{self.where}, column {name!r}"))
 
     def _categorical(self, name: str, values: Any) -> Any:
         """Put the categories of the older layouts to their codes; decode bytes."""
         old = f"{self.key}/__categories/{name}"
         old = old if not self._compound else f"uns/{name}_categories"
         if old in self._root:
-            categories = _values(checked_array(self._root[old], self.place))
+            categories = _values(checked_array(self._root[old], self.where))
             return pd.Categorical.from_codes(np.asarray(values), categories=categories)
         return _plain(values) if isinstance(values, np.ndarray) else values
 

@@ -51,19 +51,19 @@ def rows_from_entries(
     return CsrBlock(row_start, indptr, by_row, data_by_row)
 
 
-def check_codes(codes: np.ndarray, limit: int, place: str, what: str) -> None:
+def check_codes(codes: np.ndarray, limit: int, where: str, what: str) -> None:
     """Raise where an index points outside the matrix."""
     if len(codes) and (int(codes.min()) < 0 or int(codes.max()) >= limit):
         bad = int(codes.min()) if int(codes.min()) < 0 else int(codes.max())
         raise CorruptFileError(
-            f"{place} holds the {what} index {bad}, but the matrix has {limit} {what}s "
+            f"{where} holds the {what} index {bad}, but the matrix has {limit} {what}s "
             f"(0 to {limit - 1}); the file is damaged: write it again"
         )
 
 
-def _check_numbers(array: Any, place: str) -> None:
+def _check_numbers(array: Any, where: str) -> None:
     if array.dtype.kind not in "biuf":
-        raise InputError(f"{place} holds {array.dtype}, a matrix of counts holds numbers")
+        raise InputError(f"{where} holds {array.dtype}, a matrix of counts holds numbers")
 
 
 def computed(dtype: np.dtype) -> np.dtype:
@@ -83,35 +83,35 @@ class Compressed:
         (cells, genes).
     n_major
         Number of compressed rows or columns.
-    place
+    where
         File and dataset, for messages.
     """
 
-    def __init__(self, group: Any, *, shape: tuple[int, int], n_major: int, place: str) -> None:
+    def __init__(self, group: Any, *, shape: tuple[int, int], n_major: int, where: str) -> None:
         self.shape = shape
-        self.place = place
-        with file_errors(place):
+        self.where = where
+        with file_errors(where):
             self.data, self.indices, self.indptr = (
-                checked_array(group[name], f"{place}/{name}")
+                checked_array(group[name], f"{where}/{name}")
                 for name in ("data", "indices", "indptr")
             )
-        _check_numbers(self.data, place)
+        _check_numbers(self.data, where)
         for name, array in (("indices", self.indices), ("indptr", self.indptr)):
             if array.dtype.kind not in "iu" or array.ndim != 1:
                 raise CorruptFileError(
-                    f"{place}/{name} is {array.ndim}-dimensional {array.dtype}, not a list of "
+                    f"{where}/{name} is {array.ndim}-dimensional {array.dtype}, not a list of "
                     "whole numbers; the file is damaged: write it again"
                 )
         self._n_major = n_major
         self.n_entries = int(self.data.shape[0])
         if self.indices.shape != self.data.shape:
             raise CorruptFileError(
-                f"{place}: 'data' has {self.data.shape[0]} entries but 'indices' has "
+                f"{where}: 'data' has {self.data.shape[0]} entries but 'indices' has "
                 f"{self.indices.shape[0]}; the file is incomplete: write it again"
             )
         if self.indptr.shape != (n_major + 1,):
             raise CorruptFileError(
-                f"{place}/indptr has {self.indptr.shape[0]} offsets, the shape "
+                f"{where}/indptr has {self.indptr.shape[0]} offsets, the shape "
                 f"{shape[0]} x {shape[1]} needs {n_major + 1}; the file is damaged: write it again"
             )
 
@@ -122,25 +122,25 @@ class Compressed:
 
     def offsets(self, start: int, stop: int) -> np.ndarray:
         """Offsets ``start`` to ``stop`` inclusive, checked to grow within the stored data."""
-        with file_errors(f"{self.place}/indptr, rows {start} to {stop}"):
+        with file_errors(f"{self.where}/indptr, rows {start} to {stop}"):
             found = np.asarray(self.indptr[start : stop + 1]).astype(np.int64)
         falls = np.flatnonzero(np.diff(found) < 0)
         if len(falls) or found[0] < 0 or found[-1] > self.n_entries:
             row = start + (int(falls[0]) if len(falls) else len(found) - 1)
             raise CorruptFileError(
-                f"{self.place}/indptr is not a growing list of offsets into {self.n_entries} "
+                f"{self.where}/indptr is not a growing list of offsets into {self.n_entries} "
                 f"entries (at row {row}); the file is damaged: write it again"
             )
         return found
 
     def entries(
-        self, start: int, stop: int, where: str, buffers: Buffers
+        self, start: int, stop: int, span: str, buffers: Buffers
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return indices and values of the entries `start` to `stop`."""
         found = []
         for name, array in (("indices", self.indices), ("data", self.data)):
             values = buffers.take(name, (stop - start,), computed(array.dtype))
-            with file_errors(f"{self.place}/{name}, {where}"):
+            with file_errors(f"{self.where}/{name}, {span}"):
                 read_stretch(array, start, values)
             found.append(values)
         return found[0], found[1]
@@ -149,7 +149,7 @@ class Compressed:
         """Raise unless the offsets run from 0 to the number of entries."""
         if first != 0 or last != self.n_entries:
             raise CorruptFileError(
-                f"{self.place}/indptr runs from {first} to {last}, but {self.n_entries} entries "
+                f"{self.where}/indptr runs from {first} to {last}, but {self.n_entries} entries "
                 "are stored; the file is incomplete: write it again"
             )
 
@@ -159,8 +159,8 @@ class CompressedRows(Compressed):
 
     row_major = True
 
-    def __init__(self, group: Any, *, shape: tuple[int, int], place: str) -> None:
-        super().__init__(group, shape=shape, n_major=shape[0], place=place)
+    def __init__(self, group: Any, *, shape: tuple[int, int], where: str) -> None:
+        super().__init__(group, shape=shape, n_major=shape[0], where=where)
 
     def blocks(self, block_bytes: int) -> list[Block]:
         """Cut at rows; offsets are looked at a million at a time."""
@@ -182,9 +182,9 @@ class CompressedRows(Compressed):
     def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read whole rows; about the planned bytes."""
         offsets = self.offsets(block.start, block.stop)
-        where = f"rows {block.start} to {block.stop}"
-        indices, data = self.entries(int(offsets[0]), int(offsets[-1]), where, buffers or Buffers())
-        check_codes(indices, self.shape[1], f"{self.place}/indices, {where},", "gene")
+        span = f"rows {block.start} to {block.stop}"
+        indices, data = self.entries(int(offsets[0]), int(offsets[-1]), span, buffers or Buffers())
+        check_codes(indices, self.shape[1], f"{self.where}/indices, {span},", "gene")
         return CsrBlock(block.start, offsets - offsets[0], indices, data)
 
 
@@ -203,8 +203,8 @@ class CompressedColumns(Compressed):
 
     row_major = False
 
-    def __init__(self, group: Any, *, shape: tuple[int, int], place: str) -> None:
-        super().__init__(group, shape=shape, n_major=shape[1], place=place)
+    def __init__(self, group: Any, *, shape: tuple[int, int], where: str) -> None:
+        super().__init__(group, shape=shape, n_major=shape[1], where=where)
 
     def blocks(self, block_bytes: int) -> list[Block]:
         """Cut by stored entries, within a gene too: one gene of many cells stays bounded."""
@@ -224,10 +224,10 @@ class CompressedColumns(Compressed):
 
     def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read entries and sort them by cell."""
-        where = f"entries {block.start} to {block.stop}"
+        span = f"entries {block.start} to {block.stop}"
         buffers = buffers or Buffers()
-        rows, data = self.entries(block.start, block.stop, where, buffers)
-        check_codes(rows, self.shape[0], f"{self.place}/indices, {where},", "cell")
+        rows, data = self.entries(block.start, block.stop, span, buffers)
+        check_codes(rows, self.shape[0], f"{self.where}/indices, {span},", "cell")
         offsets = np.clip(self.offsets(0, self.shape[1]), block.start, block.stop)
         genes = np.repeat(np.arange(self.shape[1], dtype=np.int32), np.diff(offsets))
         return rows_from_entries(rows, genes, data, buffers)
@@ -238,15 +238,15 @@ class DenseRows:
 
     row_major = True
 
-    def __init__(self, array: Any, *, place: str) -> None:
+    def __init__(self, array: Any, *, where: str) -> None:
         if len(array.shape) != 2:
             raise CorruptFileError(
-                f"{place} has {len(array.shape)} dimensions, a matrix of cells by genes has 2"
+                f"{where} has {len(array.shape)} dimensions, a matrix of cells by genes has 2"
             )
-        _check_numbers(array, place)
+        _check_numbers(array, where)
         self.array = array
         self.shape = (int(array.shape[0]), int(array.shape[1]))
-        self.place = place
+        self.where = where
 
     def blocks(self, block_bytes: int) -> list[Block]:
         """Whole chunks of rows, unless a row of chunks is over four times `block_bytes`."""
@@ -266,7 +266,7 @@ class DenseRows:
         """Read whole rows and keep what is not zero."""
         buffers = buffers or Buffers()
         values = buffers.take("dense", (block.n_rows, self.shape[1]), computed(self.array.dtype))
-        with file_errors(f"{self.place}, rows {block.start} to {block.stop}"):
+        with file_errors(f"{self.where}, rows {block.start} to {block.stop}"):
             read_stretch(self.array, block.start, values)
         return dense_block(values, block.start, buffers)
 

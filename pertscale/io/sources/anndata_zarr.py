@@ -97,7 +97,7 @@ def n_missing(array: Any) -> int:
     return wanted - int(array.nchunks_initialized) // max(1, inside) if array.size else 0
 
 
-def check_lengths(array: Any, place: str) -> None:
+def check_lengths(array: Any, where: str) -> None:
     """Raise where a chunk on disk can't be what it says of itself.
 
     Codecs believe it: Blosc reads beyond its end, and room is made for as many bytes or texts as a
@@ -113,7 +113,7 @@ def check_lengths(array: Any, place: str) -> None:
     n_values = math.prod(array.chunks)
     for folder, _, names in os.walk(Path(store.root) / array.path):
         for file in (Path(folder) / name for name in names if name not in _DESCRIPTIONS):
-            told = f"{place}: the chunk {file}"
+            told = f"{where}: the chunk {file}"
             _check_packed(file, packing, n_values * array.dtype.itemsize, told)
             if is_text:
                 _check_n_texts(file, packing, n_values, told)

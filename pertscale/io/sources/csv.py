@@ -164,7 +164,7 @@ class CsvSource(TableSource):
         genes_of_file = (genes + block.row_start).astype(np.int32)
         return rows_from_entries(cells.astype(np.int32), genes_of_file, values[genes, cells])
 
-    def _parse(self, raw: bytes, place: str) -> np.ndarray:
+    def _parse(self, raw: bytes, where: str) -> np.ndarray:
         """Return (rows, columns) float64 values of some lines."""
         fields = [str(i) for i in range(len(self.header.columns))]
         try:
@@ -179,7 +179,7 @@ class CsvSource(TableSource):
                 ),
             )
         except pa.ArrowInvalid as error:
-            raise InputError(f"{place}: the values are not all numbers ({error})") from error
+            raise InputError(f"{where}: the values are not all numbers ({error})") from error
         values = np.empty((table.num_rows, len(fields)))
         for i, column in enumerate(table.itercolumns()):
             values[:, i] = column.to_numpy()

@@ -299,21 +299,21 @@ class MtxSource(TableSource):
 
     def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Parse one range of bytes and sort its entries by cell."""
-        place = f"{self.spec.path}, bytes {block.start} to {block.stop}"
-        with file_errors(place), self._text.open("rb") as text:
+        where = f"{self.spec.path}, bytes {block.start} to {block.stop}"
+        with file_errors(where), self._text.open("rb") as text:
             text.seek(block.start)
             raw = text.read(block.stop - block.start)
-        first, second, data = self._parse(raw, place)
+        first, second, data = self._parse(raw, where)
         if len(data) != block.n_entries:
             raise CorruptFileError(
-                f"{place}: {block.n_entries} entries expected, found {len(data)}"
+                f"{where}: {block.n_entries} entries expected, found {len(data)}"
             )
         rows, genes = (second, first) if self.spec.genes_by_cells else (first, second)
-        check_codes(rows, self.n_cells, place, "cell")
-        check_codes(genes, self.n_genes, place, "gene")
+        check_codes(rows, self.n_cells, where, "cell")
+        check_codes(genes, self.n_genes, where, "gene")
         return rows_from_entries(rows, genes, data)
 
-    def _parse(self, raw: bytes, place: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _parse(self, raw: bytes, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the two 0-based indices and the values of the lines."""
         if b"\t" in raw or b"  " in raw or b" \n" in raw or b"\n " in raw:
             raw = b"\n".join(b" ".join(line.split()) for line in raw.splitlines())
@@ -337,10 +337,10 @@ class MtxSource(TableSource):
             )
         except pa.ArrowInvalid as error:
             raise CorruptFileError(
-                f"{place}: not lines of 'row column value', {self.header.field} values ({error})"
+                f"{where}: not lines of 'row column value', {self.header.field} values ({error})"
             ) from error
         if table["first"].null_count or table["second"].null_count:
-            raise CorruptFileError(f"{place}: a row or column has no number, but a missing value")
+            raise CorruptFileError(f"{where}: a row or column has no number, but a missing value")
         first, second, data = (table[name].to_numpy() for name in names)
         return first - 1, second - 1, data
 

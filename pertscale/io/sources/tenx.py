@@ -39,8 +39,8 @@ class TenxSource(TableSource):
                 self._group = self._only_group()
                 shape = checked_array(self._group["shape"], f"{spec.path}, 'shape'")
                 genes, cells = (int(n) for n in shape[:2])
-            place = f"{spec.path}, {self._group.name!r}"
-            self.matrix = CompressedRows(self._group, shape=(cells, genes), place=place)
+            where = f"{spec.path}, {self._group.name!r}"
+            self.matrix = CompressedRows(self._group, shape=(cells, genes), where=where)
         except BaseException:
             self._file.close()
             raise
@@ -76,7 +76,7 @@ class TenxSource(TableSource):
 
     def genes(self) -> pd.DataFrame:
         """Return the features: index = names; ``gene_ids``, ``feature_types``, ``genome``."""
-        with file_errors(self.matrix.place):
+        with file_errors(self.matrix.where):
             return self._genes()
 
     def _genes(self) -> pd.DataFrame:
@@ -106,17 +106,17 @@ class TenxSource(TableSource):
             )
 
     def _names(self, key: str, n: int) -> np.ndarray:
-        place = f"{self.matrix.place}/{key}"
-        with file_errors(place):
-            listed = checked_array(self._group[key], place)
+        where = f"{self.matrix.where}/{key}"
+        with file_errors(where):
+            listed = checked_array(self._group[key], where)
             n_listed = int(listed.shape[0])
         if n_listed != n:
             raise CorruptFileError(
-                f"{place} has {n_listed:,} names, the matrix needs {n:,}; the file is damaged: "
+                f"{where} has {n_listed:,} names, the matrix needs {n:,}; the file is damaged: "
                 "write it again"
             )
-        check_names(listed, place)
-        with file_errors(place):
+        check_names(listed, where)
+        with file_errors(where):
             return as_names(listed)
 
     def blocks(self, block_bytes: int) -> list[Block]:

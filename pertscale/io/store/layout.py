@@ -310,7 +310,7 @@ def fingerprint(
 
 
 def whole_store(where: Location, *, remedy: str, **how: Any) -> WholeStore:
-    """Return the Zarr store at a place, as :class:`WholeStore` describes it."""
+    """Return the Zarr store at a location, as :class:`WholeStore` describes it."""
     found = for_zarr(where)
     store = LocalStore(found, read_only=True) if isinstance(found, str) else found
     return WholeStore(store, str(where), remedy=remedy, **how)
@@ -413,7 +413,7 @@ def read_column(group: Any, name: str) -> Any:
 
 def _values(array: Any) -> np.ndarray:
     """Read a vector; text as Python strings, which every version of pandas takes."""
-    place = str(array.store_path)
-    with file_errors(place, remedy=REMEDY):
-        values = np.asarray(checked_array(array, place)[:])
+    where = str(array.store_path)
+    with file_errors(where, remedy=REMEDY):
+        values = np.asarray(checked_array(array, where)[:])
     return values if values.dtype.kind in "biuf" else values.astype(object)

@@ -169,7 +169,7 @@ class _Guarded:
     """An array on disk as float32; damage that shows when it is read is an error of ours."""
 
     array: xr.DataArray
-    place: str
+    where: str
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -184,11 +184,11 @@ class _Guarded:
         return np.dtype(np.float32)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        with file_errors(self.place):
+        with file_errors(self.where):
             return self.array[key].to_numpy().astype(np.float32)
 
     def __dask_tokenize__(self) -> tuple[str, Any, list[Any]]:
-        return (self.place, self.array.name, state_of(Path(self.place)))
+        return (self.where, self.array.name, state_of(Path(self.where)))
 
 
 # --- dictionaries ---------------------------------------------------------------------------------
