@@ -10,14 +10,14 @@ from pertscale.errors import MemoryBudgetError
 from pertscale.stats.differential.tiles import (
     GROUP_SCRATCH_BYTES,
     ROW_SCRATCH_BYTES,
-    Matrix,
+    MatrixShape,
     plan_tiles,
     windows,
 )
 
 
-def matrix(n_genes: int) -> Matrix:
-    return Matrix(
+def matrix(n_genes: int) -> MatrixShape:
+    return MatrixShape(
         n_genes=n_genes,
         gene_chunk=512,
         row_chunk=2048,
