@@ -31,9 +31,7 @@ from pertscale.splits import Split
 from pertscale.storage.folder_names import slug
 
 #: Of one method: a file, what was read of one, several of these, or one per split by its name.
-PredictionsLike = (
-    str | os.PathLike[str] | Predictions | Sequence[Predictions] | Mapping[str, Any]
-)  # fmt: skip
+PredictionsLike = str | os.PathLike[str] | Predictions | Sequence[Predictions] | Mapping[str, Any]
 
 
 def read_all(
@@ -74,7 +72,7 @@ def _for_split(found: Any, split: str) -> Predictions:
 
 
 @dataclass
-class Outsiders:
+class ExternalPredictions:
     """Predictions of all methods on one screen.
 
     Attributes
@@ -141,7 +139,7 @@ class Outsiders:
                 self.coverage.append({**row, **mine.coverage(held_out)})
         return self.found[key]
 
-    def meant_for(self, name: str) -> str:
+    def intended_for(self, name: str) -> str:
         """Return the contexts and splits that a method's files are for, in words."""
         told = []
         for predictions in self.files[name]:
@@ -158,9 +156,10 @@ class Outsiders:
             meant = predictions.options["split"] in ("", split.name)
             return self.cells[name, i].get(context) if meant else None
         return predictions.align(
-            context, split.name,
+            context,
+            split.name,
             perturbations=self.screen.perturbations,
             genes=list(self.screen.genes),
             control=self.controls[context],
             gene_ids=gene_ids(self.screen),
-        )  # fmt: skip
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pertscale.benchmark.run_log import Log
+from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.state import unmark
 from pertscale.benchmark.units.class_unit import slug
 from pertscale.diagnostics.progress import say
@@ -26,9 +26,9 @@ INGESTED_STORE = "screen.zarr"
 
 def open_or_ingest(
     store: Any, folder: Path, alone: bool, how: dict[str, Any]
-) -> tuple[Screen, Log]:
+) -> tuple[Screen, RunLog]:
     """Open a store, or ingest a file; begin the log of its screen."""
-    log = Log(quiet=how["quiet"])
+    log = RunLog(quiet=how["quiet"])
     folder.mkdir(parents=True, exist_ok=True)
     for name in (PREDICTIONS_DIR, WORK_DIR):
         remove_leftovers_below(folder / name)
@@ -40,7 +40,7 @@ def parents_of(folder: Path, alone: bool) -> tuple[Path, ...]:
     return () if alone else (folder.parent.parent,)
 
 
-def places(store: Any, out: Any) -> tuple[Location, dict[str, Any]]:
+def locate_stores(store: Any, out: Any) -> tuple[Location, dict[str, Any]]:
     """Return the output folder, absolute, and the stores by their folders in it ('.': itself)."""
     listed = list(store) if isinstance(store, list | tuple) else [store]
     paths = [locate(one.path if isinstance(one, Screen) else one) for one in listed]
@@ -60,12 +60,12 @@ def places(store: Any, out: Any) -> tuple[Location, dict[str, Any]]:
     if out is None:
         raise ArgumentError("several stores have no output folder in common; pass out=")
     names = unique_names(path.stem for path in paths)
-    places = (f"screens/{slug(name)}" for name in names)
-    return absolute(out), dict(zip(places, listed, strict=True))
+    locate_stores = (f"screens/{slug(name)}" for name in names)
+    return absolute(out), dict(zip(locate_stores, listed, strict=True))
 
 
 def _screen(
-    store: Any, folder: Path, parents: tuple[Path, ...], how: dict[str, Any], log: Log
+    store: Any, folder: Path, parents: tuple[Path, ...], how: dict[str, Any], log: RunLog
 ) -> Screen:
     """Open the store, or ingest what is not one into the output folder."""
     if isinstance(store, Screen) or isinstance(locate(store), Remote) or is_store(store):

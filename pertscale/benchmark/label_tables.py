@@ -165,10 +165,16 @@ def score_transfer(
         modes = [[name] for name in others] + ([others] if len(others) > 1 else [])
         for sources in modes:
             parts = [
-                _elsewhere(matrices[s], named[s], source_rows, matrix, other_names,
-                           test if exclude_test_perturbations else ())
+                _elsewhere(
+                    matrices[s],
+                    named[s],
+                    source_rows,
+                    matrix,
+                    other_names,
+                    test if exclude_test_perturbations else (),
+                )
                 for s in sources
-            ]  # fmt: skip
+            ]
             y, names = np.concatenate([p[0] for p in parts]), [n for p in parts for n in p[1]]
             head = {"task": TRANSFER, "context": context, "train_contexts": ",".join(sources)}
             settings = ("full", "full_overlap")
@@ -208,10 +214,16 @@ def _scored(
     """Fit all methods, predict the perturbations of `truth`, and score them in each setting."""
     test, genes = ([str(n) for n in truth[dim].values] for dim in (PERTURBATION, GENE))
     untested = y_train == Label.UNTESTED
-    chosen = list(methods) if methods is not None else [
-        name for name, method in METHODS.items()
-        if (embedding or not method.needs_embedding) and (untested.any() or not method.needs_gaps)
-    ]  # fmt: skip
+    chosen = (
+        list(methods)
+        if methods is not None
+        else [
+            name
+            for name, method in METHODS.items()
+            if (embedding or not method.needs_embedding)
+            and (untested.any() or not method.needs_gaps)
+        ]
+    )
     rows = [*train, *test]
     groups = target_group(rows, set(genes))
     gene_vectors = None if embedding is None else embedding.normalized().vectors(genes)
@@ -226,18 +238,26 @@ def _scored(
             of_row = {row: targets(groups[row]) for row in rows}
             vectors = embedding.normalized().vectors(rows, targets=of_row)
         found = fit_predict(
-            method, split.seed, vectors[: len(train)], y_train, vectors[len(train) :],
-            groups=np.array([groups[row] for row in train]), truth=truth.values,
+            method,
+            split.seed,
+            vectors[: len(train)],
+            y_train,
+            vectors[len(train) :],
+            groups=np.array([groups[row] for row in train]),
+            truth=truth.values,
             gene_vectors=gene_vectors if method.needs_gene_vectors else None,
-        )  # fmt: skip
+        )
         for setting in settings:
             kept = seen if setting.endswith("_overlap") else np.ones(len(genes), bool)
             part = truth.values[:, kept], found.labels[:, kept], found.scores[:, kept]
             votes = None if found.fell_back is None else found.fell_back[:, kept]
             table = evaluate(
-                part[0], part[1], scores=part[2], perturbations=test,
+                part[0],
+                part[1],
+                scores=part[2],
+                perturbations=test,
                 training_rate=rate if method.ranks else None,
-            )  # fmt: skip
+            )
             table = with_rest(table, part[0], part[2], votes)
             table = table if method.ranks else at_both_points(table)
             tables.append(with_head(table, split, name, found.params, **head, setting=setting))

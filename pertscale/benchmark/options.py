@@ -18,11 +18,11 @@ from pertscale.schema import SETTINGS, TASKS
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction
-from pertscale.splits.rule import Splitting
+from pertscale.splits.rule import SplitRule
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BenchmarkOptions:
     """What the user asked for.
 
     Attributes
@@ -34,7 +34,7 @@ class Wanted:
     own : frozenset of str
         Which of both are the user's.
     tasks, settings : tuple of str
-    how : Splitting
+    how : SplitRule
     embedding : Embedding, optional
     threshold : {'match_rate', 'macro_f1'}
     exclude_test_perturbations : bool
@@ -49,14 +49,14 @@ class Wanted:
     own: frozenset[str]
     tasks: tuple[str, ...]
     settings: tuple[str, ...]
-    how: Splitting
+    how: SplitRule
     embedding: Embedding | None
     threshold: Rule
     exclude_test_perturbations: bool
     aliases: Any
     targets: Targets = "exclude"
 
-    def on(self, screen: Screen) -> Wanted:
+    def on(self, screen: Screen) -> BenchmarkOptions:
         """Return the same, with the names of a split that was given as the screen has them."""
         if self.how.given is None:
             return self
@@ -68,7 +68,7 @@ class Wanted:
         return {n: m for n, m in self.methods.items() if kind != "full" or not m.needs_gaps}
 
 
-def read_wanted(
+def read_options(
     own: Mapping[str, Method | ExpressionMethod],
     files: Iterable[str],
     *,
@@ -84,7 +84,7 @@ def read_wanted(
     exclude_test_perturbations: bool,
     aliases: Any,
     targets: Targets = "exclude",
-) -> Wanted:
+) -> BenchmarkOptions:
     """Check the options of :func:`run_benchmark`, and read the files among them."""
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
     _check_names("settings", settings, SETTINGS)
@@ -102,14 +102,19 @@ def read_wanted(
             "gene_disjoint=True says how splits are drawn, and split= gives one; pass one of both"
         )
     seeds = seed if seed is None else (seed,) if isinstance(seed, int) else tuple(seed)
-    return Wanted(
+    return BenchmarkOptions(
         {name: m for name, m in used.items() if isinstance(m, Method)},
         {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
-        frozenset(own), tuple(tasks), tuple(settings),
-        Splitting(_read_split(split), seeds, test_fraction, gene_disjoint),
+        frozenset(own),
+        tuple(tasks),
+        tuple(settings),
+        SplitRule(_read_split(split), seeds, test_fraction, gene_disjoint),
         _read_embedding(embedding),
-        threshold, exclude_test_perturbations, aliases, targets,
-    )  # fmt: skip
+        threshold,
+        exclude_test_perturbations,
+        aliases,
+        targets,
+    )
 
 
 def _check_apart(ours: Sequence[str], own: Iterable[str], files: Iterable[str]) -> None:

@@ -13,11 +13,11 @@ import pandas as pd
 
 from pertscale.benchmark.inputs import INGESTED_STORE
 from pertscale.benchmark.split_files import SPLITS_RECORD, split_file, write_split_files
-from pertscale.benchmark.state import Plan, Runs
+from pertscale.benchmark.state import RunRecord, ScreenRun
 from pertscale.benchmark.tasks.interactions import interaction_scores, interaction_table, null_of
 from pertscale.benchmark.tasks.transfer import with_averages
 from pertscale.benchmark.units import expression_unit
-from pertscale.benchmark.units.class_unit import BLAS, UNIT_FILES, Unit, read_scores
+from pertscale.benchmark.units.class_unit import BLAS, UNIT_FILES, ClassUnit, read_scores
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ExistsError
@@ -74,7 +74,7 @@ LAYOUT = OutputLayout(
 TABLES = (SCORES_FILE, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)
 
 
-def write_tables(runs: Runs, plans: Sequence[Plan]) -> None:
+def write_tables(runs: RunRecord, plans: Sequence[ScreenRun]) -> None:
     """Write all tables: of the runs and of the screens, which may be one and the same."""
     _clear(runs)
     write_split_files(runs)
@@ -95,12 +95,12 @@ def write_tables(runs: Runs, plans: Sequence[Plan]) -> None:
     write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))
 
 
-def _parts(runs: Runs, plans: Sequence[Plan]) -> list[Runs]:
+def _parts(runs: RunRecord, plans: Sequence[ScreenRun]) -> list[RunRecord]:
     """Return the runs and the screens, which may be one and the same."""
     return [runs, *(plan for plan in plans if plan is not runs)]
 
 
-def _clear(runs: Runs) -> None:
+def _clear(runs: RunRecord) -> None:
     """Remove the predictions that an earlier call left and this one does not ask for."""
     wanted = {u.folder for u in (*runs.units, *runs.failed)} | {u.folder for u in runs.expression}
     for marker in sorted((runs.folder / PREDICTIONS_DIR).glob(f"*/*/*/*/{UNIT_FILE}")):
@@ -111,14 +111,14 @@ def _clear(runs: Runs) -> None:
                     parent.rmdir()
 
 
-def _scores(runs: Runs) -> pd.DataFrame:
+def _scores(runs: RunRecord) -> pd.DataFrame:
     """Scores of classes and of expression."""
     parts = [read_scores(runs.folder, runs.units)]
     parts += expression_unit.read_unit_scores(runs.folder, runs.expression)
     return stacked(parts, SCORE_COLUMNS)
 
 
-def _embedding_coverage(plan: Plan) -> list[dict[str, Any]]:
+def _embedding_coverage(plan: ScreenRun) -> list[dict[str, Any]]:
     """Which perturbations and genes have a vector: of the methods', and of models' own."""
     rows = [
         _covered(plan, embedding, context, split, embedding.name)
@@ -136,27 +136,33 @@ def _embedding_coverage(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _covered(
-    plan: Plan, embedding: Embedding, context: str, split: str, name: str
+    plan: ScreenRun, embedding: Embedding, context: str, split: str, name: str
 ) -> dict[str, Any]:
     names = list(plan.screen.context_groups(context)["perturbation"][1:])
     genes = list(plan.screen.genes)
     found = embedding.coverage(names, targets=plan.screen.targets)["covered"].to_numpy()
     there = embedding.coverage(genes)["covered"].to_numpy()
     return {
-        "what": "embedding", "name": name, "context": context, "split": split,
+        "what": "embedding",
+        "name": name,
+        "context": context,
+        "split": split,
         "n_perturbations": len(names),
         "n_perturbations_predicted": int(found.sum()),
         "perturbations_missing": _missing(names, found),
-        "n_genes": len(genes), "n_genes_predicted": int(there.sum()),
-        "genes_missing": _missing(genes, there), "not_in_screen": "", "note": "",
-    }  # fmt: skip
+        "n_genes": len(genes),
+        "n_genes_predicted": int(there.sum()),
+        "genes_missing": _missing(genes, there),
+        "not_in_screen": "",
+        "note": "",
+    }
 
 
 def _missing(names: list[str], found: np.ndarray) -> str:
     return ",".join(name for name, there in zip(names, found, strict=True) if not there)
 
 
-def _drops(plan: Plan) -> pd.DataFrame:
+def _drops(plan: ScreenRun) -> pd.DataFrame:
     """Cells and genes that ingest left out, and perturbations that were not tested."""
     table = plan.labels.perturbations
     untested = [
@@ -175,7 +181,9 @@ def _drops(plan: Plan) -> pd.DataFrame:
     return declared_frame([*ingested, *untested], DROP_COLUMNS)
 
 
-def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict[str, Any]:
+def manifest(
+    runs: RunRecord, plans: Sequence[ScreenRun], options: dict[str, Any]
+) -> dict[str, Any]:
     """Return what ``manifest.json`` says: versions, options, hashes, splits, units."""
     parts = _parts(runs, plans)
     without_changes = {c: why for part in parts for c, why in part.without_changes.items()}
@@ -203,12 +211,19 @@ def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict
         "vectors_lack": vectors_lack,
         "genes_seen": genes_seen,
         "findings": findings(
-            read_table(runs.folder / SCORES_FILE), _held_out(parts),
-            without_changes=without_changes, vectors_lack=vectors_lack, genes_seen=genes_seen,
+            read_table(runs.folder / SCORES_FILE),
+            _held_out(parts),
+            without_changes=without_changes,
+            vectors_lack=vectors_lack,
+            genes_seen=genes_seen,
         ),
         "units": [
-            {**_unit_head(u), "labels": u.labels, "method": u.method,
-             "key": u.key(runs.matrices[u.context, u.labels])}
+            {
+                **_unit_head(u),
+                "labels": u.labels,
+                "method": u.method,
+                "key": u.key(runs.matrices[u.context, u.labels]),
+            }
             for u in runs.units
         ],
         "expression": [
@@ -221,17 +236,17 @@ def manifest(runs: Runs, plans: Sequence[Plan], options: dict[str, Any]) -> dict
         },
         BLAS: _blas_libraries(runs),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
-    }  # fmt: skip
+    }
 
 
-def _blas_libraries(runs: Runs) -> list[dict[str, str]]:
+def _blas_libraries(runs: RunRecord) -> list[dict[str, str]]:
     """Return the BLAS libraries with which units were fitted, here or by earlier calls."""
     folders = [unit.folder for unit in runs.units] + [unit.folder for unit in runs.expression]
     used = [*blas_libraries(), *(b for f in folders for b in read_unit(runs.folder / f)[BLAS])]
     return [dict(one) for one in sorted({tuple(sorted(library.items())) for library in used})]
 
 
-def result_sums(runs: Runs, content: Mapping[str, Any]) -> Sums:
+def result_sums(runs: RunRecord, content: Mapping[str, Any]) -> Sums:
     """Return the sums of what a manifest says is there, and that is the same in every run.
 
     Of a folder with a record of its own (a unit, a screen's result) that of the record.
@@ -244,7 +259,7 @@ def result_sums(runs: Runs, content: Mapping[str, Any]) -> Sums:
     return sums_of(runs.folder, {*TABLES, *units, *splits, *screens})
 
 
-def _held_out(parts: Sequence[Runs]) -> dict[tuple[str, str], int]:
+def _held_out(parts: Sequence[RunRecord]) -> dict[tuple[str, str], int]:
     """Return how many perturbations each split of each context holds out."""
     return {
         (context, name): len(split.held_out)
@@ -254,7 +269,7 @@ def _held_out(parts: Sequence[Runs]) -> dict[tuple[str, str], int]:
     }
 
 
-def _unit_head(unit: Unit | ExpressionUnit) -> dict[str, Any]:
+def _unit_head(unit: ClassUnit | ExpressionUnit) -> dict[str, Any]:
     return {
         "task": unit.task,
         "context": unit.context,

@@ -15,12 +15,12 @@ from pertscale.baselines import own_methods
 from pertscale.baselines.thresholds import Rule
 from pertscale.baselines.user_models import Own
 from pertscale.benchmark.external import PredictionsLike, read_all
-from pertscale.benchmark.inputs import INGESTED_STORE, open_or_ingest, places
-from pertscale.benchmark.options import read_wanted
+from pertscale.benchmark.inputs import INGESTED_STORE, locate_stores, open_or_ingest
+from pertscale.benchmark.options import read_options
 from pertscale.benchmark.outputs import LAYOUT, check_fresh
-from pertscale.benchmark.run_log import Log, log_file
+from pertscale.benchmark.run_log import RunLog, log_file
 from pertscale.benchmark.stages import find_finished, finish_run, run_screen
-from pertscale.benchmark.state import Runs
+from pertscale.benchmark.state import RunRecord
 from pertscale.benchmark.tasks.transfer import run_transfer
 from pertscale.benchmark.units.class_unit import compute_here
 from pertscale.diagnostics.events import emit
@@ -169,14 +169,24 @@ def run_benchmark(
     """
     check_memory(memory)
     own, files = own_methods(models), read_all(predictions, aliases)
-    wanted = read_wanted(
-        own, files, embedding=embedding, split=split, tasks=tasks, methods=methods,
-        settings=settings, test_fraction=test_fraction, seed=seed, gene_disjoint=gene_disjoint,
-        threshold=threshold, exclude_test_perturbations=exclude_test_perturbations,
-        aliases=aliases, targets=targets,
-    )  # fmt: skip
+    wanted = read_options(
+        own,
+        files,
+        embedding=embedding,
+        split=split,
+        tasks=tasks,
+        methods=methods,
+        settings=settings,
+        test_fraction=test_fraction,
+        seed=seed,
+        gene_disjoint=gene_disjoint,
+        threshold=threshold,
+        exclude_test_perturbations=exclude_test_perturbations,
+        aliases=aliases,
+        targets=targets,
+    )
     testing = {"test": test, "fdr": fdr, "fold_change": fold_change, "min_cells": min_cells}
-    output, stores = places(store, out)
+    output, stores = locate_stores(store, out)
     for one in stores.values():
         where = one.path if isinstance(one, Screen) else one
         check_apart(where, output, set(LAYOUT.folders) - {INGESTED_STORE, "screens"})
@@ -203,7 +213,11 @@ def run_benchmark(
             run_screen(one, log, folder / place, wanted, files, not together, testing, how)
             for place, (one, log) in zip(stores, opened, strict=True)
         ]
-        runs = Runs(folder=folder, wanted=wanted, log=Log(quiet=quiet)) if together else plans[0]
+        runs = (
+            RunRecord(folder=folder, wanted=wanted, log=RunLog(quiet=quiet))
+            if together
+            else plans[0]
+        )
         if TRANSFER in wanted.tasks:
             with compute_here(resolved, sum(plan.n_pairs for plan in plans)):
                 run_transfer(plans, runs)

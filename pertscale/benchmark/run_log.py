@@ -35,7 +35,7 @@ class Stage:
 
 
 @dataclass
-class Log:
+class RunLog:
     """Timings and what was skipped, in the order in which it happened."""
 
     quiet: bool
@@ -55,9 +55,16 @@ class Log:
     def add(self, name: str, unit: str, seconds: float, *, reused: bool = False) -> None:
         """Add a time that was taken elsewhere."""
         row = {
-            "level": "stage", "stage": name, "unit": unit, "seconds": seconds, "reused": reused,
-            "bytes_read": None, "peak_bytes": float(peak_bytes()), "worker": "", "n_tries": 1,
-        }  # fmt: skip
+            "level": "stage",
+            "stage": name,
+            "unit": unit,
+            "seconds": seconds,
+            "reused": reused,
+            "bytes_read": None,
+            "peak_bytes": float(peak_bytes()),
+            "worker": "",
+            "n_tries": 1,
+        }
         self.timings.append(row)
         emit("stage", stage=name, unit=unit, seconds=seconds, reused=reused)
 

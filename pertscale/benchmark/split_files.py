@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pertscale.benchmark.state import Runs
+from pertscale.benchmark.state import RunRecord
 from pertscale.errors import ExistsError, PertscaleError
 from pertscale.io.guards.json_files import read_json_file
 from pertscale.schema import SPLITS_DIR, WORK_DIR
@@ -23,7 +23,7 @@ from pertscale.storage.folder_names import folder_name, slug
 SPLITS_RECORD = "splits.json"
 
 
-def check_split_files(runs: Runs) -> None:
+def check_split_files(runs: RunRecord) -> None:
     """Refuse, before anything is computed, if a split would overwrite somebody's file.
 
     Raises
@@ -39,7 +39,7 @@ def check_split_files(runs: Runs) -> None:
             )
 
 
-def write_split_files(runs: Runs) -> None:
+def write_split_files(runs: RunRecord) -> None:
     """Write the splits of all contexts, and delete those that an earlier call has written."""
     folder, ours = runs.folder / SPLITS_DIR, _recorded(runs.folder)
     wanted = dict(_wanted(runs))
@@ -61,7 +61,7 @@ def write_split_files(runs: Runs) -> None:
         write_json(record, mine)
 
 
-def _wanted(runs: Runs) -> Iterator[tuple[Path, Split]]:
+def _wanted(runs: RunRecord) -> Iterator[tuple[Path, Split]]:
     for context, mine in runs.splits.items():
         for split in mine.values():
             yield runs.folder / SPLITS_DIR / split_file(context, split), split

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.external import Outsiders
+from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.inputs import parents_of
-from pertscale.benchmark.options import Wanted
+from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.outputs import manifest, result_sums, write_tables
-from pertscale.benchmark.run_log import Log
+from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.split_files import check_split_files
-from pertscale.benchmark.state import Plan, Runs, keep_split, tell_splits, unmark
+from pertscale.benchmark.state import RunRecord, ScreenRun, keep_split, tell_splits, unmark
 from pertscale.benchmark.tasks.expression import plan_expression, run_expression
 from pertscale.benchmark.tasks.within import label_kinds, plan_classes, run_units
 from pertscale.benchmark.units.class_unit import TASK, compute_here
@@ -53,7 +53,7 @@ from pertscale.stats.labels.table import read_labels
 from pertscale.stats.pseudobulk import open_pseudobulk
 
 
-def plan_context(plan: Plan, context: str) -> None:
+def plan_context(plan: ScreenRun, context: str) -> None:
     """Split the perturbations of a context and list what to fit and score."""
     given = plan.wanted.how.given
     table = plan.labels.perturbations
@@ -84,17 +84,21 @@ def plan_context(plan: Plan, context: str) -> None:
         plan_expression(plan, context, names, splits)
 
 
-def _tell_genes(plan: Plan, context: str, splits: Sequence[Split], names: Sequence[str]) -> None:
+def _tell_genes(
+    plan: ScreenRun, context: str, splits: Sequence[Split], names: Sequence[str]
+) -> None:
     """Tell whose genes are trained on, and what is in no part as its genes are on both sides."""
     how, groups = plan.wanted.how, plan.screen.target_groups
     for split in splits:
         plan.genes_seen.append(
             {
-                "context": context, "split": split.name, "n": len(split.held_out),
+                "context": context,
+                "split": split.name,
+                "n": len(split.held_out),
                 "n_seen": len(with_seen_genes(split, groups=groups)),
                 "drawn": how.given is None,
             }
-        )  # fmt: skip
+        )
         if how.gene_disjoint:
             row = coverage(split, plan.screen, context, names, quiet=plan.log.quiet)
             plan.coverage.append(row)
@@ -104,14 +108,14 @@ def _tell_genes(plan: Plan, context: str, splits: Sequence[Split], names: Sequen
 
 def run_screen(
     screen: Screen,
-    log: Log,
+    log: RunLog,
     folder: Path,
-    wanted: Wanted,
+    wanted: BenchmarkOptions,
     files: dict[str, list[Predictions]],
     alone: bool,
     testing: dict[str, Any],
     how: dict[str, Any],
-) -> Plan:
+) -> ScreenRun:
     """Label one screen and run all units of its own contexts."""
     parents = parents_of(folder, alone)
     with log.stage("labels") as stage:
@@ -122,14 +126,19 @@ def run_screen(
             labels = rank_sum(screen, out=folder, **testing, **how)
         else:
             labels = read_labels(folder)
-    outsiders = Outsiders(files, screen, _controls(folder, screen), alone)
+    outsiders = ExternalPredictions(files, screen, _controls(folder, screen), alone)
     if any(one.kind == CELLS for mine in files.values() for one in mine):
         with log.stage("predicted cells"):
             outsiders.label_cells(folder / WORK_DIR / "cells", **testing, **how)
-    plan = Plan(
-        folder=folder, wanted=wanted.on(screen), log=log, parents=parents, screen=screen,
-        labels=labels, outsiders=outsiders,
-    )  # fmt: skip
+    plan = ScreenRun(
+        folder=folder,
+        wanted=wanted.on(screen),
+        log=log,
+        parents=parents,
+        screen=screen,
+        labels=labels,
+        outsiders=outsiders,
+    )
     for context in labels.contexts:
         plan_context(plan, context)
     check_split_files(plan)
@@ -143,7 +152,7 @@ def run_screen(
 
 
 def finish_run(
-    runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
+    runs: RunRecord, plans: Sequence[ScreenRun], files: dict[str, list[Predictions]]
 ) -> BenchmarkResult:
     """Write tables and report and, last, the manifest, which says that all is there."""
     runs.unmark()
@@ -159,7 +168,7 @@ def finish_run(
 
 
 def find_finished(
-    runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
+    runs: RunRecord, plans: Sequence[ScreenRun], files: dict[str, list[Predictions]]
 ) -> BenchmarkResult:
     """Return the result in a folder that can't be written to, if it is the one asked for."""
     result = BenchmarkResult(runs.folder)
@@ -174,7 +183,7 @@ def find_finished(
 
 
 def _content(
-    runs: Runs, plans: Sequence[Plan], files: dict[str, list[Predictions]]
+    runs: RunRecord, plans: Sequence[ScreenRun], files: dict[str, list[Predictions]]
 ) -> dict[str, Any]:
     """Return what the manifest says of the tables that are there."""
     wanted = runs.wanted
@@ -208,7 +217,7 @@ def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
     }
 
 
-def _report(runs: Runs, plans: Sequence[Plan], content: dict[str, Any]) -> None:
+def _report(runs: RunRecord, plans: Sequence[ScreenRun], content: dict[str, Any]) -> None:
     """Write the report, and the times before and after it: it shows those of the other stages."""
     folder, alone = runs.folder, plans[0] is runs
     timings = [] if alone else [row for plan in plans for row in plan.log.timings]

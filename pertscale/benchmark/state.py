@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pertscale.benchmark.external import Outsiders
-from pertscale.benchmark.options import Wanted
-from pertscale.benchmark.run_log import Log
-from pertscale.benchmark.units.class_unit import Unit
+from pertscale.benchmark.external import ExternalPredictions
+from pertscale.benchmark.options import BenchmarkOptions
+from pertscale.benchmark.run_log import RunLog
+from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.diagnostics.events import emit
@@ -31,14 +31,14 @@ from pertscale.storage.atomic import remove
 
 
 @dataclass(kw_only=True)
-class Runs:
+class RunRecord:
     """Units that are run and reported together, in one output folder.
 
     Attributes
     ----------
     folder : Path
-    wanted : Wanted
-    log : Log
+    wanted : BenchmarkOptions
+    log : RunLog
     targets : dict of str to dict
         By context, the target genes of each perturbation.
     coverage : list of dict
@@ -60,11 +60,11 @@ class Runs:
     """
 
     folder: Path
-    wanted: Wanted
-    log: Log
+    wanted: BenchmarkOptions
+    log: RunLog
     parents: tuple[Path, ...] = ()
-    units: list[Unit] = field(default_factory=list)
-    failed: list[Unit] = field(default_factory=list)
+    units: list[ClassUnit] = field(default_factory=list)
+    failed: list[ClassUnit] = field(default_factory=list)
     expression: list[ExpressionUnit] = field(default_factory=list)
     matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
     targets: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
@@ -90,12 +90,12 @@ def unmark(*results: Path) -> None:
 
 
 @dataclass(kw_only=True)
-class Plan(Runs):
+class ScreenRun(RunRecord):
     """What is to be run on one screen, collected context by context."""
 
     screen: Screen
     labels: LabelTable
-    outsiders: Outsiders
+    outsiders: ExternalPredictions
     interactions: dict[str, Interactions] = field(default_factory=dict)
     vectors: dict[tuple[str, str], Embedding] = field(default_factory=dict)
     #: Splits of each context by which classes are held out, in the order of the seeds.
@@ -129,11 +129,11 @@ class Plan(Runs):
 
 
 def given_for(
-    plan: Plan,
+    plan: ScreenRun,
     context: str,
     split: Split,
     *,
-    log: Log | None = None,
+    log: RunLog | None = None,
     where: str = "",
     task: str = "",
 ) -> dict[str, OnScreen]:
@@ -145,7 +145,7 @@ def given_for(
         mine = plan.outsiders.find(name, context, split)
         held_out = set(split.held_out)
         if mine is None:
-            reason = f"its files are for {plan.outsiders.meant_for(name)}"
+            reason = f"its files are for {plan.outsiders.intended_for(name)}"
             log.skip(f"{name} ({told})", where, reason)
         elif not held_out & set(mine.rows):
             reason = "it predicts none of the held-out perturbations; see splits/"
@@ -164,13 +164,17 @@ def with_profiles(given: Mapping[str, OnScreen]) -> dict[str, OnScreen]:
     }
 
 
-def tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: int) -> None:
+def tell_splits(plan: ScreenRun, context: str, of: str, splits: Sequence[Split], n: int) -> None:
     """Record how many splits there are, and why; tell it where it was not the user's choice."""
     how = plan.wanted.how
     told = {
-        "context": context, "of": of, "n": n, "n_held_out": len(splits[0].held_out),
-        "n_splits": len(splits), "reason": how.reason(splits),
-    }  # fmt: skip
+        "context": context,
+        "of": of,
+        "n": n,
+        "n_held_out": len(splits[0].held_out),
+        "n_splits": len(splits),
+        "reason": how.reason(splits),
+    }
     plan.drawn.append(told)
     emit("splits", **told)
     if how.given is None and how.seeds is None and len(splits) > 1:
@@ -181,6 +185,6 @@ def tell_splits(plan: Plan, context: str, of: str, splits: Sequence[Split], n: i
         )
 
 
-def keep_split(plan: Plan, context: str, split: Split) -> None:
+def keep_split(plan: ScreenRun, context: str, split: Split) -> None:
     """Record a split under its context and name."""
     plan.splits.setdefault(context, {})[split.name] = split

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from pertscale import embeddings
-from pertscale.benchmark.state import Plan
+from pertscale.benchmark.state import ScreenRun
 from pertscale.embeddings.embedding import Embedding
 from pertscale.schema import CONTROL, PERTURBATION
 from pertscale.splits import Split
@@ -15,7 +15,7 @@ from pertscale.splits import Split
 TRAINING_DIM = 10
 
 
-def embedding_for(plan: Plan, context: str, split: Split) -> Embedding | str:
+def embedding_for(plan: ScreenRun, context: str, split: Split) -> Embedding | str:
     """Return the vectors for a split, or why there are none."""
     if plan.wanted.embedding is not None:
         plan.vectors[context, split.name] = plan.wanted.embedding

@@ -22,7 +22,7 @@ from pertscale.predictions.predictions import Predictions, read_predictions
 from pertscale.schema import LOG1P_1E4, PERTURBATION, Column
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
-from pertscale.splits.rule import Splitting, double_split, single_split
+from pertscale.splits.rule import SplitRule, double_split, single_split
 from pertscale.stats.differential.options import RankSumOptions
 from pertscale.storage.atomic import read_json, remove, remove_leftovers
 from pertscale.storage.folder_names import folder_name, slug
@@ -127,7 +127,7 @@ def run_models(
     if given is not None:
         check_names(given, [screen], quiet=quiet, listed="column left_out", can_alias=False)
         given = on_screen(given, screen, None)
-    how = Splitting(given, None if seeds is None else tuple(seeds), _TEST_FRACTION)
+    how = SplitRule(given, None if seeds is None else tuple(seeds), _TEST_FRACTION)
     rows: list[dict[str, Any]] = []
     with locked(folder, quiet=quiet):
         for each in screen.contexts if context is None else (context,):
@@ -154,7 +154,7 @@ def predictions_of(runs: pd.DataFrame) -> dict[str, list[Predictions]]:
 
 
 def _units(
-    screen: Screen, context: str, tasks: Sequence[str], how: Splitting, quiet: bool
+    screen: Screen, context: str, tasks: Sequence[str], how: SplitRule, quiet: bool
 ) -> Iterator[_Unit]:
     """Yield the splits as a benchmark plans them, of the perturbations that it tests."""
     groups = screen.context_groups(context)

@@ -102,11 +102,14 @@ def repeated_holdout(
     names = checked_names(perturbations, what="perturbations")
     return tuple(
         holdout(
-            names, test_fraction=test_fraction, seed=seed, groups=groups,
+            names,
+            test_fraction=test_fraction,
+            seed=seed,
+            groups=groups,
             gene_disjoint=gene_disjoint,
         )
         for seed in seeds
-    )  # fmt: skip
+    )
 
 
 @checked

@@ -15,7 +15,7 @@ SPLITS_OF_FEW = 5
 
 
 @dataclass(frozen=True)
-class Splitting:
+class SplitRule:
     """How perturbations are held out: by a given split, or by drawing one per seed.
 
     Without seeds, the number of held-out perturbations decides how many splits are drawn: what few
@@ -33,10 +33,13 @@ class Splitting:
         return self._drawn(
             names,
             lambda seed: holdout(
-                names, test_fraction=self.test_fraction, seed=seed, groups=mine,
+                names,
+                test_fraction=self.test_fraction,
+                seed=seed,
+                groups=mine,
                 gene_disjoint=self.gene_disjoint,
             ),
-        )  # fmt: skip
+        )
 
     def of_doubles(self, names: Sequence[str], targets: Mapping[str, Sequence[str]]) -> list[Split]:
         """Split the doubles among the perturbations of a context; more targets are left out.
@@ -75,9 +78,10 @@ class Splitting:
             return {"split": self.given.name, "split_hash": self.given.hash}
         seeds = None if self.seeds is None else list(self.seeds)
         return {
-            "seeds": seeds, "test_fraction": self.test_fraction,
+            "seeds": seeds,
+            "test_fraction": self.test_fraction,
             "gene_disjoint": self.gene_disjoint,
-        }  # fmt: skip
+        }
 
 
 def single_split(split: Split, targets: Mapping[str, Sequence[str]]) -> Split:

@@ -14,7 +14,7 @@ from pertscale.baselines import WeightedKNN
 from pertscale.baselines.classifiers.neighbors_cv import WeightedKNNCV
 from pertscale.benchmark.forecast import plan
 from pertscale.benchmark.forecast.timing import _Drawn
-from pertscale.benchmark.forecast.units import Expected
+from pertscale.benchmark.forecast.units import ExpectedUnit
 from pertscale.benchmark.units import class_unit
 from pertscale.evaluation import confusion, scores_from_confusion
 from pertscale.perturbation_names import targets
@@ -227,7 +227,7 @@ def test_tables_without_gaps_do_not_need_them(tmp_path):
 def test_all_training_perturbations_as_neighbours_are_in_the_estimate_of_memory():
     size = {"n_perturbations": 5_000, "n_test": 2_000, "n_genes": 100, "done": False}
     of_k, of_all = (
-        plan._unit_bytes(Expected(name, **size)) for name in ("knn_10", "knn_10_labelled")
+        plan._unit_bytes(ExpectedUnit(name, **size)) for name in ("knn_10", "knn_10_labelled")
     )
     assert of_all - of_k == 12 * 2_000 * 3_000
 
@@ -243,7 +243,7 @@ def test_settings_without_a_target_among_the_genes_are_scored_once(monkeypatch):
             lambda *a, _name=name, _real=real, **k: (calls.append(_name), _real(*a, **k))[1],
         )
     settings = ("full", "full_without_target")
-    unit = class_unit.Unit("c", "full", drawn.split, "knn_1", settings, drawn._fitted("knn_1"))
+    unit = class_unit.ClassUnit("c", "full", drawn.split, "knn_1", settings, drawn._fitted("knn_1"))
     found = unit.predictor.predict(unit, drawn.matrix)
     nobody = dict.fromkeys(drawn.matrix.perturbations, ("not_read_out",))
     scores = class_unit.write_and_score(MemoryStore(), unit, drawn.matrix, found, nobody)

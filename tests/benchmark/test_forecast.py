@@ -21,7 +21,7 @@ import pertscale as ps
 from pertscale.benchmark.forecast import plan as estimate
 from pertscale.diagnostics.events import recording
 from pertscale.errors import ArgumentError, MemoryBudgetError, NotFoundError, StorageError
-from pertscale.splits.rule import Splitting
+from pertscale.splits.rule import SplitRule
 from pertscale.stats import rank_sum, rank_sum_share
 from tests.support.helpers import tree_hash
 
@@ -325,7 +325,7 @@ def test_command(example, tmp_path):
 )
 def test_few_held_out_perturbations_are_drawn_five_times(n, seeds, drawn):
     names = [f"P{i}" for i in range(n)]
-    how = Splitting(None, seeds, 0.25)
+    how = SplitRule(None, seeds, 0.25)
     splits = how.splits(names, {name: name for name in names})
     assert [split.seed for split in splits] == drawn
     assert how.as_dict()["seeds"] == (None if seeds is None else list(seeds))
@@ -333,10 +333,10 @@ def test_few_held_out_perturbations_are_drawn_five_times(n, seeds, drawn):
 
 def test_no_split_is_drawn_twice():
     """Of two perturbations, one held out, there are two splits only."""
-    splits = Splitting(None, None, 0.25).splits(["A", "B"], {"A": "A", "B": "B"})
+    splits = SplitRule(None, None, 0.25).splits(["A", "B"], {"A": "A", "B": "B"})
     assert sorted(split.test for split in splits) == [("A",), ("B",)]
     assert splits[0].seed == 0
-    doubles = Splitting(None, None, 0.25).of_doubles(
+    doubles = SplitRule(None, None, 0.25).of_doubles(
         ["A", "B", "C", "A+B", "B+C"],
         {"A": ("A",), "B": ("B",), "C": ("C",), "A+B": ("A", "B"), "B+C": ("B", "C")},
     )

@@ -36,7 +36,7 @@ from pertscale.models import (
 from pertscale.models import process as run_module
 from pertscale.models import task as task_module
 from pertscale.splits import Split, doubles_split
-from pertscale.splits.rule import Splitting
+from pertscale.splits.rule import SplitRule
 from pertscale.storage.atomic import read_json
 from tests.support import fake_model
 from tests.support.helpers import ROOT
@@ -448,7 +448,7 @@ def test_splits_are_those_of_a_benchmark(screen, tmp_path):
     config = write_config(tmp_path, bad="crash")
     found = run_models(config, screen, out=tmp_path / "out", seeds=(1,), quiet=True)
     names = list(screen.perturbations)
-    single = Splitting(None, (1,), 0.25).splits(names, target_group(names, set(screen.genes)))[0]
+    single = SplitRule(None, (1,), 0.25).splits(names, target_group(names, set(screen.genes)))[0]
     wanted = {"single": single, "double": doubles_split(names, seed=1)}
     assert list(found["task"]) == ["single", "double"]
     for task, split in zip(found["task"], found["split"], strict=True):

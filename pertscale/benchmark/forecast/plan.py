@@ -21,9 +21,9 @@ from pertscale.arguments import checked
 from pertscale.baselines import EXPRESSION_MODELS, METHODS
 from pertscale.baselines.thresholds import Rule
 from pertscale.benchmark.forecast.timing import UnitRates, probe_units
-from pertscale.benchmark.forecast.units import Expected, expected_units
-from pertscale.benchmark.inputs import ingested, places
-from pertscale.benchmark.options import Wanted, read_wanted
+from pertscale.benchmark.forecast.units import ExpectedUnit, expected_units
+from pertscale.benchmark.inputs import ingested, locate_stores
+from pertscale.benchmark.options import BenchmarkOptions, read_options
 from pertscale.benchmark.outputs import LAYOUT
 from pertscale.benchmark.units.class_unit import LOCAL_PAIRS
 from pertscale.benchmark.units.label_matrix import BAND_BYTES, STRIP_PAIRS
@@ -88,9 +88,15 @@ _INGEST_COST = 2.0
 #: The estimate of time is right within this factor on an undisturbed machine.
 UNCERTAINTY = 2
 _COLUMNS = [
-    "stage", "n_tasks", "n_done", "bytes_read", "bytes_on_disk", "bytes_written", "peak_bytes",
+    "stage",
+    "n_tasks",
+    "n_done",
+    "bytes_read",
+    "bytes_on_disk",
+    "bytes_written",
+    "peak_bytes",
     "seconds",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -237,10 +243,14 @@ class BenchmarkPlan:
         shown["seconds"] = [f"{s:.0f}" if s >= 10 else f"{s:.1f}" for s in shown["seconds"]]
         return shown.rename(
             columns={
-                "n_tasks": "left", "n_done": "done", "bytes_read": "read",
-                "bytes_on_disk": "on disk", "bytes_written": "write", "peak_bytes": "memory",
+                "n_tasks": "left",
+                "n_done": "done",
+                "bytes_read": "read",
+                "bytes_on_disk": "on disk",
+                "bytes_written": "write",
+                "peak_bytes": "memory",
             }
-        )  # fmt: skip
+        )
 
 
 @checked
@@ -299,13 +309,24 @@ def plan_benchmark(
         As of :func:`pertscale.run_benchmark`.
     """
     started = time.perf_counter()
-    wanted = read_wanted(
-        {}, (), embedding=embedding, split=split, tasks=tasks, methods=methods, settings=settings,
-        test_fraction=test_fraction, seed=seed, gene_disjoint=gene_disjoint, threshold=threshold,
-        exclude_test_perturbations=exclude_test_perturbations, aliases=aliases, targets=targets,
-    )  # fmt: skip
+    wanted = read_options(
+        {},
+        (),
+        embedding=embedding,
+        split=split,
+        tasks=tasks,
+        methods=methods,
+        settings=settings,
+        test_fraction=test_fraction,
+        seed=seed,
+        gene_disjoint=gene_disjoint,
+        threshold=threshold,
+        exclude_test_perturbations=exclude_test_perturbations,
+        aliases=aliases,
+        targets=targets,
+    )
     options = RankSumOptions(test, fdr, fold_change, min_cells)
-    output, stores = places(store, out)
+    output, stores = locate_stores(store, out)
     folder = working_folder(output, LAYOUT)
     with use_client(client, quiet=quiet) as resolved:
         resources = Resources.available(memory, resolved)
@@ -411,9 +432,12 @@ class _Todo:
         screen = self.job.screen
         n = int((~screen.groups["is_control"]).sum())
         return {
-            "screen": self.name, "cells": screen.n_cells, "genes": screen.n_genes,
-            "perturbations": n, "contexts": ", ".join(screen.contexts),
-        }  # fmt: skip
+            "screen": self.name,
+            "cells": screen.n_cells,
+            "genes": screen.n_genes,
+            "perturbations": n,
+            "contexts": ", ".join(screen.contexts),
+        }
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -430,9 +454,11 @@ class _ScreenToBe(Screen):
 def _screen_to_be(store: Path, found: IngestForecast) -> Screen:
     """Return the screen that an ingest will make, without its matrix."""
     info = {
-        "dtype": found.dtype.name, "scale": COUNTS if found.is_counts else LOG1P_1E4,
-        "fingerprint": "", "schema_version": 0,
-    }  # fmt: skip
+        "dtype": found.dtype.name,
+        "scale": COUNTS if found.is_counts else LOG1P_1E4,
+        "fingerprint": "",
+        "schema_version": 0,
+    }
     var = found.plan.var
     genes = pd.Index(var.index.astype(str), name=GENE)
     return _ScreenToBe(str(store), genes, found.plan.groups.reset_index(drop=True), info, var)
@@ -486,8 +512,8 @@ class _Probe:
 class _Units:
     """The units of classes and of expression, and the report."""
 
-    classes: list[Expected]
-    expression: list[Expected]
+    classes: list[ExpectedUnit]
+    expression: list[ExpectedUnit]
     labels_left: bool
     folder: Path
 
@@ -497,14 +523,14 @@ class _Units:
         return missing or self.labels_left or any(not u.done for u in self._all)
 
     @property
-    def _all(self) -> list[Expected]:
+    def _all(self) -> list[ExpectedUnit]:
         return [*self.classes, *self.expression]
 
     @property
     def bytes_written(self) -> int:
         return _written(self.classes) + _written(self.expression)
 
-    def rates(self, call: Callable[..., Any], wanted: Wanted) -> UnitRates | None:
+    def rates(self, call: Callable[..., Any], wanted: BenchmarkOptions) -> UnitRates | None:
         """Time the methods, unless there is nothing to do."""
         left = [unit for unit in self._all if not unit.done]
         if not left:
@@ -517,7 +543,7 @@ class _Units:
         return rates
 
 
-def _written(units: Sequence[Expected]) -> int:
+def _written(units: Sequence[ExpectedUnit]) -> int:
     left = [unit for unit in units if not unit.done]
     return sum(
         u.n_test * u.n_genes * _PREDICTION_BYTES * (1 if u.method else len(EXPRESSION_MODELS))
@@ -574,10 +600,15 @@ def _ingest_row(
     )
     n_bytes = sum(one.bytes_read for one, _ in ingests)
     return (
-        "ingest", sum(len(one.tasks.to_sort) + len(one.tasks.to_write) for one, _ in ingests), 0,
-        n_bytes, n_bytes, sum(one.bytes_written for one, _ in ingests),
-        PROCESS_BYTES + resources.memory, seconds * slowdown / resources.n_threads,
-    )  # fmt: skip
+        "ingest",
+        sum(len(one.tasks.to_sort) + len(one.tasks.to_write) for one, _ in ingests),
+        0,
+        n_bytes,
+        n_bytes,
+        sum(one.bytes_written for one, _ in ingests),
+        PROCESS_BYTES + resources.memory,
+        seconds * slowdown / resources.n_threads,
+    )
 
 
 def _label_row(
@@ -599,12 +630,18 @@ def _label_row(
         for o in outlooks
     )
     return (
-        "labels", n_left, n_done, sum(one.bytes_read for one in outlooks), on_disk,
-        sum(one.bytes_written for one in outlooks), peak, seconds * slowdown / resources.n_threads,
-    )  # fmt: skip
+        "labels",
+        n_left,
+        n_done,
+        sum(one.bytes_read for one in outlooks),
+        on_disk,
+        sum(one.bytes_written for one in outlooks),
+        peak,
+        seconds * slowdown / resources.n_threads,
+    )
 
 
-def _unit_row(stage: str, units: Sequence[Expected], seconds: float) -> tuple[Any, ...]:
+def _unit_row(stage: str, units: Sequence[ExpectedUnit], seconds: float) -> tuple[Any, ...]:
     left = [unit for unit in units if not unit.done]
     n_bytes = sum(u.n_perturbations * u.n_genes for u in left)
     peak = max((_unit_bytes(u) for u in left), default=0)
@@ -612,7 +649,7 @@ def _unit_row(stage: str, units: Sequence[Expected], seconds: float) -> tuple[An
     return stage, len(left), len(units) - len(left), read, np.nan, _written(left), peak, seconds
 
 
-def _unit_bytes(unit: Expected) -> int:
+def _unit_bytes(unit: ExpectedUnit) -> int:
     """Memory of the process that does a unit, about."""
     pairs = unit.n_perturbations * unit.n_genes
     test = unit.n_test * unit.n_genes
@@ -628,7 +665,7 @@ def _unit_bytes(unit: Expected) -> int:
     return PROCESS_BYTES + min(pairs, BAND_BYTES) + pairs + 40 * min(test, STRIP_PAIRS) + neighbors
 
 
-def _seconds(unit: Expected, rates: UnitRates | None) -> float:
+def _seconds(unit: ExpectedUnit, rates: UnitRates | None) -> float:
     """Seconds of a unit; of a method that is not among the probed ones those of the median.
 
     CPU seconds, but where it runs in threads.

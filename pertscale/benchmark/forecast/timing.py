@@ -21,10 +21,14 @@ from zarr.storage import MemoryStore
 
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod
 from pertscale.baselines.classifiers.logistic_pairs import MOST_EPOCHS, STEPS
-from pertscale.benchmark.units.class_unit import Predictor, Unit, write_and_score
+from pertscale.benchmark.units.class_unit import ClassUnit, Predictor, write_and_score
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_and_score
 from pertscale.benchmark.units.label_matrix import LabelMatrix
-from pertscale.benchmark.units.predictors import Fitted, Thresholded, TrainingPart
+from pertscale.benchmark.units.predictors import (
+    ClassifierPredictor,
+    ThresholdPredictor,
+    TrainingLabels,
+)
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.retrieval import Truths
@@ -35,9 +39,14 @@ from pertscale.splits import Split
 _SHAPES = ((24, 80), (80, 320))
 #: Methods that take as long as another one, which is timed.
 _LIKE = {
-    "no_change": "mean", "mean_perturbation": "mean", "additive": "mean", "knn_1": "knn_10",
-    "knn_1_labelled": "knn_10_labelled", "oracle": "all_non_de", "linear_random": "linear",
-}  # fmt: skip
+    "no_change": "mean",
+    "mean_perturbation": "mean",
+    "additive": "mean",
+    "knn_1": "knn_10",
+    "knn_1_labelled": "knn_10_labelled",
+    "oracle": "all_non_de",
+    "linear_random": "linear",
+}
 #: Share of pairs that are drawn as changed.
 _CHANGED = 0.05
 _SETTINGS = ("full", "full_without_target")
@@ -144,25 +153,29 @@ class _Drawn:
         array[:] = labels
         values = random.gamma(1.0, 0.5, n_genes) + random.normal(0, 0.1, (1 + n, n_genes))
         profiles = xr.DataArray(
-            np.abs(values).astype(np.float32), dims=(PERTURBATION, GENE),
+            np.abs(values).astype(np.float32),
+            dims=(PERTURBATION, GENE),
             coords={
                 PERTURBATION: np.array([CONTROL, *names], object),
                 GENE: np.array(genes, object),
             },
-        )  # fmt: skip
+        )
         n_test = max(2, n // 4)
         split = Split("probe", train=names[n_test:], test=names[:n_test], seed=0)
         vectors = random.normal(size=(n, dim)) / dim**0.5
         return cls(
-            LabelMatrix(store, names, genes, "probe"), profiles, vectors,
-            random.normal(size=(n_genes, dim)) / dim**0.5, split,
-        )  # fmt: skip
+            LabelMatrix(store, names, genes, "probe"),
+            profiles,
+            vectors,
+            random.normal(size=(n_genes, dim)) / dim**0.5,
+            split,
+        )
 
     def classes(self, name: str) -> None:
         """Do a unit of classes, as the benchmark does."""
         model = EXPRESSION_MODELS.get(name)
         predictor = self._fitted(name) if model is None else self._thresholded(model)
-        unit = Unit("probe", "full", self.split, name, _SETTINGS, predictor)
+        unit = ClassUnit("probe", "full", self.split, name, _SETTINGS, predictor)
         try:
             found = predictor.predict(unit, self.matrix)
         except (ArgumentError, InputError):
@@ -177,8 +190,10 @@ class _Drawn:
         def both(test: Sequence[str]) -> np.ndarray:
             return self.vectors[[row[n] for n in (*train, *test)]]
 
-        training = (TrainingPart(self.matrix, train),)
-        return Fitted(METHODS[name], training, both, "", train, lambda genes: self.gene_vectors)
+        training = (TrainingLabels(self.matrix, train),)
+        return ClassifierPredictor(
+            METHODS[name], training, both, "", train, lambda genes: self.gene_vectors
+        )
 
     def _thresholded(self, method: ExpressionMethod) -> Predictor:
         train = self.profiles.sel({PERTURBATION: [CONTROL, *self.split.train]})
@@ -193,7 +208,7 @@ class _Drawn:
 
         genes = self.matrix.genes
         everyone = frozenset(self.matrix.perturbations)
-        return Thresholded(changes, genes, everyone, "match_rate", False, "probe")
+        return ThresholdPredictor(changes, genes, everyone, "match_rate", False, "probe")
 
     def expression(self, models: Mapping[str, ExpressionMethod]) -> None:
         """Do a unit of expression."""

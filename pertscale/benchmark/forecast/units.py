@@ -17,15 +17,15 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines import MeanExpression, NoChange
-from pertscale.benchmark.external import Outsiders
-from pertscale.benchmark.options import Wanted
-from pertscale.benchmark.run_log import Log
+from pertscale.benchmark.external import ExternalPredictions
+from pertscale.benchmark.options import BenchmarkOptions
+from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.stages import plan_context
-from pertscale.benchmark.state import Plan, Runs
+from pertscale.benchmark.state import RunRecord, ScreenRun
 from pertscale.benchmark.tasks.transfer import plan_transfer
 from pertscale.benchmark.units import class_unit, expression_unit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
-from pertscale.benchmark.units.predictors import Fitted
+from pertscale.benchmark.units.predictors import ClassifierPredictor
 from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES
@@ -38,7 +38,7 @@ from pertscale.stats.labels.table import LabelTable, read_labels
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedUnit:
     """A unit that is to be run, by its size.
 
     Attributes
@@ -62,7 +62,7 @@ class Expected:
 
 
 @dataclass(kw_only=True)
-class _DryPlan(Plan):
+class _PlannedScreen(ScreenRun):
     """A plan that writes nothing."""
 
     labels_exist: bool = field(default=True)
@@ -87,9 +87,9 @@ class _DryPlan(Plan):
         return LabelMatrix(place, names, genes, "")
 
 
-def expected_units(jobs: Sequence[RankSumRun], folder: Path, wanted: Wanted) -> tuple[
-    list[Expected], list[Expected], list[dict[str, str]]
-]:  # fmt: skip
+def expected_units(
+    jobs: Sequence[RankSumRun], folder: Path, wanted: BenchmarkOptions
+) -> tuple[list[ExpectedUnit], list[ExpectedUnit], list[dict[str, str]]]:
     """Return the units of classes, those of expression, and what will be skipped, with reasons."""
     ready = all(job.is_finished(content=False) for job in jobs)
     if not ready and wanted.embedding is None:
@@ -98,7 +98,7 @@ def expected_units(jobs: Sequence[RankSumRun], folder: Path, wanted: Wanted) -> 
         check_names(wanted.how.given, [job.screen for job in jobs], wanted.aliases, quiet=True)
     plans = [_plan(job, wanted) for job in jobs]
     together = len(plans) > 1
-    runs = Runs(folder=folder, wanted=wanted, log=Log(quiet=True)) if together else plans[0]
+    runs = RunRecord(folder=folder, wanted=wanted, log=RunLog(quiet=True)) if together else plans[0]
     classes = [_of_classes(plan, unit) for plan in plans for unit in plan.units]
     profiles = [_of_expression(plan, unit) for plan in plans for unit in plan.expression]
     if TRANSFER in wanted.tasks:
@@ -107,24 +107,30 @@ def expected_units(jobs: Sequence[RankSumRun], folder: Path, wanted: Wanted) -> 
         classes += [_of_classes(runs, unit) for unit in runs.units]
         profiles += [
             _profiles(
-                one.unit, len(one.names), len(one.target.genes),
+                one.unit,
+                len(one.names),
+                len(one.target.genes),
                 expression_unit.is_done(runs.folder, one.unit, one.inputs, content=False),
             )
             for one in transferred
-        ]  # fmt: skip
+        ]
     logs = [plan.log for plan in plans] + ([runs.log] if together else [])
     return classes, profiles, [row for log in logs for row in log.skipped]
 
 
-def _plan(job: RankSumRun, wanted: Wanted) -> _DryPlan:
+def _plan(job: RankSumRun, wanted: BenchmarkOptions) -> _PlannedScreen:
     screen, done = job.screen, job.is_finished(content=False)
     labels = read_labels(job.folder) if done else _labels_to_be(screen, job)
     controls = {context: np.zeros(screen.n_genes) for context in screen.contexts}
-    plan = _DryPlan(
-        folder=job.folder, wanted=wanted.on(screen), log=Log(quiet=True), screen=screen,
+    plan = _PlannedScreen(
+        folder=job.folder,
+        wanted=wanted.on(screen),
+        log=RunLog(quiet=True),
+        screen=screen,
         labels=labels,
-        outsiders=Outsiders({}, screen, controls), labels_exist=done,
-    )  # fmt: skip
+        outsiders=ExternalPredictions({}, screen, controls),
+        labels_exist=done,
+    )
     for context in labels.contexts:
         plan_context(plan, context)
     return plan
@@ -160,23 +166,23 @@ def _stand_in(jobs: Sequence[RankSumRun]) -> Embedding:
     return Embedding("stand-in", tuple(names), np.random.default_rng(0).normal(size=shape))
 
 
-def _of_classes(runs: Runs, unit: class_unit.Unit) -> Expected:
+def _of_classes(runs: RunRecord, unit: class_unit.ClassUnit) -> ExpectedUnit:
     matrix = runs.matrices[unit.context, unit.labels]
     predictor, n_train = unit.predictor, len(unit.split.train)
-    if isinstance(predictor, Fitted):
+    if isinstance(predictor, ClassifierPredictor):
         n_train = sum(len(part.names) for part in predictor.training)
     done = class_unit.is_done(runs.folder, unit, matrix, content=False)
     return _size(unit.method, unit, n_train, len(matrix.genes), done)
 
 
-def _of_expression(plan: Plan, unit: expression_unit.ExpressionUnit) -> Expected:
+def _of_expression(plan: ScreenRun, unit: expression_unit.ExpressionUnit) -> ExpectedUnit:
     done = expression_unit.is_done(plan.folder, unit, plan.labels.key, content=False)
     return _profiles(unit, len(unit.split.train), plan.screen.n_genes, done)
 
 
 def _profiles(
     unit: expression_unit.ExpressionUnit, n_train: int, n_genes: int, done: bool
-) -> Expected:
+) -> ExpectedUnit:
     """Size of a unit of expression; models that predict the same for all are compared once."""
     n_models = sum(
         not isinstance(method.make(0), NoChange | MeanExpression) for method in unit.models.values()
@@ -185,6 +191,6 @@ def _profiles(
     return replace(found, n_compared=n_models * found.n_test**2 * min(n_genes, N_GENES))
 
 
-def _size(method: str, unit: Any, n_train: int, n_genes: int, done: bool) -> Expected:
+def _size(method: str, unit: Any, n_train: int, n_genes: int, done: bool) -> ExpectedUnit:
     n_test = len(unit.split.held_out)
-    return Expected(method, n_train + n_test, n_test, n_genes, done)
+    return ExpectedUnit(method, n_train + n_test, n_test, n_genes, done)

@@ -8,7 +8,14 @@ from functools import partial
 import xarray as xr
 
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.state import Plan, Runs, given_for, keep_split, tell_splits, with_profiles
+from pertscale.benchmark.state import (
+    RunRecord,
+    ScreenRun,
+    given_for,
+    keep_split,
+    tell_splits,
+    with_profiles,
+)
 from pertscale.benchmark.tasks.interactions import call_interactions
 from pertscale.benchmark.units import expression_unit
 from pertscale.benchmark.units.class_unit import check_unit_replaceable
@@ -21,7 +28,9 @@ from pertscale.splits import Split
 from pertscale.splits.rule import double_split, single_split
 
 
-def plan_expression(plan: Plan, context: str, names: list[str], splits: Sequence[Split]) -> None:
+def plan_expression(
+    plan: ScreenRun, context: str, names: list[str], splits: Sequence[Split]
+) -> None:
     """List the units of expression: the same split for singles, one of its own for doubles."""
     wanted, targets = plan.wanted, plan.screen.targets
     if SINGLE in wanted.tasks:
@@ -49,7 +58,7 @@ def plan_expression(plan: Plan, context: str, names: list[str], splits: Sequence
 
 
 def _plan_expression_unit(
-    plan: Plan,
+    plan: ScreenRun,
     context: str,
     task: str,
     split: Split,
@@ -73,13 +82,21 @@ def _plan_expression_unit(
         n_cells = dict(zip(groups[PERTURBATION], groups["stop"] - groups["start"], strict=True))
         plan.expression.append(
             ExpressionUnit(
-                context, task, usable, models, plan.wanted.own, given, embedding,
-                targets=plan.wanted.targets, target_genes=plan.screen.targets, n_cells=n_cells,
+                context,
+                task,
+                usable,
+                models,
+                plan.wanted.own,
+                given,
+                embedding,
+                targets=plan.wanted.targets,
+                target_genes=plan.screen.targets,
+                n_cells=n_cells,
             )
-        )  # fmt: skip
+        )
 
 
-def run_expression(plan: Plan) -> None:
+def run_expression(plan: ScreenRun) -> None:
     """Fit and score the models of expression, then call interactions."""
     for unit in plan.expression:
         observed = plan.profiles(unit.context)
@@ -91,7 +108,7 @@ def run_expression(plan: Plan) -> None:
 
 
 def run_expression_unit(
-    runs: Runs,
+    runs: RunRecord,
     unit: ExpressionUnit,
     train: Callable[[], xr.DataArray],
     observed: xr.DataArray,

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from pertscale.benchmark.state import Plan
+from pertscale.benchmark.state import ScreenRun
 from pertscale.benchmark.units.class_unit import with_head
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
 from pertscale.errors import InputError
@@ -70,7 +70,7 @@ def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
     return np.asarray(~own[row, column])
 
 
-def call_interactions(plan: Plan, context: str) -> None:
+def call_interactions(plan: ScreenRun, context: str) -> None:
     """Call the interactions of a context, or record why they can't be."""
     profiles = plan.profiles(context)
     names = [str(n) for n in profiles[PERTURBATION].values]
@@ -87,7 +87,7 @@ def call_interactions(plan: Plan, context: str) -> None:
             plan.log.skip("interactions", context, str(error))
 
 
-def interaction_scores(plan: Plan) -> pd.DataFrame:
+def interaction_scores(plan: ScreenRun) -> pd.DataFrame:
     """Scores of calls of interactions."""
     parts = [
         score_interactions(plan.folder, unit, plan.interactions[unit.context])
@@ -97,7 +97,7 @@ def interaction_scores(plan: Plan) -> pd.DataFrame:
     return stacked(parts, SCORE_COLUMNS)
 
 
-def interaction_table(plan: Plan) -> pd.DataFrame:
+def interaction_table(plan: ScreenRun) -> pd.DataFrame:
     """All pairs that were judged, context by context."""
     columns = [c.name for c in INTERACTION_COLUMNS]
     tables = [

@@ -28,13 +28,18 @@ from pertscale.baselines import (
     Method,
 )
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.state import Plan, Runs, given_for, with_profiles
+from pertscale.benchmark.state import RunRecord, ScreenRun, given_for, with_profiles
 from pertscale.benchmark.tasks.expression import run_expression_unit
 from pertscale.benchmark.tasks.within import has_none, run_units
-from pertscale.benchmark.units.class_unit import Unit
+from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix
-from pertscale.benchmark.units.predictors import Fitted, Given, TrainingPart, thresholded_file
+from pertscale.benchmark.units.predictors import (
+    ClassifierPredictor,
+    FilePredictor,
+    TrainingLabels,
+    thresholded_file,
+)
 from pertscale.benchmark.vectors import learned_embedding
 from pertscale.embeddings.components import from_screen
 from pertscale.embeddings.embedding import Embedding
@@ -69,19 +74,19 @@ _NEEDS_SEEN: Final = (
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class TransferContext:
     """A context that can be trained on or predicted.
 
     Attributes
     ----------
     name : str
         Name in score tables: the context, with the store where that alone is not unique.
-    plan : Plan
+    plan : ScreenRun
     context : str
     """
 
     name: str
-    plan: Plan
+    plan: ScreenRun
     context: str
 
     @property
@@ -135,27 +140,30 @@ class Site:
 
 
 @dataclass(frozen=True, eq=False)
-class Bridge:
+class NameMap:
     """Names of a source site in terms of a target site.
 
     Attributes
     ----------
-    source, target : Site
+    source, target : TransferContext
     aliases
         Other names of genes → names.
     """
 
-    source: Site
-    target: Site
+    source: TransferContext
+    target: TransferContext
     aliases: Any
 
     @cached_property
     def match(self) -> GeneMatch:
         """Where the source's read-out genes are in the target."""
         return match_genes(
-            self.source.genes, self.target.genes, ids=self.source.gene_ids,
-            reference_ids=self.target.gene_ids, aliases=read_aliases(self.aliases),
-        )  # fmt: skip
+            self.source.genes,
+            self.target.genes,
+            ids=self.source.gene_ids,
+            reference_ids=self.target.gene_ids,
+            aliases=read_aliases(self.aliases),
+        )
 
     @cached_property
     def position(self) -> np.ndarray:
@@ -176,9 +184,12 @@ class Bridge:
         own_ids = self.source.gene_ids
         second = {} if own_ids is None else dict(zip(self.source.genes, own_ids, strict=True))
         found = match_genes(
-            mine, reference, ids=[second.get(g, g) for g in mine],
-            reference_ids=reference_ids, aliases=read_aliases(self.aliases),
-        )  # fmt: skip
+            mine,
+            reference,
+            ids=[second.get(g, g) for g in mine],
+            reference_ids=reference_ids,
+            aliases=read_aliases(self.aliases),
+        )
         called = {
             gene: reference[at] if at >= 0 else gene
             for gene, at in zip(mine, found.position.tolist(), strict=True)
@@ -199,15 +210,19 @@ class Bridge:
         how = self.match.account["how"].value_counts().to_dict() if len(self.match.account) else {}
         genes_told = [f"{n} genes of the source: {why}" for why, n in how.items()]
         return {
-            "what": "transfer", "name": self.source.name, "context": self.target.name, "split": "",
+            "what": "transfer",
+            "name": self.source.name,
+            "context": self.target.name,
+            "split": "",
             "n_perturbations": len(wanted),
             "n_perturbations_predicted": len(wanted) - len(missing),
             "perturbations_missing": ",".join(missing),
-            "n_genes": len(genes), "n_genes_predicted": int(there.sum()),
+            "n_genes": len(genes),
+            "n_genes_predicted": int(there.sum()),
             "genes_missing": ",".join(genes[~there]),
             "not_in_screen": ",".join(n for n in names if self.group[n] not in known),
             "note": ", ".join(filter(None, [self.refused, *genes_told])),
-        }  # fmt: skip
+        }
 
     @cached_property
     def refused(self) -> str:
@@ -229,22 +244,23 @@ class Bridge:
         return ""
 
 
-def sites_of(plans: Sequence[Plan]) -> list[Site]:
+def transfer_contexts(plans: Sequence[ScreenRun]) -> list[TransferContext]:
     """Return the contexts of all screens, with names of their own."""
     pairs = [(plan, context) for plan in plans for context in plan.labels.contexts]
     contexts = [context for _, context in pairs]
     return [
-        Site(
+        TransferContext(
             context if contexts.count(context) == 1 else f"{plan.folder.name}:{context}",
-            plan, context,
+            plan,
+            context,
         )
         for plan, context in pairs
-    ]  # fmt: skip
+    ]
 
 
-def plan_transfer(plans: Sequence[Plan], root: Runs) -> list[TransferExpression]:
+def plan_transfer(plans: Sequence[ScreenRun], root: RunRecord) -> list[TransferExpression]:
     """List the units of all targets in the plan `root`; return those of expression."""
-    sites = [site for site in sites_of(plans) if site.splits]
+    sites = [site for site in transfer_contexts(plans) if site.splits]
     expression: list[TransferExpression] = []
     if len(sites) < 2:
         names = ", ".join(site.name for site in sites) or "none"
@@ -255,7 +271,7 @@ def plan_transfer(plans: Sequence[Plan], root: Runs) -> list[TransferExpression]
         root.log.skip(f"{COPY}, {OTHER_SCREEN} ({TRANSFER})", "", _NEEDS_SEEN)
     for target in sites:
         root.targets[target.name] = target.plan.screen.targets
-        every = [Bridge(s, target, root.wanted.aliases) for s in sites if s is not target]
+        every = [NameMap(s, target, root.wanted.aliases) for s in sites if s is not target]
         root.coverage += [bridge.account() for bridge in every]
         bridges = [bridge for bridge in every if not bridge.refused]
         for bridge in every:
@@ -277,14 +293,14 @@ def plan_transfer(plans: Sequence[Plan], root: Runs) -> list[TransferExpression]
     return expression
 
 
-def _modes(bridges: Sequence[Bridge]) -> Iterator[list[Bridge]]:
+def _modes(bridges: Sequence[NameMap]) -> Iterator[list[NameMap]]:
     """Each source alone, then all together where there are several."""
     yield from ([bridge] for bridge in bridges)
     if len(bridges) > 1:
         yield list(bridges)
 
 
-def _settings(root: Runs, kind: str) -> tuple[str, ...]:
+def _settings(root: RunRecord, kind: str) -> tuple[str, ...]:
     wanted = [s for s in root.wanted.settings if s.startswith(kind)]
     return tuple(name for s in wanted for name in (s, f"{kind}_overlap") if s == kind)
 
@@ -292,7 +308,9 @@ def _settings(root: Runs, kind: str) -> tuple[str, ...]:
 # --- classes --------------------------------------------------------------------------------------
 
 
-def _plan_classes(root: Runs, target: Site, split: Split, bridges: Sequence[Bridge]) -> None:
+def _plan_classes(
+    root: RunRecord, target: TransferContext, split: Split, bridges: Sequence[NameMap]
+) -> None:
     if target.context in target.plan.without_changes:
         return  # as in its own tables
     sources = tuple(bridge.source.name for bridge in bridges)
@@ -303,7 +321,7 @@ def _plan_classes(root: Runs, target: Site, split: Split, bridges: Sequence[Brid
         what = f"from {','.join(sources)} ({kind}, {split.name})"
         try:
             usable = split.restrict(matrix.perturbations)
-            training = training_parts(
+            training = training_labels(
                 bridges, kind, usable, exclude=root.wanted.exclude_test_perturbations
             )
         except InputError as error:
@@ -317,28 +335,30 @@ def _plan_classes(root: Runs, target: Site, split: Split, bridges: Sequence[Brid
                 root.log.skip(f"{name} {what}", target.name, predictor)
             else:
                 root.units.append(
-                    Unit(target.name, kind, usable, name, settings, predictor, TRANSFER, sources)
+                    ClassUnit(
+                        target.name, kind, usable, name, settings, predictor, TRANSFER, sources
+                    )
                 )
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class TrainingSet:
     """Training labels of all sources, and what their rows are called in the target.
 
     Attributes
     ----------
-    parts : tuple of TrainingPart
+    parts : tuple of TrainingLabels
     groups : tuple of str
         Target genes of each row.
     """
 
-    parts: tuple[TrainingPart, ...]
+    parts: tuple[TrainingLabels, ...]
     groups: tuple[str, ...]
 
 
-def training_parts(
-    bridges: Sequence[Bridge], kind: str, split: Split, *, exclude: bool
-) -> Training:
+def training_labels(
+    bridges: Sequence[NameMap], kind: str, split: Split, *, exclude: bool
+) -> TrainingSet:
     """Return the sources' labels, where asked for without what the target holds out.
 
     Raises
@@ -363,23 +383,23 @@ def training_parts(
         there = pd.Index(matrix.genes).get_indexer(
             [source.genes[at] if at >= 0 else "" for at in bridge.position]
         )
-        parts.append(TrainingPart(matrix, names, there[wanted]))
+        parts.append(TrainingLabels(matrix, names, there[wanted]))
         groups += [bridge.group[name] for name in names]
     if not parts:
         raise InputError("no training perturbation is left in the sources")
-    return Training(tuple(parts), tuple(groups))
+    return TrainingSet(tuple(parts), tuple(groups))
 
 
 def _predictors(
-    root: Runs,
+    root: RunRecord,
     methods: Mapping[str, Method],
-    training: Training,
-    target: Site,
+    training: TrainingSet,
+    target: TransferContext,
     split: Split,
-    bridges: Sequence[Bridge],
-) -> dict[str, Fitted | str]:
+    bridges: Sequence[NameMap],
+) -> dict[str, ClassifierPredictor | str]:
     """Return the classifiers on one training set, or why one can't be."""
-    found: dict[str, Fitted | str] = {}
+    found: dict[str, ClassifierPredictor | str] = {}
     embedding: Embedding | str = _embedding(root, target, split, bridges)
     if isinstance(embedding, Embedding):
         training_vectors = embedding.normalized().vectors(list(training.groups))
@@ -396,8 +416,8 @@ def _predictors(
 
 
 def _fitted(
-    method: Method, training: Training, target: Site, embedding: Embedding | None
-) -> Fitted:
+    method: Method, training: TrainingSet, target: TransferContext, embedding: Embedding | None
+) -> ClassifierPredictor:
     def both(test: Sequence[str]) -> np.ndarray:
         assert embedding is not None
         groups = [*training.groups, *(target.groups[name] for name in test)]
@@ -408,10 +428,10 @@ def _fitted(
         return embedding.normalized().vectors(list(genes))
 
     key = "" if embedding is None else embedding.hash
-    return Fitted(method, training.parts, both, key, training.groups, of_genes)
+    return ClassifierPredictor(method, training.parts, both, key, training.groups, of_genes)
 
 
-def _copied(training: Training, target: Site) -> Fitted:
+def _copied(training: TrainingSet, target: TransferContext) -> ClassifierPredictor:
     """Return the method that copies labels; perturbations are told apart by numbers."""
     codes = {group: float(i) for i, group in enumerate(sorted(set(training.groups)))}
 
@@ -420,11 +440,11 @@ def _copied(training: Training, target: Site) -> Fitted:
         return np.array([[codes.get(group, np.nan)] for group in groups])
 
     method = Method(lambda seed: CopiedLabels(), needs_embedding=True)
-    return Fitted(method, training.parts, both, digest(codes), training.groups, both)
+    return ClassifierPredictor(method, training.parts, both, digest(codes), training.groups, both)
 
 
 def _embedding(
-    root: Runs, target: Site, split: Split, bridges: Sequence[Bridge]
+    root: RunRecord, target: TransferContext, split: Split, bridges: Sequence[NameMap]
 ) -> Embedding | str:
     """Return the vectors of genes: those given, or learned from the profiles trained on."""
     if root.wanted.embedding is not None:
@@ -443,7 +463,7 @@ def _embedding(
     return learned_embedding(stacked, genes)
 
 
-def _train_names(bridge: Bridge, split: Split, exclude: bool) -> list[str]:
+def _train_names(bridge: NameMap, split: Split, exclude: bool) -> list[str]:
     """Return the tested perturbations of a source, without those that the target holds out."""
     target, table = bridge.target, bridge.source.plan.labels.perturbations
     mine = table[(table["context"] == bridge.source.context) & table["tested"]][PERTURBATION]
@@ -455,10 +475,10 @@ def _train_names(bridge: Bridge, split: Split, exclude: bool) -> list[str]:
 
 
 def _plan_given(
-    root: Runs,
-    target: Site,
+    root: RunRecord,
+    target: TransferContext,
     split: Split,
-    bridges: Sequence[Bridge],
+    bridges: Sequence[NameMap],
     given: Mapping[str, OnScreen],
 ) -> None:
     """List what files say of a target's held-out perturbations, beside the transferred methods."""
@@ -473,7 +493,7 @@ def _plan_given(
         predictor = (
             thresholded_file(found, control, root.wanted.threshold, shared)
             if is_expression
-            else Given(found, shared)
+            else FilePredictor(found, shared)
         )
         for kind in ("full", "curated"):
             matrix, settings = target.matrix(kind), _settings(root, kind)
@@ -485,7 +505,9 @@ def _plan_given(
                 continue  # _plan_classes says so
             root.matrices[target.name, kind] = matrix
             root.units.append(
-                Unit(target.name, kind, usable, name, settings, predictor, TRANSFER, (FROM_FILE,))
+                ClassUnit(
+                    target.name, kind, usable, name, settings, predictor, TRANSFER, (FROM_FILE,)
+                )
             )
 
 
@@ -503,17 +525,17 @@ class TransferExpression:
     Attributes
     ----------
     unit : ExpressionUnit
-    bridges : tuple of Bridge
-    names : dict of str to list of (Bridge, str)
+    bridges : tuple of NameMap
+    names : dict of str to list of (NameMap, str)
         Perturbation in the target's spelling → where it is.
     """
 
     unit: ExpressionUnit
-    bridges: tuple[Bridge, ...]
-    names: Mapping[str, list[tuple[Bridge, str]]]
+    bridges: tuple[NameMap, ...]
+    names: Mapping[str, list[tuple[NameMap, str]]]
 
     @property
-    def target(self) -> Site:
+    def target(self) -> TransferContext:
         """The context that is predicted."""
         return self.bridges[0].target
 
@@ -554,10 +576,10 @@ class TransferExpression:
 
 
 def _expression_of(
-    root: Runs,
-    target: Site,
+    root: RunRecord,
+    target: TransferContext,
     split: Split,
-    bridges: Sequence[Bridge],
+    bridges: Sequence[NameMap],
     given: Mapping[str, OnScreen],
 ) -> TransferExpression | None:
     """Return the unit of single perturbations' expression for one training set."""
@@ -566,7 +588,7 @@ def _expression_of(
         return None
     what = f"expression from {','.join(sources)} ({split.name})"
     exclude = root.wanted.exclude_test_perturbations
-    names: dict[str, list[tuple[Bridge, str]]] = {}
+    names: dict[str, list[tuple[NameMap, str]]] = {}
     for bridge in bridges:
         for name in _train_names(bridge, split, exclude):
             called = bridge.group[name]
@@ -587,9 +609,17 @@ def _expression_of(
     embedding = _embedding(root, target, split, bridges)
     vectors = embedding if isinstance(embedding, Embedding) else None
     unit = ExpressionUnit(
-        target.name, TRANSFER, usable, models, root.wanted.own, with_profiles(given), vectors,
-        sources, root.wanted.targets, target.plan.screen.targets,
-    )  # fmt: skip
+        target.name,
+        TRANSFER,
+        usable,
+        models,
+        root.wanted.own,
+        with_profiles(given),
+        vectors,
+        sources,
+        root.wanted.targets,
+        target.plan.screen.targets,
+    )
     return TransferExpression(unit, tuple(bridges), names)
 
 
@@ -611,7 +641,9 @@ class _TrainedAtHome(ExpressionModel):
         return np.asarray(self.model.predict(names).values)
 
 
-def _linear_by_other_screen(target: Site, split: Split, bridge: Bridge) -> ExpressionMethod:
+def _linear_by_other_screen(
+    target: TransferContext, split: Split, bridge: NameMap
+) -> ExpressionMethod:
     """Return the bilinear model with vectors from the source's profiles of all its conditions."""
     own = rows_of(target.plan.profiles(target.context), [CONTROL, *split.train])
 
@@ -621,9 +653,10 @@ def _linear_by_other_screen(target: Site, split: Split, bridge: Bridge) -> Expre
         _, first = np.unique(called, return_index=True)
         named = profiles.assign_coords({PERTURBATION: np.array(called, object)})
         vectors = from_screen(
-            named.isel({PERTURBATION: np.sort(first)}), dim=min(10, len(first) - 1),
+            named.isel({PERTURBATION: np.sort(first)}),
+            dim=min(10, len(first) - 1),
             name=bridge.source.name,
-        )  # fmt: skip
+        )
         return _TrainedAtHome(BilinearModel(perturbations=vectors, seed=seed), own)
 
     return ExpressionMethod(make)
@@ -640,9 +673,17 @@ def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
         & (one | ~joined)
     ]
     keys = [
-        "task", "setting", "context", "split", "seed", "method", "operating_point", "level",
-        "group", "metric",
-    ]  # fmt: skip
+        "task",
+        "setting",
+        "context",
+        "split",
+        "seed",
+        "method",
+        "operating_point",
+        "level",
+        "group",
+        "metric",
+    ]
     mean = alone.groupby(keys, sort=False, as_index=False).agg(
         train_contexts=("train_contexts", lambda names: "|".join(sorted(names))),
         value=("value", "mean"),
@@ -654,7 +695,7 @@ def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
     return stacked([scores, mean[scores.columns]], SCORE_COLUMNS)
 
 
-def run_transfer(plans: Sequence[Plan], runs: Runs) -> None:
+def run_transfer(plans: Sequence[ScreenRun], runs: RunRecord) -> None:
     """Run all that is trained on some contexts and predicts another."""
     before = list(runs.units)
     runs.units = []

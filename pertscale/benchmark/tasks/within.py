@@ -11,10 +11,10 @@ import pandas as pd
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.state import Plan, Runs, given_for
+from pertscale.benchmark.state import RunRecord, ScreenRun, given_for
 from pertscale.benchmark.units.class_unit import (
     TASK,
-    Unit,
+    ClassUnit,
     check_unit_replaceable,
     failure,
     is_done,
@@ -22,10 +22,10 @@ from pertscale.benchmark.units.class_unit import (
 )
 from pertscale.benchmark.units.expression_unit import fit_model
 from pertscale.benchmark.units.predictors import (
-    Fitted,
-    Given,
-    Thresholded,
-    TrainingPart,
+    ClassifierPredictor,
+    FilePredictor,
+    ThresholdPredictor,
+    TrainingLabels,
     thresholded_file,
 )
 from pertscale.benchmark.vectors import embedding_for
@@ -44,7 +44,7 @@ _NO_GAPS = (
 )
 
 
-def label_kinds(plan: Plan, context: str, mine: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+def label_kinds(plan: ScreenRun, context: str, mine: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Write the label matrices of a context; return which settings are scored on which."""
     settings, changed = plan.wanted.settings, (mine["n_up"] + mine["n_down"]).any()
     if not changed:
@@ -71,7 +71,7 @@ def label_kinds(plan: Plan, context: str, mine: pd.DataFrame) -> dict[str, tuple
 
 
 def plan_classes(
-    plan: Plan,
+    plan: ScreenRun,
     context: str,
     split: Split,
     tables: dict[str, tuple[str, ...]],
@@ -93,8 +93,8 @@ def plan_classes(
             why = left if kind == "curated" else str(error)
             plan.log.skip(f"{kind}, {split.name}", context, why)
             continue
-        unit = partial(Unit, context, kind, usable)
-        training = (TrainingPart(matrix, usable.train),)
+        unit = partial(ClassUnit, context, kind, usable)
+        training = (TrainingLabels(matrix, usable.train),)
         mine = tuple(groups[n] for n in usable.train)
         for name, method in plan.wanted.methods_on(kind).items():
             vectors = embedding_for(plan, context, split) if method.needs_embedding else None
@@ -106,13 +106,13 @@ def plan_classes(
             plan.units.append(unit(name, settings, fitted))
         plan.units += [unit(name, settings, predictor) for name, predictor in changes.items()]
         plan.units += [
-            unit(name, settings, Given(found))
+            unit(name, settings, FilePredictor(found))
             for name, found in given.items()
             if found.predictions.kind != EXPRESSION
         ]
 
 
-def _lacking(plan: Plan, context: str, split: Split) -> dict[str, Any]:
+def _lacking(plan: ScreenRun, context: str, split: Split) -> dict[str, Any]:
     """Count the held-out perturbations without a vector, for which methods call the majority."""
     found, n = embedding_for(plan, context, split), len(split.held_out)
     n_lacking = n
@@ -121,18 +121,22 @@ def _lacking(plan: Plan, context: str, split: Split) -> dict[str, Any]:
         n_lacking = int((~np.isfinite(vectors).all(axis=1)).sum())
     given = None if plan.wanted.embedding is None else plan.wanted.embedding.name
     return {
-        "context": context, "split": split.name, "n": n, "n_lacking": n_lacking, "embedding": given
-    }  # fmt: skip
+        "context": context,
+        "split": split.name,
+        "n": n,
+        "n_lacking": n_lacking,
+        "embedding": given,
+    }
 
 
 def fitted_on(
-    plan: Plan,
+    plan: ScreenRun,
     method: Method,
-    training: tuple[TrainingPart, ...],
+    training: tuple[TrainingLabels, ...],
     names: Sequence[str],
     vectors: Embedding | str | None,
     groups: tuple[str, ...],
-) -> Fitted:
+) -> ClassifierPredictor:
     """Return a classifier on the labels of one screen."""
     embedding = vectors if isinstance(vectors, Embedding) else None
 
@@ -145,10 +149,12 @@ def fitted_on(
         return embedding.normalized().vectors(list(genes))
 
     key = "" if embedding is None else embedding.hash
-    return Fitted(method, training, both, key, groups, of_genes)
+    return ClassifierPredictor(method, training, both, key, groups, of_genes)
 
 
-def _no_vectors(plan: Plan, vectors: Embedding | str | None, train: Sequence[str]) -> str | None:
+def _no_vectors(
+    plan: ScreenRun, vectors: Embedding | str | None, train: Sequence[str]
+) -> str | None:
     """Return why a method that needs vectors can't run, or None."""
     if not isinstance(vectors, Embedding):
         return vectors
@@ -163,19 +169,23 @@ def has_none(embedding: Embedding, training: np.ndarray) -> str | None:
 
 
 def _changes(
-    plan: Plan, context: str, split: Split, given: dict[str, OnScreen]
-) -> dict[str, Thresholded]:
+    plan: ScreenRun, context: str, split: Split, given: dict[str, OnScreen]
+) -> dict[str, ThresholdPredictor]:
     """Return the models of expression and files of it as predictors of classes (method G2)."""
     control = plan.outsiders.controls[context]
     genes, everything = tuple(plan.screen.genes), frozenset(split.train + split.held_out)
     found = {}
     for name, method in plan.wanted.models.items():
         fitted = lru_cache(maxsize=1)(partial(_fitted_model, plan, context, split, method))
-        found[name] = Thresholded(
-            partial(_model_changes, fitted, control, genes), genes, everything,
-            plan.wanted.threshold, False, digest(plan.labels.key, name, method.key),
+        found[name] = ThresholdPredictor(
+            partial(_model_changes, fitted, control, genes),
+            genes,
+            everything,
+            plan.wanted.threshold,
+            False,
+            digest(plan.labels.key, name, method.key),
             partial(_params_of, fitted),
-        )  # fmt: skip
+        )
     for name, mine in given.items():
         if mine.predictions.kind == EXPRESSION:
             found[name] = thresholded_file(mine, control, plan.wanted.threshold)
@@ -183,7 +193,7 @@ def _changes(
 
 
 def _fitted_model(
-    plan: Plan, context: str, split: Split, method: ExpressionMethod
+    plan: ScreenRun, context: str, split: Split, method: ExpressionMethod
 ) -> ExpressionModel:
     embedding = embedding_for(plan, context, split) if method.needs_embedding else None
     train = rows_of(plan.profiles(context), [CONTROL, *split.train])
@@ -206,7 +216,7 @@ def _params_of(fitted: Callable[[], ExpressionModel]) -> dict[str, Any]:
     return fitted().fitted_params()
 
 
-def run_units(plan: Runs) -> None:
+def run_units(plan: RunRecord) -> None:
     """Run the units of classes, or take them from an earlier call; what failed is recorded."""
     with Progress(
         "methods", total=len(plan.units), unit="method", quiet=plan.log.quiet

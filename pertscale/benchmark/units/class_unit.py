@@ -85,13 +85,13 @@ class Predictor(Protocol):
     def key(self) -> str:
         """Hash of all that the predictions depend on, beside the unit's own labels and split."""
 
-    def predict(self, unit: Unit, matrix: LabelMatrix) -> Predicted:
+    def predict(self, unit: ClassUnit, matrix: LabelMatrix) -> Predicted:
         """Return what is predicted of the test perturbations, lazily."""
 
     def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes the settings ``..._overlap`` are of, (n_genes,) bool."""
 
-    def points(self, unit: Unit, matrix: LabelMatrix) -> Points:
+    def points(self, unit: ClassUnit, matrix: LabelMatrix) -> Points:
         """Return the operating points to score beside that of the predictor's own calls."""
 
 
@@ -133,7 +133,7 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Unit:
+class ClassUnit:
     """What to fit and score.
 
     Attributes
@@ -173,9 +173,14 @@ class Unit:
         if self.task != TASK:
             kind += f"-from-{slug(self.source)}"
         return "/".join(
-            (PREDICTIONS_DIR, slug(self.context), kind, folder_name(self.split.name),
-             self.file_name)
-        )  # fmt: skip
+            (
+                PREDICTIONS_DIR,
+                slug(self.context),
+                kind,
+                folder_name(self.split.name),
+                self.file_name,
+            )
+        )
 
     @property
     def file_name(self) -> str:
@@ -191,13 +196,21 @@ class Unit:
     def key(self, matrix: LabelMatrix) -> str:
         """Hash of all that the unit's files depend on."""
         return digest(
-            _VERSION, matrix.key, self.split.hash, self.split.name, self.split.seed, self.method,
-            list(self.settings), self.predictor.key, self.task, self.source,
-        )  # fmt: skip
+            _VERSION,
+            matrix.key,
+            self.split.hash,
+            self.split.name,
+            self.split.seed,
+            self.method,
+            list(self.settings),
+            self.predictor.key,
+            self.task,
+            self.source,
+        )
 
 
 def is_done(
-    out: Path, unit: Unit, matrix: LabelMatrix, *, content: bool = True, quiet: bool = True
+    out: Path, unit: ClassUnit, matrix: LabelMatrix, *, content: bool = True, quiet: bool = True
 ) -> bool:
     """Whether the unit's folder belongs to the same inputs, and is whole; see :func:`is_whole`."""
     return is_whole(out / unit.folder, unit.key(matrix), content=content, quiet=quiet)
@@ -239,7 +252,7 @@ def check_unit_replaceable(folder: Path) -> None:
 
 
 def run_unit(
-    out: Path, unit: Unit, matrix: LabelMatrix, targets: Mapping[str, Sequence[str]]
+    out: Path, unit: ClassUnit, matrix: LabelMatrix, targets: Mapping[str, Sequence[str]]
 ) -> None:
     """Fit, predict, score and keep one unit; `targets` are the genes of each perturbation.
 
@@ -261,7 +274,7 @@ def run_unit(
 
 def write_and_score(
     place: Any,
-    unit: Unit,
+    unit: ClassUnit,
     matrix: LabelMatrix,
     found: Predicted,
     targets: Mapping[str, Sequence[str]],
@@ -272,13 +285,13 @@ def write_and_score(
     return _score(place, unit, matrix, observed, found.params, targets)
 
 
-def failure(out: Path, unit: Unit) -> str | None:
+def failure(out: Path, unit: ClassUnit) -> str | None:
     """Return why a finished unit has no predictions, or None."""
     reason = read_unit(out / unit.folder).get("failed")
     return None if reason is None else str(reason)
 
 
-def _write_prediction(path: Any, unit: Unit, matrix: LabelMatrix, found: Predicted) -> None:
+def _write_prediction(path: Any, unit: ClassUnit, matrix: LabelMatrix, found: Predicted) -> None:
     """Write labels and class scores, and which pairs fell back; each block computed once."""
     n_rows = strip_rows(len(unit.split.held_out), len(matrix.genes))
     chunks = (n_rows, found.labels.chunks[1][0])
@@ -304,7 +317,7 @@ def _write_prediction(path: Any, unit: Unit, matrix: LabelMatrix, found: Predict
 
 def _score(
     path: Any,
-    unit: Unit,
+    unit: ClassUnit,
     matrix: LabelMatrix,
     truth: np.ndarray,
     params: dict[str, Any],
@@ -437,7 +450,7 @@ def with_head(
 
 
 def _target_pairs(
-    unit: Unit, matrix: LabelMatrix, targets: Mapping[str, Sequence[str]]
+    unit: ClassUnit, matrix: LabelMatrix, targets: Mapping[str, Sequence[str]]
 ) -> np.ndarray:
     """(row, gene) positions of the target genes of the test perturbations."""
     genes = pd.Index(matrix.genes)
@@ -450,7 +463,7 @@ def _target_pairs(
     return np.array(pairs, dtype=np.intp).reshape(-1, 2)
 
 
-def read_scores(out: Path, units: Sequence[Unit]) -> pd.DataFrame:
+def read_scores(out: Path, units: Sequence[ClassUnit]) -> pd.DataFrame:
     """Read the scores of all units, in their order."""
     parts = [read_table(out / unit.folder / SCORES_FILE, remedy=REMEDY) for unit in units]
     columns = [c.name for c in SCORE_COLUMNS]

@@ -127,9 +127,19 @@ class ExpressionUnit:
         needed = any(model.needs_embedding for model in self.models.values())
         vectors = self.embedding.hash if needed and self.embedding is not None else ""
         return digest(
-            _VERSION, inputs, self.context, self.task, self.source, self.split.hash,
-            self.split.name, self.split.seed, models, given, vectors, self.targets,
-        )  # fmt: skip
+            _VERSION,
+            inputs,
+            self.context,
+            self.task,
+            self.source,
+            self.split.hash,
+            self.split.name,
+            self.split.seed,
+            models,
+            given,
+            vectors,
+            self.targets,
+        )
 
 
 def is_done(
@@ -257,9 +267,14 @@ def _scores(
 ) -> pd.DataFrame:
     """Score all predictions in each of the settings."""
     compare = partial(
-        compare_expression, truth, control=control, background=background, targets=unit.targets,
-        target_genes=unit.target_genes, no_effect=expected,
-    )  # fmt: skip
+        compare_expression,
+        truth,
+        control=control,
+        background=background,
+        targets=unit.targets,
+        target_genes=unit.target_genes,
+        no_effect=expected,
+    )
     tables = _settings({*unit.given, *unit.own}, predictions, compare)
     head = {"task": unit.task, "context": unit.context, "train_contexts": unit.source}
     return pd.concat(
@@ -297,9 +312,10 @@ def _no_effect(unit: ExpressionUnit, train: Sequence[str]) -> dict[str, np.ndarr
         return {}
     of = unit.n_cells.__getitem__
     return no_effect(
-        np.array(list(map(of, unit.held_out))), n_control=of(CONTROL),
+        np.array(list(map(of, unit.held_out))),
+        n_control=of(CONTROL),
         n_training=np.array(list(map(of, train))),
-    )  # fmt: skip
+    )
 
 
 def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:

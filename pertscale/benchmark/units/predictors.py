@@ -21,7 +21,7 @@ from pertscale.baselines.thresholds import (
     scores_of_changes,
     tune_threshold,
 )
-from pertscale.benchmark.units.class_unit import Points, Predicted, Unit
+from pertscale.benchmark.units.class_unit import ClassUnit, Points, Predicted
 from pertscale.benchmark.units.label_matrix import GENE_CHUNK, LabelMatrix, strip_rows
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
@@ -43,7 +43,7 @@ Changes = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
-class TrainingPart:
+class TrainingLabels:
     """Training perturbations of one context, on the genes of the labels that are predicted.
 
     Attributes
@@ -77,13 +77,13 @@ class TrainingPart:
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class ClassifierPredictor:
     """A classifier that is fitted on the labels of one or more contexts.
 
     Attributes
     ----------
     method : Method
-    training : tuple of TrainingPart
+    training : tuple of TrainingLabels
     vectors : callable
         Returns the vectors of training, then of some test perturbations, (n, d).
     vectors_key : str
@@ -95,7 +95,7 @@ class Fitted:
     """
 
     method: Method
-    training: tuple[TrainingPart, ...]
+    training: tuple[TrainingLabels, ...]
     vectors: Callable[[Sequence[str]], np.ndarray]
     vectors_key: str
     groups: tuple[str, ...]
@@ -109,7 +109,7 @@ class Fitted:
         parts = [part.key for part in self.training]
         return digest("fitted", parts, self.vectors_key, list(self.groups), self.method.key)
 
-    def predict(self, unit: Unit, matrix: LabelMatrix) -> Predicted:
+    def predict(self, unit: ClassUnit, matrix: LabelMatrix) -> Predicted:
         """Fit, and predict lazily; what is fitted is in `params`."""
         y = da.concatenate([part.labels() for part in self.training]).rechunk({0: -1})
         train, test = (np.empty((n, 0)) for n in (y.shape[0], len(unit.split.held_out)))
@@ -120,16 +120,22 @@ class Fitted:
         truth = matrix.rows(unit.split.held_out) if self.method.needs_truth else None
         groups = np.array(self.groups)
         return fit_predict(
-            self.method, unit.split.seed, train, y, test,
-            groups=groups, truth=truth, gene_vectors=genes,
-        )  # fmt: skip
+            self.method,
+            unit.split.seed,
+            train,
+            y,
+            test,
+            groups=groups,
+            truth=truth,
+            gene_vectors=genes,
+        )
 
     def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes were tested in some training perturbation."""
         y = da.concatenate([part.labels() for part in self.training])
         return np.asarray((y != Label.UNTESTED).any(axis=0).compute())
 
-    def points(self, unit: Unit, matrix: LabelMatrix) -> Points:
+    def points(self, unit: ClassUnit, matrix: LabelMatrix) -> Points:
         """At the rate of what it is fitted on, where its scores rank pairs."""
         if not self.method.ranks:
             return Points(same=True)
@@ -172,7 +178,7 @@ def fit_predict(
 
 
 @dataclass(frozen=True, eq=False)
-class Thresholded:
+class ThresholdPredictor:
     """Classes from changes of expression, by a threshold from the training part (method G2).
 
     A model that is fitted here is tuned on its predictions of training perturbations. What a file
@@ -218,7 +224,7 @@ class Thresholded:
         """Which genes other contexts have."""
         return pd.Index(matrix.genes).isin(list(self.shared))
 
-    def predict(self, unit: Unit, matrix: LabelMatrix) -> Predicted:
+    def predict(self, unit: ClassUnit, matrix: LabelMatrix) -> Predicted:
         """Tune the threshold, and predict block by block of perturbations.
 
         Raises
@@ -247,16 +253,18 @@ class Thresholded:
             labels.append(da.from_delayed(both[0], shape, np.int8))
             scores.append(da.from_delayed(both[1], (*shape, 3), np.float32))
         params = {
-            **self.params(), "threshold": threshold, "threshold_from": origin,
+            **self.params(),
+            "threshold": threshold,
+            "threshold_from": origin,
             "n_without_prediction": n_lacking,
-        }  # fmt: skip
+        }
         return Predicted(
             da.concatenate(labels).rechunk((rows, GENE_CHUNK)),
             da.concatenate(scores).rechunk((rows, GENE_CHUNK, 3)),
             params,
         )
 
-    def points(self, unit: Unit, matrix: LabelMatrix) -> Points:
+    def points(self, unit: ClassUnit, matrix: LabelMatrix) -> Points:
         """At the rate of the training part, of those labels that are predicted."""
         return Points(share_changed(matrix.rows(unit.split.train)))
 
@@ -270,7 +278,7 @@ class Thresholded:
         for batch in _batches(names, step):
             yield self.changes(batch)[:, columns], matrix.rows(batch).compute()
 
-    def _matched(self, unit: Unit, matrix: LabelMatrix, columns: np.ndarray) -> float:
+    def _matched(self, unit: ClassUnit, matrix: LabelMatrix, columns: np.ndarray) -> float:
         if self.rule != "match_rate":
             raise InputError(
                 f"threshold={self.rule!r} needs predictions of training perturbations, and there "
@@ -291,7 +299,7 @@ def _batches(names: Sequence[str], size: int) -> Iterator[list[str]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class FilePredictor:
     """Classes that a file says, or that follow from predicted cells.
 
     A pair that is not predicted counts as unchanged: leaving it out is no better than saying so.
@@ -317,7 +325,7 @@ class Given:
         """Which genes other contexts have."""
         return pd.Index(matrix.genes).isin(list(self.shared))
 
-    def predict(self, unit: Unit, matrix: LabelMatrix) -> Predicted:
+    def predict(self, unit: ClassUnit, matrix: LabelMatrix) -> Predicted:
         """Put the classes on the genes of the labels."""
         columns = pd.Index(self.found.genes).get_indexer(list(matrix.genes))
         rows = strip_rows(len(unit.split.held_out), len(matrix.genes))
@@ -332,7 +340,7 @@ class Given:
             da.from_array(labels, chunks=chunks), da.from_array(scores, (*chunks, 3)), params
         )
 
-    def points(self, unit: Unit, matrix: LabelMatrix) -> Points:
+    def points(self, unit: ClassUnit, matrix: LabelMatrix) -> Points:
         """At the rate of the training part; files that only name classes have no other point."""
         if self.found.predictions.kind == LABELS:
             return Points()
@@ -341,12 +349,18 @@ class Given:
 
 def thresholded_file(
     found: OnScreen, control: np.ndarray, rule: Rule, shared: frozenset[str] = frozenset()
-) -> Thresholded:
+) -> ThresholdPredictor:
     """Return predicted expression from a file as a predictor of classes."""
-    return Thresholded(
-        partial(_file_changes, found, control), found.genes, frozenset(found.rows), rule,
-        True, found.key, partial(given_params, found), shared,
-    )  # fmt: skip
+    return ThresholdPredictor(
+        partial(_file_changes, found, control),
+        found.genes,
+        frozenset(found.rows),
+        rule,
+        True,
+        found.key,
+        partial(given_params, found),
+        shared,
+    )
 
 
 def _file_changes(found: OnScreen, control: np.ndarray, names: Sequence[str]) -> np.ndarray:
