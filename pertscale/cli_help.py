@@ -24,7 +24,7 @@ class Benchmark(click.Command):
         from pertscale.evaluation import METRICS
         from pertscale.report import page
 
-        methods = {name: page.METHODS[name] for name in (*METHODS, *EXPRESSION_MODELS)}
+        methods = {name: method.doc for name, method in (METHODS | EXPRESSION_MODELS).items()}
         metrics = {name: metric.doc for name, metric in METRICS.items()}
         for title, names in (
             ("Tasks (--task)", _TASKS),

@@ -15,7 +15,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 
 from pertscale.arguments import checked
@@ -79,16 +79,20 @@ def _method(name: str, model: Any) -> Method | ExpressionMethod:
     key = model_key(model)
     if isinstance(model, LabelClassifier):
         takes_genes = "gene_vectors" in model.get_params(deep=False)
-        return Method(_fresh(model), needs_embedding=True, needs_gene_vectors=takes_genes, key=key)
+        return Method(
+            make=_fresh(model), needs_embedding=True, needs_gene_vectors=takes_genes, key=key
+        )
     if isinstance(model, ExpressionModel):
-        return ExpressionMethod(_fresh(model), key=key)
+        return ExpressionMethod(make=_fresh(model), key=key)
     estimator = isinstance(model, BaseEstimator)
     if estimator and is_regressor(model):
-        return ExpressionMethod(_fresh(EmbeddingRegressor(model)), key=key, needs_embedding=True)
+        make = _fresh(EmbeddingRegressor(model))
+        return ExpressionMethod(make=make, needs_embedding=True, key=key)
     if estimator and is_classifier(model):
-        return Method(_fresh(ClassifierPerGene(model)), needs_embedding=True, key=key)
+        make = _fresh(ClassifierPerGene(model))
+        return Method(make=make, needs_embedding=True, key=key)
     if callable(getattr(model, "fit", None)) and callable(getattr(model, "predict", None)):
-        return ExpressionMethod(_fresh(AnyModel(model)), key=key)
+        return ExpressionMethod(make=_fresh(AnyModel(model)), key=key)
     raise ArgumentError(
         f"model {name!r} is a {type(model).__name__}; needed is an object with fit and predict "
         "(see pertscale.baselines.own_methods)"
@@ -242,7 +246,7 @@ class ClassifierPerGene(LabelClassifier):
         """Return the classifier."""
         return {"classifier": repr(self.classifier)}
 
-    def _fit(self, X: NDArray[np.float64], y: Any) -> None:
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         self._rows = with_embedding(X)
         self._vectors = X[self._rows]
         self._labels = y.rechunk({0: -1}) if isinstance(y, da.Array) else y

@@ -10,9 +10,9 @@ import pandas as pd
 
 from pertscale.arguments import checked
 from pertscale.baselines import METHODS
+from pertscale.baselines.inputs import UnitInputs
 from pertscale.benchmark.tasks.transfer import with_averages
 from pertscale.benchmark.units.class_unit import TASK, at_both_points, with_head, with_rest
-from pertscale.benchmark.units.predictors import fit_predict
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import evaluate, share_changed
@@ -226,27 +226,32 @@ def _scored(
     )
     rows = [*train, *test]
     groups = target_group(rows, set(genes))
-    gene_vectors = None if embedding is None else embedding.normalized().vectors(genes)
     seen, rate = ~untested.all(axis=0), share_changed(y_train)
+
+    def vectors() -> np.ndarray:
+        assert embedding is not None
+        of_row = {row: targets(groups[row]) for row in rows}
+        return embedding.normalized().vectors(rows, targets=of_row)
+
+    def gene_vectors() -> np.ndarray:
+        assert embedding is not None
+        return embedding.normalized().vectors(genes)
+
+    given = UnitInputs(
+        labels=y_train,
+        groups=[groups[row] for row in train],
+        test_groups=[groups[row] for row in test],
+        seed=split.seed,
+        vectors=vectors,
+        gene_vectors=gene_vectors,
+        truth=lambda: truth.values,
+    )
     tables = []
     for name in chosen:
         method = METHODS[name]
         if method.needs_embedding and embedding is None:
             raise ArgumentError(f"method {name!r} needs an embedding; pass embedding=")
-        vectors = np.empty((len(rows), 0))
-        if embedding is not None and method.needs_embedding:
-            of_row = {row: targets(groups[row]) for row in rows}
-            vectors = embedding.normalized().vectors(rows, targets=of_row)
-        found = fit_predict(
-            method,
-            split.seed,
-            vectors[: len(train)],
-            y_train,
-            vectors[len(train) :],
-            groups=np.array([groups[row] for row in train]),
-            truth=truth.values,
-            gene_vectors=gene_vectors if method.needs_gene_vectors else None,
-        )
+        found = method.fit_predict(given)
         for setting in settings:
             kept = seen if setting.endswith("_overlap") else np.ones(len(genes), bool)
             part = truth.values[:, kept], found.labels[:, kept], found.scores[:, kept]

@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from pertscale.baselines.registry import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
 from pertscale.evaluation.operating_point import at_operating_point
 from pertscale.results.comparisons import Comparison, no_target_read_out, span
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE
@@ -106,6 +107,11 @@ def _sentence(found: Comparison, head: str, what: str, references: Mapping[str, 
     return text + "."
 
 
+def _always_told(methods: Mapping[str, Method | ExpressionMethod]) -> dict[str, str]:
+    """Return the methods whose score a sentence gives in any case, and with which words."""
+    return {name: method.always_told for name, method in methods.items() if method.always_told}
+
+
 # --- classes --------------------------------------------------------------------------------------
 
 
@@ -177,8 +183,7 @@ def _of_setting(
         found = Comparison(macro, True, n, of)
         if not found.too_few:
             what = "macro F1 at the training rate"
-            nothing = {"all_non_de": "calling no change scores"}
-            yield _sentence(found, head, what, nothing)
+            yield _sentence(found, head, what, _always_told(METHODS))
 
 
 def _by_split(rows: pd.DataFrame) -> pd.DataFrame:
@@ -299,7 +304,7 @@ def of_expression(scores: pd.DataFrame) -> list[str]:
         mine = rows[(rows["context"] == context) & (rows["task"] == task)]
         found = compared_errors(mine)
         head = f"{context}, held-out {task}s"
-        lines.append(_sentence(found, head, "error (L2)", {"no_change": "no change has"}))
+        lines.append(_sentence(found, head, "error (L2)", _always_told(EXPRESSION_MODELS)))
         lines += _without_effects(mine, head)
     return lines
 

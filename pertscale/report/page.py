@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from pertscale.arguments import checked
+from pertscale.baselines.registry import DOCS, TOLD_THE_TRUTH
 from pertscale.report import sections
 from pertscale.report.figures import classes as of_classes
 from pertscale.report.figures import style
@@ -38,28 +39,6 @@ SETTINGS = {
     "curated": "Curated: pairs sampled as PerturbQA does",
     "full": "Full: all pairs",
     "full_without_target": "Full, target genes left out",
-}
-#: What the methods are, in words.
-METHODS = {
-    "majority_vote": "the most frequent class of the gene over training perturbations",
-    "knn_cv": "distance-weighted nearest perturbations, k chosen by 5-fold cross-validation",
-    "knn_1": "the nearest perturbation's label",
-    "knn_10": "distance-weighted vote of the 10 nearest perturbations",
-    "knn_1_labelled": "the label of the nearest perturbation that has one of the gene",
-    "knn_10_labelled": "distance-weighted vote of the 10 nearest that have a label of the gene",
-    "all_non_de": "nothing is differentially expressed",
-    "random": "classes drawn with their training frequencies",
-    "oracle": "the truth: what a perfect prediction scores",
-    "no_change": "the control's expression",
-    "mean": "the mean over training conditions, the control among them",
-    "mean_perturbation": "the mean over training perturbations",
-    "additive": "the control plus the changes of the single perturbations",
-    "linear": "genes and perturbations by their principal components, a bilinear map between",
-    "linear_random": "the same with random vectors for the genes",
-    "logistic": "ridge logistic regression per gene on the perturbation's vector",
-    "logistic_pairs": "one logistic regression on the vectors of perturbation and gene",
-    "same_perturbation": "what the same perturbation does in the training contexts",
-    "linear_other_screen": "the bilinear model with vectors of perturbations from the other screen",
 }
 P_VALUE_BINS = 50
 #: Names of a list that the page shows; tables have them all.
@@ -152,7 +131,11 @@ def _context(
         headings[setting] = Heading(setting, numbers + also)
     bars = [s for s in ("curated", "full_without_target") if s in settings] or settings[:1]
     apart = standing_apart(mine[mine["setting"].isin(bars)])
-    methods = [m for m in ranked(mine, "auprc_de") if m != "oracle" and m not in apart]
+    methods = [
+        method
+        for method in ranked(mine, "auprc_de")
+        if method not in TOLD_THE_TRUTH and method not in apart
+    ]
     classes = mine[mine["level"] == "class"]
     titles = {s: f"{s}, {headings[s].told.partition(';')[0]}" for s in bars}
     figure = of_classes.class_bars(classes, methods=methods, settings=titles)
@@ -249,7 +232,7 @@ def _methods(scores: pd.DataFrame) -> Table | None:
     columns = ["context", "setting", "split", "method", "params"]
     fitted = scores[columns].drop_duplicates()
     fitted = fitted[fitted["setting"] != "full_without_target"]
-    fitted.insert(4, "what it is", fitted["method"].map(METHODS).fillna(""))
+    fitted.insert(4, "what it is", fitted["method"].map(DOCS).fillna(""))
     return _table(fitted, "Methods as fitted")
 
 

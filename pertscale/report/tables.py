@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pertscale.baselines.registry import REFERENCES
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.report.figures.style import CLASS_TITLES
 from pertscale.report.findings import predicting_fewer
-from pertscale.results.comparisons import REFERENCE, in_fewer_splits, with_range
+from pertscale.results.comparisons import in_fewer_splits, with_range
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES
 
 #: Metrics of the overview: those that need no calls, and those at each operating point.
@@ -163,7 +164,7 @@ def ranked(overall: pd.DataFrame, metric: str, *, ascending: bool = False) -> li
     names = list(dict.fromkeys(overall["method"]))
     means = overall[overall["metric"] == metric].groupby("method")["value"].mean().reindex(names)
     means = means.sort_values(ascending=ascending, kind="stable", na_position="last")
-    return sorted(map(str, means.index), key=lambda name: name in REFERENCE)
+    return sorted(map(str, means.index), key=lambda name: name in REFERENCES)
 
 
 def _means_and_ranges(scores: pd.DataFrame) -> defaultdict[tuple[str, str], str]:

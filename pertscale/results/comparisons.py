@@ -8,10 +8,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from pertscale.baselines.registry import REFERENCES
 from pertscale.evaluation.comparison import bootstrap_interval
 
-#: Methods that are there for comparison only.
-REFERENCE: Final = ("oracle", "random", "all_non_de")
 #: Perturbations below which nothing is compared, and no interval is given.
 FEW: Final = 5
 #: Splits from which on their range tells methods apart.
@@ -56,7 +55,7 @@ class Comparison:
     @property
     def ranked(self) -> list[str]:
         """The methods that compete and have a score in every split, the best first."""
-        whole = self.values.drop(columns=[m for m in REFERENCE if m in self.values])
+        whole = self.values.drop(columns=[m for m in self.values if m in REFERENCES])
         means = whole.loc[:, whole.notna().all()].mean()
         means = means.sort_values(ascending=not self.greater_is_better, kind="stable")
         return [str(method) for method in means.index]

@@ -36,7 +36,7 @@ Block = Callable[[NDArray, NDArray[np.int64]], tuple[NDArray, ...]]
 
 @checked
 class LabelClassifier(BaseEstimator, ABC):
-    """Base of the classifiers, after the manners of scikit-learn.
+    """Base of the classifiers, following scikit-learn's conventions.
 
     A classifier is fitted on the labels of the training perturbations, ``y`` of shape
     (perturbation, gene), and their embedding ``X`` of shape (perturbation, d), in which a row of
@@ -64,8 +64,8 @@ class LabelClassifier(BaseEstimator, ABC):
         y
             Labels of shape (n, gene), integers in {-1, 0, 1, -128}: NumPy, Dask, or a DataArray.
         groups
-            Target of each training perturbation, shape (n,); only methods that cross-validate
-            look at it.
+            Target of each training perturbation, shape (n,): guides or transcripts of one gene
+            have one. Methods that cross-validate keep a group in one fold; others ignore it.
 
         Returns
         -------
@@ -74,12 +74,13 @@ class LabelClassifier(BaseEstimator, ABC):
         Raises
         ------
         InputError
-            For shapes that do not fit, or codes that are not labels (with Dask: on compute).
+            For shapes that do not fit, codes that are not labels (with Dask: on compute), and
+            fewer groups than a method needs folds.
         ArgumentError
             For a parameter with an unknown value.
         """
         X, y = self._training(X, y)
-        self._fit(X, y)
+        self._fit(X, y, groups)
         return self._mark_fitted(y)
 
     def predict(self, X: Any) -> Any:
@@ -125,7 +126,7 @@ class LabelClassifier(BaseEstimator, ABC):
         return dict(self.get_params(deep=False))
 
     @abstractmethod
-    def _fit(self, X: NDArray[np.float64], y: Any) -> None:
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         """Learn from checked input."""
 
     @abstractmethod
@@ -140,7 +141,7 @@ class LabelClassifier(BaseEstimator, ABC):
             X = self.lookup_(y[PERTURBATION].values)
         return check_training(X, unnamed(y))
 
-    def _asked(self, X: Any) -> NDArray[np.float64]:
+    def _asked(self, X: Any) -> NDArray[Any]:
         """Return checked vectors of what is to be predicted."""
         self._check_fitted()
         if self.lookup_ is not None and np.asarray(X).dtype.kind in "UOT":

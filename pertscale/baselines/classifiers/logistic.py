@@ -87,6 +87,7 @@ class LogisticPerGene(LabelClassifier):
 
     Notes
     -----
+    ``C="cv"`` sweeps a Dask `y` once, chunk by chunk; rows of a group stay in one fold.
     Memory: 24 bytes per gene and dimension of the embedding (or per training perturbation, if
     there are fewer). With a Dask `y` that is held for the chunks in work only: the regressions are
     part of the prediction, and fitted again by the next one.
@@ -112,37 +113,12 @@ class LogisticPerGene(LabelClassifier):
         self.seed = seed
         self.normalize = normalize
 
-    def fit(self, X: Any, y: Any, groups: ArrayLike | None = None) -> Self:
-        """Choose C if it is to be chosen, and fit all genes.
-
-        Parameters
-        ----------
-        X, y
-            As of :class:`LabelClassifier`; ``C="cv"`` sweeps a Dask `y` once, chunk by chunk.
-        groups
-            Group of each row, shape (n,): rows of a group stay in one fold.
-
-        Returns
-        -------
-        Self
-
-        Raises
-        ------
-        InputError
-            As :meth:`LabelClassifier.fit`, and for fewer groups than folds.
-        ArgumentError
-            For a parameter with an unknown value.
-        """
-        X, y = self._training(X, y)
-        self._fit(X, y, groups)
-        return self._mark_fitted(y)
-
     def fitted_params(self) -> dict[str, Any]:
         """Return the parameters, and as ``C`` the one in use."""
         return super().fitted_params() | {"C": self.C_}
 
     @one_blas_thread()
-    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None = None) -> None:
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         grid = check_penalties(self.C, self.grid)
         check_choice("criterion", self.criterion, CRITERIA)
         self._n_dimensions = X.shape[1]

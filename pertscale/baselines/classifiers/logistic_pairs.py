@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import dask
 import numpy as np
@@ -69,7 +69,7 @@ class LogisticPairs(LabelClassifier):
     ----------
     gene_vectors
         Embedding of the genes, shape (gene, d), in the order of the labels; a row of NaN for a
-        gene that has none.
+        gene that has none. Needed by `fit`; the benchmark sets it.
     C
         Inverse strength of the penalty, as in ``sklearn.linear_model.LogisticRegression(C=C)`` on
         all pairs at once: ``alpha = 1 / (C * number of pairs)``. Or ``"cv"``: chosen from `grid`
@@ -97,6 +97,10 @@ class LogisticPairs(LabelClassifier):
     perturbations (or the genes) subtracted, and is divided by its standard deviation times the
     square root of the number of features. The penalty acts on the weights of these.
 
+    A Dask `y` is read once per pass, some genes at a time. Rows of a group stay in one fold. Gene
+    vectors that are not one per gene, and labels without a tested pair that has both vectors, are
+    refused.
+
     Memory: less than 64 MB for a block of pairs, 30 MB for the labels of a million pairs, and
     the two tables of vectors.
     """
@@ -107,7 +111,7 @@ class LogisticPairs(LabelClassifier):
 
     def __init__(
         self,
-        gene_vectors: ArrayLike,
+        gene_vectors: ArrayLike | None = None,
         *,
         C: float | Literal["cv"] = 1.0,
         n_epochs: int | Literal["auto"] = "auto",
@@ -124,39 +128,13 @@ class LogisticPairs(LabelClassifier):
         self.criterion = criterion
         self.seed = seed
 
-    def fit(self, X: Any, y: Any, groups: ArrayLike | None = None) -> Self:
-        """Choose C if it is to be chosen, and fit the model.
-
-        Parameters
-        ----------
-        X, y
-            As of :class:`LabelClassifier`. A Dask `y` is read once per pass, some genes at a time.
-        groups
-            Group of each row, shape (n,): rows of a group stay in one fold.
-
-        Returns
-        -------
-        Self
-
-        Raises
-        ------
-        InputError
-            As :meth:`LabelClassifier.fit`, for gene vectors that are not one per gene, and if no
-            tested pair has both vectors.
-        ArgumentError
-            For a parameter with an unknown value.
-        """
-        X, y = self._training(X, y)
-        self._fit(X, y, groups)
-        return self._mark_fitted(y)
-
     def fitted_params(self) -> dict[str, Any]:
         """Return the parameters but for the gene vectors, and as ``C`` the one in use."""
         params = super().fitted_params() | {"C": self.C_}
         del params["gene_vectors"]
         return params
 
-    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None = None) -> None:
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         grid = check_penalties(self.C, self.grid)
         check_choice("criterion", self.criterion, CRITERIA)
         if self.n_epochs != "auto" and (
@@ -247,8 +225,10 @@ class LogisticPairs(LabelClassifier):
         return Incremental(model, shuffle_blocks=False)
 
 
-def check_gene_vectors(gene_vectors: ArrayLike, n_genes: int) -> NDArray[np.float64]:
+def check_gene_vectors(gene_vectors: ArrayLike | None, n_genes: int) -> NDArray[np.float64]:
     """Return the gene vectors as float64; there is one for every gene, or a row of NaN."""
+    if gene_vectors is None:
+        raise ArgumentError("pairs need vectors of the genes; pass gene_vectors=")
     vectors = check_embedding(gene_vectors, "gene_vectors")
     if len(vectors) != n_genes:
         raise InputError(

@@ -84,7 +84,7 @@ class MajorityVote(LabelClassifier):
         self.counts_ = self.counts_ + class_counts(y)
         return self
 
-    def _fit(self, X: NDArray[np.float64], y: Any) -> None:
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         check_choice("ties", self.ties, ("de_first", "nonde_first", "random"))
         self.counts_ = class_counts(y)
         self._gene_chunks = gene_chunks(y)

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import dask
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
 from pertscale.baselines.classifiers._kernels import add_labelled_votes, add_votes
@@ -104,7 +104,7 @@ class WeightedKNN(VotingClassifier):
         self.normalize = normalize
         self.neighbors = neighbors
 
-    def _fit(self, X: NDArray[np.float64], y: Any) -> None:
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         check_voting(self.metric, self.weights, self.exponent)
         check_choice("neighbors", self.neighbors, get_args(Neighbors))
         check_choice("missing", self.missing, ("majority", "nonde", "mean_vector", "drop"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,6 +79,11 @@ class WeightedKNNCV(VotingClassifier):
         Fitted with ``k_`` on all training perturbations.
     notes_ : list of str
         What cross-validation could not do for want of training perturbations.
+
+    Notes
+    -----
+    A Dask `y` is swept once, chunk by chunk, for the confusion matrices; rows of a group stay in
+    one fold. A grid without a k that fits is refused.
     """
 
     k_: int
@@ -111,39 +116,12 @@ class WeightedKNNCV(VotingClassifier):
         self.normalize = normalize
         self.neighbors = neighbors
 
-    def fit(self, X: Any, y: Any, groups: ArrayLike | None = None) -> Self:
-        """Choose k, and fit on all training perturbations.
-
-        Parameters
-        ----------
-        X, y
-            As of :class:`LabelClassifier`; a Dask `y` is swept once, chunk by chunk, for the
-            confusion matrices.
-        groups
-            Group of each row, shape (n,): rows of a group stay in one fold. For guides or
-            transcripts of one target gene, say.
-
-        Returns
-        -------
-        Self
-
-        Raises
-        ------
-        InputError
-            As :meth:`LabelClassifier.fit`.
-        ArgumentError
-            For a parameter with an unknown value, or a grid without a k that fits.
-        """
-        X, y = self._training(X, y)
-        self._fit(X, y, groups)
-        return self._mark_fitted(y)
-
     def fitted_params(self) -> dict[str, Any]:
         """Return the parameters, and as ``k`` the chosen one."""
         params = super().fitted_params() | {"k": self.k_}
         return params | ({"note": "; ".join(self.notes_)} if self.notes_ else {})
 
-    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None = None) -> None:
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         check_choice("criterion", self.criterion, CRITERIA)
         check_voting(self.metric, self.weights, self.exponent)
         check_choice("neighbors", self.neighbors, get_args(Neighbors))

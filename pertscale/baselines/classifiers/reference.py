@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
 from pertscale.baselines.classifiers._random import gene_stream
@@ -28,7 +28,7 @@ from pertscale.schema import CLASSES, Label
 class AllNonDE(LabelClassifier):
     """Predict that no perturbation changes any gene. Ignores the embedding and the labels."""
 
-    def _fit(self, X: NDArray[np.float64], y: Any) -> None:
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         self._gene_chunks = gene_chunks(y)
 
     def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
@@ -63,7 +63,7 @@ class ClassFrequencyRandom(LabelClassifier):
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
 
-    def _fit(self, X: NDArray[np.float64], y: Any) -> None:
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         self.frequencies_ = class_shares(class_counts(y).sum(axis=1))
         self._gene_chunks = gene_chunks(y)
 
@@ -137,7 +137,7 @@ class Oracle(LabelClassifier):
         labels, scores = over_genes(_one_hot, truth, n_rows=shape[0])
         return labels, scores
 
-    def _fit(self, X: NDArray[np.float64], y: Any) -> None:
+    def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         """Nothing to learn."""
 
     def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:

@@ -20,7 +20,7 @@ import zarr
 from zarr.storage import MemoryStore
 
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod
-from pertscale.baselines.classifiers.logistic_pairs import MOST_EPOCHS, STEPS
+from pertscale.baselines.classifiers.logistic_pairs import MOST_EPOCHS
 from pertscale.benchmark.units.class_unit import ClassUnit, Predictor, write_and_score
 from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_and_score
 from pertscale.benchmark.units.label_matrix import LabelMatrix
@@ -37,16 +37,6 @@ from pertscale.splits import Split
 
 #: Perturbations and genes that are timed; perturbations are of genes.
 _SHAPES = ((24, 80), (80, 320))
-#: Methods that take as long as another one, which is timed.
-_LIKE = {
-    "no_change": "mean",
-    "mean_perturbation": "mean",
-    "additive": "mean",
-    "knn_1": "knn_10",
-    "knn_1_labelled": "knn_10_labelled",
-    "oracle": "all_non_de",
-    "linear_random": "linear",
-}
 #: Share of pairs that are drawn as changed.
 _CHANGED = 0.05
 _SETTINGS = ("full", "full_without_target")
@@ -97,17 +87,18 @@ def probe_units(names: Sequence[str], dim: int) -> UnitRates:
     few, many = (_Drawn.of(*shape, dim) for shape in _SHAPES)
     models = {name: m for name, m in EXPRESSION_MODELS.items() if name in names}
     with dask.config.set(scheduler="synchronous"):
-        timed = sorted({_LIKE.get(name, name) for name in names})
-        units = {name: partial(_Drawn.classes, name=name) for name in timed}
+        records = {name: (METHODS | EXPRESSION_MODELS)[name] for name in names}
+        timed = {name: record.costs_like or name for name, record in records.items()}
+        units = {name: partial(_Drawn.classes, name=name) for name in sorted(set(timed.values()))}
         measured = {name: _rate(watch, few, many, unit) for name, unit in units.items()}
-        found = {name: measured[_LIKE.get(name, name)] for name in names}
-        if (pairs := found.get("logistic_pairs")) is not None:
-            found["logistic_pairs"] = replace(pairs, most_pairs=STEPS // MOST_EPOCHS)
+        rates = {name: measured[like] for name, like in timed.items()}
+        for name in METHODS.keys() & rates.keys():
+            rates[name] = replace(rates[name], most_pairs=METHODS[name].most_pairs)
         expression, per_compared = None, 0.0
         if models:
             expression = _rate(watch, few, many, partial(_Drawn.expression, models=models))
             per_compared = _time_retrieval(watch)
-    return UnitRates(found, expression, watch.slowdown, per_compared)
+    return UnitRates(rates, expression, watch.slowdown, per_compared)
 
 
 def _time_retrieval(watch: Stopwatch, n: int = 512, n_genes: int = 64) -> float:
@@ -190,9 +181,13 @@ class _Drawn:
         def both(test: Sequence[str]) -> np.ndarray:
             return self.vectors[[row[n] for n in (*train, *test)]]
 
-        training = (TrainingLabels(self.matrix, train),)
         return ClassifierPredictor(
-            METHODS[name], training, both, "", train, lambda genes: self.gene_vectors
+            method=METHODS[name],
+            training=(TrainingLabels(self.matrix, train),),
+            groups=train,
+            test_groups=tuple,
+            vectors=both,
+            gene_vectors=lambda genes: self.gene_vectors,
         )
 
     def _thresholded(self, method: ExpressionMethod) -> Predictor:
@@ -201,7 +196,7 @@ class _Drawn:
 
         @lru_cache(maxsize=1)
         def fitted() -> Any:
-            return method.make(0).fit(train)
+            return method.fit(train, seed=0)
 
         def changes(names: Sequence[str]) -> np.ndarray:
             return np.asarray(fitted().predict(names).values - control, np.float32)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -19,15 +19,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pertscale.baselines import (
-    BilinearModel,
-    CopiedEffect,
-    CopiedLabels,
-    ExpressionMethod,
-    ExpressionModel,
-    Method,
-)
+from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
 from pertscale.baselines.expression.base import rows_of
+from pertscale.baselines.registry import COPY, OTHER_SCREEN, TRANSFER_METHODS, TRANSFER_MODELS
 from pertscale.benchmark.state import RunRecord, ScreenRun, given_for, with_profiles
 from pertscale.benchmark.tasks.expression import run_expression_unit
 from pertscale.benchmark.tasks.within import has_none, run_units
@@ -60,14 +54,9 @@ from pertscale.splits.rule import single_split
 
 #: In place of training contexts, where predictions come from a file.
 FROM_FILE: Final = "file"
-#: Method that copies the labels, or the effect, of the same perturbation elsewhere.
-COPY: Final = "same_perturbation"
-#: The bilinear model of the target's own training part, with vectors of perturbations from the
-#: source (method H6).
-OTHER_SCREEN: Final = "linear_other_screen"
 #: Columns of cells that tell what was done to them.
 _KIND_COLUMNS: Final = ("perturbation_type", "perturbation_method", "crispr_type")
-#: Why these two do not run by default.
+#: Why methods of transfer do not run by default.
 _NEEDS_SEEN: Final = (
     "they need the held-out perturbations in other contexts; pass exclude_test_perturbations=False"
 )
@@ -268,7 +257,8 @@ def plan_transfer(plans: Sequence[ScreenRun], root: RunRecord) -> list[TransferE
         root.log.skip(TRANSFER, "", reason)
         return expression
     if root.wanted.exclude_test_perturbations:
-        root.log.skip(f"{COPY}, {OTHER_SCREEN} ({TRANSFER})", "", _NEEDS_SEEN)
+        names = ", ".join(dict.fromkeys([*TRANSFER_METHODS, *TRANSFER_MODELS]))
+        root.log.skip(f"{names} ({TRANSFER})", "", _NEEDS_SEEN)
     for target in sites:
         root.targets[target.name] = target.plan.screen.targets
         every = [NameMap(s, target, root.wanted.aliases) for s in sites if s is not target]
@@ -404,43 +394,39 @@ def _predictors(
     if isinstance(embedding, Embedding):
         training_vectors = embedding.normalized().vectors(list(training.groups))
         embedding = has_none(embedding, training_vectors) or embedding
-    for name, method in methods.items():
+    added = {} if root.wanted.exclude_test_perturbations else TRANSFER_METHODS
+    for name, method in {**methods, **added}.items():
         if method.needs_embedding and isinstance(embedding, str):
             found[name] = embedding
             continue
         vectors = embedding if isinstance(embedding, Embedding) else None
         found[name] = _fitted(method, training, target, vectors if method.needs_embedding else None)
-    if not root.wanted.exclude_test_perturbations:
-        found[COPY] = _copied(training, target)
     return found
 
 
 def _fitted(
     method: Method, training: TrainingSet, target: TransferContext, embedding: Embedding | None
 ) -> ClassifierPredictor:
+    def test_groups(test: Sequence[str]) -> list[str]:
+        return [target.groups[name] for name in test]
+
     def both(test: Sequence[str]) -> np.ndarray:
         assert embedding is not None
-        groups = [*training.groups, *(target.groups[name] for name in test)]
-        return embedding.normalized().vectors(groups)
+        return embedding.normalized().vectors([*training.groups, *test_groups(test)])
 
     def of_genes(genes: Sequence[str]) -> np.ndarray:
         assert embedding is not None
         return embedding.normalized().vectors(list(genes))
 
-    key = "" if embedding is None else embedding.hash
-    return ClassifierPredictor(method, training.parts, both, key, training.groups, of_genes)
-
-
-def _copied(training: TrainingSet, target: TransferContext) -> ClassifierPredictor:
-    """Return the method that copies labels; perturbations are told apart by numbers."""
-    codes = {group: float(i) for i, group in enumerate(sorted(set(training.groups)))}
-
-    def both(test: Sequence[str]) -> np.ndarray:
-        groups = [*training.groups, *(target.groups[name] for name in test)]
-        return np.array([[codes.get(group, np.nan)] for group in groups])
-
-    method = Method(lambda seed: CopiedLabels(), needs_embedding=True)
-    return ClassifierPredictor(method, training.parts, both, digest(codes), training.groups, both)
+    return ClassifierPredictor(
+        method=method,
+        training=training.parts,
+        groups=training.groups,
+        test_groups=test_groups,
+        vectors=both,
+        gene_vectors=of_genes,
+        vectors_key="" if embedding is None else embedding.hash,
+    )
 
 
 def _embedding(
@@ -603,7 +589,7 @@ def _expression_of(
         return None
     models = dict(root.wanted.models)
     if not exclude:
-        models[COPY] = ExpressionMethod(lambda seed: CopiedEffect())
+        models[COPY] = TRANSFER_MODELS[COPY]
         if len(bridges) == 1:
             models[OTHER_SCREEN] = _linear_by_other_screen(target, split, bridges[0])
     embedding = _embedding(root, target, split, bridges)
@@ -645,6 +631,7 @@ def _linear_by_other_screen(
     target: TransferContext, split: Split, bridge: NameMap
 ) -> ExpressionMethod:
     """Return the bilinear model with vectors from the source's profiles of all its conditions."""
+    method = TRANSFER_MODELS[OTHER_SCREEN]
     own = rows_of(target.plan.profiles(target.context), [CONTROL, *split.train])
 
     def make(seed: int) -> ExpressionModel:
@@ -657,9 +644,9 @@ def _linear_by_other_screen(
             dim=min(10, len(first) - 1),
             name=bridge.source.name,
         )
-        return _TrainedAtHome(BilinearModel(perturbations=vectors, seed=seed), own)
+        return _TrainedAtHome(method.make(seed).set_params(perturbations=vectors), own)
 
-    return ExpressionMethod(make)
+    return replace(method, make=make)
 
 
 def with_averages(scores: pd.DataFrame) -> pd.DataFrame:

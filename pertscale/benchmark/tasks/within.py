@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -20,7 +20,6 @@ from pertscale.benchmark.units.class_unit import (
     is_done,
     run_unit,
 )
-from pertscale.benchmark.units.expression_unit import fit_model
 from pertscale.benchmark.units.predictors import (
     ClassifierPredictor,
     FilePredictor,
@@ -95,14 +94,13 @@ def plan_classes(
             continue
         unit = partial(ClassUnit, context, kind, usable)
         training = (TrainingLabels(matrix, usable.train),)
-        mine = tuple(groups[n] for n in usable.train)
         for name, method in plan.wanted.methods_on(kind).items():
             vectors = embedding_for(plan, context, split) if method.needs_embedding else None
             reason = _no_vectors(plan, vectors, usable.train)
             if reason is not None:
                 plan.log.skip(f"{name} ({kind}, {split.name})", context, reason)
                 continue
-            fitted = fitted_on(plan, method, training, usable.train, vectors, mine)
+            fitted = fitted_on(plan, method, training, usable.train, vectors, groups)
             plan.units.append(unit(name, settings, fitted))
         plan.units += [unit(name, settings, predictor) for name, predictor in changes.items()]
         plan.units += [
@@ -135,9 +133,9 @@ def fitted_on(
     training: tuple[TrainingLabels, ...],
     names: Sequence[str],
     vectors: Embedding | str | None,
-    groups: tuple[str, ...],
+    groups: Mapping[str, str],
 ) -> ClassifierPredictor:
-    """Return a classifier on the labels of one screen."""
+    """Return a classifier on the labels of one screen; `groups` are the targets behind names."""
     embedding = vectors if isinstance(vectors, Embedding) else None
 
     def both(test: Sequence[str]) -> np.ndarray:
@@ -148,8 +146,15 @@ def fitted_on(
         assert embedding is not None
         return embedding.normalized().vectors(list(genes))
 
-    key = "" if embedding is None else embedding.hash
-    return ClassifierPredictor(method, training, both, key, groups, of_genes)
+    return ClassifierPredictor(
+        method=method,
+        training=training,
+        groups=tuple(groups[name] for name in names),
+        test_groups=lambda test: [groups[name] for name in test],
+        vectors=both,
+        gene_vectors=of_genes,
+        vectors_key="" if embedding is None else embedding.hash,
+    )
 
 
 def _no_vectors(
@@ -199,7 +204,7 @@ def _fitted_model(
     train = rows_of(plan.profiles(context), [CONTROL, *split.train])
     if isinstance(embedding, str):
         raise InputError(embedding)
-    return fit_model(method, split.seed, train, embedding, plan.screen.targets)
+    return method.fit(train, seed=split.seed, embedding=embedding, targets=plan.screen.targets)
 
 
 def _model_changes(

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from pertscale.baselines.inputs import Predicted
 from pertscale.benchmark.units.label_matrix import LabelMatrix, strip_rows
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, NotFoundError
@@ -93,26 +94,6 @@ class Predictor(Protocol):
 
     def points(self, unit: ClassUnit, matrix: LabelMatrix) -> Points:
         """Return the operating points to score beside that of the predictor's own calls."""
-
-
-@dataclass(frozen=True, eq=False)
-class Predicted:
-    """What a predictor says of the test perturbations.
-
-    Attributes
-    ----------
-    labels, scores : array
-        Labels (perturbation, gene), and class scores (perturbation, gene, 3).
-    params : dict
-        Parameters of the method, for the record.
-    fell_back : array of bool, optional
-        Pairs that got the majority label of their gene, as nobody voted; of methods that vote.
-    """
-
-    labels: Any
-    scores: Any
-    params: dict[str, Any]
-    fell_back: Any = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pertscale.baselines import ExpressionMethod, ExpressionModel, MeanExpression
+from pertscale.baselines import ExpressionMethod, MeanExpression
 from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.units.class_unit import is_whole, with_head, write_unit
 from pertscale.benchmark.units.predictors import PREDICTS_NONE
@@ -220,7 +220,9 @@ def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dic
     for name, method in unit.models.items():
         started = time.perf_counter()
         try:
-            model = fit_model(method, unit.split.seed, train, unit.embedding, unit.target_genes)
+            model = method.fit(
+                train, seed=unit.split.seed, embedding=unit.embedding, targets=unit.target_genes
+            )
             predicted = model.predict(unit.held_out)
         except (ArgumentError, InputError) as error:  # too few conditions for a model
             found.failed[name] = str(error)
@@ -232,22 +234,6 @@ def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dic
         found.params[name] = model.fitted_params()
         seconds[name] = time.perf_counter() - started
     return found, seconds
-
-
-def fit_model(
-    method: ExpressionMethod,
-    seed: int,
-    train: xr.DataArray,
-    embedding: Embedding | None,
-    targets: Mapping[str, Sequence[str]],
-) -> ExpressionModel:
-    """Make a model and fit it; `targets` are the genes behind each perturbation."""
-    model = method.make(seed)
-    if method.needs_embedding:
-        model.set_params(embedding=embedding)
-    if method.needs_targets:
-        model.set_params(targets=targets)
-    return model.fit(train)
 
 
 def _given_profiles(unit: ExpressionUnit, truth: xr.DataArray) -> dict[str, xr.DataArray]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines import Method
-from pertscale.baselines.classifiers.base import VotingClassifier
+from pertscale.baselines.inputs import Predicted, UnitInputs
 from pertscale.baselines.thresholds import (
     Rule,
     labels_of_changes,
@@ -21,7 +21,7 @@ from pertscale.baselines.thresholds import (
     scores_of_changes,
     tune_threshold,
 )
-from pertscale.benchmark.units.class_unit import ClassUnit, Points, Predicted
+from pertscale.benchmark.units.class_unit import ClassUnit, Points
 from pertscale.benchmark.units.label_matrix import GENE_CHUNK, LabelMatrix, strip_rows
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
@@ -76,7 +76,7 @@ class TrainingLabels:
         return digest(self.matrix.key, list(self.names), genes)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ClassifierPredictor:
     """A classifier that is fitted on the labels of one or more contexts.
 
@@ -84,22 +84,25 @@ class ClassifierPredictor:
     ----------
     method : Method
     training : tuple of TrainingLabels
+    groups : tuple of str
+        Target group of each training perturbation.
+    test_groups : callable
+        Returns those of some test perturbations.
     vectors : callable
         Returns the vectors of training, then of some test perturbations, (n, d).
-    vectors_key : str
-        Hash of the embedding; empty where the method needs none.
-    groups : tuple of str
-        Target group of each training perturbation, for cross-validation.
     gene_vectors : callable
         Returns the vectors of genes, (n, d).
+    vectors_key : str
+        Hash of the embedding; empty where the method needs none.
     """
 
     method: Method
     training: tuple[TrainingLabels, ...]
-    vectors: Callable[[Sequence[str]], np.ndarray]
-    vectors_key: str
     groups: tuple[str, ...]
+    test_groups: Callable[[Sequence[str]], Sequence[str]]
+    vectors: Callable[[Sequence[str]], np.ndarray]
     gene_vectors: Callable[[Sequence[str]], np.ndarray]
+    vectors_key: str = ""
 
     local: ClassVar[bool] = False
 
@@ -109,69 +112,33 @@ class ClassifierPredictor:
         parts = [part.key for part in self.training]
         return digest("fitted", parts, self.vectors_key, list(self.groups), self.method.key)
 
+    def labels(self) -> da.Array:
+        """Return the labels of all training perturbations, lazily."""
+        return da.concatenate([part.labels() for part in self.training])
+
     def predict(self, unit: ClassUnit, matrix: LabelMatrix) -> Predicted:
         """Fit, and predict lazily; what is fitted is in `params`."""
-        y = da.concatenate([part.labels() for part in self.training]).rechunk({0: -1})
-        train, test = (np.empty((n, 0)) for n in (y.shape[0], len(unit.split.held_out)))
-        if self.method.needs_embedding:
-            both = self.vectors(unit.split.held_out)
-            train, test = both[: len(train)], both[len(train) :]
-        genes = self.gene_vectors(matrix.genes) if self.method.needs_gene_vectors else None
-        truth = matrix.rows(unit.split.held_out) if self.method.needs_truth else None
-        groups = np.array(self.groups)
-        return fit_predict(
-            self.method,
-            unit.split.seed,
-            train,
-            y,
-            test,
-            groups=groups,
-            truth=truth,
-            gene_vectors=genes,
+        held_out = unit.split.held_out
+        given = UnitInputs(
+            labels=self.labels().rechunk({0: -1}),
+            groups=self.groups,
+            test_groups=self.test_groups(held_out),
+            seed=unit.split.seed,
+            vectors=partial(self.vectors, held_out),
+            gene_vectors=partial(self.gene_vectors, matrix.genes),
+            truth=partial(matrix.rows, held_out),
         )
+        return self.method.fit_predict(given)
 
     def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes were tested in some training perturbation."""
-        y = da.concatenate([part.labels() for part in self.training])
-        return np.asarray((y != Label.UNTESTED).any(axis=0).compute())
+        return np.asarray((self.labels() != Label.UNTESTED).any(axis=0).compute())
 
     def points(self, unit: ClassUnit, matrix: LabelMatrix) -> Points:
         """At the rate of what it is fitted on, where its scores rank pairs."""
         if not self.method.ranks:
             return Points(same=True)
-        return Points(share_changed(da.concatenate([part.labels() for part in self.training])))
-
-
-def fit_predict(
-    method: Method,
-    seed: int,
-    train: np.ndarray,
-    y: Any,
-    test: np.ndarray,
-    *,
-    groups: np.ndarray,
-    truth: Any = None,
-    gene_vectors: np.ndarray | None = None,
-) -> Predicted:
-    """Fit a method and predict.
-
-    `train` and `test` are vectors of perturbations, (n, d); d may be 0. `truth` and `gene_vectors`
-    are for methods that need them.
-    """
-    model = method.make(seed)
-    if gene_vectors is not None:
-        model.set_params(gene_vectors=gene_vectors)
-    model.fit(train, y, groups=groups)
-    fell_back = None
-    if isinstance(model, VotingClassifier):
-        predicted, scores, fell_back = model.predict_with_fallback(test)
-    else:
-        told = {"truth": truth} if method.needs_truth else {}
-        predicted, scores = model.predict_both(test, **told)
-    params = model.fitted_params()
-    if method.needs_embedding:
-        params["n_test_without_embedding"] = int(np.isnan(test).any(axis=1).sum())
-    return Predicted(predicted, scores, params, fell_back)
+        return Points(share_changed(self.labels()))
 
 
 # --- changes of expression ------------------------------------------------------------------------
