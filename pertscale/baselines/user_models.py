@@ -251,7 +251,7 @@ class ClassifierPerGene(LabelClassifier):
         self._vectors = X[self._rows]
         self._labels = y.rechunk({0: -1}) if isinstance(y, da.Array) else y
 
-    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Any]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Any]:
         known = np.isfinite(X).all(axis=1)
 
         def block(y: NDArray, genes: NDArray) -> tuple[NDArray, NDArray]:

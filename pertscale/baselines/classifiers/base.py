@@ -117,7 +117,7 @@ class LabelClassifier(BaseEstimator, ABC):
             If `X` is not what the classifier was fitted on.
         """
         X = self._asked(X)
-        columns, block = self._plan(X)
+        columns, block = self._prepare(X)
         labels, scores = over_genes(block, columns, n_rows=len(X))
         return labels, scores
 
@@ -130,7 +130,7 @@ class LabelClassifier(BaseEstimator, ABC):
         """Learn from checked input."""
 
     @abstractmethod
-    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
         """Return what is known per gene, shape (n, gene), and how to predict a block of it."""
 
     def _training(self, X: Any, y: Any) -> tuple[NDArray[np.float64], Any]:
@@ -182,7 +182,7 @@ class VotingClassifier(LabelClassifier):
             perturbation has no vector.
         """
         X = self._asked(X)
-        columns, block = self._plan(X)
+        columns, block = self._prepare(X)
         labels, scores, fell_back = over_genes(block, columns, n_rows=len(X), pair=VOTED_PAIR)
         return labels, scores, fell_back
 

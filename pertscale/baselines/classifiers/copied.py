@@ -45,7 +45,7 @@ class CopiedLabels(LabelClassifier):
             raise InputError(f"X has shape {groups.shape}; needed are targets of perturbations")
         return groups
 
-    def _plan(self, X: NDArray[Any]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[Any]) -> tuple[Any, Block]:
         rows = [np.flatnonzero(self._groups == group) for group in X]
         return self._labels, partial(_copy, rows=rows)
 

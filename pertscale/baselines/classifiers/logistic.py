@@ -139,7 +139,7 @@ class LogisticPerGene(LabelClassifier):
     def _vectors(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return unit_rows(X) if self.normalize else X
 
-    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
         check_dimensions(X, self._n_dimensions)
         known = ~without_embedding(X)
         features = self._design.features(self._vectors(X[known]))

@@ -155,7 +155,7 @@ class LogisticPairs(LabelClassifier):
         self.counts_ = class_counts(y)
         self._gene_chunks = gene_chunks(y)
 
-    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
         check_dimensions(X, len(self._scores.rows.mean))
         genes = check_gene_vectors(self.gene_vectors, self.n_genes_)
         of_rows, of_genes = self._scores(X, genes)

@@ -89,7 +89,7 @@ class MajorityVote(LabelClassifier):
         self.counts_ = class_counts(y)
         self._gene_chunks = gene_chunks(y)
 
-    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
         block = partial(_most_frequent, ties=self.ties, seed=self.seed)
         return per_gene(self.counts_, self._gene_chunks), block
 

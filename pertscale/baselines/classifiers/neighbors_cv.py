@@ -150,8 +150,8 @@ class WeightedKNNCV(VotingClassifier):
             neighbors=self.neighbors,
         ).fit(X, y)
 
-    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
-        return self.model_._plan(X)
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+        return self.model_._prepare(X)
 
     def _usable_folds(self, n_groups: int) -> int:
         """Return the number of folds: not more than there are groups."""

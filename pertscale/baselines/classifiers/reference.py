@@ -31,7 +31,7 @@ class AllNonDE(LabelClassifier):
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         self._gene_chunks = gene_chunks(y)
 
-    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
         return per_gene(np.zeros((1, self.n_genes_), dtype=np.int8), self._gene_chunks), _non_de
 
 
@@ -67,7 +67,7 @@ class ClassFrequencyRandom(LabelClassifier):
         self.frequencies_ = class_shares(class_counts(y).sum(axis=1))
         self._gene_chunks = gene_chunks(y)
 
-    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
         columns = per_gene(np.zeros((1, self.n_genes_), dtype=np.int8), self._gene_chunks)
         draw = partial(_draws, frequencies=self.frequencies_, seed=self.seed, n_rows=len(X))
         return columns, draw
@@ -140,7 +140,7 @@ class Oracle(LabelClassifier):
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         """Nothing to learn."""
 
-    def _plan(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
         raise ArgumentError("the oracle has to be told the observed labels; pass truth=")
 
 
