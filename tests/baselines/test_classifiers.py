@@ -20,6 +20,7 @@ from pertscale.baselines import (
     METHODS,
     AllNonDE,
     ClassFrequencyRandom,
+    CopiedLabels,
     LogisticPerGene,
     MajorityVote,
     Oracle,
@@ -420,6 +421,27 @@ def test_the_oracle_says_what_it_is_told_and_nothing_else():
         method.predict(X[20:])
     with pytest.raises(InputError, match=r"\(10, 40\)"):
         method.predict(X[20:], truth=y)
+
+
+def test_copied_labels_go_by_the_targets_of_perturbations():
+    y = np.array([[1, 0, UNTESTED], [-1, 0, 0], [-1, UNTESTED, 1]], np.int8)
+    method = CopiedLabels().fit(np.empty((3, 0)), y, groups=["A", "B+C", "A"])
+    labels, scores = method.predict_both(["A", "B+C", "D"])
+    # two contexts that disagree are a tie, which goes to Up; D gets the genes' majority labels
+    assert labels.tolist() == [[1, 0, 1], [-1, 0, 0], [-1, 0, 1]]
+    np.testing.assert_allclose(scores[0, 0], [0.5, 0, 0.5])
+    lazy = CopiedLabels().fit(np.empty((3, 0)), da.from_array(y, chunks=(2, 2)), ["A", "B+C", "A"])
+    np.testing.assert_array_equal(lazy.predict(["A", "B+C", "D"]).compute(), labels)
+
+
+def test_copied_labels_need_targets():
+    X, y = screen()
+    with pytest.raises(ArgumentError, match="groups="):
+        CopiedLabels().fit(X, y)
+    with pytest.raises(InputError, match=r"shape \(3,\)"):
+        CopiedLabels().fit(X, y, groups=["A", "B", "C"])
+    with pytest.raises(InputError, match="targets of perturbations"):
+        CopiedLabels().fit(X, y, groups=["A"] * len(y)).predict(X)
 
 
 # --- all methods --------------------------------------------------------------------------------

@@ -418,6 +418,8 @@ def test_unknown_parameters_of_pairs_are_refused(parameters, message):
 
 def test_unusable_gene_vectors_are_refused():
     X, genes, y = planted()
+    with pytest.raises(ArgumentError, match="pass gene_vectors="):
+        LogisticPairs(seed=1).fit(X, y)
     with pytest.raises(InputError, match="149 rows and y 150 genes"):
         LogisticPairs(genes[1:]).fit(X, y)
     with pytest.raises(InputError, match="row 4 of gene_vectors"):
