@@ -17,7 +17,7 @@ from pertscale.io.store.layout import is_store
 from pertscale.schema import PREDICTIONS_DIR, WORK_DIR
 from pertscale.screen import Screen, open_screen
 from pertscale.storage.atomic import remove_leftovers_below, write_json
-from pertscale.storage.files import state_of
+from pertscale.storage.files import states
 from pertscale.storage.locations import Location, Remote, absolute, locate
 
 #: Store that a file is ingested to, in the output folder.
@@ -86,7 +86,7 @@ def _screen(
 def ingested(store: Any, folder: Path) -> tuple[Path, Path, list[list[Any]], bool]:
     """Return where a file is ingested to, its record, and whether an earlier call has done so."""
     inside, marker = folder / INGESTED_STORE, folder / WORK_DIR / "source.json"
-    record = _state_of(Path(store))
+    record = states([Path(store)])
     try:
         done = inside.exists() and read_json_file(marker, "a record of a source") == record
     except PertscaleError:  # none, or a damaged one
@@ -108,8 +108,3 @@ def _check_ours(inside: Path, marker: Path, source: Path) -> None:
             f"({', '.join(map(str, made_from))}); pass it as store, move it away, or write to "
             "another place (out=, --out)"
         )
-
-
-def _state_of(source: Path) -> list[list[Any]]:
-    """Name, size and time of a source's files: tells whether it has changed since it was read."""
-    return [[file.name, size, time] for file, size, time in state_of(source)]

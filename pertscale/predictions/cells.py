@@ -26,7 +26,7 @@ from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import INDEX, Roles, label_column
-from pertscale.io.ingestion.inputs import joined_columns
+from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.plan import IngestPlan, cell_drops, sort_cells
 from pertscale.io.ingestion.run import write_screen
 from pertscale.io.ingestion.scale import decide_scale, read_sample
@@ -175,11 +175,11 @@ def plan_predicted_cells(
             f"none of the {len(genes)} genes (such as {genes[0]!r}) is a gene of the screen (such "
             f"as {screen.genes[0]!r}); pass aliases= ({predictions.source})"
         )
-    labels = label_column(joined_columns([spec]), _column(columns, how, PERTURBATION, spec))
+    labels = label_column(SourceSet((spec,)).columns, _column(columns, how, PERTURBATION, spec))
     perturbation, reasons = _perturbations(labels, predictions, screen)
     is_predicted = perturbation > 0
     context = _contexts(spec, columns, predictions, screen)
-    specs: tuple[SourceSpec, ...] = (spec,)
+    sources = SourceSet((spec,))
     sizes: tuple[int, ...] = (n_predicted,)
     kept, ways = _gene_maps(match, screen)
     maps = ways
@@ -189,7 +189,8 @@ def plan_predicted_cells(
         n, where = source.n_cells, source.cell_column(CONTEXT)
     used = where.isin(predicted).to_numpy()
     if predictions.control == "observed":
-        specs, sizes, maps = (controls, spec), (n, n_predicted), (maps[1], maps[0])
+        sources = SourceSet((controls, spec))
+        sizes, maps = (n, n_predicted), (maps[1], maps[0])
         perturbation = np.concatenate([np.where(used, 0, -1), perturbation])
         context = pd.Categorical(
             np.concatenate([where.to_numpy(object), _objects(context)]), context.categories
@@ -201,17 +202,27 @@ def plan_predicted_cells(
     names = pd.Categorical.from_codes(perturbation, [CONTROL, *screen.perturbations])
     destination, groups = sort_cells(names, context)
     _check_groups(groups, predictions)
-    roles = Roles(PERTURBATION, (CONTROL,), CONTEXT, None, None, INDEX, None, ())
-    drops = cell_drops(specs, sizes, labels, reasons, context, destination)
+    roles = Roles(perturbation=PERTURBATION, controls=(CONTROL,), context=CONTEXT, gene_name=INDEX)
+    drops = cell_drops(sources, sizes, labels, reasons, context, destination)
     var = pd.DataFrame({"gene_name": screen.genes[kept]}, index=screen.genes[kept])
     told = _total_told((spec, is_predicted), (controls, used), ways, scale, predictions)
     account = [f"genes: {len(kept)} of {screen.n_genes} are predicted", *([told] if told else [])]
     if how["clip"]:
         account.append(_CLIPPED)
     plan = IngestPlan(
-        specs, sizes, roles, var, maps, destination, groups, names, context, drops, tuple(account),
-        {name: group for name, group in screen.target_groups.items() if name != group},
-    )  # fmt: skip
+        sources=sources,
+        n_input=sizes,
+        roles=roles,
+        var=var,
+        gene_maps=maps,
+        destination=destination,
+        groups=groups,
+        perturbation=names,
+        context=context,
+        drops=drops,
+        account=tuple(account),
+        guides={name: group for name, group in screen.target_groups.items() if name != group},
+    )
     return plan, scale, verdict, told
 
 
@@ -222,7 +233,7 @@ def gene_ids(screen: Screen) -> list[str] | None:
 
 
 def _common_scale(spec: SourceSpec, predictions: Predictions, screen: Screen) -> tuple[str, str]:
-    scale, verdict = decide_scale([spec], declared=predictions.scale, predicted=True)
+    scale, verdict = decide_scale(SourceSet((spec,)), declared=predictions.scale, predicted=True)
     if scale == COUNTS and screen.scale == LOG1P_1E4:
         raise InputError(
             f"the predicted cells are counts, but the screen's controls are log1p of counts per "

@@ -47,7 +47,7 @@ from pertscale.predictions.scales import (
     to_log1p,
 )
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, Label
-from pertscale.storage.files import state_of
+from pertscale.storage.files import states
 from pertscale.storage.publish import local_copy
 
 CELLS: Final = "cells"
@@ -106,11 +106,10 @@ class Predictions:
     def key(self) -> str:
         """Hash of the source's files (name, size, time) and of how they are read."""
         path = Path(self.source)
-        state = [[file.name, size, time] for file, size, time in state_of(path)]
         names = [[p.context, p.split, list(p.perturbations), list(p.genes)] for p in self.parts]
         aliases = read_aliases(self.aliases)
         how = [self.kind, self.scale or "", self.control, self.options, names, aliases]
-        return digest(str(path), state, *how)
+        return digest(str(path), states([path]), *how)
 
     def part(self, context: str, split: str) -> Part | None:
         """Return the part for a context and split; None if the file has none for them.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 def files_of(path: Path) -> list[Path]:
@@ -19,7 +21,7 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files_of(path))
 
 
-def state_of(path: Path) -> list[tuple[Path, int, int]]:
-    """Return each file of a path with its size and time: tells whether it has changed."""
-    stats = [(file, file.stat()) for file in files_of(path)]
-    return [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+def states(paths: Iterable[Path]) -> list[list[Any]]:
+    """Return name, size and time of all files of some paths: tells whether they have changed."""
+    stats = [(file, file.stat()) for path in paths for file in files_of(path)]
+    return [[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in stats]

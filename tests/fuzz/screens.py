@@ -20,7 +20,7 @@ import scipy.sparse as sp
 
 import pertscale as ps
 from pertscale.io.ingestion.column_roles import RoleChoices
-from pertscale.io.ingestion.inputs import find_sources
+from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.plan import plan_screen
 from pertscale.io.ingestion.scale import decide_scale
 from pertscale.io.sources import open_source
@@ -128,10 +128,10 @@ def _source(folder: Path) -> Path:
 
 def planned(folder: Path) -> dict[str, Any]:
     """Read all that ingest reads before it writes: names, labels, and every entry."""
-    specs = find_sources(_source(folder), layer=None, cells=None, scratch=None)
-    plan = plan_screen(specs, RoleChoices(**_ROLES), name="screen", genes="same")
-    decide_scale(specs, declared=None)
-    with open_source(specs[0]) as source:
+    sources = SourceSet.find(_source(folder))
+    plan = plan_screen(sources, RoleChoices(**_ROLES), name="screen", genes="same")
+    decide_scale(sources, declared=None)
+    with open_source(sources.specs[0]) as source:
         matrix = np.zeros((source.n_cells, source.n_genes))
         for block in source.blocks(1 << 20):
             part = source.read(block)

@@ -75,7 +75,7 @@ _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?(_PAR_Y)?")
 _KEPT: Final = {"batch": " (kept, not used in any test)"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoleChoices:
     """What the user says; None and () where the file decides.
 
@@ -108,7 +108,7 @@ class AccountLine:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Roles:
     """Columns and labels that were chosen; None where a role has no column.
 
@@ -130,12 +130,12 @@ class Roles:
 
     perturbation: str | tuple[str, str]
     controls: tuple[str, ...]
-    context: str | None
-    batch: str | None
-    guide: str | None
+    context: str | None = None
+    batch: str | None = None
+    guide: str | None = None
     gene_name: str
-    gene_id: str | None
-    account: tuple[AccountLine, ...]
+    gene_id: str | None = None
+    account: tuple[AccountLine, ...] = ()
     guides_only: bool = False
 
 

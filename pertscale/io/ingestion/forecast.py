@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.io.ingestion.column_roles import RoleChoices
-from pertscale.io.ingestion.inputs import find_sources
+from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.plan import IngestPlan, plan_screen
 from pertscale.io.ingestion.scale import decide_scale
 from pertscale.io.ingestion.work_folder import IngestTasks, planned_tasks, work_folder
@@ -90,16 +90,16 @@ def forecast_ingest(source: Any, store: Path, *, memory: int, parallel: int) -> 
     ------
     MemoryBudgetError, and the errors of :func:`pertscale.io.check`
     """
-    specs = find_sources(source, layer=None, cells=None, scratch=None)
-    plan = plan_screen(specs, RoleChoices(), name=store.stem, genes="same")
-    verdict, _ = decide_scale(specs, declared=None)
+    sources = SourceSet.find(source)
+    plan = plan_screen(sources, RoleChoices(), name=store.stem, genes="same")
+    verdict, _ = decide_scale(sources, declared=None)
     is_counts = verdict == COUNTS
     dtype = np.dtype(np.uint16 if is_counts else np.float32)
     tasks = planned_tasks(
         work_folder(store), plan, scale=verdict, dtype=dtype, memory=memory, parallel=parallel
     )
     watch = Stopwatch()
-    with open_source(specs[0]) as opened:
+    with open_source(sources.specs[0]) as opened:
         block = opened.blocks(_SAMPLE_BYTES)[0]
         found: list[CsrBlock] = []
         seconds = watch.time(lambda: found.append(opened.read(block)), warm=True)
@@ -109,7 +109,7 @@ def forecast_ingest(source: Any, store: Path, *, memory: int, parallel: int) -> 
     if any(one.n_entries < 0 for one in blocks):
         span = sum(one.stop - one.start for one in blocks)
         n_entries = int(len(sample.data) * span / max(1, block.stop - block.start))
-    size = sum(size_of(Path(spec.text or spec.path)) for spec in specs)
+    size = sum(size_of(Path(spec.text or spec.path)) for spec in sources)
     share = n_entries / max(1, len(sample.data))
     return IngestForecast(plan, tasks, is_counts, dtype, n_entries, size, sample, seconds * share)
 

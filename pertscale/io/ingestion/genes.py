@@ -11,7 +11,7 @@ import pandas as pd
 
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.ingestion.column_roles import Roles, gene_ids, gene_names
-from pertscale.io.ingestion.inputs import file_names, unique_names
+from pertscale.io.ingestion.inputs import SourceSet, unique_names
 from pertscale.io.sources import SourceSpec
 from pertscale.schema import DROP_COLUMNS
 
@@ -46,14 +46,15 @@ class GenePlan:
 
 
 def plan_genes(
-    specs: Sequence[SourceSpec], tables: Sequence[pd.DataFrame], roles: Roles, *, how: GeneRule
+    sources: SourceSet, tables: Sequence[pd.DataFrame], roles: Roles, *, how: GeneRule
 ) -> GenePlan:
     """Match the genes of the sources by name.
 
     Parameters
     ----------
-    specs, tables : sequences
-        The sources and what they say of their genes.
+    sources : SourceSet
+    tables : sequence of DataFrame
+        What each source says of its genes.
     roles : Roles
     how : {'same', 'shared'}
         Whether all sources have to have the same genes, or the shared ones are kept.
@@ -63,13 +64,13 @@ def plan_genes(
     names = [unique_names(_called(table, roles)) for table in tables]
     is_gene = [_is_expression(table) for table in tables]
     kept = names[0][is_gene[0]]
-    for spec, mine, genes in zip(specs[1:], names[1:], is_gene[1:], strict=True):
+    for spec, mine, genes in zip(sources.specs[1:], names[1:], is_gene[1:], strict=True):
         if how == "same":
-            _check_same(kept, mine[genes], specs[0], spec)
+            _check_same(kept, mine[genes], sources.specs[0], spec)
         kept = kept[np.isin(kept, mine[genes])]
     if not len(kept):
         raise InputError(
-            f"{', '.join(spec.path for spec in specs)}: no gene is left (of the type "
+            f"{sources.where}: no gene is left (of the type "
             f"{_EXPRESSION!r}, in all files); check which column names genes (gene_name=)"
         )
     index = pd.Index(kept, name="gene")
@@ -77,7 +78,7 @@ def plan_genes(
         np.where(genes, index.get_indexer(mine), -1).astype(np.int32)
         for mine, genes in zip(names, is_gene, strict=True)
     )
-    drops = _drops(specs, tables, names, is_gene, maps)
+    drops = _drops(sources, tables, names, is_gene, maps)
     var = _var(tables[0], pd.Index(names[0]).get_indexer(index), index, roles)
     return GenePlan(var, maps, drops, tuple(_account(var, drops)))
 
@@ -116,7 +117,7 @@ def _var(table: pd.DataFrame, rows: np.ndarray, index: pd.Index, roles: Roles) -
 
 
 def _drops(
-    specs: Sequence[SourceSpec],
+    sources: SourceSet,
     tables: Sequence[pd.DataFrame],
     names: Sequence[np.ndarray],
     is_gene: Sequence[np.ndarray],
@@ -134,7 +135,7 @@ def _drops(
             "reason": "not in all files" if genes[i] else _other_type(table, i),
         }
         for file, table, mine, genes, way in zip(
-            file_names(specs), tables, names, is_gene, maps, strict=True
+            sources.file_names, tables, names, is_gene, maps, strict=True
         )
         for i in np.flatnonzero(way < 0).tolist()
     ]

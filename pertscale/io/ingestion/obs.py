@@ -10,7 +10,6 @@ import pandas as pd
 
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.ingestion.cell_labels import text_categories
-from pertscale.io.ingestion.inputs import file_names, joined_columns, source_names
 from pertscale.io.ingestion.plan import IngestPlan
 from pertscale.io.store.column_names import stored_names
 from pertscale.schema import CELL, CELL_COLUMNS
@@ -36,7 +35,7 @@ def cell_table(
         In the order of the store.
     """
     order = plan.order
-    source = np.repeat(np.arange(len(plan.specs)), plan.n_input)
+    source = np.repeat(np.arange(len(plan.sources)), plan.n_input)
     first_rows = np.cumsum([0, *plan.n_input[:-1]])
     yield CELL, names[order]
     yield "perturbation", _taken(plan.perturbation, order)
@@ -45,7 +44,7 @@ def cell_table(
         yield role, _taken(values, order)
     yield "total_counts", totals
     yield _EXPRESSED, expressed
-    files = pd.Categorical.from_codes(source, categories=file_names(plan.specs))
+    files = pd.Categorical.from_codes(source, categories=plan.sources.file_names)
     yield "source_file", _taken(files, order)
     yield "source_row", order - first_rows[source[order]]
     yield from _as_they_came(plan, order)
@@ -56,12 +55,12 @@ def _taken(values: pd.Categorical, order: np.ndarray) -> pd.Series:
 
 
 def _batch_and_guide(plan: IngestPlan, source: np.ndarray) -> Iterator[tuple[str, pd.Categorical]]:
-    columns = joined_columns(plan.specs)
+    columns = plan.sources.columns
     if plan.roles.batch is not None:
         batch = text_categories(columns.load(plan.roles.batch))
-        yield "batch", batch if len(plan.specs) == 1 else _prefixed(batch, plan, source)
-    elif len(plan.specs) > 1:
-        yield "batch", pd.Categorical.from_codes(source, categories=source_names(plan.specs))
+        yield "batch", batch if len(plan.sources) == 1 else _prefixed(batch, plan, source)
+    elif len(plan.sources) > 1:
+        yield "batch", pd.Categorical.from_codes(source, categories=plan.sources.names)
     if plan.roles.guide is not None:
         yield "guide", text_categories(columns.load(plan.roles.guide))
 
@@ -69,14 +68,14 @@ def _batch_and_guide(plan: IngestPlan, source: np.ndarray) -> Iterator[tuple[str
 def _prefixed(batch: pd.Categorical, plan: IngestPlan, source: np.ndarray) -> pd.Categorical:
     """Put the file before the batch: gem group 1 of two files are two batches."""
     n = len(batch.categories)
-    names = [f"{stem}:{b}" for stem in source_names(plan.specs) for b in batch.categories]
+    names = [f"{stem}:{b}" for stem in plan.sources.names for b in batch.categories]
     codes = np.where(batch.codes < 0, -1, source * n + batch.codes)
     return pd.Categorical.from_codes(codes, categories=names)
 
 
 def _as_they_came(plan: IngestPlan, order: np.ndarray) -> Iterator[tuple[str, Any]]:
     """Columns of the sources, by the names they have in the store."""
-    columns = joined_columns(plan.specs)
+    columns = plan.sources.columns
     for name, stored in source_columns(plan).items():
         yield stored, _storable(columns.load(name).iloc[order])
 
@@ -88,7 +87,7 @@ def check_columns(plan: IngestPlan) -> None:
     ------
     CorruptFileError
     """
-    columns = joined_columns(plan.specs)
+    columns = plan.sources.columns
     for name in columns.names:
         _storable(columns.load(name))
 
@@ -96,7 +95,7 @@ def check_columns(plan: IngestPlan) -> None:
 def source_columns(plan: IngestPlan) -> dict[str, str]:
     """Return the columns of the sources, and their names in the store."""
     ours = [*(c.name for c in CELL_COLUMNS), CELL, _EXPRESSED]
-    return stored_names(joined_columns(plan.specs).names, ours)
+    return stored_names(plan.sources.columns.names, ours)
 
 
 def _storable(values: pd.Series) -> Any:
@@ -120,7 +119,7 @@ def _storable(values: pd.Series) -> Any:
 
 def check_totals_column(plan: IngestPlan, name: str) -> None:
     """Raise an ArgumentError if the cells have no such column."""
-    columns = joined_columns(plan.specs)
+    columns = plan.sources.columns
     if name not in columns.names:
         raise ArgumentError(
             f"totals={name!r} is not a column of the cells ({columns.where}); there are "
@@ -132,7 +131,7 @@ def without_total(plan: IngestPlan, cells: np.ndarray, name: str | None) -> np.n
     """Return which of some input cells have no total by a column; all where there is none."""
     if name is None or not len(cells):
         return cells
-    listed = pd.to_numeric(joined_columns(plan.specs).load(name), errors="coerce")
+    listed = pd.to_numeric(plan.sources.columns.load(name), errors="coerce")
     return cells[~(listed.to_numpy(np.float64)[cells] > 0)]
 
 
@@ -144,7 +143,7 @@ def named_totals(plan: IngestPlan, name: str, sums: np.ndarray) -> np.ndarray:
     InputError
         If a cell with counts has no positive total.
     """
-    columns = joined_columns(plan.specs)
+    columns = plan.sources.columns
     listed = pd.to_numeric(columns.load(name), errors="coerce").to_numpy(np.float64)[plan.order]
     bad = np.flatnonzero(~(np.isfinite(listed) & (listed > 0)) & (sums > 0))
     if len(bad):

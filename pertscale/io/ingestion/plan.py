@@ -11,7 +11,6 @@ import pandas as pd
 from pertscale.errors import InputError
 from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import (
-    CellColumns,
     RoleChoices,
     Roles,
     infer_roles,
@@ -19,7 +18,7 @@ from pertscale.io.ingestion.column_roles import (
     label_column,
 )
 from pertscale.io.ingestion.genes import GeneRule, plan_genes
-from pertscale.io.ingestion.inputs import file_names, joined_columns, source_names
+from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.targets import plan_targets
 from pertscale.io.sources import SourceSpec, open_source
 from pertscale.schema import CONTROL, DROP_COLUMNS, GROUP_COLUMNS
@@ -30,13 +29,13 @@ _NO_COUNT = "no count in any gene"
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IngestPlan:
     """Where every cell and gene of the sources goes.
 
     Attributes
     ----------
-    specs : tuple of SourceSpec
+    sources : SourceSet
     n_input : tuple of int
         Cells of each source.
     roles : Roles
@@ -57,7 +56,7 @@ class IngestPlan:
         Perturbation → canonical name of its target, where that is another name.
     """
 
-    specs: tuple[SourceSpec, ...]
+    sources: SourceSet
     n_input: tuple[int, ...]
     roles: Roles
     var: pd.DataFrame
@@ -85,13 +84,13 @@ class IngestPlan:
 
 
 def plan_screen(
-    specs: Sequence[SourceSpec], choices: RoleChoices, *, name: str, genes: GeneRule
+    sources: SourceSet, choices: RoleChoices, *, name: str, genes: GeneRule
 ) -> IngestPlan:
     """Read names and labels of all cells, never the matrix, and decide where everything goes.
 
     Parameters
     ----------
-    specs : sequence of SourceSpec
+    sources : SourceSet
     choices : RoleChoices
         What the user said.
     name : str
@@ -99,26 +98,26 @@ def plan_screen(
     genes : {'same', 'shared'}
         Whether sources have to have the same genes, or only the shared ones are kept.
     """
-    sizes, tables = zip(*map(_shape_and_genes, specs), strict=True)
-    columns = joined_columns(specs)
+    sizes, tables = zip(*map(_shape_and_genes, sources), strict=True)
+    columns = sources.columns
     roles = infer_roles(columns, tables[0], choices)
-    gene_plan = plan_genes(specs, tables, roles, how=genes)
+    gene_plan = plan_genes(sources, tables, roles, how=genes)
     labels = label_column(columns, roles.perturbation)
     found = interpret(labels, roles, tables[0])
     perturbation = pd.Categorical.from_codes(found.codes, categories=list(found.names))
-    context, context_note = _contexts(specs, sizes, columns, roles, name)
+    context, context_note = _contexts(sources, sizes, roles, name)
     perturbation, lacking, told = _with_controls(perturbation, context, columns.where)
     destination, groups = sort_cells(perturbation, context)
     reasons = {left.label: left.reason for left in found.left_out}
-    dropped = cell_drops(specs, sizes, labels, reasons, context, destination, of_context=lacking)
-    account = [note for spec in specs for note in spec.notes]
+    dropped = cell_drops(sources, sizes, labels, reasons, context, destination, of_context=lacking)
+    account = [note for spec in sources for note in spec.notes]
     account += [f"{line.role}: {line.text}" for line in roles.account]
     guides, targets_told = plan_targets(columns, roles, perturbation, gene_plan.var)
     account += targets_told
     by_label = dropped[~dropped["reason"].isin(list(lacking.values()))]
     account += [*context_note, *_drop_account(by_label), *told, *gene_plan.account]
     return IngestPlan(
-        specs=tuple(specs),
+        sources=sources,
         n_input=sizes,
         roles=roles,
         var=gene_plan.var,
@@ -143,7 +142,7 @@ def without_cells(plan: IngestPlan, empty: np.ndarray) -> IngestPlan:
     empty : ndarray of int
         Input cells that it keeps.
     """
-    columns = joined_columns(plan.specs)
+    columns = plan.sources.columns
     labels = label_column(columns, plan.roles.perturbation)
     filled = _without(plan.perturbation, empty)
     perturbation, lacking, told = _with_controls(filled, plan.context, columns.where)
@@ -154,7 +153,7 @@ def without_cells(plan: IngestPlan, empty: np.ndarray) -> IngestPlan:
     left[others < 0] = 0
     every = dict.fromkeys(map(str, plan.context.categories), _NO_COUNT)
     drops = [
-        cell_drops(plan.specs, plan.n_input, labels, {}, plan.context, mine, of_context=why)
+        cell_drops(plan.sources, plan.n_input, labels, {}, plan.context, mine, of_context=why)
         for mine, why in ((left, every), (others, lacking))
     ]
     line = (
@@ -194,16 +193,15 @@ def _shape_and_genes(spec: SourceSpec) -> tuple[int, pd.DataFrame]:
 
 
 def _contexts(
-    specs: Sequence[SourceSpec],
+    sources: SourceSet,
     n_input: Sequence[int],
-    columns: CellColumns,
     roles: Roles,
     name: str,
 ) -> tuple[pd.Categorical, list[str]]:
     """Context of every cell; without a column, the one file's name, or else the store's."""
     if roles.context is not None:
-        return text_categories(columns.load(roles.context)), []
-    only = source_names(specs)[0] if len(specs) == 1 else name
+        return text_categories(sources.columns.load(roles.context)), []
+    only = sources.names[0] if len(sources) == 1 else name
     note = f"context: no column names one, so all cells belong to {only!r}"
     codes = np.zeros(sum(n_input), np.int8)
     return pd.Categorical.from_codes(codes, categories=[only]), [note]
@@ -288,7 +286,7 @@ def _without(perturbation: pd.Categorical, cells: np.ndarray) -> pd.Categorical:
 
 
 def cell_drops(
-    specs: Sequence[SourceSpec],
+    sources: SourceSet,
     n_input: Sequence[int],
     labels: pd.Series,
     reasons: Mapping[str, str],
@@ -301,7 +299,7 @@ def cell_drops(
     parts = []
     whole = {} if of_context is None else of_context
     first = 0
-    for spec, n, file in zip(specs, n_input, file_names(specs), strict=True):
+    for spec, n, file in zip(sources, n_input, sources.file_names, strict=True):
         rows = np.flatnonzero(destination[first : first + n] < 0)
         if len(rows):
             with open_source(spec) as source:

@@ -36,11 +36,8 @@ from pertscale.io.ingestion.column_roles import RoleChoices
 from pertscale.io.ingestion.genes import GeneRule
 from pertscale.io.ingestion.inputs import (
     PathLike,
-    cell_names,
-    file_names,
-    find_sources,
-    joined_columns,
-    source_states,
+    SourceSet,
+    source_paths,
 )
 from pertscale.io.ingestion.obs import (
     cell_table,
@@ -62,7 +59,6 @@ from pertscale.io.ingestion.work_folder import (
     prepare,
     work_folder,
 )
-from pertscale.io.sources import SourceSpec
 from pertscale.io.store.column_names import renamed, stored_names
 from pertscale.io.store.layout import (
     ROOT_FILE,
@@ -79,6 +75,7 @@ from pertscale.io.store.layout import (
 from pertscale.io.store.verify import verify_store
 from pertscale.schema import COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, Scale
 from pertscale.storage.atomic import read_json, remove, remove_leftovers, replace, write_json
+from pertscale.storage.files import states
 from pertscale.storage.locations import Location, Remote, absolute
 from pertscale.storage.lock import locked
 from pertscale.storage.own_files import check_replaceable
@@ -146,11 +143,11 @@ def check(
     """
     if isinstance(source, str | os.PathLike) and is_store(source):
         return _verified(source)
-    specs = find_sources(source, layer=layer, cells=cells, scratch=None)
+    sources = SourceSet.find(source, layer=layer, cells=cells)
     choices = _choices(perturbation, control, context, batch, guide, gene_name)
-    plan = plan_screen(specs, choices, name="screen", genes=genes)
+    plan = plan_screen(sources, choices, name="screen", genes=genes)
     check_columns(plan)
-    verdict, how = decide_scale(specs, declared=scale)
+    verdict, how = decide_scale(sources, declared=scale)
     lines = (*_shape_lines(plan), how, *plan.account, *_sampled_lines(plan, verdict, None))
     n_input = sum(plan.n_input)
     return Account(lines, plan.groups, n_input, plan.n_cells, n_input - plan.n_cells, verdict)
@@ -289,12 +286,12 @@ def ingest(
     work = work_folder(final)
     with locked(work, quiet=quiet):
         try:
-            specs = find_sources(source, layer=layer, cells=cells, scratch=work)
-            _check_apart(specs, final)
+            sources = SourceSet.find(source, layer=layer, cells=cells, scratch=work)
+            _check_apart(sources, final)
             choices = _choices(perturbation, control, context, batch, guide, gene_name)
-            plan = plan_screen(specs, choices, name=final.stem, genes=genes)
+            plan = plan_screen(sources, choices, name=final.stem, genes=genes)
             check_columns(plan)
-            verdict, how = decide_scale(specs, declared=scale)
+            verdict, how = decide_scale(sources, declared=scale)
             trim()  # what was read to decide is gone; the passes need the room
             _check_totals(plan, totals, verdict)
         except PertscaleError:
@@ -322,7 +319,7 @@ def _ingest_remote(
     _check_replaceable(output, overwrite)
     with finished_folder(output, _LAYOUT, quiet=where["quiet"]) as local:
         record = local.parent / "source.json"
-        key = digest(how, source_states(source))
+        key = digest(how, states(map(Path, source_paths(source))))
         if not (record.exists() and local.exists() and read_json(record) == key):
             ingest(source, local, **how, **where, overwrite=True)
             write_json(record, key)
@@ -438,10 +435,10 @@ def _choices(
     )
 
 
-def _check_apart(specs: Sequence[SourceSpec], final: Path) -> None:
+def _check_apart(sources: SourceSet, final: Path) -> None:
     """Refuse to replace a source by its own screen, or to write into it."""
     store = final.resolve()
-    for spec in specs:
+    for spec in sources:
         path = Path(spec.path).resolve()
         if store == path or store in path.parents or path in store.parents:
             raise ArgumentError(
@@ -466,7 +463,7 @@ def _shape_lines(plan: IngestPlan) -> list[str]:
     n_input = sum(plan.n_input)
     lines = [
         f"read: {n_input:,} cells x {len(plan.gene_maps[0]):,} genes from "
-        f"{', '.join(file_names(plan.specs))}",
+        f"{', '.join(plan.sources.file_names)}",
         f"kept: {plan.n_cells:,} cells, {len(plan.var):,} genes; left out: "
         f"{n_input - plan.n_cells:,} cells",
     ]
@@ -485,7 +482,7 @@ def _sampled_lines(plan: IngestPlan, scale: str, totals: str | None) -> list[str
 
     Ingest looks at all cells, once the matrix is written.
     """
-    columns = joined_columns(plan.specs)
+    columns = plan.sources.columns
     name = totals or total_column(columns.names)
     sums, rows, whole = _sampled_sums(plan)
     if not whole:
@@ -517,7 +514,7 @@ def _sampled_sums(plan: IngestPlan) -> tuple[np.ndarray, np.ndarray, bool]:
     The last value says whether the sources hold cells as a whole; else there are none.
     """
     sums, rows, first = [], [], 0
-    for spec, n, way in zip(plan.specs, plan.n_input, plan.gene_maps, strict=True):
+    for spec, n, way in zip(plan.sources, plan.n_input, plan.gene_maps, strict=True):
         blocks, whole = read_sample(spec)
         if not whole:
             return np.empty(0), np.empty(0, np.int64), False
@@ -588,16 +585,16 @@ def _too_many_empty(plan: IngestPlan, empty: np.ndarray, longest: np.ndarray) ->
     last = first + len(longest) - 1
     where = "to the last one" if last == plan.n_input[source] - 1 else f"to {last:,}"
     return (
-        f"{', '.join(spec.path for spec in plan.specs)}: {len(empty):,} of {plan.n_cells:,} cells "
+        f"{plan.sources.where}: {len(empty):,} of {plan.n_cells:,} cells "
         f"({len(empty) / plan.n_cells:.0%}) have no count in any gene; rows {first:,} {where} of "
-        f"{plan.specs[source].path} are one run of them. A file that was cut off while it was "
-        "written looks so: copy or write it again. If these cells are empty indeed, write the file "
-        f"without them (up to {_MOST_EMPTY:.0%} are left out, each with its row)"
+        f"{plan.sources.specs[source].path} are one run of them. A file that was cut off while it "
+        "was written looks so: copy or write it again. If these cells are empty indeed, write the "
+        f"file without them (up to {_MOST_EMPTY:.0%} are left out, each with its row)"
     )
 
 
 def _of_a_panel(plan: IngestPlan) -> str:
-    column = total_column(joined_columns(plan.specs).names)
+    column = total_column(plan.sources.columns.names)
     name = repr(column) if column else ""
     return (
         f". If the matrix holds a panel of genes only, pass totals={name} "
@@ -613,7 +610,7 @@ def _write_tables(
     divisors = sums if totals is None else named_totals(plan, totals, sums)
     if scale == LOG1P_1E4:
         divisors = np.full(len(sums), np.nan)
-    names, added = cell_names(plan.specs)
+    names, added = plan.sources.cell_names()
     var_columns = stored_names(map(str, plan.var.columns), [GENE])
     added += [*renamed(source_columns(plan)), *renamed(var_columns)]
     if scale == COUNTS:
@@ -632,7 +629,7 @@ def _write_tables(
         "totals": totals or "matrix",
         "account": [*account, *added],
         "n_input": sum(plan.n_input),
-        "sources": file_names(plan.specs),
+        "sources": list(plan.sources.file_names),
         "roles": {k: v for k, v in asdict(plan.roles).items() if k != "account"},
         "fingerprint": fingerprint(
             plan.var.index, plan.groups, scale, sums, divisors, expressed, guides
@@ -652,7 +649,7 @@ def _write_tables(
 
 
 def _exact_hint(plan: IngestPlan, sums: np.ndarray, totals: str | None) -> list[str]:
-    columns = joined_columns(plan.specs)
+    columns = plan.sources.columns
     name = totals or total_column(columns.names)
     if name is None:
         return []

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from pertscale.errors import ArgumentError, InputError, NegativeValueError
+from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.passes import LOG_LIMIT, NOT_FINITE, REWRITE, place_of
 from pertscale.io.ingestion.scale_proof import FORMS, LOG1P, Evidence
 from pertscale.io.sources import CsrBlock, Source, SourceSpec, open_source
@@ -21,7 +20,7 @@ _PREDICTED_ABOVE = 1.5
 
 
 def decide_scale(
-    specs: Sequence[SourceSpec], *, declared: str | None, predicted: bool = False
+    sources: SourceSet, *, declared: str | None, predicted: bool = False
 ) -> tuple[str, str]:
     """Return the scale of the sources and a sentence on how it is known.
 
@@ -30,8 +29,8 @@ def decide_scale(
 
     Parameters
     ----------
-    specs
-        The sources.
+    sources
+        What is judged, one by one.
     declared
         What the user says; it is taken unless the values prove that it is wrong.
     predicted
@@ -46,10 +45,10 @@ def decide_scale(
     if declared is not None:
         if declared not in SCALES:
             raise ArgumentError(f"scale={declared!r} is not one of {', '.join(SCALES)}")
-        for spec in specs if declared == LOG1P_1E4 else ():
+        for spec in sources if declared == LOG1P_1E4 else ():
             _check_declared(spec, predicted)
         return declared, f"scale: {declared}, as declared"
-    verdicts = {spec.path: _judge(spec, predicted) for spec in specs}
+    verdicts = {spec.path: _judge(spec, predicted) for spec in sources}
     scales = {scale for scale, _ in verdicts.values()}
     if len(scales) > 1:
         listed = "; ".join(f"{path}: {scale}" for path, (scale, _) in verdicts.items())

@@ -19,10 +19,10 @@ from pertscale.hashing import digest
 from pertscale.io.ingestion._kernels import PACKED
 from pertscale.io.ingestion.passes import SortTask, StoreTarget, WriteTask
 from pertscale.io.ingestion.plan import IngestPlan
-from pertscale.io.sources import SourceSpec, open_source
+from pertscale.io.sources import open_source
 from pertscale.io.store.layout import CHUNK_GENES, ROOT_FILE, create_matrix, rows_per_shard
 from pertscale.storage.atomic import read_json, remove, write_json
-from pertscale.storage.files import state_of
+from pertscale.storage.files import states
 
 _MARKER = "plan.json"
 _EMPTY = "empty.json"
@@ -194,20 +194,10 @@ def _check_fits(target: StoreTarget, shard_bytes: int, memory: int, parallel: in
 
 def _key(plan: IngestPlan, target: StoreTarget) -> str:
     """Hash of everything that the scratch files and the matrix depend on."""
-    sources = [{**asdict(spec), **_state(spec)} for spec in plan.specs]
+    sources = [[asdict(spec), states([Path(spec.text or spec.path)])] for spec in plan.sources]
     options = [target.scale, target.dtype, target.rows_per_shard]
     names = list(map(str, plan.var.index))
     return digest(_VERSION, sources, options, names, plan.destination, *plan.gene_maps)
-
-
-def _state(spec: SourceSpec) -> dict[str, int]:
-    """Size and time of a source: of all files of a folder together."""
-    files = state_of(Path(spec.text or spec.path))
-    return {
-        "n_files": len(files),
-        "bytes": sum(size for _, size, _ in files),
-        "modified": max((time for _, _, time in files), default=0),
-    }
 
 
 def _start(folder: Path, plan: IngestPlan, target: StoreTarget) -> None:
@@ -220,7 +210,7 @@ def _start(folder: Path, plan: IngestPlan, target: StoreTarget) -> None:
     write_json(folder / "genes.json", list(map(str, plan.var.index)))
     listed = [
         {"spec": asdict(spec), "n_cells": n}
-        for spec, n in zip(plan.specs, plan.n_input, strict=True)
+        for spec, n in zip(plan.sources, plan.n_input, strict=True)
     ]
     write_json(folder / "sources.json", listed)
     create_matrix(
@@ -234,7 +224,7 @@ def _start(folder: Path, plan: IngestPlan, target: StoreTarget) -> None:
 def _first_tasks(plan: IngestPlan, target: StoreTarget, block_bytes: int) -> list[SortTask]:
     tasks: list[SortTask] = []
     first_cell = 0
-    for i, (spec, n) in enumerate(zip(plan.specs, plan.n_input, strict=True)):
+    for i, (spec, n) in enumerate(zip(plan.sources, plan.n_input, strict=True)):
         with open_source(spec) as source:
             for block in source.blocks(block_bytes):
                 tasks.append(SortTask(target, len(tasks), spec, i, first_cell, block))

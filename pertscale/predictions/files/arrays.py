@@ -26,7 +26,7 @@ from pertscale.io.sources._base import Source
 from pertscale.io.sources.anndata_zarr import check_lengths, n_missing
 from pertscale.predictions.files.part import EXPRESSION, Part, checked_gene_names
 from pertscale.schema import CONTEXT, GENE, PERTURBATION
-from pertscale.storage.files import state_of
+from pertscale.storage.files import states
 from pertscale.storage.locations import input_path
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class _Guarded:
             return self.array[key].to_numpy().astype(np.float32)
 
     def __dask_tokenize__(self) -> tuple[str, Any, list[Any]]:
-        return (self.where, self.array.name, state_of(Path(self.where)))
+        return (self.where, self.array.name, states([Path(self.where)]))
 
 
 # --- dictionaries ---------------------------------------------------------------------------------

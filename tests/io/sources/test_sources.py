@@ -26,7 +26,7 @@ from pertscale.errors import (
     PertscaleWarning,
     UnknownNameError,
 )
-from pertscale.io.ingestion.inputs import find_sources
+from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.sources import Source, find_source, open_source
 from pertscale.io.sources._hdf5 import read_stretch
 from tests.support.helpers import real_data
@@ -470,7 +470,7 @@ def test_a_list_with_a_line_too_many_is_never_shifted(
     whole = tmp_path / "whole"
     whole.mkdir()
     with pytest.raises(CorruptFileError, match=message):
-        find_sources([write_mtx(whole), folder], layer=None, cells=None, scratch=None)
+        SourceSet.find([write_mtx(whole), folder])
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import pertscale as ps
 from pertscale.errors import ArgumentError, ExistsError, InputError, MemoryBudgetError
 from pertscale.io import ingest
 from pertscale.io.ingestion.column_roles import RoleChoices
-from pertscale.io.ingestion.inputs import find_sources
+from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.plan import plan_screen
 from pertscale.io.ingestion.run import write_screen
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
@@ -123,8 +123,8 @@ def test_golden(tmp_path, test, key):
         np.log1p(scaled).astype(np.float32),
         {"perturbation": np.array(golden["labels"])},
     )
-    specs = find_sources(source, layer=None, cells=None, scratch=None)
-    plan = plan_screen(specs, RoleChoices(), name="golden", genes="same")
+    sources = SourceSet.find(source)
+    plan = plan_screen(sources, RoleChoices(), name="golden", genes="same")
     store = write_screen(  # with the one cell without counts, which scanpy tested
         plan,
         tmp_path / "golden.zarr",
