@@ -195,8 +195,8 @@ def _source(values: tuple[str, ...]) -> Any:
 def check(files: tuple[str, ...], **how: Any) -> None:
     """Tell how FILES would be read: columns, control labels, scale, what is left out.
 
-    Nothing is written. What is not as it should be can be set with the options, which `ingest`
-    takes as well. Of a screen store all chunks are read, and compared with their checksums.
+    Nothing is written. Override a wrong guess with the options, which `ingest` takes as well. Of a
+    screen store all chunks are read, and compared with their checksums.
     """
     from pertscale.io import check as check_files
 

@@ -1,4 +1,4 @@
-"""What does not come from here: predictions in files, put on the screen of a benchmark."""
+"""Predictions from files, aligned to the screen of a benchmark."""
 
 from __future__ import annotations
 

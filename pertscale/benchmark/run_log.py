@@ -78,7 +78,7 @@ class RunLog:
             say(f"skipped {what}{where}: {reason}", quiet=self.quiet)
 
     def say_skipped(self) -> None:
-        """Tell how much did not run, where not all of it was told."""
+        """Print how many steps were skipped, where not every reason was printed."""
         reasons = {row["reason"] for row in self.skipped}
         if len(self.skipped) > len(reasons) or len(reasons) > MOST_SAID:
             say(

@@ -32,7 +32,7 @@ class Resources:
 
     @classmethod
     def available(cls, memory: str | int, client: Any, *, n_shares: int = 1) -> Resources:
-        """Return the resources of a client's workers, or of this process and its like."""
+        """Return the resources of a client's workers, or of this process and others like it."""
         return cls(
             task_budget(memory, worker_limit=memory_limit(client)),
             tasks_per_process(client),

@@ -52,7 +52,7 @@ R = TypeVar("R")
 IN_FLIGHT_PER_THREAD = 4
 #: How often a task is tried that fails in a way that may pass.
 TRIES = 3
-#: With this many failed tasks the cause is none of theirs.
+#: So many failures have a common cause: stop and report it.
 MOST_FAILED = 20
 #: Failed tasks that an error lists.
 _LISTED = 10

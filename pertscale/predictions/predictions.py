@@ -451,9 +451,9 @@ def read_predictions(
         columns ``context`` and ``split`` tell parts apart.
     scale : {'log1p_1e4', 'counts', 'delta', 'lfc'}, optional
         Of expression: mean log1p of counts per 10,000; mean counts, which are scaled to 10,000 and
-        logged (the log of a mean, for want of the mean of logs); change of mean log1p expression
-        from control; log2 fold change of its ``expm1``. Without it, it has to be proved against the
-        screen's control, which only the first two can be.
+        logged (the log of a mean, as the mean of logs is not known); change of mean log1p
+        expression from control; log2 fold change of its ``expm1``. Without it, the scale has to be
+        proved against the screen's control, which only the first two can be.
     control : {'observed', 'in_file'}
         What changes are measured from: the screen's own controls, or those that the file brings.
         The latter is recorded with every score.

@@ -21,7 +21,7 @@ from pertscale.splits.split import Split, checked_names, checked_seed
 
 
 def check_test_fraction(test_fraction: float) -> None:
-    """Raise an ArgumentError for what is no part."""
+    """Raise an ArgumentError unless `test_fraction` lies between 0 and 1."""
     if not 0 < test_fraction < 1:
         raise ArgumentError(f"test_fraction has to be between 0 and 1, got {test_fraction}")
 

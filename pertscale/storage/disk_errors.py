@@ -1,4 +1,4 @@
-"""One place where what a full or read-only disk says becomes an error of ours."""
+"""Where an error of a full or read-only disk is translated to a StorageError."""
 
 from __future__ import annotations
 

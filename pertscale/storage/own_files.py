@@ -1,8 +1,8 @@
 """What in an output folder is ours, told by its name: nothing else is replaced or deleted.
 
 A user keeps notes beside tables, and copies of splits beside splits. Each kind of folder that we
-write has a pattern of the files that we write there; what does not fit is somebody else's. Hidden
-files are nobody's: file systems and browsers of folders leave them.
+write has a pattern of the files that we write there; what does not fit belongs to the user. Hidden
+files are ignored: file systems and file browsers leave them.
 """
 
 from __future__ import annotations

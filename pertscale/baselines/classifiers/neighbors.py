@@ -241,7 +241,7 @@ def _vote(
 ) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
     """Predict a block of genes from the training labels `y` (training perturbation, gene).
 
-    Returns labels, class scores, and where the label is the gene's majority for want of a vote.
+    Returns labels, class scores, and where the label is the gene's majority since nobody voted.
     """
     counts = class_counts(y)
     sums = np.zeros((len(CLASSES), len(missing), y.shape[1]))

@@ -78,7 +78,7 @@ class WeightedKNNCV(VotingClassifier):
     model_ : WeightedKNN
         Fitted with ``k_`` on all training perturbations.
     notes_ : list of str
-        What cross-validation could not do for want of training perturbations.
+        What cross-validation could not do with too few training perturbations.
 
     Notes
     -----

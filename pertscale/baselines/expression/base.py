@@ -26,7 +26,7 @@ BLOCK_BYTES: Final = 64_000_000
 
 
 class ExpressionModel(BaseEstimator, ABC):
-    """Base of the models of expression, after the manners of scikit-learn.
+    """Base of the models of expression, following scikit-learn's conventions.
 
     Attributes
     ----------

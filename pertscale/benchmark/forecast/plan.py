@@ -83,7 +83,7 @@ _MATRIX_SECONDS = 1e-6
 _REPORT_SECONDS, _REPORT_UNIT_SECONDS = 3.0, 0.02
 #: CPU seconds of an ingest beside its entries.
 _INGEST_SECONDS = 1.0
-#: What an ingest does per entry beside reading it, in times of what testing a value costs.
+#: Cost of ingesting an entry beside reading it, relative to the cost of testing a value.
 _INGEST_COST = 2.0
 #: The estimate of time is right within this factor on an undisturbed machine.
 UNCERTAINTY = 2
@@ -497,11 +497,11 @@ class _Probe:
     call: Callable[[], Any]
 
     def time(self) -> Any:
-        """Do it."""
+        """Run the probe."""
         return self.call()
 
     def describe(self) -> str:
-        """Say what it is."""
+        """Name the probe in messages."""
         return "a small part of the work, which is timed"
 
 
@@ -564,7 +564,7 @@ def _stages(
     slowdown: float,
     n_workers: int,
 ) -> pd.DataFrame:
-    """Put the stages in their order."""
+    """Assemble the table of stages."""
     rows = []
     ingests = [
         (one.ingest, rates)

@@ -237,7 +237,8 @@ def run_unit(
 ) -> None:
     """Fit, predict, score and keep one unit; `targets` are the genes of each perturbation.
 
-    What a method can't do, for want of training perturbations say, is kept as well, as the reason.
+    A method that cannot be fitted, say without training perturbations, leaves a record with the
+    reason.
     """
     try:
         found = unit.predictor.predict(unit, matrix)

@@ -1,4 +1,4 @@
-"""One place where what the format libraries raise on damaged files becomes an error of ours."""
+"""Where exceptions of the format libraries on damaged files become a CorruptFileError."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def file_errors(where: str, *, remedy: str = "copy, download or write it again")
     """Turn what the format libraries raise on damaged files into a CorruptFileError.
 
     `where` names the file, the dataset in it and the rows: it starts the message; `remedy` ends it.
-    Around calls into the libraries only: an error of ours would look like one of the file.
+    Put it around calls into the libraries only: a bug of ours would look like damage of the file.
     """
     try:
         with storage_errors(where):

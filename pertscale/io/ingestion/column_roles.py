@@ -68,7 +68,7 @@ _GENE_NAME = (
     "gene_name", "gene_symbol", "gene_symbols", "symbol", "feature_name", "gene_short_name",
 )  # fmt: skip
 _GENE_ID = ("ensembl_id", "gene_id", "gene_ids", "feature_id", "ensembl")
-#: Labels that say that something was done and not what: such a column is no labelling.
+#: Labels that say that something was done and not what: such a column does not label perturbations.
 _GENERIC = frozenset({"perturbed", "targeting", "treated", "ko", "kd", "knockout", "stimulated"})
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?(_PAR_Y)?")
 #: What becomes of columns that no computation uses.

@@ -166,7 +166,7 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
 
 @dataclass(frozen=True)
 class _Guarded:
-    """An array on disk as float32; damage that shows when it is read is an error of ours."""
+    """An array on disk as float32; damage that shows on reading is a CorruptFileError."""
 
     array: xr.DataArray
     where: str

@@ -23,8 +23,8 @@ from pertscale.stats.differential.timing import ZERO_COST, LabelRates
 
 #: Bytes of a pair in the label table's files, as measured (`io.tables.pairs_file`).
 LABEL_BYTES = 36
-#: What a pair costs until it is in the label table (adjusted over its perturbation and over the
-#: screen, looked up, encoded, written), in times of what sorting and adjusting it costs.
+#: Cost of a pair until it is in the label table (adjusted over its perturbation and over the
+#: screen, looked up, encoded, written), relative to the cost of sorting and adjusting it.
 _PART_COST = 8.0
 #: CPU seconds of a task beside its data, and of a call beside its tasks.
 _TASK_SECONDS = 0.01

@@ -1,8 +1,8 @@
 """The tiles of a rank-sum run: planned once, and kept beside their statistics.
 
-Whoever comes first to a run's working folder (a run, one of the shares of a job array, a run that
-was interrupted) writes the plan; all others follow it, so that tiles fit together whatever memory
-and threads each has.
+The first process in a run's working folder (a run, one of the shares of a job array, a run that was
+interrupted) writes the plan; all others follow it, so that tiles fit together whatever memory and
+threads each has.
 """
 
 from __future__ import annotations

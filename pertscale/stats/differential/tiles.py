@@ -190,7 +190,7 @@ def _tiles(
         turns = []
         for context, start, stop in blocks[i : i + n_parallel]:
             control, *groups = sizes[context]
-            # a perturbation more, so that what whole ones leave over is no piece of its own
+            # room for one more perturbation, so that a remainder does not become a tile of its own
             rows = max(-(-sum(groups) // pieces) + max(groups), control, window_rows)
             ends = list(accumulate(groups))
             cuts = windows([0, *ends[:-1]], ends, rows, len(groups))

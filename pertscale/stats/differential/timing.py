@@ -27,7 +27,7 @@ from pertscale.stats.differential.tiles import windows
 _CONTROL_ROWS = 20 * CHUNK_ROWS
 _ROWS = 8 * CHUNK_ROWS
 _GENES = 64
-#: What a zero costs, which is only looked at, in times of what another value does.
+#: Cost of a zero, which is only looked at, relative to the cost of another value.
 ZERO_COST = 0.1
 #: Pairs whose p-values are sorted and adjusted.
 _PAIRS = 200_000
