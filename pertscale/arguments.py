@@ -1,8 +1,8 @@
-"""Arguments of public functions are looked at before anything is done with them.
+"""Check the types of the arguments of public functions before anything is done with them.
 
-:func:`checked` reads the annotations of a function. What is of another type is refused at once, in
-words that say what to pass instead; otherwise it would be noticed late, by a library that knows
-neither the argument's name nor what the user wants to do. Values are checked by the functions.
+:func:`checked` reads the annotations of a function. A value of another type is refused at once, by
+a message that says what to pass instead; otherwise a library would fail on it late, and know neither
+the argument's name nor what the user wants to do. Values are checked by the functions themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pertscale.errors import ArgumentError
 
 F = TypeVar("F", bound=Callable[..., Any])  # a class, too
 
-#: Where the names are from that modules import for type checkers only.
+#: Modules of the names that are imported for type checkers only.
 _NAMES: Final = {
     "xr": "xarray",
     "pd": "pandas",
@@ -32,7 +32,7 @@ _NAMES: Final = {
     "Screen": "pertscale.screen:Screen",
     "LabelTable": "pertscale.stats.labels:LabelTable",
 }
-#: How to come by an object of a type, by its name.
+#: How to make an object of a type, by the name of the type.
 _WAYS: Final = {
     "LabelTable": "read one with pertscale.read_labels(path), or test a store with "
     "pertscale.stats.rank_sum(store)",
@@ -53,7 +53,7 @@ AS_FILE: Final = {
 }
 _WORDS: Final = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}
 _NUMBERS: Final = {int: (Integral, np.integer), float: (Real, np.number), bool: (bool, np.bool_)}
-#: Entries of a sequence that are looked at; the names of a screen are too many to look at each.
+#: Entries of a sequence that are checked; a screen has too many names to check each.
 _ENTRIES: Final = 1000
 
 
@@ -65,7 +65,7 @@ def checked(public: F) -> F:
     Raises
     ------
     ArgumentError
-        By what is decorated. Missing and unknown arguments stay Python's ``TypeError``.
+        Raised by the decorated function. Missing and unknown arguments stay Python's ``TypeError``.
     """
     if not isinstance(public, type):
         return _checked_function(public)
@@ -151,7 +151,7 @@ def _is_array(hint: Any) -> bool:
 
 
 def _holds(value: Any, origin: type, inside: tuple[Any, ...]) -> bool:
-    """Whether a container is one, and its entries are what they should be; text is no list."""
+    """Whether a container and its entries have the right types; a text is not a list."""
     if isinstance(value, str | bytes):
         return False
     if issubclass(origin, Mapping):
@@ -177,7 +177,7 @@ def _refusal(function: str, name: str, value: Any, hint: Any) -> str:
 
 
 def _words(hint: Any) -> str:
-    """Say what a type is, as one would say it."""
+    """Name a type in plain words."""
     members = [hint] if _is_array(hint) else _alternatives(hint)
     if any(get_origin(one) is os.PathLike for one in members):
         members.remove(str)  # text is a path
@@ -186,7 +186,7 @@ def _words(hint: Any) -> str:
 
 
 def _alternatives(hint: Any) -> list[Any]:
-    """Return the members of a union; that an argument may be None goes without saying."""
+    """Return the members of a union, but None."""
     members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return [one for one in members if one is not type(None)]
 

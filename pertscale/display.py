@@ -73,7 +73,7 @@ def card(kind: str, name: object, *parts: str) -> str:
     """
     head = Markup("<header><i>{}</i><strong>{}</strong></header>").format(kind, name)
     body = Markup("\n").join(part for part in parts if part)
-    # plain text: who adds to it does not expect that to be escaped
+    # plain text: a caller that adds to it does not expect escapes
     return str(Markup('<div class="pertscale-card">{}{}\n{}</div>').format(_STYLE, head, body))
 
 

@@ -20,11 +20,11 @@ class ArgumentError(PertscaleError, ValueError):
 
 
 class NegativeValueError(InputError):
-    """A matrix has a value below zero, as neither counts nor their logarithms have."""
+    """A matrix has a value below zero, which neither counts nor their logarithms have."""
 
 
 class AmbiguousInputError(InputError):
-    """Several readings of the input are possible and the user has to choose."""
+    """The input can be read in several ways, and the user has to choose."""
 
 
 class CorruptFileError(PertscaleError, OSError):
@@ -43,7 +43,7 @@ class UnknownNameError(PertscaleError, KeyError):
 
 
 class ExistsError(PertscaleError, FileExistsError):
-    """The output is there already and overwriting was not asked for."""
+    """The output exists already, and overwriting was not asked for."""
 
 
 class MemoryBudgetError(PertscaleError, MemoryError):

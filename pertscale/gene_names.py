@@ -1,7 +1,7 @@
 """Names of genes across files: symbols, Ensembl ids with or without version, a user's aliases.
 
-Nothing is guessed: names are compared as they are, without an Ensembl version, and through a table
-of aliases that the user gives. What a name was matched by is a row of the account.
+Nothing is guessed: names are compared as they are, without their Ensembl version, and through a
+table of aliases that the user gives. How a name was matched is a row of the account.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class GeneMatch:
     position : ndarray of intp (n_names,)
         Position in the reference; -1 where there is none. No position occurs twice.
     account : DataFrame
-        One row per name that is not simply the same: ``name, matched, how``.
+        One row per name that is not the same in both: ``name, matched, how``.
     """
 
     position: np.ndarray
@@ -40,7 +40,7 @@ class GeneMatch:
 
     @property
     def n_matched(self) -> int:
-        """Names that were found."""
+        """Number of names that were found."""
         return int((self.position >= 0).sum())
 
 

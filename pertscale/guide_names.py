@@ -1,10 +1,10 @@
-"""Guides and transcripts: which target a perturbation's name is of.
+"""Guides and transcripts: which target the name of a perturbation belongs to.
 
 Screens name guides in their own ways (``ZAP70_2``, ``GENE_pDS100``, ``sgGENE-A``, or with the
-protospacer). What an ending is, is told by the labels of a file together: where most names that are
-no gene hold exactly one gene of the screen, that is their target, and names of the same form whose
-gene is not read out are read alike. A hyphen belongs to many symbols (HLA-A, NKX2-5, RPS10-NUDT3):
-after one only endings count that guides are known to have.
+protospacer). What an ending means follows from all labels of a file together: where most names that
+are not a gene contain exactly one gene of the screen, that is their target, and names of the same
+form whose gene is not read out are read alike. Many symbols have a hyphen (HLA-A, NKX2-5,
+RPS10-NUDT3): after one only endings count that guides are known to have.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ENDINGS = (
     re.compile(r"(?P<stem>[A-Z0-9][A-Z0-9.-]*)(?:sg|g)\d+"),  # STAT1g2, but not the mouse's Atg5
     re.compile(r"(?P<stem>.+?)-\d+"),
 )
-#: Endings that say so only of a gene of the screen: of one between separators, or glued to it.
+#: Endings that number guides only after a gene of the screen, with a separator or without.
 _OF_A_GENE = (
     re.compile(
         r"(?P<stem>.+)-(?:(?:s?g|sgRNA|gRNA|crRNA|guide|sh|KO|KD|tss|v|i)?\d+|KO|KD|P\dP?\d?"
@@ -43,9 +43,9 @@ _SEPARATORS = re.compile(r"[_\s:#()\[\]{}/|~;,]+")
 #: What differs between the guides of one form: protospacers, numbers, letters that count.
 _VARIABLE = re.compile(r"(?P<seq>[ACGT]{15,})|(?P<number>\d+)|(?P<letter>(?<=[_-])[A-Za-z]\Z)")
 _PATTERNS = {"seq": r"[ACGT]{15,}", "number": r"\d+", "letter": r"[A-Za-z]"}
-#: What a gene may be called that is not read out: no separator inside.
+#: What a gene that is not read out may be called: no separator inside.
 _STEM = r"(?P<stem>[A-Za-z][A-Za-z0-9.-]*?[A-Za-z0-9])"
-#: Names of a form that show it, and the share of names that are no gene that has to be of some.
+#: How many names establish a form, and which share of the names that are not genes has to have one.
 _SHOWING = 3
 _SHARE = 0.5
 _ENSEMBL_VERSION = re.compile(r"(ENS[A-Z]*G\d+)\.\d+")
@@ -57,14 +57,14 @@ def target_group(
     """Return the target behind each perturbation, where labels are guides or transcripts.
 
     ``ZAP70_1`` and ``ZAP70_2`` both belong to ``ZAP70``. A stem counts if it is a gene, if at least
-    two targets share it, or if the name has a form that most others show (see the module). Splits
-    keep a group together, and ``targets(group)`` are the genes to look up. A name that is no guide
-    is its own group.
+    two targets share it, or if the name has a form that most others have (see the module). Splits
+    keep a group together, and ``targets(group)`` are the genes to look up. A name that is not a
+    guide's is its own group.
 
     Parameters
     ----------
     names
-        Canonical names, as :meth:`Grammar.canonical` gives them; of a file all that there are.
+        Canonical names, as :meth:`Grammar.canonical` gives them; all those of a file.
     genes
         Names of the genes of the screen; a name that is a gene is never cut.
     ids
@@ -100,7 +100,7 @@ def _groups(each: Sequence[str], called: Mapping[str, str]) -> dict[str, str]:
 
 
 def _gene(name: str, called: Mapping[str, str]) -> str:
-    """Return the gene that a name is one of, an Ensembl id in any version; ``""`` if of none."""
+    """Return the gene that a name is, by symbol or Ensembl id in any version; ``""`` if none."""
     match = _ENSEMBL_VERSION.fullmatch(name)
     return called.get(name, "") or (called.get(match[1], "") if match else "")
 
@@ -111,7 +111,7 @@ def _numbered_gene(target: str, called: Mapping[str, str]) -> str:
 
 
 def _stems(target: str, called: Mapping[str, str]) -> Iterator[str]:
-    """Yield what a target may be a guide of, most specific ending first."""
+    """Yield the genes that a name may be a guide of, most specific ending first."""
     for ending in _ENDINGS:
         match = ending.fullmatch(target)
         stem = match["stem"].rstrip("_-") if match else ""
@@ -143,7 +143,7 @@ def _of_common_form(odd: Sequence[str], called: Mapping[str, str]) -> dict[str, 
 
 
 def _common_prefix(names: Sequence[str], called: Mapping[str, str]) -> str:
-    """Return what most names begin with, up to a hyphen: ``KO-``; ``""`` for nothing, or a gene."""
+    """Return what most names start with, up to a hyphen: ``KO-``; ``""`` for nothing or a gene."""
     starts = Counter(name.partition("-")[0] for name in names if "-" in name)
     start, n = starts.most_common(1)[0] if starts else ("", 0)
     is_prefix = n >= max(_SHOWING, _SHARE * len(names)) and not _gene(start, called)
@@ -151,7 +151,7 @@ def _common_prefix(names: Sequence[str], called: Mapping[str, str]) -> str:
 
 
 def _held(target: str, prefix: str, called: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the only gene that a name holds, with its spelling there; None for none or several."""
+    """Return the one gene that a name contains, with its spelling there; None for 0 or several."""
     found: dict[str, str] = {}
     for piece in _pieces(target.removeprefix(prefix)):
         rest = piece.removeprefix("sg").lstrip("-")
@@ -168,7 +168,7 @@ def _held(target: str, prefix: str, called: Mapping[str, str]) -> tuple[str, str
 
 
 def _pieces(target: str) -> Iterator[str]:
-    """Yield what stands between separators; numbers and single letters are no genes."""
+    """Yield what stands between separators; numbers and single letters are not genes."""
     for piece in _SEPARATORS.split(target):
         if len(piece) > 1 and not piece.isdigit():
             yield piece

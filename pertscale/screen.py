@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import dask.array as da
     import xarray as xr
 
-#: Contexts that a notebook shows; more are folded away.
+#: Contexts that a notebook shows; the others are folded away.
 _MOST_CONTEXTS = 8
 _SCALES = {COUNTS: "raw counts", LOG1P_1E4: "log1p of counts per 10,000"}
 
@@ -55,8 +55,8 @@ class Screen:
     """A screen on disk; made by :func:`open_screen`.
 
     Opening reads the names of genes and groups, never the matrix. Cells are sorted by context,
-    then controls first, then perturbation, so that a group is one run of rows. A Screen does not
-    change: tables are handed out as copies. Pickled, it is its path.
+    then controls first, then perturbation, so that a group is one run of rows. A Screen is
+    immutable: its tables are copies. It is pickled as its path.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class Screen:
         return totals
 
     def n_genes_expressed(self, first: int, last: int) -> np.ndarray:
-        """Genes with a value above zero in each of the cells ``first:last``, int64."""
+        """Return how many genes are above zero in each of the cells ``first:last``, int64."""
         with self._store() as root, file_errors(self.path, remedy=REMEDY):
             return np.asarray(root["obs/n_genes_expressed"][first:last], np.int64)
 
@@ -177,7 +177,7 @@ class Screen:
 
     @contextmanager
     def _store(self) -> Iterator[Any]:
-        """Open the store for a block that reads of it; an error if it was replaced meanwhile."""
+        """Open the store for reading; raise an error if it was replaced meanwhile."""
         root = open_root(self.path)
         try:
             yield root
@@ -317,7 +317,7 @@ def _context_table(rows: Sequence[dict[Any, Any]], largest: int) -> str:
 
 
 def _stored(path: str) -> str:
-    """Return the size of the matrix's files; empty for a store that is not on a disk."""
+    """Return the size of the matrix's files as text; empty for a store that is not on a disk."""
     size = size_of(Path(path) / MATRIX)
     return display.n_bytes(size) if size else ""
 
@@ -374,7 +374,7 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
 
 
 def check_unchanged(screen: Screen) -> None:
-    """Fail if a store was replaced since it was opened: who read meanwhile has read a mixture."""
+    """Fail if a store was replaced since it was opened: what was read is of both."""
     if read_info(open_root(screen.path))["fingerprint"] != screen.fingerprint:
         raise _replaced(screen.path)
 
@@ -386,7 +386,7 @@ def _replaced(path: str) -> InputError:
 
 
 def _check_groups(groups: pd.DataFrame, shape: tuple[int, ...], n_genes: int, where: str) -> None:
-    """Raise unless the groups are the rows of the matrix, one after the other."""
+    """Raise unless the groups cover the rows of the matrix, one after the other."""
     ends = [0, *groups["stop"]]
     if (
         list(groups["start"]) != ends[:-1]
@@ -400,7 +400,7 @@ def _check_groups(groups: pd.DataFrame, shape: tuple[int, ...], n_genes: int, wh
 
 
 def _check_info(info: dict[str, Any], matrix: Any, where: str) -> None:
-    """Raise where what the store says of its matrix is not what the matrix is."""
+    """Raise where the store describes its matrix wrongly."""
     scale, is_whole = info.get("scale"), matrix.dtype.kind == "u"
     if scale not in _SCALES or is_whole != (scale == COUNTS):
         raise CorruptFileError(
@@ -417,7 +417,7 @@ def _check_info(info: dict[str, Any], matrix: Any, where: str) -> None:
 def _check_content(
     info: dict[str, Any], obs: Any, groups: pd.DataFrame, genes: pd.Index, where: str
 ) -> None:
-    """Raise where names, groups or sums of the cells are not those that ingest wrote.
+    """Raise where names, groups or sums of the cells differ from those that ingest wrote.
 
     Stores of earlier versions have a hash of these only if their totals are sums of counts.
     """

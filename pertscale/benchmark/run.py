@@ -77,20 +77,21 @@ def run_benchmark(
     labels of the training perturbations and scored on those of the test perturbations, on all
     pairs (``full``), on all but the target genes, and on pairs curated as in PerturbQA. Models of
     expression predict the profiles of the held-out singles, and of held-out doubles where there are
-    any; where both singles of a double are there, genetic interactions are called. Their changes
-    become classes by a threshold from the training part, so that all stand in one table. Where
-    there are several contexts, methods are also fitted on the others, one by one and together.
+    any; where both singles of a double were measured, genetic interactions are called. The changes
+    that models predict become classes by a threshold from the training part, so that all methods
+    stand in one table. With several contexts, methods are also fitted on the others, one by one and
+    together.
 
-    Run again with the same arguments, nothing is computed again; with another option, only what
-    depends on it; after an interruption, it goes on where it was. Files that were lost or damaged
-    since are made anew. What is finished is returned from a folder that can't be written to, too.
+    A second call with the same arguments computes nothing; with another option, only what depends
+    on it; after an interruption, it goes on where it was. Files that were lost or damaged since are
+    made anew. A finished result is returned from a read-only folder, too.
 
     Parameters
     ----------
     store : path, URL, Screen, or a list of these
         A screen store; or a file that :func:`pertscale.io.ingest` reads, which is then ingested
         into the output folder. Several are run one by one, into ``screens/`` of the output folder,
-        and then from contexts of some to those of others.
+        then methods are transferred between their contexts.
     out : path or URL, optional
         Output folder; one on object storage is completed in scratch, then published. By default
         the store's name with the suffix ``.benchmark``. Needed for several stores.
@@ -159,7 +160,7 @@ def run_benchmark(
     Raises
     ------
     ArgumentError
-        For an unknown method or setting, or something that is no model.
+        For an unknown method or setting, or a model that is none.
     InputError
         For a screen, an embedding or predictions that can't be used.
     LockedError
@@ -229,28 +230,28 @@ def run_benchmark(
 
 
 def _is_read_only(output: Location) -> bool:
-    """Whether a folder has a finished benchmark, and can't be written to."""
+    """Whether a folder holds a finished benchmark and is read-only."""
     there = isinstance(output, Path) and (output / MANIFEST_FILE).exists()
     return there and not os.access(str(output), os.W_OK)
 
 
 @contextmanager
 def _working_in(folder: Path, told: dict[str, Any], *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Hold a folder, and log what happens; yield what fails if it is not held any more."""
+    """Lock a folder and log what happens; yield a check that the lock is still held."""
     with locked(folder, quiet=quiet) as lock, log_file(folder, **told):
         yield lock.check
 
 
 @contextmanager
 def _looking_at(folder: Path) -> Iterator[Callable[[], None]]:
-    """Look at a folder that can't be written to: what would have to be is a StorageError."""
+    """Look at a read-only folder: work that would have to be written is a StorageError."""
     with disk_errors(folder, marker=folder / MANIFEST_FILE):
         yield lambda: None
 
 
 @contextmanager
 def _watched(client: Any, page: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Write Dask's performance report about the block, where one is wanted."""
+    """Write Dask's performance report on the block, where one is asked for."""
     if page is None:
         yield
         return
@@ -269,7 +270,7 @@ def _watched(client: Any, page: str | os.PathLike[str] | None) -> Iterator[None]
 
 
 def _say_where(client: Any, quiet: bool) -> None:
-    """Tell on which workers the tasks run, and where they can be watched."""
+    """Print on which workers the tasks run, and the address of their dashboard."""
     if client is None:
         return
     threads = client.nthreads()

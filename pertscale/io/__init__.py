@@ -1,4 +1,4 @@
-"""Files of screens, and the store that they become."""
+"""Read files of screens, and convert them to a store."""
 
 from __future__ import annotations
 
