@@ -1,8 +1,8 @@
 """Check the types of the arguments of public functions before anything is done with them.
 
 :func:`checked` reads the annotations of a function. A value of another type is refused at once, by
-a message that says what to pass instead; otherwise a library would fail on it late, and know neither
-the argument's name nor what the user wants to do. Values are checked by the functions themselves.
+a message that says what to pass instead; otherwise a library would fail on it late, knowing neither
+the argument's name nor what the user wants. Values are checked by the functions themselves.
 """
 
 from __future__ import annotations

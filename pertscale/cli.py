@@ -68,7 +68,7 @@ def _in_words(ctx: click.Context, message: str) -> str:
 
 @contextmanager
 def _worded(words: Callable[[str], str]) -> Iterator[None]:
-    """Show lines in these words within the block; warnings of ours as lines, too."""
+    """Within the block, show lines in these words, and warnings of ours as lines."""
     before, as_usual = wording.set(words), warnings.formatwarning
 
     def line(message: Any, category: type[Warning], *where: Any, **more: Any) -> str:
@@ -175,7 +175,7 @@ _testing = _options(
 
 
 def _show(text: str) -> None:
-    """Print what has been written; that it can't be printed is no failure of the command."""
+    """Print what has been written; a closed output is not a failure of the command."""
     try:
         click.echo(wording.get()(text))
     except OSError as error:
@@ -193,7 +193,7 @@ def _source(values: tuple[str, ...]) -> Any:
 @click.argument("files", nargs=-1, required=True, type=click.Path())
 @_reading
 def check(files: tuple[str, ...], **how: Any) -> None:
-    """Tell how FILES would be read: columns, control labels, scale, what is left out.
+    """Say how FILES would be read: columns, control labels, scale, what is left out.
 
     Nothing is written. Override a wrong guess with the options, which `ingest` takes as well. Of a
     screen store all chunks are read, and compared with their checksums.
@@ -295,7 +295,7 @@ _watching = click.option(
 @_client
 @_quiet
 def plan(stores: tuple[str, ...], **how: Any) -> None:
-    """Tell what `run` would read, hold, write and take on STORES, with the same options.
+    """Forecast what `run` would read, hold, write and take on STORES, with the same options.
 
     Nothing is written. The exit code is 1 if memory or disk can't hold it.
     """
@@ -318,8 +318,8 @@ def plan(stores: tuple[str, ...], **how: Any) -> None:
 def run(stores: tuple[str, ...], **how: Any) -> None:
     """Run the benchmark on STORES: labels, baselines, scores, report.
 
-    A store may also be a file that `ingest` reads. Run again, only what depends on a changed option
-    is computed. Several stores are also run from one to another.
+    A store may also be a file that `ingest` reads. A second run computes only what depends on a
+    changed option. With several stores, methods are also transferred from one to another.
     """
     _run(stores, **how)
 
@@ -434,8 +434,8 @@ def models() -> None:
 def run_models(config: str, tasks: tuple[str, ...], seeds: tuple[int, ...], **how: Any) -> None:
     """Run the models of CONFIG, a models.toml, on the splits of a benchmark.
 
-    Each predicts what is held out and sees nothing of it. Run again, only what has no predictions
-    yet is run. The exit code is 1 if a model has none.
+    Each predicts what is held out and sees nothing of it. A second run starts only those that have
+    no predictions yet. The exit code is 1 if a model has none.
     """
     from pertscale.models import run_models as run_all
     from pertscale.models.config import TASKS

@@ -19,7 +19,7 @@ class Benchmark(click.Command):
     """A command whose help ends with the names that its options and its tables have."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the names; what defines them is imported for it alone, as it takes seconds."""
+        """Write the names; their modules are imported only here, as that takes seconds."""
         from pertscale.baselines import EXPRESSION_MODELS, METHODS
         from pertscale.evaluation import METRICS
         from pertscale.report import page

@@ -1,8 +1,8 @@
 """What the scores say, in sentences that follow from them.
 
-A sentence is about one set of perturbations, told as n of the N that are held out, about methods
-that all predict these, and about one operating point. It gives means over the splits, with the
-smallest and the largest. Classes are compared where the target genes are left out
+A sentence is about one set of perturbations (n of the N that are held out, as it says), about
+methods that all predict these, and about one operating point. It gives means over the splits, with
+the smallest and the largest. Classes are compared where the target genes are left out
 (``full_without_target``, ``curated``), by the average precision of change, which needs no calls,
 and by macro F1 where all call as large a share of pairs as is differentially expressed in training.
 
@@ -14,7 +14,7 @@ A method is named as the best only where
   leaves out 0. That needs a value for each perturbation, which errors of expression have and areas
   and F1 of all pairs do not: of these, one to three splits name no best.
 
-The oracle, which is told the truth, and random classes never compete.
+The oracle, which is given the truth, and random classes never compete.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def findings(
     vectors_lack: Sequence[Mapping[str, Any]],
     genes_seen: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """Return plain sentences: how methods compare, and what keeps them from being compared.
+    """Return plain sentences: how methods compare, and what prevents a comparison.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def findings(
 
 
 def _sentence(found: Comparison, head: str, what: str, references: Mapping[str, str]) -> str:
-    """Say which method is best, or that none is; `references` are methods that are always told."""
+    """Say which method is best, or that none is; `references` are methods that are always named."""
     text = f"{head} ({found.told}): "
     ranked = found.ranked
     if not ranked:
@@ -108,7 +108,7 @@ def _sentence(found: Comparison, head: str, what: str, references: Mapping[str, 
 
 
 def _always_told(methods: Mapping[str, Method | ExpressionMethod]) -> dict[str, str]:
-    """Return the methods whose score a sentence gives in any case, and with which words."""
+    """Return the methods whose score a sentence always gives, and the words for each."""
     return {name: method.always_told for name, method in methods.items() if method.always_told}
 
 
@@ -195,7 +195,7 @@ def _by_split(rows: pd.DataFrame) -> pd.DataFrame:
 def _contrast(
     rows: pd.DataFrame, context: str, held_out: Mapping[tuple[str, str], int]
 ) -> list[str]:
-    """Say how much of the majority vote's score the curation makes, on the same perturbations."""
+    """Say how much of the majority vote's score is due to curation, on the same perturbations."""
     mine = at_operating_point(rows, AS_CALLED)
     mine = mine[
         (mine["method"] == "majority_vote")
@@ -276,7 +276,7 @@ def seen_genes(seen: Sequence[Mapping[str, Any]], context: str | None = None) ->
 
 
 def without_votes(scores: pd.DataFrame) -> list[str]:
-    """Say for which methods of neighbours most curated pairs get the majority vote."""
+    """Say for which nearest-neighbour methods most curated pairs fall back to the majority vote."""
     rows = scores[(scores["task"] == "within") & (scores["setting"] == "curated")]
     rows = rows[rows["metric"] == "share_without_vote"]
     lines = []
@@ -324,7 +324,7 @@ def compared_errors(rows: pd.DataFrame) -> Comparison:
 
 
 def _without_effects(rows: pd.DataFrame, head: str) -> list[str]:
-    """Say what a screen without any effect would score, where that is more than a little."""
+    """Say what a screen without any effect would score, where that is not small."""
     overall = rows[rows["level"] == "overall"]
     expected = overall.groupby("metric")["no_effect"].mean()
     delta, direction = (expected.get(metric, np.nan) for metric in ("pearson_delta", "direction"))

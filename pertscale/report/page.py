@@ -41,7 +41,7 @@ SETTINGS = {
     "full_without_target": "Full, target genes left out",
 }
 P_VALUE_BINS = 50
-#: Names of a list that the page shows; tables have them all.
+#: Names of a list that the page shows; the tables have all of them.
 _NAMES_SHOWN = 5
 #: With so few cells the test's normal approximation is rough, and hardly any gene can be called.
 FEW_CELLS = 25
@@ -181,7 +181,7 @@ def _screen(screen: Screen | None) -> dict[str, Any] | None:
 
 
 def _dropped(drops: pd.DataFrame, screen: Screen | None) -> dict[str, Any]:
-    """Count by reason, and state the sum that has to come out."""
+    """Count by reason, and state the sum that they have to make."""
     counts = drops.groupby(["kind", "reason", "label"], dropna=False).size().rename("number")
     cells = counts[counts.index.get_level_values("kind") == "cell"].reset_index()
     other = counts[counts.index.get_level_values("kind") != "cell"]
@@ -228,7 +228,7 @@ def p_value_counts(labels: LabelTable) -> dict[str, np.ndarray]:
 
 
 def _methods(scores: pd.DataFrame) -> Table | None:
-    """Say what each method is, and the parameters it ended with."""
+    """Describe each method, with the parameters that it ended with."""
     columns = ["context", "setting", "split", "method", "params"]
     fitted = scores[columns].drop_duplicates()
     fitted = fitted[fitted["setting"] != "full_without_target"]

@@ -120,7 +120,7 @@ def _strongest(result: BenchmarkResult, context: str, task: str) -> tuple[str, s
 
 
 def _means(result: BenchmarkResult, context: str, task: str) -> tuple[Table, ...]:
-    """Return the means over splits: of one set of perturbations, and of what stands apart."""
+    """Return the means over splits: of compared perturbations, and of methods that stand apart."""
     rows = result.scores
     rows = rows[(rows["context"] == context) & (rows["task"] == task)]
     overall = rows[rows["level"] == "overall"]

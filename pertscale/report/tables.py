@@ -1,4 +1,4 @@
-"""Tables of the report: what stands in them, as text, from the tables of a result."""
+"""Tables of the report: their cells as text, from the tables of a result."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def plain_table(frame: pd.DataFrame, *, caption: str, digits: int = 2) -> Table:
 
 @dataclass(frozen=True)
 class Heading:
-    """What the tables of a setting say of it: its name, and the perturbations it is of."""
+    """Heading of the tables of a setting: its name, and the perturbations that it covers."""
 
     setting: str
     told: str
@@ -149,7 +149,7 @@ def class_tables(scores: pd.DataFrame, *, context: str, heading: Heading) -> lis
 
 
 def standing_apart(rows: pd.DataFrame) -> dict[str, str]:
-    """Return the methods that are not of the same perturbations as the others, as they are shown.
+    """Return the methods that predict other perturbations than most, as they are shown.
 
     They predict fewer, or not in every split.
     """

@@ -272,7 +272,7 @@ def _scores(result: BenchmarkResult, context: str, task: str, metric: str) -> pd
 
 
 def _title(result: BenchmarkResult, context: str, task: str) -> str:
-    """Say what a figure is of: the context, and how many of the held-out perturbations."""
+    """Return the title of a figure: the context, and how many of the held-out perturbations."""
     rows = result.expression_scores
     mine = rows[(rows["context"] == context) & (rows["task"] == task)]
     return f"{short(context)}: {task}s, {compared_errors(mine).told}"
@@ -283,7 +283,7 @@ def _compared(
 ) -> Iterator[xr.Dataset]:
     """Yield the predictions of each split that are compared: of one set of perturbations.
 
-    What files and own models leave out of it is no change, as in the scores.
+    What files and own models leave out counts as no change, as in the scores.
     """
     for split in _scores(result, context, task, "l2")["split"].unique():
         where = {"context": context, "task": task, "split": str(split)}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _CLASS_COLORS = dict(
     zip(INTERACTION_CLASSES, ("#bbbbbb", *(COLORS[i] for i in (0, 2, 5, 3))), strict=True)
 )
-#: Pairs per method that are looked at where the paper takes its strongest calls.
+#: Strongest calls per method that the paper looks at.
 _STRONGEST = 500
 _RECURRENT = 100
 
@@ -106,8 +106,8 @@ def class_shares(result: BenchmarkResult) -> Figure:
 def deviations(result: BenchmarkResult, *, context: str) -> Figure:
     """Observed against predicted deviation, and the classes of the strongest calls (Fig 1f).
 
-    Below: among the pairs that a method deviates most on, what they were observed to be, by what
-    the method claims.
+    Below: the observed classes of the pairs that a method deviates most on, by the class that the
+    method claims.
     """
     found = _predicted(result, context)
     with mpl.rc_context(STYLE):

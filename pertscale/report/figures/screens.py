@@ -1,4 +1,4 @@
-"""Figures of screens: what was measured, and one beside another."""
+"""Figures of screens: what was measured, and two screens side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of the report: each takes tables and returns a matplotlib Figure."""
+"""What the figures of the report share: colours, panels, and SVG."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def panels(
 def short(name: str, longest: int = 36) -> str:
     """Return a text that fits its panel and is shown as it is.
 
-    A dollar sign is no mathematics, a line break none; a leading underscore, which hides an entry
-    of a legend, does not stand first.
+    A dollar sign does not start mathematics, line breaks go, and a leading underscore, which would
+    hide an entry of a legend, does not come first.
     """
     shown = "".join(mark if mark.isprintable() else "\ufffd" for mark in name)
     shown = shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
