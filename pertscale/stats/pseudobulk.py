@@ -113,14 +113,12 @@ def create_pseudobulk(
         return
     groups = screen.groups
     with atomic_path(path) as temporary:
-        root = zarr.create_group(temporary, zarr_format=3)
-        root.attrs.update(
-            {
-                "scale": screen.scale,
-                "fingerprint": screen.fingerprint,
-                LABELS_KEY: labels_key,
-            }
-        )
+        belonging = {
+            "scale": screen.scale,
+            "fingerprint": screen.fingerprint,
+            LABELS_KEY: labels_key,
+        }
+        root = zarr.create_group(temporary, zarr_format=3, attributes=belonging)
         write_array(root, PERTURBATION, groups["perturbation"].to_numpy(object), PERTURBATION)
         write_array(root, CONTEXT, groups["context"].to_numpy(object), PERTURBATION)
         write_array(root, GENE, screen.genes.to_numpy(object), GENE)
@@ -138,7 +136,7 @@ def create_pseudobulk(
                     compressors=COMPRESSORS,
                     dimension_names=(PERTURBATION, GENE),
                 )
-            root[variable.name].attrs.update({"doc": variable.doc, "units": variable.unit})
+            root[variable.name].update_attributes({"doc": variable.doc, "units": variable.unit})
 
 
 def belongs_to(path: Location, labels_key: str) -> bool:

@@ -80,10 +80,11 @@ def rows_per_shard(n_cells: int, n_genes: int) -> int:
 
 def create_matrix(path: Path, *, n_cells: int, n_genes: int, dtype: np.dtype) -> None:
     """Create the store with an empty matrix, ready to be written shard by shard."""
-    root = zarr.create_group(path, zarr_format=3, overwrite=True)
-    root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    root = zarr.create_group(
+        path, zarr_format=3, overwrite=True, attributes=_encoding("anndata", "0.1.0")
+    )
     shard_rows = rows_per_shard(n_cells, n_genes)
-    matrix = root.create_array(
+    root.create_array(
         MATRIX,
         shape=(n_cells, n_genes),
         chunks=(CHUNK_ROWS, CHUNK_GENES),
@@ -96,9 +97,9 @@ def create_matrix(path: Path, *, n_cells: int, n_genes: int, dtype: np.dtype) ->
             Crc32cCodec(),
         ],
         dimension_names=(CELL, GENE),
+        attributes=_encoding("array", "0.2.0"),
         config=ALL_CHUNKS,
     )
-    matrix.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
 
 def write_metadata(
@@ -128,29 +129,38 @@ def write_metadata(
     root = zarr.open_group(path, mode="r+", use_consolidated=False)
     _write_columns(root.create_group("obs", overwrite=True), obs, dim=CELL)
     _write_columns(root.create_group("var", overwrite=True), _frame_columns(var, GENE), dim=GENE)
-    _encode(root.create_group("uns", overwrite=True), "dict", "0.1.0")
-    ours = root.create_group(METADATA)
-    _encode(ours, "dict", "0.1.0")
+    as_dict = _encoding("dict", "0.1.0")
+    root.create_group("uns", overwrite=True, attributes=as_dict)
+    ours = root.create_group(METADATA, attributes=as_dict)
     for name, frame in (("groups", groups), ("drops", drops)):
         dim = f"{name}_row"
         _write_columns(ours.create_group(name), _frame_columns(frame, dim), dim=dim)
     for name in ("layers", "obsm", "varm", "obsp", "varp"):
-        _encode(root.create_group(name, overwrite=True), "dict", "0.1.0")
+        root.create_group(name, overwrite=True, attributes=as_dict)
     # last, since it makes a screen of the store
     text = ours.create_array(
-        "info", shape=(), chunks=(), dtype="str", dimension_names=(),
-        compressors=_packed(), config=ALL_CHUNKS,
-    )  # fmt: skip
+        "info",
+        shape=(),
+        chunks=(),
+        dtype="str",
+        dimension_names=(),
+        compressors=_packed(),
+        attributes=_encoding("string", "0.2.0"),
+        config=ALL_CHUNKS,
+    )
     told = {"schema_version": SCHEMA_VERSION, "checksum": CHECKSUM, **info}
     text[()] = json.dumps(told, sort_keys=True)
-    _encode(text, "string", "0.2.0")
     with warnings.catch_warnings():  # "not part of the v3 specification": AnnData and xarray use it
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(root.store)
 
 
-def _encode(node: Any, kind: str, version: str, **more: Any) -> None:
-    node.attrs.update({"encoding-type": kind, "encoding-version": version, **more})
+def _encoding(kind: str, version: str, **more: Any) -> dict[str, Any]:
+    """Return the attributes by which AnnData knows a node, given where the node is made.
+
+    Set afterwards, each would be a write of its own.
+    """
+    return {"encoding-type": kind, "encoding-version": version, **more}
 
 
 def _frame_columns(frame: pd.DataFrame, index: str) -> Iterator[tuple[str, Any]]:
@@ -164,13 +174,14 @@ def _write_columns(group: Any, columns: Iterator[tuple[str, Any]], *, dim: str) 
     for name, values in columns:
         _write_column(group, name, values, dim)
         names.append(name)
-    _encode(group, "dataframe", "0.2.0", **{"_index": names[0], "column-order": names[1:]})
+    order = {"_index": names[0], "column-order": names[1:]}
+    group.update_attributes(_encoding("dataframe", "0.2.0", **order))
 
 
 def _write_column(group: Any, name: str, values: Any, dim: str) -> None:
     if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
-        inner = group.create_group(name)
-        _encode(inner, "categorical", "0.2.0", ordered=bool(values.cat.ordered))
+        kind = _encoding("categorical", "0.2.0", ordered=bool(values.cat.ordered))
+        inner = group.create_group(name, attributes=kind)
         write_array(inner, "codes", np.asarray(values.cat.codes), dim)
         categories = np.asarray(values.cat.categories)
         if categories.dtype.kind not in "biuf":
@@ -190,13 +201,13 @@ def write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
         dtype="str" if text else values.dtype,
         dimension_names=(dim,),
         compressors=_packed(),
+        attributes=_encoding("string-array" if text else "array", "0.2.0"),
         config=ALL_CHUNKS,
     )
     if len(values):
         for i in range(0, len(values), _VECTOR_CHUNK):
             part = values[i : i + _VECTOR_CHUNK]
             array[i : i + _VECTOR_CHUNK] = part.astype(np.dtypes.StringDType()) if text else part
-    _encode(array, "string-array" if text else "array", "0.2.0")
 
 
 def _packed() -> list[Any]:
