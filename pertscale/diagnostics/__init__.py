@@ -1,1 +1,1 @@
-"""What a run tells while it runs: progress, events, seconds."""
+"""What a run reports while it runs: progress, events, seconds."""

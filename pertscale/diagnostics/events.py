@@ -1,4 +1,4 @@
-"""What happens during a run, told to whoever records it.
+"""Events of a run, sent to whoever records them.
 
 Code that does work calls :func:`emit`; a run that keeps a log sets a sink for its duration. Without
 one nothing happens. The sink belongs to the current context (thread), not to the process.
@@ -17,7 +17,7 @@ _sinks: ContextVar[tuple[Sink, ...]] = ContextVar("pertscale_sinks", default=())
 
 
 def emit(kind: str, **fields: Any) -> None:
-    """Tell all sinks that something of a kind happened; fields are plain values."""
+    """Send an event to all sinks; fields are plain values."""
     for sink in _sinks.get():
         sink(kind, fields)
 

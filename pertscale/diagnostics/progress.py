@@ -11,14 +11,14 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
-#: How lines are worded where they are shown; the command line has its own words for arguments.
+#: Translates lines before they are shown; the command line has its own words for arguments.
 wording: ContextVar[Callable[[str], str]] = ContextVar("wording", default=str)
 #: Seconds between two plain lines in a log.
 LINE_EVERY = 30.0
 
 
 def say(message: str, *, quiet: bool = False) -> None:
-    """Print a line for the user where progress goes too."""
+    """Print a line for the user, to where progress goes."""
     if not quiet:
         print(wording.get()(message), file=_stream(), flush=True)
 

@@ -1,4 +1,4 @@
-"""Timing small pieces of real work: the first call, which compiles and imports, does not count."""
+"""Time small pieces of real work: the first call, which compiles and imports, does not count."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ENOUGH = 0.1
 class Stopwatch:
     """Sums the CPU seconds and the wall seconds of what it timed.
 
-    Rates are CPU seconds, which hardly depend on what else the machine does; the ratio of both
-    says how much it does.
+    Rates are CPU seconds, which hardly depend on what else the machine does; the ratio of wall to
+    CPU seconds says how busy it is.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""Tasks on threads, processes or a cluster, and the memory they may take."""
+"""Running tasks on threads, processes or a cluster, and the memory they may take."""

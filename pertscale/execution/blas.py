@@ -1,4 +1,4 @@
-"""One thread per matrix product, where there are threads enough already."""
+"""One BLAS thread per matrix product, where Dask uses all cores already."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _pools() -> list[Any]:
 def _setter(pool: Any) -> Callable[[int], Any]:
     """Return what sets the threads of a library.
 
-    The setter of newer threadpoolctl ignores all threads but the first one that ever used it,
-    lest they undo each other's limits; here the count of those inside sees to that.
+    The setter of newer threadpoolctl ignores all threads but the first one that ever used it, so
+    that they do not undo each other's limits; here a count of the threads inside prevents that.
     """
     return getattr(pool, "_real_set_num_threads", pool.set_num_threads)

@@ -1,4 +1,4 @@
-"""Large arrays that tasks use one after the other.
+"""Large arrays that tasks reuse.
 
 The first touch of fresh memory costs more than most of the work that is done on it, so a thread
 that works through tiles takes its arrays from here and gives them back.
@@ -65,7 +65,7 @@ def trim() -> None:
 
 
 def _find_malloc_trim() -> Callable[[int], int] | None:
-    """Return glibc's ``malloc_trim``; None with any other C library, all of which give back."""
+    """Return glibc's ``malloc_trim``; None with other C libraries, which give memory back."""
     try:
         return cast(Callable[[int], int], ctypes.CDLL("libc.so.6").malloc_trim)
     except (OSError, AttributeError):

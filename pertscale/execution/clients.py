@@ -27,13 +27,13 @@ ClientLike = Any  # None, Client, cluster, address, or the path of a scheduler f
 #: Dask setting: how long to wait for the first worker.
 TIMEOUT_SETTING = "pertscale.worker-timeout"
 _DEFAULT_TIMEOUT = "10 minutes"
-#: Looks at a scheduler file, half a second apart, before it is taken to be none.
+#: How often a scheduler file is looked at, half a second apart, before it is given up.
 _LOOKS = 6
-#: How Dask calls its local schedulers.
+#: Dask's names of its local schedulers.
 _THREADS = ("threads", "threading")
 _ONE = ("sync", "synchronous", "single-threaded")
 _PROCESSES = ("processes", "multiprocessing")
-#: What results may depend on: equal in this process and in all workers.
+#: Packages that results may depend on: the same version in this process and in all workers.
 _SAME_VERSIONS = ("pertscale", "dask", "distributed", "numba", "numpy", "zarr")
 
 
@@ -49,7 +49,7 @@ def use_client(client: ClientLike, *, quiet: bool = False) -> Iterator[Any]:
     ----------
     client : Client, cluster, address, path of a scheduler file, or None
     quiet : bool
-        Do not say what is waited for.
+        Do not print what is waited for.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def _where(client: Any) -> dict[str, Any]:
 
 
 def _address_in(file: Path) -> str:
-    """Return the address in a scheduler file, once that is written to its end."""
+    """Return the address in a scheduler file, once that is complete."""
     for _ in range(_LOOKS):
         try:
             found = json.loads(file.read_bytes())
@@ -252,7 +252,7 @@ def memory_limit(client: Any) -> int | None:
 
 
 def run_on_all_workers(function: Callable[[], None], client: Any) -> None:
-    """Call a function in this process, and in every worker that lives if there is a client."""
+    """Call a function in this process and, with a client, in every live worker."""
     function()
     if client is not None:
         client.run(function, on_error="ignore")
@@ -260,7 +260,7 @@ def run_on_all_workers(function: Callable[[], None], client: Any) -> None:
 
 @contextmanager
 def cluster_errors(client: Any) -> Iterator[None]:
-    """Say that the scheduler is gone, or that workers died, instead of what the network says."""
+    """Turn network errors into a ClusterError: the scheduler is gone, or workers died."""
     if client is None:
         yield
         return

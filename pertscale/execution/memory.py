@@ -1,4 +1,4 @@
-"""Memory budgets: what the user allows, and what a process is allowed by its limits."""
+"""Memory budgets: what the user allows, and what the limits of a process allow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pertscale.errors import ArgumentError, MemoryBudgetError
 
 #: Take what the limits leave, up to :data:`MOST_BYTES`.
 AUTO = "auto"
-#: Beyond this nothing gets faster.
+#: More memory than this makes nothing faster.
 MOST_BYTES = 2_000_000_000
 #: What a process holds beside the data of its tasks: the interpreter, libraries, compiled kernels.
 PROCESS_BYTES = 300_000_000

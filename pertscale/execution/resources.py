@@ -1,4 +1,4 @@
-"""Memory and parallel tasks that there are."""
+"""How much memory there is, and how many tasks run in parallel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pertscale.execution.memory import task_budget
 
 @dataclass(frozen=True)
 class Resources:
-    """What the processes that will work have.
+    """Memory and parallelism of the processes that will do the work.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Resources:
     n_threads : int
         Tasks that run at once in all processes.
     may_grow : bool
-        Whether more may come while the work goes on, as the workers of a cluster do.
+        Whether more may come during the work, as workers of a cluster do.
     """
 
     memory: int

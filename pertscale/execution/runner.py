@@ -5,8 +5,8 @@ writes its own piece under the commit protocol of :mod:`pertscale.storage.atomic
 small receipt. No matrix travels through the graph.
 
 A task that fails is tried again, :data:`TRIES` times in all, and does not take the others down:
-they are done, then what failed is reported. A full disk, and :data:`MOST_FAILED` failures, end the
-map at once; what still runs then is not waited for: it writes nothing but what the next call would.
+they are done, then what failed is reported. A full disk, or :data:`MOST_FAILED` failures, end the
+map at once; tasks that still run are not waited for: they write only what the next call would.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _LISTED = 10
 _TICK = 2.0
 #: Seconds that the result of a task may take to get here; its worker may die meanwhile.
 _FETCH = 60.0
-#: What Dask calls a task that was done, and whose result was lost.
+#: Dask's name for a task that was done, and whose result was lost.
 _RUNS_AGAIN = ("lost", "pending")
 #: Seconds before a task is tried again.
 _PAUSES = (0.2, 1.0)
@@ -68,7 +68,7 @@ _PAUSES = (0.2, 1.0)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task, with what it took.
+    """Result or error of a task, and what it took.
 
     Attributes
     ----------
@@ -193,7 +193,7 @@ def peak_bytes() -> int:
 
 
 class _Outcomes:
-    """Collects outcomes: counts them, tells the log, and reports failures together."""
+    """Collects outcomes: counts them, logs them, and reports failures together."""
 
     def __init__(self, label: str, descriptors: Sequence[Any], progress: Progress) -> None:
         self._label, self._descriptors, self._progress = label, descriptors, progress
@@ -394,7 +394,7 @@ class _Flow:
         )
 
     def _look(self) -> None:
-        """See who is there; fail if it is nobody for too long, or somebody with other versions."""
+        """Look at the workers; fail if there are none for too long, or some with other versions."""
         with cluster_errors(self._client):
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
             if not self._known.issuperset(workers):

@@ -1,1 +1,1 @@
-"""Bytes that are complete or not there: locations, commits, locks. It knows nothing of screens."""
+"""Files that are complete or absent: locations, commits, locks. It knows nothing of screens."""

@@ -24,15 +24,15 @@ from typing import Any
 from pertscale.storage.files import files_of
 from pertscale.storage.locations import LocationLike, Remote, locate
 
-#: What `link` says where there are no links.
+#: Errors of `link` on file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
-#: What `fsync` says where it has nothing to do.
+#: Errors of `fsync` where it has nothing to do.
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
-#: Names that things have before they are complete, and while they are removed.
+#: Names of files and folders before they are complete, and while they are removed.
 _LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{12}\.(?:tmp|old)", re.DOTALL)
-#: Files that are put on the disk at once: most of that time is waiting.
+#: Files that are synced to the disk in parallel: most of that time is waiting.
 _SYNCS = 16
-#: Seconds to wait for those who still write into a folder that is removed.
+#: Seconds to wait for tasks that still write into a folder that is removed.
 _PAUSES = (0.1, 1.0)
 
 
@@ -40,8 +40,8 @@ _PAUSES = (0.1, 1.0)
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
 
-    Works for a file and for a folder that the block creates. A folder that stands under the final
-    name is replaced as a whole.
+    Works for a file and for a folder that the block creates. A folder of the final name is replaced
+    as a whole.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -54,10 +54,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def replace(source: Path, final: Path) -> None:
-    """Give `source` the name `final`, whatever stood there before, once it is on the disk.
+    """Rename `source` to `final`, replacing what was there, once it is on the disk.
 
     A folder can't be renamed over another one that is not empty: the old one is first renamed
-    aside, so that at no moment a mixture of the two stands under the final name.
+    aside, so that there is never a mixture of the two under the final name.
     """
     put_on_disk(source)
     if source.is_dir() and final.exists():
@@ -70,9 +70,9 @@ def replace(source: Path, final: Path) -> None:
 
 
 def put_on_disk(path: Path) -> None:
-    """Return when a file, or all files of a folder, would survive the end of the machine.
+    """Sync a file, or all files of a folder, to the disk: from then on they survive a power cut.
 
-    File systems over a network tell here at the latest that they are full.
+    Network file systems report here, at the latest, that they are full.
     """
     files = files_of(path)
     if len(files) == 1:
@@ -141,7 +141,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def write_json_once(path: Path, content: Any) -> bool:
-    """Write JSON atomically where there is no such file; return whether there was none.
+    """Write JSON atomically unless the file exists; return whether it was written.
 
     Of several processes that try at once, one succeeds.
     """
@@ -155,11 +155,11 @@ def write_json_once(path: Path, content: Any) -> bool:
 
 
 def link(source: Path, final: Path) -> bool:
-    """Give a file a second name where nothing has it; return whether nothing had."""
+    """Give a file a second name unless that is taken; return whether it was free."""
     try:
         os.link(source, final)
     except FileExistsError:
-        return source.stat().st_nlink > 1  # NFS may say so of its own link, when it asks twice
+        return source.stat().st_nlink > 1  # NFS asks twice, and may find its own link
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

@@ -11,12 +11,12 @@ from pertscale.errors import PertscaleError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
-#: What no other file could be written to, either.
+#: Errors after which no other file can be written, either.
 NO_STORAGE = _FULL | _FORBIDDEN
 
 
 def reason(error: OSError) -> str:
-    """Say what the system said, and of which file, as far as it tells."""
+    """Return the message of the system, and the file it is about where that is known."""
     said = str(error.strerror)
     if error.errno == errno.EFBIG:
         said += ", above the limit on the size of files (ulimit -f)"
@@ -25,10 +25,10 @@ def reason(error: OSError) -> str:
 
 @contextmanager
 def disk_errors(folder: Path, *, marker: Path) -> Iterator[None]:
-    """Turn what a disk without room says into a StorageError; so for what may not be written.
+    """Turn errors of a full or read-only disk into a StorageError.
 
-    A file elsewhere that may not be read is none of it. Where `marker` is gone, which stays there
-    for the block, somebody has removed the folder.
+    A file elsewhere that may not be read is not such an error. If `marker`, which exists during the
+    block, is gone, somebody has removed the folder.
     """
     try:
         yield

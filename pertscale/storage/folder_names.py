@@ -1,7 +1,7 @@
 """Names of folders and files made from names that come from data or from users.
 
 Contexts, splits, methods and stores may be called anything: ``../../x``, a text of 300 characters,
-two that differ by case alone. What stands in a path is made here, and nowhere else.
+two that differ only by case. Their part of a path is made here, and nowhere else.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import re
 
 from pertscale.hashing import digest
 
-#: Needs no change: lower case, so that no two are the same folder where case does not count.
+#: Needs no change: lower case, so that no two are one folder where case does not count.
 _PLAIN = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 _LIKE_SLUG = re.compile(r".*-[0-9a-f]{8}")
-#: Are devices on Windows, whatever stands behind a dot.
+#: Devices on Windows, whatever follows after a dot.
 DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE | re.DOTALL)
 
 
@@ -24,6 +24,6 @@ def slug(name: str) -> str:
 
 
 def folder_name(name: str) -> str:
-    """Return a name as it is where it is plain, such as ours are, and its :func:`slug` if not."""
+    """Return a plain name, such as ours are, unchanged, and the :func:`slug` of any other."""
     plain = _PLAIN.fullmatch(name) and not DEVICES.fullmatch(name)
     return name if plain and not _LIKE_SLUG.fullmatch(name) else slug(name)

@@ -1,7 +1,7 @@
 """Locations: local paths and URLs of object storage, read alike.
 
-:func:`locate` makes of what a user passes either a ``pathlib.Path``, with which everything goes on
-as ever, or a :class:`Remote`, which has as much of Path's interface as reading needs.
+:func:`locate` turns what a user passes into a ``pathlib.Path``, or into a :class:`Remote`, which
+has as much of Path's interface as reading needs.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MANGLED = re.compile(r"^(s3a?|gs|gcs|abfss?|az|https?|memory):/[^/]")
 
 @dataclass(frozen=True)
 class Remote:
-    """An object of object storage, or a folder: what begins with its URL and a slash.
+    """An object of object storage, or a folder: all objects that start with its URL and a slash.
 
-    Pickled, it is its URL; the credentials are those of the process that reads.
+    It is pickled as its URL; credentials are those of the process that reads.
 
     Attributes
     ----------
@@ -103,12 +103,12 @@ class Remote:
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, data: bytes) -> None:
-        """Put an object by one request: it is there as a whole, or as it was."""
+        """Put an object by one request: afterwards it is there as a whole, or unchanged."""
         with storage_errors(str(self)):
             self.fs.pipe_file(self.key, data)
 
     def objects(self) -> dict[str, dict[str, Any]]:
-        """Return what is below it: relative name → size, and ETag where the storage has them."""
+        """Return the objects below it: relative name → size, and ETag where there is one."""
         with storage_errors(str(self)):
             found = self.fs.find(self.key, detail=True)
         start = len(self.key.strip("/")) + 1
@@ -164,7 +164,7 @@ def locate(path: LocationLike) -> Location:
 
 
 def check_path(path: Any, what: str = "a path or URL") -> None:
-    """Refuse what is no path, and say how what was passed instead becomes one.
+    """Refuse what is not a path, and say how to make one of it.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def absolute(path: LocationLike) -> Location:
 
 
 def check_apart(store: LocationLike, out: Location, replaced: Iterable[str]) -> None:
-    """Refuse an output inside of a store, and a store in a folder of the output that is replaced.
+    """Refuse an output inside a store, and a store inside a folder that the output replaces.
 
     Raises
     ------
@@ -246,7 +246,7 @@ _KINDS = (
 
 
 def _ordinary(path: Path) -> Path:
-    """Return a path; refuse what is no file and no folder: reading it might never end."""
+    """Return a path; refuse what is neither file nor folder: reading it might never end."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):  # nothing there, or nothing that may be looked at
@@ -261,7 +261,7 @@ def _ordinary(path: Path) -> Path:
 
 
 def check_folder(folder: Path, *, links: bool = False) -> None:
-    """Refuse a folder, before all of it is read, in which not everything is its own.
+    """Refuse a folder with entries that lead out of it, before it is read.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ def _check_link(link: Path, top: Path, *, links: bool) -> None:
 
 
 def for_zarr(where: Location) -> Any:
-    """Return what zarr and xarray open: a path, or a store that fetches."""
+    """Return what zarr and xarray open: a path, or a store that fetches objects."""
     return str(where) if isinstance(where, Path) else zarr_store(where.protocol, where.key)
 
 

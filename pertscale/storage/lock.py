@@ -1,8 +1,8 @@
 """One run at a time in an output folder.
 
-A run holds a file in the folder that says who it is, and touches it every few seconds. A second run
-finds the file, and looks whether the first one lives (:mod:`pertscale.storage.lock_owner`): a run
-that died without a word is noticed, and machines whose clocks differ do not matter.
+A run keeps a file in the folder that identifies it, and touches it every few seconds. A second run
+finds the file, and checks whether the first one is alive (:mod:`pertscale.storage.lock_owner`): a
+run that died silently is noticed, and the clocks of machines need not agree.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BEAT = 5.0
 #: A lock of another machine that is not touched for this long belongs to a dead run.
 PATIENCE = 4 * BEAT
 _NAME = ".lock"
-#: More than a lock ever has.
+#: Bytes; more than a lock ever has.
 _MOST_BYTES = 10_000
 
 #: Locks of this process by file, with the thread that holds them.
@@ -43,17 +43,17 @@ _mine: dict[Path, tuple[int, Lock]] = {}
 
 @contextmanager
 def locked(folder: Path, *, share: str = "", quiet: bool = False) -> Iterator[Lock]:
-    """Hold an output folder for the block; a thread that holds it already goes on.
+    """Lock an output folder for the block; a thread that holds it already goes on.
 
     Parameters
     ----------
     folder : Path
         Made if it is not there.
     share : str
-        Name of a part of the work that others may do the rest of at the same time, but nobody who
-        holds the folder as a whole.
+        Name of a share of the work. Other shares may run at the same time, but no run that locks
+        the folder as a whole.
     quiet : bool
-        Do not say that the lock of a dead run is removed, or that another machine's is watched.
+        Do not print that the lock of a dead run is removed, or that another machine's is watched.
 
     Raises
     ------
@@ -144,7 +144,7 @@ class Lock:
             folder, owner, lambda: _touched(file), beat=BEAT, patience=PATIENCE, quiet=quiet
         ):
             raise LockedError(held_message(folder, _read(file) or owner))
-        # renamed first: of two that find it dead, one gets it
+        # renamed first: of two processes that find it dead, one gets it
         aside = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
         try:
             file.rename(aside)
@@ -153,12 +153,12 @@ class Lock:
         if _read(aside).get("token") == owner["token"]:
             say(f"removed the lock of a run that died: {describe_owner(owner)}", quiet=quiet)
         else:
-            link(aside, file)  # another one was quicker: it is given back, unless a third one came
+            link(aside, file)  # another process was quicker: give it back, unless a third one came
         remove(aside)
 
 
 def _touched(file: Path) -> tuple[Any, ...]:
-    """Who touched a file last, and when; empty where it is not there.
+    """Return who touched a file last, and when; empty where it does not exist.
 
     It is opened, since network file systems cache the rest.
     """

@@ -1,7 +1,7 @@
-"""Who holds a lock: what identifies a process across machines, and whether it lives.
+"""Who holds a lock: what identifies a process across machines, and whether it is alive.
 
-Its machine can look for the process. Another one can only watch whether the lock is still renewed,
-which its holder does every few seconds; no clock is compared with another one.
+On its own machine the process can be looked up. Another machine can only watch whether the lock is
+still renewed, which its holder does every few seconds; clocks are not compared.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def held_message(output: object, owner: dict[str, Any]) -> str:
 
 
 def read_owner(content: bytes) -> dict[str, Any]:
-    """Return what a lock says, whatever was found in it: what it does not say is unknown."""
+    """Return the owner that a lock names; what it does not say is unknown."""
     text = content.decode(errors="replace")
     try:
         said = json.loads(text)
@@ -69,7 +69,7 @@ def read_owner(content: bytes) -> dict[str, Any]:
 
 @contextmanager
 def heartbeat(renew: Callable[[], bool], every: float) -> Iterator[None]:
-    """Call `renew` every few seconds as long as the block goes on and it returns True."""
+    """Call `renew` every few seconds during the block, as long as it returns True."""
     stop = threading.Event()
 
     def beat() -> None:
@@ -78,7 +78,7 @@ def heartbeat(renew: Callable[[], bool], every: float) -> Iterator[None]:
                 if not renew():
                     return
             except (OSError, StorageError):
-                continue  # a server that is away for a moment; the lock's `check` sees what is lost
+                continue  # a server that is away for a moment; the lock's `check` notices a loss
 
     thread = threading.Thread(target=beat, name="pertscale-lock", daemon=True)
     thread.start()
@@ -98,7 +98,7 @@ def is_alive(
     patience: float,
     quiet: bool,
 ) -> bool:
-    """Whether the process that holds a lock is there.
+    """Whether the process that holds a lock is alive.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def is_alive(
 
 
 def _lives_here(owner: dict[str, Any]) -> bool | None:
-    """Whether a process lives; None where this machine can't tell."""
+    """Whether a process is alive; None where this machine can't tell."""
     if owner["machine"] != _machine():
         return None
     born = _born(owner["pid"])
@@ -153,7 +153,7 @@ def _is_hidden(pid: int) -> bool:
 
 
 def _machine() -> str:
-    """Tell machines, and boots of one, and containers on it, apart."""
+    """Return what tells machines apart, boots of one machine, and containers on it."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     if not boot.exists():
         return f"{socket.gethostname()}-{uuid.getnode()}"
@@ -161,7 +161,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str:
-    """When a process began, since the start of its machine; empty if it is not there."""
+    """Return when a process began, since the boot of its machine; empty if there is none."""
     if not Path("/proc/self/stat").exists():  # not Linux
         return f"{psutil.Process(pid).create_time():.2f}" if psutil.pid_exists(pid) else ""
     try:

@@ -2,7 +2,7 @@
 
 Credentials come from where the storage's own tools take them (environment, ``~/.aws``, instance
 roles; the endpoint from ``AWS_ENDPOINT_URL`` or fsspec's configuration), in every process anew:
-they are no part of a URL, of a task, or of anything that is written.
+they are never part of a URL, a task, or anything that is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 #: Settings of S3 connections, so that a storage that does not answer is noticed within a minute;
-#: what fsspec's configuration says instead goes first.
+#: fsspec's configuration overrides them.
 _S3_CONFIG: dict[str, Any] = {
     "connect_timeout": 5,
     "read_timeout": 20,
@@ -75,7 +75,7 @@ def _filesystem(protocol: str, asynchronous: bool, state: int) -> Any:
     if protocol in ("s3", "s3a"):
         configured = fsspec.config.conf.get(protocol, {})
         options["config_kwargs"] = {**_S3_CONFIG, **configured.get("config_kwargs", {})}
-        # parts of one object: with more, s3fs asks for the size of each before it gets it
+        # parts of one object: with more, s3fs asks for the size of each before it fetches it
         options["max_concurrency"] = configured.get("max_concurrency", 1)
     if kind.async_impl:
         made = kind(asynchronous=asynchronous, **options)
@@ -107,7 +107,7 @@ def zarr_store(protocol: str, key: str) -> Store:
 
 
 def hide_credentials(text: str) -> str:
-    """Return a text without what stands before the host of a URL."""
+    """Return a text without the credentials before the host of a URL."""
     return re.sub(r"://[^/\s@]*@", "://…@", text)
 
 
@@ -115,9 +115,8 @@ def hide_credentials(text: str) -> str:
 def storage_errors(url: str) -> Iterator[None]:
     """Turn the exceptions of storage libraries into errors that name the URL and what to do.
 
-    An object that is not there stays a FileNotFoundError; a bucket that is not there does not. A
-    condition of a request that does not hold is a FileExistsError. For a local path nothing is
-    done.
+    A missing object stays a FileNotFoundError; a missing bucket does not. A condition of a request
+    that does not hold is a FileExistsError. Errors of local paths pass unchanged.
     """
     try:
         yield

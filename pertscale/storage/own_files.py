@@ -1,4 +1,4 @@
-"""What in an output folder is ours, told by its name: nothing else is replaced or deleted.
+"""Which files of an output folder are ours, by their names: nothing else is replaced or deleted.
 
 A user keeps notes beside tables, and copies of splits beside splits. Each kind of folder that we
 write has a pattern of the files that we write there; what does not fit belongs to the user. Hidden
@@ -29,7 +29,7 @@ def zarr_tree_pattern(folders: Iterable[str]) -> str:
 
 
 def foreign_files(folder: Path, pattern: str) -> list[str]:
-    """Return the names, below a folder, of files and links that a pattern does not know."""
+    """Return the names, below a folder, of files and links that a pattern does not match."""
     known = re.compile(pattern)
     found = []
     for where, folders, names in os.walk(folder):
@@ -44,7 +44,7 @@ def foreign_files(folder: Path, pattern: str) -> list[str]:
 
 
 def check_replaceable(folder: Path, pattern: str, what: str) -> None:
-    """Refuse to replace a folder that holds what a pattern does not know.
+    """Refuse to replace a folder that holds files which a pattern does not match.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def check_replaceable(folder: Path, pattern: str, what: str) -> None:
 
 
 def remove_ours(folder: Path, pattern: str) -> None:
-    """Delete the files of a folder that a pattern knows, and the folder if that was all."""
+    """Delete the files of a folder that match a pattern, and the folder if nothing is left."""
     if not foreign_files(folder, pattern):
         remove(folder)
         return

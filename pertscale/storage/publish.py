@@ -1,14 +1,14 @@
 """The commit protocol on object storage: a folder is finished in scratch, then published.
 
-There is no rename on object storage. What is written there is first completed in a local folder,
-under the rules of :mod:`pertscale.storage.atomic`, and then put object by object under its final
-name, each by one request, which replaces an object as a whole. What says that a folder is complete,
-its marker (``manifest.json``; the ``zarr.json`` of a Zarr hierarchy), is deleted before the first
-object of that folder changes and put after the last one, an inner one before an outer one. So a
-folder with its marker is never a mixture, and one without is not finished, which readers say.
+There is no rename on object storage. An output is first completed in a local folder, under the
+rules of :mod:`pertscale.storage.atomic`, and then put object by object under its final name, each
+by one request, which replaces an object as a whole. The marker of a folder (``manifest.json``; the
+``zarr.json`` of a Zarr hierarchy) is deleted before the first object of that folder changes and put
+after the last one, an inner marker before an outer one. So a folder with its marker is never a
+mixture, and readers refuse one without as not finished.
 
 The scratch folder's name comes from the URL: an interrupted call, made again, goes on there.
-Objects that are there already, by size and checksum, are not put again.
+Objects that exist already, by size and checksum, are not put again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pertscale.storage.object_storage import storage_errors
 from pertscale.storage.remote_lock import RemoteLock, locked_remote
 from pertscale.storage.scratch import scratch_path, scratch_root
 
-#: Files that are put, or got, at the same time: at most so many, and bytes.
+#: Files that are put, or fetched, at the same time: at most so many, and so many bytes.
 _BATCH_FILES = 16
 _BATCH_BYTES = 64_000_000
 #: Parts in which s3fs puts files of at least two of them; the checksum of an object follows.

@@ -82,7 +82,7 @@ class RemoteLock:
                 version, owner = self._look()
             if not version:
                 continue  # it ended meanwhile
-            if owner["token"] == self._owner["token"]:  # it was put, the answer was lost
+            if owner["token"] == self._owner["token"]:  # it was put, and the answer was lost
                 self._version = version
                 return
             if is_alive(
@@ -93,7 +93,7 @@ class RemoteLock:
             try:
                 self._put(replacing=version)
             except FileExistsError:
-                continue  # another one was quicker, or it lives after all
+                continue  # another process was quicker, or the holder is alive after all
             say(
                 f"took over {self.output} from a run that died: {describe_owner(owner)}",
                 quiet=quiet,

@@ -1,4 +1,4 @@
-"""The local folder in which an output on object storage is made, and copies of inputs lie."""
+"""The local folder for outputs on object storage that are being made, and for copies of inputs."""
 
 from __future__ import annotations
 
