@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
@@ -158,7 +158,7 @@ def plan_predicted_cells(
         per cell where that seems to be another one.
     """
     how = predictions.options
-    spec = replace(find_source(predictions.source, matrix=how["layer"]), clip=how["clip"])
+    spec = find_source(predictions.source, matrix=how["layer"], clip=how["clip"])
     scale, verdict = _common_scale(spec, predictions, screen)
     with open_source(spec) as source:
         n_predicted = source.n_cells

@@ -109,7 +109,7 @@ def forecast_ingest(source: Any, store: Path, *, memory: int, parallel: int) -> 
     if any(one.n_entries < 0 for one in blocks):
         span = sum(one.stop - one.start for one in blocks)
         n_entries = int(len(sample.data) * span / max(1, block.stop - block.start))
-    size = sum(size_of(Path(spec.text or spec.path)) for spec in sources)
+    size = sum(size_of(spec.file) for spec in sources)
     share = n_entries / max(1, len(sample.data))
     return IngestForecast(plan, tasks, is_counts, dtype, n_entries, size, sample, seconds * share)
 

@@ -194,7 +194,7 @@ def _check_fits(target: StoreTarget, shard_bytes: int, memory: int, parallel: in
 
 def _key(plan: IngestPlan, target: StoreTarget) -> str:
     """Hash of everything that the scratch files and the matrix depend on."""
-    sources = [[asdict(spec), states([Path(spec.text or spec.path)])] for spec in plan.sources]
+    sources = [[asdict(spec), states([spec.file])] for spec in plan.sources]
     options = [target.scale, target.dtype, target.rows_per_shard]
     names = list(map(str, plan.var.index))
     return digest(_VERSION, sources, options, names, plan.destination, *plan.gene_maps)

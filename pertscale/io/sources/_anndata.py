@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import h5py
 import numpy as np
 import pandas as pd
 
-from pertscale.errors import CorruptFileError, InputError, UnknownNameError
+from pertscale.errors import ArgumentError, CorruptFileError, InputError, UnknownNameError
 from pertscale.execution.buffers import Buffers
 from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import check_names, checked_array, checked_node
@@ -21,8 +21,18 @@ from pertscale.io.sources._arrays import (
     DenseRows,
     RowMatrix,
 )
-from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, as_names, as_text
+from pertscale.io.sources._base import (
+    Block,
+    CsrBlock,
+    Source,
+    SourceChoices,
+    SourceSpec,
+    as_names,
+    as_text,
+)
 
+#: Option: finite values below zero are read as zero.
+_CLIP: Final = "clip"
 #: Columns that are named in a sentence.
 _MOST_NAMES = 5
 _OLD = "open it with anndata.read_h5ad and save it again with write_h5ad"
@@ -69,6 +79,16 @@ def open_matrix(node: Any, where: str) -> RowMatrix:
     cells, genes = (int(n) for n in shape)
     form = CompressedRows if kind.startswith("csr") else CompressedColumns
     return form(node, shape=(cells, genes), where=where)
+
+
+def anndata_spec(path: Path, format_: str, choices: SourceChoices) -> SourceSpec:
+    """Return the spec of a matrix in the AnnData layout, which has its own table of cells."""
+    if choices.cells is not None:
+        raise ArgumentError(
+            f"cells= was passed, but {path} has its own table of cells (obs); leave it out"
+        )
+    options: dict[str, str | bool] = {_CLIP: True} if choices.clip else {}
+    return SourceSpec(str(path), format_, matrix=choices.matrix or "X", options=options)
 
 
 class AnnDataSource(Source):
@@ -145,7 +165,7 @@ class AnnDataSource(Source):
     def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read one block."""
         found = self.matrix.read(block, buffers)
-        if not self.spec.clip:
+        if not self.spec.options.get(_CLIP):
             return found
         below = np.isfinite(found.data) & (found.data < 0)
         return replace(found, data=np.where(below, found.data.dtype.type(0), found.data))

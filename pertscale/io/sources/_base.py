@@ -8,16 +8,20 @@ and file handles never do.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
 
+from pertscale.errors import ArgumentError
 from pertscale.execution.buffers import Buffers
 
-__all__ = ["Block", "CsrBlock", "Source", "SourceSpec", "as_names", "as_text"]
+#: Option of a text matrix that was gzipped: its uncompressed copy.
+TEXT_COPY: Final = "text"
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,13 @@ class SourceSpec:
     path
         File or folder.
     format
-        ``"h5ad"``, ``"zarr"``, ``"10x_h5"``, ``"mtx"`` or ``"csv"``; ``"controls"`` for the control
-        cells of a screen store.
+        Name of a :class:`SourceFormat`.
     matrix
         ``"X"``, ``"raw"`` or the name of a layer; of controls the scale to read them on.
     cells
         Table of cells, for the formats that have no columns of their own.
-    text
-        Uncompressed copy of a gzipped text matrix; None where `path` itself can be read.
-    genes_by_cells
-        Whether the rows of a text matrix are genes.
-    clip
-        Whether an AnnData file's finite values below zero are read as zero.
+    options
+        What only this format has to know, by names that its module defines.
     notes
         Plain sentences on what was found or assumed, for the account of the ingest.
     """
@@ -49,10 +48,68 @@ class SourceSpec:
     format: str
     matrix: str = "X"
     cells: str | None = None
-    text: str | None = None
-    genes_by_cells: bool = False
-    clip: bool = False
+    options: Mapping[str, str | bool] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """What is read: the path, or the uncompressed copy of a text."""
+        return Path(str(self.options.get(TEXT_COPY, self.path)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceChoices:
+    """What the user said of a source.
+
+    Attributes
+    ----------
+    matrix
+        ``"X"``, ``"raw"`` or a layer.
+    cells
+        Path of the table of cells.
+    scratch
+        Folder for unzipped copies of gzipped text matrices.
+    clip
+        Whether finite values below zero are read as zero, in AnnData.
+    """
+
+    matrix: str | None = None
+    cells: str | None = None
+    scratch: Path | None = None
+    clip: bool = False
+
+    def check_one_matrix(self, path: Path) -> None:
+        """Refuse the name of a matrix, for a format that holds one only."""
+        if self.matrix not in (None, "X"):
+            raise ArgumentError(
+                f"layer={self.matrix!r} was passed, but {path} holds one matrix only"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFormat:
+    """What the package has to know of a format of files; its module says it, as ``FORMAT``.
+
+    Attributes
+    ----------
+    name
+        What :attr:`SourceSpec.format` is.
+    doc
+        The format in a list of those that are read.
+    open
+        Opens a source; nothing heavy is read.
+    looks_like
+        Whether a path holds this format, by its content. Raises for a file that does, and is
+        damaged. None where no path is ever passed for it.
+    find
+        Returns the spec of a path that looks so, once all that can be wrong was looked at.
+    """
+
+    name: str
+    doc: str
+    open: Callable[[SourceSpec], Source]
+    looks_like: Callable[[Path], bool] | None = None
+    find: Callable[[Path, SourceChoices], SourceSpec] | None = None
 
 
 @dataclass(frozen=True)

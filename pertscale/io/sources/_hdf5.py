@@ -1,4 +1,4 @@
-"""Reading stretches of HDF5 and Zarr arrays into memory that is there already.
+"""HDF5 files: which they are, and stretches of arrays read into memory that is there already.
 
 HDF5 decompresses under a lock that all threads share. Chunks that are gzipped, with or without
 byte shuffling, are therefore fetched as they are and inflated here, in as many threads as read.
@@ -8,11 +8,48 @@ from __future__ import annotations
 
 import math
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pertscale.errors import CorruptFileError
+from pertscale.io.guards.damage import file_errors
+from pertscale.io.guards.first_look import look_first
+from pertscale.io.guards.hdf5 import open_hdf5
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_ENDINGS = (".h5ad", ".h5", ".hdf5")
 _DEFLATE, _SHUFFLE = 1, 2  # HDF5's numbers of these filters
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a path is an HDF5 file; the first look at it is taken.
+
+    Raises
+    ------
+    CorruptFileError
+        Its name says so, and it is none; or HDF5 does not come back from it.
+    """
+    if not path.is_file():
+        return False
+    with file_errors(str(path)), path.open("rb") as file:
+        signature = file.read(len(_SIGNATURE))
+    if signature == _SIGNATURE:
+        look_first(path)
+        return True
+    if path.suffix.lower() in _ENDINGS:
+        raise CorruptFileError(
+            f"{path} is not an HDF5 file, though its name says so (it starts with "
+            f"{signature!r}); copy or download it again"
+        )
+    return False
+
+
+def top_names(path: Path) -> list[str]:
+    """Return the names of what an HDF5 file holds."""
+    with open_hdf5(str(path)) as file, file_errors(str(path)):
+        return list(file)
 
 
 def read_stretch(array: Any, start: int, out: np.ndarray) -> None:

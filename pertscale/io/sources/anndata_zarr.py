@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +17,9 @@ from zarr.storage import LocalStore
 from pertscale.errors import CorruptFileError
 from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import check_declared, checked_array, codec_names
-from pertscale.io.sources._anndata import AnnDataSource, matrix_path
-from pertscale.io.sources._base import SourceSpec
+from pertscale.io.sources._anndata import AnnDataSource, anndata_spec, matrix_path
+from pertscale.io.sources._base import SourceChoices, SourceFormat, SourceSpec
+from pertscale.storage.locations import check_folder
 
 #: Names that are told of arrays with missing chunks.
 _MOST_NAMES: Final = 8
@@ -28,6 +30,8 @@ _BLOSC_HEADER: Final = 16
 _HEADER: Final = 18
 _DAMAGED: Final = "the store is incomplete or damaged: copy or write it again"
 _DESCRIPTIONS: Final = ("zarr.json", ".zarray", ".zattrs")
+#: What a group of either version has.
+_OF_GROUPS: Final = ("zarr.json", ".zgroup", ".zattrs")
 
 
 class AnnDataZarrSource(AnnDataSource):
@@ -223,3 +227,27 @@ def _lost(path: str, name: str, array: Any) -> CorruptFileError:
         "Zarr would read the rest as zeros or empty names; the store is incomplete: copy or write "
         "it again (categories that no cell has are left out with cat.remove_unused_categories())"
     )
+
+
+def _looks_like(path: Path) -> bool:
+    if not (path.is_dir() and any((path / name).exists() for name in _OF_GROUPS)):
+        return False
+    check_folder(path)
+    return True
+
+
+def _find(path: Path, choices: SourceChoices) -> SourceSpec:
+    """Look at all that will be read, once; it is read in workers, and in parts."""
+    spec = anndata_spec(path, FORMAT.name, choices)
+    notes = check_stored(open_zarr(spec.path), spec.matrix, spec.path)
+    with AnnDataZarrSource(spec) as source:
+        return replace(spec, notes=(*notes, *source.left_out()))
+
+
+FORMAT = SourceFormat(
+    name="zarr",
+    doc="AnnData-Zarr",
+    open=AnnDataZarrSource,
+    looks_like=_looks_like,
+    find=_find,
+)

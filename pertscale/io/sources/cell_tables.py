@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,9 +12,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
+from pertscale.errors import (
+    AmbiguousInputError,
+    CorruptFileError,
+    InputError,
+    UnknownNameError,
+)
 from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import check_parquet
+from pertscale.io.guards.text_encoding import warn_of_the_end
 from pertscale.io.guards.text_files import (
     TABLE_ENDINGS,
     delimiter_of,
@@ -242,7 +248,59 @@ class TableSource(Source):
         return values.reindex(self._rows).reset_index(drop=True).rename(name)
 
 
-def spec_with_cells(spec: SourceSpec, cells: str | None, note: str | None) -> SourceSpec:
-    """Return the spec with its table of cells and one more note."""
-    notes = spec.notes + ((note,) if note else ())
-    return replace(spec, cells=cells, notes=notes)
+# --- the table of a source ------------------------------------------------------------------------
+
+
+def with_cells(open_: Callable[[SourceSpec], TableSource], spec: SourceSpec) -> SourceSpec:
+    """Search the folder for the table of cells where none was passed, and look that it fits."""
+    if spec.cells is not None:
+        return with_table(open_, spec, spec.cells)
+    path = Path(spec.path)
+    with open_(spec) as source:
+        table = find_cell_table(path.parent, source.cell_names(), beside=path)
+    return spec if table is None else with_table(open_, spec, *table)
+
+
+def with_table(
+    open_: Callable[[SourceSpec], TableSource], spec: SourceSpec, cells: str, note: str = ""
+) -> SourceSpec:
+    """Return the spec with its table of cells; refuse a damaged table.
+
+    Parameters
+    ----------
+    open_
+        Opens the source.
+    spec
+        Of the matrix.
+    cells
+        Path of the table.
+    note
+        How it was found. Another note says how many cells it does not name.
+    """
+    spec = noted(replace(spec, cells=cells), note)
+    ended = CellTable(Path(cells)).check()
+    with open_(spec) as source:
+        unlabelled = source.unlabelled()
+        assert unlabelled is not None
+        source.cell_columns()
+    lacking = int((unlabelled.codes >= 0).sum())
+    without = int((unlabelled == NO_ROW).sum())
+    if not (without or ended):
+        warn_of_the_end(cells)
+    if without and not ended:
+        raise CorruptFileError(
+            f"{cells}: the last line has no line end, and {without:,} of "
+            f"{len(unlabelled):,} cells of {spec.path} have no row: the table was cut "
+            "off; copy or write it again. If it is whole, end its last line"
+        )
+    if not lacking:
+        return spec
+    name = Path(cells).name
+    return noted(
+        spec, f"table of cells {name}: {lacking:,} of {len(unlabelled):,} cells are left out"
+    )
+
+
+def noted(spec: SourceSpec, note: str) -> SourceSpec:
+    """Return the spec with one more note, unless it is empty."""
+    return replace(spec, notes=(*spec.notes, note)) if note else spec

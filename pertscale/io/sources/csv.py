@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -15,11 +15,24 @@ from pyarrow import csv as arrow_csv
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.execution.buffers import Buffers
 from pertscale.io.guards.damage import file_errors
-from pertscale.io.guards.text_files import delimiter_of, is_index_name, split_line
+from pertscale.io.guards.text_files import (
+    TABLE_ENDINGS,
+    delimiter_of,
+    ending,
+    is_index_name,
+    split_line,
+)
 from pertscale.io.guards.text_tables import nul_error
 from pertscale.io.sources._arrays import dense_block, rows_from_entries
-from pertscale.io.sources._base import Block, CsrBlock, SourceSpec
-from pertscale.io.sources.cell_tables import TableSource
+from pertscale.io.sources._base import Block, CsrBlock, SourceChoices, SourceFormat, SourceSpec
+from pertscale.io.sources._text import GENES_BY_CELLS, genes_by_cells, text_spec
+from pertscale.io.sources.cell_tables import (
+    CellTable,
+    TableSource,
+    find_cell_table,
+    noted,
+    with_table,
+)
 
 
 @dataclass(frozen=True)
@@ -109,9 +122,9 @@ class CsvSource(TableSource):
 
     def __init__(self, spec: SourceSpec) -> None:
         super().__init__(spec)
-        self._text = Path(spec.text or spec.path)
+        self._text = spec.file
         self.header = read_header(self._text, spec.path)
-        self.row_major = not spec.genes_by_cells
+        self.row_major = not genes_by_cells(spec)
 
     @cached_property
     def rows(self) -> Rows:
@@ -184,3 +197,58 @@ class CsvSource(TableSource):
         for i, column in enumerate(table.itercolumns()):
             values[:, i] = column.to_numpy()
         return values
+
+
+# --- which side the cells are ---------------------------------------------------------------------
+
+
+def _looks_like(path: Path) -> bool:
+    return path.is_file() and ending(path) in TABLE_ENDINGS
+
+
+def _find(path: Path, choices: SourceChoices) -> SourceSpec:
+    """Find the orientation by the table of cells: it names the rows or the columns."""
+    choices.check_one_matrix(path)
+    spec = text_spec(path, FORMAT.name, choices)
+    source = CsvSource(spec)
+    sides = {False: source.rows.names, True: np.array(source.header.columns)}
+    if choices.cells is not None:
+        turned = _named_side(sides, path, choices.cells)
+        return with_table(CsvSource, _turned(spec, turned), choices.cells)
+    for turned, names in sides.items():
+        table = find_cell_table(path.parent, names, beside=path)
+        if table is not None:
+            return with_table(CsvSource, _turned(spec, turned), *table)
+    return noted(spec, f"no table of cells beside {path.name}: its rows are taken for cells")
+
+
+def _turned(spec: SourceSpec, turned: bool) -> SourceSpec:
+    return replace(spec, options={**spec.options, GENES_BY_CELLS: turned})
+
+
+def _named_side(sides: dict[bool, np.ndarray], path: Path, cells: str) -> bool:
+    """Return whether the columns are the cells: the side of which a table names more."""
+    for every in (False, True):
+        named = {}
+        for turned, names in sides.items():
+            key = CellTable(Path(cells)).key_for(names, every=every)
+            named[turned] = round(key[1] * len(set(names))) if key is not None else 0
+        if any(named.values()):
+            break
+    if named[True] == named[False]:
+        found = f"{named[True]:,} of each" if named[True] else "none"
+        rows, columns = (repr(str(names[0])) if len(names) else "none" for names in sides.values())
+        raise InputError(
+            f"{cells} has to name the rows of {path} (first: {rows}) or its columns (first: "
+            f"{columns}), but names {found}; pass the table of these cells"
+        )
+    return named[True] > named[False]
+
+
+FORMAT = SourceFormat(
+    name="csv",
+    doc="csv, tsv",
+    open=CsvSource,
+    looks_like=_looks_like,
+    find=_find,
+)

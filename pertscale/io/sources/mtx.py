@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -26,8 +26,16 @@ from pertscale.io.guards.text_files import (
 )
 from pertscale.io.guards.text_tables import check_text, nul_error
 from pertscale.io.sources._arrays import check_codes, rows_from_entries
-from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names
-from pertscale.io.sources.cell_tables import TableSource
+from pertscale.io.sources._base import (
+    Block,
+    CsrBlock,
+    SourceChoices,
+    SourceFormat,
+    SourceSpec,
+    as_names,
+)
+from pertscale.io.sources._text import GENES_BY_CELLS, genes_by_cells, text_spec
+from pertscale.io.sources.cell_tables import TableSource, with_cells
 
 _GENE_FILES = ("features", "genes", "gene_names", "var_names", "rownames")
 _CELL_FILES = ("barcodes", "cells", "cell_names", "cell_metadata", "obs_names", "colnames")
@@ -226,20 +234,21 @@ class MtxSource(TableSource):
 
     def __init__(self, spec: SourceSpec) -> None:
         super().__init__(spec)
-        self._text = Path(spec.text or spec.path)
+        self._text = spec.file
+        self._turned = genes_by_cells(spec)
         self.header = read_header(self._text, spec.path)
 
     @property
     def n_cells(self) -> int:
         """Number of cells."""
         header = self.header
-        return header.n_columns if self.spec.genes_by_cells else header.n_rows
+        return header.n_columns if self._turned else header.n_rows
 
     @property
     def n_genes(self) -> int:
         """Number of genes."""
         header = self.header
-        return header.n_rows if self.spec.genes_by_cells else header.n_columns
+        return header.n_rows if self._turned else header.n_columns
 
     @cached_property
     def _cells(self) -> pd.DataFrame:
@@ -308,7 +317,7 @@ class MtxSource(TableSource):
             raise CorruptFileError(
                 f"{where}: {block.n_entries} entries expected, found {len(data)}"
             )
-        rows, genes = (second, first) if self.spec.genes_by_cells else (first, second)
+        rows, genes = (second, first) if self._turned else (first, second)
         check_codes(rows, self.n_cells, where, "cell")
         check_codes(genes, self.n_genes, where, "gene")
         return rows_from_entries(rows, genes, data)
@@ -384,3 +393,25 @@ def _listed(names: NameList, n: int, what: str) -> str:
     if names.fitted(n) is not None:
         return f"{names.path} has {n:,} names"
     return f"{names.misfit(n, what)} where {n:,} {what} are needed"
+
+
+def _looks_like(path: Path) -> bool:
+    files = path.iterdir() if path.is_dir() else [path]
+    return any(ending(file) == ".mtx" for file in files)
+
+
+def _find(path: Path, choices: SourceChoices) -> SourceSpec:
+    choices.check_one_matrix(path)
+    matrix = find_matrix(path)
+    spec = text_spec(matrix, FORMAT.name, choices)
+    turned = orientation(matrix, read_header(spec.file, str(matrix)))
+    return with_cells(MtxSource, replace(spec, options={**spec.options, GENES_BY_CELLS: turned}))
+
+
+FORMAT = SourceFormat(
+    name="mtx",
+    doc="MatrixMarket (a folder with matrix.mtx)",
+    open=MtxSource,
+    looks_like=_looks_like,
+    find=_find,
+)

@@ -8,7 +8,14 @@ import pandas as pd
 from pertscale.errors import UnknownNameError
 from pertscale.execution.buffers import Buffers
 from pertscale.io.sources._arrays import dense_block
-from pertscale.io.sources._base import Block, CsrBlock, Source, SourceSpec, as_names
+from pertscale.io.sources._base import (
+    Block,
+    CsrBlock,
+    Source,
+    SourceFormat,
+    SourceSpec,
+    as_names,
+)
 from pertscale.io.store.layout import CHUNK_ROWS, open_root, read_column, read_frame
 from pertscale.schema import CONTEXT, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
 
@@ -83,3 +90,6 @@ class ControlSource(Source):
 
     def _ranges(self) -> list[tuple[int, int]]:
         return list(zip(self._runs["start"].tolist(), self._runs["stop"].tolist(), strict=True))
+
+
+FORMAT = SourceFormat(name="controls", doc="the controls of a screen store", open=ControlSource)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -11,11 +12,19 @@ import pandas as pd
 from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError
 from pertscale.execution.buffers import Buffers
 from pertscale.io.guards.damage import file_errors
-from pertscale.io.guards.hdf5 import names_in, open_hdf5
+from pertscale.io.guards.hdf5 import check_own, names_in, open_hdf5
 from pertscale.io.guards.limits import check_names, checked_array
 from pertscale.io.sources._arrays import CompressedRows
-from pertscale.io.sources._base import Block, CsrBlock, SourceSpec, as_names
-from pertscale.io.sources.cell_tables import TableSource
+from pertscale.io.sources._base import (
+    Block,
+    CsrBlock,
+    SourceChoices,
+    SourceFormat,
+    SourceSpec,
+    as_names,
+)
+from pertscale.io.sources._hdf5 import is_hdf5
+from pertscale.io.sources.cell_tables import TableSource, with_cells
 
 
 def tenx_groups(file: h5py.File) -> list[str]:
@@ -126,3 +135,26 @@ class TenxSource(TableSource):
     def read(self, block: Block, buffers: Buffers | None = None) -> CsrBlock:
         """Read whole cells."""
         return self.matrix.read(block, buffers)
+
+
+def _looks_like(path: Path) -> bool:
+    if not is_hdf5(path):
+        return False
+    with open_hdf5(str(path)) as file, file_errors(str(path)):
+        groups = tenx_groups(file)
+        check_own(file, groups, str(path))
+    return bool(groups)
+
+
+def _find(path: Path, choices: SourceChoices) -> SourceSpec:
+    choices.check_one_matrix(path)
+    return with_cells(TenxSource, SourceSpec(str(path), FORMAT.name, cells=choices.cells))
+
+
+FORMAT = SourceFormat(
+    name="10x_h5",
+    doc="10x h5 (HDF5 with matrix/barcodes)",
+    open=TenxSource,
+    looks_like=_looks_like,
+    find=_find,
+)

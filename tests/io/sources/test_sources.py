@@ -343,7 +343,9 @@ def test_lengths_of_obs_and_var_are_checked(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file["obs"]
         del file["X/data"]
-    with pytest.raises(InputError, match="neither h5ad"):
+    with pytest.raises(
+        InputError, match="an HDF5 file of no format that pertscale reads; it holds X, "
+    ):
         find_source(path)
 
 
@@ -788,9 +790,9 @@ def test_unzipped_copy_is_used_again(tmp_path: Path) -> None:
     zipped.write_bytes(gzip.compress(path.read_bytes()))
     first = find_source(zipped, scratch=tmp_path / "scratch")
     assert first.path == str(zipped)
-    before = Path(first.text or "").stat().st_mtime_ns
+    before = first.file.stat().st_mtime_ns
     assert find_source(zipped, scratch=tmp_path / "scratch") == first
-    assert Path(first.text or "").stat().st_mtime_ns == before
+    assert first.file.stat().st_mtime_ns == before
 
 
 # --- real files ----------------------------------------------------------------------------
