@@ -20,7 +20,7 @@ from pertscale.storage.locations import Location
 #: Tables of one kind that are shown, the first of them open.
 _MOST_TABLES: Final = 8
 _MOST_ROWS: Final = 40
-#: What a result says of itself whose folder was removed.
+#: What the card of a result says whose folder was removed.
 GONE: Final = "the folder is gone, or not finished"
 
 

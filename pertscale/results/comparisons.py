@@ -29,7 +29,7 @@ class Comparison:
     n, n_held_out : ndarray (split,)
         Perturbations that are compared, and held out.
     by_perturbation : DataFrame (perturbation, method), optional
-        The values behind the means, where means they are.
+        The values behind the means, of metrics that are means.
     """
 
     values: pd.DataFrame
@@ -61,7 +61,7 @@ class Comparison:
         return [str(method) for method in means.index]
 
     def rivals(self) -> list[str]:
-        """Return the methods that can't be told from the best, in their order."""
+        """Return the methods that do not differ from the best, in their order."""
         best, *others = self.ranked
         return [other for other in others if not self._tells_apart(best, other)]
 

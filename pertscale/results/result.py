@@ -1,4 +1,4 @@
-"""BenchmarkResult: what a benchmark wrote, read when it is asked for."""
+"""BenchmarkResult: what a benchmark wrote, read on access."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from pertscale.storage.locations import Location, LocationLike, locate
 if TYPE_CHECKING:
     import xarray as xr
 
-#: What a manifest says, at least.
+#: Entries that every manifest has.
 _KEYS = (
     "options", "labels_key", "screens", "splits", "findings", "units", "expression", "interactions"
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """Splits that are drawn: a random part held out, and folds (method D1, D2).
 
 With ``gene_disjoint=True`` genes are drawn in place of perturbations: a double whose single is
-trained on shares a gene with the training part, and what one gene does is no news then. Those with
-genes on both sides are in no part.
+trained on shares a gene with the training part, so that half of its effect is known. Perturbations
+with genes on both sides are in no part.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def with_seen_genes(split: Split, *, groups: Mapping[str, str] | None = None) ->
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What is drawn, in its order: perturbations that stay together, or genes.
+    """The units of a split in their drawn order: perturbations that stay together, or genes.
 
     Attributes
     ----------

@@ -53,7 +53,7 @@ def gears_simulation(perturbations: Iterable[str], *, seed: int = 1) -> Split:
 
 
 def _cut(names: Sequence[str], share: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Cut into what is kept, and what is not, by the genes drawn as seen."""
+    """Cut into names that are kept and names that are not, by the genes drawn as seen."""
     genes = sorted({gene for name in names for gene in genes_of(name)})
     seen = set(_draw(genes, int(len(genes) * share), seed))
     both = [n for n in names if len(genes_of(n)) > 1 and seen.issuperset(genes_of(n))]
@@ -148,5 +148,5 @@ def _draw(items: Sequence[str], n: int, seed: int) -> list[str]:
 
 
 def _choose(random: np.random.RandomState, items: Sequence[str], n: int) -> list[str]:
-    """Draw without replacement; the same as the authors' ``choice``, of which nothing is taken."""
+    """Draw without replacement, as the authors' ``choice`` does."""
     return [items[i] for i in random.permutation(len(items))[:n]] if n else []

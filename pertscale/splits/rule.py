@@ -18,8 +18,8 @@ SPLITS_OF_FEW = 5
 class SplitRule:
     """How perturbations are held out: by a given split, or by drawing one per seed.
 
-    Without seeds, the number of held-out perturbations decides how many splits are drawn: what few
-    of them say depends on which they are.
+    Without seeds, the number of held-out perturbations decides how many splits are drawn: scores of
+    few perturbations depend on which they are.
     """
 
     given: Split | None
@@ -91,6 +91,6 @@ def single_split(split: Split, targets: Mapping[str, Sequence[str]]) -> Split:
 
 
 def double_split(split: Split, targets: Mapping[str, Sequence[str]]) -> Split:
-    """Hold out what has two targets; held-out others are neither predicted nor used."""
+    """Hold out the doubles; other held-out perturbations are neither predicted nor used."""
     doubles = [n for n in split.held_out if len(targets[n]) == 2]
     return split.restrict([*split.train, *doubles])

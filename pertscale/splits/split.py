@@ -43,7 +43,7 @@ class Split:
     seed
         Seed the split was drawn with.
     kind
-        Rule it was drawn by: ``"holdout"``, ``"k_fold"``, ``"gears_simulation"``, ``"doubles"``,
+        Rule that drew it: ``"holdout"``, ``"k_fold"``, ``"gears_simulation"``, ``"doubles"``,
         or ``"file"`` for a split of another tool.
 
     Raises
