@@ -33,9 +33,18 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [
-            "check", "ingest", "labels", "plan", "run", "score", "report", "models", "slurm",
-            "simulate", "demo",
-        ]  # fmt: skip
+            "check",
+            "ingest",
+            "labels",
+            "plan",
+            "run",
+            "score",
+            "report",
+            "models",
+            "slurm",
+            "simulate",
+            "demo",
+        ]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -139,17 +148,24 @@ def _options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 _quiet = click.option("--quiet", is_flag=True, help="Print no account and no progress.")
 _memory = click.option(
-    "--memory", default="auto", show_default=True,
+    "--memory",
+    default="auto",
+    show_default=True,
     help="What the tasks of one process may hold together; auto: what its limits leave, 2 GB at "
     "most.",
-)  # fmt: skip
+)
 _client = click.option(
-    "--scheduler", "client", metavar="ADDRESS|FILE",
+    "--scheduler",
+    "client",
+    metavar="ADDRESS|FILE",
     help="Run on this Dask cluster: tcp://host:8786, or a scheduler file.",
-)  # fmt: skip
+)
 _reading = _options(
-    click.option("--scale", type=click.Choice(["counts", "log1p_1e4"]),
-                 help="Declare what the values are; without it they have to prove it."),
+    click.option(
+        "--scale",
+        type=click.Choice(["counts", "log1p_1e4"]),
+        help="Declare what the values are; without it they have to prove it.",
+    ),
     click.option("--layer", help="Matrix to read instead of X: 'raw' or the name of a layer."),
     click.option("--cells", type=click.Path(), help="Table of cells for text and 10x files."),
     click.option("--perturbation", help="Column of perturbations."),
@@ -158,20 +174,44 @@ _reading = _options(
     click.option("--batch", help="Column of batches."),
     click.option("--guide", help="Column of guides."),
     click.option("--gene-name", help="Column of gene names."),
-    click.option("--genes", type=click.Choice(["same", "shared"]), default="same",
-                 show_default=True, help="Several files: same genes, or keep the shared ones."),
-)  # fmt: skip
+    click.option(
+        "--genes",
+        type=click.Choice(["same", "shared"]),
+        default="same",
+        show_default=True,
+        help="Several files: same genes, or keep the shared ones.",
+    ),
+)
 _testing = _options(
-    click.option("--test", type=click.Choice(["mannwhitney", "scanpy", "scanpy_tie"]),
-                 default="mannwhitney", show_default=True, help="Variant of the rank-sum test."),
-    click.option("--fdr", type=float, default=0.01, show_default=True,
-                 help="Differentially expressed where the adjusted p-value is below this."),
-    click.option("--fold-change", type=click.Choice(["geometric", "arithmetic"]),
-                 default="geometric", show_default=True,
-                 help="Means that are compared; their ratio gives the direction."),
-    click.option("--min-cells", type=int, default=2, show_default=True,
-                 help="Perturbations with fewer cells are not tested."),
-)  # fmt: skip
+    click.option(
+        "--test",
+        type=click.Choice(["mannwhitney", "scanpy", "scanpy_tie"]),
+        default="mannwhitney",
+        show_default=True,
+        help="Variant of the rank-sum test.",
+    ),
+    click.option(
+        "--fdr",
+        type=float,
+        default=0.01,
+        show_default=True,
+        help="Differentially expressed where the adjusted p-value is below this.",
+    ),
+    click.option(
+        "--fold-change",
+        type=click.Choice(["geometric", "arithmetic"]),
+        default="geometric",
+        show_default=True,
+        help="Means that are compared; their ratio gives the direction.",
+    ),
+    click.option(
+        "--min-cells",
+        type=int,
+        default=2,
+        show_default=True,
+        help="Perturbations with fewer cells are not tested.",
+    ),
+)
 
 
 def _show(text: str) -> None:
@@ -207,10 +247,18 @@ def check(files: tuple[str, ...], **how: Any) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path())
 @click.argument("store", type=click.Path())
 @_reading
-@click.option("--totals", help="Column with the total count of each cell, where the matrix holds "
-              "only a part of the genes.")  # fmt: skip
-@click.option("--dtype", type=click.Choice(["uint16", "uint32"]), default="uint16",
-              show_default=True, help="How counts are stored.")  # fmt: skip
+@click.option(
+    "--totals",
+    help="Column with the total count of each cell, where the matrix holds "
+    "only a part of the genes.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["uint16", "uint32"]),
+    default="uint16",
+    show_default=True,
+    help="How counts are stored.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a store that is there already.")
 @_memory
 @_client
@@ -229,8 +277,9 @@ def ingest(files: tuple[str, ...], store: str, **how: Any) -> None:
 @main.command()
 @click.argument("store", type=click.Path())
 @click.option("--out", type=click.Path(), help="Folder to write to [default: STORE with .labels].")
-@click.option("--share", metavar="I/N",
-              help="Test only the I-th of N shares of the tiles, for job arrays.")  # fmt: skip
+@click.option(
+    "--share", metavar="I/N", help="Test only the I-th of N shares of the tiles, for job arrays."
+)
 @_testing
 @_memory
 @_client
@@ -252,39 +301,68 @@ def labels(store: str, share: str | None, **how: Any) -> None:
 
 
 _benchmark = _options(
-    click.option("--out", type=click.Path(), help="Output folder [default: STORE with .benchmark; "
-                 "needed for several stores]."),
-    click.option("--embedding", type=click.Path(),
-                 help="Vectors of genes: parquet, csv, npz, h5ad, a .gmt of gene sets, a .json of "
-                 "texts. Without it, learned from the training part."),
+    click.option(
+        "--out",
+        type=click.Path(),
+        help="Output folder [default: STORE with .benchmark; needed for several stores].",
+    ),
+    click.option(
+        "--embedding",
+        type=click.Path(),
+        help="Vectors of genes: parquet, csv, npz, h5ad, a .gmt of gene sets, a .json of "
+        "texts. Without it, learned from the training part.",
+    ),
     click.option("--split", type=click.Path(), help="Split file: JSON with train and test."),
-    click.option("--task", "tasks", multiple=True,
-                 help="Only this task; may be repeated."),
-    click.option("--method", "methods", multiple=True,
-                 help="Only this method; may be repeated."),
-    click.option("--setting", "settings", multiple=True,
-                 help="Only this setting; may be repeated."),
-    click.option("--test-fraction", type=float, default=0.25, show_default=True,
-                 help="Share of the perturbations held out."),
-    click.option("--seed", type=int, multiple=True,
-                 help="Seed of a split; may be repeated [default: 0; 0 to 4 where fewer than 40 "
-                 "perturbations are held out]."),
-    click.option("--gene-disjoint", is_flag=True,
-                 help="Hold out genes: none of a held-out perturbation is perturbed in training."),
-    click.option("--threshold", type=click.Choice(["match_rate", "macro_f1"]),
-                 default="match_rate", show_default=True,
-                 help="How changes of expression become classes."),
-    click.option("--targets", type=click.Choice(["exclude", "include"]),
-                 default="exclude", show_default=True,
-                 help="Genes that a perturbation targets itself, in scores of expression."),
-    click.option("--include-test-perturbations", is_flag=True,
-                 help="Transfer: keep in other contexts what one holds out."),
+    click.option("--task", "tasks", multiple=True, help="Only this task; may be repeated."),
+    click.option("--method", "methods", multiple=True, help="Only this method; may be repeated."),
+    click.option(
+        "--setting", "settings", multiple=True, help="Only this setting; may be repeated."
+    ),
+    click.option(
+        "--test-fraction",
+        type=float,
+        default=0.25,
+        show_default=True,
+        help="Share of the perturbations held out.",
+    ),
+    click.option(
+        "--seed",
+        type=int,
+        multiple=True,
+        help="Seed of a split; may be repeated [default: 0; 0 to 4 where fewer than 40 "
+        "perturbations are held out].",
+    ),
+    click.option(
+        "--gene-disjoint",
+        is_flag=True,
+        help="Hold out genes: none of a held-out perturbation is perturbed in training.",
+    ),
+    click.option(
+        "--threshold",
+        type=click.Choice(["match_rate", "macro_f1"]),
+        default="match_rate",
+        show_default=True,
+        help="How changes of expression become classes.",
+    ),
+    click.option(
+        "--targets",
+        type=click.Choice(["exclude", "include"]),
+        default="exclude",
+        show_default=True,
+        help="Genes that a perturbation targets itself, in scores of expression.",
+    ),
+    click.option(
+        "--include-test-perturbations",
+        is_flag=True,
+        help="Transfer: keep in other contexts what one holds out.",
+    ),
     click.option("--aliases", type=click.Path(), help="Table of other names of genes."),
-)  # fmt: skip
+)
 _watching = click.option(
-    "--performance-report", type=click.Path(),
+    "--performance-report",
+    type=click.Path(),
     help="Write Dask's page on what each worker did; with --scheduler.",
-)  # fmt: skip
+)
 
 
 @main.command(cls=Benchmark)
@@ -306,9 +384,12 @@ def plan(stores: tuple[str, ...], **how: Any) -> None:
 
 @main.command(cls=Benchmark)
 @click.argument("stores", nargs=-1, required=True, type=click.Path())
-@click.option("--model", "models", multiple=True,
-              help="A model that an installed package brings (entry point); may be "
-              "repeated.")  # fmt: skip
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="A model that an installed package brings (entry point); may be repeated.",
+)
 @_benchmark
 @_watching
 @_testing
@@ -327,16 +408,25 @@ def run(stores: tuple[str, ...], **how: Any) -> None:
 @main.command(cls=Benchmark)
 @click.argument("store", type=click.Path())
 @click.argument("predictions", nargs=-1, required=True, metavar="NAME=FILE...")
-@click.option("--scale", type=click.Choice(["log1p_1e4", "counts", "delta", "lfc"]),
-              help="Of predicted expression; without it the values have to prove it.")  # fmt: skip
-@click.option("--control", type=click.Choice(["observed", "in_file"]), default="observed",
-              show_default=True, help="What changes are measured from.")  # fmt: skip
-@click.option("--clip", is_flag=True,
-              help="Read values below zero of predicted cells as zero.")  # fmt: skip
-@click.option("--codes", type=click.Choice(["pertscale", "synthpert", "up_first"]),
-              help="Meaning of integer classes.")  # fmt: skip
-@click.option("--genes", type=click.Path(),
-              help="Names of the genes, for dictionaries of vectors.")  # fmt: skip
+@click.option(
+    "--scale",
+    type=click.Choice(["log1p_1e4", "counts", "delta", "lfc"]),
+    help="Of predicted expression; without it the values have to prove it.",
+)
+@click.option(
+    "--control",
+    type=click.Choice(["observed", "in_file"]),
+    default="observed",
+    show_default=True,
+    help="What changes are measured from.",
+)
+@click.option("--clip", is_flag=True, help="Read values below zero of predicted cells as zero.")
+@click.option(
+    "--codes",
+    type=click.Choice(["pertscale", "synthpert", "up_first"]),
+    help="Meaning of integer classes.",
+)
+@click.option("--genes", type=click.Path(), help="Names of the genes, for dictionaries of vectors.")
 @_benchmark
 @_watching
 @_testing
@@ -368,9 +458,14 @@ def score(
         if name in found:
             raise click.UsageError(f"{name!r} is given twice")
         read = partial(
-            read_predictions, path, scale=scale, control=control, codes=codes, genes=genes,
+            read_predictions,
+            path,
+            scale=scale,
+            control=control,
+            codes=codes,
+            genes=genes,
             aliases=how["aliases"],
-        )  # fmt: skip
+        )
         found[name] = read()
         if clip and found[name].kind == CELLS:
             found[name] = read(clip=True)
@@ -424,12 +519,21 @@ def models() -> None:
 @click.argument("config", type=click.Path())
 @click.option("--store", type=click.Path(), required=True, help="The screen store.")
 @click.option("--out", type=click.Path(), required=True, help="Output folder.")
-@click.option("--split", type=click.Path(),
-              help="Split file: JSON with train and test.")  # fmt: skip
-@click.option("--task", "tasks", type=click.Choice(["single", "double"]), multiple=True,
-              help="Only this task; may be repeated.")  # fmt: skip
-@click.option("--seed", "seeds", type=int, multiple=True,
-              help="Seed of a split; may be repeated [default: as `run`].")  # fmt: skip
+@click.option("--split", type=click.Path(), help="Split file: JSON with train and test.")
+@click.option(
+    "--task",
+    "tasks",
+    type=click.Choice(["single", "double"]),
+    multiple=True,
+    help="Only this task; may be repeated.",
+)
+@click.option(
+    "--seed",
+    "seeds",
+    type=int,
+    multiple=True,
+    help="Seed of a split; may be repeated [default: as `run`].",
+)
 @_quiet
 def run_models(config: str, tasks: tuple[str, ...], seeds: tuple[int, ...], **how: Any) -> None:
     """Run the models of CONFIG, a models.toml, on the splits of a benchmark.
@@ -481,8 +585,13 @@ def _for_labels_and_python(
 @click.argument("run_options", nargs=-1, metavar="[-- RUN OPTIONS]")
 @click.option("--out", type=click.Path(), required=True, help="Output folder of the benchmark.")
 @click.option("--script", type=click.Path(), required=True, help="File to write.")
-@click.option("--workers", type=int, default=4, show_default=True,
-              help="Worker processes, or jobs of the array.")  # fmt: skip
+@click.option(
+    "--workers",
+    type=int,
+    default=4,
+    show_default=True,
+    help="Worker processes, or jobs of the array.",
+)
 @click.option("--cpus", type=int, default=1, show_default=True, help="Threads of each.")
 @click.option("--memory", default="4GB", show_default=True, help="Memory of each.")
 @click.option("--time", help="Time limit, as SLURM writes it.")
@@ -490,13 +599,23 @@ def _for_labels_and_python(
 @click.option("--account", help="Account.")
 @click.option("--name", default="pertscale", show_default=True, help="Name of the job.")
 @click.option("--interface", help="Network interface of the cluster, such as ib0.")
-@click.option("--resubmit", type=int, default=0, show_default=True,
-              help="How often the job queues itself again when its time is over.")  # fmt: skip
+@click.option(
+    "--resubmit",
+    type=int,
+    default=0,
+    show_default=True,
+    help="How often the job queues itself again when its time is over.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a script that is there.")
 def slurm(
-    recipe: str, store: str, run_options: tuple[str, ...], out: str, script: str, overwrite: bool,
+    recipe: str,
+    store: str,
+    run_options: tuple[str, ...],
+    out: str,
+    script: str,
+    overwrite: bool,
     **asked: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Write a SLURM script that runs the benchmark on STORE, ready to be submitted.
 
     \b
@@ -522,37 +641,64 @@ def slurm(
 @click.argument("file", type=click.Path())
 @click.option("--cells", type=int, default=20_000, show_default=True, help="Number of cells.")
 @click.option("--genes", type=int, default=2_000, show_default=True, help="Number of genes.")
-@click.option("--perturbations", type=int, default=120, show_default=True,
-              help="Number of perturbed genes.")  # fmt: skip
+@click.option(
+    "--perturbations", type=int, default=120, show_default=True, help="Number of perturbed genes."
+)
 @click.option("--doubles", type=int, default=0, show_default=True, help="Pairs of them.")
-@click.option("--context", "contexts", multiple=True, default=("sim",), show_default=True,
-              help="Name of a cell line; may be repeated.")  # fmt: skip
+@click.option(
+    "--context",
+    "contexts",
+    multiple=True,
+    default=("sim",),
+    show_default=True,
+    help="Name of a cell line; may be repeated.",
+)
 @click.option("--umi-per-cell", type=float, help="Mean count per cell; sets the density.")
-@click.option("--embedding", type=click.Path(),
-              help="Write the genes' embedding here (Parquet).")  # fmt: skip
+@click.option("--embedding", type=click.Path(), help="Write the genes' embedding here (Parquet).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed.")
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @_quiet
 def simulate(
-    file: str, cells: int, genes: int, perturbations: int, doubles: int,
-    contexts: tuple[str, ...], umi_per_cell: float | None, embedding: str | None, seed: int,
-    overwrite: bool, quiet: bool,
-) -> None:  # fmt: skip
+    file: str,
+    cells: int,
+    genes: int,
+    perturbations: int,
+    doubles: int,
+    contexts: tuple[str, ...],
+    umi_per_cell: float | None,
+    embedding: str | None,
+    seed: int,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     """Simulate a screen with a known truth into FILE (h5ad), streamed."""
     from pertscale.simulate import simulate_screen
 
     screen = simulate_screen(
-        file, n_cells=cells, n_genes=genes, n_perturbations=perturbations, n_doubles=doubles,
-        contexts=contexts, umi_per_cell=umi_per_cell, seed=seed, overwrite=overwrite, quiet=quiet,
-    )  # fmt: skip
+        file,
+        n_cells=cells,
+        n_genes=genes,
+        n_perturbations=perturbations,
+        n_doubles=doubles,
+        contexts=contexts,
+        umi_per_cell=umi_per_cell,
+        seed=seed,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
     if embedding is not None:
         screen.write_embedding(embedding, overwrite=overwrite)
     _show(repr(screen))
 
 
 @main.command()
-@click.option("--out", type=click.Path(), default="demo", show_default=True,
-              help="Folder to write to; it is made anew.")  # fmt: skip
+@click.option(
+    "--out",
+    type=click.Path(),
+    default="demo",
+    show_default=True,
+    help="Folder to write to; it is made anew.",
+)
 @_quiet
 def demo(out: str, quiet: bool) -> None:
     """Simulate a screen and run the whole benchmark on it, in about a minute.
@@ -570,9 +716,13 @@ def demo(out: str, quiet: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     say("1/3 simulate a screen of 40,000 cells, 2,000 genes, 120 perturbations", quiet=quiet)
     simulated = simulate_screen(
-        folder / "screen.h5ad", n_cells=40_000, n_perturbations=120, contexts=("K562", "RPE1"),
-        overwrite=True, quiet=quiet,
-    )  # fmt: skip
+        folder / "screen.h5ad",
+        n_cells=40_000,
+        n_perturbations=120,
+        contexts=("K562", "RPE1"),
+        overwrite=True,
+        quiet=quiet,
+    )
     simulated.write_embedding(folder / "embedding.parquet", overwrite=True)
     say("2/3 ingest it", quiet=quiet)
     ingest_file(folder / "screen.h5ad", folder / "screen.zarr", overwrite=True, quiet=quiet)

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from pertscale.errors import InputError
 from pertscale.guide_names import target_group
 from pertscale.io import check, ingest
-from pertscale.io.ingestion.column_roles import CellColumns, RoleChoices, infer_roles
+from pertscale.io.ingestion.column_roles import CellColumns, ColumnChoices, infer_roles
 from pertscale.io.ingestion.targets import plan_targets
 from pertscale.screen import open_screen
 from pertscale.splits import holdout
@@ -130,7 +130,7 @@ def targets_of(labels, **columns):
     table = {"condition": pd.Series(labels), **{k: pd.Series(v) for k, v in columns.items()}}
     cells = CellColumns(tuple(table), table.__getitem__, "cells.csv")
     var = pd.DataFrame(index=READ_OUT)
-    roles = infer_roles(cells, var, RoleChoices(perturbation="condition"))
+    roles = infer_roles(cells, var, ColumnChoices(perturbation="condition"))
     names = pd.Categorical(pd.Series(labels).replace("ctrl", "control"))
     return plan_targets(cells, roles, names, var)
 

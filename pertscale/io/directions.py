@@ -25,14 +25,23 @@ Signs = np.ndarray[Any, np.dtype[np.float64]]
 #: Columns of logarithms of fold changes, in any base: the sign is what counts. The last two are
 #: Seurat's.
 LOG_FOLDS: Final = (
-    "logfoldchanges", "log2_fold_change", "lfc", "logfc", "log_fold_change", "log2fc",
-    "log2foldchange", "avg_log2fc", "avg_logfc",
-)  # fmt: skip
+    "logfoldchanges",
+    "log2_fold_change",
+    "lfc",
+    "logfc",
+    "log_fold_change",
+    "log2fc",
+    "log2foldchange",
+    "avg_log2fc",
+    "avg_logfc",
+)
 #: A column of ratios or of logarithms, depending on who wrote it.
 FOLD: Final = "fold_change"
 _MEANS: Final = (
-    ("target_mean", "ref_mean"), ("target_mean", "reference_mean"), ("mean", "mean_control"),
-)  # fmt: skip
+    ("target_mean", "ref_mean"),
+    ("target_mean", "reference_mean"),
+    ("mean", "mean_control"),
+)
 _Z: Final = ("z", "z_score", "zscore")
 #: Signed in some tools' tables; in others they are U statistics, or scores of something else.
 _STATISTICS: Final = ("scores", "score", "statistic", "stat", "percent_change")

@@ -27,12 +27,18 @@ TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt")
 #: Spellings of the columns that say which pair a row is of, in the order of preference.
 SPELLINGS: Final = {
     PERTURBATION: (
-        "perturbation", "pert", "target_gene", "gene_target", "condition", "target", "group",
+        "perturbation",
+        "pert",
+        "target_gene",
+        "gene_target",
+        "condition",
+        "target",
+        "group",
     ),
     GENE: ("gene", "feature", "names", "readout", "response_gene", "gene_name", "symbol"),
     CONTEXT: ("context", "cell_line", "cell_type", "celltype", "line", "reference_context"),
     "split": ("split", "split_id"),
-}  # fmt: skip
+}
 #: Columns of names: ``007`` and ``1e5`` are names there, not numbers.
 _NAMES: Final = frozenset(
     word for role in (PERTURBATION, GENE, CONTEXT) for word in SPELLINGS[role]
@@ -54,7 +60,7 @@ _WORDS: Final = (
         ),
         Label.NON_DE,
     )
-)  # fmt: skip
+)
 Codes = Literal["pertscale", "synthpert", "up_first"]
 #: Integer codes of the classes by who uses them; every source has its own (method 0.1).
 CODES: Final[dict[Codes, dict[int, Label]]] = {

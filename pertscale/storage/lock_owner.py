@@ -58,9 +58,14 @@ def read_owner(content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         said = {}
     owner = {
-        "token": text, "host": "unknown", "machine": "", "pid": 0, "born": "", "job": "",
+        "token": text,
+        "host": "unknown",
+        "machine": "",
+        "pid": 0,
+        "born": "",
+        "job": "",
         "since": "?",
-    }  # fmt: skip
+    }
     for name, value in said.items() if isinstance(said, dict) else ():
         if isinstance(value, type(owner.get(name))):
             owner[name] = value

@@ -86,9 +86,13 @@ class RemoteLock:
                 self._version = version
                 return
             if is_alive(
-                self.output, owner, lambda: self._look()[0],
-                beat=BEAT, patience=PATIENCE, quiet=quiet,
-            ):  # fmt: skip
+                self.output,
+                owner,
+                lambda: self._look()[0],
+                beat=BEAT,
+                patience=PATIENCE,
+                quiet=quiet,
+            ):
                 raise LockedError(held_message(self.output, owner))
             try:
                 self._put(replacing=version)

@@ -19,7 +19,7 @@ import scipy.io
 import scipy.sparse as sp
 
 import pertscale as ps
-from pertscale.io.ingestion.column_roles import RoleChoices
+from pertscale.io.ingestion.column_roles import ColumnChoices
 from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.plan import plan_screen
 from pertscale.io.ingestion.scale import decide_scale
@@ -129,7 +129,7 @@ def _source(folder: Path) -> Path:
 def planned(folder: Path) -> dict[str, Any]:
     """Read all that ingest reads before it writes: names, labels, and every entry."""
     sources = SourceSet.find(_source(folder))
-    plan = plan_screen(sources, RoleChoices(**_ROLES), name="screen", genes="same")
+    plan = plan_screen(sources, ColumnChoices(**_ROLES), name="screen", genes="same")
     decide_scale(sources, declared=None)
     with open_source(sources.specs[0]) as source:
         matrix = np.zeros((source.n_cells, source.n_genes))

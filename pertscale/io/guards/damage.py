@@ -16,9 +16,20 @@ from pertscale.storage.object_storage import storage_errors
 
 #: What HDF5, Zarr, the codecs, NumPy, pandas and csv raise on bytes that make no sense.
 DAMAGE: tuple[type[Exception], ...] = (
-    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
-    RuntimeError, SystemError, zlib.error, zipfile.BadZipFile, csv.Error, struct.error,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    SystemError,
+    zlib.error,
+    zipfile.BadZipFile,
+    csv.Error,
+    struct.error,
+)
 
 
 @contextmanager

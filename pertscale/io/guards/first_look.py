@@ -145,9 +145,13 @@ def _start() -> _Server:
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # it computes nothing, and forks
     with other:
         process = subprocess.Popen(
-            command, env=environment, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            command,
+            env=environment,
+            pass_fds=[other.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     return _Server(process, mine, os.getpid())
 
 

@@ -26,9 +26,15 @@ import h5py
 
 #: What h5py raises on damage. The reader says it better, where it comes to the same place.
 _DAMAGE = (
-    OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
     MemoryError,
-)  # fmt: skip
+)
 _DATA_BYTES = 2 << 30
 #: Texts that are read together: some tenths of a second.
 _TEXTS_AT_ONCE = 65_536

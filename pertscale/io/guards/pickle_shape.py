@@ -51,15 +51,20 @@ _LINE, _LINES, _UNKNOWN = -1, -2, -100
 def _tables() -> np.ndarray:
     """Return columns by opcode: size of the argument, of what it takes and gives, what it does."""
     does = {
-        "MARK": _Does.MARK, "DUP": _Does.DUPLICATE, "MEMOIZE": _Does.MEMOIZE, "STOP": _Does.STOP,
+        "MARK": _Does.MARK,
+        "DUP": _Does.DUPLICATE,
+        "MEMOIZE": _Does.MEMOIZE,
+        "STOP": _Does.STOP,
         **dict.fromkeys(("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), _Does.TUPLE),
         **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Does.GET),
         **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Does.PUT),
-    }  # fmt: skip
+    }
     prefixed = {
-        pickletools.TAKEN_FROM_ARGUMENT1: -11, pickletools.TAKEN_FROM_ARGUMENT4: -14,
-        pickletools.TAKEN_FROM_ARGUMENT4U: -14, pickletools.TAKEN_FROM_ARGUMENT8U: -18,
-    }  # fmt: skip
+        pickletools.TAKEN_FROM_ARGUMENT1: -11,
+        pickletools.TAKEN_FROM_ARGUMENT4: -14,
+        pickletools.TAKEN_FROM_ARGUMENT4U: -14,
+        pickletools.TAKEN_FROM_ARGUMENT8U: -18,
+    }
     table = np.full((256, 5), _UNKNOWN, np.int64)
     for op in pickletools.opcodes:
         size = 0 if op.arg is None else prefixed.get(op.arg.n, op.arg.n)
@@ -71,9 +76,12 @@ def _tables() -> np.ndarray:
         if op.name == "OBJ":  # the class is above the mark
             taken = 0
         table[ord(op.code)] = (
-            size, taken, marked, len(op.stack_after),
+            size,
+            taken,
+            marked,
+            len(op.stack_after),
             does.get(op.name, _Does.OTHER),
-        )  # fmt: skip
+        )
     return table
 
 

@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -38,9 +38,9 @@ __all__ = [
     "INDEX",
     "AccountLine",
     "CellColumns",
+    "ColumnChoices",
     "DroppedLabel",
     "Interpretation",
-    "RoleChoices",
     "Roles",
     "gene_ids",
     "gene_names",
@@ -54,9 +54,18 @@ __all__ = [
 INDEX: Final = "<index>"
 
 _PERTURBATION = (
-    "perturbation", "target_gene", "gene_target", "gene", "condition", "target",
-    "target_gene_name", "perturbed_target_symbol", "perturbation_name", "pert", "guide_target",
-)  # fmt: skip
+    "perturbation",
+    "target_gene",
+    "gene_target",
+    "gene",
+    "condition",
+    "target",
+    "target_gene_name",
+    "perturbed_target_symbol",
+    "perturbation_name",
+    "pert",
+    "guide_target",
+)
 _PAIR = ("perturbation_1", "perturbation_2")
 _PERTURBATION_BY_GUIDE = ("guide_identity", "guide_id", "sgrna", "guide_ids")
 _FLAG = ("control", "is_control", "control_nontargeting")
@@ -65,8 +74,13 @@ _BATCH = ("batch", "gem_group", "batch_var", "replicate", "sample", "lane", "lib
 _GUIDE = ("guide_id", "sgid_ab", "sgrna", "guide_identity", "grna", "guide")
 _NOT_MODELLED = ("dose", "dose_val", "dose_value", "time", "timepoint", "treatment")
 _GENE_NAME = (
-    "gene_name", "gene_symbol", "gene_symbols", "symbol", "feature_name", "gene_short_name",
-)  # fmt: skip
+    "gene_name",
+    "gene_symbol",
+    "gene_symbols",
+    "symbol",
+    "feature_name",
+    "gene_short_name",
+)
 _GENE_ID = ("ensembl_id", "gene_id", "gene_ids", "feature_id", "ensembl")
 #: Labels that say that something was done and not what: such a column does not label perturbations.
 _GENERIC = frozenset({"perturbed", "targeting", "treated", "ko", "kd", "knockout", "stimulated"})
@@ -76,7 +90,7 @@ _KEPT: Final = {"batch": " (kept, not used in any test)"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoleChoices:
+class ColumnChoices:
     """What the user says; None and () where the file decides.
 
     Parameters
@@ -98,6 +112,10 @@ class RoleChoices:
     guide: str | None = None
     gene_name: str | None = None
     gene_id: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return them as :func:`pertscale.io.ingest` takes them."""
+        return {name: value for name, value in vars(self).items() if name != "gene_id"}
 
 
 @dataclass(frozen=True)
@@ -139,7 +157,7 @@ class Roles:
     guides_only: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Candidate:
     """One reading of the perturbations. `problem` says why it can't be taken."""
 
@@ -166,7 +184,7 @@ class _Candidate:
 
 
 def infer_roles(
-    columns: CellColumns, genes: pd.DataFrame, explicit: RoleChoices | None = None
+    columns: CellColumns, genes: pd.DataFrame, explicit: ColumnChoices | None = None
 ) -> Roles:
     """Tell which column plays which role.
 
@@ -188,7 +206,7 @@ def infer_roles(
     UnknownNameError
         A column or label that was chosen isn't there.
     """
-    explicit = explicit or RoleChoices()
+    explicit = explicit or ColumnChoices()
     account: list[AccountLine] = []
     gene_name, gene_id = _gene_roles(genes, explicit, columns.where, account)
     names = _names_of_genes(genes, gene_name, gene_id)
@@ -251,7 +269,7 @@ def gene_ids(genes: pd.DataFrame, roles: Roles) -> np.ndarray | None:
 
 
 def _choose_perturbation(
-    columns: CellColumns, genes: Sequence[str], explicit: RoleChoices, account: list[AccountLine]
+    columns: CellColumns, genes: Sequence[str], explicit: ColumnChoices, account: list[AccountLine]
 ) -> _Candidate:
     flag = None if explicit.control else _control_flag(columns)
     if explicit.perturbation is not None:
@@ -326,7 +344,15 @@ def _candidate(
         # ctrl+ctrl and NegCtrl1_NegCtrl0 are control as well
         controls = [w for w, found in zip(words, parsed, strict=True) if found == ()]
     canonical = tuple("" if found is None else name_of(found) for found in parsed)
-    return _Candidate(column, labels, counts, canonical, tuple(controls), how, problem)
+    return _Candidate(
+        column=column,
+        labels=labels,
+        counts=counts,
+        canonical=canonical,
+        controls=tuple(controls),
+        how=how,
+        problem=problem,
+    )
 
 
 def _is_generic(candidate: _Candidate) -> bool:
@@ -375,7 +401,7 @@ def _same_labelling(one: _Candidate, other: _Candidate) -> bool:
 
 
 def _nothing_viable(
-    columns: CellColumns, candidates: list[_Candidate], explicit: RoleChoices
+    columns: CellColumns, candidates: list[_Candidate], explicit: ColumnChoices
 ) -> InputError | UnknownNameError:
     """Say what was looked at and which argument helps."""
     where = columns.where
@@ -418,7 +444,7 @@ def _nothing_viable(
     )
 
 
-def _why_no_perturbation(candidate: _Candidate, explicit: RoleChoices) -> str:
+def _why_no_perturbation(candidate: _Candidate, explicit: ColumnChoices) -> str:
     """Say why a column that has the chosen control labels has no perturbation beside them."""
     others = [str(w) for w in candidate.labels.categories if str(w) not in explicit.control]
     shown = ", ".join(map(repr, others[:5])) or "no other label"
@@ -453,7 +479,7 @@ def _list_columns(columns: CellColumns) -> str:
     return "; ".join(shown) or ", ".join(map(repr, columns.names))
 
 
-def _check_controls_there(chosen: _Candidate, explicit: RoleChoices, where: str) -> None:
+def _check_controls_there(chosen: _Candidate, explicit: ColumnChoices, where: str) -> None:
     known = [str(word) for word in chosen.labels.categories]
     for label in explicit.control:
         if label not in known:
@@ -467,7 +493,7 @@ def _perturbation_account(
     chosen: _Candidate,
     same: list[_Candidate],
     candidates: list[_Candidate],
-    explicit: RoleChoices,
+    explicit: ColumnChoices,
     genes: Sequence[str],
 ) -> list[AccountLine]:
     """Say what was chosen, which controls, what is left out, what else was there."""
@@ -551,7 +577,7 @@ def _note_not_modelled(
 
 
 def _gene_roles(
-    genes: pd.DataFrame, explicit: RoleChoices, where: str, account: list[AccountLine]
+    genes: pd.DataFrame, explicit: ColumnChoices, where: str, account: list[AccountLine]
 ) -> tuple[str, str | None]:
     """Return the columns of gene names and of Ensembl ids."""
     names = [*map(str, genes.columns)]

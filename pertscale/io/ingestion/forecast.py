@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from pertscale.diagnostics.stopwatch import Stopwatch
-from pertscale.io.ingestion.column_roles import RoleChoices
+from pertscale.io.ingestion.column_roles import ColumnChoices
 from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.plan import IngestPlan, plan_screen
 from pertscale.io.ingestion.scale import decide_scale
@@ -26,7 +26,7 @@ _STORE_BYTES = {True: 0.8, False: 4.0}
 _SCRATCH_BYTES = {True: 2, False: 6}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IngestForecast:
     """What is to be done for a file, or several, that are not a store.
 
@@ -91,7 +91,7 @@ def forecast_ingest(source: Any, store: Path, *, memory: int, parallel: int) -> 
     MemoryBudgetError, and the errors of :func:`pertscale.io.check`
     """
     sources = SourceSet.find(source)
-    plan = plan_screen(sources, RoleChoices(), name=store.stem, genes="same")
+    plan = plan_screen(sources, ColumnChoices(), name=store.stem, genes="same")
     verdict, _ = decide_scale(sources, declared=None)
     is_counts = verdict == COUNTS
     dtype = np.dtype(np.uint16 if is_counts else np.float32)
@@ -109,9 +109,16 @@ def forecast_ingest(source: Any, store: Path, *, memory: int, parallel: int) -> 
     if any(one.n_entries < 0 for one in blocks):
         span = sum(one.stop - one.start for one in blocks)
         n_entries = int(len(sample.data) * span / max(1, block.stop - block.start))
-    size = sum(size_of(spec.file) for spec in sources)
-    share = n_entries / max(1, len(sample.data))
-    return IngestForecast(plan, tasks, is_counts, dtype, n_entries, size, sample, seconds * share)
+    return IngestForecast(
+        plan=plan,
+        tasks=tasks,
+        is_counts=is_counts,
+        dtype=dtype,
+        n_entries=n_entries,
+        bytes_read=sum(size_of(spec.file) for spec in sources),
+        sample=sample,
+        read_seconds=seconds * n_entries / max(1, len(sample.data)),
+    )
 
 
 def dense_cells(sample: CsrBlock, n_genes: int) -> np.ndarray:

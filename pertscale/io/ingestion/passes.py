@@ -50,7 +50,7 @@ NOT_FINITE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoreTarget:
     """The store that both passes work for.
 
@@ -96,7 +96,7 @@ class StoreTarget:
         return Path(self.work) / "shards" / f"{shard:06d}.npy"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SortTask:
     """Descriptor of one block of a source."""
 
@@ -163,9 +163,17 @@ def sort_block(task: SortTask) -> None:
         words = buffers.take("words", (int(counts.sum(dtype=np.int64)),), np.uint16)
         genes = (gene_map % CHUNK_GENES).astype(np.uint16)
         write_words(
-            order, block.indptr, block.indices, block.data, strips, genes, row_bounds, counts,
-            target.form, words,
-        )  # fmt: skip
+            order,
+            block.indptr,
+            block.indices,
+            block.data,
+            strips,
+            genes,
+            row_bounds,
+            counts,
+            target.form,
+            words,
+        )
         write_block(
             path,
             row_bounds=row_bounds,
@@ -294,9 +302,16 @@ def _segments(
     starts = buffers.take("starts", (n,), np.int64)
     lengths = buffers.take("lengths", (n,), np.uint16)
     found = list_segments(
-        slices.blocks, slices.row_bounds, slices.rows, slices.counts, target.n_strips,
-        target.rows_per_shard, keys, starts, lengths,
-    )  # fmt: skip
+        slices.blocks,
+        slices.row_bounds,
+        slices.rows,
+        slices.counts,
+        target.n_strips,
+        target.rows_per_shard,
+        keys,
+        starts,
+        lengths,
+    )
     bounds = np.empty(n_shards * target.n_strips * target.rows_per_shard + 1, np.int64)
     order = buffers.take("order", (found,), np.uint32)
     order_by_key(keys, found, bounds, order)
@@ -329,9 +344,16 @@ def _write_shard(
         first = strip * CHUNK_GENES
         last = min(first + CHUNK_GENES, target.n_genes)
         taken = fill_chunk(
-            bounds, segments.order, segments.starts, segments.lengths, words, target.form,
-            chunk, totals, expressed,
-        )  # fmt: skip
+            bounds,
+            segments.order,
+            segments.starts,
+            segments.lengths,
+            words,
+            target.form,
+            chunk,
+            totals,
+            expressed,
+        )
         if taken >= 0:
             gene, row = divmod(taken, n_rows)
             raise InputError(_stored_twice(target, start + row, first + gene))

@@ -11,7 +11,7 @@ import pandas as pd
 from pertscale.errors import InputError
 from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import (
-    RoleChoices,
+    ColumnChoices,
     Roles,
     infer_roles,
     interpret,
@@ -84,14 +84,14 @@ class IngestPlan:
 
 
 def plan_screen(
-    sources: SourceSet, choices: RoleChoices, *, name: str, genes: GeneRule
+    sources: SourceSet, choices: ColumnChoices, *, name: str, genes: GeneRule
 ) -> IngestPlan:
     """Read names and labels of all cells, never the matrix, and decide where everything goes.
 
     Parameters
     ----------
     sources : SourceSet
-    choices : RoleChoices
+    choices : ColumnChoices
         What the user said.
     name : str
         Name of the context where no column holds one and there are several sources.

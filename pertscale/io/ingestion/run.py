@@ -32,7 +32,7 @@ from pertscale.execution.clients import (
 from pertscale.execution.memory import AUTO, check_memory, task_budget
 from pertscale.execution.runner import run
 from pertscale.hashing import digest
-from pertscale.io.ingestion.column_roles import RoleChoices
+from pertscale.io.ingestion.column_roles import ColumnChoices
 from pertscale.io.ingestion.genes import GeneRule
 from pertscale.io.ingestion.inputs import (
     PathLike,
@@ -141,16 +141,23 @@ def check(
     -------
     Account
     """
+    choices = _chosen(perturbation, control, context, batch, guide, gene_name)
     if isinstance(source, str | os.PathLike) and is_store(source):
         return _verified(source)
     sources = SourceSet.find(source, layer=layer, cells=cells)
-    choices = _choices(perturbation, control, context, batch, guide, gene_name)
     plan = plan_screen(sources, choices, name="screen", genes=genes)
     check_columns(plan)
     verdict, how = decide_scale(sources, declared=scale)
     lines = (*_shape_lines(plan), how, *plan.account, *_sampled_lines(plan, verdict, None))
     n_input = sum(plan.n_input)
-    return Account(lines, plan.groups, n_input, plan.n_cells, n_input - plan.n_cells, verdict)
+    return Account(
+        lines=lines,
+        groups=plan.groups,
+        n_input=n_input,
+        n_kept=plan.n_cells,
+        n_dropped=n_input - plan.n_cells,
+        scale=verdict,
+    )
 
 
 def _verified(store: PathLike) -> Account:
@@ -172,7 +179,12 @@ def _verified(store: PathLike) -> Account:
     )
     n_input = int(info.get("n_input", n_cells))
     return Account(
-        lines, groups.reset_index(drop=True), n_input, n_cells, n_input - n_cells, info["scale"]
+        lines=lines,
+        groups=groups.reset_index(drop=True),
+        n_input=n_input,
+        n_kept=n_cells,
+        n_dropped=n_input - n_cells,
+        scale=info["scale"],
     )
 
 
@@ -271,14 +283,18 @@ def ingest(
     if dtype not in _COUNT_DTYPES:
         raise ArgumentError(f"dtype={dtype!r} is not one of {', '.join(_COUNT_DTYPES)}")
     check_memory(memory)
+    choices = _chosen(perturbation, control, context, batch, guide, gene_name)
     final = absolute(store)
     if isinstance(final, Remote):
         options: dict[str, Any] = {
-            "scale": scale, "layer": layer, "cells": None if cells is None else os.fspath(cells),
-            "perturbation": perturbation, "control": control, "context": context, "batch": batch,
-            "guide": guide, "gene_name": gene_name, "totals": totals, "genes": genes,
+            "scale": scale,
+            "layer": layer,
+            "cells": None if cells is None else os.fspath(cells),
+            **choices.arguments(),
+            "totals": totals,
+            "genes": genes,
             "dtype": dtype,
-        }  # fmt: skip
+        }
         where = {"memory": memory, "client": client, "quiet": quiet}
         _ingest_remote(source, final, options, where, overwrite=overwrite)
         return final
@@ -288,7 +304,6 @@ def ingest(
         try:
             sources = SourceSet.find(source, layer=layer, cells=cells, scratch=work)
             _check_apart(sources, final)
-            choices = _choices(perturbation, control, context, batch, guide, gene_name)
             plan = plan_screen(sources, choices, name=final.stem, genes=genes)
             check_columns(plan)
             verdict, how = decide_scale(sources, declared=scale)
@@ -302,9 +317,16 @@ def ingest(
         say("\n".join(told), quiet=quiet)
         stored = np.dtype(dtype if verdict == COUNTS else np.float32)
         return write_screen(
-            plan, final, scale=verdict, dtype=stored, how=how, totals=totals,
-            memory=memory, client=client, quiet=quiet,
-        )  # fmt: skip
+            plan,
+            final,
+            scale=verdict,
+            dtype=stored,
+            how=how,
+            totals=totals,
+            memory=memory,
+            client=client,
+            quiet=quiet,
+        )
 
 
 def _ingest_remote(
@@ -416,18 +438,17 @@ def write_screen(
     return final
 
 
-def _choices(
+def _chosen(
     perturbation: str | tuple[str, str] | None,
     control: str | Sequence[str],
     context: str | None,
     batch: str | None,
     guide: str | None,
     gene_name: str | None,
-) -> RoleChoices:
-    controls = (control,) if isinstance(control, str) else tuple(control)
-    return RoleChoices(
+) -> ColumnChoices:
+    return ColumnChoices(
         perturbation=perturbation,
-        control=controls,
+        control=(control,) if isinstance(control, str) else tuple(control),
         context=context,
         batch=batch,
         guide=guide,

@@ -36,8 +36,10 @@ _CHANCE: Final = 1e-9
 _ABOVE: Final = 1.002
 #: Totals that are named where the values prove them.
 _TOTALS: Final = (
-    1e3, 2e3, 2.5e3, 3e3, 4e3, 5e3, 1e4, 1.5e4, 2e4, 2.5e4, 3e4, 4e4, 5e4, 1e5, 2e5, 5e5, 1e6,
-)  # fmt: skip
+    *(1e3, 2e3, 2.5e3, 3e3, 4e3, 5e3),
+    *(1e4, 1.5e4, 2e4, 2.5e4, 3e4, 4e4, 5e4),
+    *(1e5, 2e5, 5e5, 1e6),
+)
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,12 @@ FORMS: Final = (
     Form("values without a logarithm", lambda x: x, np.ones_like, "X"),  # their squares fit, too
     Form("square roots", np.square, lambda x: 2 * x, "X**2"),
     Form(
-        "log1p of log1p", lambda x: np.expm1(np.expm1(x)), lambda x: np.exp(np.expm1(x) + x),
+        "log1p of log1p",
+        lambda x: np.expm1(np.expm1(x)),
+        lambda x: np.exp(np.expm1(x) + x),
         "numpy.expm1(numpy.expm1(X))",
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, eq=False)

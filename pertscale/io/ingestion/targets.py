@@ -18,9 +18,15 @@ from pertscale.schema import CONTROL
 
 #: Columns that name the target of each cell's guide, preferred ones first.
 _TARGET_COLUMNS: Final = (
-    "target_gene", "gene_target", "target_gene_name", "target_gene_symbol",
-    "perturbed_target_symbol", "guide_target", "target", "gene",
-)  # fmt: skip
+    "target_gene",
+    "gene_target",
+    "target_gene_name",
+    "target_gene_symbol",
+    "perturbed_target_symbol",
+    "guide_target",
+    "target",
+    "gene",
+)
 #: Share of a column's values that have to be targets.
 _SHARE: Final = 0.5
 #: Share of guides whose target has to be known, where no other column has control labels.

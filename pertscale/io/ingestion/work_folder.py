@@ -137,9 +137,13 @@ def _cut(
 ) -> tuple[IngestTasks, bool, dict[str, Any]]:
     """Cut an ingest into tasks; tell whether the folder has some of them done, and its marker."""
     target = StoreTarget(
-        str(folder), plan.n_cells, len(plan.var), dtype.str, scale,
-        rows_per_shard(plan.n_cells, len(plan.var)),
-    )  # fmt: skip
+        work=str(folder),
+        n_cells=plan.n_cells,
+        n_genes=len(plan.var),
+        dtype=dtype.str,
+        scale=scale,
+        rows_per_shard=rows_per_shard(plan.n_cells, len(plan.var)),
+    )
     block_bytes = memory // (parallel * _BLOCK_COPIES)
     block_bytes = min(max(block_bytes, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES)
     key = _key(plan, target)
@@ -227,6 +231,15 @@ def _first_tasks(plan: IngestPlan, target: StoreTarget, block_bytes: int) -> lis
     for i, (spec, n) in enumerate(zip(plan.sources, plan.n_input, strict=True)):
         with open_source(spec) as source:
             for block in source.blocks(block_bytes):
-                tasks.append(SortTask(target, len(tasks), spec, i, first_cell, block))
+                tasks.append(
+                    SortTask(
+                        target=target,
+                        index=len(tasks),
+                        source=spec,
+                        source_index=i,
+                        first_cell=first_cell,
+                        block=block,
+                    )
+                )
         first_cell += n
     return tasks

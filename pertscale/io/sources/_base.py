@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -46,6 +46,7 @@ class SourceSpec:
 
     path: str
     format: str
+    _: KW_ONLY
     matrix: str = "X"
     cells: str | None = None
     options: Mapping[str, str | bool] = field(default_factory=dict)

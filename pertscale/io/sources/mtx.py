@@ -195,9 +195,14 @@ def read_names(path: Path) -> NameList:
     short = shape.header < shape.fields  # R's write.table: the column of row names has no name
     with file_errors(str(path)):
         lines = pd.read_csv(
-            BytesIO(raw), sep=delimiter, header=None, dtype=str, keep_default_na=False,
-            names=range(shape.fields), skiprows=int(short),
-        )  # fmt: skip
+            BytesIO(raw),
+            sep=delimiter,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            names=range(shape.fields),
+            skiprows=int(short),
+        )
         if short:
             header = ["", *split_line(raw.split(b"\n", 1)[0], delimiter)]
             lines = pd.concat([pd.DataFrame([header]), lines], ignore_index=True)

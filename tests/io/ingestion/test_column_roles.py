@@ -11,8 +11,8 @@ from pertscale.io.ingestion.cell_labels import NOT_CHOSEN
 from pertscale.io.ingestion.column_roles import (
     INDEX,
     CellColumns,
+    ColumnChoices,
     Interpretation,
-    RoleChoices,
     Roles,
     gene_ids,
     gene_names,
@@ -34,7 +34,7 @@ def columns_of(**columns: list) -> CellColumns:
 def read(
     columns: CellColumns, genes: pd.DataFrame = SYMBOLS, **explicit: object
 ) -> tuple[Roles, Interpretation]:
-    roles = infer_roles(columns, genes, RoleChoices(**explicit))  # type: ignore[arg-type]
+    roles = infer_roles(columns, genes, ColumnChoices(**explicit))  # type: ignore[arg-type]
     labels = label_column(columns, roles.perturbation)
     return roles, interpret(labels, roles, genes)
 
@@ -438,7 +438,7 @@ def test_no_column_is_told_in_two_roles() -> None:
     )
     columns = CellColumns(tuple(table.columns), table.__getitem__, "screen.h5ad")
     genes = pd.DataFrame(index=["A", "B"])
-    roles = infer_roles(columns, genes, RoleChoices(context="perturbation_2"))
+    roles = infer_roles(columns, genes, ColumnChoices(context="perturbation_2"))
     told = [line for line in roles.account if "'perturbation_2'" in line.text]
     assert [line.role for line in told] == ["context"]
     batch = next(line for line in roles.account if line.role == "batch")

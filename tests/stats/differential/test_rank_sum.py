@@ -21,7 +21,7 @@ from scipy import stats
 import pertscale as ps
 from pertscale.errors import ArgumentError, ExistsError, InputError, MemoryBudgetError
 from pertscale.io import ingest
-from pertscale.io.ingestion.column_roles import RoleChoices
+from pertscale.io.ingestion.column_roles import ColumnChoices
 from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.plan import plan_screen
 from pertscale.io.ingestion.run import write_screen
@@ -124,7 +124,7 @@ def test_golden(tmp_path, test, key):
         {"perturbation": np.array(golden["labels"])},
     )
     sources = SourceSet.find(source)
-    plan = plan_screen(sources, RoleChoices(), name="golden", genes="same")
+    plan = plan_screen(sources, ColumnChoices(), name="golden", genes="same")
     store = write_screen(  # with the one cell without counts, which scanpy tested
         plan,
         tmp_path / "golden.zarr",
