@@ -1,4 +1,4 @@
-"""What finished folders held: sizes and checksums of files, to notice what was lost or changed.
+"""Sizes and checksums of the files of finished folders, to notice what was lost or changed.
 
 A record is a JSON file that says that something is complete, with the files that belong to it and,
 under :data:`SUM`, a hash of itself. Records of earlier versions have neither; they are taken as
@@ -28,7 +28,7 @@ T = TypeVar("T")
 Sums = dict[str, list[Any]]
 #: Keys of a record: the files that belong to it, and the hash of the rest.
 FILES, SUM = "files", "sum"
-#: Files that are hashed at the same time; hashing leaves the interpreter to others.
+#: Files that are hashed in parallel; hashing releases the GIL.
 _THREADS = 4
 
 
@@ -53,7 +53,7 @@ def all_sums(folder: Path) -> Sums:
 def faults(
     folder: Location, sums: Mapping[str, Sequence[Any]], *, content: Callable[[str], bool] | bool
 ) -> list[str]:
-    """Say what is wrong with files that a record lists; nothing where all are as they were.
+    """Return what is wrong with files that a record lists; nothing where all are as they were.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def faults(
 
 
 def _each(do: Callable[[Any], T], values: Sequence[Any]) -> list[T]:
-    """Do something with all values, several at the same time."""
+    """Call a function with all values, several at the same time."""
     if len(values) <= _THREADS:
         return list(map(do, values))
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -150,7 +150,7 @@ def read_record(
     NotFoundError
         There is no such file.
     CorruptFileError
-        It is no JSON, or not what was written.
+        It is not JSON, or not what was written.
     """
     try:
         content = read_json_file(path, what)

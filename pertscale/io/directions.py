@@ -1,8 +1,8 @@
-"""Which way a pair changes, by all columns of a table that say so.
+"""The direction in which a pair changes, by all columns of a table that tell it.
 
 The name of a column does not tell what is in it: pdex 0.2 writes logarithms into ``fold_change``,
-where the versions before wrote ratios. The values do: no ratio is negative, and the means and the
-statistics beside it have a sign of their own.
+where earlier versions wrote ratios. The values do: no ratio is negative, and the means and the
+statistics beside it have signs of their own.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _MEANS: Final = (
 _Z: Final = ("z", "z_score", "zscore")
 #: Signed in some tools' tables; in others they are U statistics, or scores of something else.
 _STATISTICS: Final = ("scores", "score", "statistic", "stat", "percent_change")
-#: Up to this share of the pairs two columns may disagree: means of counts and of their logarithms
-#: do now and then, means and ranks more often.
+#: Share of the pairs on which two columns may disagree: means of counts and of their logarithms do
+#: so now and then, means and ranks more often.
 _MOST_BY_MEANS: Final = 0.05
 _MOST_BY_RANKS: Final = 0.25
 _SHOWN: Final = 3
@@ -54,7 +54,7 @@ _SHOWN: Final = 3
 
 @dataclass(frozen=True, eq=False)
 class _Told:
-    """What some columns say: the sign of every row, NaN or 0 where they say nothing."""
+    """Signs of every row by some columns, NaN or 0 where they say nothing."""
 
     columns: tuple[str, ...]
     signs: Signs

@@ -95,6 +95,6 @@ def _write_csr(
             dataset[start:end] = values
         indptr[row + 1 : row + 1 + len(bounds)] = bounds
         row += len(bounds)
-    # SciPy's routines want both index arrays of one type, as long as the numbers allow it
+    # SciPy's routines want both index arrays of one type, where the numbers allow it
     kind = np.int32 if end <= np.iinfo(np.int32).max else np.int64
     group.create_dataset("indptr", data=indptr.astype(kind), track_times=False)

@@ -110,7 +110,7 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def _check_row_names(table: pd.DataFrame, path: Path) -> None:
-    """Raise where names of rows, which R writes without one of their own, are none: they repeat."""
+    """Raise where the unnamed column of row names that R writes holds no row names: they repeat."""
     roles = (PERTURBATION, GENE)
     if table.index.has_duplicates and all(column_of(r, table.columns) for r in roles):
         name = table.index[table.index.duplicated()][0]
@@ -149,7 +149,7 @@ def pair_columns(table: pd.DataFrame, path: object) -> pd.DataFrame:
             f"{' or '.join(SPELLINGS[lacking[0]][:3])} ({path})"
         )
     renamed = table.rename(columns={c: role for role, c in found.items() if c is not None})
-    renamed = renamed.reset_index(drop=True)  # rows of a table that was cut from another
+    renamed = renamed.reset_index(drop=True)  # index of a table that was cut from another
     for role in (PERTURBATION, GENE, CONTEXT, "split"):
         if role in renamed:
             renamed[role] = as_names(renamed[role], path)
@@ -186,7 +186,7 @@ def as_names(values: pd.Series, path: object) -> pd.Series:
     Raises
     ------
     InputError
-        It holds lists, tables or bytes that are no text.
+        It holds lists, tables or bytes that are not text.
     """
     column = values.name
     values = values.astype(object)

@@ -103,7 +103,7 @@ def read_table(path: LocationLike, *, remedy: str = "", **columns: Any) -> pd.Da
 
 
 def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table that somebody else made, with names of columns as text.
+    """Read a table of another tool, with names of columns as text.
 
     Texts that repeat are one object in memory, as they are in the file: there they may take
     100,000 times what is stored.

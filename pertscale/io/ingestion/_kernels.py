@@ -65,7 +65,7 @@ def examine(
     form : int
         How values are written.
     counts : ndarray (kept rows, strips of the block), uint16
-        Gets the number of words of each segment added.
+        Number of words of each segment, added to.
 
     Returns
     -------
@@ -257,7 +257,7 @@ def fill_chunk(
     bounds : ndarray (rows + 1,)
         The segments of a row are ``order[bounds[row]:bounds[row + 1]]``.
     totals, expressed : ndarray (rows,)
-        Get the sum and the number of the values of each row added.
+        Sum and number of the values of each row, added to.
 
     Returns
     -------

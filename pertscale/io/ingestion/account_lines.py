@@ -22,7 +22,7 @@ def reading_lines(labels: Sequence[str], canonical: Sequence[str], grammar: Gram
     canonical
         What each was read as; ``""`` for one that is left out.
     grammar
-        By which they were read.
+        Which read them.
     """
     read = [(text, name) for text, name in zip(labels, canonical, strict=True) if name != ""]
     several = [pair for pair in read if len(targets(pair[1])) > 1]

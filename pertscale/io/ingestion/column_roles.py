@@ -1,8 +1,8 @@
-"""Which column of a file plays which role, told from names and content, with an account.
+"""Which column of a file plays which role, by name and content, with an account.
 
 Names are tried in the order of the tables below; a column of perturbations also has to hold
-control labels. Nothing is guessed where two readings differ: that is an error which lists them.
-Explicit choices win.
+control labels. Nothing is guessed where two readings differ: the error lists them. Explicit
+choices win.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class _Candidate:
 def infer_roles(
     columns: CellColumns, genes: pd.DataFrame, explicit: ColumnChoices | None = None
 ) -> Roles:
-    """Tell which column plays which role.
+    """Find out which column plays which role.
 
     Parameters
     ----------
@@ -403,7 +403,7 @@ def _same_labelling(one: _Candidate, other: _Candidate) -> bool:
 def _nothing_viable(
     columns: CellColumns, candidates: list[_Candidate], explicit: ColumnChoices
 ) -> InputError | UnknownNameError:
-    """Say what was looked at and which argument helps."""
+    """Say what was tried and which argument helps."""
     where = columns.where
     for candidate in candidates:
         if explicit.control:
@@ -600,7 +600,7 @@ def _gene_roles(
 
 
 def _names_of_genes(genes: pd.DataFrame, gene_name: str, gene_id: str | None) -> list[str]:
-    """Return all that the file calls its genes, whichever name is chosen; numbers are no names."""
+    """Return all names that the file has for its genes, whichever is chosen; numbers are none."""
     columns = dict.fromkeys((gene_name, INDEX, *([gene_id] if gene_id else ())))
     found = (str(value) for column in columns for value in _gene_values(genes, column))
     return [name for name in dict.fromkeys(found) if not name.isdigit()]

@@ -1,4 +1,4 @@
-"""What an ingest would do, before it does: cells, entries, bytes, and how fast a block is read."""
+"""What an ingest would do: cells, entries, bytes, and how fast a block is read."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class IngestForecast:
     dtype : dtype
         Of the store's matrix.
     n_entries : int
-        Stored entries; where only reading all of them tells, from those of a block.
+        Stored entries; estimated from a block where only reading all of them would tell.
     bytes_read : int
         Size of the files.
     sample : CsrBlock

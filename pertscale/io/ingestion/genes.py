@@ -20,13 +20,13 @@ GeneRule = Literal["same", "shared"]
 
 #: The 10x feature type that is a gene; the others are left out.
 _EXPRESSION = "Gene Expression"
-#: What a gene is called that has neither a name nor an id; the next one is unnamed-1.
+#: Name of a gene that has neither a name nor an id; the next one is unnamed-1.
 _UNNAMED = "unnamed"
 
 
 @dataclass(frozen=True)
 class GenePlan:
-    """Genes of the store, and each source's way to them.
+    """Genes of the store, and where each source's genes go.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ def plan_genes(
     ----------
     sources : SourceSet
     tables : sequence of DataFrame
-        What each source says of its genes.
+        Table of the genes of each source.
     roles : Roles
     how : {'same', 'shared'}
         Whether all sources have to have the same genes, or the shared ones are kept.

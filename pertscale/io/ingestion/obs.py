@@ -17,7 +17,7 @@ from pertscale.schema import CELL, CELL_COLUMNS
 _EXPRESSED = "n_genes_expressed"
 #: Columns that in many data sets hold totals over more genes than the matrix has.
 _TOTAL_COLUMNS = ("ncounts", "UMI_count", "n_counts", "total_counts", "nCount_RNA")
-#: From here on the difference is worth a hint.
+#: Relative difference from which on a hint is given.
 _RATIO = 1.05
 
 
@@ -81,7 +81,7 @@ def _as_they_came(plan: IngestPlan, order: np.ndarray) -> Iterator[tuple[str, An
 
 
 def check_columns(plan: IngestPlan) -> None:
-    """Read every column once: one that is damaged is found before the matrix is read, not after.
+    """Read every column once, so that damage is found before the matrix is read, not after.
 
     Raises
     ------
@@ -156,14 +156,14 @@ def named_totals(plan: IngestPlan, name: str, sums: np.ndarray) -> np.ndarray:
 
 
 def total_column(names: Sequence[str]) -> str | None:
-    """Return the column that by its name holds totals of the whole transcriptome, if any."""
+    """Return the column whose name says that it holds totals of the whole transcriptome, if any."""
     return next((name for name in _TOTAL_COLUMNS if name in names), None)
 
 
 def totals_hint(
     name: str, listed: np.ndarray, sums: np.ndarray, *, of: str, chosen: bool = False
 ) -> list[str]:
-    """Say so where a column's totals are not the sums: the matrix lacks genes, or one is wrong.
+    """Return a hint where a column's totals are not the sums: genes are missing, or one is wrong.
 
     Parameters
     ----------

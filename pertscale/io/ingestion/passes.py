@@ -38,12 +38,12 @@ from pertscale.storage.atomic import atomic_path, put_on_disk, read_json
 
 #: Log-normalised values lie below this (method A2).
 LOG_LIMIT = 15.0
-#: What makes a screen of corrected values, which are neither counts nor their logarithms.
+#: What to do with corrected values, which are neither counts nor their logarithms.
 REWRITE = (
     "Name the raw counts with layer=, or write the counts, rounded with numpy.rint, or their log1p "
     "per 10,000"
 )
-#: What helps where a value is missing or infinite.
+#: What to do where a value is missing or infinite.
 NOT_FINITE = (
     "every value has to be a finite number: name another matrix with layer=, or write it again "
     "without such values (numpy.nan_to_num makes zeros of missing ones)"
@@ -52,7 +52,7 @@ NOT_FINITE = (
 
 @dataclass(frozen=True, kw_only=True)
 class StoreTarget:
-    """The store that both passes work for.
+    """The store that both passes write.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class StoreTarget:
         return {"<u2": PACKED, "<u4": UINT32, "<f4": FLOAT32}[np.dtype(self.dtype).str]
 
     def block_file(self, index: int) -> Path:
-        """Scratch file of a block of the sources; its being there is the receipt."""
+        """Scratch file of a block of the sources; its presence is the receipt."""
         return Path(self.work) / "blocks" / f"{index:06d}.bin"
 
     def shard_file(self, shard: int) -> Path:
@@ -364,7 +364,7 @@ def _write_shard(
 
 
 def _stored_twice(target: StoreTarget, row: int, gene: int) -> str:
-    """Tell the place of an entry that two blocks hold, which only column-major files can have."""
+    """Name the place of an entry that two blocks hold, which only column-major files can have."""
     destination = np.load(Path(target.work) / "destination.npy", mmap_mode="r")
     cell = int(np.flatnonzero(destination == row)[0])
     for listed in read_json(Path(target.work) / "sources.json"):

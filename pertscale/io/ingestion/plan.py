@@ -92,7 +92,7 @@ def plan_screen(
     ----------
     sources : SourceSet
     choices : ColumnChoices
-        What the user said.
+        What the user chose.
     name : str
         Name of the context where no column holds one and there are several sources.
     genes : {'same', 'shared'}

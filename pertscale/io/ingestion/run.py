@@ -1,4 +1,4 @@
-"""Ingest: from the files that screens come in to the screen store."""
+"""Ingest: convert the files of a screen to a screen store."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ from pertscale.storage.publish import OutputLayout, finished_folder
 _COUNT_DTYPES = ("uint16", "uint32")
 #: Share of cells without any count above which a file is taken for damaged.
 _MOST_EMPTY = 0.05
-#: Neighbours without a count that no panel of genes has by chance.
+#: A run of empty cells that no panel of genes has by chance.
 _LONG_RUN = 20
 #: What is published on object storage: AnnData's folders.
 _LAYOUT = OutputLayout(STORE_FOLDERS, ROOT_FILE, keep=False, files=STORE_FILES)
@@ -132,7 +132,7 @@ def check(
     gene_name: str | None = None,
     genes: GeneRule = "same",
 ) -> Account:
-    """Tell how :func:`ingest` would read a file, without writing anything.
+    """Say how :func:`ingest` would read a file, without writing anything.
 
     Parameters and errors are those of :func:`ingest`. Of a screen store, all chunks are read and
     compared with their checksums, and the matrix with the sums of its cells.
@@ -161,7 +161,7 @@ def check(
 
 
 def _verified(store: PathLike) -> Account:
-    """Read all of a store; tell what was compared, and what ingest had recorded."""
+    """Read all of a store; report what was compared, and what ingest had recorded."""
     found = verify_store(store)
     root = open_root(store)
     info, groups = read_info(root), read_frame(root[METADATA + "/groups"])
@@ -212,12 +212,12 @@ def ingest(
 ) -> Location:
     """Convert a screen to a store, out of core.
 
-    Two passes over the entries, both parallel on the current Dask scheduler. An interrupted call
-    goes on where it was when it is made again; until it ends there is nothing at `store`, or what
-    was there before. The bytes of the store depend on the input alone.
+    Two passes over the entries, both parallel on the current Dask scheduler. An interrupted call,
+    made again, goes on where it was; until it ends, `store` does not exist or is what it was
+    before. The bytes of the store depend on the input alone.
 
     Cells without a count in any gene, and contexts without controls, are left out, each cell with a
-    row in ``drops``; where more than a few cells are empty the file is taken for damaged. Cells
+    row in ``drops``; where more than a few cells are empty the file is refused as damaged. Cells
     that have a total in the column `totals` are kept: a panel may have none of their genes.
 
     Parameters
@@ -307,7 +307,7 @@ def ingest(
             plan = plan_screen(sources, choices, name=final.stem, genes=genes)
             check_columns(plan)
             verdict, how = decide_scale(sources, declared=scale)
-            trim()  # what was read to decide is gone; the passes need the room
+            trim()  # what was read for the decision is freed; the passes need the room
             _check_totals(plan, totals, verdict)
         except PertscaleError:
             if not is_resumable(work):  # else it is what an interrupted call left
@@ -395,16 +395,17 @@ def write_screen(
 ) -> Path:
     """Write the store that a plan describes, or go on where an interrupted call was.
 
-    Cells without any count are left out, which only the matrix tells: it is written again then.
+    Cells without any count are left out. Only the matrix shows which these are: it is then written
+    again.
 
     Parameters
     ----------
     how
         A sentence on how the scale is known.
     keep_empty
-        Whether cells without any count are kept: of a model's, that is what it predicts.
+        Whether cells without any count are kept: a model may predict them.
     plan, final, scale, dtype, totals, memory, client, quiet
-        As :func:`ingest` has made them out; so are the errors.
+        As in :func:`ingest`, and so are the errors.
     """
     work = work_folder(final)
     with locked(work, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
@@ -499,7 +500,7 @@ def _shape_lines(plan: IngestPlan) -> list[str]:
 
 
 def _sampled_lines(plan: IngestPlan, scale: str, totals: str | None) -> list[str]:
-    """Tell what some cells say of their totals, and how many of them have no count.
+    """Report the totals of some cells, and how many of them have no count.
 
     Ingest looks at all cells, once the matrix is written.
     """
@@ -532,7 +533,7 @@ def _sampled_lines(plan: IngestPlan, scale: str, totals: str | None) -> list[str
 def _sampled_sums(plan: IngestPlan) -> tuple[np.ndarray, np.ndarray, bool]:
     """Return the sums of some kept cells over the kept genes, and which input cells these are.
 
-    The last value says whether the sources hold cells as a whole; else there are none.
+    The last value says whether the sources store whole cells; otherwise there are none.
     """
     sums, rows, first = [], [], 0
     for spec, n, way in zip(plan.sources, plan.n_input, plan.gene_maps, strict=True):
@@ -588,7 +589,7 @@ def _write_matrix(
             way = "" if totals or tasks.to_write[0].target.scale != COUNTS else _of_a_panel(plan)
             raise InputError(_too_many_empty(plan, empty, longest) + way)
     except InputError:
-        remove(tasks.folder)  # the input has to change, so nothing of this can be used again
+        remove(tasks.folder)  # the input has to change, so nothing of this can be reused
         raise
     return unmeasured
 
@@ -599,7 +600,7 @@ def _longest_run(cells: np.ndarray) -> np.ndarray:
 
 
 def _too_many_empty(plan: IngestPlan, empty: np.ndarray, longest: np.ndarray) -> str:
-    """Say how many cells are empty, which is the longest run of them, and what helps."""
+    """Return the error of too many empty cells: how many, the longest run, and what to do."""
     ends = np.cumsum(plan.n_input)
     source = int(np.searchsorted(ends, longest[0], side="right"))
     first = int(longest[0] - ends[source] + plan.n_input[source])
@@ -626,7 +627,7 @@ def _of_a_panel(plan: IngestPlan) -> str:
 def _write_tables(
     tasks: IngestTasks, plan: IngestPlan, scale: str, totals: str | None, account: Sequence[str]
 ) -> list[str]:
-    """Write what belongs to the matrix; return the sentences that the account got added."""
+    """Write the tables beside the matrix; return the sentences that this adds to the account."""
     sums, expressed = tasks.cell_sums()
     divisors = sums if totals is None else named_totals(plan, totals, sums)
     if scale == LOG1P_1E4:

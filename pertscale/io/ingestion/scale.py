@@ -15,7 +15,7 @@ from pertscale.schema import COUNTS, LOG1P_1E4, SCALES, TARGET_TOTAL
 FRACTION = 1e-3
 _SAMPLE_BYTES = 8_000_000
 _DECLARE = "name another matrix with layer=, or write the file again"
-#: Most predicted cells may be above 10,000 by this factor.
+#: Factor by which the sums of most predicted cells may exceed 10,000.
 _PREDICTED_ABOVE = 1.5
 
 
@@ -34,8 +34,8 @@ def decide_scale(
     declared
         What the user says; it is taken unless the values prove that it is wrong.
     predicted
-        Whether a model made the values: no counts were there to be normalised, so that only what
-        they can't be is asked, and cells may miss their total by a little.
+        Whether a model made the values. There were no counts to normalise, so only impossible
+        values are refused, and cells may miss their total by a little.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def _refuse(contradiction: str | None, where: str) -> None:
 
 
 def _contradiction(evidence: Evidence, predicted: bool) -> str | None:
-    """Say what values below 15 are if they are not log1p of counts per 10,000, and how to mend it.
+    """Say what values below 15 are if not log1p of counts per 10,000, and how to convert them.
 
     None where nothing proves it.
     """
@@ -127,7 +127,7 @@ def _contradiction(evidence: Evidence, predicted: bool) -> str | None:
             "the counts were divided to 10,000 per cell"
         )
     sums, most = evidence.sums, evidence.most_allowed
-    # of predicted cells some may be far off, and are scored as what they are; not all of them
+    # some predicted cells may be far off, and are scored as they are; not all of them
     high = float(np.quantile(sums, 0.1)) if predicted else float(sums.max())
     if high > (_PREDICTED_ABOVE * TARGET_TOTAL if predicted else most):
         found = f"they sum to {sums.min():,.0f} to {sums.max():,.0f} per cell"
@@ -162,7 +162,7 @@ def _support(evidence: Evidence) -> str | None:
 
 
 def _undecided(evidence: Evidence) -> str:
-    """Say what values may be that fit nothing, or several things, and that it can be declared."""
+    """Say what values may be that fit no scale, or several, and that it can be declared."""
     fitting = [form.name for form in FORMS if evidence.is_normalised(form) is not False]
     if evidence.is_normalised(LOG1P):
         fitting = ["log1p of counts per 10,000", "log1p of counts per another total"]

@@ -1,10 +1,10 @@
 """What values prove about how they were made: log1p of counts per 10,000, or something else.
 
 Normalised counts of a cell are whole multiples of one unit, total / sum of the cell's counts. So a
-form of the values (log1p, log2, square root …) is right if what it was taken of are such multiples,
-and a total is right if it divided by the unit is a whole number, whichever genes were kept. Values
-that were never normalised are whole numbers themselves. Rounding is taken into account, so that a
-proof is one; where values are too coarse nothing is proved.
+form of the values (log1p, log2, square root …) is right if its inverse gives such multiples, and a
+total is right if it is a whole multiple of the unit, whichever genes were kept. Values that were
+never normalised are whole numbers themselves. Rounding is taken into account, so that a proof is a
+proof; where values are too coarse nothing is proved.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pertscale.schema import TARGET_TOTAL
 _ROWS: Final = 300
 #: Rounding of float32 arithmetic on the way to a value, relative.
 _ARITHMETIC: Final = 3e-7
-#: What is known less well than this is not taken for a whole number, or for none.
+#: A number known less precisely than this counts neither as whole nor as not whole.
 _LEAST_PRECISION: Final = 0.1
-#: The smallest count of a cell is looked for up to this one.
+#: The smallest count of a cell is searched up to this one.
 _MOST_SMALLEST: Final = 4
-#: Cells that tell something have to be that many, and this share of them has to agree.
+#: How many informative cells there have to be, and the share of them that has to agree.
 _CELLS_NEEDED: Final = 8
 _AGREEING: Final = 0.8
-#: Probability that numbers are whole by chance, below which they are so by nature.
+#: Probability that numbers are whole by chance, below which they count as whole.
 _CHANCE: Final = 1e-9
-#: Cells may be above 10,000 by this, for rounding.
+#: By this much cells may exceed 10,000, from rounding.
 _ABOVE: Final = 1.002
 #: Totals that are named where the values prove them.
 _TOTALS: Final = (
@@ -142,7 +142,7 @@ class Evidence:
         return median if self.whole and same else None
 
     def undone(self, form: Form, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what values were made from, and how far off each may be."""
+        """Return the values before the transformation, and the error of each."""
         relative, absolute = self._rounding
         with np.errstate(over="ignore"):
             found = form.inverse(values)
@@ -151,7 +151,7 @@ class Evidence:
         return found[told], off[told]
 
     def is_whole_numbers(self, form: Form) -> bool:
-        """Whether a form was taken of whole numbers: of counts that were never normalised."""
+        """Whether the untransformed values are whole numbers: counts that were never normalised."""
         found, off = self.undone(form, np.unique(np.concatenate(self.rows)))
         near = (off < _LEAST_PRECISION) & (found > 0.5)
         distance = np.abs(found - np.round(found))[near]
@@ -185,7 +185,7 @@ class Evidence:
         return np.array(units), np.array(errors), failed
 
     def is_normalised(self, form: Form) -> bool | None:
-        """Whether a form was taken of multiples of one unit per cell; None where none can tell."""
+        """Whether the untransformed values are multiples of a unit per cell; None if unknown."""
         units, _, failed = self.units(form)
         if len(units) + failed < _CELLS_NEEDED:
             return None
@@ -193,7 +193,7 @@ class Evidence:
 
     @property
     def most_allowed(self) -> float:
-        """What no cell is above whose counts were divided to 10,000, with rounding."""
+        """Upper limit of the sum of a cell whose counts were divided to 10,000, with rounding."""
         relative, absolute = self._rounding
         return TARGET_TOTAL * (_ABOVE + 10 * relative + absolute)
 
@@ -213,7 +213,7 @@ class Evidence:
 
     @cached_property
     def total(self) -> float | None:
-        """Total that cells were divided to before log1p; 0 for none that is known, None untold."""
+        """Total that cells were divided to before log1p; 0 if unusual, None if unclear."""
         depth, off = self._depths
         if len(np.unique(np.round(depth, 2))) < _CELLS_NEEDED:
             return None  # cells of equal depth fit every total that makes it a whole number

@@ -36,7 +36,7 @@ _GUIDES_RESOLVED: Final = 0.9
 def plan_targets(
     columns: CellColumns, roles: Roles, perturbation: pd.Categorical, var: pd.DataFrame
 ) -> tuple[dict[str, str], list[str]]:
-    """Tell which perturbations are guides, and of what.
+    """Find out which perturbations are guides, and of which targets.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def plan_targets(
     Raises
     ------
     InputError
-        The perturbations are guides that the user has not chosen, and most of whose targets neither
-        a column nor their names tell.
+        The perturbations are guides that the user has not chosen, and neither a column nor their
+        names give the targets of most.
     """
     names = [str(name) for name in perturbation.categories if name != CONTROL]
     genes = [str(gene) for gene in var.index]
@@ -81,7 +81,7 @@ def _check_resolved(
     roles: Roles,
     where: str,
 ) -> None:
-    """Take a column of guides only if a column has told their targets, or their names do."""
+    """Accept a column of guides only if a column or their names give their targets."""
     opaque = [
         name
         for name, group in groups.items()
@@ -134,7 +134,7 @@ def _by_column(
 
 
 def _are_targets(told: Mapping[str, str], genes: Collection[str]) -> bool:
-    """Whether values are targets, and no pathways: genes, or parts of the guides' names."""
+    """Whether values are targets and not pathways: genes, or parts of the guides' names."""
     named = [t in name for name, target in told.items() for t in targets(target)]
     read = [t in genes for target in told.values() for t in targets(target)]
     return sum(map(max, zip(named, read, strict=True))) >= _SHARE * len(named)

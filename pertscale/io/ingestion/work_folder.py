@@ -1,8 +1,8 @@
 """The work folder of an ingest: what an interrupted call leaves, and the next one goes on from.
 
 It stands beside the store as ``.NAME.ingest`` and holds the scratch files of the first pass, the
-receipts of the second, and the store as far as it is. ``plan.json`` tells what they belong to:
-another plan starts from nothing.
+receipts of the second, and the store as far as it is. ``plan.json`` says what they belong to:
+another plan starts afresh.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pertscale.storage.files import states
 
 _MARKER = "plan.json"
 _EMPTY = "empty.json"
-#: Of what the passes write; another one starts from nothing.
+#: Version of what the passes write; with another one an ingest starts afresh.
 _VERSION = 1
 #: Bytes that a task of the first pass holds per byte of its block: text and column-major sources
 #: are held four times over while they are sorted (``Source.read``), then come the scratch entries.
@@ -70,7 +70,7 @@ class IngestTasks:
         return all(file.exists() for file in self._receipts())
 
     def drop_scratch(self) -> None:
-        """Delete what only the second pass needs, and what writers that died left in the store."""
+        """Delete what only the second pass needs, and leftovers of dead writers in the store."""
         remove(self.folder / "blocks")
         for leftover in (self.folder / "store").rglob("*.partial"):
             remove(leftover)
@@ -135,7 +135,7 @@ def planned_tasks(
 def _cut(
     folder: Path, plan: IngestPlan, scale: str, dtype: np.dtype, memory: int, parallel: int
 ) -> tuple[IngestTasks, bool, dict[str, Any]]:
-    """Cut an ingest into tasks; tell whether the folder has some of them done, and its marker."""
+    """Cut an ingest into tasks; return also whether some are done in the folder, and its marker."""
     target = StoreTarget(
         work=str(folder),
         n_cells=plan.n_cells,

@@ -1,7 +1,7 @@
 """Names of columns as the store can hold them: each is the name of a folder there.
 
-What a file calls a column is data: it may be a path, a file of Zarr's own, too long for a folder,
-or differ from another one by case alone, which are one folder on some file systems.
+The name of a column is data: it may be a path, a file name of Zarr's own, too long for a folder, or
+differ from another one only by case, which are one folder on some file systems.
 """
 
 from __future__ import annotations
@@ -72,5 +72,5 @@ def _plain(name: str) -> str:
 
 
 def _folder(name: str) -> str:
-    """Return what is the same for names that are one folder on some file system."""
+    """Return a key that is the same for names which are one folder on some file system."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

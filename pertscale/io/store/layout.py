@@ -53,12 +53,12 @@ CHUNK_GENES = 512
 #: Above this many chunks they are packed into shards, for the sake of the file system.
 MAX_FILES = 20_000
 _VECTOR_CHUNK = 65_536
-#: What makes a Zarr group of a folder. On object storage it is put last.
+#: The file that makes a folder a Zarr group. On object storage it is put last.
 ROOT_FILE = "zarr.json"
 #: AnnData's folders, and the pattern of the files below a store.
 STORE_FOLDERS = ("X", "obs", "var", "uns", "layers", "obsm", "varm", "obsp", "varp")
 STORE_FILES = zarr_tree_pattern(STORE_FOLDERS)
-#: What helps against damage.
+#: What to do about damage.
 REMEDY = "copy the store again, or ingest the source again with overwrite=True"
 #: The name of the checksum in the description of an array, and in the store's own.
 CHECKSUM = "crc32c"
@@ -354,7 +354,7 @@ def open_root(path: str | os.PathLike[str]) -> Any:
             root = zarr.open_group(opened, mode="r", zarr_format=3)
     except StorageError:
         raise
-    except DAMAGE as error:  # no group of Zarr, or one whose description makes no sense
+    except DAMAGE as error:  # not a Zarr group, or one whose description makes no sense
         raise InputError(
             f"{where} is not a screen store; make one with pertscale.io.ingest({str(where)!r}, "
             "'screen.zarr')"

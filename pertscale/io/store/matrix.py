@@ -85,7 +85,7 @@ class MatrixReader:
         return block
 
     def _decode_file(self, row: int) -> None:
-        """Decode a chunk that is a file of its own, without the copies of the general way."""
+        """Decode a chunk that is a file of its own, without the copies of the general path."""
         try:
             data: Any = self._bytes_of(self._key(row))
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Reading all of a store, to tell whether it is what ingest wrote."""
+"""Read all of a store, to check that it is what ingest wrote."""
 
 from __future__ import annotations
 
