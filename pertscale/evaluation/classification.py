@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from typing import Any, Final, TypeVar, cast
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from pertscale.arguments import checked
 from pertscale.errors import InputError, PertscaleWarning
 from pertscale.evaluation.confusion_matrix import Averaged, confusion_per_row, scores_from_confusion
+from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.operating_point import labels_at_threshold, threshold_at_rate
 from pertscale.evaluation.ranking import RankCounts, Tally, tally_class, tally_rows
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES, CLASSES, Label
@@ -24,10 +25,6 @@ from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES, CLASSES, 
 _BLOCK_PAIRS: Final = 2**22
 _BLOCKS_AT_A_TIME: Final = 4
 
-_OVERALL: Final = ("accuracy", "balanced_accuracy", "macro_f1", "mcc")
-_PER_CLASS: Final = ("precision", "recall", "f1")
-_PER_PERTURBATION: Final = ("accuracy", "balanced_accuracy", "macro_f1")
-_CONFUSION: Final = tuple(f"n_predicted_{name}" for name in (*CLASS_NAMES, "none"))
 _COLUMNS: Final = ("operating_point", "level", "group", "metric", "value", "n")
 _NON_DE: Final = CLASSES.index(Label.NON_DE)
 
@@ -150,16 +147,6 @@ def evaluate_both(
             table += _Table(AT_TRAINING_RATE, counts, perturbations, labels).rows()
     frames = [pd.DataFrame(table, columns=list(_COLUMNS)) for table in tables]
     return frames[0], frames[-1]
-
-
-@dataclass(frozen=True)
-class _Areas:
-    """What scores say without a call: per class, of change, and within the perturbations."""
-
-    auroc: NDArray[np.float64]
-    auprc: NDArray[np.float64]
-    auprc_of_change: float
-    auroc_by_perturbation: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -357,6 +344,96 @@ def _here(left_out: NDArray[np.intp], rows: slice, genes: slice) -> tuple[NDArra
     return row[here] - rows.start, gene[here] - genes.start
 
 
+# --- metrics --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Confusion counts (..., 3, 4), which metrics of calls and of the truth are functions of.
+
+    `scores` are what :func:`scores_from_confusion` makes of them.
+    """
+
+    cells: NDArray[np.int64]
+    scores: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def n(self) -> NDArray[np.int64]:
+        """Pairs, (...)."""
+        return np.asarray(self.cells.sum(axis=(-1, -2)))
+
+    def share(self, n: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Divide numbers of pairs by all; NaN where there is none."""
+        undefined = np.full(self.n.shape, np.nan)
+        return np.divide(n, self.n, out=undefined, where=self.n > 0)
+
+    @property
+    def share_called(self) -> NDArray[np.float64]:
+        """Share of the pairs that are called differentially expressed."""
+        called = self.cells[..., : len(CLASSES)].sum(axis=(-1, -2))
+        return self.share(called - self.cells[..., _NON_DE].sum(axis=-1))
+
+    @property
+    def share_de(self) -> NDArray[np.float64]:
+        """Share of the pairs that are differentially expressed."""
+        return self.share(self.n - self.cells[..., _NON_DE, :].sum(axis=-1))
+
+
+@dataclass(frozen=True)
+class _Areas:
+    """What scores say without a call: per class, of change, and within the perturbations."""
+
+    auroc: NDArray[np.float64]
+    auprc: NDArray[np.float64]
+    auprc_of_change: float
+    auroc_by_perturbation: NDArray[np.float64]
+
+    @property
+    def auprc_macro(self) -> float:
+        """Mean of the average precision of up and of down, where there are such pairs."""
+        directions = np.delete(self.auprc, _NON_DE)
+        defined = directions[~np.isnan(directions)]
+        return float(defined.mean()) if len(defined) else np.nan
+
+
+#: Metrics by level and name, as functions of confusion counts: a value for each class or
+#: perturbation, or one.
+OF_COUNTS: Final[Mapping[str, Mapping[str, Callable[[_Counts], NDArray[Any]]]]] = {
+    "overall": {
+        "accuracy": lambda counts: counts.scores["accuracy"],
+        "balanced_accuracy": lambda counts: counts.scores["balanced_accuracy"],
+        "macro_f1": lambda counts: counts.scores["macro_f1"],
+        "mcc": lambda counts: counts.scores["mcc"],
+        "share_called": lambda counts: counts.share_called,
+        "share_de": lambda counts: counts.share_de,
+    },
+    "class": {
+        "precision": lambda counts: counts.scores["precision"],
+        "recall": lambda counts: counts.scores["recall"],
+        "f1": lambda counts: counts.scores["f1"],
+        "support": lambda counts: counts.scores["support"],
+        "n_predicted_down": lambda counts: counts.cells[..., CLASSES.index(Label.DOWN)],
+        "n_predicted_non_de": lambda counts: counts.cells[..., _NON_DE],
+        "n_predicted_up": lambda counts: counts.cells[..., CLASSES.index(Label.UP)],
+        "n_predicted_none": lambda counts: counts.cells[..., len(CLASSES)],
+    },
+    "perturbation": {
+        "accuracy": lambda counts: counts.scores["accuracy"],
+        "balanced_accuracy": lambda counts: counts.scores["balanced_accuracy"],
+        "macro_f1": lambda counts: counts.scores["macro_f1"],
+    },
+}
+#: The same of areas.
+OF_AREAS: Final[Mapping[str, Mapping[str, Callable[[_Areas], Any]]]] = {
+    "overall": {
+        "auprc_de": lambda areas: areas.auprc_of_change,
+        "auprc_macro": lambda areas: areas.auprc_macro,
+    },
+    "class": {"auroc": lambda areas: areas.auroc, "auprc": lambda areas: areas.auprc},
+    "perturbation": {"auroc": lambda areas: areas.auroc_by_perturbation},
+}
+
+
 # --- rows of the table ----------------------------------------------------------------------------
 
 
@@ -384,46 +461,30 @@ class _Table:
     def rows(self) -> list[Row]:
         """Return the rows of all levels."""
         total = self.counts.sum(axis=0)
-        values = scores_from_confusion(total, labels=self.labels)
-        return [*self._overall(total, values), *self._classes(total, values), *self._single()]
-
-    def _overall(self, total: NDArray[np.int64], values: Any) -> list[Row]:
-        n, point = int(total.sum()), self.point
-        called = total[:, : len(CLASSES)].sum() - total[:, _NON_DE].sum()
-        cells = [(point, metric, float(values[metric])) for metric in _OVERALL]
-        cells.append((point, "share_called", called / n if n else np.nan))
-        if point == AS_CALLED:
-            cells.append(("", "share_de", (n - total[_NON_DE].sum()) / n if n else np.nan))
-        if self.areas is not None:
-            directions = np.delete(self.areas.auprc, _NON_DE)
-            there = directions[~np.isnan(directions)]
-            cells.append(("", "auprc_de", self.areas.auprc_of_change))
-            cells.append(("", "auprc_macro", float(there.mean()) if len(there) else np.nan))
-        return [(at, "overall", "", metric, float(value), n) for at, metric, value in cells]
-
-    def _classes(self, total: NDArray[np.int64], values: Any) -> list[Row]:
-        n, point, rows = int(total.sum()), self.point, []
-        for index, name in enumerate(CLASS_NAMES):
-            cells = [(point, metric, values[metric][index]) for metric in _PER_CLASS]
-            if point == AS_CALLED:
-                cells.append(("", "support", values["support"][index]))
-            if self.areas is not None:
-                cells.append(("", "auroc", self.areas.auroc[index]))
-                cells.append(("", "auprc", self.areas.auprc[index]))
-            cells += [(point, m, value) for m, value in zip(_CONFUSION, total[index], strict=True)]
-            rows += [(at, "class", name, metric, float(value), n) for at, metric, value in cells]
-        return rows
-
-    def _single(self) -> list[Row]:
-        scores = scores_from_confusion(self.counts, labels=self.labels)
-        values = [(self.point, metric, scores[metric]) for metric in _PER_PERTURBATION]
-        if self.areas is not None:
-            values.append(("", "auroc", self.areas.auroc_by_perturbation))
-        pairs = self.counts.sum(axis=(1, 2))
         return [
-            (at, "perturbation", str(name), metric, float(value[row]), int(pairs[row]))
-            for (row, name), (at, metric, value) in product(enumerate(self.perturbations), values)
+            *self._level("overall", [""], total),
+            *self._level("class", CLASS_NAMES, total),
+            *self._level("perturbation", self.perturbations, self.counts),
         ]
+
+    def _level(self, level: str, groups: Sequence[str], cells: NDArray[np.int64]) -> Iterator[Row]:
+        """Yield the rows of a level, in the order of the groups, then of :data:`METRICS`."""
+        counts = _Counts(cells, scores_from_confusion(cells, labels=self.labels))
+        values: dict[str, Any] = {
+            name: metric(counts)
+            for name, metric in OF_COUNTS[level].items()
+            if METRICS[name].needs_calls or self.point == AS_CALLED
+        }
+        if self.areas is not None:
+            values |= {name: metric(self.areas) for name, metric in OF_AREAS[level].items()}
+        columns = [
+            (self.point if metric.needs_calls else "", name, np.atleast_1d(values[name]))
+            for name, metric in METRICS.items()
+            if name in values
+        ]
+        n = np.broadcast_to(counts.n, len(groups))
+        for (at, group), (point, name, column) in product(enumerate(groups), columns):
+            yield point, level, str(group), name, float(column[at]), int(n[at])
 
 
 # --- checks -------------------------------------------------------------------------------------

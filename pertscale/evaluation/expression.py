@@ -9,7 +9,7 @@ perturbations out of what compares them: to know the label is not to predict any
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, Literal
@@ -37,6 +37,7 @@ _RANKS: Final = ("rank_l1", "rank_cosine")
 _COLUMNS: Final = ("level", "group", "metric", "value", "n", "no_effect")
 
 By = Literal["expression", "change"]
+Spread = tuple[float, float]
 
 
 @checked
@@ -198,12 +199,12 @@ def score(
         missing |= missing.any(axis=1, keepdims=True)
     lacking = (missing | observed.own).all(axis=1) & missing.any(axis=1)
     whole = ~missing.any(axis=1)
-    parts = [
-        _per_perturbation(observed, rows, predicted[rows], missing[rows], n_changed)
-        for rows in _blocks(*predicted.shape)
-    ]
-    scores = {metric: np.concatenate([part[0][metric] for part in parts]) for metric in parts[0][0]}
-    n = np.concatenate([part[1] for part in parts])
+    parts = []
+    for block in _blocks(*predicted.shape):
+        compared = _Compared.of(observed, block, predicted[block], missing[block], n_changed)
+        parts.append(({n: metric(compared) for n, metric in OF_PERTURBATION.items()}, compared.n))
+    scores = {name: np.concatenate([part[name] for part, _ in parts]) for name in OF_PERTURBATION}
+    n = np.concatenate([n for _, n in parts])
     nothing = np.full(len(n), np.nan)
     details = pd.DataFrame(
         {
@@ -261,46 +262,119 @@ def _mean(metric: str, values: np.ndarray, predicts: np.ndarray) -> tuple[float,
     return float(values[defined].mean()), int(defined.sum())
 
 
-def _per_perturbation(
-    observed: Observed, rows: slice, predicted: Matrix, missing: np.ndarray, n_changed: int
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the scores of some perturbations, and the number of genes that they are of."""
-    truth, control, rounding = observed.truth[rows], observed.control, observed.rounding
-    scored = ~observed.own[rows]
-    there = scored & ~missing
-    n = there.sum(axis=1)
-    predicted = np.where(np.abs(predicted - control) <= rounding, control, predicted)
-    delta, change = predicted - control, truth - control
-    from_mean = (predicted - observed.background, truth - observed.background)
-    changed = there & _most_changed(change, n_changed, scored)
-    l2 = _l2(predicted - truth, there)
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """Predictions of some perturbations beside their truth, which metrics are functions of.
+
+    Attributes
+    ----------
+    observed : Observed
+    rows : slice
+        Which of the observed perturbations.
+    predicted : ndarray (perturbation, gene)
+        Values that equal the control but for rounding are the control's.
+    missing : ndarray (perturbation, gene), bool
+        Genes that are not predicted.
+    n_changed : int
+        Genes that "change most".
+    """
+
+    observed: Observed
+    rows: slice
+    predicted: Matrix
+    missing: np.ndarray
+    n_changed: int
+
+    @classmethod
+    def of(
+        cls, observed: Observed, rows: slice, predicted: Matrix, missing: np.ndarray, n_changed: int
+    ) -> _Compared:
+        """Return the comparison; what lies within rounding of the control is the control."""
+        control = observed.control
+        predicted = np.where(np.abs(predicted - control) <= observed.rounding, control, predicted)
+        return cls(observed, rows, predicted, missing, n_changed)
+
+    @cached_property
+    def truth(self) -> Matrix:
+        """The observed profiles."""
+        return self.observed.truth[self.rows]
+
+    @cached_property
+    def there(self) -> np.ndarray:
+        """Genes that are scored and predicted, (perturbation, gene)."""
+        return ~self.observed.own[self.rows] & ~self.missing
+
+    @cached_property
+    def n(self) -> np.ndarray:
+        """Number of these genes, (perturbation,)."""
+        return np.asarray(self.there.sum(axis=1))
+
+    @cached_property
+    def delta(self) -> Matrix:
+        """Predicted change from the control."""
+        return self.predicted - self.observed.control
+
+    @cached_property
+    def change(self) -> Matrix:
+        """True change from the control."""
+        return self.truth - self.observed.control
+
+    @cached_property
+    def changed(self) -> np.ndarray:
+        """The genes that the truth changes most, where they are predicted."""
+        scored = ~self.observed.own[self.rows]
+        return self.there & _most_changed(self.change, self.n_changed, scored)
+
+    @cached_property
+    def l2(self) -> np.ndarray:
+        """Distance of prediction and truth, (perturbation,)."""
+        return _l2(self.predicted - self.truth, self.there)
+
+    @cached_property
+    def ranks(self) -> dict[str, np.ndarray]:
+        """Ranks of the own truths by metric; NaN without a whole prediction."""
+        whole = np.asarray(~self.missing.any(axis=1))
+        there = np.flatnonzero(whole)
+        delta = self.delta[np.ix_(there, self.observed.shared)]
+        found = {}
+        for metric, ranks in self.observed.truths.ranks(delta, self.rows.start + there).items():
+            found[metric] = np.full(len(whole), np.nan)
+            found[metric][there] = ranks
+        return found
+
+    def pearson(self, from_: np.ndarray | None = None, among: np.ndarray | None = None) -> Matrix:
+        """Correlation of predicted and true change, from the control or from another profile."""
+        one, two = (
+            (self.delta, self.change)
+            if from_ is None
+            else (self.predicted - from_, self.truth - from_)
+        )
+        return _pearson(one, two, self.there if among is None else among, self.observed.rounding)
+
+
+def _rmse(compared: _Compared) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
-        rmse = l2 / np.sqrt(n)
-    scores = {
-        "l2": l2,
-        "rmse": rmse,
-        "pearson_delta": _pearson(delta, change, there, rounding),
-        "pearson_delta_mean": _pearson(*from_mean, there, rounding),
-        "direction": _share(np.sign(delta) == np.sign(change), there & (change != 0)),
-        "l2_changed": _l2(predicted - truth, changed),
-        "pearson_changed": _pearson(delta, change, changed, rounding),
-        "overlap_changed": _overlap(delta, change, there, n_changed),
-        **_retrieval(observed, rows, delta, np.asarray(~missing.any(axis=1))),
-    }
-    return scores, n
+        return compared.l2 / np.sqrt(compared.n)
 
 
-def _retrieval(
-    observed: Observed, rows: slice, delta: Matrix, whole: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return the ranks of the own truths of some perturbations; NaN without a whole prediction."""
-    there = np.flatnonzero(whole)
-    mine = delta[np.ix_(there, observed.shared)]
-    found = {}
-    for metric, ranks in observed.truths.ranks(mine, rows.start + there).items():
-        found[metric] = np.full(len(whole), np.nan)
-        found[metric][there] = ranks
-    return found
+def _direction(compared: _Compared) -> np.ndarray:
+    same = np.sign(compared.delta) == np.sign(compared.change)
+    return _share(same, compared.there & (compared.change != 0))
+
+
+#: Metrics of a perturbation by name.
+OF_PERTURBATION: Final[Mapping[str, Callable[[_Compared], np.ndarray]]] = {
+    "l2": lambda compared: compared.l2,
+    "rmse": _rmse,
+    "pearson_delta": lambda compared: compared.pearson(),
+    "pearson_delta_mean": lambda compared: compared.pearson(from_=compared.observed.background),
+    "direction": _direction,
+    "l2_changed": lambda c: _l2(c.predicted - c.truth, c.changed),
+    "pearson_changed": lambda compared: compared.pearson(among=compared.changed),
+    "overlap_changed": lambda c: _overlap(c.delta, c.change, c.there, c.n_changed),
+    "rank_l1": lambda compared: compared.ranks["rank_l1"],
+    "rank_cosine": lambda compared: compared.ranks["rank_cosine"],
+}
 
 
 def top_genes(control: np.ndarray, n: int) -> np.ndarray:
@@ -379,12 +453,17 @@ def _collapse(observed: Observed, predicted: Matrix, whole: np.ndarray) -> dict[
     return _figures(truth, _spread(predicted[np.ix_(whole, genes)]))
 
 
-def _figures(truth: tuple[float, float], predicted: tuple[float, float]) -> dict[str, float]:
-    return {
-        "spread_ratio": predicted[0] / truth[0] if truth[0] > 0 else np.nan,
-        "effective_rank": predicted[1],
-        "effective_rank_truth": truth[1],
-    }
+#: Metrics of all perturbations together by name: of the spread and effective rank of the truths,
+#: and of those of the predictions.
+OF_ALL: Final[Mapping[str, Callable[[Spread, Spread], float]]] = {
+    "spread_ratio": lambda truth, predicted: predicted[0] / truth[0] if truth[0] > 0 else np.nan,
+    "effective_rank": lambda truth, predicted: predicted[1],
+    "effective_rank_truth": lambda truth, predicted: truth[1],
+}
+
+
+def _figures(truth: Spread, predicted: Spread) -> dict[str, float]:
+    return {name: metric(truth, predicted) for name, metric in OF_ALL.items()}
 
 
 def _spread(values: Matrix) -> tuple[float, float]:

@@ -18,6 +18,8 @@ from pertscale.schema import Label
 _BLOCK_PAIRS: Final = 2**22
 #: Below every score: a pair without a prediction.
 _NONE: Final = -1.0
+#: Metrics that are means over genes: of change, and of its direction.
+OF_GENES: Final = ("auroc_de_per_gene", "auroc_direction_per_gene")
 
 
 @checked
@@ -74,8 +76,7 @@ def evaluate_per_gene(
         number of genes with both sides.
     """
     rows = []
-    names = ("auroc_de_per_gene", "auroc_direction_per_gene")
-    for metric, areas in zip(names, auroc_by_gene(truth, scores, exclude=exclude), strict=True):
+    for metric, areas in zip(OF_GENES, auroc_by_gene(truth, scores, exclude=exclude), strict=True):
         there = areas[~np.isnan(areas)]
         value = float(there.mean()) if len(there) else np.nan
         rows.append(("", "overall", "", metric, value, len(there)))

@@ -11,30 +11,22 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from pertscale.evaluation.metrics import headings
 from pertscale.report.figures import expression as figures
 from pertscale.report.figures import interactions as of_interactions
 from pertscale.report.figures import screens
 from pertscale.report.figures.style import CLASS_TITLES, to_svg
 from pertscale.report.findings import compared_errors, counted
-from pertscale.report.tables import POINTS, Table, number, plain_table, ranked
+from pertscale.report.tables import CALLS, POINTS, Table, number, plain_table, ranked
 from pertscale.results.comparisons import FEW, in_fewer_splits, told, with_range, without_repeats
+from pertscale.results.summaries import EXPRESSION_HEADLINE
 from pertscale.schema import CLASS_NAMES, GENE, PERTURBATION
 
 if TYPE_CHECKING:
     from pertscale.results.result import BenchmarkResult
 
 #: Columns of the table of means, and what they are called there.
-_MEANS = {
-    "l2": "L2",
-    "pearson_delta": "Pearson delta",
-    "pearson_delta_mean": "from the mean",
-    "direction": "direction",
-    "overlap_changed": "most changed",
-    "rank_l1": "rank (L1)",
-    "rank_cosine": "rank (cosine)",
-    "spread_ratio": "spread",
-    "effective_rank": "eff. rank",
-}
+_MEANS = headings("expression")
 #: Row that says what a screen without effects would score.
 _NO_EFFECT = "without any effect"
 
@@ -211,7 +203,7 @@ def _transfer_tables(
         wide = errors[errors["level"] == "overall"].pivot_table(
             index=["train_contexts", "method"], columns="metric", values="value", sort=False
         )
-        wide = wide.reindex(columns=["l2", "pearson_delta", "rank_l1", "spread_ratio"])
+        wide = wide.reindex(columns=list(EXPRESSION_HEADLINE))
         wide = wide[_shown(wide.index.get_level_values("train_contexts").to_series()).to_numpy()]
         caption = (
             f"Expression of {context}, effects of other contexts on its own control "
@@ -221,14 +213,20 @@ def _transfer_tables(
 
 
 _TABLE_4 = [
-    "accuracy", "balanced_accuracy", "macro_f1",
-    *(f"{metric}_{name}" for name in CLASS_NAMES for metric in ("precision", "recall", "f1")),
-]  # fmt: skip
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    *(f"{metric}_{name}" for name in CLASS_NAMES for metric in CALLS),
+]
 _TRANSFER_COLUMNS = (
-    "Trained on", "Method", "Accuracy", "Balanced acc.", "Macro F1",
-    *(("Prec.", "Recall", "F1") * len(CLASS_NAMES)),
-)  # fmt: skip
-_TRANSFER_GROUPS = (("", 5), *((CLASS_TITLES[name], 3) for name in CLASS_NAMES))
+    "Trained on",
+    "Method",
+    "Accuracy",
+    "Balanced acc.",
+    "Macro F1",
+    *(title for _ in CLASS_NAMES for title in CALLS.values()),
+)
+_TRANSFER_GROUPS = (("", 5), *((CLASS_TITLES[name], len(CALLS)) for name in CLASS_NAMES))
 
 
 def _shown(trained: pd.Series) -> pd.Series:

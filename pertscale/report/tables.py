@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines.registry import REFERENCES
+from pertscale.evaluation.metrics import headings
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.report.figures.style import CLASS_TITLES
 from pertscale.report.findings import predicting_fewer
@@ -16,19 +17,15 @@ from pertscale.results.comparisons import in_fewer_splits, with_range
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES
 
 #: Metrics of the overview: those that need no calls, and those at each operating point.
-AREAS = {"auprc_de": "Change", "auprc_macro": "Up, down"}
-HEADLINE = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Bal. acc.",
-    "macro_f1": "Macro F1",
-    "mcc": "MCC",
-}
+AREAS = headings("pairs", needs_calls=False)
+HEADLINE = headings("pairs", needs_calls=True)
 POINTS: dict[OperatingPoint, str] = {
     AS_CALLED: "As called",
     AT_TRAINING_RATE: "At the training rate",
 }
-CALLS = {"precision": "Prec.", "recall": "Recall", "f1": "F1"}
-PER_CLASS = {**CALLS, "auroc": "AUROC", "auprc": "AUPRC"}
+#: Metrics of a class: those of calls, and all.
+CALLS = headings("class", needs_calls=True)
+PER_CLASS = headings("class")
 MISSING = "–"
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from pertscale import display
 from pertscale.arguments import checked
 from pertscale.errors import InputError, NotFoundError
+from pertscale.evaluation.metrics import headings
 from pertscale.io.checksums import FILES, check_files, read_record
 from pertscale.io.parquet import read_table
 from pertscale.io.zarr_datasets import open_dataset
@@ -57,7 +58,7 @@ _KEYS = (
     "options", "labels_key", "screens", "splits", "findings", "units", "expression", "interactions"
 )  # fmt: skip
 #: Metrics of a class that the transfer table shows.
-PER_CLASS = ("precision", "recall", "f1")
+PER_CLASS = tuple(headings("class", needs_calls=True))
 
 
 @checked

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, get_args
+from typing import Final, get_args
 
 import pandas as pd
 
+from pertscale.evaluation.metrics import headline_metrics
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.results.comparisons import in_fewer_splits, without_repeats
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, TOP_EXPRESSED
 
-if TYPE_CHECKING:
-    pass
-
 #: Metrics of the overview that a result shows of itself.
-HEADLINE: Final = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auprc_de", "auprc_macro")
-EXPRESSION_HEADLINE: Final = ("l2", "pearson_delta", "rank_l1", "spread_ratio")
+HEADLINE: Final = headline_metrics("pairs")
+EXPRESSION_HEADLINE: Final = headline_metrics("expression")
 #: What is printed of classes and of expression: column → operating point, metric.
 _PRINTED: Final = {
     "average precision": ("", "auprc_de"),
