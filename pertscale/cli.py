@@ -534,6 +534,20 @@ def models() -> None:
     multiple=True,
     help="Seed of a split; may be repeated [default: as `run`].",
 )
+@click.option(
+    "--test-fraction",
+    type=float,
+    default=0.25,
+    show_default=True,
+    help="Share of the perturbations held out, as of `run`.",
+)
+@click.option(
+    "--min-cells",
+    type=int,
+    default=2,
+    show_default=True,
+    help="Perturbations with fewer cells are left out, as of `run`.",
+)
 @_quiet
 def run_models(config: str, tasks: tuple[str, ...], seeds: tuple[int, ...], **how: Any) -> None:
     """Run the models of CONFIG, a models.toml, on the splits of a benchmark.

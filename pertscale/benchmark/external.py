@@ -28,6 +28,7 @@ from pertscale.predictions.predictions import (
 )
 from pertscale.screen import Screen
 from pertscale.splits import Split
+from pertscale.splits.rule import SplitRule
 from pertscale.storage.folder_names import slug
 
 #: Of one method: a file, what was read of one, several of these, or one per split by its name.
@@ -82,6 +83,10 @@ class ExternalPredictions:
     screen : Screen
     controls : dict of str to ndarray (n_genes,)
         Mean log1p expression of the controls, by context.
+    rule : SplitRule
+        How splits are drawn.
+    min_cells : int
+        Cells that perturbations of splits have, at least.
     alone : bool
         Whether it is the only screen.
     coverage : list of dict
@@ -93,6 +98,8 @@ class ExternalPredictions:
     files: dict[str, list[Predictions]]
     screen: Screen
     controls: Mapping[str, np.ndarray]
+    rule: SplitRule
+    min_cells: int
     alone: bool = True
     cells: dict[tuple[str, int], dict[str, PredictedContext]] = field(default_factory=dict)
     coverage: list[dict[str, Any]] = field(default_factory=list)
@@ -155,6 +162,8 @@ class ExternalPredictions:
         if predictions.kind == CELLS:
             meant = predictions.options["split"] in ("", split.name)
             return self.cells[name, i].get(context) if meant else None
+        drawn = self.rule.in_words(split, min_cells=self.min_cells)
+        predictions.check_split(context, split, drawn=drawn)
         return predictions.align(
             context,
             split.name,

@@ -126,7 +126,14 @@ def run_screen(
             labels = rank_sum(screen, out=folder, **testing, **how)
         else:
             labels = read_labels(folder)
-    outsiders = ExternalPredictions(files, screen, _controls(folder, screen), alone)
+    outsiders = ExternalPredictions(
+        files,
+        screen,
+        _controls(folder, screen),
+        rule=wanted.how,
+        min_cells=labels.options["min_cells"],
+        alone=alone,
+    )
     if any(one.kind == CELLS for mine in files.values() for one in mine):
         with log.stage("predicted cells"):
             outsiders.label_cells(folder / WORK_DIR / "cells", **testing, **how)

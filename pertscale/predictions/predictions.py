@@ -47,6 +47,7 @@ from pertscale.predictions.scales import (
     to_log1p,
 )
 from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, Label
+from pertscale.splits import Split
 from pertscale.storage.files import states
 from pertscale.storage.publish import local_copy
 
@@ -124,6 +125,31 @@ class Predictions:
         if not fitting:
             return None
         return max(fitting, key=lambda p: (p.context == context, p.split == split))
+
+    def check_split(self, context: str, split: Split, *, drawn: str) -> None:
+        """Refuse predictions for a split that has the name of `split`, and holds out others.
+
+        Parameters
+        ----------
+        context : str
+        split : Split
+            What is to be scored.
+        drawn : str
+            How that came about, in words.
+
+        Raises
+        ------
+        InputError
+        """
+        part = self.part(context, split.name)
+        if part is None or part.split_hash in ("", split.hash):
+            return
+        raise InputError(
+            f"predictions for split {split.name!r} of context {context!r} are for others than are "
+            f"held out here: their split ({part.split_drawn}) has the hash {part.split_hash}, the "
+            f"one of this run ({drawn}) {split.hash}; run the models and the benchmark with the "
+            f"same options, or pass both the same split= ({self.source})"
+        )
 
     def align(
         self,

@@ -72,6 +72,16 @@ class SplitRule:
         few = len(splits[0].held_out) < FEW_HELD_OUT
         return f"{'fewer than' if few else 'at least'} {FEW_HELD_OUT} are held out"
 
+    def in_words(self, split: Split, *, min_cells: int) -> str:
+        """Say how a split came about: what it is drawn from, and how many are held out."""
+        if self.given is not None:
+            how = f"given with split=, of perturbations with min_cells={min_cells}"
+        else:
+            apart = ", gene_disjoint=True" if self.gene_disjoint else ""
+            how = f"drawn with test_fraction={self.test_fraction:g}, min_cells={min_cells}{apart}"
+        n = len(split.held_out)
+        return f"{how}; {n:,} of {n + len(split.train):,} held out"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the options for the manifest."""
         if self.given is not None:

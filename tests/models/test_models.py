@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import anndata
@@ -28,6 +29,7 @@ from pertscale.io import ingest
 from pertscale.models import (
     ModelSpec,
     check_predictions,
+    predictions_of,
     read_config,
     run_model,
     run_models,
@@ -459,6 +461,46 @@ def test_splits_are_those_of_a_benchmark(screen, tmp_path):
         assert read_json(folder / "request.json")["conditions"] == asked
         train = [n for n in wanted[task].train if n in kept]
         assert read_json(folder / "split.json")["train"] == train
+
+
+def test_options_of_a_benchmark_decide_who_is_held_out(screen, tmp_path):
+    config = write_config(tmp_path, bad="crash")
+    how = {"out": tmp_path / "out", "tasks": ["single"], "seeds": (0,), "quiet": True}
+    few = run_models(config, screen, **how)
+    half = run_models(config, screen, test_fraction=0.5, **how)
+    assert half["split"].tolist() == few["split"].tolist()
+    assert half["split_hash"][0] != few["split_hash"][0]
+    assert half["split_drawn"][0].startswith("drawn with test_fraction=0.5, min_cells=2; ")
+    fewest = int(screen.groups["stop"].sub(screen.groups["start"]).min())
+    some = run_models(config, screen, min_cells=fewest + 1, **how)
+    assert some["split_hash"][0] != few["split_hash"][0]
+    for wrong in ({"test_fraction": 1.0}, {"min_cells": 1}):
+        with pytest.raises(ArgumentError, match=next(iter(wrong))):
+            run_models(config, screen, **how, **wrong)
+
+
+def test_predictions_for_others_than_a_benchmark_holds_out_are_refused(screen, tmp_path):
+    """The name of a split is the same; both are told, and how each was drawn."""
+    config = write_config(tmp_path, good="right")
+    how = {"tasks": ["single"], "quiet": True}
+    runs = run_models(config, screen, out=tmp_path / "models", seeds=(0,), test_fraction=0.5, **how)
+    benchmark = partial(
+        ps.run_benchmark,
+        screen,
+        out=tmp_path / "run",
+        methods=["mean"],
+        seed=0,
+        predictions=predictions_of(runs),
+        **how,
+    )
+    with pytest.raises(InputError, match="has the hash") as error:
+        benchmark()
+    assert runs["split_hash"][0] in str(error.value)
+    for drawn in ("test_fraction=0.5, min_cells=2", "test_fraction=0.25, min_cells=2"):
+        assert f"(drawn with {drawn}; " in str(error.value)
+    result = benchmark(test_fraction=0.5)
+    assert "good" in set(result.scores["method"])
+    assert runs["split_hash"][0] in {s.hash for s in result.splits[screen.contexts[0]].values()}
 
 
 def test_what_cannot_be_split_is_told(example, tmp_path):

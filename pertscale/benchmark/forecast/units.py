@@ -128,7 +128,9 @@ def _plan(job: RankSumRun, wanted: BenchmarkOptions) -> _PlannedScreen:
         log=RunLog(quiet=True),
         screen=screen,
         labels=labels,
-        outsiders=ExternalPredictions({}, screen, controls),
+        outsiders=ExternalPredictions(
+            {}, screen, controls, rule=wanted.how, min_cells=job.options.min_cells
+        ),
         labels_exist=done,
     )
     for context in labels.contexts:

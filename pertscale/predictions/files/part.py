@@ -28,6 +28,10 @@ class Part:
         read when it is needed.
     context, split : str
         As the file says; empty where it does not.
+    split_hash : str
+        Who is in which part of that split; empty where this is not known.
+    split_drawn : str
+        How that split was drawn, in words.
     notes : tuple of str
         What was found or left out.
     """
@@ -38,6 +42,8 @@ class Part:
     values: Any
     context: str = ""
     split: str = ""
+    split_hash: str = ""
+    split_drawn: str = ""
     notes: tuple[str, ...] = ()
 
 
