@@ -13,8 +13,8 @@ from pertscale.errors import ArgumentError
 from pertscale.hashing import digest
 from pertscale.io.gene_aliases import Aliases
 from pertscale.predictions.cells import (
+    CellPredictions,
     OtherContextError,
-    PredictedContext,
     gene_ids,
     label_predicted_cells,
 )
@@ -22,7 +22,7 @@ from pertscale.predictions.joined import join
 from pertscale.predictions.predictions import (
     CELLS,
     EXPRESSION,
-    OnScreen,
+    AlignedPredictions,
     Predictions,
     read_predictions,
 )
@@ -101,9 +101,9 @@ class ExternalPredictions:
     rule: SplitRule
     min_cells: int
     alone: bool = True
-    cells: dict[tuple[str, int], dict[str, PredictedContext]] = field(default_factory=dict)
+    cells: dict[tuple[str, int], dict[str, CellPredictions]] = field(default_factory=dict)
     coverage: list[dict[str, Any]] = field(default_factory=list)
-    found: dict[tuple[str, str, str], OnScreen | None] = field(default_factory=dict)
+    found: dict[tuple[str, str, str], AlignedPredictions | None] = field(default_factory=dict)
 
     def label_cells(self, folder: Any, **how: Any) -> None:
         """Test the predicted cells of all methods; `how` is of :func:`label_predicted_cells`.
@@ -124,7 +124,7 @@ class ExternalPredictions:
                             raise
                         self.cells[name, i] = {}
 
-    def find(self, name: str, context: str, split: Split) -> OnScreen | None:
+    def find(self, name: str, context: str, split: Split) -> AlignedPredictions | None:
         """Return a method's predictions for a context and split, None where it has none.
 
         Raises
@@ -157,7 +157,7 @@ class ExternalPredictions:
             told += [f"context {c or 'any'!r} and split {s or 'any'!r}" for c, s in pairs]
         return "; ".join(dict.fromkeys(told))
 
-    def _one(self, name: str, i: int, context: str, split: Split) -> OnScreen | None:
+    def _one(self, name: str, i: int, context: str, split: Split) -> AlignedPredictions | None:
         predictions = self.files[name][i]
         if predictions.kind == CELLS:
             meant = predictions.options["split"] in ("", split.name)

@@ -19,7 +19,7 @@ from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
-from pertscale.predictions.predictions import CLASS_SCORES, LABELS, OnScreen
+from pertscale.predictions.predictions import CLASS_SCORES, LABELS, AlignedPredictions
 from pertscale.schema import MANIFEST_FILE, WORK_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split
@@ -136,7 +136,7 @@ def given_for(
     log: RunLog | None = None,
     where: str = "",
     task: str = "",
-) -> dict[str, OnScreen]:
+) -> dict[str, AlignedPredictions]:
     """Return the predictions from files for a split; a row of `log` says where there are none."""
     found = {}
     log, where = log or plan.log, where or context
@@ -155,7 +155,7 @@ def given_for(
     return found
 
 
-def with_profiles(given: Mapping[str, OnScreen]) -> dict[str, OnScreen]:
+def with_profiles(given: Mapping[str, AlignedPredictions]) -> dict[str, AlignedPredictions]:
     """Return those of some predictions that say what expression is, not only classes."""
     return {
         name: found

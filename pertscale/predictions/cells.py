@@ -34,7 +34,7 @@ from pertscale.io.long_tables import SPELLINGS
 from pertscale.io.sources import SourceSpec, find_source, open_source
 from pertscale.predictions.files.arrays import genes_in_order
 from pertscale.predictions.matching import canonical_names
-from pertscale.predictions.predictions import OnScreen, Predictions
+from pertscale.predictions.predictions import AlignedPredictions, Predictions
 from pertscale.predictions.profile_scale import (
     common_factor,
     factor_note,
@@ -72,7 +72,7 @@ def label_predicted_cells(
     client: ClientLike = None,
     quiet: bool = False,
     **options: Any,
-) -> dict[str, PredictedContext]:
+) -> dict[str, CellPredictions]:
     """Test predicted cells against controls; return what they say of each context.
 
     Parameters
@@ -117,7 +117,7 @@ def label_predicted_cells(
         labels = rank_sum(store, out=folder, **how)
     predicted = open_screen(store)
     return {
-        context: PredictedContext(
+        context: CellPredictions(
             predictions, context, labels, tuple(screen.genes), _labels_left_out(plan.drops),
             _note(predictions, screen, predicted, context, told), controls[context],
         )
@@ -428,7 +428,7 @@ def _power_note(observed: Screen, predicted: Screen, context: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class PredictedContext(OnScreen):
+class CellPredictions(AlignedPredictions):
     """What predicted cells say of one context.
 
     Attributes

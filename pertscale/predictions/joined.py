@@ -10,11 +10,11 @@ import numpy as np
 
 from pertscale.errors import InputError
 from pertscale.hashing import digest
-from pertscale.predictions.predictions import OnScreen, Predictions, given_params
+from pertscale.predictions.predictions import AlignedPredictions, Predictions
 from pertscale.schema import Label
 
 
-def join(files: Sequence[OnScreen], held_out: Sequence[str]) -> OnScreen:
+def join(files: Sequence[AlignedPredictions], held_out: Sequence[str]) -> AlignedPredictions:
     """Return files that predict different perturbations of one split as one.
 
     What several have of a training perturbation is the first one's.
@@ -28,7 +28,7 @@ def join(files: Sequence[OnScreen], held_out: Sequence[str]) -> OnScreen:
         return files[0]
     first, *others = files
     for other in others:
-        mine, theirs = given_params(first), given_params(other)
+        mine, theirs = first.params(), other.params()
         for what in mine | theirs:
             if what != "file" and mine.get(what) != theirs.get(what):
                 raise InputError(
@@ -42,7 +42,7 @@ def join(files: Sequence[OnScreen], held_out: Sequence[str]) -> OnScreen:
                 f"{name!r} is predicted twice for the same split, in {twice[0]} and in {twice[1]}; "
                 "keep one, or say with split= and context= what each file is for"
             )
-    return Joined(
+    return JoinedPredictions(
         first.predictions, tuple(files), first.genes,
         tuple(sorted({label for one in files for label in one.unmatched})),
         "; ".join(dict.fromkeys(one.note for one in files if one.note)),
@@ -50,11 +50,11 @@ def join(files: Sequence[OnScreen], held_out: Sequence[str]) -> OnScreen:
 
 
 @dataclass(frozen=True, eq=False)
-class Joined(OnScreen):
+class JoinedPredictions(AlignedPredictions):
     """Files of one method that predict different perturbations of a split; see :func:`join`."""
 
     predictions: Predictions
-    files: tuple[OnScreen, ...]
+    files: tuple[AlignedPredictions, ...]
     genes: tuple[str, ...]
     unmatched: tuple[str, ...]
     note: str
@@ -97,7 +97,7 @@ class Joined(OnScreen):
 
     def _shares(
         self, perturbations: Sequence[str]
-    ) -> Iterator[tuple[OnScreen, list[int], list[str]]]:
+    ) -> Iterator[tuple[AlignedPredictions, list[int], list[str]]]:
         for i, one in enumerate(self.files):
             at = [k for k, name in enumerate(perturbations) if self.rows.get(name) == i]
             if at:

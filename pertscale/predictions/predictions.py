@@ -26,7 +26,13 @@ from pertscale.gene_names import match_genes
 from pertscale.hashing import digest
 from pertscale.io.gene_aliases import Aliases, read_aliases
 from pertscale.io.long_tables import CODES, Codes
-from pertscale.predictions.files import CLASS_SCORES, EXPRESSION, LABELS, Part, read_parts
+from pertscale.predictions.files import (
+    CLASS_SCORES,
+    EXPRESSION,
+    LABELS,
+    PredictionTable,
+    read_parts,
+)
 from pertscale.predictions.files.arrays import gene_list
 from pertscale.predictions.matching import match_rows
 from pertscale.predictions.profile_scale import (
@@ -84,7 +90,7 @@ class Predictions:
         against a screen's control.
     control : {'observed', 'in_file'}
         What changes are measured from.
-    parts : tuple of Part
+    parts : tuple of PredictionTable
         Contexts and splits that the file tells apart; empty for cells, which are read later.
     options : dict
         How the file is read; of cells, which are read later, all there is to say.
@@ -94,7 +100,7 @@ class Predictions:
     kind: str
     scale: str | None
     control: Control
-    parts: tuple[Part, ...]
+    parts: tuple[PredictionTable, ...]
     options: dict[str, Any] = field(default_factory=dict)
     aliases: Aliases | None = None
 
@@ -112,7 +118,7 @@ class Predictions:
         how = [self.kind, self.scale or "", self.control, self.options, names, aliases]
         return digest(str(path), states([path]), *how)
 
-    def part(self, context: str, split: str) -> Part | None:
+    def part(self, context: str, split: str) -> PredictionTable | None:
         """Return the part for a context and split; None if the file has none for them.
 
         A part that names no context or split is for any.
@@ -160,7 +166,7 @@ class Predictions:
         genes: Sequence[str],
         control: Matrix | None = None,
         gene_ids: Sequence[str] | None = None,
-    ) -> Aligned | None:
+    ) -> AlignedTable | None:
         """Put the predictions on a screen.
 
         Parameters
@@ -202,7 +208,7 @@ class Predictions:
             )
         counts = match.account["how"].value_counts()
         note = ", ".join(f"{n} genes: {how}" for how, n in counts.items())
-        return Aligned(
+        return AlignedTable(
             self, part, match.position, rows, unmatched, match.account, control, tuple(genes), note
         )
 
@@ -240,7 +246,7 @@ class Predictions:
         )
 
 
-class OnScreen(ABC):
+class AlignedPredictions(ABC):
     """Predictions on a screen's genes and perturbations, whatever they were read from.
 
     Attributes
@@ -290,6 +296,16 @@ class OnScreen(ABC):
     def profiles(self, perturbations: Sequence[str]) -> Matrix:
         """Return mean log1p expression (perturbation, gene), float32; NaN where there is none."""
 
+    def params(self) -> dict[str, Any]:
+        """Return what the record of a run says: the file, and what its values are measured from."""
+        params = {
+            "file": self.name,
+            "kind": self.predictions.kind,
+            "scale": self.predictions.scale,
+            "control": self.predictions.control,
+        }
+        return params | ({"clip": True} if self.predictions.options.get("clip") else {})
+
     def coverage(self, perturbations: Sequence[str]) -> dict[str, Any]:
         """Return how many of some perturbations and of the genes there are, and what is missing."""
         lost = [p for p in perturbations if p not in self.rows]
@@ -307,7 +323,7 @@ class OnScreen(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Aligned(OnScreen):
+class AlignedTable(AlignedPredictions):
     """A part of a file on a screen's genes; values are computed when they are asked for.
 
     Attributes
@@ -317,7 +333,7 @@ class Aligned(OnScreen):
     """
 
     predictions: Predictions
-    part: Part
+    part: PredictionTable
     position: np.ndarray
     found: dict[str, int]
     unmatched: tuple[str, ...]
@@ -589,15 +605,3 @@ def _other_total(values: Matrix, control: Matrix, read: Matrix | None, scale: st
             distance < 2 * own and distance_from_control(there - read + control, control) > own / 2
         )
     return total_named(factor) if is_reading else ""
-
-
-def given_params(found: OnScreen) -> dict[str, Any]:
-    """Return what the record of a run says of a file: what it is, and what it is measured from."""
-    predictions = found.predictions
-    params = {
-        "file": found.name,
-        "kind": predictions.kind,
-        "scale": predictions.scale,
-        "control": predictions.control,
-    }
-    return params | ({"clip": True} if predictions.options.get("clip") else {})

@@ -47,7 +47,7 @@ from pertscale.io.parquet import stacked
 from pertscale.io.store.layout import is_store, open_root, read_column
 from pertscale.perturbation_names import is_unassigned_word, name_of, targets
 from pertscale.predictions.cells import gene_ids
-from pertscale.predictions.predictions import EXPRESSION, OnScreen
+from pertscale.predictions.predictions import EXPRESSION, AlignedPredictions
 from pertscale.schema import CONTROL, GENE, PERTURBATION, SCORE_COLUMNS, TRANSFER
 from pertscale.splits import Split
 from pertscale.splits.rule import single_split
@@ -465,7 +465,7 @@ def _plan_given(
     target: TransferContext,
     split: Split,
     bridges: Sequence[NameMap],
-    given: Mapping[str, OnScreen],
+    given: Mapping[str, AlignedPredictions],
 ) -> None:
     """List what files say of a target's held-out perturbations, beside the transferred methods."""
     plan = target.plan
@@ -566,7 +566,7 @@ def _expression_of(
     target: TransferContext,
     split: Split,
     bridges: Sequence[NameMap],
-    given: Mapping[str, OnScreen],
+    given: Mapping[str, AlignedPredictions],
 ) -> TransferExpression | None:
     """Return the unit of single perturbations' expression for one training set."""
     sources = tuple(bridge.source.name for bridge in bridges)

@@ -32,7 +32,7 @@ from pertscale.diagnostics.progress import Progress
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.hashing import digest
-from pertscale.predictions.predictions import EXPRESSION, OnScreen
+from pertscale.predictions.predictions import EXPRESSION, AlignedPredictions
 from pertscale.schema import CONTROL, GENE
 from pertscale.splits import Split
 
@@ -174,7 +174,7 @@ def has_none(embedding: Embedding, training: np.ndarray) -> str | None:
 
 
 def _changes(
-    plan: ScreenRun, context: str, split: Split, given: dict[str, OnScreen]
+    plan: ScreenRun, context: str, split: Split, given: dict[str, AlignedPredictions]
 ) -> dict[str, ThresholdPredictor]:
     """Return the models of expression and files of it as predictors of classes (method G2)."""
     control = plan.outsiders.controls[context]

@@ -34,7 +34,7 @@ from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
 from pertscale.io.parquet import declared_frame, read_table, write_table
 from pertscale.io.zarr_datasets import Variable, create_dataset
-from pertscale.predictions.predictions import OnScreen, given_params
+from pertscale.predictions.predictions import AlignedPredictions
 from pertscale.results.unit_files import REMEDY, read_unit
 from pertscale.schema import (
     COMMON,
@@ -71,7 +71,7 @@ class ExpressionUnit:
         What is fitted, by name.
     own : frozenset of str
         Which of these are a user's.
-    given : dict of str to OnScreen
+    given : dict of str to AlignedPredictions
         Predictions from files, by name.
     embedding : Embedding, optional
         For models of users that need one.
@@ -90,7 +90,7 @@ class ExpressionUnit:
     split: Split
     models: Mapping[str, ExpressionMethod]
     own: frozenset[str] = frozenset()
-    given: Mapping[str, OnScreen] = field(default_factory=dict)
+    given: Mapping[str, AlignedPredictions] = field(default_factory=dict)
     embedding: Embedding | None = None
     train_contexts: tuple[str, ...] = ()
     targets: Targets = "exclude"
@@ -195,7 +195,7 @@ def fit_and_score(
     control = rows_of(observed, [CONTROL])[0].compute()
     fitted, seconds = _fit_models(unit, train)
     predictions = {**fitted.predictions, **_given_profiles(unit, truth)}
-    params = fitted.params | {name: given_params(f) for name, f in unit.given.items()}
+    params = fitted.params | {name: found.params() for name, found in unit.given.items()}
     scores = declared_frame([], SCORE_COLUMNS)
     if predictions:
         background = MeanExpression(over="perturbations").fit(train).predict(["mean"])[0]

@@ -26,7 +26,7 @@ from pertscale.benchmark.units.label_matrix import GENE_CHUNK, LabelMatrix, stri
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
 from pertscale.hashing import digest
-from pertscale.predictions.predictions import LABELS, OnScreen, given_params
+from pertscale.predictions.predictions import LABELS, AlignedPredictions
 from pertscale.schema import Label
 
 #: Scores of a pair that a file does not predict: it counts as unchanged.
@@ -273,12 +273,12 @@ class FilePredictor:
 
     Attributes
     ----------
-    found : OnScreen
+    found : AlignedPredictions
     shared : frozenset of str
         Genes that other contexts have, too.
     """
 
-    found: OnScreen
+    found: AlignedPredictions
     shared: frozenset[str] = frozenset()
 
     local: ClassVar[bool] = True
@@ -301,7 +301,7 @@ class FilePredictor:
         missing = labels == Label.UNTESTED
         labels[missing] = Label.NON_DE
         scores[missing] = _NON_DE_SCORES
-        params = {"n_pairs_not_predicted": int(missing.sum()), **given_params(self.found)}
+        params = {"n_pairs_not_predicted": int(missing.sum()), **self.found.params()}
         chunks = (rows, GENE_CHUNK)
         return Predicted(
             da.from_array(labels, chunks=chunks), da.from_array(scores, (*chunks, 3)), params
@@ -315,7 +315,7 @@ class FilePredictor:
 
 
 def thresholded_file(
-    found: OnScreen, control: np.ndarray, rule: Rule, shared: frozenset[str] = frozenset()
+    found: AlignedPredictions, control: np.ndarray, rule: Rule, shared: frozenset[str] = frozenset()
 ) -> ThresholdPredictor:
     """Return predicted expression from a file as a predictor of classes."""
     return ThresholdPredictor(
@@ -325,10 +325,12 @@ def thresholded_file(
         rule,
         True,
         found.key,
-        partial(given_params, found),
+        found.params,
         shared,
     )
 
 
-def _file_changes(found: OnScreen, control: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def _file_changes(
+    found: AlignedPredictions, control: np.ndarray, names: Sequence[str]
+) -> np.ndarray:
     return found.profiles(names) - control.astype(np.float32)

@@ -1,7 +1,7 @@
 """Predictions of any model as they lie on disk: one module per format.
 
-:func:`read_parts` looks at a path and returns what it holds as :class:`Part`, names as the file
-spells them; what they mean for a screen is decided where the screen is known.
+:func:`read_parts` looks at a path and returns what it holds as :class:`PredictionTable`, with names
+as the file spells them; what they mean for a screen is decided where the screen is known.
 """
 
 from __future__ import annotations
@@ -14,11 +14,16 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.io.long_tables import Codes
 from pertscale.predictions.files.arrays import read_anndata, read_npz, read_pickle, read_zarr
 from pertscale.predictions.files.paper_folder import is_prediction_folder, read_folder
-from pertscale.predictions.files.part import CLASS_SCORES, EXPRESSION, LABELS, Part
+from pertscale.predictions.files.prediction_table import (
+    CLASS_SCORES,
+    EXPRESSION,
+    LABELS,
+    PredictionTable,
+)
 from pertscale.predictions.files.tables import read_table_file
 from pertscale.storage.locations import check_folder, input_path
 
-__all__ = ["CLASS_SCORES", "EXPRESSION", "LABELS", "Part", "read_parts"]
+__all__ = ["CLASS_SCORES", "EXPRESSION", "LABELS", "PredictionTable", "read_parts"]
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet")
 _KNOWN = (
@@ -35,7 +40,7 @@ def read_parts(
     layer: str | None = None,
     perturbation: str | None = None,
     allow_pickle: bool = False,
-) -> list[Part] | None:
+) -> list[PredictionTable] | None:
     """Read a file of predictions; None if it holds single cells, which are not read here.
 
     Parameters

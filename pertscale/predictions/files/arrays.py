@@ -24,7 +24,11 @@ from pertscale.io.long_tables import SPELLINGS, all_names, as_names
 from pertscale.io.sources import find_source, open_source
 from pertscale.io.sources._base import Source
 from pertscale.io.sources.anndata_zarr import check_lengths, n_missing
-from pertscale.predictions.files.part import EXPRESSION, Part, checked_gene_names
+from pertscale.predictions.files.prediction_table import (
+    EXPRESSION,
+    PredictionTable,
+    checked_gene_names,
+)
 from pertscale.schema import CONTEXT, GENE, PERTURBATION
 from pertscale.storage.files import states
 from pertscale.storage.locations import input_path
@@ -44,7 +48,7 @@ _PERTURBATION: Final = (*SPELLINGS[PERTURBATION][:-2], "gene", "target")
 
 def read_anndata(
     path: Path, *, layer: str | None, perturbation: str | None, genes: Any = None
-) -> list[Part] | None:
+) -> list[PredictionTable] | None:
     """Read an AnnData file that has one row per condition; None if it has single cells."""
     with open_source(find_source(path, matrix=layer)) as source:
         names = _row_names(source, perturbation, path)
@@ -62,12 +66,12 @@ def read_anndata(
         values = _dense(source, path)
         columns = genes_in_order(source, genes, path)
     if not keys:
-        return [Part(EXPRESSION, tuple(table[PERTURBATION]), columns, values)]
+        return [PredictionTable(EXPRESSION, tuple(table[PERTURBATION]), columns, values)]
     parts = []
     for found, rows in table.groupby(list(keys), sort=True):
         head = dict(zip(keys, map(str, found), strict=True))
         parts.append(
-            Part(
+            PredictionTable(
                 EXPRESSION, tuple(rows[PERTURBATION]), columns, values[rows.index],
                 context=head.get(CONTEXT, ""), split=head.get("split", ""),
             )
@@ -119,7 +123,9 @@ def _dense(source: Source, path: Path) -> np.ndarray:
 # --- Zarr -----------------------------------------------------------------------------------------
 
 
-def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> list[Part] | None:
+def read_zarr(
+    path: Path, *, layer: str | None, perturbation: str | None
+) -> list[PredictionTable] | None:
     """Read a Zarr store: AnnData's, or a dataset over (perturbation, gene), lazily."""
     import xarray as xr
 
@@ -161,7 +167,9 @@ def read_zarr(path: Path, *, layer: str | None, perturbation: str | None) -> lis
     values = da.from_array(
         _Guarded(array, str(path)), chunks=tuple(chunks[d] for d in array.dims), asarray=False
     )
-    return [Part(EXPRESSION, names, checked_gene_names(genes, path), values, context, split)]
+    return [
+        PredictionTable(EXPRESSION, names, checked_gene_names(genes, path), values, context, split)
+    ]
 
 
 @dataclass(frozen=True)
@@ -194,7 +202,7 @@ class _Guarded:
 # --- dictionaries ---------------------------------------------------------------------------------
 
 
-def read_npz(path: Path, *, genes: Any) -> list[Part]:
+def read_npz(path: Path, *, genes: Any) -> list[PredictionTable]:
     """Read ``perturbations, genes, values``, or an array per condition with `genes` given."""
     with file_errors(str(path)):
         check_npz(path)
@@ -213,7 +221,7 @@ def read_npz(path: Path, *, genes: Any) -> list[Part]:
             f"values has shape {values.shape} for {len(names)} perturbations and {len(columns)} "
             f"genes ({path})"
         )
-    return [Part(EXPRESSION, names, checked_gene_names(columns, path), values)]
+    return [PredictionTable(EXPRESSION, names, checked_gene_names(columns, path), values)]
 
 
 def _texts(array: np.ndarray, key: str, path: Path) -> tuple[str, ...]:
@@ -223,7 +231,7 @@ def _texts(array: np.ndarray, key: str, path: Path) -> tuple[str, ...]:
     return tuple(all_names(pd.Series(array.tolist(), dtype=object, name=key), path))
 
 
-def read_pickle(path: Path, *, genes: Any, allow_pickle: bool) -> list[Part]:
+def read_pickle(path: Path, *, genes: Any, allow_pickle: bool) -> list[PredictionTable]:
     """Read a dictionary condition → vector, such as GEARS' predictions."""
     if not allow_pickle:
         raise InputError(
@@ -238,7 +246,7 @@ def read_pickle(path: Path, *, genes: Any, allow_pickle: bool) -> list[Part]:
     return [_from_dict(content, genes, path)]
 
 
-def _from_dict(content: Mapping[Any, Any], genes: Any, path: Path) -> Part:
+def _from_dict(content: Mapping[Any, Any], genes: Any, path: Path) -> PredictionTable:
     if genes is None:
         raise InputError(
             f"a dictionary of vectors does not say which genes they are of; pass genes= (a list, "
@@ -248,7 +256,7 @@ def _from_dict(content: Mapping[Any, Any], genes: Any, path: Path) -> Part:
     values = stacked_rows(content, path, np.float32, length=len(names), each=", one for each gene")
     keys = [_joined(k, path) if isinstance(k, tuple) else k for k in content]
     conditions = all_names(pd.Series(keys, dtype=object, name="the keys"), path)
-    return Part(EXPRESSION, tuple(conditions), checked_gene_names(names, path), values)
+    return PredictionTable(EXPRESSION, tuple(conditions), checked_gene_names(names, path), values)
 
 
 def _joined(genes: tuple[Any, ...], path: Path) -> str:

@@ -15,7 +15,11 @@ import numpy as np
 
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.io.guards.json_files import read_json_file
-from pertscale.predictions.files.part import EXPRESSION, Part, checked_gene_names
+from pertscale.predictions.files.prediction_table import (
+    EXPRESSION,
+    PredictionTable,
+    checked_gene_names,
+)
 
 _PREDICTIONS: Final = "all_predictions.json"
 _GENES: Final = "gene_names.json"
@@ -33,7 +37,7 @@ def is_prediction_folder(path: Path) -> bool:
     return (path / _PREDICTIONS).exists() and (path / _GENES).exists()
 
 
-def read_folder(path: Path) -> list[Part]:
+def read_folder(path: Path) -> list[PredictionTable]:
     """Read a directory of predictions; keys that repeat are kept as they come.
 
     Memory: float32 (conditions, genes), and the text of one array.
@@ -53,7 +57,7 @@ def read_folder(path: Path) -> list[Part]:
     if not rows:
         raise InputError(f"{_PREDICTIONS} has no condition with a value ({path})")
     notes = (f"no value at all for {', '.join(map(repr, lost))}",) if lost else ()
-    return [Part(EXPRESSION, tuple(names), genes, np.stack(rows), notes=notes)]
+    return [PredictionTable(EXPRESSION, tuple(names), genes, np.stack(rows), notes=notes)]
 
 
 def _read_genes(path: Path) -> list[object]:

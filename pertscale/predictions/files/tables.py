@@ -22,11 +22,11 @@ from pertscale.io.long_tables import (
     pair_columns,
     read_long,
 )
-from pertscale.predictions.files.part import (
+from pertscale.predictions.files.prediction_table import (
     CLASS_SCORES,
     EXPRESSION,
     LABELS,
-    Part,
+    PredictionTable,
     checked_gene_names,
 )
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
@@ -44,7 +44,7 @@ _PROBABILITIES: Final = (
 )
 
 
-def read_table_file(path: Path, *, codes: Codes | None) -> list[Part]:
+def read_table_file(path: Path, *, codes: Codes | None) -> list[PredictionTable]:
     """Read a table; one part per context and split that its rows name.
 
     Memory: the table, and its values as a matrix.
@@ -55,7 +55,7 @@ def read_table_file(path: Path, *, codes: Codes | None) -> list[Part]:
     return [_wide(table, path)]
 
 
-def _wide(table: pd.DataFrame, path: Path) -> Part:
+def _wide(table: pd.DataFrame, path: Path) -> PredictionTable:
     if not isinstance(table.index, pd.RangeIndex):
         _check_row_names(table, path)
         table = table.reset_index()
@@ -71,7 +71,7 @@ def _wide(table: pd.DataFrame, path: Path) -> Part:
     columns = tuple(map(str, body.columns))
     if first.lower() in SPELLINGS[GENE] and first.lower() not in SPELLINGS[PERTURBATION]:
         names, columns, values = columns, tuple(names), values.T
-    return Part(
+    return PredictionTable(
         EXPRESSION, tuple(names), checked_gene_names(columns, path), values.astype(np.float32)
     )
 
@@ -87,7 +87,7 @@ def _check_row_names(table: pd.DataFrame, path: Path) -> None:
         )
 
 
-def _long(table: pd.DataFrame, codes: Codes | None, path: Path) -> list[Part]:
+def _long(table: pd.DataFrame, codes: Codes | None, path: Path) -> list[PredictionTable]:
     keys = [c for c in (CONTEXT, "split") if c in table]
     if not keys:
         return [_pivoted(table, codes, path, {})]
@@ -97,7 +97,9 @@ def _long(table: pd.DataFrame, codes: Codes | None, path: Path) -> list[Part]:
     ]
 
 
-def _pivoted(table: pd.DataFrame, codes: Codes | None, path: Path, head: dict[str, str]) -> Part:
+def _pivoted(
+    table: pd.DataFrame, codes: Codes | None, path: Path, head: dict[str, str]
+) -> PredictionTable:
     rows, row_names = pd.factorize(table[PERTURBATION])
     columns, genes = pd.factorize(table[GENE])
     twice = pd.Series(rows.astype(np.int64) * len(genes) + columns).duplicated()
@@ -111,7 +113,7 @@ def _pivoted(table: pd.DataFrame, codes: Codes | None, path: Path, head: dict[st
     check_dense((len(row_names), len(genes), *values.shape[1:]), values.dtype, str(path))
     matrix = np.full((len(row_names), len(genes), *values.shape[1:]), missing, values.dtype)
     matrix[rows, columns] = values
-    return Part(
+    return PredictionTable(
         kind, tuple(row_names), checked_gene_names(genes, path), matrix,
         context=head.get(CONTEXT, ""), split=head.get("split", ""),
     )  # fmt: skip

@@ -14,7 +14,7 @@ CLASS_SCORES: Final = "class_scores"
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class PredictionTable:
     """Predictions of one context and split, names as the file spells them.
 
     Attributes
