@@ -21,7 +21,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from pertscale.arguments import checked
 from pertscale.baselines.classifiers._votes import class_counts, class_shares, majority_labels
 from pertscale.baselines.classifiers.base import LabelClassifier, with_embedding
-from pertscale.baselines.expression.base import ExpressionModel, Matrix, row_of
+from pertscale.baselines.expression.base import ExpressionModel, row_of
 from pertscale.baselines.registry import ExpressionMethod, Method
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
@@ -144,7 +144,7 @@ class AnyModel(ExpressionModel):
         self._model = copy.deepcopy(self.model)
         _called(self._model.fit, profiles)
 
-    def _predict(self, names: list[str]) -> Matrix:
+    def _predict(self, names: list[str]) -> NDArray:
         found = _called(self._model.predict, names)
         if isinstance(found, pd.DataFrame):
             found = xr.DataArray(
@@ -219,7 +219,7 @@ class EmbeddingRegressor(ExpressionModel):
         change = np.asarray(profiles[rows].values, np.float64) - self._control
         self._fitted = clone(self.regressor).fit(X[rows], change)
 
-    def _predict(self, names: list[str]) -> Matrix:
+    def _predict(self, names: list[str]) -> NDArray:
         X = self._vectors(names)
         known = np.isfinite(X).all(axis=1)
         out = np.full((len(names), len(self._control)), np.nan)
@@ -227,7 +227,7 @@ class EmbeddingRegressor(ExpressionModel):
             out[known] = self._control + self._fitted.predict(X[known])
         return out
 
-    def _vectors(self, names: list[str]) -> Matrix:
+    def _vectors(self, names: list[str]) -> NDArray:
         if self.embedding is None:
             raise ArgumentError("a regressor needs vectors of the perturbations; pass embedding=")
         return self.embedding.normalized().vectors(names)

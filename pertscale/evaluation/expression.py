@@ -16,13 +16,12 @@ from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.retrieval import Truths
 from pertscale.evaluation.target_genes import Targets, check_targets, own_targets
-
-Matrix = np.ndarray
 
 #: Genes of the sets by default: the most expressed of the control, the most changed.
 N_GENES: Final = 1000
@@ -42,8 +41,8 @@ Spread = tuple[float, float]
 
 @checked
 def evaluate_expression(
-    truth: Matrix,
-    predicted: Matrix,
+    truth: NDArray,
+    predicted: NDArray,
     control: np.ndarray,
     *,
     background: np.ndarray,
@@ -146,7 +145,7 @@ class Observed:
     """
 
     names: np.ndarray
-    truth: Matrix
+    truth: NDArray
     control: np.ndarray
     background: np.ndarray
     own: np.ndarray
@@ -183,7 +182,7 @@ class Observed:
 
 
 def score(
-    observed: Observed, predicted: Matrix, *, n_changed: int, skip_missing_genes: bool
+    observed: Observed, predicted: NDArray, *, n_changed: int, skip_missing_genes: bool
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Score a prediction of the observed perturbations and genes.
 
@@ -281,13 +280,18 @@ class _Compared:
 
     observed: Observed
     rows: slice
-    predicted: Matrix
+    predicted: NDArray
     missing: np.ndarray
     n_changed: int
 
     @classmethod
     def of(
-        cls, observed: Observed, rows: slice, predicted: Matrix, missing: np.ndarray, n_changed: int
+        cls,
+        observed: Observed,
+        rows: slice,
+        predicted: NDArray,
+        missing: np.ndarray,
+        n_changed: int,
     ) -> _Compared:
         """Return the comparison; what lies within rounding of the control is the control."""
         control = observed.control
@@ -295,7 +299,7 @@ class _Compared:
         return cls(observed, rows, predicted, missing, n_changed)
 
     @cached_property
-    def truth(self) -> Matrix:
+    def truth(self) -> NDArray:
         """The observed profiles."""
         return self.observed.truth[self.rows]
 
@@ -310,12 +314,12 @@ class _Compared:
         return np.asarray(self.there.sum(axis=1))
 
     @cached_property
-    def delta(self) -> Matrix:
+    def delta(self) -> NDArray:
         """Predicted change from the control."""
         return self.predicted - self.observed.control
 
     @cached_property
-    def change(self) -> Matrix:
+    def change(self) -> NDArray:
         """True change from the control."""
         return self.truth - self.observed.control
 
@@ -342,7 +346,7 @@ class _Compared:
             found[metric][there] = ranks
         return found
 
-    def pearson(self, from_: np.ndarray | None = None, among: np.ndarray | None = None) -> Matrix:
+    def pearson(self, from_: np.ndarray | None = None, among: np.ndarray | None = None) -> NDArray:
         """Correlation of predicted and true change, from the control or from another profile."""
         one, two = (
             (self.delta, self.change)
@@ -387,13 +391,13 @@ def top_genes(control: np.ndarray, n: int) -> np.ndarray:
 # --- metrics of a perturbation --------------------------------------------------------------------
 
 
-def _l2(difference: Matrix, there: Matrix) -> np.ndarray:
+def _l2(difference: NDArray, there: NDArray) -> np.ndarray:
     """Return the root of the sum of squares (method I2); NaN where no gene is there."""
     squares = np.where(there, difference, 0.0) ** 2
     return np.where(there.any(axis=1), np.sqrt(squares.sum(axis=1)), np.nan)
 
 
-def _pearson(one: Matrix, two: Matrix, there: Matrix, rounding: float) -> np.ndarray:
+def _pearson(one: NDArray, two: NDArray, there: NDArray, rounding: float) -> np.ndarray:
     """Return the correlation over genes; NaN where a side is constant (method I3).
 
     Values that lie within `rounding` of each other are constant.
@@ -412,12 +416,12 @@ def _pearson(one: Matrix, two: Matrix, there: Matrix, rounding: float) -> np.nda
     return np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 0)
 
 
-def _share(hits: Matrix, among: Matrix) -> np.ndarray:
+def _share(hits: NDArray, among: NDArray) -> np.ndarray:
     n = among.sum(axis=1)
     return np.divide((hits & among).sum(axis=1), n, out=np.full(len(n), np.nan), where=n > 0)
 
 
-def _most_changed(change: Matrix, n: int, among: np.ndarray) -> np.ndarray:
+def _most_changed(change: NDArray, n: int, among: np.ndarray) -> np.ndarray:
     """Mark the `n` genes of each row that change most, of some; of equal ones the first."""
     order = np.argsort(np.where(among, -np.abs(change), 1.0), axis=1, kind="stable")[:, :n]
     marked = np.zeros(change.shape, bool)
@@ -425,7 +429,7 @@ def _most_changed(change: Matrix, n: int, among: np.ndarray) -> np.ndarray:
     return marked & among
 
 
-def _overlap(delta: Matrix, change: Matrix, there: np.ndarray, n: int) -> np.ndarray:
+def _overlap(delta: NDArray, change: NDArray, there: np.ndarray, n: int) -> np.ndarray:
     """Return the share of the most changed genes that are also predicted to be.
 
     A gene with a predicted change of 0 is none of them.
@@ -436,7 +440,7 @@ def _overlap(delta: Matrix, change: Matrix, there: np.ndarray, n: int) -> np.nda
 # --- all perturbations together -------------------------------------------------------------------
 
 
-def collapse_figures(truth: Matrix, predicted: Matrix) -> dict[str, float]:
+def collapse_figures(truth: NDArray, predicted: NDArray) -> dict[str, float]:
     """Say whether a method predicts the same for every perturbation.
 
     ``spread_ratio`` is the standard deviation over perturbations, averaged over genes, divided by
@@ -446,7 +450,7 @@ def collapse_figures(truth: Matrix, predicted: Matrix) -> dict[str, float]:
     return _figures(_spread(truth), _spread(predicted))
 
 
-def _collapse(observed: Observed, predicted: Matrix, whole: np.ndarray) -> dict[str, float]:
+def _collapse(observed: Observed, predicted: NDArray, whole: np.ndarray) -> dict[str, float]:
     """Return the same of the perturbations that are predicted, on the genes that none targets."""
     genes = observed.shared
     truth = observed.spread if whole.all() else _spread(observed.truth[np.ix_(whole, genes)])
@@ -466,7 +470,7 @@ def _figures(truth: Spread, predicted: Spread) -> dict[str, float]:
     return {name: metric(truth, predicted) for name, metric in OF_ALL.items()}
 
 
-def _spread(values: Matrix) -> tuple[float, float]:
+def _spread(values: NDArray) -> tuple[float, float]:
     """Return the mean standard deviation over rows, and the effective rank.
 
     exp(entropy) of the shares of variance, by the eigenvalues of the smaller of the two products; 0
@@ -496,13 +500,13 @@ def gene_numbers(n_genes: int) -> np.ndarray:
 
 @checked
 def error_by_genes(
-    truth: Matrix,
-    predicted: Matrix,
+    truth: NDArray,
+    predicted: NDArray,
     control: np.ndarray,
     *,
     by: By = "expression",
     left_out: np.ndarray | None = None,
-) -> Matrix:
+) -> NDArray:
     """Return the L2 of each perturbation over the first 1, 2, … genes (method I7).
 
     Parameters
@@ -535,12 +539,12 @@ def error_by_genes(
 
 
 def _checked(
-    truth: Matrix,
-    predicted: Matrix,
+    truth: NDArray,
+    predicted: NDArray,
     control: np.ndarray,
     background: np.ndarray,
     perturbations: Sequence[str],
-) -> tuple[Matrix, Matrix, np.ndarray, np.ndarray]:
+) -> tuple[NDArray, NDArray, np.ndarray, np.ndarray]:
     arrays = tuple(np.asarray(a, np.float64) for a in (truth, predicted, control, background))
     shape = (len(perturbations), arrays[0].shape[-1])
     wanted = (shape, shape, shape[1:], shape[1:])

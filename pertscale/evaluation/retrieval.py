@@ -15,10 +15,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from dask.system import CPU_COUNT
+from numpy.typing import NDArray
 
 from pertscale.evaluation._kernels import count_nearer, distances
-
-Matrix = np.ndarray
 
 #: Truths of a panel of :class:`Truths`: with 1,000 genes 1 MB, which stays in a processor's cache.
 _WIDTH: Final = 128
@@ -38,7 +37,7 @@ class Truths:
         The genes that are compared. Of these one copy is kept.
     """
 
-    def __init__(self, truth: Matrix, control: np.ndarray, genes: np.ndarray) -> None:
+    def __init__(self, truth: NDArray, control: np.ndarray, genes: np.ndarray) -> None:
         self.n = len(truth)
         self._panels = np.zeros((-(-self.n // _WIDTH), len(genes), _WIDTH))
         self._length = np.empty(self.n)
@@ -48,7 +47,7 @@ class Truths:
             panel[:, : len(change)] = change.T
             self._length[rows] = np.linalg.norm(change, axis=1)
 
-    def ranks(self, delta: Matrix, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def ranks(self, delta: NDArray, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return where the own truth stands among all by its distance to the prediction.
 
         1: no other truth is nearer; 0: all others are; ties count half, so a prediction that is the
@@ -84,7 +83,7 @@ class Truths:
         return found
 
     def _count(
-        self, delta: Matrix, rows: np.ndarray, nearer: Matrix, part: tuple[np.ndarray, ...]
+        self, delta: NDArray, rows: np.ndarray, nearer: NDArray, part: tuple[np.ndarray, ...]
     ) -> None:
         """Count the nearer truths of the predictions of a part, ties half."""
         distinct, members, which = part
@@ -98,7 +97,7 @@ class Truths:
             counted[members] = count_nearer(distance, self.n, which, rows[members])
 
 
-def _distinct(values: Matrix) -> tuple[np.ndarray, np.ndarray]:
+def _distinct(values: NDArray) -> tuple[np.ndarray, np.ndarray]:
     """Return the first of each group of equal rows, and the group of each row."""
     values = np.ascontiguousarray(values + 0.0)  # and no -0
     keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in values]

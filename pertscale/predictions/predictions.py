@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pertscale import display
 from pertscale.arguments import checked
@@ -47,7 +48,6 @@ from pertscale.predictions.scales import (
     LFC,
     LOG_LIMIT,
     ExpressionScale,
-    Matrix,
     check_values,
     distance_from_control,
     to_log1p,
@@ -164,7 +164,7 @@ class Predictions:
         *,
         perturbations: Sequence[str],
         genes: Sequence[str],
-        control: Matrix | None = None,
+        control: NDArray | None = None,
         gene_ids: Sequence[str] | None = None,
     ) -> AlignedTable | None:
         """Put the predictions on a screen.
@@ -286,14 +286,14 @@ class AlignedPredictions(ABC):
         """Which genes of the screen are predicted, (n_genes,) bool."""
 
     @abstractmethod
-    def classes(self, perturbations: Sequence[str]) -> tuple[Matrix, Matrix]:
+    def classes(self, perturbations: Sequence[str]) -> tuple[NDArray, NDArray]:
         """Return labels int8 (perturbation, gene) and class scores float32 (…, 3).
 
         Labels are ``Label.UNTESTED`` and scores NaN where nothing is predicted.
         """
 
     @abstractmethod
-    def profiles(self, perturbations: Sequence[str]) -> Matrix:
+    def profiles(self, perturbations: Sequence[str]) -> NDArray:
         """Return mean log1p expression (perturbation, gene), float32; NaN where there is none."""
 
     def params(self) -> dict[str, Any]:
@@ -338,7 +338,7 @@ class AlignedTable(AlignedPredictions):
     found: dict[str, int]
     unmatched: tuple[str, ...]
     gene_account: pd.DataFrame
-    control: Matrix | None
+    control: NDArray | None
     genes: tuple[str, ...]
     note: str = ""
 
@@ -354,7 +354,7 @@ class AlignedTable(AlignedPredictions):
         there[self.position[self.position >= 0]] = True
         return there
 
-    def classes(self, perturbations: Sequence[str]) -> tuple[Matrix, Matrix]:
+    def classes(self, perturbations: Sequence[str]) -> tuple[NDArray, NDArray]:
         """Return labels and class scores; a file of labels has scores of 0 and 1."""
         if self.part.kind == LABELS:
             labels = self._placed(perturbations, int(Label.UNTESTED), np.int8)
@@ -367,7 +367,7 @@ class AlignedTable(AlignedPredictions):
         labels[np.isnan(scores).any(axis=2)] = Label.UNTESTED
         return labels, scores
 
-    def profiles(self, perturbations: Sequence[str]) -> Matrix:
+    def profiles(self, perturbations: Sequence[str]) -> NDArray:
         """Return mean log1p expression of some perturbations, float32; NaN where there is none."""
         assert self.control is not None
         scale, control = self.proved_scale(), self.control
@@ -404,7 +404,7 @@ class AlignedTable(AlignedPredictions):
         return {**found, "note": "; ".join(filter(None, notes))}
 
     @cached_property
-    def _sampled(self) -> Matrix:
+    def _sampled(self) -> NDArray:
         """Profiles of some perturbations, as the file has them."""
         names = [n for n in self.rows if n != CONTROL][:_SAMPLED]
         return self._placed(names, np.nan, np.float32)
@@ -446,7 +446,7 @@ class AlignedTable(AlignedPredictions):
             f"({', '.join(EXPRESSION_SCALES)}) ({where})"
         )
 
-    def _placed(self, perturbations: Sequence[str], missing: float, dtype: Any) -> Matrix:
+    def _placed(self, perturbations: Sequence[str], missing: float, dtype: Any) -> NDArray:
         """Return rows of the file in the screen's order of genes."""
         known = np.flatnonzero([name in self.rows for name in perturbations])
         at = np.array([self.rows[n] for n in perturbations if n in self.rows], np.intp)
@@ -509,7 +509,7 @@ def read_predictions(
     codes : str, optional
         Meaning of integer classes: 'pertscale', 'synthpert' or 'up_first'.
     layer : str, optional
-        Matrix of an AnnData file, or variable of a dataset.
+        NDArray of an AnnData file, or variable of a dataset.
     perturbation, control_label, context_column : optional
         Columns and control labels of files of cells, where they can't be told.
     clip : bool
@@ -576,7 +576,7 @@ def read_predictions(
 # --- scales ---------------------------------------------------------------------------------------
 
 
-def _other_total(values: Matrix, control: Matrix, read: Matrix | None, scale: str) -> str:
+def _other_total(values: NDArray, control: NDArray, read: NDArray | None, scale: str) -> str:
     """Return another total that values may be log1p of, in words; ``""`` if that is no reading.
 
     Parameters

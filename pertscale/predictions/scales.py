@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pertscale.errors import InputError
 from pertscale.schema import COUNTS, LOG1P_1E4, TARGET_TOTAL
 
-Matrix = np.ndarray
 DELTA: Final = "delta"
 LFC: Final = "lfc"
 #: Scales of predicted expression.
@@ -24,7 +24,7 @@ LOG_LIMIT: Final = 15.0
 _MOST_BELOW: Final = 0.5
 
 
-def to_log1p(values: Matrix, scale: str, control: Matrix) -> Matrix:
+def to_log1p(values: NDArray, scale: str, control: NDArray) -> NDArray:
     """Return mean log1p expression; `control` is the screen's, (n_genes,)."""
     if scale == LOG1P_1E4:
         return values
@@ -41,7 +41,7 @@ def to_log1p(values: Matrix, scale: str, control: Matrix) -> Matrix:
     return np.log1p(values * factor)
 
 
-def distance_from_control(profiles: Matrix, control: Matrix) -> float:
+def distance_from_control(profiles: NDArray, control: NDArray) -> float:
     """Median distance of profiles from the control, in lengths of the control."""
     there = ~np.isnan(profiles)
     difference = np.where(there, profiles - control, 0.0)
@@ -49,7 +49,7 @@ def distance_from_control(profiles: Matrix, control: Matrix) -> float:
     return float(np.median(np.sqrt((difference**2).sum(axis=1)) / np.maximum(length, _PSEUDO)))
 
 
-def check_values(values: Matrix, scale: str, names: Sequence[str], where: str) -> None:
+def check_values(values: NDArray, scale: str, names: Sequence[str], where: str) -> None:
     """Refuse what a scale can't have.
 
     Networks that predict logarithms miss zero by a little on either side: that is taken as it is.

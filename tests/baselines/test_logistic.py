@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from pertscale.baselines import LogisticPairs, LogisticPerGene, MajorityVote
 from pertscale.baselines.classifiers import _pairs
-from pertscale.baselines.classifiers._softmax import Design, ridge_path
+from pertscale.baselines.classifiers._softmax import DesignMatrix, ridge_path
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import confusion, scores_from_confusion
 from pertscale.execution.blas import one_blas_thread
@@ -97,7 +97,7 @@ def test_vectors_are_scaled_to_length_one():
 def test_scores_that_outgrow_their_exponentials_are_fitted_nevertheless():
     X, y = screen(n=40, n_genes=10, d=30, untested=0)
     X *= np.geomspace(30, 0.03, 30)
-    (weights,) = ridge_path(Design.of(X), y, [1e3])
+    (weights,) = ridge_path(DesignMatrix.of(X), y, [1e3])
     _, scores = LogisticPerGene(C=1e3, normalize=False).fit(X, y).predict_both(X)
     assert np.isfinite(weights).all()
     want = [by_scikit_learn(X, y[:, gene], X, 1e3) for gene in range(10)]
@@ -106,7 +106,7 @@ def test_scores_that_outgrow_their_exponentials_are_fitted_nevertheless():
 
 def test_a_path_ends_where_single_fits_do():
     X, y = screen(n=60, n_genes=300)
-    design, grid = Design.of(X), [1e-2, 1.0, 50.0]
+    design, grid = DesignMatrix.of(X), [1e-2, 1.0, 50.0]
     for C, weights in zip(grid, ridge_path(design, y, grid), strict=True):
         (alone,) = ridge_path(design, y, [C])
         np.testing.assert_allclose(weights, alone, atol=1e-6 * max(C, 1))

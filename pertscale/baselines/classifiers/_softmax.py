@@ -33,7 +33,7 @@ _TWO: Final = np.array([[-0.5], [0.5]])
 
 
 @dataclass(frozen=True)
-class Design:
+class DesignMatrix:
     """A training embedding in its singular basis, after a column of ones for the intercept."""
 
     matrix: Floats  # (row, 1 + rank)
@@ -56,7 +56,9 @@ class Design:
         return _with_ones((X - self.mean) @ self.rotation)
 
 
-def ridge_path(design: Design, y: NDArray[np.int8], penalties: Sequence[float]) -> Iterator[Floats]:
+def ridge_path(
+    design: DesignMatrix, y: NDArray[np.int8], penalties: Sequence[float]
+) -> Iterator[Floats]:
     """Fit every gene for one C after the other, each from the solution before.
 
     Minimises the log loss plus ``|weights|^2 / (2 C)``, the intercept being free, over the classes
@@ -162,7 +164,7 @@ def _uncorrelated_contrasts(shares: Floats) -> Floats:
 
 
 def _batches(
-    design: Design, y: NDArray[np.int8], present: NDArray[np.bool_], n_classes: int
+    design: DesignMatrix, y: NDArray[np.int8], present: NDArray[np.bool_], n_classes: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], _Problem]]:
     """Yield genes, the positions (gene, class) of their classes, and the problem."""
     chosen = np.flatnonzero(present.sum(axis=0) == n_classes)
@@ -177,7 +179,7 @@ def _batches(
         yield genes, classes, _Problem.of(codes)
 
 
-def _path(design: Design, problem: _Problem, penalties: Sequence[float]) -> Iterator[Floats]:
+def _path(design: DesignMatrix, problem: _Problem, penalties: Sequence[float]) -> Iterator[Floats]:
     """Yield the weights of every class present, (gene, class, 1 + rank), for every C."""
     n_genes, _, n_contrasts = problem.contrasts.shape
     weights = np.zeros((n_genes, n_contrasts, design.matrix.shape[1]))
@@ -187,7 +189,7 @@ def _path(design: Design, problem: _Problem, penalties: Sequence[float]) -> Iter
         yield problem.contrasts @ weights
 
 
-def _minimise(design: Design, problem: _Problem, weights: Floats, C: float) -> Floats:
+def _minimise(design: DesignMatrix, problem: _Problem, weights: Floats, C: float) -> Floats:
     """Take Newton steps until every gene is done; those that are leave the batch."""
     penalty = np.full(design.matrix.shape[1], 1 / C)
     penalty[0] = 0

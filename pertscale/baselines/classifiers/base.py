@@ -31,7 +31,7 @@ VOTED_PAIR: Final = np.dtype([*PAIR.descr, ("fell_back", np.bool_)])
 
 #: Maps columns (n, genes) and the positions of these genes to labels and scores that broadcast to
 #: (perturbation, genes) and (perturbation, genes, 3), and to what else its pairs have.
-Block = Callable[[NDArray, NDArray[np.int64]], tuple[NDArray, ...]]
+PredictBlock = Callable[[NDArray, NDArray[np.int64]], tuple[NDArray, ...]]
 
 
 @checked
@@ -130,7 +130,7 @@ class LabelClassifier(BaseEstimator, ABC):
         """Learn from checked input."""
 
     @abstractmethod
-    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, PredictBlock]:
         """Return what is known per gene, shape (n, gene), and how to predict a block of it."""
 
     def _training(self, X: Any, y: Any) -> tuple[NDArray[np.float64], Any]:
@@ -212,7 +212,7 @@ class Lookup:
 
 
 def over_genes(
-    block: Block, columns: Any, *, n_rows: int, pair: np.dtype[Any] = PAIR
+    block: PredictBlock, columns: Any, *, n_rows: int, pair: np.dtype[Any] = PAIR
 ) -> tuple[Any, ...]:
     """Predict all genes, a few at a time.
 
@@ -257,14 +257,16 @@ def over_genes(
 
 
 def _pairs(
-    columns: NDArray, genes: NDArray, *, block: Block, n_rows: int, pair: np.dtype[Any]
+    columns: NDArray, genes: NDArray, *, block: PredictBlock, n_rows: int, pair: np.dtype[Any]
 ) -> NDArray:
     out = np.empty((n_rows, columns.shape[1]), dtype=pair)
     _fill(block, columns, genes[0], tuple(out[name] for name in pair.names or ()))
     return out
 
 
-def _fill(block: Block, columns: NDArray, genes: NDArray, arrays: tuple[NDArray, ...]) -> None:
+def _fill(
+    block: PredictBlock, columns: NDArray, genes: NDArray, arrays: tuple[NDArray, ...]
+) -> None:
     for start in range(0, columns.shape[1], GENE_STEP):
         part = slice(start, start + GENE_STEP)
         for array, values in zip(arrays, block(columns[:, part], genes[part]), strict=True):

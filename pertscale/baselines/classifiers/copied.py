@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
 from pertscale.baselines.classifiers._votes import class_counts, class_shares
-from pertscale.baselines.classifiers.base import Block, LabelClassifier
+from pertscale.baselines.classifiers.base import LabelClassifier, PredictBlock
 from pertscale.baselines.classifiers.neighbors import voted_labels
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import CLASSES
@@ -45,7 +45,7 @@ class CopiedLabels(LabelClassifier):
             raise InputError(f"X has shape {groups.shape}; needed are targets of perturbations")
         return groups
 
-    def _prepare(self, X: NDArray[Any]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[Any]) -> tuple[Any, PredictBlock]:
         rows = [np.flatnonzero(self._groups == group) for group in X]
         return self._labels, partial(_copy, rows=rows)
 

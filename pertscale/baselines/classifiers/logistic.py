@@ -22,7 +22,7 @@ from pertscale.baselines.classifiers._folds import (
     row_groups,
 )
 from pertscale.baselines.classifiers._search import unit_rows
-from pertscale.baselines.classifiers._softmax import Design, probabilities, ridge_path
+from pertscale.baselines.classifiers._softmax import DesignMatrix, probabilities, ridge_path
 from pertscale.baselines.classifiers._votes import (
     NON_DE_FIRST,
     class_counts,
@@ -32,8 +32,8 @@ from pertscale.baselines.classifiers._votes import (
 )
 from pertscale.baselines.classifiers.base import (
     GENE_STEP,
-    Block,
     LabelClassifier,
+    PredictBlock,
     check_choice,
     check_dimensions,
     with_embedding,
@@ -129,17 +129,17 @@ class LogisticPerGene(LabelClassifier):
             y = da.from_array(y, chunks=(-1, GENE_STEP), name=False)
         if self.C == "cv":
             parts = folds(row_groups(groups, len(X)), n_folds=self.n_folds, seed=self.seed)
-            plan = [_Fold.of(vectors, parts == part, grid) for part in range(self.n_folds)]
+            plan = [_RidgeFold.of(vectors, parts == part, grid) for part in range(self.n_folds)]
             self.cv_scores_ = cross_validate(y, plan, grid, criterion=self.criterion)
         self.C_ = best_candidate(self.cv_scores_) if self.C == "cv" else grid[0]
-        self._design = Design.of(vectors[rows])
+        self._design = DesignMatrix.of(vectors[rows])
         columns = _fitted(y, rows, self._design, self.C_)
         self._columns = columns.compute() if in_memory else columns
 
     def _vectors(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return unit_rows(X) if self.normalize else X
 
-    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, PredictBlock]:
         check_dimensions(X, self._n_dimensions)
         known = ~without_embedding(X)
         features = self._design.features(self._vectors(X[known]))
@@ -161,13 +161,13 @@ def _is_positive(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class _Fold:
+class _RidgeFold:
     """A held-out fold: its rows, those to fit on and to predict, and their features."""
 
     held_out: NDArray[np.bool_]
     train: NDArray[np.intp]
     query: NDArray[np.intp]
-    design: Design
+    design: DesignMatrix
     features: NDArray[np.float64]
     grid: list[float]
 
@@ -180,7 +180,7 @@ class _Fold:
                 "a fold holds out all training perturbations with an embedding; use more folds, "
                 "smaller groups, or a number for C"
             )
-        design = Design.of(vectors[train])
+        design = DesignMatrix.of(vectors[train])
         return cls(held_out, train, query, design, design.features(vectors[query]), grid)
 
     def predictions(
@@ -193,7 +193,7 @@ class _Fold:
                 yield _labels_and_scores(self.features, weights, counts)[0]
 
 
-def _fitted(y: da.Array, rows: NDArray[np.intp], design: Design, C: float) -> da.Array:
+def _fitted(y: da.Array, rows: NDArray[np.intp], design: DesignMatrix, C: float) -> da.Array:
     """Return weights (class by feature) and label counts per gene, lazily."""
     n_columns = len(CLASSES) * (design.matrix.shape[1] + 1)
     return da.map_blocks(
@@ -210,7 +210,7 @@ def _fitted(y: da.Array, rows: NDArray[np.intp], design: Design, C: float) -> da
 
 @one_blas_thread()
 def _fit_genes(
-    y: NDArray[np.int8], *, rows: NDArray[np.intp], design: Design, C: float
+    y: NDArray[np.int8], *, rows: NDArray[np.intp], design: DesignMatrix, C: float
 ) -> NDArray[np.float64]:
     n_weights = len(CLASSES) * design.matrix.shape[1]
     columns = np.empty((n_weights + len(CLASSES), y.shape[1]))

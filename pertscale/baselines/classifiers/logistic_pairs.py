@@ -32,8 +32,8 @@ from pertscale.baselines.classifiers._votes import (
     winning_class,
 )
 from pertscale.baselines.classifiers.base import (
-    Block,
     LabelClassifier,
+    PredictBlock,
     check_choice,
     check_dimensions,
     check_embedding,
@@ -155,7 +155,7 @@ class LogisticPairs(LabelClassifier):
         self.counts_ = class_counts(y)
         self._gene_chunks = gene_chunks(y)
 
-    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, PredictBlock]:
         check_dimensions(X, len(self._scores.rows.mean))
         genes = check_gene_vectors(self.gene_vectors, self.n_genes_)
         of_rows, of_genes = self._scores(X, genes)
@@ -169,12 +169,12 @@ class LogisticPairs(LabelClassifier):
         y: Any,
         held_out: NDArray[np.bool_],
         grid: list[float],
-    ) -> _Fold:
+    ) -> _PairsFold:
         """Fit all candidates without a fold."""
         known = ~without_embedding(X)
         query = np.flatnonzero(known & held_out)
         models = self._train(X, genes, y, np.flatnonzero(known & ~held_out), grid)
-        return _Fold(held_out, query, [model(X[query], genes) for model in models])
+        return _PairsFold(held_out, query, [model(X[query], genes) for model in models])
 
     def _train(
         self,
@@ -257,7 +257,7 @@ class _Scores:
 
 
 @dataclass(frozen=True)
-class _Fold:
+class _PairsFold:
     """A held-out fold: its rows, those to predict, and for every C the scores of both sides."""
 
     held_out: NDArray[np.bool_]

@@ -18,8 +18,8 @@ from pertscale.baselines.classifiers._votes import (
     winning_class,
 )
 from pertscale.baselines.classifiers.base import (
-    Block,
     LabelClassifier,
+    PredictBlock,
     check_choice,
     gene_chunks,
     per_gene,
@@ -89,7 +89,7 @@ class MajorityVote(LabelClassifier):
         self.counts_ = class_counts(y)
         self._gene_chunks = gene_chunks(y)
 
-    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, PredictBlock]:
         block = partial(_most_frequent, ties=self.ties, seed=self.seed)
         return per_gene(self.counts_, self._gene_chunks), block
 

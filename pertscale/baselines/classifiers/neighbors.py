@@ -28,7 +28,7 @@ from pertscale.baselines.classifiers._votes import (
     winning_class,
 )
 from pertscale.baselines.classifiers.base import (
-    Block,
+    PredictBlock,
     VotingClassifier,
     check_choice,
     check_dimensions,
@@ -115,7 +115,7 @@ class WeightedKNN(VotingClassifier):
         self._vectors = vectors[self._rows]
         self._labels = y.rechunk({0: -1}) if dask.is_dask_collection(y) else y
 
-    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, PredictBlock]:
         X, missing = self._queries(X)
         known = np.flatnonzero(~without_embedding(X))
         k = len(self._rows) if self.k == "all" else min(int(self.k), len(self._rows))

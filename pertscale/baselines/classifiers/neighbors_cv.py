@@ -21,7 +21,7 @@ from pertscale.baselines.classifiers._folds import (
 from pertscale.baselines.classifiers._search import Metric, Weights, unit_rows
 from pertscale.baselines.classifiers._votes import class_counts
 from pertscale.baselines.classifiers.base import (
-    Block,
+    PredictBlock,
     VotingClassifier,
     check_choice,
     with_embedding,
@@ -150,7 +150,7 @@ class WeightedKNNCV(VotingClassifier):
             neighbors=self.neighbors,
         ).fit(X, y)
 
-    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, PredictBlock]:
         return self.model_._prepare(X)
 
     def _usable_folds(self, n_groups: int) -> int:
@@ -177,7 +177,9 @@ class WeightedKNNCV(VotingClassifier):
             )
         return grid
 
-    def _fold(self, X: NDArray[np.float64], held_out: NDArray[np.bool_], grid: list[int]) -> _Fold:
+    def _fold(
+        self, X: NDArray[np.float64], held_out: NDArray[np.bool_], grid: list[int]
+    ) -> _NeighborFold:
         """Find the neighbours of a held-out fold, once for all candidates."""
         vectors = unit_rows(X) if self.normalize or self.metric == "cosine" else X
         known = ~without_embedding(X)
@@ -186,11 +188,11 @@ class WeightedKNNCV(VotingClassifier):
             vectors[query], vectors[train], train, k=grid[-1], neighbors=self.neighbors,
             metric=self.metric, weights=self.weights, exponent=self.exponent,
         )  # fmt: skip
-        return _Fold(held_out, query, ballot, grid)
+        return _NeighborFold(held_out, query, ballot, grid)
 
 
 @dataclass(frozen=True)
-class _Fold:
+class _NeighborFold:
     """A held-out fold: its rows, those to predict, and their neighbours."""
 
     held_out: NDArray[np.bool_]

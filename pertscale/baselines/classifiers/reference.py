@@ -13,8 +13,8 @@ from pertscale.baselines.classifiers._random import gene_stream
 from pertscale.baselines.classifiers._votes import NON_DE, class_counts, class_shares
 from pertscale.baselines.classifiers.base import (
     PAIR,
-    Block,
     LabelClassifier,
+    PredictBlock,
     gene_chunks,
     over_genes,
     per_gene,
@@ -31,7 +31,7 @@ class AllNonDE(LabelClassifier):
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         self._gene_chunks = gene_chunks(y)
 
-    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, PredictBlock]:
         return per_gene(np.zeros((1, self.n_genes_), dtype=np.int8), self._gene_chunks), _non_de
 
 
@@ -67,7 +67,7 @@ class ClassFrequencyRandom(LabelClassifier):
         self.frequencies_ = class_shares(class_counts(y).sum(axis=1))
         self._gene_chunks = gene_chunks(y)
 
-    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, PredictBlock]:
         columns = per_gene(np.zeros((1, self.n_genes_), dtype=np.int8), self._gene_chunks)
         draw = partial(_draws, frequencies=self.frequencies_, seed=self.seed, n_rows=len(X))
         return columns, draw
@@ -140,7 +140,7 @@ class Oracle(LabelClassifier):
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         """Nothing to learn."""
 
-    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, Block]:
+    def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, PredictBlock]:
         raise ArgumentError("the oracle has to be told the observed labels; pass truth=")
 
 

@@ -14,12 +14,11 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from pertscale.errors import InputError, NotFittedError
 from pertscale.schema import CONTROL, GENE, PERTURBATION
-
-Matrix = np.ndarray
 
 #: Profiles that are in memory at a time, as float64; lazy ones may be larger than memory.
 BLOCK_BYTES: Final = 64_000_000
@@ -86,7 +85,7 @@ class ExpressionModel(BaseEstimator, ABC):
         """Learn from checked profiles."""
 
     @abstractmethod
-    def _predict(self, names: list[str]) -> Matrix:
+    def _predict(self, names: list[str]) -> NDArray:
         """Return (perturbation, gene)."""
 
 
@@ -103,7 +102,7 @@ def mean_profile(profiles: xr.DataArray, chosen: Sequence[int]) -> np.ndarray:
     return total / len(chosen)
 
 
-def blocks(profiles: xr.DataArray, chosen: Sequence[int]) -> Iterator[tuple[slice, Matrix]]:
+def blocks(profiles: xr.DataArray, chosen: Sequence[int]) -> Iterator[tuple[slice, NDArray]]:
     """Yield ranges of the chosen rows and their profiles, float64, a part at a time.
 
     Raises InputError for values that are not finite.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines.expression.base import ExpressionModel, Matrix, blocks
+from pertscale.baselines.expression.base import ExpressionModel, blocks
 from pertscale.schema import CONTROL
 
 
@@ -21,7 +22,7 @@ class CopiedEffect(ExpressionModel):
         self._profiles = profiles
         self._row = {name: i for i, name in enumerate(names) if name != CONTROL}
 
-    def _predict(self, names: list[str]) -> Matrix:
+    def _predict(self, names: list[str]) -> NDArray:
         out = np.full((len(names), self._profiles.shape[1]), np.nan)
         known = [i for i, name in enumerate(names) if name in self._row]
         for at, block in blocks(self._profiles, [self._row[names[i]] for i in known]):

@@ -7,11 +7,11 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from pertscale.arguments import checked
 from pertscale.baselines.expression.base import (
     ExpressionModel,
-    Matrix,
     blocks,
     mean_profile,
     row_of,
@@ -70,7 +70,7 @@ class BilinearModel(ExpressionModel):
     embedding of perturbations has one for it. Lazy profiles are read in blocks, three times.
     """
 
-    weights_: Matrix
+    weights_: NDArray
     center_: np.ndarray
     matched_: list[str]
 
@@ -145,7 +145,7 @@ class BilinearModel(ExpressionModel):
         self.weights_ = np.nan_to_num(weights, nan=0.0, posinf=np.inf, neginf=-np.inf)
         self._by_gene = self.weights_ if G is None else G @ self.weights_
 
-    def _predict(self, names: list[str]) -> Matrix:
+    def _predict(self, names: list[str]) -> NDArray:
         out = np.full((len(names), len(self._level)), np.nan)
         for i, name in enumerate(names):
             vector = self._vector_of(name)
@@ -169,8 +169,8 @@ class BilinearModel(ExpressionModel):
         return None
 
     def _gene_vectors(
-        self, read_out: pd.Index, learned: Matrix | None
-    ) -> tuple[np.ndarray, Matrix | None]:
+        self, read_out: pd.Index, learned: NDArray | None
+    ) -> tuple[np.ndarray, NDArray | None]:
         """Return the matched genes and their vectors; None stands for the identity."""
         everything = np.arange(len(read_out))
         if isinstance(self.genes, Embedding):
@@ -185,7 +185,7 @@ class BilinearModel(ExpressionModel):
         return everything, None if self.genes == "identity" else np.zeros((len(read_out), 1))
 
     def _perturbation_vectors(
-        self, read_out: pd.Index, learned: Matrix | None, names: list[str]
+        self, read_out: pd.Index, learned: NDArray | None, names: list[str]
     ) -> dict[str, np.ndarray]:
         """Return vectors by name, of all that may ever be asked for and of the control."""
         given = self.perturbations
@@ -244,7 +244,7 @@ class RidgeDecoder(ExpressionModel):
     intercept_ : ndarray (gene,)
     """
 
-    coef_: Matrix
+    coef_: NDArray
     intercept_: np.ndarray
 
     def __init__(self, *, embedding: Embedding, alpha: float = 1.0) -> None:
@@ -275,7 +275,7 @@ class RidgeDecoder(ExpressionModel):
             self.coef_ += solver[:, r] @ (block - y)
         self.intercept_ = y - x @ self.coef_
 
-    def _predict(self, names: list[str]) -> Matrix:
+    def _predict(self, names: list[str]) -> NDArray:
         out = np.full((len(names), len(self.intercept_)), np.nan)
         known = [i for i, n in enumerate(names) if n in self._vectors]
         if known:
@@ -284,7 +284,7 @@ class RidgeDecoder(ExpressionModel):
         return out
 
 
-def _ridge_solver(X: Matrix, alpha: float) -> Matrix:
+def _ridge_solver(X: NDArray, alpha: float) -> NDArray:
     """Return ``(XᵀX + α)⁻¹ Xᵀ``, solved in whichever of rows and columns there are fewer of."""
     n, d = X.shape
     if d <= n:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pertscale import perturbation_names
 from pertscale.arguments import checked
 from pertscale.baselines.expression.base import (
     ExpressionModel,
-    Matrix,
     blocks,
     mean_profile,
     row_of,
@@ -28,7 +28,7 @@ class NoChange(ExpressionModel):
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
         self._control = row_of(profiles, names.index(CONTROL))
 
-    def _predict(self, names: list[str]) -> Matrix:
+    def _predict(self, names: list[str]) -> NDArray:
         return np.broadcast_to(self._control, (len(names), len(self._control))).copy()
 
 
@@ -53,7 +53,7 @@ class MeanExpression(ExpressionModel):
             raise InputError("there is no training perturbation to take the mean of")
         self._mean = mean_profile(profiles, chosen)
 
-    def _predict(self, names: list[str]) -> Matrix:
+    def _predict(self, names: list[str]) -> NDArray:
         return np.broadcast_to(self._mean, (len(names), len(self._mean))).copy()
 
 
@@ -102,7 +102,7 @@ class Additive(ExpressionModel):
         rows = [guides.get(t) or self._guides.get(t, []) for t in self._targets_of(name)]
         return rows if all(rows) else None
 
-    def _predict(self, names: list[str]) -> Matrix:
+    def _predict(self, names: list[str]) -> NDArray:
         out = np.full((len(names), len(self._control)), np.nan)
         added: dict[int, list[tuple[int, float]]] = {}
         for i, name in enumerate(names):
