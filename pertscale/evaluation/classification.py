@@ -100,9 +100,14 @@ def evaluate(
     three classes and for the perturbations of one row of chunks.
     """
     tables = evaluate_both(
-        truth, predicted, perturbations=perturbations, scores=scores, exclude=exclude,
-        labels=labels, training_rate=training_rate,
-    )  # fmt: skip
+        truth,
+        predicted,
+        perturbations=perturbations,
+        scores=scores,
+        exclude=exclude,
+        labels=labels,
+        training_rate=training_rate,
+    )
     return tables[1]
 
 

@@ -107,9 +107,13 @@ def compare_expression(
         own = own_targets(names, list(chosen), target_genes=target_genes)
     levels = [x.sel({GENE: chosen}).values.astype(np.float64) for x in (control, background)]
     observed = Observed(
-        np.array(names, object), truth.sel({GENE: chosen}).values.astype(np.float64),
-        levels[0], levels[1], own, dict(no_effect or {}),
-    )  # fmt: skip
+        names=np.array(names, object),
+        truth=truth.sel({GENE: chosen}).values.astype(np.float64),
+        control=levels[0],
+        background=levels[1],
+        own=own,
+        no_effect=dict(no_effect or {}),
+    )
     predicts = {name: _predicted(one(chosen), own) for name, one in read.items()}
     compared = _chosen_set(predicts, perturbations)
     together = observed.of(compared.perturbations)
@@ -118,9 +122,11 @@ def compare_expression(
         apart = method in compared.apart
         rows = predicts[method] if apart else compared.perturbations
         table, _ = score(
-            observed.of(rows) if apart else together, one(chosen)[rows], n_changed=N_CHANGED,
+            observed.of(rows) if apart else together,
+            one(chosen)[rows],
+            n_changed=N_CHANGED,
             skip_missing_genes=genes == "per_model",
-        )  # fmt: skip
+        )
         lacking = _lacking(predictions[method], truth, chosen)
         both = pd.concat([table, count_row(lacking, len(names))], ignore_index=True)
         both.insert(0, "method", method)
@@ -309,10 +315,11 @@ def bootstrap_interval(values: np.ndarray, *, n_bootstrap: int, seed: int) -> tu
     random = np.random.default_rng(seed)
     means = np.concatenate(
         [
-            values[random.integers(0, len(values), (min(_RESAMPLES, n_bootstrap - i), len(values)))]
-            .mean(axis=1)
+            values[
+                random.integers(0, len(values), (min(_RESAMPLES, n_bootstrap - i), len(values)))
+            ].mean(axis=1)
             for i in range(0, n_bootstrap, _RESAMPLES)
         ]
-    )  # fmt: skip
+    )
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

@@ -121,16 +121,20 @@ def evaluate_expression(
         own = own_targets(names, genes, target_genes=target_genes)
     chosen = top_genes(control, n_genes)
     observed = Observed(
-        np.array(names, object), truth[:, chosen], control[chosen], background[chosen],
-        own[:, chosen], dict(no_effect or {}),
-    )  # fmt: skip
+        names=np.array(names, object),
+        truth=truth[:, chosen],
+        control=control[chosen],
+        background=background[chosen],
+        own=own[:, chosen],
+        no_effect=dict(no_effect or {}),
+    )
     table, lacking = score(
         observed, predicted[:, chosen], n_changed=n_changed, skip_missing_genes=skip_missing_genes
     )
     return pd.concat([table, count_row(lacking.sum(), len(lacking))], ignore_index=True)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Observed:
     """What predictions are compared with: some perturbations, on the genes that are scored.
 
@@ -156,9 +160,12 @@ class Observed:
         if rows.all():
             return self
         return replace(
-            self, names=self.names[rows], truth=self.truth[rows], own=self.own[rows],
+            self,
+            names=self.names[rows],
+            truth=self.truth[rows],
+            own=self.own[rows],
             no_effect={metric: values[rows] for metric, values in self.no_effect.items()},
-        )  # fmt: skip
+        )
 
     @cached_property
     def shared(self) -> np.ndarray:

@@ -59,9 +59,15 @@ def _tally(
     bits = np.ascontiguousarray(scores, dtype=np.float32).view(np.uint32)
     positive, negative = (np.empty(truth.size, np.uint64) for _ in range(2))
     n_positive, n_negative = pack_keys(
-        truth, bits, column, int(CLASSES[column]), int(Label.UNTESTED), by_row, positive,
+        truth,
+        bits,
+        column,
+        int(CLASSES[column]),
+        int(Label.UNTESTED),
+        by_row,
+        positive,
         negative,
-    )  # fmt: skip
+    )
     return Tally(_distinct(positive[:n_positive]), _distinct(negative[:n_negative]))
 
 

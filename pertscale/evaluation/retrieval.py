@@ -90,9 +90,11 @@ class Truths:
         l1, dot = (np.empty((len(distinct), self._panels.shape[0] * _WIDTH)) for _ in range(2))
         distances(self._panels, delta[distinct], l1, dot)
         cosine = np.divide(
-            -dot[:, : self.n], self._length, out=np.zeros((len(distinct), self.n)),
+            -dot[:, : self.n],
+            self._length,
+            out=np.zeros((len(distinct), self.n)),
             where=self._length > 0,
-        )  # fmt: skip
+        )
         for counted, distance in zip(nearer, (l1, cosine), strict=True):
             counted[members] = count_nearer(distance, self.n, which, rows[members])
 

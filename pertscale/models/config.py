@@ -18,7 +18,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class ModelSpec:
 
     name: str
     command: tuple[str, ...]
+    _: KW_ONLY
     timeout: float | None = None
     submit: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)

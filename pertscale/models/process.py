@@ -41,7 +41,7 @@ _POLL_SECONDS: Final = 0.05
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelRun:
     """How a run ended.
 
@@ -114,7 +114,14 @@ def run_model(
     if not status:
         status, reason = _take(task, work, out)
     path = str(out / PREDICTIONS_FILE) if status in DONE else None
-    run = ModelRun(spec.name, status, reason, end.seconds, end.peak_memory_bytes, path)
+    run = ModelRun(
+        model=spec.name,
+        status=status,
+        reason=reason,
+        seconds=end.seconds,
+        peak_memory_bytes=end.peak_memory_bytes,
+        path=path,
+    )
     record = {**asdict(run), "exit_code": end.exit_code, "command": [*spec.submit, *spec.command]}
     del record["path"]  # the folder may be moved
     write_json(out / RUN_FILE, {**record, "key": run_key(spec, _request(task)["key"])})

@@ -96,13 +96,21 @@ def label_predicted_cells(
         If no gene or perturbation is, or the file's scale can't be brought to the screen's.
     """
     store = folder / "screen.zarr"
-    with _naming_the_choice():
+    with _suggest_clip():
         plan, scale, verdict, told = plan_predicted_cells(predictions, screen)
         write = partial(
-            write_screen, plan, store, scale=scale, how=verdict, totals=None, memory=memory,
+            write_screen,
+            plan,
+            store,
+            scale=scale,
+            how=verdict,
+            totals=None,
+            memory=memory,
             dtype=np.dtype(screen.info["dtype"] if scale == COUNTS else np.float32),
-            client=client, quiet=quiet, keep_empty=True,
-        )  # fmt: skip
+            client=client,
+            quiet=quiet,
+            keep_empty=True,
+        )
         if not _is_readable(store):
             remove(store)
             folder.mkdir(parents=True, exist_ok=True)
@@ -118,11 +126,16 @@ def label_predicted_cells(
     predicted = open_screen(store)
     return {
         context: CellPredictions(
-            predictions, context, labels, tuple(screen.genes), _labels_left_out(plan.drops),
-            _note(predictions, screen, predicted, context, told), controls[context],
+            predictions=predictions,
+            context=context,
+            labels=labels,
+            genes=tuple(screen.genes),
+            unmatched=_labels_left_out(plan.drops),
+            note=_note(predictions, screen, predicted, context, told),
+            control=controls[context],
         )
         for context in labels.contexts
-    }  # fmt: skip
+    }
 
 
 def _is_readable(store: Path) -> bool:
@@ -135,7 +148,7 @@ def _is_readable(store: Path) -> bool:
 
 
 @contextmanager
-def _naming_the_choice() -> Iterator[None]:
+def _suggest_clip() -> Iterator[None]:
     """Say that values below zero can be clipped (method G1)."""
     try:
         yield
@@ -427,7 +440,7 @@ def _power_note(observed: Screen, predicted: Screen, context: str) -> str:
     return f"{ratio:.2g} times as many cells as were observed, so the tests differ in power"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CellPredictions(AlignedPredictions):
     """What predicted cells say of one context.
 

@@ -190,13 +190,19 @@ def coverage(
         notes.append(f"{len(nowhere)} perturbations are in no part: not trained on, not scored")
         say(told_in_no_part(split, nowhere, len(tested), context), quiet=quiet)
     return {
-        "what": "split", "name": split.name, "context": context, "split": split.name,
-        "n_perturbations": len(tested), "n_perturbations_predicted": len(tested) - len(nowhere),
+        "what": "split",
+        "name": split.name,
+        "context": context,
+        "split": split.name,
+        "n_perturbations": len(tested),
+        "n_perturbations_predicted": len(tested) - len(nowhere),
         "perturbations_missing": ",".join(nowhere),
-        "n_genes": screen.n_genes, "n_genes_predicted": screen.n_genes, "genes_missing": "",
+        "n_genes": screen.n_genes,
+        "n_genes_predicted": screen.n_genes,
+        "genes_missing": "",
         "not_in_screen": ",".join(name for name in lacking if name not in known),
         "note": "; ".join(notes),
-    }  # fmt: skip
+    }
 
 
 def _names(split: Split) -> list[str]:

@@ -43,10 +43,12 @@ def join(files: Sequence[AlignedPredictions], held_out: Sequence[str]) -> Aligne
                 "keep one, or say with split= and context= what each file is for"
             )
     return JoinedPredictions(
-        first.predictions, tuple(files), first.genes,
+        first.predictions,
+        tuple(files),
+        first.genes,
         tuple(sorted({label for one in files for label in one.unmatched})),
         "; ".join(dict.fromkeys(one.note for one in files if one.note)),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, eq=False)

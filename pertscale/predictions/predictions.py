@@ -76,7 +76,7 @@ _KINDS: Final = {
 Control = Literal["observed", "in_file"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Predictions:
     """What a file predicts; made by :func:`read_predictions`.
 
@@ -209,7 +209,15 @@ class Predictions:
         counts = match.account["how"].value_counts()
         note = ", ".join(f"{n} genes: {how}" for how, n in counts.items())
         return AlignedTable(
-            self, part, match.position, rows, unmatched, match.account, control, tuple(genes), note
+            predictions=self,
+            part=part,
+            position=match.position,
+            rows_by_name=rows,
+            unmatched=unmatched,
+            gene_account=match.account,
+            control=control,
+            genes=tuple(genes),
+            note=note,
         )
 
     def __repr__(self) -> str:
@@ -322,7 +330,7 @@ class AlignedPredictions(ABC):
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class AlignedTable(AlignedPredictions):
     """A part of a file on a screen's genes; values are computed when they are asked for.
 
@@ -335,7 +343,7 @@ class AlignedTable(AlignedPredictions):
     predictions: Predictions
     part: PredictionTable
     position: np.ndarray
-    found: dict[str, int]
+    rows_by_name: dict[str, int]
     unmatched: tuple[str, ...]
     gene_account: pd.DataFrame
     control: NDArray | None
@@ -345,7 +353,7 @@ class AlignedTable(AlignedPredictions):
     @property
     def rows(self) -> Mapping[str, int]:
         """Canonical perturbation → row of the part."""
-        return self.found
+        return self.rows_by_name
 
     @property
     def has_gene(self) -> np.ndarray:
@@ -541,21 +549,38 @@ def read_predictions(
         raise ArgumentError(f"control={control!r} is not 'observed' or 'in_file'")
     path = local_copy(path)
     parts = read_parts(
-        path, genes=genes, codes=codes, layer=layer, perturbation=perturbation,
+        path,
+        genes=genes,
+        codes=codes,
+        layer=layer,
+        perturbation=perturbation,
         allow_pickle=allow_pickle,
-    )  # fmt: skip
+    )
     where = str(Path(path).absolute())
     if parts is None:
         options = {
-            "layer": layer, "perturbation": perturbation, "control_label": list(
+            "layer": layer,
+            "perturbation": perturbation,
+            "control_label": list(
                 [control_label] if isinstance(control_label, str) else control_label
-            ), "context_column": context_column, "context": context, "split": split or "",
+            ),
+            "context_column": context_column,
+            "context": context,
+            "split": split or "",
             "clip": clip,
             "genes": None if genes is None else gene_list(genes),
-        }  # fmt: skip
+        }
         if scale in (DELTA, LFC):
             raise ArgumentError(f"single cells are counts or log1p_1e4, not {scale} ({path})")
-        return Predictions(where, CELLS, scale, control, (), options, aliases)
+        return Predictions(
+            source=where,
+            kind=CELLS,
+            scale=scale,
+            control=control,
+            parts=(),
+            options=options,
+            aliases=aliases,
+        )
     if clip:
         raise ArgumentError(
             f"clip=True is for predicted cells; values of conditions are taken as they are ({path})"
@@ -568,9 +593,14 @@ def read_predictions(
         for part in parts
     )
     return Predictions(
-        where, kind, scale if kind == EXPRESSION else kind, control, named,
-        {"codes": codes, "layer": layer}, aliases,
-    )  # fmt: skip
+        source=where,
+        kind=kind,
+        scale=scale if kind == EXPRESSION else kind,
+        control=control,
+        parts=named,
+        options={"codes": codes, "layer": layer},
+        aliases=aliases,
+    )
 
 
 # --- scales ---------------------------------------------------------------------------------------

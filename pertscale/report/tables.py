@@ -107,8 +107,10 @@ def overview(scores: pd.DataFrame, *, context: str, heading: Heading) -> Table:
         caption += f"; * no change for perturbations that the method can't predict: {listed}"
     columns = ("Method", *AREAS.values(), *(HEADLINE.values()), *(HEADLINE.values()))
     groups = (
-        ("", 1), ("Average precision", len(AREAS)), *((t, len(HEADLINE)) for t in POINTS.values())
-    )  # fmt: skip
+        ("", 1),
+        ("Average precision", len(AREAS)),
+        *((t, len(HEADLINE)) for t in POINTS.values()),
+    )
     numeric = (False, *([True] * (len(columns) - 1)))
     return Table(caption, columns, tuple(rows), numeric, groups)
 

@@ -55,8 +55,15 @@ if TYPE_CHECKING:
 
 #: Entries that every manifest has.
 _KEYS = (
-    "options", "labels_key", "screens", "splits", "findings", "units", "expression", "interactions"
-)  # fmt: skip
+    "options",
+    "labels_key",
+    "screens",
+    "splits",
+    "findings",
+    "units",
+    "expression",
+    "interactions",
+)
 #: Metrics of a class that the transfer table shows.
 PER_CLASS = tuple(headings("class", needs_calls=True))
 

@@ -160,7 +160,7 @@ def _is_positive(value: object) -> bool:
     return isinstance(value, int | float | np.number) and bool(0 < value < np.inf)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _RidgeFold:
     """A held-out fold: its rows, those to fit on and to predict, and their features."""
 
@@ -181,7 +181,14 @@ class _RidgeFold:
                 "smaller groups, or a number for C"
             )
         design = DesignMatrix.of(vectors[train])
-        return cls(held_out, train, query, design, design.features(vectors[query]), grid)
+        return cls(
+            held_out=held_out,
+            train=train,
+            query=query,
+            design=design,
+            features=design.features(vectors[query]),
+            grid=grid,
+        )
 
     def predictions(
         self, y: NDArray[np.int8], genes: NDArray[np.intp]

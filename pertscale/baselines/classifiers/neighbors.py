@@ -120,9 +120,15 @@ class WeightedKNN(VotingClassifier):
         known = np.flatnonzero(~without_embedding(X))
         k = len(self._rows) if self.k == "all" else min(int(self.k), len(self._rows))
         ballot = ballot_of(
-            X[known], self._vectors, self._rows, k=k, neighbors=self.neighbors,
-            metric=self.metric, weights=self.weights, exponent=self.exponent,
-        )  # fmt: skip
+            X[known],
+            self._vectors,
+            self._rows,
+            k=k,
+            neighbors=self.neighbors,
+            metric=self.metric,
+            weights=self.weights,
+            exponent=self.exponent,
+        )
         policy = self.missing if missing.any() else "majority"
         block = partial(_vote, ballot=ballot, k=k, known=known, missing=missing, policy=policy)
         return self._labels, block

@@ -185,9 +185,15 @@ class WeightedKNNCV(VotingClassifier):
         known = ~without_embedding(X)
         train, query = np.flatnonzero(known & ~held_out), np.flatnonzero(known & held_out)
         ballot = ballot_of(
-            vectors[query], vectors[train], train, k=grid[-1], neighbors=self.neighbors,
-            metric=self.metric, weights=self.weights, exponent=self.exponent,
-        )  # fmt: skip
+            vectors[query],
+            vectors[train],
+            train,
+            k=grid[-1],
+            neighbors=self.neighbors,
+            metric=self.metric,
+            weights=self.weights,
+            exponent=self.exponent,
+        )
         return _NeighborFold(held_out, query, ballot, grid)
 
 

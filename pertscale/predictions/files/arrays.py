@@ -72,10 +72,14 @@ def read_anndata(
         head = dict(zip(keys, map(str, found), strict=True))
         parts.append(
             PredictionTable(
-                EXPRESSION, tuple(rows[PERTURBATION]), columns, values[rows.index],
-                context=head.get(CONTEXT, ""), split=head.get("split", ""),
+                EXPRESSION,
+                tuple(rows[PERTURBATION]),
+                columns,
+                values[rows.index],
+                context=head.get(CONTEXT, ""),
+                split=head.get("split", ""),
             )
-        )  # fmt: skip
+        )
     return parts
 
 
@@ -168,7 +172,14 @@ def read_zarr(
         _Guarded(array, str(path)), chunks=tuple(chunks[d] for d in array.dims), asarray=False
     )
     return [
-        PredictionTable(EXPRESSION, names, checked_gene_names(genes, path), values, context, split)
+        PredictionTable(
+            EXPRESSION,
+            names,
+            checked_gene_names(genes, path),
+            values,
+            context=context,
+            split=split,
+        )
     ]
 
 

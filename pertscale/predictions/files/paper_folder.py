@@ -26,10 +26,17 @@ _GENES: Final = "gene_names.json"
 _CHUNK: Final = 1 << 20
 #: How R and Python spell missing and infinite values as text; ``null`` is missing as well.
 _WORDS: Final = {
-    "NA": np.nan, "NaN": np.nan, "nan": np.nan, "": np.nan,
-    "Inf": np.inf, "-Inf": -np.inf, "inf": np.inf, "-inf": -np.inf,
-    "Infinity": np.inf, "-Infinity": -np.inf,
-}  # fmt: skip
+    "NA": np.nan,
+    "NaN": np.nan,
+    "nan": np.nan,
+    "": np.nan,
+    "Inf": np.inf,
+    "-Inf": -np.inf,
+    "inf": np.inf,
+    "-inf": -np.inf,
+    "Infinity": np.inf,
+    "-Infinity": -np.inf,
+}
 
 
 def is_prediction_folder(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final
 
 from pertscale.errors import InputError
@@ -40,6 +40,7 @@ class PredictionTable:
     perturbations: tuple[str, ...]
     genes: tuple[str, ...]
     values: Any
+    _: KW_ONLY
     context: str = ""
     split: str = ""
     split_hash: str = ""

@@ -33,8 +33,15 @@ from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
 
 #: Columns of a long table that hold the prediction, in the order of preference.
 _VALUE: Final = (
-    "value", "prediction", "predicted", "expression", "mean", "delta", "lfc", "effect",
-)  # fmt: skip
+    "value",
+    "prediction",
+    "predicted",
+    "expression",
+    "mean",
+    "delta",
+    "lfc",
+    "effect",
+)
 _LABEL: Final = ("label", "class", "predicted_label", "predicted_class", "outcome")
 #: Spellings of the class probabilities, in the order of ``schema.CLASSES``.
 _PROBABILITIES: Final = (
@@ -114,9 +121,13 @@ def _pivoted(
     matrix = np.full((len(row_names), len(genes), *values.shape[1:]), missing, values.dtype)
     matrix[rows, columns] = values
     return PredictionTable(
-        kind, tuple(row_names), checked_gene_names(genes, path), matrix,
-        context=head.get(CONTEXT, ""), split=head.get("split", ""),
-    )  # fmt: skip
+        kind,
+        tuple(row_names),
+        checked_gene_names(genes, path),
+        matrix,
+        context=head.get(CONTEXT, ""),
+        split=head.get("split", ""),
+    )
 
 
 def _values(table: pd.DataFrame, codes: Codes | None, path: Path) -> tuple[str, np.ndarray, float]:

@@ -53,9 +53,14 @@ def prediction_error(
                 np.linspace(0, len(values) - 1, min(len(values), _MAX_POINTS)).astype(int)
             ]
             axis.scatter(
-                i + _swarm(values), values, s=7, color=COLORS[0], alpha=0.5, linewidths=0,
+                i + _swarm(values),
+                values,
+                s=7,
+                color=COLORS[0],
+                alpha=0.5,
+                linewidths=0,
                 rasterized=True,
-            )  # fmt: skip
+            )
             axis.plot([i - 0.3, i + 0.3], [means[method]] * 2, color="#c00000", linewidth=2)
         axis.axhline(means.min(), color="#c00000", linewidth=0.8, linestyle="--", zorder=0)
         axis.set_xticks(range(len(means)), [short(m) for m in means.index], rotation=30, ha="right")
@@ -92,9 +97,14 @@ def predicted_change(
             values = dataset["prediction"].sel({MODEL: method, PERTURBATION: perturbation}).values
             axis.axline((0, 0), slope=1, color="#999999", linewidth=0.7)
             axis.scatter(
-                np.clip(values[genes] - control[genes], -1, 1), np.clip(truth, -1, 1),
-                s=5, color=COLORS[0], alpha=0.5, linewidths=0, rasterized=True,
-            )  # fmt: skip
+                np.clip(values[genes] - control[genes], -1, 1),
+                np.clip(truth, -1, 1),
+                s=5,
+                color=COLORS[0],
+                alpha=0.5,
+                linewidths=0,
+                rasterized=True,
+            )
             r = chosen.loc[chosen["method"] == method, "value"]
             text = f"r = {r.iloc[0]:.2f}" if len(r) and np.isfinite(r.iloc[0]) else "r undefined"
             axis.text(0.04, 0.93, text, transform=axis.transAxes, fontsize=8)
@@ -126,9 +136,12 @@ def ratio_forest(
             axis.plot(row.ratio, i, "o", color=COLORS[0], alpha=alpha, markersize=5)
             if row.n < FEW:
                 axis.annotate(
-                    f"n = {row.n}, no interval", (row.ratio, i), (6, 4),
-                    textcoords="offset points", fontsize=8,
-                )  # fmt: skip
+                    f"n = {row.n}, no interval",
+                    (row.ratio, i),
+                    (6, 4),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
         axis.set_yticks(range(len(table)), [short(m) for m in table["method"]])
         axis.set_ylim(-0.6, len(table) - 0.4)
         axis.set_xscale("log", base=2)

@@ -127,9 +127,12 @@ def deviations(result: BenchmarkResult, *, context: str) -> Figure:
             for name in INTERACTION_CLASSES:
                 mine = strong[strong["interaction_class"] == name]
                 top.scatter(
-                    mine["predicted_deviation"], mine["deviation"], s=7, color=_CLASS_COLORS[name],
+                    mine["predicted_deviation"],
+                    mine["deviation"],
+                    s=7,
+                    color=_CLASS_COLORS[name],
                     rasterized=True,
-                )  # fmt: skip
+                )
             top.axhline(0, color="#999999", linewidth=0.6)
             top.axvline(0, color="#999999", linewidth=0.6)
             top.set_title(short(method))
@@ -192,9 +195,14 @@ def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
             if np.isfinite(limit):
                 right.axvline(limit, color="#333333", linewidth=0.8, linestyle="--")
                 right.text(
-                    limit, 0.97, f" {limit:.3f}\n {beyond:,} beyond ", fontsize=8, va="top",
-                    ha="left" if limit > 0 else "right", transform=right.get_xaxis_transform(),
-                )  # fmt: skip
+                    limit,
+                    0.97,
+                    f" {limit:.3f}\n {beyond:,} beyond ",
+                    fontsize=8,
+                    va="top",
+                    ha="left" if limit > 0 else "right",
+                    transform=right.get_xaxis_transform(),
+                )
         right.set_xlabel("deviation from additivity")
         right.set_ylabel("pairs")
         left.set_title(f"{short(context)}: {len(values):,} pairs")
