@@ -36,13 +36,13 @@ RUN_COLUMNS = (
     Column("context", "str", "context of the cells"),
     Column("task", "str", "'single' or 'double'"),
     Column("split", "str", "name of the split; empty where none could be drawn"),
-    Column("split_hash", "str", "hash of who is in which part of it"),
-    Column("split_drawn", "str", "how it was drawn"),
     Column("status", "str", "that of ModelRun, or 'skipped'"),
     Column("reason", "str", "what is missing, wrong or failed"),
     Column("left_out", "str", "names of the split given that the context lacks, joined by ','"),
     Column("seconds", "float64", "wall time", "s"),
     Column("peak_memory_bytes", "float64", "largest resident memory of a process", "bytes"),
+    Column("split_hash", "str", "hash of who is in which part of the split"),
+    Column("split_drawn", "str", "how the split was drawn"),
     Column("path", "str", "the predictions, where there are some"),
 )
 #: Below a split's folder; models' names can't start with a dot. Gone when all models are done.
@@ -127,8 +127,8 @@ def run_models(
     Returns
     -------
     DataFrame
-        One row per model and split: ``model, context, task, split, split_hash, split_drawn,
-        status, reason, left_out, seconds, peak_memory_bytes, path``. What could not be run has the
+        One row per model and split: ``model, context, task, split, status, reason, left_out,
+        seconds, peak_memory_bytes, split_hash, split_drawn, path``. What could not be run has the
         status ``'skipped'``.
 
     Raises
