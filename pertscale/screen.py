@@ -64,6 +64,15 @@ class Screen:
         The store, absolute, or its URL.
     genes : Index
         Unique names of the read-out genes.
+
+    Examples
+    --------
+    >>> screen = ps.open_screen("k562.zarr")
+    >>> screen.context_groups("sim")["perturbation"].to_list()[:2]
+    ['control', 'GENE0002']
+    >>> expression = screen.to_xarray()["expression"]  # lazy, over (cell, gene)
+    >>> round(float(expression.sel(gene="GENE0002").mean()), 2)
+    2.9
     """
 
     path: str
@@ -356,6 +365,12 @@ def open_screen(path: str | os.PathLike[str] | Screen) -> Screen:
         If what is there is not a screen store.
     StorageError
         If object storage can't be reached, or refuses.
+
+    Examples
+    --------
+    >>> screen = ps.open_screen("k562.zarr")
+    >>> screen.perturbations[:2], screen.shape
+    (('GENE0002', 'GENE0002+GENE0072'), (1500, 120))
     """
     if isinstance(path, Screen):
         return path

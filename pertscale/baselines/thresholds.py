@@ -26,7 +26,13 @@ _N_BINS: Final = 1 << (31 - _DROPPED_BITS)
 
 @checked
 def labels_of_changes(change: NDArray, threshold: float) -> NDArray[np.int8]:
-    """Return labels: up above the threshold, down below its negative; NaN is non-DE."""
+    """Return labels: up above the threshold, down below its negative; NaN is non-DE.
+
+    Examples
+    --------
+    >>> ps.baselines.labels_of_changes(np.array([0.8, -0.1, -0.6, np.nan]), 0.5)
+    array([ 1,  0, -1,  0], dtype=int8)
+    """
     change = np.nan_to_num(change)
     return np.where(np.abs(change) > threshold, np.sign(change), Label.NON_DE).astype(np.int8)
 
@@ -36,6 +42,12 @@ def scores_of_changes(change: NDArray) -> NDArray[np.float32]:
     """Return class scores (…, 3): ``|x| / (1 + |x|)`` to the direction of x, the rest to non-DE.
 
     Any signed evidence does: changes, or z statistics. They rank as ``|x|`` does; NaN is none.
+
+    Examples
+    --------
+    >>> ps.baselines.scores_of_changes(np.array([3.0, -1.0]))  # down, non-DE, up
+    array([[0.  , 0.25, 0.75],
+           [0.5 , 0.5 , 0.  ]], dtype=float32)
     """
     evidence = np.nan_to_num(np.asarray(change, np.float32))
     size = np.abs(evidence) / (1 + np.abs(evidence))
@@ -68,6 +80,14 @@ def tune_threshold(
     Notes
     -----
     One pass. Memory: a block, and 13 MB of counts; sizes of changes are told apart to 0.1 %.
+
+    Examples
+    --------
+    >>> change = np.array([[0.9, 0.2, -0.7, 0.1]])
+    >>> truth = np.array([[1, 0, -1, 0]], np.int8)
+    >>> threshold = ps.baselines.tune_threshold([(change, truth)])
+    >>> ps.baselines.labels_of_changes(change, threshold)
+    array([[ 1,  0, -1,  0]], dtype=int8)
     """
     if rule not in RULES:
         raise ArgumentError(f"threshold={rule!r} is not one of {', '.join(RULES)}")

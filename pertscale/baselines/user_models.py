@@ -55,6 +55,13 @@ def own_methods(models: Own | None) -> dict[str, Method | ExpressionMethod]:
     ------
     ArgumentError
         Something is no model, or there is no such entry point.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> methods = ps.baselines.own_methods({"ridge": Ridge()})
+    >>> methods["ridge"].needs_embedding
+    True
     """
     if models is None:
         return {}

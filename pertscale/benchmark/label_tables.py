@@ -69,6 +69,18 @@ def score_labels(
         If a method was asked for that needs an embedding, and there is none.
     InputError
         If the table lacks more than half of the split's names.
+
+    References
+    ----------
+    Sun, Zhu and Chen (2026), https://openreview.net/forum?id=EZ2KZwM1mR
+
+    Examples
+    --------
+    >>> labels = ps.read_labels("k562.labels")
+    >>> split = ps.splits.holdout(labels.perturbations["perturbation"], seed=1)
+    >>> scores = ps.score_labels(labels, split, methods=["majority_vote", "all_non_de"])
+    >>> sorted(scores["method"].unique())
+    ['all_non_de', 'majority_vote']
     """
     if not isinstance(split, Split):
         raise ArgumentError(
@@ -136,6 +148,21 @@ def score_transfer(
         There are fewer than two contexts, one has no split, or `target` is none of them.
     InputError
         If a table lacks more than half of its split's names.
+
+    References
+    ----------
+    Sun, Zhu and Chen (2026), https://openreview.net/forum?id=EZ2KZwM1mR
+
+    Examples
+    --------
+    >>> pairs = pd.DataFrame(
+    ...     {"perturbation": ["GATA1", "KLF1", "TP53"], "gene": "HBG1", "label": [1, 1, 0]}
+    ... )
+    >>> lines = {name: ps.LabelTable.from_pairs(pairs, context=name) for name in ("k562", "rpe1")}
+    >>> splits = {name: ps.Split(name, ("GATA1", "TP53"), ("KLF1",)) for name in lines}
+    >>> scores = ps.score_transfer(lines, splits, target="rpe1", methods=["majority_vote"])
+    >>> scores["train_contexts"].unique()
+    array(['k562'], dtype=object)
     """
     if len(labels) < 2 or set(labels) != set(splits):
         raise ArgumentError(

@@ -167,6 +167,24 @@ def run_benchmark(
         If another run works in the output folder.
     ClusterError, TaskError, StorageError, MemoryBudgetError
         What can go wrong on the way; the same call goes on with what is missing.
+
+    References
+    ----------
+    Sun, Zhu and Chen (2026), https://openreview.net/forum?id=EZ2KZwM1mR
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> result = ps.run_benchmark(
+    ...     "k562.zarr", out="runs/k562", tasks=["within"], methods=["majority_vote", "all_non_de"],
+    ...     settings=["full"], seed=0, quiet=True,
+    ... )
+    >>> result.summary()[["method", "operating_point", "accuracy"]].round(2)
+              method   operating_point  accuracy
+    0  majority_vote         as_called      0.99
+    1  majority_vote  at_training_rate      0.98
+    2     all_non_de         as_called      0.99
+    3     all_non_de  at_training_rate      0.99
     """
     check_memory(memory)
     own, files = own_methods(models), read_all(predictions, aliases)

@@ -132,6 +132,20 @@ def from_cells(
         There are several entries, and `key` is not given.
     InputError
         There are no vectors, or no labels.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> import anndata
+    >>> obs = pd.DataFrame({"perturbation": ["GATA1", "GATA1", "ctrl"]}, index=["c1", "c2", "c3"])
+    >>> cells = anndata.AnnData(np.zeros((3, 1)), obs)
+    >>> cells.obsm["X_uce"] = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
+    >>> cells.write_h5ad("uce.h5ad")
+    >>> ps.embeddings.from_cells("uce.h5ad").vectors(["GATA1"])
+    array([[2., 0.]])
     """
     labels, blocks, how = read_cell_vectors(path, key=key, perturbation=perturbation)
     texts = [str(c) for c in labels.categories]

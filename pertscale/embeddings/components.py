@@ -110,6 +110,17 @@ def from_training(
     -----
     Memory is one float64 copy of `profiles`; the solver is iterative and starts from a fixed
     vector. The vectors are those of the exact decomposition, each with its largest entry positive.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> profiles = ps.stats.read_pseudobulk("k562.labels")["mean_log1p"]
+    >>> train = profiles[:9]  # the control and eight perturbations
+    >>> ps.embeddings.from_training(train.values, genes=list(train["gene"].values), dim=4).dim
+    4
     """
     centred = np.array(profiles, dtype=np.float64, order="C")
     if centred.ndim != 2 or centred.shape[1] != len(genes):
@@ -167,6 +178,16 @@ def from_screen(profiles: xr.DataArray, *, dim: int = 10, name: str = "other scr
         `dim` is above ``min(n_conditions, n_genes) - 1``.
     InputError
         Values that are not finite, or names that occur twice.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> other = ps.stats.read_pseudobulk("k562.labels")["mean_log1p"]
+    >>> vectors = ps.embeddings.from_screen(other, dim=4)
+    >>> model = ps.baselines.BilinearModel(perturbations=vectors)
     """
     values = profiles.transpose(PERTURBATION, GENE).values
     names = [str(n) for n in profiles[PERTURBATION].values]

@@ -50,6 +50,14 @@ class Embedding:
     ------
     InputError
         Repeated or empty names, a shape that does not fit, or values that are not finite.
+
+    Examples
+    --------
+    >>> embedding = ps.Embedding("mine", ("GATA1", "KLF1"), np.array([[1.0, 0.0], [0.0, 1.0]]))
+    >>> embedding.vectors(["GATA1", "GATA1+KLF1", "TP53"]).round(2)  # TP53 has none
+    array([[1.  , 0.  ],
+           [0.71, 0.71],
+           [ nan,  nan]])
     """
 
     name: str

@@ -40,7 +40,7 @@ def from_gene_sets(
     min_jaccard: float = 0.1,
     name: str | None = None,
 ) -> Embedding:
-    """Embed genes by the gene sets they share (method H7; GEARS' gene ontology graph).
+    r"""Embed genes by the gene sets they share (method H7; GEARS' gene ontology graph).
 
     Two genes are joined with their Jaccard index, the number of terms they share over the number
     of terms that either has, where that is above `min_jaccard`; every gene is joined to itself with
@@ -81,6 +81,19 @@ def from_gene_sets(
     -----
     Overlaps are counted for some genes at a time: beside the graph, 12 bytes per joined pair and
     direction, at most ``60 bytes * 512 * n_genes`` are in use.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+    Roohani, Huang and Leskovec (2024), https://doi.org/10.1038/s41587-023-01905-6
+    Sussman et al. (2012), https://doi.org/10.1080/01621459.2012.699795
+
+    Examples
+    --------
+    >>> with open("go.gmt", "w") as file:
+    ...     n = file.write("heme\t\tGATA1\tKLF1\tHBG1\nstress\t\tTP53\tATM\nall\t\tGATA1\tTP53\n")
+    >>> ps.embeddings.from_gene_sets("go.gmt", dim=2).names
+    ('ATM', 'GATA1', 'HBG1', 'KLF1', 'TP53')
     """
     if not 0 <= min_jaccard < 1:
         raise ArgumentError(f"min_jaccard has to be in [0, 1), got {min_jaccard}")
@@ -145,6 +158,23 @@ def from_edges(path: str | os.PathLike[str], *, dim: int = 2, name: str | None =
         A column is missing, or a weight is no number.
     ArgumentError
         `dim` is not below the number of genes.
+
+    References
+    ----------
+    Roohani, Huang and Leskovec (2024), https://doi.org/10.1038/s41587-023-01905-6
+
+    Examples
+    --------
+    >>> edges = pd.DataFrame(
+    ...     {
+    ...         "source": ["GATA1", "KLF1", "TP53"],
+    ...         "target": ["KLF1", "HBG1", "ATM"],
+    ...         "importance": [0.5, 0.3, 0.4],
+    ...     }
+    ... )
+    >>> edges.to_csv("go_essential_all.csv", index=False)
+    >>> ps.embeddings.from_edges("go_essential_all.csv", dim=2).matrix.shape
+    (5, 2)
     """
     table = read_long(path)
     columns = ("source", "target", "importance")

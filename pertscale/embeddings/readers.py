@@ -59,6 +59,17 @@ def read(
         Several readings are possible; the message names the argument that decides.
     InputError
         The content is not an embedding.
+
+    References
+    ----------
+    Chen and Zou (2023), GenePT, https://doi.org/10.1101/2023.10.16.562533
+
+    Examples
+    --------
+    >>> table = pd.DataFrame([[1.0, 0.0], [0.5, 0.5]], index=["GATA1", "KLF1"])
+    >>> table.to_csv("genept.csv")
+    >>> ps.read_embedding("genept.csv").vectors(["KLF1"])
+    array([[0.5, 0.5]])
     """
     path = local_copy(path)
     suffix = files.suffix_of(path)

@@ -48,6 +48,24 @@ def from_texts(
         `dim` is not below the number of genes and of words.
     InputError
         The content is not texts, or no word occurs in two of them.
+
+    References
+    ----------
+    Chen and Zou (2023), GenePT, https://doi.org/10.1101/2023.10.16.562533
+
+    Examples
+    --------
+    >>> import json
+    >>> texts = {
+    ...     "GATA1": "erythroid transcription factor",
+    ...     "KLF1": "erythroid zinc finger factor",
+    ...     "TP53": "tumour suppressor transcription factor",
+    ...     "ATM": "tumour suppressor kinase",
+    ... }
+    >>> with open("summaries.json", "w") as file:
+    ...     json.dump(texts, file)
+    >>> ps.embeddings.from_texts("summaries.json", dim=2).matrix.shape
+    (4, 2)
     """
     path = Path(path)
     content = files.read_json_object(path)

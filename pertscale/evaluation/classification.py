@@ -98,6 +98,24 @@ def evaluate(
     chunks. The second operating point is known when all scores are: `truth` and `scores` are then
     computed once more. Memory: those blocks, and what :class:`RankCounts` needs, for each of the
     three classes and for the perturbations of one row of chunks.
+
+    References
+    ----------
+    Sun, Zhu and Chen (2026), https://openreview.net/forum?id=EZ2KZwM1mR
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 0, -1], [0, 0, 1]], np.int8)
+    >>> predicted = np.array([[1, 0, 0], [0, 0, 1]], np.int8)
+    >>> table = ps.evaluation.evaluate(truth, predicted, perturbations=["GATA1", "KLF1"])
+    >>> table[table["level"] == "overall"][["metric", "value"]].round(3)
+                  metric  value
+    0           accuracy  0.833
+    1  balanced_accuracy  0.667
+    2           macro_f1  0.619
+    3                mcc  0.746
+    4       share_called  0.333
+    5           share_de  0.500
     """
     tables = evaluate_both(
         truth,
@@ -131,6 +149,15 @@ def evaluate_both(
     tuple of DataFrame
         As of :func:`evaluate`: of all pairs, and without `exclude`; the same table twice where
         nothing is to be excluded.
+
+    Examples
+    --------
+    >>> labels = np.array([[-1, 0, 1], [0, 0, 1]], np.int8)
+    >>> every, rest = ps.evaluation.evaluate_both(
+    ...     labels, labels, perturbations=["GATA1", "KLF1"], exclude=[(0, 0)]
+    ... )
+    >>> int(every["n"].max()), int(rest["n"].max())  # pairs, with and without GATA1 itself
+    (6, 5)
     """
     shape = _check_shapes(truth, predicted, scores, perturbations)
     left_out = _positions(exclude, shape)

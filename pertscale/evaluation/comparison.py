@@ -90,6 +90,26 @@ def compare_expression(
     ------
     InputError
         If no gene is left.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> profiles = ps.stats.read_pseudobulk("k562.labels")["mean_log1p"]
+    >>> train, truth = profiles[:9], profiles[9:13]
+    >>> models = {"no_change": ps.baselines.NoChange(), "mean": ps.baselines.MeanExpression()}
+    >>> names = list(truth["perturbation"].values)
+    >>> table = ps.evaluation.compare_expression(
+    ...     truth,
+    ...     {name: model.fit(train).predict(names) for name, model in models.items()},
+    ...     control=train[0], background=train[1:].mean("perturbation"),
+    ... )
+    >>> table.query("level == 'overall' and metric == 'rmse'")[["method", "metric", "n"]]
+           method metric  n
+    41  no_change   rmse  4
+    95       mean   rmse  4
     """
     _check_choice("genes", genes, Genes)
     _check_choice("perturbations", perturbations, Perturbations)
@@ -210,6 +230,17 @@ def compared_set(predicts: Mapping[str, np.ndarray]) -> ComparedSet:
     ----------
     predicts : mapping of str to ndarray (perturbation,), bool
         By method, which perturbations it predicts.
+
+    Examples
+    --------
+    >>> predicts = {
+    ...     "mean": np.array([True, True, True]),
+    ...     "linear": np.array([True, True, True]),
+    ...     "mine": np.array([True, False, False]),
+    ... }
+    >>> chosen = ps.evaluation.compared_set(predicts)
+    >>> chosen.methods, chosen.apart
+    (('mean', 'linear'), ('mine',))
     """
     most = max((int(rows.sum()) for rows in predicts.values()), default=0)
     largest = [rows for rows in predicts.values() if rows.sum() == most]
@@ -243,6 +274,17 @@ def common_perturbations(
     rule : {'all_genes', 'first_gene'}
         A row counts as predicted if all genes that the method has anywhere are there; or, as in the
         second paper, if the first gene is.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> whole = np.ones((3, 2))
+    >>> partly = np.array([[1.0, 2.0], [np.nan, 1.0], [1.0, 1.0]])
+    >>> ps.evaluation.common_perturbations({"mean": whole, "mine": partly})
+    array([ True, False,  True])
     """
     found = []
     for predicted in predictions.values():
@@ -287,6 +329,25 @@ def ratio_to_reference(
     ------
     InputError
         If the reference is not among the methods.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> scores = pd.DataFrame(
+    ...     {
+    ...         "method": ["mean", "mean", "mine", "mine"],
+    ...         "group": ["GATA1", "KLF1"] * 2,
+    ...         "metric": "l2",
+    ...         "value": [2.0, 4.0, 1.0, 3.0],
+    ...     }
+    ... )
+    >>> ps.evaluation.ratio_to_reference(scores)[["method", "n", "ratio", "contains_one"]]
+      method  n  ratio  contains_one
+    0   mean  2  1.000          True
+    1   mine  2  0.625         False
     """
     rows = scores[scores["metric"] == metric]
     if "level" in rows:

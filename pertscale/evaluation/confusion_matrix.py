@@ -40,6 +40,15 @@ def confusion(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> NDA
     ------
     InputError
         For different shapes, or a code that is not a label.
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 0, -1, 0]], np.int8)
+    >>> predicted = np.array([[1, 0, 0, 0]], np.int8)
+    >>> ps.evaluation.confusion(truth, predicted)  # rows: down, non-DE, up in truth
+    array([[0, 1, 0, 0],
+           [0, 2, 0, 0],
+           [0, 0, 1, 0]])
     """
     return confusion_per_row(truth, predicted).sum(axis=0)
 
@@ -66,6 +75,12 @@ def confusion_per_row(
     InputError
         For different shapes, or a code that is not a label.
 
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 0], [-1, 0]], np.int8)
+    >>> ps.evaluation.confusion_per_row(truth, truth).shape  # (perturbation, 3, 4)
+    (2, 3, 4)
     """
     truth, predicted = np.atleast_2d(truth), np.atleast_2d(predicted)
     if truth.shape != predicted.shape:
@@ -134,6 +149,17 @@ def scores_from_confusion(
     ------
     ArgumentError
         If `labels` is none of the three.
+
+    References
+    ----------
+    Gorodkin (2004), https://doi.org/10.1016/j.compbiolchem.2004.09.006
+
+    Examples
+    --------
+    >>> counts = np.array([[8, 2, 0], [5, 80, 5], [0, 4, 6]])
+    >>> scores = ps.evaluation.scores_from_confusion(counts)
+    >>> {name: round(float(scores[name]), 3) for name in ("accuracy", "macro_f1", "mcc")}
+    {'accuracy': 0.855, 'macro_f1': 0.725, 'mcc': 0.576}
     """
     if labels not in get_args(Averaged):
         raise ArgumentError(f"labels={labels!r} is unknown; use 'observed', 'fixed' or 'present'")

@@ -103,6 +103,30 @@ def evaluate_expression(
         If targets are to be left out and the genes have no names.
     InputError
         If shapes do not fit.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> control = np.array([2.0, 1.0, 0.5])
+    >>> truth = np.array([[2.0, 1.5, 0.5], [1.0, 1.0, 1.0]])
+    >>> mean = truth.mean(axis=0)  # of the training perturbations
+    >>> predicted = np.array([[2.0, 1.4, 0.6], [1.2, 1.0, 0.8]])
+    >>> table = ps.evaluation.evaluate_expression(
+    ...     truth, predicted, control, background=mean, perturbations=["GATA1", "KLF1"],
+    ...     genes=["ACTB", "HBG1", "KLF1"],
+    ... )
+    >>> chosen = table["metric"].isin(["l2", "pearson_delta"])
+    >>> table[chosen][["group", "metric", "value", "n"]].round(3)
+        group         metric  value  n
+    0   GATA1             l2  0.141  3
+    2   GATA1  pearson_delta  0.971  3
+    10   KLF1             l2  0.200  2
+    12   KLF1  pearson_delta  1.000  2
+    20                    l2  0.171  2
+    22         pearson_delta  0.985  2
     """
     check_targets(targets)
     if targets == "exclude" and genes is None:
@@ -531,6 +555,17 @@ def error_by_genes(
     -------
     ndarray (perturbation, gene)
         NaN from the first gene on that is not predicted.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> control = np.array([2.0, 1.0, 0.5])
+    >>> truth = np.array([[2.0, 1.5, 0.5]])
+    >>> ps.evaluation.error_by_genes(truth, np.array([[2.3, 1.1, 0.5]]), control).round(2)
+    array([[0.3, 0.5, 0.5]])
     """
     if by not in ("expression", "change"):
         raise ArgumentError(f"by={by!r} is not one of expression, change")

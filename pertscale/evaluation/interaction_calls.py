@@ -35,6 +35,17 @@ class CallCurve:
         prediction come last, as -1.
     true_calls, false_calls : ndarray (n,), int64
         Interactions and others among the first 1, 2, …, n pairs.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> deviation = np.array([0.9, -0.7, 0.2, 0.1])
+    >>> curve = ps.evaluation.call_curve(deviation, np.array([True, False, True, False]))
+    >>> curve.tpr_at(np.array([0.0, 0.5]))
+    array([0.5, 1. ])
     """
 
     magnitude: np.ndarray
@@ -122,6 +133,17 @@ def call_curve(deviation: np.ndarray, interaction: np.ndarray) -> CallCurve:
     ------
     InputError
         If shapes differ, or there is no interaction or nothing else.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> deviation = np.array([0.9, -0.7, 0.2, 0.1])
+    >>> curve = ps.evaluation.call_curve(deviation, np.array([True, False, True, False]))
+    >>> curve.fdp.round(2), round(curve.auprc(), 3), curve.auroc()
+    (array([0.  , 0.5 , 0.33, 0.5 ]), 0.833, 0.75)
     """
     magnitude = np.abs(np.asarray(deviation, np.float64))
     truth = np.asarray(interaction, bool)
@@ -162,6 +184,21 @@ def predicted_pairs(
     tuple of (str, DataFrame)
         The model; the rows of `judged` with the columns ``predicted`` and ``predicted_deviation``,
         the prediction minus the observed additive expectation.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> profiles = ps.stats.read_pseudobulk("k562.labels")["mean_log1p"]
+    >>> judged = ps.stats.find_interactions(profiles).table
+    >>> doubles = judged["perturbation"].unique()
+    >>> mean = ps.baselines.MeanExpression().fit(profiles[:13]).predict(doubles)
+    >>> predictions = mean.astype(np.float32).expand_dims(model=["mean"])
+    >>> for model, pairs in ps.evaluation.predicted_pairs(judged, predictions):
+    ...     print(model, len(pairs), list(pairs.columns[-2:]))
+    mean 480 ['predicted', 'predicted_deviation']
     """
     mine = judged[judged[PERTURBATION].isin(predictions[PERTURBATION].values)]
     if not len(mine):
@@ -179,7 +216,16 @@ def predicted_pairs(
 
 @checked
 def strongest(table: pd.DataFrame, *, by: str, n: int) -> pd.DataFrame:
-    """Return the `n` rows with the largest absolute values in a column, the first of equal ones."""
+    """Return the `n` rows with the largest absolute values in a column, the first of equal ones.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"gene": ["HBG1", "HBZ", "ACTB"], "deviation": [0.4, -0.9, 0.1]})
+    >>> ps.evaluation.strongest(table, by="deviation", n=2)
+       gene  deviation
+    1   HBZ       -0.9
+    0  HBG1        0.4
+    """
     order = np.argsort(-table[by].abs().to_numpy(), kind="stable")
     return table.iloc[order[:n]]
 
@@ -198,6 +244,22 @@ def recurrence(calls: Mapping[str, pd.DataFrame], *, of: str) -> pd.DataFrame:
     -------
     DataFrame
         One row per name, the most frequent first; one column per method.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> calls = {
+    ...     "mean": pd.DataFrame({"perturbation": ["A+B", "A+C"], "gene": ["HBG1", "HBG1"]}),
+    ...     "mine": pd.DataFrame({"perturbation": ["A+B", "A+B"], "gene": ["HBG1", "HBZ"]}),
+    ... }
+    >>> ps.evaluation.recurrence(calls, of="gene")
+          mean  mine
+    gene
+    HBG1     2     1
+    HBZ      0     1
     """
     counts = pd.DataFrame({m: table[of].value_counts() for m, table in calls.items()})
     counts = counts.fillna(0).astype(int)
@@ -209,6 +271,21 @@ def agreement(calls: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the number of calls that each two methods share (method J11), methods x methods.
 
     `calls` as for :func:`recurrence`; rows that stand several times, as over splits, count once.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> calls = {
+    ...     "mean": pd.DataFrame({"perturbation": ["A+B", "A+C"], "gene": ["HBG1", "HBG1"]}),
+    ...     "mine": pd.DataFrame({"perturbation": ["A+B", "A+B"], "gene": ["HBG1", "HBZ"]}),
+    ... }
+    >>> ps.evaluation.agreement(calls)
+          mean  mine
+    mean     2     1
+    mine     1     2
     """
     sets = {
         method: set(zip(table["perturbation"], table["gene"], strict=True))

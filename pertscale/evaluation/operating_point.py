@@ -41,6 +41,18 @@ def at_operating_point(scores: pd.DataFrame, point: OperatingPoint = "as_called"
     ------
     ArgumentError
         For another point.
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 0, -1, 0]], np.int8)
+    >>> scores = np.array([[[0, .4, .6], [.1, .9, 0], [.4, .6, 0], [0, 1, 0]]], np.float32)
+    >>> called = np.array([[1, 0, 0, 0]], np.int8)  # the class of the largest score
+    >>> table = ps.evaluation.evaluate(
+    ...     truth, called, scores=scores, training_rate=0.5, perturbations=["GATA1"]
+    ... )
+    >>> table = ps.evaluation.at_operating_point(table, "at_training_rate")
+    >>> float(table.query("level == 'overall' and metric == 'accuracy'")["value"].iloc[0])
+    1.0
     """
     if point not in OPERATING_POINTS:
         raise ArgumentError(
@@ -57,6 +69,11 @@ def share_changed(labels: np.ndarray | da.Array) -> float | None:
     ----------
     labels
         NumPy or Dask, any shape.
+
+    Examples
+    --------
+    >>> ps.evaluation.share_changed(np.array([[1, 0, 0, -1, -128]], np.int8))  # -128 is not tested
+    0.5
     """
     tested = labels != Label.UNTESTED
     n, changed = dask.compute(tested.sum(), (tested & (labels != Label.NON_DE)).sum())

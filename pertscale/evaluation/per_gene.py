@@ -47,6 +47,24 @@ def auroc_by_gene(
     Notes
     -----
     Memory: all perturbations of a chunk of genes.
+
+    References
+    ----------
+    Wu et al. (2025), PerturbQA, https://arxiv.org/abs/2502.21290
+
+    Examples
+    --------
+    >>> truth = np.array([[0, 1], [1, 0], [-1, 0]], np.int8)
+    >>> scores = np.array(
+    ...     [
+    ...         [[0.1, 0.8, 0.1], [0.1, 0.6, 0.3]],
+    ...         [[0.1, 0.2, 0.7], [0.0, 0.9, 0.1]],
+    ...         [[0.6, 0.3, 0.1], [0.3, 0.5, 0.2]],
+    ...     ]
+    ... )
+    >>> changed, upwards = ps.evaluation.auroc_by_gene(truth, scores)
+    >>> changed, upwards
+    (array([1. , 0.5]), array([ 1., nan]))
     """
     lazy = any(map(dask.is_dask_collection, (truth, scores)))
     areas = dask.delayed(_areas, pure=False) if lazy else _areas
@@ -74,6 +92,19 @@ def evaluate_per_gene(
         Columns as of :func:`pertscale.evaluation.evaluate`:
         ``auroc_de_per_gene`` and ``auroc_direction_per_gene`` at level ``overall``; `n` is the
         number of genes with both sides.
+
+    References
+    ----------
+    Wu et al. (2025), PerturbQA, https://arxiv.org/abs/2502.21290
+
+    Examples
+    --------
+    >>> truth = np.array([[0], [1], [-1]], np.int8)
+    >>> scores = np.array([[[0.1, 0.8, 0.1]], [[0.1, 0.2, 0.7]], [[0.6, 0.3, 0.1]]])
+    >>> ps.evaluation.evaluate_per_gene(truth, scores)[["metric", "value", "n"]]
+                         metric  value  n
+    0         auroc_de_per_gene    1.0  1
+    1  auroc_direction_per_gene    1.0  1
     """
     rows = []
     for metric, areas in zip(OF_GENES, auroc_by_gene(truth, scores, exclude=exclude), strict=True):

@@ -99,6 +99,13 @@ class RankCounts:
     ----------
     rounded_bits : int
         0 as long as the areas are exact.
+
+    Examples
+    --------
+    >>> counts = ps.evaluation.RankCounts()
+    >>> counts.add([0.9, 0.8, 0.3, 0.1], positive=np.array([True, False, True, False]))
+    >>> float(counts.auroc()[0]), round(float(counts.average_precision()[0]), 3)
+    (0.75, 0.833)
     """
 
     def __init__(self, *, n_rankings: int = 1, max_distinct: int = MAX_DISTINCT) -> None:

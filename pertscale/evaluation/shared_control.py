@@ -48,6 +48,14 @@ def no_effect(
     ------
     InputError
         If a number of cells is not above zero, or there is no training perturbation.
+
+    Examples
+    --------
+    >>> expected = ps.evaluation.no_effect(
+    ...     np.array([50, 200]), n_control=200, n_training=np.full(30, 50)
+    ... )
+    >>> expected["pearson_delta"].round(2)  # what the mean reaches though nothing has an effect
+    array([0.42, 0.66])
     """
     cells, training = (np.asarray(n, np.float64) for n in (n_cells, n_training))
     if not len(training):
@@ -68,6 +76,11 @@ def no_effect_elsewhere(n: int) -> dict[str, np.ndarray]:
     """Return the same for `n` perturbations predicted from effects in other contexts.
 
     These were measured from the controls there, and share no noise with the truth.
+
+    Examples
+    --------
+    >>> ps.evaluation.no_effect_elsewhere(2)
+    {'pearson_delta': array([0., 0.]), 'direction': array([0.5, 0.5])}
     """
     return {"pearson_delta": np.zeros(n), "direction": np.full(n, 0.5)}
 

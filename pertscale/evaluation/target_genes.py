@@ -56,6 +56,12 @@ def own_targets(
     ------
     InputError
         If a gene is named twice.
+
+    Examples
+    --------
+    >>> ps.evaluation.own_targets(["GATA1", "GATA1+KLF1"], ["ACTB", "GATA1", "KLF1"])
+    array([[False,  True, False],
+           [False,  True,  True]])
     """
     index = pd.Index([str(gene) for gene in genes])
     if not index.is_unique:

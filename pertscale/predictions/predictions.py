@@ -540,6 +540,13 @@ def read_predictions(
     Notes
     -----
     Memory: the values as float32, one row of text at a time; Zarr stays on disk.
+
+    Examples
+    --------
+    >>> wide = pd.DataFrame({"HBG1": [1.5, 1.0], "ACTB": [2.0, 2.1]}, index=["GATA1", "KLF1+ctrl"])
+    >>> wide.to_parquet("mine.parquet")
+    >>> ps.read_predictions("mine.parquet", scale="log1p_1e4").kind
+    'expression'
     """
     if scale is not None and scale not in EXPRESSION_SCALES:
         raise ArgumentError(f"scale={scale!r} is not one of {', '.join(EXPRESSION_SCALES)}")

@@ -414,6 +414,16 @@ def read_result(path: LocationLike) -> BenchmarkResult:
         If the folder holds no finished benchmark.
     CorruptFileError
         If files of it are missing or damaged.
+
+    Examples
+    --------
+    >>> run = ps.run_benchmark(
+    ...     "k562.zarr", out="runs/majority", tasks=["within"], methods=["majority_vote"],
+    ...     settings=["full"], seed=0, quiet=True,
+    ... )
+    >>> result = ps.read_result("runs/majority")
+    >>> result.scores.columns[:4].to_list()
+    ['task', 'setting', 'context', 'train_contexts']
     """
     folder = locate(path)
     _check_finished(folder)

@@ -211,6 +211,17 @@ def simulate_screen(
     Memory: 4 bytes x contexts x conditions x genes for the truth, about 200 bytes per cell for
     ``obs``, and 16 MB for each block in flight, of which there are ``n_threads`` + 2. The file
     takes 8 bytes per non-zero.
+
+    Examples
+    --------
+    >>> screen = ps.simulate_screen(
+    ...     "simulated.h5ad", n_cells=300, n_genes=50, n_perturbations=6, n_doubles=1, seed=1,
+    ...     quiet=True,
+    ... )
+    >>> screen.perturbations[-1]
+    'GENE0027+GENE0050'
+    >>> screen.truth["log2_effect"].dims
+    ('context', 'perturbation', 'gene')
     """
     umi_per_cell = UMI_PER_GENE * n_genes if umi_per_cell is None else umi_per_cell
     contexts = check_contexts(contexts)

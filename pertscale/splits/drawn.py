@@ -65,6 +65,18 @@ def holdout(
         A name occurs twice, or there are too few perturbations (or genes) to fill both parts.
     UnknownNameError
         A perturbation is not in `groups`.
+
+    References
+    ----------
+    Sun, Zhu and Chen (2026), https://openreview.net/forum?id=EZ2KZwM1mR
+
+    Examples
+    --------
+    >>> ps.splits.holdout(["CEBPA", "GATA1", "KLF1", "TP53"], seed=1)
+    <Split 'holdout-seed1': 3 train, 1 test, 0 val (holdout, seed 1)>
+    >>> guides = {"GATA1_1": "GATA1", "GATA1_2": "GATA1", "KLF1_1": "KLF1", "TP53_1": "TP53"}
+    >>> ps.splits.holdout(list(guides), groups=guides, seed=1).test
+    ('GATA1_1', 'GATA1_2')
     """
     check_test_fraction(test_fraction)
     drawn = _draw(perturbations, seed=seed, groups=groups, gene_disjoint=gene_disjoint)
@@ -95,6 +107,12 @@ def repeated_holdout(
     ------
     ArgumentError
         There is no seed, or one occurs twice.
+
+    Examples
+    --------
+    >>> names = ["CEBPA", "GATA1", "KLF1", "TP53"]
+    >>> [split.test for split in ps.splits.repeated_holdout(names, seeds=[0, 1, 2])]
+    [('KLF1',), ('TP53',), ('KLF1',)]
     """
     seeds = tuple(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
@@ -149,6 +167,16 @@ def k_fold(
         A name occurs twice, or there are fewer perturbations (groups, genes) than folds.
     UnknownNameError
         A perturbation is not in `groups`.
+
+    References
+    ----------
+    Sun, Zhu and Chen (2026), https://openreview.net/forum?id=EZ2KZwM1mR
+
+    Examples
+    --------
+    >>> folds = ps.splits.k_fold(["CEBPA", "GATA1", "KLF1", "TP53"], n_folds=2)
+    >>> [fold.test for fold in folds]
+    [('KLF1', 'TP53'), ('CEBPA', 'GATA1')]
     """
     if n_folds < 2:
         raise ArgumentError(f"n_folds has to be at least 2, got {n_folds}")
@@ -185,6 +213,12 @@ def with_seen_genes(split: Split, *, groups: Mapping[str, str] | None = None) ->
     ------
     UnknownNameError
         A perturbation is not in `groups`.
+
+    Examples
+    --------
+    >>> split = ps.Split("mine", train=("GATA1", "KLF1"), test=("GATA1+TP53", "CEBPA"))
+    >>> ps.splits.with_seen_genes(split)
+    ('GATA1+TP53',)
     """
     genes = _genes_of(_targets_of((*split.train, *split.held_out), groups))
     seen = frozenset().union(*(genes[name] for name in split.train))

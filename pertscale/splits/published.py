@@ -39,6 +39,16 @@ def gears_simulation(perturbations: Iterable[str], *, seed: int = 1) -> Split:
     ------
     InputError
         A name occurs twice, or there are too few genes to fill training and test.
+
+    References
+    ----------
+    Roohani, Huang and Leskovec (2024), https://doi.org/10.1038/s41587-023-01905-6
+
+    Examples
+    --------
+    >>> names = ["CEBPA+ctrl", "GATA1+ctrl", "KLF1+ctrl", "TP53+ctrl", "GATA1+KLF1", "ctrl"]
+    >>> ps.splits.gears_simulation(names, seed=1)
+    <Split 'gears-seed1': 2 train, 2 test, 1 val (gears_simulation, seed 1)>
     """
     seed = checked_seed(seed)
     names = _without_control(perturbations)
@@ -95,6 +105,17 @@ def doubles_split(
         `train_fraction` or `seed` out of range.
     InputError
         A name occurs twice, or there are no singles or too few doubles.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> names = ["GATA1", "KLF1", "TP53", "GATA1+KLF1", "GATA1+TP53", "KLF1+TP53"]
+    >>> split = ps.splits.doubles_split(names, seed=1)
+    >>> split.train, split.held_out
+    (('GATA1', 'KLF1', 'TP53', 'GATA1+KLF1'), ('KLF1+TP53', 'GATA1+TP53'))
     """
     if not 0 <= train_fraction < 1:
         raise ArgumentError(f"train_fraction has to be from 0 to below 1, got {train_fraction}")

@@ -50,6 +50,13 @@ class Split:
     ------
     InputError
         Empty `train` or `test`, a repeated name, or the control among the names.
+
+    Examples
+    --------
+    >>> split = ps.Split("mine", train=("GATA1", "KLF1"), test=("TP53",))
+    >>> split.write("mine.json")
+    >>> ps.Split.read("mine.json") == split
+    True
     """
 
     name: str

@@ -65,6 +65,20 @@ class LocalFdr:
         Mean squared Pearson residual of the density.
     notes : tuple of str
         What a reader should know before trusting it.
+
+    References
+    ----------
+    Efron (2004), https://doi.org/10.1198/016214504000000089
+    Efron (2007), https://doi.org/10.1198/016214506000001211
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> values = np.concatenate([random.normal(size=2000), random.normal(4, 1, size=200)])
+    >>> fit = ps.stats.local_fdr(values)
+    >>> lower, upper = fit.thresholds(values, level=0.05)
+    >>> round(upper, 1)
+    3.3
     """
 
     null: NormalNull
@@ -155,6 +169,18 @@ def local_fdr(values: Vector, *, null: Null = "maximum_likelihood") -> LocalFdr:
         If there are too few different values, or no null can be fitted.
     ArgumentError
         For an unknown `null`.
+
+    References
+    ----------
+    Efron (2004), https://doi.org/10.1198/016214504000000089
+    Efron (2007), https://doi.org/10.1198/016214506000001211
+
+    Examples
+    --------
+    >>> values = np.concatenate([np.random.default_rng(0).normal(size=2000), np.full(40, 6.0)])
+    >>> fit = ps.stats.local_fdr(values)
+    >>> bool(abs(fit.null.sigma - 1) < 0.1), fit.of([0.0, 6.0]).round(1)
+    (True, array([1., 0.]))
     """
     values = np.asarray(values, np.float64).ravel()
     if not np.isfinite(values).all():

@@ -45,6 +45,13 @@ class Interactions:
         A deviation beyond these is an interaction.
     rule, threshold, level
         What they were called with; `threshold` is ``'effect'`` where no null could be fitted.
+
+    Examples
+    --------
+    >>> profiles = ps.stats.read_pseudobulk("k562.labels")["mean_log1p"]
+    >>> interactions = ps.stats.find_interactions(profiles)
+    >>> interactions.lower < 0 < interactions.upper
+    True
     """
 
     table: pd.DataFrame
@@ -120,6 +127,21 @@ def find_interactions(
         If there is no control, no double with both singles, or `null` was given and has no fit.
     ArgumentError
         For an unknown option.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+    Efron (2004), https://doi.org/10.1198/016214504000000089
+    Efron (2007), https://doi.org/10.1198/016214506000001211
+
+    Examples
+    --------
+    >>> profiles = ps.stats.read_pseudobulk("k562.labels")["mean_log1p"]
+    >>> interactions = ps.stats.find_interactions(profiles)
+    >>> interactions.table[["perturbation", "gene", "deviation", "interaction_class"]].shape
+    (480, 4)
+    >>> interactions.class_counts().index.to_list()
+    ['additive', 'buffering', 'synergy', 'opposite', 'other']
     """
     _check_rule(rule)
     if not 0 < level < 1:

@@ -68,6 +68,14 @@ def read_pseudobulk(path: LocationLike, *, context: str | None = None) -> xr.Dat
         If there is none.
     CorruptFileError
         If it is not whole; also when values are read.
+
+    Examples
+    --------
+    >>> profiles = ps.stats.read_pseudobulk("k562.labels")
+    >>> list(profiles.data_vars)
+    ['mean', 'n_cells', 'fraction_expressed', 'mean_log1p']
+    >>> profiles["mean_log1p"].dims
+    ('perturbation', 'gene')
     """
     folder = locate(path)
     if (folder / PSEUDOBULK_DIR / "zarr.json").exists():

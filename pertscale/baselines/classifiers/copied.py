@@ -25,6 +25,15 @@ class CopiedLabels(LabelClassifier):
     groups in place of vectors; those of ``fit`` are not looked at. Contexts vote where there are
     several; among equals Non-DE, then Up, then Down. Where no training context has a label, the
     gene's majority label is predicted.
+
+    Examples
+    --------
+    >>> labels = np.array([[1, 0, -1], [1, 0, 0], [0, 0, -1]], np.int8)  # (perturbation, gene)
+    >>> model = ps.baselines.CopiedLabels().fit(
+    ...     np.empty((3, 0)), labels, groups=["GATA1", "KLF1", "GATA1"]  # two contexts have GATA1
+    ... )
+    >>> model.predict(["KLF1"])
+    array([[1, 0, 0]], dtype=int8)
     """
 
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:

@@ -91,6 +91,20 @@ class LogisticPerGene(LabelClassifier):
     Memory: 24 bytes per gene and dimension of the embedding (or per training perturbation, if
     there are fewer). With a Dask `y` that is held for the chunks in work only: the regressions are
     part of the prediction, and fitted again by the next one.
+
+    References
+    ----------
+    Sun, Zhu and Chen (2026), https://openreview.net/forum?id=EZ2KZwM1mR
+
+    Examples
+    --------
+    >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])  # of the training perturbations
+    >>> labels = np.array([[1, 0, -1], [1, 0, 0], [0, 0, -1]], np.int8)  # (perturbation, gene)
+    >>> model = ps.baselines.LogisticPerGene(C=10).fit(vectors, labels)
+    >>> model.predict([[1.0, 0.1]])
+    array([[ 1,  0, -1]], dtype=int8)
+    >>> model.predict_proba([[1.0, 0.1]]).shape  # (perturbation, gene, class)
+    (1, 3, 3)
     """
 
     C_: float

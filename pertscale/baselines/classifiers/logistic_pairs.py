@@ -103,6 +103,19 @@ class LogisticPairs(LabelClassifier):
 
     Memory: less than 64 MB for a block of pairs, 30 MB for the labels of a million pairs, and
     the two tables of vectors.
+
+    References
+    ----------
+    Wu et al. (2025), PerturbQA, https://arxiv.org/abs/2502.21290
+
+    Examples
+    --------
+    >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])  # of the training perturbations
+    >>> labels = np.array([[1, 0, -1], [1, 0, 0], [0, 0, -1]], np.int8)  # (perturbation, gene)
+    >>> genes = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+    >>> model = ps.baselines.LogisticPairs(gene_vectors=genes, n_epochs=5).fit(vectors, labels)
+    >>> model.predict([[1.0, 0.1]]).shape
+    (1, 3)
     """
 
     C_: float

@@ -49,6 +49,17 @@ class MajorityVote(LabelClassifier):
     ----------
     counts_ : ndarray of int64, shape (3, gene)
         Training labels of each class, in the order of ``schema.CLASSES``.
+
+    References
+    ----------
+    Sun, Zhu and Chen (2026), https://openreview.net/forum?id=EZ2KZwM1mR
+
+    Examples
+    --------
+    >>> labels = np.array([[1, 0, -1], [1, 0, 0], [0, 0, -1]], np.int8)  # (perturbation, gene)
+    >>> model = ps.baselines.MajorityVote().fit(np.empty((3, 0)), labels)
+    >>> model.predict(np.empty((1, 0)))
+    array([[ 1,  0, -1]], dtype=int8)
     """
 
     counts_: NDArray[np.int64]

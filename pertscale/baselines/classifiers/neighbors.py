@@ -83,6 +83,19 @@ class WeightedKNN(VotingClassifier):
     With ``neighbors="labelled"`` every training perturbation is a neighbour.
     Memory: 12 bytes per test perturbation and neighbour, and for the genes in work (256 at a time)
     8 bytes per training and 50 per test perturbation each.
+
+    References
+    ----------
+    Sun, Zhu and Chen (2026), https://openreview.net/forum?id=EZ2KZwM1mR
+
+    Examples
+    --------
+    >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])  # of the training perturbations
+    >>> labels = np.array([[1, 0, -1], [1, 0, 0], [0, 0, -1]], np.int8)  # (perturbation, gene)
+    >>> model = ps.baselines.WeightedKNN(k=2).fit(vectors, labels)
+    >>> model.predict([[1.0, 0.1], [0.1, 1.0]])
+    array([[ 1,  0,  0],
+           [ 0,  0, -1]], dtype=int8)
     """
 
     def __init__(

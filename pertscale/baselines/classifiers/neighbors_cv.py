@@ -84,6 +84,18 @@ class WeightedKNNCV(VotingClassifier):
     -----
     A Dask `y` is swept once, chunk by chunk, for the confusion matrices; rows of a group stay in
     one fold. A grid without a k that fits is refused.
+
+    References
+    ----------
+    Sun, Zhu and Chen (2026), https://openreview.net/forum?id=EZ2KZwM1mR
+
+    Examples
+    --------
+    >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])  # of the training perturbations
+    >>> labels = np.array([[1, 0, -1], [1, 0, 0], [0, 0, -1]], np.int8)  # (perturbation, gene)
+    >>> model = ps.baselines.WeightedKNNCV(grid=(1, 2), n_folds=3).fit(vectors, labels)
+    >>> model.k_, sorted(model.cv_scores_)
+    (1, [1, 2])
     """
 
     k_: int

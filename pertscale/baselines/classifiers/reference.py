@@ -26,7 +26,14 @@ from pertscale.schema import CLASSES, Label
 
 @checked
 class AllNonDE(LabelClassifier):
-    """Predict that no perturbation changes any gene. Ignores the embedding and the labels."""
+    """Predict that no perturbation changes any gene. Ignores the embedding and the labels.
+
+    Examples
+    --------
+    >>> labels = np.array([[1, 0, -1], [1, 0, 0], [0, 0, -1]], np.int8)  # (perturbation, gene)
+    >>> ps.baselines.AllNonDE().fit(np.empty((3, 0)), labels).predict(np.empty((1, 0)))
+    array([[0, 0, 0]], dtype=int8)
+    """
 
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         self._gene_chunks = gene_chunks(y)
@@ -56,6 +63,13 @@ class ClassFrequencyRandom(LabelClassifier):
     ----------
     frequencies_ : ndarray of float64, shape (3,)
         Share of each class among the training labels; all Non-DE without any label.
+
+    Examples
+    --------
+    >>> labels = np.array([[1, 0, -1], [1, 0, 0], [0, 0, -1]], np.int8)  # (perturbation, gene)
+    >>> model = ps.baselines.ClassFrequencyRandom(seed=0).fit(np.empty((3, 0)), labels)
+    >>> model.frequencies_.round(2)  # down, non-DE, up
+    array([0.22, 0.56, 0.22])
     """
 
     frequencies_: NDArray[np.float64]
@@ -94,6 +108,13 @@ class Oracle(LabelClassifier):
     It learns nothing. ``predict``, ``predict_proba`` and ``predict_both`` take the truth as a
     keyword, so no result can be mistaken for a prediction. Untested pairs stay untested, with
     scores of NaN.
+
+    Examples
+    --------
+    >>> labels = np.array([[1, 0, -1], [1, 0, 0], [0, 0, -1]], np.int8)  # (perturbation, gene)
+    >>> model = ps.baselines.Oracle().fit(np.empty((3, 0)), labels)
+    >>> model.predict(np.empty((1, 0)), truth=np.array([[0, 1, -1]], np.int8))
+    array([[ 0,  1, -1]], dtype=int8)
     """
 
     def predict(self, X: Any, *, truth: Any = None) -> Any:

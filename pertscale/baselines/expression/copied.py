@@ -16,6 +16,17 @@ class CopiedEffect(ExpressionModel):
     """Predict the training profile of the same name: its effect elsewhere on the own control.
 
     Perturbations that the training contexts do not have are not predicted.
+
+    Examples
+    --------
+    >>> profiles = xr.DataArray(
+    ...     [[1.0, 2.0, 0.5], [1.5, 2.0, 0.5], [1.0, 1.0, 0.5]],
+    ...     dims=("perturbation", "gene"),
+    ...     coords={"perturbation": ["control", "GATA1", "KLF1"], "gene": ["HBG1", "ACTB", "TP53"]},
+    ... )
+    >>> ps.baselines.CopiedEffect().fit(profiles).predict(["KLF1", "TP53"]).values
+    array([[1. , 1. , 0.5],
+           [nan, nan, nan]])
     """
 
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:

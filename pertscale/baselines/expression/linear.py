@@ -68,6 +68,20 @@ class BilinearModel(ExpressionModel):
     -----
     Perturbations without a vector are not predicted. The control has a vector of zeros unless the
     embedding of perturbations has one for it. Lazy profiles are read in blocks, three times.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> profiles = ps.stats.read_pseudobulk("k562.labels")["mean_log1p"]
+    >>> train, held_out = profiles[:9], ["GENE0079", "GENE0092"]
+    >>> model = ps.baselines.BilinearModel(dim=4).fit(train)
+    >>> model.predict(held_out).shape
+    (2, 120)
+    >>> len(model.matched_), model.weights_.shape
+    (6, (4, 4))
     """
 
     weights_: NDArray
@@ -242,6 +256,22 @@ class RidgeDecoder(ExpressionModel):
     ----------
     coef_ : ndarray (d, gene)
     intercept_ : ndarray (gene,)
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> profiles = xr.DataArray(
+    ...     [[1.0, 2.0, 0.5], [1.5, 2.0, 0.5], [1.0, 1.0, 0.5]],
+    ...     dims=("perturbation", "gene"),
+    ...     coords={"perturbation": ["control", "GATA1", "KLF1"], "gene": ["HBG1", "ACTB", "TP53"]},
+    ... )
+    >>> names = ("control", "GATA1", "KLF1", "TP53")
+    >>> cells = ps.Embedding("uce", names, np.array([[0.1, 0], [1.0, 0], [0, 1.0], [1.0, 1.0]]))
+    >>> ps.baselines.RidgeDecoder(embedding=cells).fit(profiles).predict(["TP53"]).values.round(2)
+    array([[1.24, 1.51, 0.5 ]])
     """
 
     coef_: NDArray

@@ -23,7 +23,22 @@ from pertscale.schema import CONTROL
 
 @checked
 class NoChange(ExpressionModel):
-    """Predict the control for every perturbation (method H1)."""
+    """Predict the control for every perturbation (method H1).
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> profiles = xr.DataArray(
+    ...     [[1.0, 2.0, 0.5], [1.5, 2.0, 0.5], [1.0, 1.0, 0.5]],
+    ...     dims=("perturbation", "gene"),
+    ...     coords={"perturbation": ["control", "GATA1", "KLF1"], "gene": ["HBG1", "ACTB", "TP53"]},
+    ... )
+    >>> ps.baselines.NoChange().fit(profiles).predict(["TP53"]).values
+    array([[1. , 2. , 0.5]])
+    """
 
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
         self._control = row_of(profiles, names.index(CONTROL))
@@ -40,6 +55,20 @@ class MeanExpression(ExpressionModel):
     ----------
     over : {'conditions', 'perturbations'}
         'conditions' counts the control in, as the second paper does; 'perturbations' does not.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> profiles = xr.DataArray(
+    ...     [[1.0, 2.0, 0.5], [1.5, 2.0, 0.5], [1.0, 1.0, 0.5]],
+    ...     dims=("perturbation", "gene"),
+    ...     coords={"perturbation": ["control", "GATA1", "KLF1"], "gene": ["HBG1", "ACTB", "TP53"]},
+    ... )
+    >>> ps.baselines.MeanExpression(over="perturbations").fit(profiles).predict(["TP53"]).values
+    array([[1.25, 1.5 , 0.5 ]])
     """
 
     def __init__(self, *, over: str = "conditions") -> None:
@@ -70,6 +99,20 @@ class Additive(ExpressionModel):
         Genes that each perturbation targets (``screen.targets``), where names are those of guides:
         two guides of a gene count once, by the guide itself where that is trained on, else by the
         mean over the guides of the gene. By default a name's parts are its targets.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber and Anders (2025), https://doi.org/10.1038/s41592-025-02772-6
+
+    Examples
+    --------
+    >>> profiles = xr.DataArray(
+    ...     [[1.0, 2.0, 0.5], [1.5, 2.0, 0.5], [1.0, 1.0, 0.5]],
+    ...     dims=("perturbation", "gene"),
+    ...     coords={"perturbation": ["control", "GATA1", "KLF1"], "gene": ["HBG1", "ACTB", "TP53"]},
+    ... )
+    >>> ps.baselines.Additive().fit(profiles).predict(["GATA1+KLF1"]).values
+    array([[1.5, 1. , 0.5]])
     """
 
     def __init__(self, *, targets: Mapping[str, Sequence[str]] | None = None) -> None:

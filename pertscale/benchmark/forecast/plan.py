@@ -307,6 +307,13 @@ def plan_benchmark(
         If the disk can't hold the output.
     ArgumentError, InputError
         As of :func:`pertscale.run_benchmark`.
+
+    Examples
+    --------
+    >>> methods = ["majority_vote", "knn_10"]
+    >>> plan = ps.plan_benchmark("k562.zarr", tasks=["within"], methods=methods, quiet=True)
+    >>> plan.stages["stage"].to_list()
+    ['labels', 'methods', 'expression', 'report']
     """
     started = time.perf_counter()
     wanted = read_options(

@@ -140,6 +140,12 @@ def check(
     Returns
     -------
     Account
+
+    Examples
+    --------
+    >>> account = ps.io.check("k562.h5ad")
+    >>> account.scale, account.n_dropped
+    ('counts', 0)
     """
     choices = _chosen(perturbation, control, context, batch, guide, gene_name)
     if isinstance(source, str | os.PathLike) and is_store(source):
@@ -279,6 +285,12 @@ def ingest(
         For truncated or damaged files.
     MemoryBudgetError
         If `memory` does not hold the smallest task; the message says what does.
+
+    Examples
+    --------
+    >>> store = ps.io.ingest("k562.h5ad", "again.zarr", quiet=True)
+    >>> ps.open_screen(store).contexts
+    ('sim',)
     """
     if dtype not in _COUNT_DTYPES:
         raise ArgumentError(f"dtype={dtype!r} is not one of {', '.join(_COUNT_DTYPES)}")

@@ -129,6 +129,21 @@ def rank_sum(
     TaskError, StorageError, ClusterError
         If tiles fail, the disk is full or read-only, or the cluster is gone; see
         :mod:`pertscale.execution.runner`. The same call goes on with what is missing.
+
+    References
+    ----------
+    Wilcoxon (1945), https://doi.org/10.2307/3001968
+    Mann and Whitney (1947), https://doi.org/10.1214/aoms/1177730491
+    Benjamini and Hochberg (1995), https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
+
+    Examples
+    --------
+    >>> labels = ps.stats.rank_sum("k562.zarr", quiet=True)
+    >>> labels.to_pandas(perturbation="GENE0002", gene="GENE0002", columns=["n_cells", "label"])
+      context perturbation      gene  n_cells  label
+    0     sim     GENE0002  GENE0002       52     -1
+    >>> labels.matrix().compute().shape
+    (16, 120)
     """
     check_memory(memory)
     screen = open_screen(screen)
@@ -214,6 +229,12 @@ def rank_sum_share(
         For a share that is none.
     MemoryBudgetError, InputError
         As of :func:`rank_sum`.
+
+    Examples
+    --------
+    >>> for share in ("1/2", "2/2"):  # two jobs of an array
+    ...     n_tiles = ps.stats.rank_sum_share("k562.zarr", share=share, out="by_jobs", quiet=True)
+    >>> labels = ps.stats.rank_sum("k562.zarr", out="by_jobs", quiet=True)
     """
     number, n_shares = parse_share(share)
     screen = open_screen(screen)

@@ -35,6 +35,15 @@ class Curation:
         Perturbations without any differentially expressed gene that are added.
     gene_holdout : float
         Share of the genes that is set aside and appears in no pair.
+
+    References
+    ----------
+    Wu et al. (2025), PerturbQA, https://arxiv.org/abs/2502.21290
+
+    Examples
+    --------
+    >>> ps.stats.Curation(n_negatives=50)
+    Curation(max_positives=20, n_negatives=50, min_positives=5, n_null=100, gene_holdout=0.2)
     """
 
     max_positives: int = 20
@@ -81,6 +90,19 @@ def curate(
     ------
     InputError
         If no perturbation has enough differentially expressed genes.
+
+    References
+    ----------
+    Wu et al. (2025), PerturbQA, https://arxiv.org/abs/2502.21290
+
+    Examples
+    --------
+    >>> labels = ps.stats.rank_sum("k562.zarr", quiet=True)
+    >>> recipe = ps.stats.Curation(min_positives=2, n_negatives=20)
+    >>> curated = ps.curate(labels, recipe=recipe, seed=0)
+    >>> curated.summary()[["perturbations", "genes", "pairs"]]
+       perturbations  genes  pairs
+    0              4     49     59
     """
     recipe = recipe or Curation()
     context = labels.only_context(context)

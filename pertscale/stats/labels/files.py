@@ -86,6 +86,18 @@ def read_label_table(
     InputError
         Columns are missing, a pair is listed twice, integers or fold changes could mean several
         things, or columns contradict each other.
+
+    Examples
+    --------
+    >>> pairs = pd.DataFrame(
+    ...     {"pert": ["GATA1", "GATA1"], "gene": ["HBG1", "ACTB"], "label": ["up", "non-DE"]}
+    ... )
+    >>> pairs.to_csv("pairs.csv", index=False)
+    >>> labels, split = ps.stats.read_label_table("pairs.csv")
+    >>> labels.to_pandas()
+       context perturbation  gene  label
+    0  context        GATA1  ACTB      0
+    1  context        GATA1  HBG1      1
     """
     if codes is not None and codes not in CODES:
         raise ArgumentError(f"codes={codes!r} is not one of {', '.join(CODES)}")

@@ -48,6 +48,24 @@ def read_perturbqa(folder: str | os.PathLike[str], *, line: str) -> tuple[LabelT
     InputError
         If the two files don't list the same differentially expressed pairs, a perturbation is in
         both parts of the split, or a label is not 0 or 1.
+
+    References
+    ----------
+    Wu et al. (2025), PerturbQA, https://arxiv.org/abs/2502.21290
+
+    Examples
+    --------
+    >>> rows = {"pert": ["GATA1", "KLF1"], "gene": ["HBG1", "ACTB"], "label": [1, 0]}
+    >>> de = pd.DataFrame({**rows, "split": ["train", "test"]})
+    >>> de.to_csv("k562-de.csv", index=False)
+    >>> de[:1].to_csv("k562-dir.csv", index=False)
+    >>> labels, split = ps.stats.read_perturbqa(".", line="k562")
+    >>> labels.to_pandas()
+      context perturbation  gene  label
+    0    k562        GATA1  HBG1      1
+    1    k562         KLF1  ACTB      0
+    >>> split.test
+    ('KLF1',)
     """
     de, direction = (_read(Path(folder) / f"{line}-{kind}.csv") for kind in ("de", "dir"))
     keys = ["pert", "gene"]

@@ -91,6 +91,15 @@ class LabelTable:
         How the labels were made.
     path : Path or Remote, optional
         Folder of a table on disk or on object storage; None for one in memory.
+
+    Examples
+    --------
+    >>> labels = ps.read_labels("k562.labels")
+    >>> labels.summary()[["context", "perturbations", "genes"]]
+      context  perturbations  genes
+    0     sim             16    120
+    >>> labels.to_pandas(gene="GENE0002", columns=["label"]).shape
+    (16, 4)
     """
 
     genes: pd.Index
@@ -473,6 +482,11 @@ def read_labels(path: LocationLike) -> LabelTable:
         If there is no finished table.
     CorruptFileError
         If files of it are missing or damaged.
+
+    Examples
+    --------
+    >>> ps.read_labels("k562.labels").contexts
+    ('sim',)
     """
     folder = locate(path)
     if (folder / LABELS_DIR / MANIFEST_FILE).exists():
