@@ -13,8 +13,9 @@ from typing import Final, Literal, get_args
 
 Setting = Literal["full", "full_without_target", "curated"]
 SETTINGS: Final[tuple[Setting, ...]] = get_args(Setting)
-INTERACTIONS = "interactions"
-TRANSFER = "transfer"
+WITHIN: Final = "within"
+INTERACTIONS: Final = "interactions"
+TRANSFER: Final = "transfer"
 #: Classes within a context; expression of held-out singles and doubles; genetic interactions;
 #: from some contexts to another.
 Task = Literal["within", "single", "double", "interactions", "transfer"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pertscale.benchmark.run_log import RunLog
 from pertscale.errors import ArgumentError
 from pertscale.hashing import digest
 from pertscale.io.gene_aliases import Aliases
@@ -21,7 +22,9 @@ from pertscale.predictions.cells import (
 from pertscale.predictions.joined import join
 from pertscale.predictions.predictions import (
     CELLS,
+    CLASS_SCORES,
     EXPRESSION,
+    LABELS,
     AlignedPredictions,
     Predictions,
     read_predictions,
@@ -146,6 +149,29 @@ class ExternalPredictions:
                 self.coverage.append({**row, **mine.coverage(held_out)})
         return self.found[key]
 
+    def for_split(
+        self, context: str, split: Split, *, log: RunLog, where: str = "", task: str = ""
+    ) -> dict[str, AlignedPredictions]:
+        """Return the predictions of all methods for a split; `log` tells which have none, and why.
+
+        `where` and `task` are words for that, where `context` is not enough.
+        """
+        predictions = {}
+        step = f"{task}, {split.name}" if task else split.name
+        held_out = set(split.held_out)
+        for name in self.files:
+            aligned = self.find(name, context, split)
+            if aligned is not None and held_out & set(aligned.rows):
+                predictions[name] = aligned
+                continue
+            reason = (
+                f"its files are for {self.intended_for(name)}"
+                if aligned is None
+                else "it predicts none of the held-out perturbations; see splits/"
+            )
+            log.skip(f"{name} ({step})", where or context, reason)
+        return predictions
+
     def intended_for(self, name: str) -> str:
         """Return the contexts and splits that a method's files are for, in words."""
         told = []
@@ -172,3 +198,12 @@ class ExternalPredictions:
             control=self.controls[context],
             gene_ids=gene_ids(self.screen),
         )
+
+
+def with_profiles(given: Mapping[str, AlignedPredictions]) -> dict[str, AlignedPredictions]:
+    """Return those of some predictions that say what expression is, not only classes."""
+    return {
+        name: predictions
+        for name, predictions in given.items()
+        if predictions.predictions.kind not in (LABELS, CLASS_SCORES)
+    }

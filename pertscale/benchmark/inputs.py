@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.state import unmark
-from pertscale.benchmark.units.class_unit import slug
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, ExistsError, NotFoundError, PertscaleError
 from pertscale.io.guards.json_files import read_json_file
@@ -18,30 +20,71 @@ from pertscale.schema import PREDICTIONS_DIR, WORK_DIR
 from pertscale.screen import Screen, open_screen
 from pertscale.storage.atomic import remove_leftovers_below, write_json
 from pertscale.storage.files import states
+from pertscale.storage.folder_names import slug
 from pertscale.storage.locations import Location, Remote, absolute, locate
 
 #: Store that a file is ingested to, in the output folder.
 INGESTED_STORE = "screen.zarr"
 
 
-def open_or_ingest(
-    store: Any, folder: Path, alone: bool, how: dict[str, Any]
-) -> tuple[Screen, RunLog]:
-    """Open a store, or ingest a file; begin the log of its screen."""
-    log = RunLog(quiet=how["quiet"])
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (PREDICTIONS_DIR, WORK_DIR):
-        remove_leftovers_below(folder / name)
-    return _screen(store, folder, parents_of(folder, alone), how, log), log
+@dataclass(frozen=True)
+class ScreenInput:
+    """A screen of a run: what was passed, and the folder of its part.
+
+    Attributes
+    ----------
+    store : path, URL or Screen
+    folder : str
+        Below the output folder; ``.`` for a screen that is alone.
+    """
+
+    store: Any
+    folder: str
 
 
-def parents_of(folder: Path, alone: bool) -> tuple[Path, ...]:
-    """Return the results that a screen's own is a part of."""
+@dataclass(frozen=True)
+class OpenedScreen:
+    """A screen that is open, with the folder and the log of its part of a run.
+
+    Attributes
+    ----------
+    screen : Screen
+    folder : Path
+    log : RunLog
+    alone : bool
+        Whether it is the only one.
+    """
+
+    screen: Screen
+    folder: Path
+    log: RunLog
+    alone: bool
+
+    @property
+    def parents(self) -> tuple[Path, ...]:
+        """Folders of the results that its own is a part of."""
+        return _parents(self.folder, self.alone)
+
+
+def _parents(folder: Path, alone: bool) -> tuple[Path, ...]:
     return () if alone else (folder.parent.parent,)
 
 
-def locate_stores(store: Any, out: Any) -> tuple[Location, dict[str, Any]]:
-    """Return the output folder, absolute, and the stores by their folders in it ('.': itself)."""
+def open_or_ingest(
+    given: ScreenInput, out: Path, *, memory: str | int, client: Any, quiet: bool
+) -> OpenedScreen:
+    """Open a store, or ingest a file; begin the log of its screen."""
+    log, folder, alone = RunLog(quiet=quiet), out / given.folder, given.folder == "."
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (PREDICTIONS_DIR, WORK_DIR):
+        remove_leftovers_below(folder / name)
+    ingest_file = partial(ingest, memory=memory, client=client, quiet=quiet, overwrite=True)
+    screen = _screen(given.store, folder, _parents(folder, alone), ingest_file, log)
+    return OpenedScreen(screen, folder, log, alone)
+
+
+def locate_stores(store: Any, out: Any) -> tuple[Location, tuple[ScreenInput, ...]]:
+    """Return the output folder, absolute, and the stores with their folders in it."""
     listed = list(store) if isinstance(store, list | tuple) else [store]
     paths = [locate(one.path if isinstance(one, Screen) else one) for one in listed]
     for path in paths:
@@ -56,16 +99,20 @@ def locate_stores(store: Any, out: Any) -> tuple[Location, dict[str, Any]]:
         )
     if len(paths) == 1:
         folder = out if out is not None else paths[0].with_suffix(".benchmark")
-        return absolute(folder), {".": listed[0]}
+        return absolute(folder), (ScreenInput(listed[0], "."),)
     if out is None:
         raise ArgumentError("several stores have no output folder in common; pass out=")
     names = unique_names(path.stem for path in paths)
-    locate_stores = (f"screens/{slug(name)}" for name in names)
-    return absolute(out), dict(zip(locate_stores, listed, strict=True))
+    inputs = (ScreenInput(s, f"screens/{slug(n)}") for s, n in zip(listed, names, strict=True))
+    return absolute(out), tuple(inputs)
 
 
 def _screen(
-    store: Any, folder: Path, parents: tuple[Path, ...], how: dict[str, Any], log: RunLog
+    store: Any,
+    folder: Path,
+    parents: tuple[Path, ...],
+    ingest_file: Callable[[Any, Path], Any],
+    log: RunLog,
 ) -> Screen:
     """Open the store, or ingest what is not one into the output folder."""
     if isinstance(store, Screen) or isinstance(locate(store), Remote) or is_store(store):
@@ -78,7 +125,7 @@ def _screen(
             _check_ours(inside, marker, Path(store))
             unmark(*parents, folder)
             write_json(marker, None)  # what is there now is ours, and not what it says
-            ingest(store, inside, **how, overwrite=True)
+            ingest_file(store, inside)
             write_json(marker, record)
     return open_screen(inside)
 

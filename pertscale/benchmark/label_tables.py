@@ -12,16 +12,17 @@ from pertscale.arguments import checked
 from pertscale.baselines import METHODS
 from pertscale.baselines.inputs import UnitInputs
 from pertscale.benchmark.tasks.transfer import with_averages
-from pertscale.benchmark.units.class_unit import TASK, at_both_points, with_head, with_rest
+from pertscale.benchmark.units.base import with_head
+from pertscale.benchmark.units.class_scores import Points, score_settings
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
-from pertscale.evaluation import evaluate, share_changed
+from pertscale.evaluation import share_changed
 from pertscale.gene_names import match_genes
 from pertscale.guide_names import target_group
 from pertscale.io.gene_aliases import Aliases, read_aliases
 from pertscale.perturbation_names import targets
 from pertscale.predictions.given_split import on_labels
-from pertscale.schema import GENE, PERTURBATION, TRANSFER, Label
+from pertscale.schema import GENE, PERTURBATION, TRANSFER, WITHIN, Label
 from pertscale.splits import Split
 from pertscale.stats.labels.table import LabelTable
 
@@ -94,7 +95,7 @@ def score_labels(
     train, truth = (
         matrix.sel({PERTURBATION: list(part)}) for part in (split.train, split.held_out)
     )
-    head = {"task": TASK, "context": context, "train_contexts": context}
+    head = {"task": WITHIN, "context": context, "train_contexts": context}
     return _scored(train.values, split.train, truth, split, embedding, methods, ("full",), head)
 
 
@@ -278,19 +279,20 @@ def _scored(
         method = METHODS[name]
         if method.needs_embedding and embedding is None:
             raise ArgumentError(f"method {name!r} needs an embedding; pass embedding=")
-        found = method.fit_predict(given)
-        for setting in settings:
-            kept = seen if setting.endswith("_overlap") else np.ones(len(genes), bool)
-            part = truth.values[:, kept], found.labels[:, kept], found.scores[:, kept]
-            votes = None if found.fell_back is None else found.fell_back[:, kept]
-            table = evaluate(
-                part[0],
-                part[1],
-                scores=part[2],
-                perturbations=test,
-                training_rate=rate if method.ranks else None,
+        predicted = method.fit_predict(given)
+        scores = score_settings(
+            predicted,
+            truth.values,
+            test,
+            settings=settings,
+            target_pairs=np.empty((0, 2), np.intp),
+            overlap=lambda: seen,
+            points=Points(rate) if method.ranks else Points(same=True),
+        )
+        tables += [
+            with_head(
+                table.assign(method=name), {name: predicted.params}, split, **head, setting=setting
             )
-            table = with_rest(table, part[0], part[2], votes)
-            table = table if method.ranks else at_both_points(table)
-            tables.append(with_head(table, split, name, found.params, **head, setting=setting))
+            for setting, table in scores.items()
+        ]
     return pd.concat(tables, ignore_index=True)

@@ -21,7 +21,7 @@ from pertscale.splits.drawn import check_test_fraction
 from pertscale.splits.rule import SplitRule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions:
     """What the user asked for.
 
@@ -34,7 +34,7 @@ class BenchmarkOptions:
     own : frozenset of str
         Which of both are the user's.
     tasks, settings : tuple of str
-    how : SplitRule
+    rule : SplitRule
     embedding : Embedding, optional
     threshold : {'match_rate', 'macro_f1'}
     exclude_test_perturbations : bool
@@ -49,7 +49,7 @@ class BenchmarkOptions:
     own: frozenset[str]
     tasks: tuple[str, ...]
     settings: tuple[str, ...]
-    how: SplitRule
+    rule: SplitRule
     embedding: Embedding | None
     threshold: Rule
     exclude_test_perturbations: bool
@@ -58,10 +58,10 @@ class BenchmarkOptions:
 
     def on(self, screen: Screen) -> BenchmarkOptions:
         """Return the same, with the names of a split that was given as the screen has them."""
-        if self.how.given is None:
+        if self.rule.given is None:
             return self
-        given = on_screen(self.how.given, screen, self.aliases)
-        return replace(self, how=replace(self.how, given=given))
+        given = on_screen(self.rule.given, screen, self.aliases)
+        return replace(self, rule=replace(self.rule, given=given))
 
     def methods_on(self, kind: str) -> dict[str, Method]:
         """Return the classifiers that are fitted on a kind of labels, full or curated."""
@@ -103,17 +103,17 @@ def read_options(
         )
     seeds = seed if seed is None else (seed,) if isinstance(seed, int) else tuple(seed)
     return BenchmarkOptions(
-        {name: m for name, m in used.items() if isinstance(m, Method)},
-        {name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
-        frozenset(own),
-        tuple(tasks),
-        tuple(settings),
-        SplitRule(_read_split(split), seeds, test_fraction, gene_disjoint),
-        _read_embedding(embedding),
-        threshold,
-        exclude_test_perturbations,
-        aliases,
-        targets,
+        methods={name: m for name, m in used.items() if isinstance(m, Method)},
+        models={name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
+        own=frozenset(own),
+        tasks=tuple(tasks),
+        settings=tuple(settings),
+        rule=SplitRule(_read_split(split), seeds, test_fraction, gene_disjoint),
+        embedding=_read_embedding(embedding),
+        threshold=threshold,
+        exclude_test_perturbations=exclude_test_perturbations,
+        aliases=aliases,
+        targets=targets,
     )
 
 

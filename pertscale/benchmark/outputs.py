@@ -14,11 +14,9 @@ import pandas as pd
 from pertscale.benchmark.inputs import INGESTED_STORE
 from pertscale.benchmark.split_files import SPLITS_RECORD, split_file, write_split_files
 from pertscale.benchmark.state import RunRecord, ScreenRun
-from pertscale.benchmark.tasks.interactions import interaction_scores, interaction_table, null_of
+from pertscale.benchmark.tasks.registry import ALL_TASKS
 from pertscale.benchmark.tasks.transfer import with_averages
-from pertscale.benchmark.units import expression_unit
-from pertscale.benchmark.units.class_unit import BLAS, UNIT_FILES, ClassUnit, read_scores
-from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
+from pertscale.benchmark.units.base import BLAS, UNIT_FILES
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ExistsError
 from pertscale.execution.blas_build import blas_libraries
@@ -32,7 +30,6 @@ from pertscale.schema import (
     COVERAGE_FILE,
     DROP_COLUMNS,
     DROPS_FILE,
-    INTERACTION_COLUMNS,
     INTERACTIONS_FILE,
     LABELS_DIR,
     LOG_FILE,
@@ -74,73 +71,64 @@ LAYOUT = OutputLayout(
 TABLES = (SCORES_FILE, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)
 
 
-def write_tables(runs: RunRecord, plans: Sequence[ScreenRun]) -> None:
-    """Write all tables: of the runs and of the screens, which may be one and the same."""
-    _clear(runs)
-    write_split_files(runs)
-    parts = _parts(runs, plans)
-    scores = [*(_scores(part) for part in parts), *(interaction_scores(plan) for plan in plans)]
-    skipped = [row for part in parts for row in part.log.skipped]
-    coverage = [row for part in parts for row in part.coverage]
-    for plan in plans:
-        coverage += [*plan.outsiders.coverage, *_embedding_coverage(plan)]
-    folder = runs.folder
+def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
+    """Write all tables: of the run and of its screens, whose records may be one and the same."""
+    _clear(record)
+    write_split_files(record)
+    records, folder = _records(record, screens), record.folder
+    scores = [unit.scores(one.folder) for one in records for unit in (*one.units, *one.expression)]
+    skipped = [row for one in records for row in one.log.skipped]
+    coverage = [row for one in records for row in one.coverage]
+    for run in screens:
+        coverage += [*run.external.coverage, *_embedding_coverage(run)]
+    for task in ALL_TASKS:
+        scores += task.scores(screens)
+        task.write_tables(folder, screens)
     write_table(folder / SCORES_FILE, with_averages(stacked(scores, SCORE_COLUMNS)))
-    write_table(
-        folder / INTERACTIONS_FILE,
-        stacked(list(map(interaction_table, plans)), INTERACTION_COLUMNS),
-    )
-    write_table(folder / DROPS_FILE, stacked(list(map(_drops, plans)), DROP_COLUMNS))
+    write_table(folder / DROPS_FILE, stacked(list(map(_drops, screens)), DROP_COLUMNS))
     write_table(folder / COVERAGE_FILE, declared_frame(coverage, COVERAGE_COLUMNS))
     write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))
 
 
-def _parts(runs: RunRecord, plans: Sequence[ScreenRun]) -> list[RunRecord]:
-    """Return the runs and the screens, which may be one and the same."""
-    return [runs, *(plan for plan in plans if plan is not runs)]
+def _records(record: RunRecord, screens: Sequence[ScreenRun]) -> list[RunRecord]:
+    """Return the records of the run and of its screens, each once."""
+    return [record, *(run.record for run in screens if run.record is not record)]
 
 
-def _clear(runs: RunRecord) -> None:
+def _clear(record: RunRecord) -> None:
     """Remove the predictions that an earlier call left and this one does not ask for."""
-    wanted = {u.folder for u in (*runs.units, *runs.failed)} | {u.folder for u in runs.expression}
-    for marker in sorted((runs.folder / PREDICTIONS_DIR).glob(f"*/*/*/*/{UNIT_FILE}")):
-        if marker.parent.relative_to(runs.folder).as_posix() not in wanted:
+    wanted = {unit.folder for unit in (*record.units, *record.failed, *record.expression)}
+    for marker in sorted((record.folder / PREDICTIONS_DIR).glob(f"*/*/*/*/{UNIT_FILE}")):
+        if marker.parent.relative_to(record.folder).as_posix() not in wanted:
             remove_ours(marker.parent, UNIT_FILES)
             for parent in list(marker.parents)[1:4]:  # split, labels, context
                 if not any(parent.iterdir()):
                     parent.rmdir()
 
 
-def _scores(runs: RunRecord) -> pd.DataFrame:
-    """Scores of classes and of expression."""
-    parts = [read_scores(runs.folder, runs.units)]
-    parts += expression_unit.read_unit_scores(runs.folder, runs.expression)
-    return stacked(parts, SCORE_COLUMNS)
-
-
-def _embedding_coverage(plan: ScreenRun) -> list[dict[str, Any]]:
+def _embedding_coverage(run: ScreenRun) -> list[dict[str, Any]]:
     """Which perturbations and genes have a vector: of the methods', and of models' own."""
     rows = [
-        _covered(plan, embedding, context, split, embedding.name)
-        for (context, split), embedding in plan.vectors.items()
+        _covered(run, embedding, context, split, embedding.name)
+        for (context, split), embedding in run.vectors.items()
     ]
-    for name, method in plan.wanted.models.items():
-        if name in plan.wanted.own:
+    for name, method in run.options.models.items():
+        if name in run.options.own:
             for value in method.make(0).get_params(deep=False).values():
                 if isinstance(value, Embedding):
                     rows += [
-                        _covered(plan, value, context, "", f"{name}: {value.name}")
-                        for context in plan.labels.contexts
+                        _covered(run, value, context, "", f"{name}: {value.name}")
+                        for context in run.labels.contexts
                     ]
     return rows
 
 
 def _covered(
-    plan: ScreenRun, embedding: Embedding, context: str, split: str, name: str
+    run: ScreenRun, embedding: Embedding, context: str, split: str, name: str
 ) -> dict[str, Any]:
-    names = list(plan.screen.context_groups(context)["perturbation"][1:])
-    genes = list(plan.screen.genes)
-    found = embedding.coverage(names, targets=plan.screen.targets)["covered"].to_numpy()
+    names = list(run.screen.context_groups(context)["perturbation"][1:])
+    genes = list(run.screen.genes)
+    found = embedding.coverage(names, targets=run.screen.targets)["covered"].to_numpy()
     there = embedding.coverage(genes)["covered"].to_numpy()
     return {
         "what": "embedding",
@@ -162,91 +150,84 @@ def _missing(names: list[str], found: np.ndarray) -> str:
     return ",".join(name for name, there in zip(names, found, strict=True) if not there)
 
 
-def _drops(plan: ScreenRun) -> pd.DataFrame:
+def _drops(run: ScreenRun) -> pd.DataFrame:
     """Cells and genes that ingest left out, and perturbations that were not tested."""
-    table = plan.labels.perturbations
+    table = run.labels.perturbations
     untested = [
         {
             "kind": "perturbation",
             "name": row.perturbation,
             "context": row.context,
-            "source": Path(plan.screen.path).name,
+            "source": Path(run.screen.path).name,
             "row": -1,
             "label": row.perturbation,
             "reason": row.reason,
         }
         for row in table[~table["tested"]].itertuples()
     ]
-    ingested = plan.screen.drops.to_dict("records")
+    ingested = run.screen.drops.to_dict("records")
     return declared_frame([*ingested, *untested], DROP_COLUMNS)
 
 
 def manifest(
-    runs: RunRecord, plans: Sequence[ScreenRun], options: dict[str, Any]
+    record: RunRecord, screens: Sequence[ScreenRun], options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what ``manifest.json`` says: versions, options, hashes, splits, units."""
-    parts = _parts(runs, plans)
-    without_changes = {c: why for part in parts for c, why in part.without_changes.items()}
-    vectors_lack = [row for part in parts for row in part.vectors_lack]
-    genes_seen = [row for part in parts for row in part.genes_seen]
+    records = _records(record, screens)
+    without_changes = {c: why for one in records for c, why in one.without_changes.items()}
+    vectors_lack = [row for one in records for row in one.vectors_lack]
+    genes_seen = [row for one in records for row in one.genes_seen]
     packages = ("pertscale", "dask", "distributed", "numpy", "scipy", "pandas", "numba", "zarr")
-    alone = len(plans) == 1 and plans[0] is runs
-    return {
+    alone = screens[0].record is record
+    content = {
         "schema_version": SCHEMA_VERSION,
         "options": options,
-        "screen": plans[0].screen.fingerprint if alone else "",
-        "labels_key": plans[0].labels.key if alone else "",
-        "screens": [] if alone else [p.folder.relative_to(runs.folder).as_posix() for p in plans],
+        "screen": screens[0].screen.fingerprint if alone else "",
+        "labels_key": screens[0].labels.key if alone else "",
+        "screens": []
+        if alone
+        else [run.folder.relative_to(record.folder).as_posix() for run in screens],
         "embeddings": {
             f"{context} / {split}": {"name": e.name, "hash": e.hash, "provenance": e.provenance}
-            for plan in plans
-            for (context, split), e in plan.vectors.items()
+            for run in screens
+            for (context, split), e in run.vectors.items()
         },
         "splits": {
-            context: {name: split_file(context, split) for name, split in mine.items()}
-            for context, mine in runs.splits.items()
+            context: {name: split_file(context, split) for name, split in of_context.items()}
+            for context, of_context in record.splits.items()
         },
-        "drawn_splits": [row for part in parts for row in part.drawn],
+        "drawn_splits": [row for one in records for row in one.drawn],
         "without_changes": without_changes,
         "vectors_lack": vectors_lack,
         "genes_seen": genes_seen,
         "findings": findings(
-            read_table(runs.folder / SCORES_FILE),
-            _held_out(parts),
+            read_table(record.folder / SCORES_FILE),
+            _held_out(records),
             without_changes=without_changes,
             vectors_lack=vectors_lack,
             genes_seen=genes_seen,
         ),
-        "units": [
-            {
-                **_unit_head(u),
-                "labels": u.labels,
-                "method": u.method,
-                "key": u.key(runs.matrices[u.context, u.labels]),
-            }
-            for u in runs.units
-        ],
-        "expression": [
-            {**_unit_head(u), "key": unit_record(runs.folder, u)["key"]} for u in runs.expression
-        ],
-        "interactions": {
-            context: null_of(found)
-            for plan in plans
-            for context, found in plan.interactions.items()
-        },
-        BLAS: _blas_libraries(runs),
+        "units": [unit.as_dict() for unit in record.units],
+        "expression": [unit.as_dict() for unit in record.expression],
+        BLAS: _blas_libraries(record),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
+    for task in ALL_TASKS:
+        content |= task.manifest(screens)
+    return content
 
 
-def _blas_libraries(runs: RunRecord) -> list[dict[str, str]]:
+def _blas_libraries(record: RunRecord) -> list[dict[str, str]]:
     """Return the BLAS libraries with which units were fitted, here or by earlier calls."""
-    folders = [unit.folder for unit in runs.units] + [unit.folder for unit in runs.expression]
-    used = [*blas_libraries(), *(b for f in folders for b in read_unit(runs.folder / f)[BLAS])]
+    units = [*record.units, *record.expression]
+    used = [
+        *blas_libraries(),
+        *(b for u in units for b in read_unit(record.folder / u.folder)[BLAS]),
+    ]
     return [dict(one) for one in sorted({tuple(sorted(library.items())) for library in used})]
 
 
-def result_sums(runs: RunRecord, content: Mapping[str, Any]) -> Sums:
+def result_sums(record: RunRecord, content: Mapping[str, Any]) -> Sums:
     """Return the sums of what a manifest says is there, and that is the same in every run.
 
     Of a folder with a record of its own (a unit, a screen's result) that of the record.
@@ -256,27 +237,16 @@ def result_sums(runs: RunRecord, content: Mapping[str, Any]) -> Sums:
         f"{SPLITS_DIR}/{file}" for mine in content["splits"].values() for file in mine.values()
     ]
     screens = [f"{folder}/{MANIFEST_FILE}" for folder in content["screens"]]
-    return sums_of(runs.folder, {*TABLES, *units, *splits, *screens})
+    return sums_of(record.folder, {*TABLES, *units, *splits, *screens})
 
 
-def _held_out(parts: Sequence[RunRecord]) -> dict[tuple[str, str], int]:
+def _held_out(records: Sequence[RunRecord]) -> dict[tuple[str, str], int]:
     """Return how many perturbations each split of each context holds out."""
     return {
         (context, name): len(split.held_out)
-        for part in parts
-        for context, splits in part.splits.items()
+        for record in records
+        for context, splits in record.splits.items()
         for name, split in splits.items()
-    }
-
-
-def _unit_head(unit: ClassUnit | ExpressionUnit) -> dict[str, Any]:
-    return {
-        "task": unit.task,
-        "context": unit.context,
-        "train_contexts": unit.source,
-        "split": unit.split.name,
-        "split_hash": unit.split.hash,
-        "folder": unit.folder,
     }
 
 

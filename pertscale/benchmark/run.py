@@ -15,14 +15,18 @@ from pertscale.baselines import own_methods
 from pertscale.baselines.thresholds import Rule
 from pertscale.baselines.user_models import Own
 from pertscale.benchmark.external import PredictionsLike, read_all
-from pertscale.benchmark.inputs import INGESTED_STORE, locate_stores, open_or_ingest
+from pertscale.benchmark.inputs import INGESTED_STORE, ScreenInput, locate_stores, open_or_ingest
 from pertscale.benchmark.options import read_options
 from pertscale.benchmark.outputs import LAYOUT, check_fresh
 from pertscale.benchmark.run_log import RunLog, log_file
-from pertscale.benchmark.stages import find_finished, finish_run, run_screen
+from pertscale.benchmark.stages import (
+    RunResources,
+    find_finished,
+    finish_run,
+    run_across,
+    run_screen,
+)
 from pertscale.benchmark.state import RunRecord
-from pertscale.benchmark.tasks.transfer import run_transfer
-from pertscale.benchmark.units.class_unit import compute_here
 from pertscale.diagnostics.events import emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
@@ -33,10 +37,10 @@ from pertscale.execution.memory import AUTO, check_memory
 from pertscale.io.gene_aliases import Aliases
 from pertscale.predictions.given_split import check_names
 from pertscale.results.result import BenchmarkResult
-from pertscale.schema import MANIFEST_FILE, SETTINGS, TASKS, TRANSFER, Setting, Task
+from pertscale.schema import MANIFEST_FILE, SETTINGS, TASKS, Setting, Task
 from pertscale.screen import Screen
 from pertscale.splits import Split
-from pertscale.stats.differential.options import FoldChange, Test
+from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
 from pertscale.storage.disk_errors import disk_errors
 from pertscale.storage.locations import Location, check_apart
 from pertscale.storage.lock import locked
@@ -188,7 +192,7 @@ def run_benchmark(
     """
     check_memory(memory)
     own, files = own_methods(models), read_all(predictions, aliases)
-    wanted = read_options(
+    options = read_options(
         own,
         files,
         embedding=embedding,
@@ -204,47 +208,47 @@ def run_benchmark(
         aliases=aliases,
         targets=targets,
     )
-    testing = {"test": test, "fdr": fdr, "fold_change": fold_change, "min_cells": min_cells}
+    testing = RankSumOptions(test, fdr, fold_change, min_cells)
     output, stores = locate_stores(store, out)
-    for one in stores.values():
-        where = one.path if isinstance(one, Screen) else one
-        check_apart(where, output, set(LAYOUT.folders) - {INGESTED_STORE, "screens"})
-    check_fresh(output)
-    told = {"version": version("pertscale"), "stores": [str(s) for s in stores.values()]}
+    _check_output(output, stores)
+    started = {"version": version("pertscale"), "stores": [str(one.store) for one in stores]}
     read_only = _is_read_only(output)
     finish = find_finished if read_only else finish_run
     with (
         finished_folder(output, LAYOUT, quiet=quiet) as folder,
-        _looking_at(folder) if read_only else _working_in(folder, told, quiet=quiet) as check_held,
+        _looking_at(folder)
+        if read_only
+        else _working_in(folder, started, quiet=quiet) as check_held,
         use_client(client, quiet=quiet) as resolved,
         cluster_errors(resolved),
         _watched(resolved, performance_report),
     ):
         _say_where(resolved, quiet)
-        how = {"memory": memory, "client": resolved, "quiet": quiet}
-        together = len(stores) > 1
-        opened = [
-            open_or_ingest(one, folder / place, not together, how) for place, one in stores.items()
-        ]
-        if wanted.how.given is not None:
-            check_names(wanted.how.given, [one for one, _ in opened], aliases, quiet=quiet)
-        plans = [
-            run_screen(one, log, folder / place, wanted, files, not together, testing, how)
-            for place, (one, log) in zip(stores, opened, strict=True)
-        ]
-        runs = (
-            RunRecord(folder=folder, wanted=wanted, log=RunLog(quiet=quiet))
+        resources = RunResources(memory, resolved, quiet)
+        opened = [open_or_ingest(one, folder, **vars(resources)) for one in stores]
+        if options.rule.given is not None:
+            check_names(options.rule.given, [one.screen for one in opened], aliases, quiet=quiet)
+        screens = [run_screen(one, options, files, testing, resources) for one in opened]
+        together = len(screens) > 1
+        record = (
+            RunRecord(folder=folder, options=options, log=RunLog(quiet=quiet))
             if together
-            else plans[0]
+            else screens[0].record
         )
-        if TRANSFER in wanted.tasks:
-            with compute_here(resolved, sum(plan.n_pairs for plan in plans)):
-                run_transfer(plans, runs)
+        run_across(screens, record, resources)
         check_held()
-        for plan in plans if together else ():
-            finish(plan, [plan], files)
-        finish(runs, plans, files)
+        for screen in screens if together else ():
+            finish(screen.record, [screen], files)
+        finish(record, screens, files)
     return BenchmarkResult(output)
+
+
+def _check_output(output: Location, stores: Sequence[ScreenInput]) -> None:
+    """Refuse an output folder that is in a store, or has somebody's files."""
+    for one in stores:
+        path = one.store.path if isinstance(one.store, Screen) else one.store
+        check_apart(path, output, set(LAYOUT.folders) - {INGESTED_STORE, "screens"})
+    check_fresh(output)
 
 
 def _is_read_only(output: Location) -> bool:

@@ -23,15 +23,15 @@ from pertscale.storage.folder_names import folder_name, slug
 SPLITS_RECORD = "splits.json"
 
 
-def check_split_files(runs: RunRecord) -> None:
+def check_split_files(record: RunRecord) -> None:
     """Refuse, before anything is computed, if a split would overwrite somebody's file.
 
     Raises
     ------
     ExistsError
     """
-    ours = _recorded(runs.folder)
-    for file, split in _wanted(runs):
+    ours = _recorded(record.folder)
+    for file, split in _splits_of(record):
         if file.exists() and _is_somebodys(file, split, ours.get(file.name)):
             raise ExistsError(
                 f"{file} holds another split than this run, which writes a file of that name; "
@@ -39,18 +39,18 @@ def check_split_files(runs: RunRecord) -> None:
             )
 
 
-def write_split_files(runs: RunRecord) -> None:
+def write_split_files(record: RunRecord) -> None:
     """Write the splits of all contexts, and delete those that an earlier call has written."""
-    folder, ours = runs.folder / SPLITS_DIR, _recorded(runs.folder)
-    wanted = dict(_wanted(runs))
+    folder, ours = record.folder / SPLITS_DIR, _recorded(record.folder)
+    wanted = dict(_splits_of(record))
     mine = {
         file.name: _sum(split.to_json().encode())
         for file, split in wanted.items()
         if file.name in ours or not file.exists()
     }
-    record = runs.folder / WORK_DIR / SPLITS_RECORD
+    list_file = record.folder / WORK_DIR / SPLITS_RECORD
     if mine != ours:
-        write_json(record, {**ours, **mine})
+        write_json(list_file, {**ours, **mine})
     for name in sorted(ours.keys() - mine.keys()):
         if (folder / name).is_file() and _sum((folder / name).read_bytes()) == ours[name]:
             remove(folder / name)
@@ -58,13 +58,13 @@ def write_split_files(runs: RunRecord) -> None:
         if file.name in mine:
             write_bytes(file, split.to_json().encode())
     if mine != ours:
-        write_json(record, mine)
+        write_json(list_file, mine)
 
 
-def _wanted(runs: RunRecord) -> Iterator[tuple[Path, Split]]:
-    for context, mine in runs.splits.items():
+def _splits_of(record: RunRecord) -> Iterator[tuple[Path, Split]]:
+    for context, mine in record.splits.items():
         for split in mine.values():
-            yield runs.folder / SPLITS_DIR / split_file(context, split), split
+            yield record.folder / SPLITS_DIR / split_file(context, split), split
 
 
 def _is_somebodys(file: Path, split: Split, written: str | None) -> bool:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.external import ExternalPredictions
-from pertscale.benchmark.inputs import parents_of
+from pertscale.benchmark.inputs import OpenedScreen
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.outputs import manifest, result_sums, write_tables
-from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.split_files import check_split_files
-from pertscale.benchmark.state import RunRecord, ScreenRun, keep_split, tell_splits, unmark
-from pertscale.benchmark.tasks.expression import plan_expression, run_expression
-from pertscale.benchmark.tasks.within import label_kinds, plan_classes, run_units
-from pertscale.benchmark.units.class_unit import TASK, compute_here
+from pertscale.benchmark.state import ContextPlan, RunRecord, ScreenRun, unmark
+from pertscale.benchmark.tasks.registry import tasks_of
+from pertscale.benchmark.units.base import compute_here
 from pertscale.benchmark.units.label_matrix import remove_superseded
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
@@ -29,7 +29,7 @@ from pertscale.io.parquet import declared_frame, write_table
 from pertscale.predictions.given_split import coverage
 from pertscale.predictions.predictions import CELLS, Predictions
 from pertscale.report import write_report
-from pertscale.report.findings import seen_genes, without_vectors
+from pertscale.report.findings import seen_genes
 from pertscale.results.result import BenchmarkResult
 from pertscale.schema import (
     CONTROL,
@@ -38,6 +38,7 @@ from pertscale.schema import (
     TIMING_COLUMNS,
     TIMINGS_FILE,
     TRANSFER,
+    WITHIN,
     WORK_DIR,
 )
 from pertscale.screen import Screen, check_unchanged
@@ -49,169 +50,225 @@ from pertscale.stats.differential.rank_sum import (
     labels_key,
     rank_sum,
 )
-from pertscale.stats.labels.table import read_labels
+from pertscale.stats.labels.table import LabelTable, read_labels
 from pertscale.stats.pseudobulk import open_pseudobulk
 
+#: Why a method that is for labels with gaps is not fitted on full ones.
+_NO_GAPS = (
+    "every tested perturbation has a label of every gene, so neighbours that have one are the "
+    "nearest; these methods are for curated pairs"
+)
 
-def plan_context(plan: ScreenRun, context: str) -> None:
+
+def plan_context(run: ScreenRun, context: str) -> None:
     """Split the perturbations of a context and list what to fit and score."""
-    given = plan.wanted.how.given
-    table = plan.labels.perturbations
-    mine = table[(table["context"] == context) & table["tested"]]
-    groups = plan.screen.target_groups
-    names = list(mine[PERTURBATION])
-    if given is not None:
-        quiet = plan.log.quiet
-        plan.coverage.append(coverage(given, plan.screen, context, names, quiet=quiet))
+    options, table = run.options, run.labels.perturbations
+    tested = table[(table["context"] == context) & table["tested"]]
+    names = list(tested[PERTURBATION])
+    if options.rule.given is not None:
+        row = coverage(options.rule.given, run.screen, context, names, quiet=run.log.quiet)
+        run.record.coverage.append(row)
     try:
-        splits = plan.wanted.how.splits(names, groups)
+        splits = options.rule.splits(names, run.screen.target_groups)
     except InputError as error:
-        plan.log.skip("all methods", context, str(error))
+        run.log.skip("all methods", context, str(error))
         return
-    tell_splits(plan, context, "perturbations", splits, len(names))
-    _tell_genes(plan, context, splits, names)
-    plan.class_splits[context] = splits
-    plan.targets[context] = plan.screen.targets
-    if {TASK, TRANSFER} & set(plan.wanted.tasks):
-        tables = label_kinds(plan, context, mine)
+    run.tell_splits(context, "perturbations", splits, len(names))
+    _tell_genes(run, context, splits, names)
+    run.class_splits[context] = splits
+    settings = {}
+    if {WITHIN, TRANSFER} & set(options.tasks):
+        settings = _settings_by_labels(run, context, tested)
         for split in splits:
-            keep_split(plan, context, split)
-            if TASK in plan.wanted.tasks:
-                plan_classes(plan, context, split, tables, groups)
-        for line in without_vectors(plan.vectors_lack, context):
-            say(line, quiet=plan.log.quiet)
-    if plan.wanted.models or plan.outsiders.files:
-        plan_expression(plan, context, names, splits)
+            run.record.keep_split(context, split)
+    plan = ContextPlan(run=run, context=context, names=names, splits=splits, settings=settings)
+    for task in tasks_of(options.tasks):
+        task.plan(plan)
+
+
+def _settings_by_labels(
+    run: ScreenRun, context: str, tested: pd.DataFrame
+) -> dict[str, tuple[str, ...]]:
+    """Write the label matrices of a context; return which settings are scored on which."""
+    options, changed = run.options, (tested["n_up"] + tested["n_down"]).any()
+    if not changed:
+        fewest, most = tested["n_cells"].min(), tested["n_cells"].max()
+        cells = f"{fewest:,} cells each" if fewest == most else f"{fewest:,} to {most:,} cells each"
+        why = f"no DE gene among {len(tested):,} perturbations, {cells}; classes can't be scored"
+        run.record.without_changes[context] = why
+        run.log.skip("classes", context, why)
+    full = tuple(s for s in options.settings if s.startswith("full"))
+    same = [name for name, method in options.methods.items() if method.needs_gaps]
+    if full and changed and same:
+        run.log.skip(f"{', '.join(same)} (full)", context, _NO_GAPS)
+    settings: dict[str, tuple[str, ...]] = {}
+    if full:
+        run.matrices[context, "full"] = run.matrix_of(context, "full")
+        settings["full"] = full
+    if "curated" in options.settings and changed:
+        try:
+            run.matrices[context, "curated"] = run.matrix_of(context, "curated")
+            settings["curated"] = ("curated",)
+        except InputError as error:
+            run.log.skip("curated", context, str(error))
+    return settings
 
 
 def _tell_genes(
-    plan: ScreenRun, context: str, splits: Sequence[Split], names: Sequence[str]
+    run: ScreenRun, context: str, splits: Sequence[Split], names: Sequence[str]
 ) -> None:
     """Tell whose genes are trained on, and what is in no part as its genes are on both sides."""
-    how, groups = plan.wanted.how, plan.screen.target_groups
+    rule, record = run.options.rule, run.record
     for split in splits:
-        plan.genes_seen.append(
-            {
-                "context": context,
-                "split": split.name,
-                "n": len(split.held_out),
-                "n_seen": len(with_seen_genes(split, groups=groups)),
-                "drawn": how.given is None,
-            }
-        )
-        if how.gene_disjoint:
-            row = coverage(split, plan.screen, context, names, quiet=plan.log.quiet)
-            plan.coverage.append(row)
-    for line in seen_genes(plan.genes_seen, context):
-        say(line, quiet=plan.log.quiet)
+        row = {
+            "context": context,
+            "split": split.name,
+            "n": len(split.held_out),
+            "n_seen": len(with_seen_genes(split, groups=run.screen.target_groups)),
+            "drawn": rule.given is None,
+        }
+        record.genes_seen.append(row)
+        if rule.gene_disjoint:
+            row = coverage(split, run.screen, context, names, quiet=run.log.quiet)
+            record.coverage.append(row)
+    for line in seen_genes(record.genes_seen, context):
+        say(line, quiet=run.log.quiet)
+
+
+@dataclass(frozen=True)
+class RunResources:
+    """What the stages of a run have to work with.
+
+    Attributes
+    ----------
+    memory : str or int
+        What the tasks of one process may hold together.
+    client : Client, optional
+    quiet : bool
+    """
+
+    memory: str | int
+    client: Any
+    quiet: bool
 
 
 def run_screen(
-    screen: Screen,
-    log: RunLog,
-    folder: Path,
-    wanted: BenchmarkOptions,
+    opened: OpenedScreen,
+    options: BenchmarkOptions,
     files: dict[str, list[Predictions]],
-    alone: bool,
-    testing: dict[str, Any],
-    how: dict[str, Any],
+    testing: RankSumOptions,
+    resources: RunResources,
 ) -> ScreenRun:
     """Label one screen and run all units of its own contexts."""
-    parents = parents_of(folder, alone)
-    with log.stage("labels") as stage:
-        stage.reused = is_finished(folder, labels_key(screen, RankSumOptions(**testing)))
-        if not stage.reused:  # what is there is of other labels, and no result any more
-            check_tables_replaceable(folder)
-            unmark(*parents, folder)
-            labels = rank_sum(screen, out=folder, **testing, **how)
-        else:
-            labels = read_labels(folder)
-    outsiders = ExternalPredictions(
-        files,
-        screen,
-        _controls(folder, screen),
-        rule=wanted.how,
-        min_cells=labels.options["min_cells"],
-        alone=alone,
-    )
-    if any(one.kind == CELLS for mine in files.values() for one in mine):
-        with log.stage("predicted cells"):
-            outsiders.label_cells(folder / WORK_DIR / "cells", **testing, **how)
-    plan = ScreenRun(
-        folder=folder,
-        wanted=wanted.on(screen),
-        log=log,
-        parents=parents,
+    screen, folder, log = opened.screen, opened.folder, opened.log
+    labels = _label(opened, testing, resources)
+    run = ScreenRun(
+        record=RunRecord(
+            folder=folder, options=options.on(screen), log=log, parents=opened.parents
+        ),
         screen=screen,
         labels=labels,
-        outsiders=outsiders,
+        external=ExternalPredictions(
+            files,
+            screen,
+            _controls(folder, screen),
+            rule=options.rule,
+            min_cells=testing.min_cells,
+            alone=opened.alone,
+        ),
     )
-    for context in labels.contexts:
-        plan_context(plan, context)
-    check_split_files(plan)
-    for kind in {kind for _, kind in plan.matrices}:
-        mine = [matrix for (_, one), matrix in plan.matrices.items() if one == kind]
-        remove_superseded(folder / WORK_DIR / kind, mine)
-    with compute_here(how["client"], plan.n_pairs):
-        run_units(plan)
-        run_expression(plan)
-    return plan
+    if any(one.kind == CELLS for of_name in files.values() for one in of_name):
+        with log.stage("predicted cells"):
+            run.external.label_cells(
+                folder / WORK_DIR / "cells", **testing.as_dict(), **vars(resources)
+            )
+    for context in run.labels.contexts:
+        plan_context(run, context)
+    check_split_files(run.record)
+    for kind in {kind for _, kind in run.matrices}:
+        kept = [matrix for (_, one), matrix in run.matrices.items() if one == kind]
+        remove_superseded(folder / WORK_DIR / kind, kept)
+    with compute_here(resources.client, run.n_pairs):
+        for task in tasks_of(options.tasks):
+            task.run(run)
+    return run
+
+
+def _label(opened: OpenedScreen, testing: RankSumOptions, resources: RunResources) -> LabelTable:
+    """Return the labels of a screen: those of an earlier call, or made now."""
+    folder = opened.folder
+    with opened.log.stage("labels") as stage:
+        stage.reused = is_finished(folder, labels_key(opened.screen, testing))
+        if stage.reused:
+            return read_labels(folder)
+        # what is there is of other labels, and no result any more
+        check_tables_replaceable(folder)
+        unmark(*opened.parents, folder)
+        return rank_sum(opened.screen, out=folder, **testing.as_dict(), **vars(resources))
+
+
+def run_across(screens: Sequence[ScreenRun], record: RunRecord, resources: RunResources) -> None:
+    """List and run what is trained on some contexts and predicts others."""
+    with compute_here(resources.client, sum(run.n_pairs for run in screens)):
+        for task in tasks_of(record.options.tasks):
+            task.plan_across(screens, record)
+            task.run_across(record)
 
 
 def finish_run(
-    runs: RunRecord, plans: Sequence[ScreenRun], files: dict[str, list[Predictions]]
+    record: RunRecord, screens: Sequence[ScreenRun], files: dict[str, list[Predictions]]
 ) -> BenchmarkResult:
     """Write tables and report and, last, the manifest, which says that all is there."""
-    runs.unmark()
-    write_tables(runs, plans)
-    content = _content(runs, plans, files)
-    _report(runs, plans, content)
-    for plan in plans:  # tables and report read of the stores, too
-        check_unchanged(plan.screen)
-    write_record(runs.folder / MANIFEST_FILE, content)
-    result = BenchmarkResult(runs.folder)
-    say(f"report: {shown_path(result.report)}", quiet=runs.log.quiet)
+    record.unmark()
+    write_tables(record, screens)
+    content = _content(record, screens, files)
+    _report(record, screens, content)
+    for run in screens:  # tables and report read of the stores, too
+        check_unchanged(run.screen)
+    write_record(record.folder / MANIFEST_FILE, content)
+    result = BenchmarkResult(record.folder)
+    say(f"report: {shown_path(result.report)}", quiet=record.log.quiet)
     return result
 
 
 def find_finished(
-    runs: RunRecord, plans: Sequence[ScreenRun], files: dict[str, list[Predictions]]
+    record: RunRecord, screens: Sequence[ScreenRun], files: dict[str, list[Predictions]]
 ) -> BenchmarkResult:
     """Return the result in a folder that can't be written to, if it is the one asked for."""
-    result = BenchmarkResult(runs.folder)
+    result = BenchmarkResult(record.folder)
     result.check()
-    made, asked = result.manifest, _content(runs, plans, files)
+    made, asked = result.manifest, _content(record, screens, files)
     if any(made.get(key) != asked[key] for key in asked.keys() - {"versions", "blas"}):
         raise StorageError(
-            f"{runs.folder} can't be written to, and holds a benchmark with other options; write "
+            f"{record.folder} can't be written to, and holds a benchmark with other options; write "
             "to another place (out=, --out)"
         )
     return result
 
 
 def _content(
-    runs: RunRecord, plans: Sequence[ScreenRun], files: dict[str, list[Predictions]]
+    record: RunRecord, screens: Sequence[ScreenRun], files: dict[str, list[Predictions]]
 ) -> dict[str, Any]:
     """Return what the manifest says of the tables that are there."""
-    wanted = runs.wanted
-    options = {
-        "store": ", ".join(Path(plan.screen.path).name for plan in plans),
-        "embedding": None if wanted.embedding is None else wanted.embedding.name,
-        "predictions": {name: [one.name for one in mine] for name, mine in files.items()},
-        "models": sorted(wanted.own),
-        "tasks": list(wanted.tasks),
-        "methods": [*wanted.methods, *wanted.models],
-        "settings": list(wanted.settings),
-        "threshold": wanted.threshold,
-        "targets": wanted.targets,
-        "exclude_test_perturbations": wanted.exclude_test_perturbations,
-        **wanted.how.as_dict(),
-        **plans[0].labels.options,
+    options = record.options
+    asked = {
+        "store": ", ".join(Path(run.screen.path).name for run in screens),
+        "embedding": None if options.embedding is None else options.embedding.name,
+        "predictions": {name: [one.name for one in of] for name, of in files.items()},
+        "models": sorted(options.own),
+        "tasks": list(options.tasks),
+        "methods": [*options.methods, *options.models],
+        "settings": list(options.settings),
+        "threshold": options.threshold,
+        "targets": options.targets,
+        "exclude_test_perturbations": options.exclude_test_perturbations,
+        **options.rule.as_dict(),
+        **screens[0].labels.options,
     }
     content: dict[str, Any] = json.loads(
-        json.dumps(manifest(runs, plans, options), sort_keys=True)
+        json.dumps(manifest(record, screens, asked), sort_keys=True)
     )  # as read
-    return {**content, FILES: result_sums(runs, content)}
+    return {**content, FILES: result_sums(record, content)}
 
 
 def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
@@ -224,17 +281,17 @@ def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
     }
 
 
-def _report(runs: RunRecord, plans: Sequence[ScreenRun], content: dict[str, Any]) -> None:
+def _report(record: RunRecord, screens: Sequence[ScreenRun], content: dict[str, Any]) -> None:
     """Write the report, and the times before and after it: it shows those of the other stages."""
-    folder, alone = runs.folder, plans[0] is runs
-    timings = [] if alone else [row for plan in plans for row in plan.log.timings]
+    folder, alone = record.folder, screens[0].record is record
+    timings = [] if alone else [row for run in screens for row in run.log.timings]
 
     def write_timings() -> None:
-        rows = [*timings, *runs.log.timings]
+        rows = [*timings, *record.log.timings]
         write_table(folder / TIMINGS_FILE, declared_frame(rows, TIMING_COLUMNS))
 
     write_timings()
-    with runs.log.stage("report"):
-        write_report(BenchmarkResult(folder, content), plans[0].screen if alone else None)
+    with record.log.stage("report"):
+        write_report(BenchmarkResult(folder, content), screens[0].screen if alone else None)
     write_timings()
-    runs.log.say_skipped()
+    record.log.say_skipped()

@@ -1,8 +1,8 @@
-"""What a benchmark is to run: splits, units of classes and of expression."""
+"""What is known of a run while it goes on: of its output folder, and of each of its screens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ import xarray as xr
 from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.run_log import RunLog
+from pertscale.benchmark.units.base import Unit, check_unit_replaceable
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.diagnostics.events import emit
-from pertscale.diagnostics.progress import say
+from pertscale.diagnostics.progress import Progress, say
 from pertscale.embeddings.embedding import Embedding
-from pertscale.predictions.predictions import CLASS_SCORES, LABELS, AlignedPredictions
 from pertscale.schema import MANIFEST_FILE, WORK_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split
@@ -32,15 +32,20 @@ from pertscale.storage.atomic import remove
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """Units that are run and reported together, in one output folder.
+    """What one output folder holds: its units, its splits, and what did not run.
 
     Attributes
     ----------
     folder : Path
-    wanted : BenchmarkOptions
+    options : BenchmarkOptions
     log : RunLog
-    targets : dict of str to dict
-        By context, the target genes of each perturbation.
+    parents : tuple of Path
+        Folders of the results that have this one as a part.
+    units : list of ClassUnit
+        Those that are planned and, once they have run, those that have predictions.
+    failed : list of ClassUnit
+        Those that have none; their folders say why.
+    expression : list of ExpressionUnit
     coverage : list of dict
         :data:`pertscale.schema.COVERAGE_COLUMNS`.
     splits : dict of str to dict of str to Split
@@ -55,19 +60,15 @@ class RunRecord:
     without_changes : dict of str to str
         Contexts without a differentially expressed gene, in which no class can be scored, and what
         to say of them.
-    parents : tuple of Path
-        Folders of the results that have this one as a part.
     """
 
     folder: Path
-    wanted: BenchmarkOptions
+    options: BenchmarkOptions
     log: RunLog
     parents: tuple[Path, ...] = ()
     units: list[ClassUnit] = field(default_factory=list)
     failed: list[ClassUnit] = field(default_factory=list)
     expression: list[ExpressionUnit] = field(default_factory=list)
-    matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
-    targets: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     coverage: list[dict[str, Any]] = field(default_factory=list)
     splits: dict[str, dict[str, Split]] = field(default_factory=dict)
     drawn: list[dict[str, Any]] = field(default_factory=list)
@@ -82,6 +83,47 @@ class RunRecord:
         """
         unmark(*self.parents, self.folder)
 
+    def keep_split(self, context: str, split: Split) -> None:
+        """Record a split under its context and name."""
+        self.splits.setdefault(context, {})[split.name] = split
+
+    def run_class_units(self, task: str) -> None:
+        """Run the units of classes of a task; set those apart that have no predictions."""
+        units = [unit for unit in self.units if unit.task == task]
+        with Progress("methods", total=len(units), unit="method", quiet=self.log.quiet) as progress:
+            for unit in units:
+                self._run(unit)
+                progress.advance()
+        failed = [unit for unit in units if self._skip_failed(unit)]
+        self.failed += failed
+        self.units = [unit for unit in self.units if unit not in failed]
+
+    def run_expression_units(self, task: str) -> None:
+        """Run the units of expression of a task."""
+        for unit in self.expression:
+            if unit.task == task:
+                self._run(unit)
+                self._skip_failed(unit)
+
+    def _run(self, unit: Unit) -> None:
+        """Run a unit, or take it from an earlier call."""
+        with self.log.stage(unit.stage, unit.title) as stage:
+            stage.reused = unit.is_done(self.folder, quiet=self.log.quiet)
+            if not stage.reused:
+                check_unit_replaceable(self.folder / unit.folder)
+                self.unmark()
+                for model, seconds in unit.run(self.folder).items():
+                    self.log.add("model", f"{unit.title} / {model}", seconds)
+
+    def _skip_failed(self, unit: Unit) -> bool:
+        """Record which methods of a finished unit have no predictions; whether there are any."""
+        source = f" from {unit.source}" if unit.train_contexts else ""
+        failed = unit.failed(self.folder)
+        for method, reason in failed.items():
+            what = f"{method} ({unit.kind}{source}, {unit.split.name})"
+            self.log.skip(what, unit.context, reason)
+        return bool(failed)
+
 
 def unmark(*results: Path) -> None:
     """Take the manifests of results away, the outermost first."""
@@ -90,16 +132,49 @@ def unmark(*results: Path) -> None:
 
 
 @dataclass(kw_only=True)
-class ScreenRun(RunRecord):
-    """What is to be run on one screen, collected context by context."""
+class ScreenRun:
+    """One screen of a run: what is known of it, and where its part is recorded.
 
+    Attributes
+    ----------
+    record : RunRecord
+        Of its own folder; where there is one store, this is the record of the run.
+    screen : Screen
+    labels : LabelTable
+    external : ExternalPredictions
+    matrices : dict of (str, str) to LabelMatrix
+        By context and kind of labels, full or curated.
+    interactions : dict of str to Interactions
+        By context.
+    vectors : dict of (str, str) to Embedding
+        By context and name of the split.
+    class_splits : dict of str to list of Split
+        Splits of each context by which classes are held out, in the order of the seeds.
+    """
+
+    record: RunRecord
     screen: Screen
     labels: LabelTable
-    outsiders: ExternalPredictions
+    external: ExternalPredictions
+    matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
     interactions: dict[str, Interactions] = field(default_factory=dict)
     vectors: dict[tuple[str, str], Embedding] = field(default_factory=dict)
-    #: Splits of each context by which classes are held out, in the order of the seeds.
     class_splits: dict[str, list[Split]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Output folder of its part."""
+        return self.record.folder
+
+    @property
+    def options(self) -> BenchmarkOptions:
+        """What was asked for, with names as the screen has them."""
+        return self.record.options
+
+    @property
+    def log(self) -> RunLog:
+        """Log of its part."""
+        return self.record.log
 
     @property
     def n_pairs(self) -> int:
@@ -127,64 +202,45 @@ class ScreenRun(RunRecord):
         """Return vectors of perturbations, (n, d), of length 1; NaN where there is none."""
         return embedding.normalized().vectors(names, targets=self.screen.targets)
 
-
-def given_for(
-    plan: ScreenRun,
-    context: str,
-    split: Split,
-    *,
-    log: RunLog | None = None,
-    where: str = "",
-    task: str = "",
-) -> dict[str, AlignedPredictions]:
-    """Return the predictions from files for a split; a row of `log` says where there are none."""
-    found = {}
-    log, where = log or plan.log, where or context
-    told = f"{task}, {split.name}" if task else split.name
-    for name in plan.outsiders.files:
-        mine = plan.outsiders.find(name, context, split)
-        held_out = set(split.held_out)
-        if mine is None:
-            reason = f"its files are for {plan.outsiders.intended_for(name)}"
-            log.skip(f"{name} ({told})", where, reason)
-        elif not held_out & set(mine.rows):
-            reason = "it predicts none of the held-out perturbations; see splits/"
-            log.skip(f"{name} ({told})", where, reason)
-        else:
-            found[name] = mine
-    return found
+    def tell_splits(self, context: str, of: str, splits: Sequence[Split], n: int) -> None:
+        """Record how many splits there are of `n`, and why; tell it where it was our choice."""
+        rule, n_held_out = self.options.rule, len(splits[0].held_out)
+        row = {
+            "context": context,
+            "of": of,
+            "n": n,
+            "n_held_out": n_held_out,
+            "n_splits": len(splits),
+            "reason": rule.reason(splits),
+        }
+        self.record.drawn.append(row)
+        emit("splits", **row)
+        if rule.given is None and rule.seeds is None and len(splits) > 1:
+            say(
+                f"{context}: {len(splits)} splits, as only {n_held_out} of {n} {of} are held out "
+                "in each; seeds that are given decide otherwise",
+                quiet=self.log.quiet,
+            )
 
 
-def with_profiles(given: Mapping[str, AlignedPredictions]) -> dict[str, AlignedPredictions]:
-    """Return those of some predictions that say what expression is, not only classes."""
-    return {
-        name: found
-        for name, found in given.items()
-        if found.predictions.kind not in (LABELS, CLASS_SCORES)
-    }
+@dataclass(frozen=True, kw_only=True)
+class ContextPlan:
+    """A context whose units are to be listed.
 
+    Attributes
+    ----------
+    run : ScreenRun
+    context : str
+    names : list of str
+        Perturbations that were tested.
+    splits : list of Split
+        Of these, one per seed.
+    settings : dict of str to tuple of str
+        Which settings are scored on each kind of labels, full or curated.
+    """
 
-def tell_splits(plan: ScreenRun, context: str, of: str, splits: Sequence[Split], n: int) -> None:
-    """Record how many splits there are, and why; tell it where it was not the user's choice."""
-    how = plan.wanted.how
-    told = {
-        "context": context,
-        "of": of,
-        "n": n,
-        "n_held_out": len(splits[0].held_out),
-        "n_splits": len(splits),
-        "reason": how.reason(splits),
-    }
-    plan.drawn.append(told)
-    emit("splits", **told)
-    if how.given is None and how.seeds is None and len(splits) > 1:
-        say(
-            f"{context}: {len(splits)} splits, as only {told['n_held_out']} of {n} {of} are held "
-            "out in each; seeds that are given decide otherwise",
-            quiet=plan.log.quiet,
-        )
-
-
-def keep_split(plan: ScreenRun, context: str, split: Split) -> None:
-    """Record a split under its context and name."""
-    plan.splits.setdefault(context, {})[split.name] = split
+    run: ScreenRun
+    context: str
+    names: list[str]
+    splits: list[Split]
+    settings: dict[str, tuple[str, ...]]

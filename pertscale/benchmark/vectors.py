@@ -15,19 +15,19 @@ from pertscale.splits import Split
 TRAINING_DIM = 10
 
 
-def embedding_for(plan: ScreenRun, context: str, split: Split) -> Embedding | str:
+def embedding_for(run: ScreenRun, context: str, split: Split) -> Embedding | str:
     """Return the vectors for a split, or why there are none."""
-    if plan.wanted.embedding is not None:
-        plan.vectors[context, split.name] = plan.wanted.embedding
-        return plan.wanted.embedding
-    if (context, split.name) not in plan.vectors:
-        profiles = plan.profiles(context)
+    if run.options.embedding is not None:
+        run.vectors[context, split.name] = run.options.embedding
+        return run.options.embedding
+    if (context, split.name) not in run.vectors:
+        profiles = run.profiles(context)
         mine = np.isin(profiles[PERTURBATION].values.astype(str), [*split.train, CONTROL])
-        learned = learned_embedding(profiles.isel({PERTURBATION: mine}), list(plan.labels.genes))
+        learned = learned_embedding(profiles.isel({PERTURBATION: mine}), list(run.labels.genes))
         if isinstance(learned, str):
             return learned
-        plan.vectors[context, split.name] = learned
-    return plan.vectors[context, split.name]
+        run.vectors[context, split.name] = learned
+    return run.vectors[context, split.name]
 
 
 def learned_embedding(profiles: xr.DataArray, genes: list[str]) -> Embedding | str:
@@ -36,3 +36,10 @@ def learned_embedding(profiles: xr.DataArray, genes: list[str]) -> Embedding | s
     if dim < 1:
         return "too few training perturbations to learn an embedding from; pass embedding="
     return embeddings.from_training(profiles.values, genes=genes, dim=dim)
+
+
+def has_none(embedding: Embedding, training: np.ndarray) -> str | None:
+    """Return that no training perturbation has a vector, (n, d), where that is so."""
+    if np.isfinite(training).all(axis=1).any():
+        return None
+    return f"embedding {embedding.name!r} has none of the training perturbations"

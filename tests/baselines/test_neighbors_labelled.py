@@ -15,7 +15,7 @@ from pertscale.baselines.classifiers.neighbors_cv import WeightedKNNCV
 from pertscale.benchmark.forecast import plan
 from pertscale.benchmark.forecast.timing import _Drawn
 from pertscale.benchmark.forecast.units import ExpectedUnit
-from pertscale.benchmark.units import class_unit
+from pertscale.benchmark.units import class_scores
 from pertscale.evaluation import confusion, scores_from_confusion
 from pertscale.perturbation_names import targets
 from pertscale.schema import Label
@@ -168,11 +168,12 @@ def test_a_perturbation_without_a_vector_falls_back_where_the_majority_is_called
 def test_the_share_without_a_vote_is_of_the_tested_pairs():
     truth = np.array([[0, 1, UNTESTED], [0, 0, 0]], np.int8)
     fell_back = np.array([[True, False, True], [True, True, False]])
-    row = class_unit.share_without_vote(truth, fell_back).iloc[0]
+    row = class_scores.share_without_vote(truth, fell_back).iloc[0]
     assert (row["metric"], row["value"], row["n"]) == ("share_without_vote", 3 / 5, 5)
-    row = class_unit.share_without_vote(truth, fell_back, np.array([[0, 0], [1, 2]])).iloc[0]
+    row = class_scores.share_without_vote(truth, fell_back, np.array([[0, 0], [1, 2]])).iloc[0]
     assert (row["value"], row["n"]) == (2 / 3, 3)
-    assert np.isnan(class_unit.share_without_vote(np.full((2, 3), UNTESTED), fell_back)["value"][0])
+    nothing = class_scores.share_without_vote(np.full((2, 3), UNTESTED), fell_back)
+    assert np.isnan(nothing["value"][0])
 
 
 @pytest.mark.once
@@ -236,21 +237,21 @@ def test_settings_without_a_target_among_the_genes_are_scored_once(monkeypatch):
     drawn = _Drawn.of(24, 80, 5)
     calls = []
     for name in ("evaluate", "evaluate_both", "evaluate_per_gene"):
-        real = getattr(class_unit, name)
+        real = getattr(class_scores, name)
         monkeypatch.setattr(
-            class_unit,
+            class_scores,
             name,
             lambda *a, _name=name, _real=real, **k: (calls.append(_name), _real(*a, **k))[1],
         )
     settings = ("full", "full_without_target")
-    unit = class_unit.ClassUnit("c", "full", drawn.split, "knn_1", settings, drawn._fitted("knn_1"))
-    found = unit.predictor.predict(unit, drawn.matrix)
     nobody = dict.fromkeys(drawn.matrix.perturbations, ("not_read_out",))
-    scores = class_unit.write_and_score(MemoryStore(), unit, drawn.matrix, found, nobody)
+    unit = replace(drawn.class_unit("knn_1"), settings=settings, target_genes=nobody)
+    predicted = unit.predictor.predict(unit)
+    scores = unit.write_and_score(MemoryStore(), predicted)
     assert calls == ["evaluate", "evaluate_per_gene"]
     full, rest = (scores[scores["setting"] == s].drop(columns="setting") for s in settings)
     assert full.reset_index(drop=True).equals(rest.reset_index(drop=True))
     calls.clear()
     own = {name: (name,) for name in drawn.matrix.perturbations}
-    class_unit.write_and_score(MemoryStore(), unit, drawn.matrix, found, own)
+    replace(unit, target_genes=own).write_and_score(MemoryStore(), predicted)
     assert calls == ["evaluate_both", "evaluate_per_gene", "evaluate_per_gene"]

@@ -18,8 +18,9 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
 import pertscale as ps
 from pertscale.benchmark import stages
-from pertscale.benchmark.tasks import within as within_task
-from pertscale.benchmark.units import class_unit as units_module
+from pertscale.benchmark.units import base as units_module
+from pertscale.benchmark.units import class_scores
+from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import at_operating_point
 from pertscale.schema import SCORE_COLUMNS
@@ -163,7 +164,7 @@ def test_everything_is_there(finished):
 
 def test_again_computes_nothing(example, finished, tmp_path, monkeypatch):
     before = stable_hash(finished.path, tmp_path)
-    for module, name in ((units_module, "evaluate_both"), (within_task, "run_unit")):
+    for module, name in ((class_scores, "evaluate_both"), (ClassUnit, "run")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed again"))
     again = ps.run_benchmark(example.screen, out=finished.path, quiet=True, seed=0)
     assert again.timings.query("stage != 'report'")["reused"].all()
@@ -181,13 +182,13 @@ def test_one_option_changed(example, tmp_path, monkeypatch, no_page):
     how = {"out": tmp_path, "tasks": ["within"], "methods": names, "seed": 0, "quiet": True}
     ps.run_benchmark(example.screen, embedding=one, **how)
     ran: list[str] = []
-    real = within_task.run_unit
+    real = ClassUnit.run
 
-    def recording(out, unit, *more):
+    def recording(unit, out):
         ran.append(unit.method)
-        return real(out, unit, *more)
+        return real(unit, out)
 
-    monkeypatch.setattr(within_task, "run_unit", recording)
+    monkeypatch.setattr(ClassUnit, "run", recording)
     ps.run_benchmark(example.screen, embedding=other, **how)
     assert set(ran) == {"knn_10", "logistic"}
     ran.clear()
@@ -349,18 +350,18 @@ def test_log_and_timings_tell_of_tasks(finished):
 
 KILLED = """
 import json, os, signal, sys
-import pertscale.benchmark.tasks.within as run
+from pertscale.benchmark.units.class_unit import ClassUnit
 import pertscale as ps
 
-real, left = run.run_unit, [int(sys.argv[3])]
+real, left = ClassUnit.run, [int(sys.argv[3])]
 
 def dying(*arguments):
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left[0] -= 1
-    real(*arguments)
+    return real(*arguments)
 
-run.run_unit = dying
+ClassUnit.run = dying
 ps.run_benchmark(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[4]), quiet=True)
 """
 
@@ -384,9 +385,9 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after, no_
     assert dead.returncode == -signal.SIGKILL
     assert not (out / "manifest.json").exists()
     ran: list[str] = []
-    real = within_task.run_unit
+    real = ClassUnit.run
     monkeypatch.setattr(
-        within_task, "run_unit", lambda out, unit, *m: (ran.append(unit.title), real(out, unit, *m))
+        ClassUnit, "run", lambda unit, out: (ran.append(unit.title), real(unit, out))[1]
     )
     ps.run_benchmark(example.screen, out=out, **QUICK, quiet=True)
     n_units = len(list(out.glob("predictions/*/*/*/*/unit.json")))
@@ -411,7 +412,7 @@ def test_a_run_with_other_labels_that_fails_leaves_no_result(
         raise RuntimeError("in the middle")
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(within_task, "run_unit", fail)
+        patch.setattr(ClassUnit, "run", fail)
         ps.run_benchmark(example.screen, fdr=0.2, **how)
     with pytest.raises(NotFoundError, match="no finished benchmark"):
         ps.read_result(tmp_path)

@@ -25,7 +25,7 @@ from pertscale.benchmark.forecast.units import ExpectedUnit, expected_units
 from pertscale.benchmark.inputs import ingested, locate_stores
 from pertscale.benchmark.options import BenchmarkOptions, read_options
 from pertscale.benchmark.outputs import LAYOUT
-from pertscale.benchmark.units.class_unit import LOCAL_PAIRS
+from pertscale.benchmark.units.base import LOCAL_PAIRS
 from pertscale.benchmark.units.label_matrix import BAND_BYTES, STRIP_PAIRS
 from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.diagnostics.progress import duration, say
@@ -316,7 +316,7 @@ def plan_benchmark(
     ['labels', 'methods', 'expression', 'report']
     """
     started = time.perf_counter()
-    wanted = read_options(
+    asked = read_options(
         {},
         (),
         embedding=embedding,
@@ -337,14 +337,14 @@ def plan_benchmark(
     folder = working_folder(output, LAYOUT)
     with use_client(client, quiet=quiet) as resolved:
         resources = Resources.available(memory, resolved)
-        todo = [_Todo.of(one, folder / name, options, resources) for name, one in stores.items()]
-        classes, profiles, skipped = expected_units([one.job for one in todo], folder, wanted)
+        todo = [_Todo.of(s.store, folder / s.folder, options, resources) for s in stores]
+        classes, profiles, skipped = expected_units([one.job for one in todo], folder, asked)
         units = _Units(classes, profiles, any(one.left for one in todo), folder)
         free = shutil.disk_usage(_existing(folder)).free
         _check_disk(todo, units, folder, free)
         say("timing a small part of the work", quiet=quiet)
         label_rates = [one.rates(partial(_call, resolved)) for one in todo]
-        unit_rates = units.rates(partial(_call, resolved), wanted)
+        unit_rates = units.rates(partial(_call, resolved), asked)
         outlooks = [one.look(resources, r) for one, r in zip(todo, label_rates, strict=True)]
         slow = [r.slowdown for r in (*label_rates, unit_rates) if r is not None]
         slowdown = max(slow, default=1.0)
@@ -537,15 +537,15 @@ class _Units:
     def bytes_written(self) -> int:
         return _written(self.classes) + _written(self.expression)
 
-    def rates(self, call: Callable[..., Any], wanted: BenchmarkOptions) -> UnitRates | None:
+    def rates(self, call: Callable[..., Any], asked: BenchmarkOptions) -> UnitRates | None:
         """Time the methods, unless there is nothing to do."""
         left = [unit for unit in self._all if not unit.done]
         if not left:
             return None
-        names = {u.method for u in left if u.method} & {*wanted.methods, *wanted.models}
+        names = {u.method for u in left if u.method} & {*asked.methods, *asked.models}
         if any(not u.method for u in left):
-            names |= set(wanted.models)
-        dim = TRAINING_DIM if wanted.embedding is None else wanted.embedding.dim
+            names |= set(asked.models)
+        dim = TRAINING_DIM if asked.embedding is None else asked.embedding.dim
         rates: UnitRates = call(probe_units, tuple(sorted(names)), dim)
         return rates
 

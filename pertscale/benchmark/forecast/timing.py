@@ -21,8 +21,8 @@ from zarr.storage import MemoryStore
 
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod
 from pertscale.baselines.classifiers.logistic_pairs import MOST_EPOCHS
-from pertscale.benchmark.units.class_unit import ClassUnit, Predictor, write_and_score
-from pertscale.benchmark.units.expression_unit import ExpressionUnit, fit_and_score
+from pertscale.benchmark.units.class_unit import ClassUnit, Predictor
+from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix
 from pertscale.benchmark.units.predictors import (
     ClassifierPredictor,
@@ -32,7 +32,7 @@ from pertscale.benchmark.units.predictors import (
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.retrieval import Truths
-from pertscale.schema import CONTROL, GENE, PERTURBATION, SINGLE
+from pertscale.schema import CONTROL, GENE, PERTURBATION, SINGLE, WITHIN
 from pertscale.splits import Split
 
 #: Perturbations and genes that are timed; perturbations are of genes.
@@ -164,15 +164,27 @@ class _Drawn:
 
     def classes(self, name: str) -> None:
         """Do a unit of classes, as the benchmark does."""
-        model = EXPRESSION_MODELS.get(name)
-        predictor = self._fitted(name) if model is None else self._thresholded(model)
-        unit = ClassUnit("probe", "full", self.split, name, _SETTINGS, predictor)
+        unit = self.class_unit(name)
         try:
-            found = predictor.predict(unit, self.matrix)
+            predicted = unit.predictor.predict(unit)
         except (ArgumentError, InputError):
             return  # it can't be done with so few perturbations: nor will it take time
-        targets: dict[str, Sequence[str]] = dict.fromkeys(self.matrix.perturbations, ())
-        write_and_score(MemoryStore(), unit, self.matrix, found, targets)
+        unit.write_and_score(MemoryStore(), predicted)
+
+    def class_unit(self, name: str) -> ClassUnit:
+        """Return the unit of a method."""
+        model = EXPRESSION_MODELS.get(name)
+        return ClassUnit(
+            task=WITHIN,
+            context="probe",
+            split=self.split,
+            target_genes=dict.fromkeys(self.matrix.perturbations, ()),
+            labels="full",
+            matrix=self.matrix,
+            method=name,
+            predictor=self._fitted(name) if model is None else self._thresholded(model),
+            settings=_SETTINGS,
+        )
 
     def _fitted(self, name: str) -> Predictor:
         row = {n: i for i, n in enumerate(self.matrix.perturbations)}
@@ -207,6 +219,30 @@ class _Drawn:
 
     def expression(self, models: Mapping[str, ExpressionMethod]) -> None:
         """Do a unit of expression."""
-        unit = ExpressionUnit("probe", SINGLE, self.split, models)
-        train = self.profiles.sel({PERTURBATION: [CONTROL, *self.split.train]})
-        fit_and_score(MemoryStore(), unit, train, self.profiles.chunk())
+        unit = ExpressionUnit(
+            task=SINGLE,
+            context="probe",
+            split=self.split,
+            target_genes={},
+            profiles=_DrawnProfiles(self),
+            models=models,
+        )
+        unit.fit_and_score(MemoryStore())
+
+
+@dataclass(frozen=True)
+class _DrawnProfiles:
+    """Profiles of a small world."""
+
+    drawn: _Drawn
+    key: str = "probe"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.drawn.split.train), len(self.drawn.matrix.genes)
+
+    def train(self) -> xr.DataArray:
+        return self.drawn.profiles.sel({PERTURBATION: [CONTROL, *self.drawn.split.train]})
+
+    def observed(self) -> xr.DataArray:
+        return self.drawn.profiles.chunk()

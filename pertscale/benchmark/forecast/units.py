@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,15 +21,17 @@ from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.stages import plan_context
 from pertscale.benchmark.state import RunRecord, ScreenRun
-from pertscale.benchmark.tasks.transfer import plan_transfer
-from pertscale.benchmark.units import class_unit, expression_unit
+from pertscale.benchmark.tasks.registry import tasks_of
+from pertscale.benchmark.units.base import Unit
+from pertscale.benchmark.units.class_unit import ClassUnit
+from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.benchmark.units.predictors import ClassifierPredictor
 from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES
 from pertscale.predictions.given_split import check_names
-from pertscale.schema import TRANSFER, WORK_DIR
+from pertscale.schema import WORK_DIR
 from pertscale.screen import Screen
 from pertscale.stats.differential.rank_sum import RankSumRun
 from pertscale.stats.labels.curation import Curation, curate
@@ -88,54 +89,41 @@ class _PlannedScreen(ScreenRun):
 
 
 def expected_units(
-    jobs: Sequence[RankSumRun], folder: Path, wanted: BenchmarkOptions
+    jobs: Sequence[RankSumRun], folder: Path, options: BenchmarkOptions
 ) -> tuple[list[ExpectedUnit], list[ExpectedUnit], list[dict[str, str]]]:
     """Return the units of classes, those of expression, and what will be skipped, with reasons."""
     ready = all(job.is_finished(content=False) for job in jobs)
-    if not ready and wanted.embedding is None:
-        wanted = replace(wanted, embedding=_stand_in(jobs))
-    if wanted.how.given is not None:
-        check_names(wanted.how.given, [job.screen for job in jobs], wanted.aliases, quiet=True)
-    plans = [_plan(job, wanted) for job in jobs]
-    together = len(plans) > 1
-    runs = RunRecord(folder=folder, wanted=wanted, log=RunLog(quiet=True)) if together else plans[0]
-    classes = [_of_classes(plan, unit) for plan in plans for unit in plan.units]
-    profiles = [_of_expression(plan, unit) for plan in plans for unit in plan.expression]
-    if TRANSFER in wanted.tasks:
-        runs.units = []
-        transferred = plan_transfer(plans, runs)
-        classes += [_of_classes(runs, unit) for unit in runs.units]
-        profiles += [
-            _profiles(
-                one.unit,
-                len(one.names),
-                len(one.target.genes),
-                expression_unit.is_done(runs.folder, one.unit, one.inputs, content=False),
-            )
-            for one in transferred
-        ]
-    logs = [plan.log for plan in plans] + ([runs.log] if together else [])
-    return classes, profiles, [row for log in logs for row in log.skipped]
+    if not ready and options.embedding is None:
+        options = replace(options, embedding=_stand_in(jobs))
+    if options.rule.given is not None:
+        screens = [job.screen for job in jobs]
+        check_names(options.rule.given, screens, options.aliases, quiet=True)
+    runs = [_plan(job, options) for job in jobs]
+    records = [run.record for run in runs]
+    if len(runs) > 1:
+        records.append(RunRecord(folder=folder, options=options, log=RunLog(quiet=True)))
+    for task in tasks_of(options.tasks):
+        task.plan_across(runs, records[-1])
+    classes = [_of_classes(unit, record) for record in records for unit in record.units]
+    profiles = [_of_expression(unit, record) for record in records for unit in record.expression]
+    return classes, profiles, [row for record in records for row in record.log.skipped]
 
 
-def _plan(job: RankSumRun, wanted: BenchmarkOptions) -> _PlannedScreen:
+def _plan(job: RankSumRun, options: BenchmarkOptions) -> _PlannedScreen:
     screen, done = job.screen, job.is_finished(content=False)
-    labels = read_labels(job.folder) if done else _labels_to_be(screen, job)
     controls = {context: np.zeros(screen.n_genes) for context in screen.contexts}
-    plan = _PlannedScreen(
-        folder=job.folder,
-        wanted=wanted.on(screen),
-        log=RunLog(quiet=True),
+    run = _PlannedScreen(
+        record=RunRecord(folder=job.folder, options=options.on(screen), log=RunLog(quiet=True)),
         screen=screen,
-        labels=labels,
-        outsiders=ExternalPredictions(
-            {}, screen, controls, rule=wanted.how, min_cells=job.options.min_cells
+        labels=read_labels(job.folder) if done else _labels_to_be(screen, job),
+        external=ExternalPredictions(
+            {}, screen, controls, rule=options.rule, min_cells=job.options.min_cells
         ),
         labels_exist=done,
     )
-    for context in labels.contexts:
-        plan_context(plan, context)
-    return plan
+    for context in run.labels.contexts:
+        plan_context(run, context)
+    return run
 
 
 def _labels_to_be(screen: Screen, job: RankSumRun) -> LabelTable:
@@ -168,31 +156,24 @@ def _stand_in(jobs: Sequence[RankSumRun]) -> Embedding:
     return Embedding("stand-in", tuple(names), np.random.default_rng(0).normal(size=shape))
 
 
-def _of_classes(runs: RunRecord, unit: class_unit.ClassUnit) -> ExpectedUnit:
-    matrix = runs.matrices[unit.context, unit.labels]
+def _of_classes(unit: ClassUnit, record: RunRecord) -> ExpectedUnit:
     predictor, n_train = unit.predictor, len(unit.split.train)
     if isinstance(predictor, ClassifierPredictor):
         n_train = sum(len(part.names) for part in predictor.training)
-    done = class_unit.is_done(runs.folder, unit, matrix, content=False)
-    return _size(unit.method, unit, n_train, len(matrix.genes), done)
+    return _size(unit, record, unit.method, (n_train, len(unit.matrix.genes)))
 
 
-def _of_expression(plan: ScreenRun, unit: expression_unit.ExpressionUnit) -> ExpectedUnit:
-    done = expression_unit.is_done(plan.folder, unit, plan.labels.key, content=False)
-    return _profiles(unit, len(unit.split.train), plan.screen.n_genes, done)
-
-
-def _profiles(
-    unit: expression_unit.ExpressionUnit, n_train: int, n_genes: int, done: bool
-) -> ExpectedUnit:
+def _of_expression(unit: ExpressionUnit, record: RunRecord) -> ExpectedUnit:
     """Size of a unit of expression; models that predict the same for all are compared once."""
     n_models = sum(
         not isinstance(method.make(0), NoChange | MeanExpression) for method in unit.models.values()
     )
-    found = _size("", unit, n_train, n_genes, done)
-    return replace(found, n_compared=n_models * found.n_test**2 * min(n_genes, N_GENES))
+    size = _size(unit, record, "", unit.profiles.shape)
+    return replace(size, n_compared=n_models * size.n_test**2 * min(size.n_genes, N_GENES))
 
 
-def _size(method: str, unit: Any, n_train: int, n_genes: int, done: bool) -> ExpectedUnit:
+def _size(unit: Unit, record: RunRecord, method: str, training: tuple[int, int]) -> ExpectedUnit:
+    n_train, n_genes = training
     n_test = len(unit.split.held_out)
+    done = unit.is_done(record.folder, content=False)
     return ExpectedUnit(method, n_train + n_test, n_test, n_genes, done)

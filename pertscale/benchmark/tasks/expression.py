@@ -3,130 +3,124 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import xarray as xr
 
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.state import (
-    RunRecord,
-    ScreenRun,
-    given_for,
-    keep_split,
-    tell_splits,
-    with_profiles,
-)
-from pertscale.benchmark.tasks.interactions import call_interactions
-from pertscale.benchmark.units import expression_unit
-from pertscale.benchmark.units.class_unit import check_unit_replaceable
+from pertscale.benchmark.external import with_profiles
+from pertscale.benchmark.state import ContextPlan, ScreenRun
+from pertscale.benchmark.tasks.base import Task
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.vectors import embedding_for
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
-from pertscale.schema import CONTROL, DOUBLE, INTERACTIONS, PERTURBATION, SINGLE
+from pertscale.schema import CONTROL, DOUBLE, PERTURBATION
 from pertscale.splits import Split
-from pertscale.splits.rule import double_split, single_split
+
+#: Restricts a split to what a task predicts, by the target genes of each perturbation.
+Restrict = Callable[[Split, Mapping[str, Sequence[str]]], Split]
 
 
-def plan_expression(
-    plan: ScreenRun, context: str, names: list[str], splits: Sequence[Split]
-) -> None:
-    """List the units of expression: the same split for singles, one of its own for doubles."""
-    wanted, targets = plan.wanted, plan.screen.targets
-    if SINGLE in wanted.tasks:
-        for split in splits:
-            _plan_expression_unit(plan, context, SINGLE, split, single_split)
-    if DOUBLE not in wanted.tasks:
-        return
+@dataclass(frozen=True)
+class HeldOutExpression(Task):
+    """The profiles of held-out perturbations with one target, or with two.
+
+    Singles have the splits of the classes, doubles splits of their own.
+    """
+
+    name: str
+    restrict: Restrict
+
+    def plan(self, context: ContextPlan) -> None:
+        """List the units of all splits."""
+        run = context.run
+        if not (run.options.models or run.external.files):
+            return
+        for split in _splits_of_doubles(context) if self.name == DOUBLE else context.splits:
+            _plan_split(run, context.context, self.name, split, self.restrict)
+
+    def run(self, screen: ScreenRun) -> None:
+        """Run the units, or take them from an earlier call."""
+        screen.record.run_expression_units(self.name)
+
+
+def _splits_of_doubles(context: ContextPlan) -> list[Split]:
+    """Split the doubles of a context, or record why that can't be."""
+    run, names, targets = context.run, context.names, context.run.screen.targets
     more = [name for name in names if len(targets[name]) > 2]
     if more:
         reason = (
             f"{len(more)} perturbations have more than two targets, such as {more[0]}; the task "
             f"{DOUBLE!r} predicts none of them"
         )
-        plan.log.skip(f"{DOUBLE}: more than two targets", context, reason)
+        run.log.skip(f"{DOUBLE}: more than two targets", context.context, reason)
     try:
-        doubles = wanted.how.of_doubles(names, targets)
+        splits = run.options.rule.of_doubles(names, targets)
     except InputError as error:
-        plan.log.skip(DOUBLE, context, str(error))
-        return
-    if wanted.how.given is None:
+        run.log.skip(DOUBLE, context.context, str(error))
+        return []
+    if run.options.rule.given is None:
         n = sum(len(targets[name]) == 2 for name in names)
-        tell_splits(plan, context, "doubles", doubles, n)
-    for split in doubles:
-        _plan_expression_unit(plan, context, DOUBLE, split, double_split)
+        run.tell_splits(context.context, "doubles", splits, n)
+    return splits
 
 
-def _plan_expression_unit(
-    plan: ScreenRun,
-    context: str,
-    task: str,
-    split: Split,
-    restrict: Callable[[Split, Mapping[str, Sequence[str]]], Split],
-) -> None:
-    targets = plan.screen.targets
+def _plan_split(run: ScreenRun, context: str, task: str, split: Split, restrict: Restrict) -> None:
+    """List the unit of one split."""
     try:
-        usable = restrict(split, targets)
+        usable = restrict(split, run.screen.targets)
     except InputError as error:
-        plan.log.skip(f"{task}, {split.name}", context, str(error))
+        run.log.skip(f"{task}, {split.name}", context, str(error))
         return
-    keep_split(plan, context, split)
-    given = with_profiles(given_for(plan, context, split))
-    models = plan.wanted.models
+    run.record.keep_split(context, split)
+    given = with_profiles(run.external.for_split(context, split, log=run.log))
+    models = run.options.models
     embedding = None
     if any(method.needs_embedding for method in models.values()):
-        found = embedding_for(plan, context, split)
-        embedding = found if isinstance(found, Embedding) else None
+        vectors = embedding_for(run, context, split)
+        embedding = vectors if isinstance(vectors, Embedding) else None
     if models or given:
-        groups = plan.screen.context_groups(context)
-        n_cells = dict(zip(groups[PERTURBATION], groups["stop"] - groups["start"], strict=True))
-        plan.expression.append(
-            ExpressionUnit(
-                context,
-                task,
-                usable,
-                models,
-                plan.wanted.own,
-                given,
-                embedding,
-                targets=plan.wanted.targets,
-                target_genes=plan.screen.targets,
-                n_cells=n_cells,
-            )
+        groups = run.screen.context_groups(context)
+        sizes = groups["stop"] - groups["start"]
+        unit = ExpressionUnit(
+            task=task,
+            context=context,
+            split=usable,
+            target_genes=run.screen.targets,
+            profiles=OwnProfiles(run, context, usable.train),
+            models=models,
+            own=run.options.own,
+            given=given,
+            embedding=embedding,
+            targets=run.options.targets,
+            n_cells=dict(zip(groups[PERTURBATION], sizes, strict=True)),
         )
+        run.record.expression.append(unit)
 
 
-def run_expression(plan: ScreenRun) -> None:
-    """Fit and score the models of expression, then call interactions."""
-    for unit in plan.expression:
-        observed = plan.profiles(unit.context)
-        train = rows_of(observed, [CONTROL, *unit.split.train])
-        run_expression_unit(plan, unit, partial(_same, train), observed, plan.labels.key)
-    if INTERACTIONS in plan.wanted.tasks:
-        for context in plan.labels.contexts:
-            call_interactions(plan, context)
+@dataclass(frozen=True, eq=False)
+class OwnProfiles:
+    """Profiles of a context, of which some are trained on."""
 
+    run: ScreenRun
+    context: str
+    training: tuple[str, ...]
 
-def run_expression_unit(
-    runs: RunRecord,
-    unit: ExpressionUnit,
-    train: Callable[[], xr.DataArray],
-    observed: xr.DataArray,
-    inputs: str,
-) -> None:
-    """Run a unit, or take it from an earlier call; `train` gives the profiles to fit on."""
-    with runs.log.stage("expression", unit.title) as stage:
-        stage.reused = expression_unit.is_done(runs.folder, unit, inputs, quiet=runs.log.quiet)
-        if not stage.reused:
-            check_unit_replaceable(runs.folder / unit.folder)
-            runs.unmark()
-            seconds = expression_unit.run_unit(runs.folder, unit, train(), observed, inputs)
-            for model, value in seconds.items():
-                runs.log.add("model", f"{unit.title} / {model}", value)
-    for model, reason in expression_unit.unit_record(runs.folder, unit)["failed"].items():
-        source = f" from {unit.source}" if unit.train_contexts else ""
-        runs.log.skip(f"{model} ({unit.task}{source}, {unit.split.name})", unit.context, reason)
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Training perturbations and genes."""
+        return len(self.training), self.run.screen.n_genes
 
+    @property
+    def key(self) -> str:
+        """Hash of the labels, which are made in the same pass."""
+        return self.run.labels.key
 
-def _same(train: xr.DataArray) -> xr.DataArray:
-    return train
+    def train(self) -> xr.DataArray:
+        """Return those of the control and the training perturbations, lazily."""
+        return rows_of(self.observed(), [CONTROL, *self.training])
+
+    def observed(self) -> xr.DataArray:
+        """Return all of them, lazily."""
+        return self.run.profiles(self.context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -10,24 +11,61 @@ import numpy as np
 import pandas as pd
 
 from pertscale.benchmark.state import ScreenRun
-from pertscale.benchmark.units.class_unit import with_head
-from pertscale.benchmark.units.expression_unit import ExpressionUnit, unit_record
+from pertscale.benchmark.tasks.base import Task
+from pertscale.benchmark.units.base import with_head
+from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.errors import InputError
 from pertscale.evaluation import call_curve, own_targets, predicted_pairs
-from pertscale.io.parquet import stacked
+from pertscale.io.parquet import stacked, write_table
 from pertscale.results.unit_files import open_predictions
 from pertscale.schema import (
     DOUBLE,
     GENE,
     INTERACTION_COLUMNS,
+    INTERACTIONS,
+    INTERACTIONS_FILE,
     MODEL,
     PERTURBATION,
-    SCORE_COLUMNS,
     TOP_EXPRESSED,
 )
 from pertscale.stats.interactions import Interactions, complete_doubles, find_interactions
 
 _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
+
+
+class GeneticInteractions(Task):
+    """Which genes deviate from additivity in doubles, and who predicts that."""
+
+    name = INTERACTIONS
+
+    def run(self, screen: ScreenRun) -> None:
+        """Call the interactions of each context."""
+        for context in screen.labels.contexts:
+            _call(screen, context)
+
+    def scores(self, screens: Sequence[ScreenRun]) -> list[pd.DataFrame]:
+        """Return the scores of calls."""
+        return [
+            score_interactions(screen.folder, unit, screen.interactions[unit.context])
+            for screen in screens
+            for unit in screen.record.expression
+            if unit.task == DOUBLE and unit.context in screen.interactions
+        ]
+
+    def write_tables(self, folder: Path, screens: Sequence[ScreenRun]) -> None:
+        """Write all pairs that were judged, screen by screen and context by context."""
+        columns = [c.name for c in INTERACTION_COLUMNS]
+        tables = [
+            called.table.assign(context=context)[columns]
+            for screen in screens
+            for context, called in screen.interactions.items()
+        ]
+        write_table(folder / INTERACTIONS_FILE, stacked(tables, INTERACTION_COLUMNS))
+
+    def manifest(self, screens: Sequence[ScreenRun]) -> dict[str, Any]:
+        """Return the null and the limits of the calls, by context."""
+        called = {c: found for screen in screens for c, found in screen.interactions.items()}
+        return {INTERACTIONS: {context: _null_of(found) for context, found in called.items()}}
 
 
 def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> pd.DataFrame:
@@ -55,9 +93,8 @@ def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> 
             for metric, value in zip(_INTERACTION_METRICS, areas, strict=True)
         ]
     table = pd.DataFrame(rows, columns=["method", "level", "group", "metric", "value", "n"])
-    head = {"task": "interactions", "context": unit.context, "train_contexts": unit.source}
-    params = unit_record(out, unit)["models"]
-    return with_head(table, unit.split, None, params, **head, setting=TOP_EXPRESSED)
+    head = {"task": INTERACTIONS, "context": unit.context, "train_contexts": unit.source}
+    return with_head(table, unit.params(out), unit.split, **head, setting=TOP_EXPRESSED)
 
 
 def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
@@ -70,44 +107,25 @@ def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
     return np.asarray(~own[row, column])
 
 
-def call_interactions(plan: ScreenRun, context: str) -> None:
+def _call(run: ScreenRun, context: str) -> None:
     """Call the interactions of a context, or record why they can't be."""
-    profiles = plan.profiles(context)
+    profiles = run.profiles(context)
     names = [str(n) for n in profiles[PERTURBATION].values]
-    targets = plan.screen.targets
+    targets = run.screen.targets
     if not complete_doubles(names, targets):
         n = sum(len(targets[name]) == 2 for name in names)
         reason = f"{n} double perturbations, none with both of its singles; A, B and A+B are needed"
-        plan.log.skip("interactions", context, reason)
+        run.log.skip(INTERACTIONS, context, reason)
         return
-    with plan.log.stage("interactions", context):
+    with run.log.stage(INTERACTIONS, context):
         try:
-            plan.interactions[context] = find_interactions(profiles, targets=targets)
+            run.interactions[context] = find_interactions(profiles, targets=targets)
         except InputError as error:
-            plan.log.skip("interactions", context, str(error))
+            run.log.skip(INTERACTIONS, context, str(error))
 
 
-def interaction_scores(plan: ScreenRun) -> pd.DataFrame:
-    """Scores of calls of interactions."""
-    parts = [
-        score_interactions(plan.folder, unit, plan.interactions[unit.context])
-        for unit in plan.expression
-        if unit.task == DOUBLE and unit.context in plan.interactions
-    ]
-    return stacked(parts, SCORE_COLUMNS)
-
-
-def interaction_table(plan: ScreenRun) -> pd.DataFrame:
-    """All pairs that were judged, context by context."""
-    columns = [c.name for c in INTERACTION_COLUMNS]
-    tables = [
-        found.table.assign(context=context)[columns] for context, found in plan.interactions.items()
-    ]
-    return stacked(tables, INTERACTION_COLUMNS)
-
-
-def null_of(found: Interactions) -> dict[str, Any]:
-    """Return the null and the limits of the calls, as the manifest has them."""
+def _null_of(found: Interactions) -> dict[str, Any]:
+    """Return the null and the limits of the calls of a context."""
     return {
         "null": {name: _finite(value) for name, value in asdict(found.fit.null).items()},
         "lower": _finite(found.lower),

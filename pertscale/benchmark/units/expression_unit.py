@@ -1,8 +1,7 @@
 """The second paper's tasks: the expression of held-out singles and doubles, and what interacts.
 
 A unit is all models on one split of one context: they are compared on common genes and
-perturbations, so they are scored together. Like a unit of the classifiers it is a folder that is
-renamed into place when it is complete, with the hash of all that it depends on.
+perturbations, so they are scored together.
 
 A table is of one set of perturbations. Baselines that predict fewer, such as the linear model,
 which needs the targets read out, stand apart on those that they predict, and a second table has all
@@ -17,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,17 +24,17 @@ import xarray as xr
 
 from pertscale.baselines import ExpressionMethod, MeanExpression
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.units.class_unit import is_whole, with_head, write_unit
+from pertscale.benchmark.units.base import Unit, with_head, write_unit
 from pertscale.benchmark.units.predictors import PREDICTS_NONE
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import compare_expression, no_effect, no_effect_elsewhere
 from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
-from pertscale.io.parquet import declared_frame, read_table, write_table
+from pertscale.io.parquet import declared_frame, write_table
 from pertscale.io.zarr_datasets import Variable, create_dataset
 from pertscale.predictions.predictions import AlignedPredictions
-from pertscale.results.unit_files import REMEDY, read_unit
+from pertscale.results.unit_files import read_unit
 from pertscale.schema import (
     COMMON,
     CONTROL,
@@ -44,29 +43,41 @@ from pertscale.schema import (
     MODEL,
     PARTIAL,
     PERTURBATION,
-    PREDICTIONS_DIR,
     SCORE_COLUMNS,
     SCORES_FILE,
     TOP_EXPRESSED,
 )
-from pertscale.splits import Split
 from pertscale.storage.atomic import atomic_path
-from pertscale.storage.folder_names import folder_name, slug
 
 #: Raised when the meaning of a unit's files changes, so that old ones are not taken.
 _VERSION: Final = 5
 
 
-@dataclass(frozen=True, eq=False)
-class ExpressionUnit:
-    """What to fit and score.
+class Profiles(Protocol):
+    """The mean log1p expression that a unit is fitted on and compared with."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Training perturbations and genes."""
+
+    @property
+    def key(self) -> str:
+        """Hash of all of it."""
+
+    def train(self) -> xr.DataArray:
+        """Return the profiles to fit on, (perturbation, gene), the control among them."""
+
+    def observed(self) -> xr.DataArray:
+        """Return the context's own profiles, (perturbation, gene), its control among them."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ExpressionUnit(Unit):
+    """All models on one split, which are compared with each other.
 
     Attributes
     ----------
-    context : str
-    task : {'single', 'double', 'transfer'}
-    split : Split
-        Whose held-out perturbations are predicted (method D5).
+    profiles : Profiles
     models : dict of str to ExpressionMethod
         What is fitted, by name.
     own : frozenset of str
@@ -75,27 +86,31 @@ class ExpressionUnit:
         Predictions from files, by name.
     embedding : Embedding, optional
         For models of users that need one.
-    train_contexts : tuple of str
-        Contexts that the models are fitted on.
     targets : {'exclude', 'include'}
         Whether the genes that a perturbation targets are left out of its scores.
-    target_genes : dict of str to sequence of str
-        Genes that each perturbation targets; where it has none, as their names say.
     n_cells : dict of str to int
         Cells of each perturbation and of the control, where they are known.
     """
 
-    context: str
-    task: str
-    split: Split
+    profiles: Profiles
     models: Mapping[str, ExpressionMethod]
     own: frozenset[str] = frozenset()
     given: Mapping[str, AlignedPredictions] = field(default_factory=dict)
     embedding: Embedding | None = None
-    train_contexts: tuple[str, ...] = ()
     targets: Targets = "exclude"
-    target_genes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     n_cells: Mapping[str, int] = field(default_factory=dict)
+
+    stage: ClassVar[str] = "expression"
+
+    @property
+    def file_name(self) -> str:
+        """Name of the folder, which holds all models."""
+        return "expression"
+
+    @property
+    def kind(self) -> str:
+        """The task."""
+        return self.task
 
     @property
     def held_out(self) -> list[str]:
@@ -103,32 +118,15 @@ class ExpressionUnit:
         return list(self.split.held_out)
 
     @property
-    def source(self) -> str:
-        """Contexts that the models are fitted on, as in score tables."""
-        return ",".join(self.train_contexts or (self.context,))
-
-    @property
-    def folder(self) -> str:
-        """Folder below the output folder."""
-        kind = f"{self.task}-from-{slug(self.source)}" if self.train_contexts else self.task
-        split = folder_name(self.split.name)
-        return f"{PREDICTIONS_DIR}/{slug(self.context)}/{kind}/{split}/expression"
-
-    @property
-    def title(self) -> str:
-        """Name in progress and timings."""
-        source = f" from {self.source}" if self.train_contexts else ""
-        return f"{self.context}{source} / {self.task} / {self.split.name}"
-
-    def key(self, inputs: str) -> str:
-        """Hash of all that the unit's files depend on; `inputs` is that of the profiles."""
+    def key(self) -> str:
+        """Hash of all that the unit's files depend on."""
         models = [[name, model.key] for name, model in self.models.items()]
-        given = [[name, found.key] for name, found in self.given.items()]
+        given = [[name, predictions.key] for name, predictions in self.given.items()]
         needed = any(model.needs_embedding for model in self.models.values())
         vectors = self.embedding.hash if needed and self.embedding is not None else ""
         return digest(
             _VERSION,
-            inputs,
+            self.profiles.key,
             self.context,
             self.task,
             self.source,
@@ -141,69 +139,50 @@ class ExpressionUnit:
             self.targets,
         )
 
+    def run(self, out: Path) -> dict[str, float]:
+        """Fit and score all models, and keep their predictions; return their seconds.
 
-def is_done(
-    out: Path, unit: ExpressionUnit, inputs: str, *, content: bool = True, quiet: bool = True
-) -> bool:
-    """Whether the unit's folder belongs to the same inputs, and is whole; see :func:`is_whole`."""
-    return is_whole(out / unit.folder, unit.key(inputs), content=content, quiet=quiet)
+        Memory: the profiles that are held out, once per model; training profiles pass in blocks.
+        """
+        with atomic_path(out / self.folder) as temporary:
+            scores, record, seconds = self.fit_and_score(temporary / "prediction.zarr")
+            write_table(temporary / SCORES_FILE, scores)
+            write_unit(temporary, {"key": self.key, **record})
+        return seconds
 
+    def fit_and_score(self, store: Any) -> tuple[pd.DataFrame, dict[str, Any], dict[str, float]]:
+        """Fit all models, write their predictions to a path or a Zarr store, and score them.
 
-def run_unit(
-    out: Path, unit: ExpressionUnit, train: xr.DataArray, observed: xr.DataArray, inputs: str
-) -> dict[str, float]:
-    """Fit and score all models of a unit, and keep their predictions; return their seconds.
+        Returns
+        -------
+        scores : DataFrame
+        record : dict
+            Parameters of the models, and why others failed.
+        seconds : dict
+            Of each model.
+        """
+        train, observed = self.profiles.train(), self.profiles.observed()
+        truth = rows_of(observed, self.held_out).compute()
+        control = rows_of(observed, [CONTROL])[0].compute()
+        fitted, seconds = _fit_models(self, train)
+        predictions = {**fitted.predictions, **_given_profiles(self, truth)}
+        params = fitted.params | {name: g.params() for name, g in self.given.items()}
+        scores = declared_frame([], SCORE_COLUMNS)
+        if predictions:
+            background = MeanExpression(over="perturbations").fit(train).predict(["mean"])[0]
+            trained = [name for name in train[PERTURBATION].values.astype(str) if name != CONTROL]
+            expected = _no_effect(self, trained)
+            scores = _scores(self, truth, predictions, params, control, background, expected)
+        _write_predictions(store, self, truth, predictions)
+        return scores, {"models": params, "failed": fitted.failed}, seconds
 
-    Parameters
-    ----------
-    out : Path
-    unit : ExpressionUnit
-    train : DataArray (perturbation, gene)
-        Profiles to fit on, the control among them.
-    observed : DataArray (perturbation, gene)
-        Profiles of the context itself, its control among them; the truth.
-    inputs : str
-        Hash of both.
+    def failed(self, out: Path) -> dict[str, str]:
+        """Return why models of the finished unit have no predictions, by name."""
+        return dict(read_unit(out / self.folder)["failed"])
 
-    Notes
-    -----
-    Memory: the profiles that are held out, once per model; training profiles pass in blocks.
-    """
-    with atomic_path(out / unit.folder) as temporary:
-        scores, record, seconds = fit_and_score(
-            temporary / "prediction.zarr", unit, train, observed
-        )
-        write_table(temporary / SCORES_FILE, scores)
-        write_unit(temporary, {"key": unit.key(inputs), **record})
-    return seconds
-
-
-def fit_and_score(
-    place: Any, unit: ExpressionUnit, train: xr.DataArray, observed: xr.DataArray
-) -> tuple[pd.DataFrame, dict[str, Any], dict[str, float]]:
-    """Fit all models, write their predictions to `place`, a path or a Zarr store, and score them.
-
-    Returns
-    -------
-    scores : DataFrame
-    record : dict
-        Parameters of the models, and why others failed.
-    seconds : dict
-        Of each model.
-    """
-    truth = rows_of(observed, unit.held_out).compute()
-    control = rows_of(observed, [CONTROL])[0].compute()
-    fitted, seconds = _fit_models(unit, train)
-    predictions = {**fitted.predictions, **_given_profiles(unit, truth)}
-    params = fitted.params | {name: found.params() for name, found in unit.given.items()}
-    scores = declared_frame([], SCORE_COLUMNS)
-    if predictions:
-        background = MeanExpression(over="perturbations").fit(train).predict(["mean"])[0]
-        trained = [name for name in train[PERTURBATION].values.astype(str) if name != CONTROL]
-        expected = _no_effect(unit, trained)
-        scores = _scores(unit, truth, predictions, params, control, background, expected)
-    _write_predictions(place, unit, truth, predictions)
-    return scores, {"models": params, "failed": fitted.failed}, seconds
+    def params(self, out: Path) -> dict[str, dict[str, Any]]:
+        """Return the parameters of the models of the finished unit, by name."""
+        return dict(read_unit(out / self.folder)["models"])
 
 
 @dataclass(frozen=True)
@@ -216,7 +195,7 @@ class _Fitted:
 
 
 def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dict[str, float]]:
-    found, seconds = _Fitted({}, {}, {}), {}
+    fitted, seconds = _Fitted({}, {}, {}), {}
     for name, method in unit.models.items():
         started = time.perf_counter()
         try:
@@ -225,15 +204,15 @@ def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dic
             )
             predicted = model.predict(unit.held_out)
         except (ArgumentError, InputError) as error:  # too few conditions for a model
-            found.failed[name] = str(error)
+            fitted.failed[name] = str(error)
             continue
         if predicted.isnull().all():
-            found.failed[name] = PREDICTS_NONE
+            fitted.failed[name] = PREDICTS_NONE
             continue
-        found.predictions[name] = predicted
-        found.params[name] = model.fitted_params()
+        fitted.predictions[name] = predicted
+        fitted.params[name] = model.fitted_params()
         seconds[name] = time.perf_counter() - started
-    return found, seconds
+    return fitted, seconds
 
 
 def _given_profiles(unit: ExpressionUnit, truth: xr.DataArray) -> dict[str, xr.DataArray]:
@@ -264,7 +243,7 @@ def _scores(
     tables = _settings({*unit.given, *unit.own}, predictions, compare)
     head = {"task": unit.task, "context": unit.context, "train_contexts": unit.source}
     return pd.concat(
-        [with_head(t, unit.split, None, params, **head, setting=s) for s, t in tables],
+        [with_head(t, params, unit.split, **head, setting=s) for s, t in tables],
         ignore_index=True,
     )
 
@@ -304,11 +283,6 @@ def _no_effect(unit: ExpressionUnit, train: Sequence[str]) -> dict[str, np.ndarr
     )
 
 
-def unit_record(out: Path, unit: ExpressionUnit) -> dict[str, Any]:
-    """Return the models of a finished unit with their parameters, and why others failed."""
-    return read_unit(out / unit.folder)
-
-
 def _write_predictions(
     path: Any, unit: ExpressionUnit, truth: xr.DataArray, predictions: dict[str, xr.DataArray]
 ) -> None:
@@ -327,11 +301,3 @@ def _write_predictions(
     made["truth"][:] = truth.values
     for i, prediction in enumerate(predictions.values()):
         made["prediction"][i] = prediction.reindex({GENE: genes}).values
-
-
-# --- interactions ---------------------------------------------------------------------------------
-
-
-def read_unit_scores(out: Path, units: Sequence[ExpressionUnit]) -> list[pd.DataFrame]:
-    """Read the scores of all units, in their order."""
-    return [read_table(out / unit.folder / SCORES_FILE, remedy=REMEDY) for unit in units]

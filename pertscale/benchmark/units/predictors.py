@@ -21,7 +21,8 @@ from pertscale.baselines.thresholds import (
     scores_of_changes,
     tune_threshold,
 )
-from pertscale.benchmark.units.class_unit import ClassUnit, Points
+from pertscale.benchmark.units.class_scores import Points
+from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.label_matrix import GENE_CHUNK, LabelMatrix, strip_rows
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
@@ -116,7 +117,7 @@ class ClassifierPredictor:
         """Return the labels of all training perturbations, lazily."""
         return da.concatenate([part.labels() for part in self.training])
 
-    def predict(self, unit: ClassUnit, matrix: LabelMatrix) -> Predicted:
+    def predict(self, unit: ClassUnit) -> Predicted:
         """Fit, and predict lazily; what is fitted is in `params`."""
         held_out = unit.split.held_out
         given = UnitInputs(
@@ -125,8 +126,8 @@ class ClassifierPredictor:
             test_groups=self.test_groups(held_out),
             seed=unit.split.seed,
             vectors=partial(self.vectors, held_out),
-            gene_vectors=partial(self.gene_vectors, matrix.genes),
-            truth=partial(matrix.rows, held_out),
+            gene_vectors=partial(self.gene_vectors, unit.matrix.genes),
+            truth=partial(unit.matrix.rows, held_out),
         )
         return self.method.fit_predict(given)
 
@@ -134,7 +135,7 @@ class ClassifierPredictor:
         """Which genes were tested in some training perturbation."""
         return np.asarray((self.labels() != Label.UNTESTED).any(axis=0).compute())
 
-    def points(self, unit: ClassUnit, matrix: LabelMatrix) -> Points:
+    def points(self, unit: ClassUnit) -> Points:
         """At the rate of what it is fitted on, where its scores rank pairs."""
         if not self.method.ranks:
             return Points(same=True)
@@ -191,7 +192,7 @@ class ThresholdPredictor:
         """Which genes other contexts have."""
         return pd.Index(matrix.genes).isin(list(self.shared))
 
-    def predict(self, unit: ClassUnit, matrix: LabelMatrix) -> Predicted:
+    def predict(self, unit: ClassUnit) -> Predicted:
         """Tune the threshold, and predict block by block of perturbations.
 
         Raises
@@ -199,19 +200,19 @@ class ThresholdPredictor:
         InputError
             If a model has no prediction for any of them, as the additive one for singles.
         """
-        rows = strip_rows(len(unit.split.held_out), len(matrix.genes))
+        rows = strip_rows(len(unit.split.held_out), len(unit.matrix.genes))
         batches = list(_batches(unit.split.held_out, rows))
         n_lacking = sum(int(np.isnan(self.changes(names)).all(axis=1).sum()) for names in batches)
         if not self.is_file and n_lacking == len(unit.split.held_out):
             raise InputError(PREDICTS_NONE)
-        columns = pd.Index(self.genes).get_indexer(list(matrix.genes))
-        step = strip_rows(len(unit.split.train), len(matrix.genes))
+        columns = pd.Index(self.genes).get_indexer(list(unit.matrix.genes))
+        step = strip_rows(len(unit.split.train), len(unit.matrix.genes))
         known = [name for name in unit.split.train if name in self.covered]
         if known and not (self.is_file and self.rule == "match_rate"):
-            blocks = self._training(known, step, columns, matrix)
+            blocks = self._training(known, step, columns, unit.matrix)
             threshold, origin = tune_threshold(blocks, rule=self.rule), "training"
         else:
-            threshold, origin = self._matched(unit, matrix, columns), "rate of training"
+            threshold, origin = self._matched(unit, columns), "rate of training"
         predict = dask.delayed(self._block, pure=False)
         labels, scores = [], []
         for names in batches:
@@ -231,9 +232,9 @@ class ThresholdPredictor:
             params,
         )
 
-    def points(self, unit: ClassUnit, matrix: LabelMatrix) -> Points:
+    def points(self, unit: ClassUnit) -> Points:
         """At the rate of the training part, of those labels that are predicted."""
-        return Points(share_changed(matrix.rows(unit.split.train)))
+        return Points(share_changed(unit.matrix.rows(unit.split.train)))
 
     def _block(self, names: Sequence[str], columns: np.ndarray, threshold: float) -> Any:
         change = self.changes(names)[:, columns]
@@ -245,16 +246,16 @@ class ThresholdPredictor:
         for batch in _batches(names, step):
             yield self.changes(batch)[:, columns], matrix.rows(batch).compute()
 
-    def _matched(self, unit: ClassUnit, matrix: LabelMatrix, columns: np.ndarray) -> float:
+    def _matched(self, unit: ClassUnit, columns: np.ndarray) -> float:
         if self.rule != "match_rate":
             raise InputError(
                 f"threshold={self.rule!r} needs predictions of training perturbations, and there "
                 "are none; add them, or pass threshold='match_rate'"
             )
-        rate = share_changed(matrix.rows(unit.split.train))
+        rate = share_changed(unit.matrix.rows(unit.split.train))
         if rate is None:
             raise InputError("no training pair was tested, so there is no rate to match")
-        asked = (matrix.rows(unit.split.held_out) != Label.UNTESTED).compute()
+        asked = (unit.matrix.rows(unit.split.held_out) != Label.UNTESTED).compute()
         return matching_rate(self.changes(unit.split.held_out)[:, columns][asked], rate)
 
 
@@ -292,10 +293,10 @@ class FilePredictor:
         """Which genes other contexts have."""
         return pd.Index(matrix.genes).isin(list(self.shared))
 
-    def predict(self, unit: ClassUnit, matrix: LabelMatrix) -> Predicted:
+    def predict(self, unit: ClassUnit) -> Predicted:
         """Put the classes on the genes of the labels."""
-        columns = pd.Index(self.found.genes).get_indexer(list(matrix.genes))
-        rows = strip_rows(len(unit.split.held_out), len(matrix.genes))
+        columns = pd.Index(self.found.genes).get_indexer(list(unit.matrix.genes))
+        rows = strip_rows(len(unit.split.held_out), len(unit.matrix.genes))
         labels, scores = self.found.classes(unit.split.held_out)
         labels, scores = labels[:, columns], scores[:, columns]
         missing = labels == Label.UNTESTED
@@ -307,11 +308,11 @@ class FilePredictor:
             da.from_array(labels, chunks=chunks), da.from_array(scores, (*chunks, 3)), params
         )
 
-    def points(self, unit: ClassUnit, matrix: LabelMatrix) -> Points:
+    def points(self, unit: ClassUnit) -> Points:
         """At the rate of the training part; files that only name classes have no other point."""
         if self.found.predictions.kind == LABELS:
             return Points()
-        return Points(share_changed(matrix.rows(unit.split.train)))
+        return Points(share_changed(unit.matrix.rows(unit.split.train)))
 
 
 def thresholded_file(

@@ -1,0 +1,212 @@
+"""A unit: what is predicted, scored, and kept as one folder.
+
+The folder is renamed into place when it is complete, with the hash of all that it depends on. A
+unit whose hash has not changed, and whose files are whole, is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import dask
+import numpy as np
+import pandas as pd
+
+from pertscale.diagnostics.progress import say
+from pertscale.errors import CorruptFileError, NotFoundError
+from pertscale.execution.blas_build import blas_libraries
+from pertscale.io.checksums import FILES, all_sums, faults, told, write_record
+from pertscale.io.parquet import read_table
+from pertscale.results.unit_files import REMEDY, UNIT_FILE, read_unit
+from pertscale.schema import (
+    CLASS,
+    GENE,
+    MODEL,
+    PERTURBATION,
+    PREDICTIONS_DIR,
+    SCORE_COLUMNS,
+    SCORES_FILE,
+)
+from pertscale.splits import Split
+from pertscale.storage.folder_names import folder_name, slug
+from pertscale.storage.own_files import check_replaceable, zarr_pattern
+
+#: Pairs of a screen up to which its units run in the process that asked.
+LOCAL_PAIRS = 20_000_000
+#: Key of the BLAS libraries that what was fitted was made with.
+BLAS = "blas"
+_ARRAYS = ("label", "score", "fell_back", "prediction", "truth")
+#: Pattern of the files of a unit's folder, of classes or of expression.
+UNIT_FILES = "|".join(
+    (
+        r"unit\.json",
+        r"scores\.parquet",
+        r"prediction\.zarr/" + zarr_pattern([*_ARRAYS, CLASS, GENE, MODEL, PERTURBATION]),
+    )
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Unit(ABC):
+    """What is predicted and scored, and kept as one folder.
+
+    Attributes
+    ----------
+    task : str
+        Of :data:`pertscale.schema.TASKS`.
+    context : str
+        Context that is predicted.
+    split : Split
+        Whose held-out perturbations are predicted.
+    target_genes : dict of str to sequence of str
+        Genes that each perturbation targets.
+    train_contexts : tuple of str
+        Contexts that methods are fitted on; empty for the context itself.
+    """
+
+    task: str
+    context: str
+    split: Split
+    target_genes: Mapping[str, Any]
+    train_contexts: tuple[str, ...] = ()
+
+    #: Name of its stage in progress and timings.
+    stage: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What distinguishes it from others of its context and split, beside the method."""
+
+    @property
+    @abstractmethod
+    def file_name(self) -> str:
+        """Name of its own folder."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Hash of all that its files depend on."""
+
+    @property
+    def source(self) -> str:
+        """Contexts that methods are fitted on, as in score tables."""
+        return ",".join(self.train_contexts or (self.context,))
+
+    @property
+    def folder(self) -> str:
+        """Folder below the output folder."""
+        kind = f"{self.kind}-from-{slug(self.source)}" if self.train_contexts else self.kind
+        split = folder_name(self.split.name)
+        return "/".join((PREDICTIONS_DIR, slug(self.context), kind, split, self.file_name))
+
+    @property
+    def title(self) -> str:
+        """Name in progress and timings."""
+        source = f" from {self.source}" if self.train_contexts else ""
+        return f"{self.context}{source} / {self.kind} / {self.split.name}"
+
+    @abstractmethod
+    def run(self, out: Path) -> dict[str, float]:
+        """Fit, predict, score and keep; return the seconds of models that are timed apart."""
+
+    @abstractmethod
+    def failed(self, out: Path) -> dict[str, str]:
+        """Return why methods of the finished unit have no predictions, by name."""
+
+    def scores(self, out: Path) -> pd.DataFrame:
+        """Return the scores of the finished unit."""
+        return read_table(out / self.folder / SCORES_FILE, remedy=REMEDY)
+
+    def is_done(self, out: Path, *, content: bool = True, quiet: bool = True) -> bool:
+        """Whether its folder belongs to the same inputs, and is whole; see :func:`is_whole`."""
+        return is_whole(out / self.folder, self.key, content=content, quiet=quiet)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+        return {
+            "task": self.task,
+            "context": self.context,
+            "train_contexts": self.source,
+            "split": self.split.name,
+            "split_hash": self.split.hash,
+            "folder": self.folder,
+            "key": self.key,
+        }
+
+
+def is_whole(folder: Path, key: str, *, content: bool = True, quiet: bool = True) -> bool:
+    """Whether a unit's folder is of a key, and holds what was written.
+
+    What does not is told unless `quiet`. Without `content`, files have to have their size.
+    """
+    try:
+        record = read_unit(folder)
+        if record["key"] != key:
+            return False
+        damage = faults(folder, record.get(FILES, {}), content=content)
+    except NotFoundError:
+        return False
+    except CorruptFileError as error:
+        say(f"{str(error).removesuffix(f': {REMEDY}')}; it is made anew", quiet=quiet)
+        return False
+    if damage:
+        say(f"{told(folder, damage)}; it is made anew", quiet=quiet)
+    return not damage
+
+
+def write_unit(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of a unit, when all else is in its folder."""
+    write_record(folder / UNIT_FILE, {**record, BLAS: blas_libraries(), FILES: all_sums(folder)})
+
+
+def check_unit_replaceable(folder: Path) -> None:
+    """Refuse to replace a unit's folder that holds what is not ours.
+
+    Raises
+    ------
+    ExistsError
+    """
+    check_replaceable(folder, UNIT_FILES, "the predictions of a method")
+
+
+def with_head(
+    table: pd.DataFrame, params: Mapping[str, Any], split: Split, **head: str
+) -> pd.DataFrame:
+    """Put the columns that say what was scored in front of scores.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As of :func:`pertscale.evaluation.evaluate`, with a column ``method``; what is the same in
+        every row, ``operating_point`` where none is needed and ``no_effect`` where there is no
+        formula, may be missing.
+    params : dict
+        Of each method, by name.
+    split : Split
+    **head : str
+        ``task``, ``setting``, ``context``, ``train_contexts``.
+    """
+    texts = {name: json.dumps(one, sort_keys=True) for name, one in params.items()}
+    columns = {"split": split.name, "seed": split.seed, "params": table["method"].map(texts)}
+    defaults = {"operating_point": "", "no_effect": np.nan}
+    missing = {name: value for name, value in defaults.items() if name not in table}
+    return table.assign(**head, **columns, **missing)[[c.name for c in SCORE_COLUMNS]]
+
+
+def compute_here(client: Any, n_pairs: int) -> Any:
+    """Context in which units' Dask collections are computed: on `client`, or by threads here.
+
+    Units are many small computations. Below :data:`LOCAL_PAIRS`, asking a cluster for each of them
+    costs more than they do, as would a pool of processes started anew for each.
+    """
+    if client is not None and n_pairs > LOCAL_PAIRS:
+        return client.as_current()
+    if client is not None or dask.config.get("scheduler", None) in ("processes", "multiprocessing"):
+        return dask.config.set(scheduler="threads")
+    return dask.config.set()

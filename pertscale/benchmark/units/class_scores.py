@@ -1,0 +1,182 @@
+"""The scores of predicted classes, in each of the settings that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import zarr
+
+from pertscale.baselines.inputs import Predicted
+from pertscale.benchmark.units.label_matrix import strip_rows
+from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
+from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, WITHOUT_TARGET, Label
+
+#: Pairs of a prediction up to which it is scored as a whole: 13 bytes each.
+HELD_PAIRS = 2**22
+
+
+@dataclass(frozen=True)
+class Points:
+    """Operating points at which a predictor is scored, beside the calls it makes.
+
+    Attributes
+    ----------
+    training_rate : float, optional
+        Share of differentially expressed pairs in training, to which its calls are set. None
+        where its scores rank nothing, or no training pair was tested.
+    same : bool
+        Whether it stands at the training rate as it calls: methods that mark the scale.
+    """
+
+    training_rate: float | None = None
+    same: bool = False
+
+
+def score_settings(
+    predicted: Predicted,
+    truth: np.ndarray,
+    perturbations: Sequence[str],
+    *,
+    settings: Sequence[str],
+    target_pairs: np.ndarray,
+    overlap: Callable[[], np.ndarray],
+    points: Points,
+) -> dict[str, pd.DataFrame]:
+    """Score a prediction in each of the settings.
+
+    Parameters
+    ----------
+    predicted : Predicted
+    truth : ndarray of int8, (perturbation, gene)
+    perturbations : sequence of str
+    settings : sequence of str
+        ``full`` and ``curated`` are all pairs, ``full_without_target`` all but the targets, and
+        ``..._overlap`` those of the genes that the training contexts have, too. For files these
+        are all other contexts: what a file leaves out does not make its task easier.
+    target_pairs : ndarray of int, (n, 2)
+        Row and column of the pairs of a perturbation with its own target genes.
+    overlap : callable
+        Returns which genes ``..._overlap`` is of, (n_genes,) bool.
+    points : Points
+
+    Returns
+    -------
+    dict of str to DataFrame
+        As of :func:`pertscale.evaluation.evaluate`, by setting.
+    """
+    options: Any = {"perturbations": perturbations, "training_rate": points.training_rate}
+    whole = [s for s in settings if not s.endswith("_overlap")]
+    tables = _score_whole(predicted, truth, whole, target_pairs, options)
+    for setting in settings:
+        if setting not in tables:
+            genes = overlap()
+            tables[setting] = _score_pairs(_on_genes(predicted, genes), truth[:, genes], options)
+    if points.same:
+        tables = {setting: _at_both_points(table) for setting, table in tables.items()}
+    return {s: _with_lacking(tables[s], predicted.params) for s in settings}
+
+
+def _score_whole(
+    predicted: Predicted,
+    truth: np.ndarray,
+    settings: Sequence[str],
+    target_pairs: np.ndarray,
+    options: dict[str, Any],
+) -> dict[str, pd.DataFrame]:
+    """Score all pairs, and all but the targets in the same pass."""
+    if not settings:
+        return {}
+    if WITHOUT_TARGET not in settings or not len(target_pairs):  # all settings are the same
+        return dict.fromkeys(settings, _score_pairs(predicted, truth, options))
+    labels, scores = predicted.labels, predicted.scores
+    every, rest = evaluate_both(truth, labels, scores=scores, exclude=target_pairs, **options)
+    tables = {}
+    for setting in settings:
+        table, exclude = (rest, target_pairs) if setting == WITHOUT_TARGET else (every, None)
+        tables[setting] = _with_rest(table, predicted, truth, exclude)
+    return tables
+
+
+def _score_pairs(predicted: Predicted, truth: np.ndarray, options: dict[str, Any]) -> pd.DataFrame:
+    table = evaluate(truth, predicted.labels, scores=predicted.scores, **options)
+    return _with_rest(table, predicted, truth)
+
+
+def _on_genes(predicted: Predicted, genes: np.ndarray) -> Predicted:
+    """Return what is predicted of some genes, (n_genes,) bool."""
+    votes = None if predicted.fell_back is None else predicted.fell_back[:, genes]
+    return Predicted(
+        predicted.labels[:, genes], predicted.scores[:, genes], predicted.params, votes
+    )
+
+
+def read_prediction(path: Any, n_pairs: int, params: dict[str, Any]) -> Predicted:
+    """Return what was written of a prediction; lazily, where the pairs are many."""
+    root = zarr.open_group(path, mode="r")
+    read: Any = da.from_zarr if n_pairs > HELD_PAIRS else np.asarray
+    fell_back = read(root["fell_back"]) if "fell_back" in root else None
+    return Predicted(read(root["label"]), read(root["score"]), params, fell_back)
+
+
+def _with_rest(
+    table: pd.DataFrame, predicted: Predicted, truth: np.ndarray, exclude: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Put what else is told of all pairs after the other scores of level overall.
+
+    The areas within genes and, of methods that vote, the share of pairs without a vote.
+    """
+    n = int((table["level"] != "overall").argmax())
+    more = [evaluate_per_gene(truth, predicted.scores, exclude=exclude)]
+    if predicted.fell_back is not None:
+        more.append(share_without_vote(truth, predicted.fell_back, exclude))
+    return pd.concat([table[:n], *more, table[n:]], ignore_index=True)
+
+
+def share_without_vote(
+    truth: np.ndarray, fell_back: Any, exclude: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Return the row that says which share of the tested pairs got their gene's majority label."""
+    kept = truth != Label.UNTESTED
+    if exclude is not None:
+        kept[tuple(exclude.T)] = False
+    n, step = int(kept.sum()), strip_rows(*truth.shape)
+    strips = (slice(start, start + step) for start in range(0, len(truth), step))
+    n_back = sum(int((kept[rows] & np.asarray(fell_back[rows])).sum()) for rows in strips)
+    row = {"operating_point": "", "level": "overall", "group": "", "n": n}
+    row |= {"metric": "share_without_vote", "value": n_back / n if n else np.nan}
+    return pd.DataFrame([row])
+
+
+def _at_both_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Repeat the scores of calls for the training rate: of what stands there as it calls."""
+    called = table[table["operating_point"] == AS_CALLED]
+    return pd.concat([table, called.assign(operating_point=AT_TRAINING_RATE)], ignore_index=True)
+
+
+def _with_lacking(table: pd.DataFrame, params: dict[str, Any]) -> pd.DataFrame:
+    """Add how many perturbations have no vector, for methods that need one: a row of the scores."""
+    if "n_test_without_embedding" not in params:
+        return table
+    n = table.loc[table["level"] == "perturbation", "group"].nunique()
+    row = {"operating_point": "", "level": "overall", "group": "", "n": n}
+    row |= {"metric": "n_without_vector", "value": float(params["n_test_without_embedding"])}
+    return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+
+
+def pairs_of_targets(
+    perturbations: Sequence[str], genes: Sequence[str], targets: Mapping[str, Sequence[str]]
+) -> np.ndarray:
+    """Return row and column of the pairs of perturbations with their own targets, (n, 2)."""
+    index = pd.Index(genes)
+    pairs = [
+        (row, gene)
+        for row, name in enumerate(perturbations)
+        for gene in index.get_indexer(list(targets[name]))
+        if gene >= 0
+    ]
+    return np.array(pairs, dtype=np.intp).reshape(-1, 2)
