@@ -200,11 +200,14 @@ def test_every_public_name_is_there_and_no_module_has_it(module):
         assert name not in inside or value.__name__ == f"pertscale.{prefix}{name}"
 
 
-def test_contributing_names_files_that_are_there():
+@pytest.mark.parametrize(
+    ("document", "fewest"), [("CONTRIBUTING.md", 60), ("docs/glossary.md", 40)]
+)
+def test_documents_name_files_that_are_there(document, fewest):
     """Paths of files and folders in backticks, from the package or from the repository."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+    text = (ROOT / document).read_text()
     named = set(re.findall(r"`((?:[\w-]+/)+[\w-]*(?:\.\w+)?|[\w-]+\.py)`", text))
-    assert len(named) > 60
+    assert len(named) > fewest
     below = (p for top in (PACKAGE, ROOT / "tests") for p in top.rglob("*") if p.is_dir())
     places = [ROOT, PACKAGE, ROOT / "tests", ROOT / "examples" / "models", *below]
     assert [name for name in sorted(named) if not any((p / name).exists() for p in places)] == []
