@@ -21,13 +21,13 @@ Vector = np.ndarray
 
 N_BINS: Final = 119
 DEGREES_OF_FREEDOM: Final = 7
-#: Share of the values below which, and above which, central matching does not look.
+#: Share of the values on either side that central matching leaves out.
 _CENTRAL: Final = 0.25
-#: Beyond these many values the likelihood is taken over one standard deviation.
+#: Above this many values the likelihood is taken over one standard deviation.
 _MANY: Final = 500_000
 #: A misfit of the density above this is worth a note.
 _MISFIT: Final = 1.5
-#: Spreads between which the likelihood's steps from N(0, 1) arrive.
+#: Spreads between which the steps of the likelihood from N(0, 1) converge.
 _NARROWEST, _WIDEST = 0.002, 2.0
 _NEWTON_STEPS: Final = 35
 _POISSON_STEPS: Final = 25
@@ -97,7 +97,7 @@ class LocalFdr:
     def thresholds(
         self, values: Vector, *, level: float = 0.05, kind: Literal["local", "tail"] = "local"
     ) -> tuple[float, float]:
-        """Return the lower and the upper threshold: what lies beyond them is no null (method J3).
+        """Return the lower and the upper threshold: values beyond them are not null (method J3).
 
         Parameters
         ----------
@@ -335,9 +335,9 @@ def _central(values: Vector, x: Vector) -> Vector:
 def _maximum_likelihood(values: Vector, x: Vector, density: Vector) -> NormalNull:
     """Fit a truncated normal twice, the second time around the centre that the first one found.
 
-    The steps start from N(0, 1): values that are elsewhere, or far wider or narrower, are
-    standardised by median and quartiles. Those near it are taken as they come, as locfdr takes
-    them, since its steps end with an error of about 1e-6 that depends on the start.
+    The steps start from N(0, 1): values that lie elsewhere, or are far wider or narrower, are
+    standardised by median and quartiles. Those near it are taken unchanged, as locfdr does, since
+    its steps end with an error of about 1e-6 that depends on the start.
     """
     width = 4.3 * np.exp(-0.26 * np.log10(len(values)))
     median = float(np.median(values))

@@ -91,7 +91,7 @@ def find_interactions(
 ) -> Interactions:
     """Call the (double, gene) pairs whose expression is not the sum of the singles' changes.
 
-    The deviations from additivity of all doubles whose singles are there are judged against an
+    The deviations from additivity of all doubles whose singles were measured are judged against an
     empirical null.
 
     Parameters
@@ -100,10 +100,10 @@ def find_interactions(
         Mean log1p expression of one context, the control among the perturbations.
     targets : mapping of str to sequence of str, optional
         Genes that each perturbation targets (``screen.targets``). Two guides of a gene in a cell
-        are a single; where a double has not the guides of the singles, their mean over guides
-        counts. By default a name's parts are its targets.
+        are a single; where the guides of a double were not measured alone, the mean over the
+        guides of the target counts. By default a name's parts are its targets.
     n_genes : int
-        Genes that are looked at: the most expressed ones in the control.
+        Number of genes that are judged: the most expressed ones in the control.
     level : float
         Rate of false discoveries.
     threshold : {'local', 'tail'}
@@ -221,7 +221,7 @@ def _judged(
 
 
 def _attempts(expressed: np.ndarray) -> Iterator[tuple[np.ndarray, Null, str]]:
-    """Yield genes and a kind of null, from the one wanted to the one that asks for least."""
+    """Yield genes and a kind of null, from the preferred one to the least demanding."""
     n = int(expressed.sum())
     few = f"of {n:,} of {len(expressed):,} genes, those that are expressed"
     yield np.ones(len(expressed), bool), "maximum_likelihood", ""
@@ -231,7 +231,7 @@ def _attempts(expressed: np.ndarray) -> Iterator[tuple[np.ndarray, Null, str]]:
 
 
 def _no_null(deviation: np.ndarray, reason: str) -> LocalFdr:
-    """Return what stands for a null where there is none."""
+    """Return a placeholder for the null where none can be fitted."""
     counts, edges = np.histogram(deviation, bins=10)
     unknown = np.full(len(counts), np.nan)
     note = (

@@ -1,4 +1,4 @@
-"""The pseudobulk that the rank-sum pass writes: made empty, filled by parts, read lazily."""
+"""The pseudobulk that the rank-sum pass writes: created empty, filled by parts, read lazily."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def read_pseudobulk(path: LocationLike, *, context: str | None = None) -> xr.Dat
     Examples
     --------
     >>> profiles = ps.stats.read_pseudobulk("k562.labels")
-    >>> list(profiles.data_vars)
-    ['mean', 'n_cells', 'fraction_expressed', 'mean_log1p']
+    >>> sorted(profiles.data_vars)
+    ['fraction_expressed', 'mean', 'mean_log1p', 'n_cells']
     >>> profiles["mean_log1p"].dims
     ('perturbation', 'gene')
     """
@@ -92,12 +92,12 @@ def read_pseudobulk(path: LocationLike, *, context: str | None = None) -> xr.Dat
 def open_pseudobulk(
     output: Location, *, name: str = PSEUDOBULK_DIR, context: str | None = None
 ) -> xr.Dataset:
-    """Open the pseudobulk in an output folder as :func:`read_pseudobulk` does, its files unseen."""
+    """Open the pseudobulk of an output folder without checking its files first."""
     folder = output / name
     dataset = open_dataset(folder, remedy=REMEDY)
     with file_errors(str(folder), remedy=REMEDY):
         names = {
-            # here: a cluster would be asked for a few names, each time under the same keys
+            # here: a cluster would be asked for a few names, under the same keys each time
             name: dataset[name].compute(scheduler="synchronous").astype(object)
             for name in (PERTURBATION, GENE, CONTEXT)
         }
@@ -112,7 +112,7 @@ def _is_description(name: str) -> bool:
 def create_pseudobulk(
     screen: Screen, folder: Path, *, labels_key: str, rows_per_chunk: int
 ) -> None:
-    """Write the coordinates and empty arrays of the pseudobulk, where they are not there yet.
+    """Write the coordinates and empty arrays of the pseudobulk, unless they exist.
 
     `labels_key` tells which label table it belongs to.
     """
@@ -148,7 +148,7 @@ def create_pseudobulk(
 
 
 def belongs_to(path: Location, labels_key: str) -> bool:
-    """Whether a pseudobulk is there, and of the run that wrote a label table."""
+    """Whether there is a pseudobulk, and it is of the run that wrote a label table."""
     try:
         content = read_json_file(path / "zarr.json", "a pseudobulk")
     except PertscaleError:
@@ -171,7 +171,7 @@ def write_profiles(
 
 
 def put_profiles_on_disk(folder: Path, chunk: int) -> list[str]:
-    """Return, when a chunk of rows would survive the end of the machine, its file in all arrays."""
+    """Sync a chunk of rows to the disk; return its file in all arrays."""
     names = [f"{variable}/c/{chunk}/0" for variable in _SUMS]
     for name in names:
         put_on_disk(folder / PSEUDOBULK_DIR / name)

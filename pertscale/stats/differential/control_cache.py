@@ -26,7 +26,7 @@ class _Slot:
 
 
 class ControlCache:
-    """As many tables as tasks run at once.
+    """As many control tables as tasks run at once.
 
     The first task that needs a block builds its table while others that need the same one wait.
     """
@@ -39,7 +39,7 @@ class ControlCache:
     def table(
         self, screen: Screen, tile: Tile, reader: MatrixReader, *, is_counts: bool
     ) -> Iterator[ControlTable]:
-        """Yield the sorted controls of a tile; they stay as they are as long as the block runs."""
+        """Yield the sorted controls of a tile; they stay unchanged during the block."""
         key = (screen.path, screen.fingerprint, tile.context, tile.gene_start, tile.gene_stop)
         slot = self._occupy(key)
         try:

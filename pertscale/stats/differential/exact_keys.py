@@ -33,8 +33,8 @@ class CountsTask:
 def check_exact(screen: Screen, client: Any, *, quiet: bool) -> None:
     """Refuse counts whose quotients by the totals are not told apart once they are rounded.
 
-    What the type of the counts and the totals allow decides for nearly all screens; only where
-    that does not do are the counts read.
+    The type of the counts and the totals decide for nearly all screens; only where they do not are
+    the counts read.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a rank-sum run would do, before it does: tiles, bytes, and seconds by measured rates."""
+"""What a rank-sum run would do: tiles, bytes, and seconds by measured rates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PART_COST = 8.0
 #: CPU seconds of a task beside its data, and of a call beside its tasks.
 _TASK_SECONDS = 0.01
 _CALL_SECONDS = 0.6
-#: How much longer tiles and parts take beside others than alone, as measured.
+#: How much longer tiles and parts take in parallel than alone, as measured.
 _CROWDED = 1.2
 
 

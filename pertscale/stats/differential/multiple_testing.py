@@ -42,7 +42,7 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
 
 
 def look_up(steps: np.ndarray, p_values: np.ndarray) -> np.ndarray:
-    """Return the screen-wide adjusted values of p-values (rows, tests) that the steps were made of.
+    """Return the screen-wide adjusted values of p-values (rows, tests), from the steps of all.
 
     Memory: twice the input.
     """
@@ -66,8 +66,8 @@ def count_p_values(
 ) -> tuple[int, list[PValueRange]]:
     """Count p-values, and cut them into ranges of at most `max_values`.
 
-    A range can hold more where many p-values have almost the same value; those of 1, which is what
-    genes that are not expressed have, take no memory in a range of their own.
+    A range can hold more where many p-values are almost equal. Those of genes that are not
+    expressed, which are 1, get a range of their own, which takes no memory.
     """
     counts = np.zeros(N_BINS, np.int64)
     for piece in pieces:

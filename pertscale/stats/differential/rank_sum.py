@@ -55,7 +55,7 @@ from pertscale.storage.lock import locked
 from pertscale.storage.own_files import check_replaceable
 from pertscale.storage.publish import OutputLayout, finished_folder
 
-#: Cells that a group needs to be tested against (method B5).
+#: Fewest control cells to test against (method B5).
 MIN_CONTROLS = 2
 #: Pattern of the files that are written.
 TABLE_FILES = rf"{LABELS_DIR}/(?:{LABEL_FILES})|{PSEUDOBULK_DIR}/(?:{PSEUDOBULK_FILES})"
@@ -177,7 +177,7 @@ def rank_sum(
         )
         try:
             receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
-        except CorruptFileError:  # what the tiles have read; they have to be tested again
+        except CorruptFileError:  # of what the tiles have read: they have to be tested again
             remove(label_run.staging)
             raise
         run_on_all_workers(release_memory, resolved)
@@ -206,10 +206,9 @@ def rank_sum_share(
 ) -> int:
     """Do a share of the tiles of :func:`rank_sum`, for job arrays without a scheduler.
 
-    The shares of one run need nothing of each other but the output folder, and may run at the same
-    time or one after the other. :func:`rank_sum` with the same options then does what is missing,
-    which is nothing where all shares have ended well, and writes the tables; so does
-    :func:`pertscale.run_benchmark`.
+    The shares of one run have only the output folder in common, and may run at the same time or one
+    after the other. :func:`rank_sum` with the same options then does what is missing (nothing, if
+    all shares succeeded) and writes the tables; so does :func:`pertscale.run_benchmark`.
 
     Parameters
     ----------
@@ -226,7 +225,7 @@ def rank_sum_share(
     Raises
     ------
     ArgumentError
-        For a share that is none.
+        For a share that is not of the form ``i/n``.
     MemoryBudgetError, InputError
         As of :func:`rank_sum`.
 
@@ -290,7 +289,7 @@ class RankSumRun:
         return is_finished(self.folder, self.key, content=content, quiet=quiet)
 
     def remove_others(self) -> None:
-        """Remove what runs with other options have left."""
+        """Remove the leftovers of runs with other options."""
         for other in self.folder.glob(".rank-sum-*"):
             if other != self.staging:
                 remove(other)
@@ -331,7 +330,7 @@ def _output(screen: Screen, out: Any) -> Location:
 def is_finished(output: Location, key: str, *, content: bool = True, quiet: bool = True) -> bool:
     """Whether the tables of a key (:func:`labels_key`) are there, as they were written.
 
-    What was lost or damaged is told unless `quiet`. Files are read and compared with their
+    What was lost or damaged is printed unless `quiet`. Files are read and compared with their
     checksums; without `content`, and on object storage, they have to have their size.
     """
     if not (output / LABELS_DIR / MANIFEST_FILE).exists():

@@ -22,7 +22,7 @@ from pertscale.stats.differential.options import RankSumOptions
 from pertscale.stats.differential.tile_statistics import open_statistics, read_index
 from pertscale.storage.atomic import atomic_path, remove
 
-#: P-values that one task sorts at once, at most; each task goes over all, so not too few either.
+#: P-values that one task sorts, at most and at least: each task goes over all of them.
 MAX_VALUES, FEWEST_VALUES = 4_000_000, 2**18
 #: Bytes of a p-value in a task: itself, and a step with its adjusted value.
 VALUE_BYTES = 24

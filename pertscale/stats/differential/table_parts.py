@@ -57,7 +57,7 @@ PARTS_DIR = "receipts"
 #: Added to both sides of a fold change, as scanpy and pdex do.
 PSEUDOCOUNT = 1e-9
 
-#: Of this process: memory for parts, and how many of them may take some at a time.
+#: Of this process: memory for parts, and the number of parts that are being made.
 _buffers = BufferPool()
 _turns: dict[int, threading.Semaphore] = {}
 _turns_lock = threading.Lock()
@@ -96,7 +96,7 @@ class Part:
 
 
 def rows_at_once(n_genes: int) -> int:
-    """Return how many tested perturbations make a row group, which a task holds at a time."""
+    """Return the number of tested perturbations in a row group, which a task holds at a time."""
     return max(1, ROW_GROUP_ROWS // n_genes)
 
 
@@ -220,7 +220,7 @@ def _summaries(groups: pd.DataFrame, columns: Mapping[str, np.ndarray]) -> list[
 
 
 def _check_sums(screen: Screen, groups: pd.DataFrame, n_expressed: np.ndarray) -> None:
-    """Fail unless the tiles have found as many values above zero as ingest has, in every group."""
+    """Fail unless the tiles counted as many values above zero as ingest did, in every group."""
     first, last = int(groups["start"].iloc[0]), int(groups["stop"].iloc[-1])
     of_cells = screen.n_genes_expressed(first, last)
     expected = np.add.reduceat(of_cells, groups["start"].to_numpy() - first)

@@ -71,8 +71,8 @@ def kept_plan(screen: Screen, staging: Path, resources: Resources, *, alone: boo
         The run's working folder.
     resources : Resources
     alone : bool
-        Whether nobody else works there: then a plan whose tiles need more memory than there is
-        is made anew, and what was done by it is dropped.
+        Whether no other process works there: then a plan whose tiles need more memory than there
+        is gets replaced, and what was done by it is dropped.
 
     Raises
     ------

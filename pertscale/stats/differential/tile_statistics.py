@@ -1,8 +1,8 @@
 """The statistics of one tile on disk, between the test and the label table.
 
 One file per tile, without a header: the fields of ``STATISTICS_DTYPE`` one after the other, each an
-array (1 + perturbations, genes) whose row 0 belongs to the controls. A field by itself, so that
-what reads only p-values reads only those.
+array (1 + perturbations, genes) whose row 0 belongs to the controls. Fields are apart, so that a
+reader of p-values reads only those.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write_rows(
 
 
 def is_complete(path: str | os.PathLike[str], tile: Tile) -> bool:
-    """Whether the statistics of a tile are there, the file as long as it has to be."""
+    """Whether the statistics of a tile are there, and the file has its full length."""
     file = Path(path)
     itemsize = sum(dtype.itemsize for dtype, _ in _fields(tile).values())
     return file.is_file() and file.stat().st_size == itemsize * tile.shape[0] * tile.shape[1]

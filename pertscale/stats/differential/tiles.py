@@ -13,8 +13,8 @@ from itertools import accumulate, zip_longest
 
 from pertscale.errors import MemoryBudgetError
 
-#: A window, the rows that a tile holds at once: beyond these many chunks and bytes of results
-#: nothing gets faster, and the peak would grow with the screen as long as the budget allows.
+#: Limits of a window, the rows that a tile holds at once, in chunks and in bytes of results: larger
+#: ones are not faster, and the peak would grow with the screen as long as the budget allows.
 MAX_WINDOW_CHUNKS = 16
 MAX_RESULT_BYTES = 16_000_000
 #: Share of a task's memory that the sorted controls may take: with many controls, blocks of genes
@@ -178,8 +178,8 @@ def _tiles(
 
     Every tile of a block costs a pass over the block's controls, unless it runs in the same
     process as another one; so a piece has at least as many cells as there are controls. Pieces of
-    as many blocks as tasks run together take turns: two tasks that need the same controls at the
-    same moment would have to wait for each other.
+    as many blocks as there are parallel tasks alternate: two tasks that need the same controls at
+    the same moment would have to wait for each other.
     """
     n_last = min(n_threads, len(blocks)) if n_threads > 1 else 0
     n_whole = len(blocks) - n_last

@@ -1,4 +1,4 @@
-"""How fast this machine labels a screen: a small real tile, decoded and tested."""
+"""How fast this machine labels a screen: a small real tile is decoded and tested."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def curate(
     context : str, optional
         Needed where the table has several.
     recipe : Curation, optional
-        Numbers; PerturbQA's by default. Where fewer genes or perturbations are there than asked
+        Numbers; PerturbQA's by default. Where there are fewer genes or perturbations than asked
         for, all are taken.
     seed : int
         Draws of a perturbation depend on the seed and its name only.

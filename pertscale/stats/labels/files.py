@@ -149,7 +149,7 @@ def _labels(
 
 
 def _probabilities(column: pd.Series, path: object) -> np.ndarray:
-    """Return adjusted p-values, missing ones as NaN; refuse what is no probability."""
+    """Return adjusted p-values, missing ones as NaN; refuse what is not a probability."""
     values = as_numbers(column, path)
     wrong = np.flatnonzero((values < 0) | (values > 1))
     if len(wrong):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 GENES_FILE, PERTURBATIONS_FILE = "genes.parquet", "perturbations.parquet"
 #: Key of the sums of the pseudobulk's files, in a label table's manifest.
 PROFILES = "pseudobulk_files"
-#: What helps against damage.
+#: What to do about damage.
 REMEDY = (
     "make the same call of pertscale.run_benchmark or pertscale.stats.rank_sum again, which makes "
     "the tables anew"
@@ -281,7 +281,7 @@ class LabelTable:
         return self.path
 
     def _check_parts(self) -> None:
-        """Refuse, before files are read, if one was lost or cut since the table was opened."""
+        """Raise, before files are read, if one was lost or truncated since the table was opened."""
         if isinstance(self.path, Path) and self._sums is not None:
             check_files(self.path, self._sums, remedy=REMEDY)
 
@@ -434,7 +434,7 @@ class LabelTable:
         return facts
 
     def _strongest(self, n: int = 5) -> str:
-        """Return the perturbations that change most genes, as html."""
+        """Return the perturbations with the most changed genes, as HTML."""
         changed = (self.perturbations["n_up"] + self.perturbations["n_down"]).nlargest(n)
         most = self.perturbations.loc[changed[changed > 0].index]
         if most.empty:
