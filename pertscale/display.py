@@ -169,7 +169,7 @@ def first_few(names: Sequence[str], n: int = 6) -> str:
 
 def n_bytes(size: float) -> str:
     """Return a number of bytes in the unit that fits."""
-    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if size >= factor:
             return f"{size / factor:.3g} {unit}"
     return f"{size:.0f} bytes"

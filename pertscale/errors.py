@@ -6,6 +6,8 @@ A message says what was found, what is needed, what to do, and where.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class PertscaleError(Exception):
     """Base of every error that pertscale raises on purpose."""
@@ -72,3 +74,12 @@ class LockedError(PertscaleError, RuntimeError):
 
 class PertscaleWarning(UserWarning):
     """Something that the user should look at, while the work goes on."""
+
+
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
+    """Return ``"; did you mean 'x'?"`` with the names that are close; empty where none is."""
+    import difflib
+
+    spelled = {str(one).lower(): str(one) for one in known}
+    close = difflib.get_close_matches(name.lower(), list(spelled), n=most)
+    return f"; did you mean {' or '.join(repr(spelled[one]) for one in close)}?" if close else ""

@@ -34,8 +34,8 @@ from pertscale.io.store.layout import (
     read_frame,
     read_info,
 )
-from pertscale.io.store.matrix import NamingErrors
-from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
+from pertscale.io.store.matrix import NamingErrors, normalise
+from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA
 from pertscale.storage.files import size_of
 from pertscale.storage.locations import absolute
 
@@ -232,7 +232,7 @@ class Screen:
 
         totals = da.from_array(self.totals, chunks=(counts.chunks[0],))[:, None]
         meta = np.empty((0, 0), np.float32)
-        return da.map_blocks(_log_normalize, counts, totals, dtype=np.float32, meta=meta)
+        return da.map_blocks(normalise, counts, totals, dtype=np.float32, meta=meta)
 
     def to_anndata(self) -> anndata.AnnData:
         """Return an AnnData with a lazy ``X`` (Dask); ``obs`` and ``var`` are in memory."""
@@ -329,12 +329,6 @@ def _stored(path: str) -> str:
     """Return the size of the matrix's files as text; empty for a store that is not on a disk."""
     size = size_of(Path(path) / MATRIX)
     return display.n_bytes(size) if size else ""
-
-
-def _log_normalize(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """log1p of counts per 10,000; a cell without counts stays zero."""
-    divisor = np.where(totals > 0, totals, 1.0)
-    return np.log1p(counts * (TARGET_TOTAL / divisor)).astype(np.float32)
 
 
 def _coordinate(column: pd.Series) -> Any:

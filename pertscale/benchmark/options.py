@@ -11,7 +11,7 @@ from pertscale import embeddings
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
 from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.embeddings.embedding import Embedding
-from pertscale.errors import ArgumentError
+from pertscale.errors import ArgumentError, did_you_mean
 from pertscale.evaluation.target_genes import Targets, check_targets
 from pertscale.predictions.given_split import on_screen
 from pertscale.schema import SETTINGS, TASKS
@@ -129,13 +129,10 @@ def _check_apart(ours: Sequence[str], own: Iterable[str], files: Iterable[str]) 
 
 
 def _check_names(what: str, names: Sequence[str], known: Any) -> None:
-    import difflib
-
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, list(known), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ArgumentError(f"{what} has {name!r}, known are {', '.join(known)}{hint}")
+            near = did_you_mean(name, known)
+            raise ArgumentError(f"{what} has {name!r}, known are {', '.join(known)}{near}")
 
 
 def _read_embedding(embedding: Any) -> Embedding | None:

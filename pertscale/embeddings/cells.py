@@ -18,7 +18,7 @@ from pertscale.io.guards.damage import file_errors, naming_file
 from pertscale.io.guards.hdf5 import check_own, open_hdf5
 from pertscale.io.guards.limits import check_dense, checked_array
 from pertscale.io.ingestion.cell_labels import text_categories
-from pertscale.io.long_tables import SPELLINGS
+from pertscale.io.long_tables import column_of
 from pertscale.io.sources import find_source, open_source
 from pertscale.schema import PERTURBATION
 from pertscale.storage.locations import input_path
@@ -47,13 +47,11 @@ def read_cell_vectors(
     """
     path = input_path(path, "a file of cells")
     with open_source(find_source(path)) as source:
-        lower = {name.lower(): name for name in source.cell_columns()}
-        column = perturbation or next(
-            (lower[s] for s in SPELLINGS[PERTURBATION] if s in lower), None
-        )
+        columns = source.cell_columns()
+        column = perturbation or column_of(PERTURBATION, columns)
         if column is None:
             raise InputError(
-                f"no column of perturbations among {', '.join(lower.values()) or 'none'}; pass "
+                f"no column of perturbations among {', '.join(columns) or 'none'}; pass "
                 f"perturbation= ({path})"
             )
         labels = text_categories(source.cell_column(column))

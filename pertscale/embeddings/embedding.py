@@ -175,21 +175,6 @@ class Embedding:
             }
         )
 
-    def coverage_summary(
-        self,
-        perturbations: Sequence[str],
-        *,
-        targets: Mapping[str, Sequence[str]] | None = None,
-    ) -> str:
-        """Return :meth:`coverage` as one line of text."""
-        table = self.coverage(perturbations, targets=targets)
-        lost = table.loc[~table["covered"], "perturbation"].to_list()
-        line = f"{self.name}: {len(table) - len(lost)} of {len(table)} perturbations have a vector"
-        if not lost:
-            return line
-        shown = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
-        return f"{line}; without: {shown}"
-
     def _sources(
         self, perturbation: str, targets: Mapping[str, Sequence[str]] | None
     ) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import anndata
 import numpy as np
@@ -35,8 +35,9 @@ from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.first_look import look_first
 from pertscale.io.guards.hdf5 import check_own, open_hdf5
 from pertscale.io.guards.json_files import parse_json
-from pertscale.io.guards.limits import check_dense, check_npz, checked_node, open_gzip
+from pertscale.io.guards.limits import check_dense, check_npz, checked_node
 from pertscale.io.guards.text_encoding import encoding_of
+from pertscale.io.guards.text_files import open_text
 from pertscale.io.guards.text_tables import check_bare_header
 from pertscale.io.guards.vectors import as_numbers_array, check_characters, shown, stacked_rows
 from pertscale.io.long_tables import all_names
@@ -129,18 +130,14 @@ def suffix_of(path: Path) -> str:
 # --- text ----------------------------------------------------------------------------------------
 
 
-def _open_bytes(path: Path) -> BinaryIO:
-    return open_gzip(path) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
 @contextmanager
-def _open_text(path: Path) -> Iterator[TextIO]:
+def _decoded(path: Path) -> Iterator[TextIO]:
     """Open a text file, gzipped or not; damage anywhere in it is a :class:`CorruptFileError`."""
     with file_errors(str(path)):
-        with _open_bytes(path) as file:
+        with open_text(path) as file:
             encoding = encoding_of(file, path, lines=suffix_of(path) != ".json")
         with (
-            _open_bytes(path) as file,
+            open_text(path) as file,
             io.TextIOWrapper(file, encoding=encoding, newline="") as text,
         ):
             yield text
@@ -149,7 +146,7 @@ def _open_text(path: Path) -> Iterator[TextIO]:
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a JSON file that holds one object; a key that occurs twice is an error."""
     path = input_path(path, "a file of genes")
-    with _open_text(path) as file:
+    with _decoded(path) as file:
         content = parse_json(file, path, "a file of genes")
     if not isinstance(content, dict) or not content:
         raise InputError(f"expected a JSON object with the genes as keys ({path})")
@@ -171,7 +168,7 @@ def read_gmt(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
     """
     terms: dict[str, tuple[str, ...]] = {}
     path = input_path(path, "a file of gene sets")
-    with _open_text(path) as file:
+    with _decoded(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -194,7 +191,7 @@ def read_gmt(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _read_text_table(path: Path, orientation: Orientation | None) -> NamedVectors:
-    with _open_text(path) as file:
+    with _decoded(path) as file:
         lines = [file.readline(), file.readline()]
     separator = _separator(lines[0], path)
     with file_errors(str(path)):
@@ -205,7 +202,7 @@ def _read_text_table(path: Path, orientation: Orientation | None) -> NamedVector
     n_columns = len(second) if second else len(first)
     check_bare_header(first, n_columns, path)
     has_labels = _has_row_labels(first if has_header else [], second or first, n_columns)
-    with _open_text(path) as file:
+    with _decoded(path) as file:
         labels, values = _parse_body(
             file,
             path,

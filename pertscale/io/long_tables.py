@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from pertscale.errors import CorruptFileError, InputError, PertscaleError
 from pertscale.io.guards.damage import DAMAGE
-from pertscale.io.guards.limits import open_gzip
 from pertscale.io.guards.text_encoding import encoding_of, warn_of_the_end
+from pertscale.io.guards.text_files import open_text
 from pertscale.io.guards.text_tables import check_text
 from pertscale.io.parquet import read_parquet
 from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
@@ -88,14 +88,14 @@ def read_long(path: str | os.PathLike[str]) -> pd.DataFrame:
             table = read_parquet(path)
         else:
             separator = "," if plain.endswith(".csv") else "\t"
-            if not check_text(partial(_open, path), separator, path).ended:
+            if not check_text(partial(open_text, path), separator, path).ended:
                 warn_of_the_end(path)
-            with _open(path) as file:
+            with open_text(path) as file:
                 encoding = encoding_of(file, path)
-            with _open(path) as file:
+            with open_text(path) as file:
                 columns = pd.read_csv(file, sep=separator, nrows=0, encoding=encoding).columns
             as_text: dict[Any, type] = {c: str for c in columns if c.lower() in _NAMES}
-            with _open(path) as file:
+            with open_text(path) as file:
                 table = pd.read_csv(
                     file, sep=separator, keep_default_na=False, dtype=as_text, encoding=encoding
                 )
@@ -121,14 +121,15 @@ def _check_row_names(table: pd.DataFrame, path: Path) -> None:
         )
 
 
-def _open(path: Path) -> BinaryIO:
-    return open_gzip(path) if path.suffix == ".gz" else path.open("rb")
+def column_of(
+    role: str, columns: Iterable[str], *, spellings: Sequence[str] | None = None
+) -> str | None:
+    """Return the column that plays a role, or None; the spelling that is preferred wins.
 
-
-def column_of(role: str, columns: Sequence[str]) -> str | None:
-    """Return the column that plays a role, or None; the spelling that is preferred wins."""
+    `spellings` stand in place of the role's, where a file may have others.
+    """
     lower = {str(c).lower(): str(c) for c in columns}
-    return next((lower[s] for s in SPELLINGS[role] if s in lower), None)
+    return next((lower[s] for s in spellings or SPELLINGS[role] if s in lower), None)
 
 
 def pair_columns(table: pd.DataFrame, path: object) -> pd.DataFrame:

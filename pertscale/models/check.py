@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pertscale.arguments import checked
+from pertscale.errors import did_you_mean
 from pertscale.io.guards.limits import check_parquet
 from pertscale.models.task import REQUEST_FILE
 from pertscale.schema import TARGET_TOTAL
@@ -116,11 +116,9 @@ def _check_names(names: Sequence[str], asked: Sequence[str], what: str) -> None:
     _check_unique(names, what)
     unknown = list(pd.Index(names).difference(asked, sort=False))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], asked, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise _Wrong(
             f"{len(unknown)} of {len(names)} {what}s were not asked for, for example "
-            f"{unknown[0]!r}{hint}; name them as {REQUEST_FILE} does"
+            f"{unknown[0]!r}; name them as {REQUEST_FILE} does{did_you_mean(unknown[0], asked)}"
         )
 
 

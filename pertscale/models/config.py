@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.arguments import checked
-from pertscale.errors import CorruptFileError, InputError, NotFoundError
+from pertscale.errors import CorruptFileError, InputError, NotFoundError, did_you_mean
 from pertscale.hashing import digest
 from pertscale.schema import DOUBLE, SINGLE
 from pertscale.storage.folder_names import DEVICES
@@ -158,9 +157,8 @@ def _spec(name: str, entry: Any, path: Path) -> ModelSpec:
 def _check_keys(found: Iterable[str], known: tuple[str, ...], where: str) -> None:
     for key in found:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{where} has {key!r}, known are {', '.join(known)}{hint}")
+            near = did_you_mean(key, known)
+            raise InputError(f"{where} has {key!r}, known are {', '.join(known)}{near}")
 
 
 def _texts(value: Any, key: str, where: str) -> tuple[str, ...]:

@@ -27,13 +27,13 @@ from pertscale.errors import ArgumentError, InputError, UnknownNameError
 from pertscale.hashing import digest
 from pertscale.io.h5ad_writer import WrittenBlock, write_h5ad
 from pertscale.io.store.layout import CHUNK_ROWS, open_matrix, open_root, read_column
+from pertscale.io.store.matrix import normalise
 from pertscale.schema import (
     COMBINATION_SEPARATOR,
     CONTROL,
     COUNTS,
     LOG1P_1E4,
     PERTURBATION,
-    TARGET_TOTAL,
 )
 from pertscale.screen import Screen
 from pertscale.splits import Split
@@ -245,8 +245,7 @@ def _block(values: np.ndarray, totals: np.ndarray | None) -> WrittenBlock:
     row, column = np.nonzero(values)
     found = values[row, column]
     if totals is not None:
-        scale = TARGET_TOTAL / np.where(totals > 0, totals, 1.0)
-        found = np.log1p(found * scale[row])
+        found = normalise(found, totals[row])
     return WrittenBlock(
         found.astype(np.float32),
         column.astype(np.int32),

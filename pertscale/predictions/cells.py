@@ -30,7 +30,7 @@ from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.plan import IngestPlan, cell_drops, sort_cells
 from pertscale.io.ingestion.run import write_screen
 from pertscale.io.ingestion.scale import decide_scale, read_sample
-from pertscale.io.long_tables import SPELLINGS
+from pertscale.io.long_tables import SPELLINGS, column_of
 from pertscale.io.sources import SourceSpec, find_source, open_source
 from pertscale.predictions.files.arrays import genes_in_order
 from pertscale.predictions.matching import canonical_names
@@ -322,8 +322,7 @@ def _levels(spec: SourceSpec, way: np.ndarray, cells: np.ndarray | None = None) 
 def _column(columns: Sequence[str], how: dict[str, Any], role: str, spec: SourceSpec) -> str:
     if how["perturbation"] is not None:
         return str(how["perturbation"])
-    lower = {name.lower(): name for name in columns}
-    found = next((lower[s] for s in _PERTURBATION if s in lower), None)
+    found = column_of(PERTURBATION, columns, spellings=_PERTURBATION)
     if found is None:
         raise InputError(
             f"no column of perturbations among {', '.join(columns)}; pass perturbation= "
@@ -357,10 +356,7 @@ def _contexts(
 ) -> pd.Categorical:
     """Return the screen's context of every predicted cell; missing where it has none such."""
     how = predictions.options
-    lower = {name.lower(): name for name in columns}
-    column = how["context_column"] or next(
-        (lower[s] for s in SPELLINGS[CONTEXT] if s in lower), None
-    )
+    column = how["context_column"] or column_of(CONTEXT, columns)
     with open_source(spec) as source:
         if column is not None and how["context"] is None:
             found = text_categories(source.cell_column(column))

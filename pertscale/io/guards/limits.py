@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
+from pertscale import display
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.execution.memory import machine_limit
 
@@ -62,8 +63,8 @@ def check_declared(declared: int, stored: int, where: str, *, copies: int = 1) -
     """
     if declared * copies > FREE_BYTES and declared > stored * MOST_RATIO:
         raise CorruptFileError(
-            f"{where} declares {_size(declared)}, but {_size(stored)} are stored; the file is "
-            "incomplete, damaged or forged: copy, download or write it again"
+            f"{where} declares {display.n_bytes(declared)}, but {display.n_bytes(stored)} are "
+            "stored; the file is incomplete, damaged or forged: copy, download or write it again"
         )
 
 
@@ -72,8 +73,9 @@ def check_memory(declared: int, where: str) -> None:
     there = machine_limit()
     if declared > there:
         raise CorruptFileError(
-            f"{where} declares {_size(declared)}, this machine has {_size(there)} of memory; the "
-            "file is damaged or forged, or it needs a larger machine"
+            f"{where} declares {display.n_bytes(declared)}, this machine has "
+            f"{display.n_bytes(there)} of memory; the file is damaged or forged, or it needs a "
+            "larger machine"
         )
 
 
@@ -103,9 +105,9 @@ def check_dense(shape: Sequence[int], dtype: Any, where: str) -> None:
     if needed > DENSE_SHARE * there:
         size = " x ".join(f"{n:,}" for n in shape)
         raise InputError(
-            f"{where}: {size} values take {_size(needed)} with their zeros and missing "
-            f"pairs written out, but of {_size(there)} of free memory only {DENSE_SHARE:.0%} may "
-            "be used; pass fewer rows or columns, or use a larger machine"
+            f"{where}: {size} values take {display.n_bytes(needed)} with their zeros and missing "
+            f"pairs written out, but of {display.n_bytes(there)} of free memory only "
+            f"{DENSE_SHARE:.0%} may be used; pass fewer rows or columns, or use a larger machine"
         )
 
 
@@ -150,9 +152,10 @@ def checked_array(array: Any, where: str, *, whole: bool = True) -> Any:
     small = n_chunks > _MANY_CHUNKS and n_bytes < _SMALL_CHUNK_BYTES
     if n_bytes > MOST_CHUNK_BYTES or small:
         raise CorruptFileError(
-            f"{_shaped(array, where)} is declared to have {n_chunks:,} chunks of {_size(n_bytes)}; "
-            f"pertscale reads chunks of up to {_size(MOST_CHUNK_BYTES)}, and not more than "
-            f"{_MANY_CHUNKS:,} of less than {_SMALL_CHUNK_BYTES} bytes: write the file with others"
+            f"{_shaped(array, where)} is declared to have {n_chunks:,} chunks of "
+            f"{display.n_bytes(n_bytes)}; pertscale reads chunks of up to "
+            f"{display.n_bytes(MOST_CHUNK_BYTES)}, and not more than {_MANY_CHUNKS:,} of less than "
+            f"{_SMALL_CHUNK_BYTES} bytes: write the file with others"
         )
     return array
 
@@ -271,8 +274,8 @@ def _check_npy(file: Any, n_bytes: int, where: str) -> None:
     if not dtype.hasobject and (declared != n_bytes - file.tell() or min(shape, default=0) < 0):
         raise CorruptFileError(
             f"{where} declares an array of {' x '.join(map(str, shape))} {dtype}, "
-            f"{_size(declared)}, but holds {_size(n_bytes - file.tell())}; the file is damaged or "
-            "forged: write it again"
+            f"{display.n_bytes(declared)}, but holds {display.n_bytes(n_bytes - file.tell())}; the "
+            "file is damaged or forged: write it again"
         )
 
 
@@ -301,12 +304,3 @@ class _Unpacked(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def _size(n_bytes: float) -> str:
-    """Return a number of bytes in words."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:,.4g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:,.4g} TB"

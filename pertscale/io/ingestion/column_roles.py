@@ -7,7 +7,6 @@ choices win.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError
+from pertscale.errors import AmbiguousInputError, InputError, UnknownNameError, did_you_mean
 from pertscale.io.ingestion.account_lines import reading_lines
 from pertscale.io.ingestion.cell_labels import (
     CellColumns,
@@ -429,7 +428,7 @@ def _nothing_viable(
         known = [str(w) for c in candidates for w in c.labels.categories]
         return UnknownNameError(
             f"{where}: control={', '.join(map(repr, explicit.control))} is no label in "
-            f"{listed}{_did_you_mean(explicit.control[0], known)}"
+            f"{listed}{did_you_mean(explicit.control[0], known)}"
         )
     if not columns.names:
         return InputError(
@@ -485,7 +484,7 @@ def _check_controls_there(chosen: _Candidate, explicit: ColumnChoices, where: st
         if label not in known:
             raise UnknownNameError(
                 f"{where}: control label {label!r} is not in column {_name(chosen.column)}"
-                f"{_did_you_mean(label, known)}"
+                f"{did_you_mean(label, known)}"
             )
 
 
@@ -633,15 +632,9 @@ def matching(names: Sequence[str], spellings: Iterable[str]) -> list[str]:
 def _check_there(name: str, names: Sequence[str], role: str, where: str) -> None:
     if name not in names:
         raise UnknownNameError(
-            f"{where}: {role}={name!r} is no column{_did_you_mean(name, names)} "
+            f"{where}: {role}={name!r} is no column{did_you_mean(name, names) or '.'} "
             f"There is: {', '.join(names[:30]) or 'none'}"
         )
-
-
-def _did_you_mean(name: str, names: Sequence[str]) -> str:
-    lowered = {n.lower(): n for n in names}
-    close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
-    return f"; did you mean {lowered[close[0]]!r}?" if close else "."
 
 
 def _examples(labels: Sequence[str], counts: np.ndarray) -> str:

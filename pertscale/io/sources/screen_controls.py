@@ -17,7 +17,8 @@ from pertscale.io.sources._base import (
     as_names,
 )
 from pertscale.io.store.layout import CHUNK_ROWS, open_root, read_column, read_frame
-from pertscale.schema import CONTEXT, LOG1P_1E4, MATRIX, METADATA, TARGET_TOTAL
+from pertscale.io.store.matrix import normalise
+from pertscale.schema import CONTEXT, LOG1P_1E4, MATRIX, METADATA
 
 
 class ControlSource(Source):
@@ -84,8 +85,7 @@ class ControlSource(Source):
         values = np.ascontiguousarray(self._array[block.start : block.stop])
         if self._divide:
             totals = np.asarray(self._obs["total_counts"][block.start : block.stop])[:, None]
-            factor = TARGET_TOTAL / np.where(totals > 0, totals, 1.0)
-            values = np.log1p(values * factor).astype(np.float32)
+            values = normalise(values, totals)
         return dense_block(values, block.row_start, buffers)
 
     def _ranges(self) -> list[tuple[int, int]]:

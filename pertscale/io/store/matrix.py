@@ -27,7 +27,7 @@ from pertscale.io.store.layout import (
     lost,
     open_matrix,
 )
-from pertscale.schema import MATRIX
+from pertscale.schema import MATRIX, TARGET_TOTAL
 from pertscale.storage.locations import Remote, locate
 from pertscale.storage.object_storage import storage_errors
 
@@ -175,6 +175,15 @@ class NamingErrors:
 
     def __dask_tokenize__(self) -> Any:
         return normalize_token(self._array)
+
+
+def normalise(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Return log1p of counts per 10,000 (method A1); a cell without counts stays zero.
+
+    `totals` are the cells', in a shape that goes with that of `counts`.
+    """
+    divisor = np.where(totals > 0, totals, 1.0)
+    return np.log1p(counts * (TARGET_TOTAL / divisor)).astype(np.float32)
 
 
 def _without_checksum(data: bytes) -> Any:

@@ -20,7 +20,7 @@ from pertscale.io.guards.limits import check_dense, check_npz, checked_array
 from pertscale.io.guards.safe_pickle import load as load_pickle
 from pertscale.io.guards.text_encoding import encoding_of
 from pertscale.io.guards.vectors import as_numbers_array, check_characters, stacked_rows
-from pertscale.io.long_tables import SPELLINGS, all_names, as_names
+from pertscale.io.long_tables import SPELLINGS, all_names, as_names, column_of
 from pertscale.io.sources import find_source, open_source
 from pertscale.io.sources._base import Source
 from pertscale.io.sources.anndata_zarr import check_lengths, n_missing
@@ -55,7 +55,7 @@ def read_anndata(
         keys = {
             role: values
             for role in (CONTEXT, "split")
-            if (column := _column(source, SPELLINGS[role])) is not None
+            if (column := column_of(role, source.cell_columns())) is not None
             and (values := as_names(source.cell_column(column), path)).notna().any()
         }
         table = pd.DataFrame({PERTURBATION: names, **keys})
@@ -103,15 +103,10 @@ def genes_in_order(source: Source, genes: Any, path: object) -> tuple[str, ...]:
 
 
 def _row_names(source: Source, perturbation: str | None, path: Path) -> list[str | None]:
-    column = perturbation or _column(source, _PERTURBATION)
+    column = perturbation or column_of(PERTURBATION, source.cell_columns(), spellings=_PERTURBATION)
     if column is None:
         return [str(n) for n in source.cell_names()]
     return as_names(source.cell_column(column), path).tolist()
-
-
-def _column(source: Source, spellings: Sequence[str]) -> str | None:
-    lower = {name.lower(): name for name in source.cell_columns()}
-    return next((lower[s] for s in spellings if s in lower), None)
 
 
 def _dense(source: Source, path: Path) -> np.ndarray:

@@ -16,7 +16,13 @@ import pyarrow.parquet as pq
 
 from pertscale import display
 from pertscale.arguments import checked
-from pertscale.errors import ArgumentError, InputError, NotFoundError, UnknownNameError
+from pertscale.errors import (
+    ArgumentError,
+    InputError,
+    NotFoundError,
+    UnknownNameError,
+    did_you_mean,
+)
 from pertscale.io.checksums import FILES, Sums, check_files, read_record
 from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import check_dense
@@ -558,12 +564,9 @@ def _positions(index: pd.Index, names: str | Iterable[str], what: str) -> np.nda
     wanted = [names] if isinstance(names, str) else list(names)
     at = index.get_indexer(wanted)
     if (at < 0).any():
-        import difflib
-
         unknown = wanted[int(np.flatnonzero(at < 0)[0])]
-        near = difflib.get_close_matches(unknown, list(map(str, index)), n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UnknownNameError(f"no {what} {unknown!r} in the label table{hint}")
+        near = did_you_mean(unknown, map(str, index), most=3)
+        raise UnknownNameError(f"no {what} {unknown!r} in the label table{near}")
     return at
 
 

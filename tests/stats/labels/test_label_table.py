@@ -68,7 +68,7 @@ def test_selection_by_name(labels):
     frame = labels.to_pandas(context="alpha", perturbation=["G1", "G3"], gene="G5")
     assert list(frame["perturbation"]) == ["G1", "G3"]
     assert set(frame["gene"]) == {"G5"}
-    with pytest.raises(UnknownNameError, match="did you mean G_alone"):
+    with pytest.raises(UnknownNameError, match="did you mean 'G_alone"):
         labels.to_pandas(perturbation="G_alon")
     with pytest.raises(UnknownNameError, match="alpha, beta"):
         labels.to_pandas(context="gamma")
