@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import click
-
-_TASKS: Final = {
-    "within": "classes of held-out perturbations: is a gene up, down or unchanged",
-    "single": "expression of held-out single perturbations",
-    "double": "expression of held-out double perturbations",
-    "interactions": "genes of a double that are not the sum of its singles",
-    "transfer": "a context, from what was trained on others",
-}
 
 
 class Benchmark(click.Command):
@@ -22,14 +12,14 @@ class Benchmark(click.Command):
         """Write the names; their modules are imported only here, as that takes seconds."""
         from pertscale.baselines import EXPRESSION_MODELS, METHODS
         from pertscale.evaluation import METRICS
-        from pertscale.report import page
+        from pertscale.schema import SETTING_DOCS, TASK_DOCS
 
         methods = {name: method.doc for name, method in (METHODS | EXPRESSION_MODELS).items()}
         metrics = {name: metric.doc for name, metric in METRICS.items()}
         for title, names in (
-            ("Tasks (--task)", _TASKS),
+            ("Tasks (--task)", TASK_DOCS),
             ("Methods (--method)", methods),
-            ("Settings of classes (--setting)", page.SETTINGS),
+            ("Settings of classes (--setting)", SETTING_DOCS),
             ("Metrics in the tables", metrics),
         ):
             with formatter.section(title):

@@ -20,6 +20,19 @@ TRANSFER: Final = "transfer"
 #: from some contexts to another.
 Task = Literal["within", "single", "double", "interactions", "transfer"]
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
+#: What the tasks and the settings of classes are, in words; the settings as the report has them.
+TASK_DOCS: Final[dict[Task, str]] = {
+    "within": "classes of held-out perturbations: is a gene up, down or unchanged",
+    "single": "expression of held-out single perturbations",
+    "double": "expression of held-out double perturbations",
+    "interactions": "genes of a double that are not the sum of its singles",
+    "transfer": "a context, from what was trained on others",
+}
+SETTING_DOCS: Final[dict[Setting, str]] = {
+    "curated": "Curated: pairs sampled as PerturbQA does",
+    "full": "Full: all pairs",
+    "full_without_target": "Full, target genes left out",
+}
 #: Scratch below the output folder that later calls reuse.
 WORK_DIR = ".work"
 

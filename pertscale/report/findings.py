@@ -29,7 +29,14 @@ import pandas as pd
 from pertscale.baselines.registry import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
 from pertscale.evaluation.operating_point import at_operating_point
 from pertscale.results.comparisons import Comparison, no_target_read_out, span
-from pertscale.schema import AS_CALLED, AT_TRAINING_RATE
+from pertscale.schema import (
+    AS_CALLED,
+    AT_TRAINING_RATE,
+    DOUBLE,
+    SINGLE,
+    TOP_EXPRESSED,
+    WITHIN,
+)
 
 #: Methods that a sentence lists.
 _LISTED: Final = 3
@@ -127,7 +134,7 @@ def of_classes(
     held_out : mapping of (context, split) to int, optional
         How many perturbations the splits hold out; by default as many as have scores.
     """
-    within = scores[scores["task"] == "within"]
+    within = scores[scores["task"] == WITHIN]
     lines: list[str] = []
     for context in dict.fromkeys(within["context"]):
         mine = within[within["context"] == context]
@@ -277,7 +284,7 @@ def seen_genes(seen: Sequence[Mapping[str, Any]], context: str | None = None) ->
 
 def without_votes(scores: pd.DataFrame) -> list[str]:
     """Say for which nearest-neighbour methods most curated pairs fall back to the majority vote."""
-    rows = scores[(scores["task"] == "within") & (scores["setting"] == "curated")]
+    rows = scores[(scores["task"] == WITHIN) & (scores["setting"] == "curated")]
     rows = rows[rows["metric"] == "share_without_vote"]
     lines = []
     for context, mine in rows.groupby("context", sort=False):
@@ -296,9 +303,7 @@ def without_votes(scores: pd.DataFrame) -> list[str]:
 
 def of_expression(scores: pd.DataFrame) -> list[str]:
     """Return sentences on the errors of held-out singles and doubles, against no change."""
-    rows = scores[
-        scores["task"].isin(["single", "double"]) & (scores["setting"] == "top_expressed")
-    ]
+    rows = scores[scores["task"].isin([SINGLE, DOUBLE]) & (scores["setting"] == TOP_EXPRESSED)]
     lines = []
     for context, task in dict.fromkeys(zip(rows["context"], rows["task"], strict=True)):
         mine = rows[(rows["context"] == context) & (rows["task"] == task)]

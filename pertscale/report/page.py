@@ -12,21 +12,16 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from pertscale.arguments import checked
-from pertscale.baselines.registry import DOCS, TOLD_THE_TRUTH
+from pertscale.baselines.registry import DOCS
 from pertscale.report import sections
+from pertscale.report.chapters import shown_chapters
 from pertscale.report.figures import classes as of_classes
 from pertscale.report.figures import style
-from pertscale.report.findings import counted
 from pertscale.report.tables import (
-    Heading,
     Table,
-    class_tables,
-    overview,
     plain_table,
-    ranked,
-    standing_apart,
 )
-from pertscale.results.comparisons import no_target_read_out, told
+from pertscale.schema import INTERACTIONS, TRANSFER
 from pertscale.screen import Screen
 from pertscale.stats import LabelTable
 from pertscale.storage.atomic import write_bytes
@@ -34,12 +29,6 @@ from pertscale.storage.atomic import write_bytes
 if TYPE_CHECKING:
     from pertscale.results.result import BenchmarkResult
 
-#: What the settings are, in words.
-SETTINGS = {
-    "curated": "Curated: pairs sampled as PerturbQA does",
-    "full": "Full: all pairs",
-    "full_without_target": "Full, target genes left out",
-}
 P_VALUE_BINS = 50
 #: Names of a list that the page shows; the tables have all of them.
 _NAMES_SHOWN = 5
@@ -63,31 +52,19 @@ def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
     Memory: the score table, and the p-values of one part of the label table at a time.
     """
     scores = result.scores
-    within = scores[scores["task"] == "within"]
     alone = not result.screens
-    held_out = {
-        (context, name): len(split.held_out)
-        for context, splits in result.splits.items()
-        for name, split in splits.items()
-    }
     page = _template().render(
         title=result.manifest["options"]["store"],
         findings=result.manifest["findings"],
-        contexts=[_context(within, c, held_out) for c in dict.fromkeys(within["context"])],
-        without_changes=result.manifest["without_changes"],
-        expression=sections.expression_sections(result) if alone else [],
-        interactions=sections.interaction_sections(result) if alone else [],
-        transfer=sections.transfer_sections(result),
+        chapters=shown_chapters(result),
         screens=[(name, f"screens/{name}/report.html") for name in result.screens],
         coverage=_coverage(result.coverage),
         overview=sections.overview_pictures(result) if alone else [],
-        resources=sections.resource_picture(result),
-        settings=SETTINGS,
         screen=_screen(screen),
         dropped=_dropped(result.drops, screen),
         labels=_labels(result.labels) if alone else None,
         skipped=_table(_skipped(result), "What did not run, by reason"),
-        methods=_methods(scores[~scores["task"].isin(["interactions", "transfer"])]),
+        methods=_methods(scores[~scores["task"].isin([INTERACTIONS, TRANSFER])]),
         embeddings=result.manifest["embeddings"],
         timings=_timings(result),
         options={k: str(v) for k, v in result.manifest["options"].items()},
@@ -113,42 +90,6 @@ def _table(frame: pd.DataFrame, caption: str, digits: int = 2) -> Table | None:
 
 
 # --- sections -----------------------------------------------------------------------------------
-
-
-def _context(
-    scores: pd.DataFrame, context: str, held_out: dict[tuple[str, str], int]
-) -> dict[str, Any]:
-    """Scores of one context: overview, bars, tables per class."""
-    mine = scores[scores["context"] == context]
-    settings = [s for s in SETTINGS if s in set(mine["setting"])]
-    same = no_target_read_out(mine)
-    if same:
-        settings.remove("full")
-    headings = {}
-    for setting in settings:
-        numbers = told(*counted(mine[mine["setting"] == setting], context, held_out))
-        also = "; full is the same, no target is read out" if same and setting != "curated" else ""
-        headings[setting] = Heading(setting, numbers + also)
-    bars = [s for s in ("curated", "full_without_target") if s in settings] or settings[:1]
-    apart = standing_apart(mine[mine["setting"].isin(bars)])
-    methods = [
-        method
-        for method in ranked(mine, "auprc_de")
-        if method not in TOLD_THE_TRUTH and method not in apart
-    ]
-    classes = mine[mine["level"] == "class"]
-    titles = {s: f"{s}, {headings[s].told.partition(';')[0]}" for s in bars}
-    figure = of_classes.class_bars(classes, methods=methods, settings=titles)
-    return {
-        "name": context,
-        "overview": [overview(scores, context=context, heading=h) for h in headings.values()],
-        "bars": _svg(figure, f"bars-{context}"),
-        "classes": [
-            table
-            for heading in headings.values()
-            for table in class_tables(scores, context=context, heading=heading)
-        ],
-    }
 
 
 def _skipped(result: BenchmarkResult) -> pd.DataFrame:

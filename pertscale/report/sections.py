@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,17 @@ from pertscale.report.findings import compared_errors, counted
 from pertscale.report.tables import CALLS, POINTS, Table, number, plain_table, ranked
 from pertscale.results.comparisons import FEW, in_fewer_splits, told, with_range, without_repeats
 from pertscale.results.summaries import EXPRESSION_HEADLINE
-from pertscale.schema import CLASS_NAMES, GENE, PERTURBATION
+from pertscale.schema import (
+    CLASS_NAMES,
+    COMMON,
+    FILLED,
+    GENE,
+    INTERACTIONS,
+    PARTIAL,
+    PERTURBATION,
+    TOP_EXPRESSED,
+    TRANSFER,
+)
 
 if TYPE_CHECKING:
     from pertscale.results.result import BenchmarkResult
@@ -41,11 +51,26 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """One task in one context: tables, then figures."""
+    """One task in one context.
+
+    Attributes
+    ----------
+    title, text : str
+    side, tables : tuple of Table
+        Beside each other, and below.
+    pictures : tuple of Picture
+    folded, folded_title : tuple of Table, str
+        What is shown when the title is clicked.
+    """
 
     title: str
-    tables: tuple[Table, ...]
-    pictures: tuple[Picture, ...]
+    _: KW_ONLY
+    text: str = ""
+    side: tuple[Table, ...] = ()
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    folded: tuple[Table, ...] = ()
+    folded_title: str = ""
 
 
 def expression_sections(result: BenchmarkResult) -> list[Section]:
@@ -78,7 +103,9 @@ def _expression(result: BenchmarkResult, context: str, task: str) -> Section:
         _picture(f"{context}-{task}-{kind}", figure, f"{captions[kind]} ({numbers})")
         for kind, figure in drawn.items()
     )
-    return Section(f"{context}: {task}s, {numbers}", _means(result, context, task), pictures)
+    return Section(
+        f"{context}: {task}s, {numbers}", tables=_means(result, context, task), pictures=pictures
+    )
 
 
 _EXPRESSION_CAPTIONS = {
@@ -121,21 +148,21 @@ def _means(result: BenchmarkResult, context: str, task: str) -> tuple[Table, ...
         mine = overall[overall["setting"] == setting]
         if not len(mine):
             continue
-        if setting == "top_expressed_partial":
+        if setting == PARTIAL:
             tables += [
                 _table_of_means(mine[mine["method"] == method], f"{title.format(method)}")
                 for method in dict.fromkeys(mine["method"])
             ]
         else:
-            tables.append(_table_of_means(mine, title, no_effect=setting == "top_expressed"))
+            tables.append(_table_of_means(mine, title, no_effect=setting == TOP_EXPRESSED))
     return tuple(tables)
 
 
 _EXPRESSION_TABLES = {
-    "top_expressed": "Means over the same perturbations",
-    "top_expressed_partial": "{} predicts fewer, and stands apart",
-    "top_expressed_filled": "All methods, with no change where one predicts none",
-    "top_expressed_common": "All methods on what files and models of yours predict, too",
+    TOP_EXPRESSED: "Means over the same perturbations",
+    PARTIAL: "{} predicts fewer, and stands apart",
+    FILLED: "All methods, with no change where one predicts none",
+    COMMON: "All methods on what files and models of yours predict, too",
 }
 
 
@@ -164,13 +191,12 @@ def _cell(values: np.ndarray) -> str:
 
 def transfer_sections(result: BenchmarkResult) -> list[Section]:
     """Return a section per context that methods of other contexts were scored on (Table 4)."""
-    scores = without_repeats(result.scores[result.scores["task"] == "transfer"])
+    scores = without_repeats(result.scores[result.scores["task"] == TRANSFER])
     summary = result.transfer_summary()
     return [
         Section(
             f"{context}, from other contexts",
-            tuple(_transfer_tables(result, scores[scores["context"] == context], summary)),
-            (),
+            tables=tuple(_transfer_tables(result, scores[scores["context"] == context], summary)),
         )
         for context in dict.fromkeys(scores["context"])
     ]
@@ -198,7 +224,7 @@ def _transfer_tables(
             caption = f"{setting}, {title.lower()} ({numbers}; Table 4)"
             table = plain_table(means, caption=caption, digits=3)
             yield replace(table, columns=_TRANSFER_COLUMNS, groups=_TRANSFER_GROUPS)
-    errors = scores[scores["setting"] == "top_expressed"]
+    errors = scores[scores["setting"] == TOP_EXPRESSED]
     if len(errors):
         wide = errors[errors["level"] == "overall"].pivot_table(
             index=["train_contexts", "method"], columns="metric", values="value", sort=False
@@ -265,7 +291,7 @@ def _interactions(result: BenchmarkResult, context: str) -> Section:
     )
     caption = f"{table[PERTURBATION].nunique():,} doubles, {len(table):,} pairs"
     shown = plain_table(frame, caption=caption)
-    return Section(f"{context}: genetic interactions", (shown,), pictures)
+    return Section(f"{context}: genetic interactions", tables=(shown,), pictures=pictures)
 
 
 _INTERACTION_CAPTIONS = {
@@ -286,7 +312,7 @@ _INTERACTION_CAPTIONS = {
 def _has_calls(result: BenchmarkResult, context: str) -> bool:
     """Whether a model was scored on held-out interactions."""
     scores = result.scores
-    mine = scores[(scores["context"] == context) & (scores["task"] == "interactions")]
+    mine = scores[(scores["context"] == context) & (scores["task"] == INTERACTIONS)]
     return bool(mine["value"].notna().any())
 
 

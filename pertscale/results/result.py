@@ -31,6 +31,7 @@ from pertscale.results.unit_files import REMEDY, open_predictions, read_unit
 from pertscale.schema import (
     CLASS_NAMES,
     COVERAGE_FILE,
+    DOUBLE,
     DROPS_FILE,
     INTERACTIONS_FILE,
     LABELS_DIR,
@@ -40,10 +41,13 @@ from pertscale.schema import (
     PSEUDOBULK_DIR,
     REPORT_FILE,
     SCORES_FILE,
+    SINGLE,
     SKIPPED_FILE,
     SPLITS_DIR,
     TIMINGS_FILE,
     TOP_EXPRESSED,
+    TRANSFER,
+    WITHIN,
 )
 from pertscale.splits import Split
 from pertscale.stats.labels.table import PROFILES, LabelTable, read_labels, read_manifest
@@ -136,7 +140,7 @@ class BenchmarkResult:
         no change.
         """
         scores = self.scores
-        shown = scores["task"].isin(["single", "double"]) & (scores["setting"] == TOP_EXPRESSED)
+        shown = scores["task"].isin([SINGLE, DOUBLE]) & (scores["setting"] == TOP_EXPRESSED)
         return scores[shown]
 
     @cached_property
@@ -365,12 +369,12 @@ class BenchmarkResult:
         ``'at_training_rate'``, where every method calls the share of pairs that is differentially
         expressed in training. Compare methods at one point.
         """
-        within = self.overall[self.overall["task"] == "within"]
+        within = self.overall[self.overall["task"] == WITHIN]
         return class_headline(within, ["context", "setting", "split", "method"])
 
     def expression_summary(self) -> pd.DataFrame:
         """Return those of expression: one row per context, task, split and method."""
-        scores = self.overall[self.overall["task"].isin(["single", "double"])]
+        scores = self.overall[self.overall["task"].isin([SINGLE, DOUBLE])]
         keys = ["context", "task", "setting", "split", "method"]
         return headline(scores, EXPRESSION_HEADLINE, keys)
 
@@ -381,7 +385,7 @@ class BenchmarkResult:
         scores averaged; or by ``,``, trained together), split, method and operating point: the
         headline scores, and precision, recall and F1 of each class.
         """
-        scores = self.scores[self.scores["task"] == "transfer"]
+        scores = self.scores[self.scores["task"] == TRANSFER]
         keys = ["context", "setting", "train_contexts", "split", "method"]
         overall = class_headline(scores, keys)
         keys.append("operating_point")

@@ -11,7 +11,16 @@ import pandas as pd
 from pertscale.evaluation.metrics import headline_metrics
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.results.comparisons import in_fewer_splits, without_repeats
-from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, TOP_EXPRESSED
+from pertscale.schema import (
+    AS_CALLED,
+    AT_TRAINING_RATE,
+    DOUBLE,
+    INTERACTIONS,
+    SINGLE,
+    TOP_EXPRESSED,
+    TRANSFER,
+    WITHIN,
+)
 
 #: Metrics of the overview that a result shows of itself.
 HEADLINE: Final = headline_metrics("pairs")
@@ -24,16 +33,6 @@ _PRINTED: Final = {
     "L2": ("", "l2"),
     "Pearson delta": ("", "pearson_delta"),
 }
-_KINDS: Final = (
-    ("Classes, as called", ("within",), ("context", "setting"), HEADLINE),
-    ("Expression", ("single", "double"), ("context", "task", "setting"), EXPRESSION_HEADLINE),
-    (
-        "Transfer, classes, as called",
-        ("transfer",),
-        ("context", "setting", "train_contexts"),
-        HEADLINE,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,28 @@ class ScoreTable:
     keys: tuple[str, ...]
     metrics: tuple[str, ...]
     frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class TableKind:
+    """Which headline table a task has: `keys` say what a row is for, beside split and method."""
+
+    title: str
+    keys: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+_EXPRESSION = TableKind("Expression", ("context", "task", "setting"), EXPRESSION_HEADLINE)
+#: Of each task; None where only the report shows its scores.
+SCORE_TABLES: Final[dict[str, TableKind | None]] = {
+    WITHIN: TableKind("Classes, as called", ("context", "setting"), HEADLINE),
+    SINGLE: _EXPRESSION,
+    DOUBLE: _EXPRESSION,
+    INTERACTIONS: None,
+    TRANSFER: TableKind(
+        "Transfer, classes, as called", ("context", "setting", "train_contexts"), HEADLINE
+    ),
+}
 
 
 def headline(scores: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) -> pd.DataFrame:
@@ -74,11 +95,12 @@ def class_headline(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def score_tables(overall: pd.DataFrame) -> list[ScoreTable]:
     """Return the headline tables that are not empty."""
     tables = []
-    for title, tasks, keys, metrics in _KINDS:
-        mine = at_operating_point(without_repeats(overall[overall["task"].isin(tasks)]))
-        frame = headline(mine, metrics, [*keys, "split", "method"])
+    for kind in dict.fromkeys(filter(None, SCORE_TABLES.values())):
+        tasks = [task for task, shown in SCORE_TABLES.items() if shown is kind]
+        rows = at_operating_point(without_repeats(overall[overall["task"].isin(tasks)]))
+        frame = headline(rows, kind.metrics, [*kind.keys, "split", "method"])
         if len(frame):
-            tables.append(ScoreTable(title, keys, metrics, frame))
+            tables.append(ScoreTable(kind.title, kind.keys, kind.metrics, frame))
     return tables
 
 
@@ -87,8 +109,8 @@ def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
 
     Transfer is left to the report, as are classes with their targets, where there are others.
     """
-    shown = overall["task"].isin(["single", "double"]) & (overall["setting"] == TOP_EXPRESSED)
-    within = overall["task"] == "within"
+    shown = overall["task"].isin([SINGLE, DOUBLE]) & (overall["setting"] == TOP_EXPRESSED)
+    within = overall["task"] == WITHIN
     without_targets = within & overall["setting"].isin(["full_without_target", "curated"])
     chosen = overall[shown | (without_targets if without_targets.any() else within)]
     for (context, task, setting), mine in chosen.groupby(
@@ -101,7 +123,7 @@ def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
         apart = in_fewer_splits(mine)
         table.index = [f"{m}, {apart[m]}" if m in apart else m for m in table.index]
         n = mine["split"].nunique()
-        what = f"classes, {setting}" if task == "within" else f"held-out {task}s"
+        what = f"classes, {setting}" if task == WITHIN else f"held-out {task}s"
         title = f"{context}: {what}" + (f", means of {n} splits" if n > 1 else "")
         yield f"{title}\n{table.to_string(na_rep='–')}"
 

@@ -1,0 +1,79 @@
+"""The part of the page on classes within contexts: scores at two operating points, and bars."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from markupsafe import Markup
+
+from pertscale.baselines.registry import TOLD_THE_TRUTH
+from pertscale.report.figures import classes as figures
+from pertscale.report.figures.style import to_svg
+from pertscale.report.findings import counted
+from pertscale.report.sections import Picture, Section
+from pertscale.report.tables import Heading, class_tables, overview, ranked, standing_apart
+from pertscale.results.comparisons import no_target_read_out, told
+from pertscale.schema import SETTING_DOCS, WITHIN
+
+if TYPE_CHECKING:
+    from pertscale.results.result import BenchmarkResult
+
+_BARS = (
+    "Recall, precision and F1 of each class. What the first paper calls per-class accuracy is "
+    "recall."
+)
+
+
+def class_sections(result: BenchmarkResult) -> list[Section]:
+    """Return a section per context that methods were scored on, and one for each other."""
+    scores = result.scores
+    within = scores[scores["task"] == WITHIN]
+    held_out = {
+        (context, name): len(split.held_out)
+        for context, splits in result.splits.items()
+        for name, split in splits.items()
+    }
+    return [
+        *(_section(within, context, held_out) for context in dict.fromkeys(within["context"])),
+        *(
+            Section(context, text=f"{context}: {why}.")
+            for context, why in result.manifest["without_changes"].items()
+        ),
+    ]
+
+
+def _section(scores: pd.DataFrame, context: str, held_out: dict[tuple[str, str], int]) -> Section:
+    """Scores of one context: overview, bars, tables per class."""
+    mine = scores[scores["context"] == context]
+    settings: list[str] = [s for s in SETTING_DOCS if s in set(mine["setting"])]
+    same = no_target_read_out(mine)
+    if same:
+        settings.remove("full")
+    headings = {}
+    for setting in settings:
+        numbers = told(*counted(mine[mine["setting"] == setting], context, held_out))
+        also = "; full is the same, no target is read out" if same and setting != "curated" else ""
+        headings[setting] = Heading(setting, numbers + also)
+    bars = [s for s in ("curated", "full_without_target") if s in settings] or settings[:1]
+    apart = standing_apart(mine[mine["setting"].isin(bars)])
+    methods = [
+        method
+        for method in ranked(mine, "auprc_de")
+        if method not in TOLD_THE_TRUTH and method not in apart
+    ]
+    classes = mine[mine["level"] == "class"]
+    titles = {s: f"{s}, {headings[s].told.partition(';')[0]}" for s in bars}
+    figure = figures.class_bars(classes, methods=methods, settings=titles)
+    svg = Markup(to_svg(figure, name=f"bars-{context}"))  # matplotlib escapes the text
+    return Section(
+        context,
+        side=tuple(overview(scores, context=context, heading=h) for h in headings.values()),
+        pictures=(Picture(svg, _BARS),),
+        folded=tuple(
+            table
+            for heading in headings.values()
+            for table in class_tables(scores, context=context, heading=heading)
+        ),
+        folded_title="Scores of each class",
+    )
