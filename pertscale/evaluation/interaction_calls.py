@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
@@ -293,13 +293,6 @@ def agreement(calls: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     }
     shared = [[len(one & other) for other in sets.values()] for one in sets.values()]
     return pd.DataFrame(shared, index=list(sets), columns=list(sets))
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and standard error over splits; the error of a single one is NaN."""
-    found = np.asarray(values, np.float64)
-    error = found.std(ddof=1) / np.sqrt(len(found)) if len(found) > 1 else np.nan
-    return float(found.mean()), float(error)
 
 
 def _check_area(area: str) -> None:

@@ -1,4 +1,4 @@
-"""Deliberately simple models of expression: no change, mean, additive (method H1-H3).
+"""What models of expression share: their interface, checks, and the walk over profiles.
 
 Models are fitted on the pseudobulk profiles of the training perturbations, an ``xarray.DataArray``
 over (perturbation, gene) with the control among the perturbations, and predict the profiles of
