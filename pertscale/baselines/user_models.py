@@ -71,13 +71,13 @@ def own_methods(models: Own | None) -> dict[str, Method | ExpressionMethod]:
 
 
 def _entry_point(name: str) -> Any:
-    found = entry_points(group=GROUP)
-    if name not in found.names:
+    installed = entry_points(group=GROUP)
+    if name not in installed.names:
         raise ArgumentError(
             f"no installed package has an entry point {name!r} in the group {GROUP!r}; there are "
-            f"{', '.join(sorted(found.names)) or 'none'}"
+            f"{', '.join(sorted(installed.names)) or 'none'}"
         )
-    return found[name].load()
+    return installed[name].load()
 
 
 def _method(name: str, model: Any) -> Method | ExpressionMethod:
@@ -152,16 +152,19 @@ class AnyModel(ExpressionModel):
         _called(self._model.fit, profiles)
 
     def _predict(self, names: list[str]) -> NDArray:
-        found = _called(self._model.predict, names)
-        if isinstance(found, pd.DataFrame):
-            found = xr.DataArray(
-                found.to_numpy(np.float64),
+        predicted = _called(self._model.predict, names)
+        if isinstance(predicted, pd.DataFrame):
+            predicted = xr.DataArray(
+                predicted.to_numpy(np.float64),
                 dims=(PERTURBATION, GENE),
-                coords={PERTURBATION: found.index.astype(str), GENE: found.columns.astype(str)},
+                coords={
+                    PERTURBATION: predicted.index.astype(str),
+                    GENE: predicted.columns.astype(str),
+                },
             )
-        if isinstance(found, xr.DataArray):
-            found = self._in_order(found, names)
-        values = np.asarray(found, np.float64)
+        if isinstance(predicted, xr.DataArray):
+            predicted = self._in_order(predicted, names)
+        values = np.asarray(predicted, np.float64)
         if np.isinf(values).any():
             raise InputError(f"{type(self.model).__name__}.predict returned infinite values")
         if values.shape != (len(names), len(self.genes_)):
@@ -171,20 +174,20 @@ class AnyModel(ExpressionModel):
             )
         return values
 
-    def _in_order(self, found: xr.DataArray, names: list[str]) -> xr.DataArray:
+    def _in_order(self, predicted: xr.DataArray, names: list[str]) -> xr.DataArray:
         """Put labelled predictions in the order asked for; NaN where there is none."""
         where = {PERTURBATION: names, GENE: self.genes_}
         for dim in where:
-            if dim not in found.dims or dim not in found.coords:
+            if dim not in predicted.dims or dim not in predicted.coords:
                 raise InputError(
-                    f"{type(self.model).__name__}.predict returned dimensions {found.dims}; needed "
-                    f"are {PERTURBATION} and {GENE}, with names"
+                    f"{type(self.model).__name__}.predict returned dimensions {predicted.dims}; "
+                    f"needed are {PERTURBATION} and {GENE}, with names"
                 )
-            if found.indexes[dim].has_duplicates:
+            if predicted.indexes[dim].has_duplicates:
                 raise InputError(
                     f"{type(self.model).__name__}.predict returned a {dim} twice; give each once"
                 )
-        return found.reindex(where).transpose(PERTURBATION, GENE)
+        return predicted.reindex(where).transpose(PERTURBATION, GENE)
 
 
 def _called(function: Callable[[Any], Any], argument: Any) -> Any:
@@ -267,10 +270,10 @@ class ClassifierPerGene(LabelClassifier):
             labels = np.tile(majority_labels(counts), (len(X), 1))
             scores = np.tile(shares, (len(X), 1, 1))
             for gene in range(y.shape[1]):
-                mine = y[self._rows, gene]
-                tested = mine != Label.UNTESTED
-                if known.any() and len(np.unique(mine[tested])) > 1:
-                    fitted = clone(self.classifier).fit(self._vectors[tested], mine[tested])
+                column = y[self._rows, gene]
+                tested = column != Label.UNTESTED
+                if known.any() and len(np.unique(column[tested])) > 1:
+                    fitted = clone(self.classifier).fit(self._vectors[tested], column[tested])
                     labels[known, gene] = fitted.predict(X[known])
                     scores[known, gene] = _class_scores(fitted, X[known])
             return labels, scores

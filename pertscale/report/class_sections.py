@@ -45,24 +45,24 @@ def class_sections(result: BenchmarkResult) -> list[Section]:
 
 def _section(scores: pd.DataFrame, context: str, held_out: dict[tuple[str, str], int]) -> Section:
     """Scores of one context: overview, bars, tables per class."""
-    mine = scores[scores["context"] == context]
-    settings: list[str] = [s for s in SETTING_DOCS if s in set(mine["setting"])]
-    same = no_target_read_out(mine)
+    rows = scores[scores["context"] == context]
+    settings: list[str] = [s for s in SETTING_DOCS if s in set(rows["setting"])]
+    same = no_target_read_out(rows)
     if same:
         settings.remove("full")
     headings = {}
     for setting in settings:
-        numbers = told(*counted(mine[mine["setting"] == setting], context, held_out))
+        numbers = told(*counted(rows[rows["setting"] == setting], context, held_out))
         also = "; full is the same, no target is read out" if same and setting != "curated" else ""
         headings[setting] = Heading(setting, numbers + also)
     bars = [s for s in ("curated", "full_without_target") if s in settings] or settings[:1]
-    apart = standing_apart(mine[mine["setting"].isin(bars)])
+    apart = standing_apart(rows[rows["setting"].isin(bars)])
     methods = [
         method
-        for method in ranked(mine, "auprc_de")
+        for method in ranked(rows, "auprc_de")
         if method not in TOLD_THE_TRUTH and method not in apart
     ]
-    classes = mine[mine["level"] == "class"]
+    classes = rows[rows["level"] == "class"]
     titles = {s: f"{s}, {headings[s].told.partition(';')[0]}" for s in bars}
     figure = figures.class_bars(classes, methods=methods, settings=titles)
     svg = Markup(to_svg(figure, name=f"bars-{context}"))  # matplotlib escapes the text

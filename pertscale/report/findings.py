@@ -84,33 +84,33 @@ def findings(
 # --- comparing methods ----------------------------------------------------------------------------
 
 
-def _sentence(found: Comparison, head: str, what: str, references: Mapping[str, str]) -> str:
+def _sentence(comparison: Comparison, head: str, what: str, references: Mapping[str, str]) -> str:
     """Say which method is best, or that none is; `references` are methods that are always named."""
-    text = f"{head} ({found.told}): "
-    ranked = found.ranked
+    text = f"{head} ({comparison.told}): "
+    ranked = comparison.ranked
     if not ranked:
         return f"{text}no method has {what} in every split."
-    if found.too_few:
-        return f"{text}{found.too_few}."
+    if comparison.too_few:
+        return f"{text}{comparison.too_few}."
     best, *others = ranked
     named = [best]
-    superlative = "highest" if found.greater_is_better else "smallest"
-    if others and (found.values[ranked].nunique(axis=1) == 1).all():
-        text += f"all methods have the same {what}, {found.value(best)}"
+    superlative = "highest" if comparison.greater_is_better else "smallest"
+    if others and (comparison.values[ranked].nunique(axis=1) == 1).all():
+        text += f"all methods have the same {what}, {comparison.value(best)}"
         named = ranked
-    elif rivals := found.rivals():
+    elif rivals := comparison.rivals():
         named += rivals[: _LISTED - 1]
-        listed = ", ".join(f"{method} {found.value(method)}" for method in named)
+        listed = ", ".join(f"{method} {comparison.value(method)}" for method in named)
         more = f" and {len(rivals) + 1 - len(named)} more" if len(rivals) >= _LISTED else ""
         text += f"no method stands out by {what}: {listed}{more} can't be told apart"
     else:
-        text += f"{what} is {superlative} for {best}, {found.value(best)}"
+        text += f"{what} is {superlative} for {best}, {comparison.value(best)}"
         if others:
             named.append(others[0])
-            text += f"; next is {others[0]}, {found.value(others[0])}"
+            text += f"; next is {others[0]}, {comparison.value(others[0])}"
     for method, words in references.items():
-        if method in found.values and method not in named:
-            text += f"; {words} {found.value(method)}"
+        if method in comparison.values and method not in named:
+            text += f"; {words} {comparison.value(method)}"
     return text + "."
 
 
@@ -137,14 +137,14 @@ def of_classes(
     within = scores[scores["task"] == WITHIN]
     lines: list[str] = []
     for context in dict.fromkeys(within["context"]):
-        mine = within[within["context"] == context]
-        mine = mine[~mine["method"].isin(predicting_fewer(mine))]
+        of_context = within[within["context"] == context]
+        of_context = of_context[~of_context["method"].isin(predicting_fewer(of_context))]
         for setting in _SETTINGS:
-            rows = mine[mine["setting"] == setting]
+            rows = of_context[of_context["setting"] == setting]
             if len(rows):
                 lines += _of_setting(rows, context, setting, held_out or {})
-        lines += _contrast(mine, context, held_out or {})
-        if no_target_read_out(mine):
+        lines += _contrast(of_context, context, held_out or {})
+        if no_target_read_out(of_context):
             lines.append(
                 f"{context}: no target of a held-out perturbation is read out, so full is "
                 "full_without_target, and shown once."
@@ -181,16 +181,16 @@ def _of_setting(
     precision = _by_split(overall[overall["metric"] == "auprc_de"])
     if len(precision):
         share = _by_split(overall[overall["metric"] == "share_de"]).mean(axis=None)
-        found = Comparison(precision, True, n, of)
-        line = _sentence(found, head, "average precision of change", {})
-        yield line if found.too_few else f"{line[:-1]}; chance is {share:.2g}."
+        comparison = Comparison(precision, True, n, of)
+        line = _sentence(comparison, head, "average precision of change", {})
+        yield line if comparison.too_few else f"{line[:-1]}; chance is {share:.2g}."
     at_rate = overall[overall["operating_point"] == AT_TRAINING_RATE]
     macro = _by_split(at_rate[at_rate["metric"] == "macro_f1"])
     if len(macro) and setting == "full_without_target":
-        found = Comparison(macro, True, n, of)
-        if not found.too_few:
+        comparison = Comparison(macro, True, n, of)
+        if not comparison.too_few:
             what = "macro F1 at the training rate"
-            yield _sentence(found, head, what, _always_told(METHODS))
+            yield _sentence(comparison, head, what, _always_told(METHODS))
 
 
 def _by_split(rows: pd.DataFrame) -> pd.DataFrame:
@@ -203,29 +203,29 @@ def _contrast(
     rows: pd.DataFrame, context: str, held_out: Mapping[tuple[str, str], int]
 ) -> list[str]:
     """Say how much of the majority vote's score is due to curation, on the same perturbations."""
-    mine = at_operating_point(rows, AS_CALLED)
-    mine = mine[
-        (mine["method"] == "majority_vote")
-        & (mine["level"] == "perturbation")
-        & (mine["metric"] == "balanced_accuracy")
-        & mine["setting"].isin(_SETTINGS)
+    single = at_operating_point(rows, AS_CALLED)
+    single = single[
+        (single["method"] == "majority_vote")
+        & (single["level"] == "perturbation")
+        & (single["metric"] == "balanced_accuracy")
+        & single["setting"].isin(_SETTINGS)
     ]
-    wide = mine.pivot_table(index=["split", "group"], columns="setting", values="value").dropna()
+    wide = single.pivot_table(index=["split", "group"], columns="setting", values="value").dropna()
     if len(wide.columns) < 2 or not len(wide):
         return []
     means = wide.groupby("split").mean()
     n = wide.groupby("split").size()
     of = np.array([held_out.get((context, str(split)), n[split]) for split in n.index])
     by_perturbation = wide.groupby("group").mean()
-    found = Comparison(means, True, n.to_numpy(), of, by_perturbation)
+    comparison = Comparison(means, True, n.to_numpy(), of, by_perturbation)
     gap = means["curated"].mean() - means["full_without_target"].mean()
-    if found.too_few or gap < _GAP or found.rivals():
+    if comparison.too_few or gap < _GAP or comparison.rivals():
         return []
     return [
         f"{context}: majority vote, which does not look at the perturbation, reaches a balanced "
-        f"accuracy of {found.value('curated')} on the curated pairs of a perturbation and "
-        f"{found.value('full_without_target')} on all of its pairs ({found.told}, as called): how "
-        "pairs are chosen makes the difference."
+        f"accuracy of {comparison.value('curated')} on the curated pairs of a perturbation and "
+        f"{comparison.value('full_without_target')} on all of its pairs ({comparison.told}, as "
+        "called): how pairs are chosen makes the difference."
     ]
 
 
@@ -287,8 +287,8 @@ def without_votes(scores: pd.DataFrame) -> list[str]:
     rows = scores[(scores["task"] == WITHIN) & (scores["setting"] == "curated")]
     rows = rows[rows["metric"] == "share_without_vote"]
     lines = []
-    for context, mine in rows.groupby("context", sort=False):
-        shares = mine.groupby("method", sort=False)["value"].mean()
+    for context, of_context in rows.groupby("context", sort=False):
+        shares = of_context.groupby("method", sort=False)["value"].mean()
         listed = [f"{share:.0%} of {name}" for name, share in shares.items() if share > _MOSTLY]
         if listed:
             lines.append(
@@ -306,11 +306,11 @@ def of_expression(scores: pd.DataFrame) -> list[str]:
     rows = scores[scores["task"].isin([SINGLE, DOUBLE]) & (scores["setting"] == TOP_EXPRESSED)]
     lines = []
     for context, task in dict.fromkeys(zip(rows["context"], rows["task"], strict=True)):
-        mine = rows[(rows["context"] == context) & (rows["task"] == task)]
-        found = compared_errors(mine)
+        of_task = rows[(rows["context"] == context) & (rows["task"] == task)]
+        comparison = compared_errors(of_task)
         head = f"{context}, held-out {task}s"
-        lines.append(_sentence(found, head, "error (L2)", _always_told(EXPRESSION_MODELS)))
-        lines += _without_effects(mine, head)
+        lines.append(_sentence(comparison, head, "error (L2)", _always_told(EXPRESSION_MODELS)))
+        lines += _without_effects(of_task, head)
     return lines
 
 

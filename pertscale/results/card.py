@@ -80,7 +80,7 @@ def whole_card(result: ShownResult) -> str:
 def _facts(result: ShownResult) -> dict[str, object]:
     options = result.manifest["options"]
     contexts = list(result.manifest["splits"])
-    splits = sorted({name for mine in result.manifest["splits"].values() for name in mine})
+    splits = sorted({name for by_name in result.manifest["splits"].values() for name in by_name})
     return {
         "report": display.link(result.report, result.report.name),
         "screen": options["store"],
@@ -148,10 +148,10 @@ def _best(rows: pd.DataFrame, metric: str, n: Sequence[int]) -> str | None:
     if better is None or not n:
         return None
     values = rows.pivot_table(index="split", columns="method", values=metric, sort=False)
-    found = Comparison(values, better, np.array(n), np.array(n))
-    if found.too_few or len(found.ranked) < 2 or found.rivals():
+    comparison = Comparison(values, better, np.array(n), np.array(n))
+    if comparison.too_few or len(comparison.ranked) < 2 or comparison.rivals():
         return None
-    return found.ranked[0]
+    return comparison.ranked[0]
 
 
 def _skipped(result: ShownResult) -> Markup:

@@ -86,8 +86,8 @@ def class_headline(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     parts = []
     for point in get_args(OperatingPoint):
         scored = scores.loc[scores["operating_point"] == point, keys].drop_duplicates()
-        found = headline(at_operating_point(scores, point), HEADLINE, keys)
-        parts.append(scored.merge(found, on=keys).assign(operating_point=point))
+        table = headline(at_operating_point(scores, point), HEADLINE, keys)
+        parts.append(scored.merge(table, on=keys).assign(operating_point=point))
     both = order.merge(pd.concat(parts), on=keys)
     return both[[*keys, "operating_point", *HEADLINE]]
 
@@ -113,16 +113,16 @@ def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
     within = overall["task"] == WITHIN
     without_targets = within & overall["setting"].isin(["full_without_target", "curated"])
     chosen = overall[shown | (without_targets if without_targets.any() else within)]
-    for (context, task, setting), mine in chosen.groupby(
+    for (context, task, setting), rows in chosen.groupby(
         ["context", "task", "setting"], sort=False, observed=True
     ):
-        means = mine.groupby(["operating_point", "metric", "method"], sort=False)["value"].mean()
+        means = rows.groupby(["operating_point", "metric", "method"], sort=False)["value"].mean()
         wide = means.unstack(["operating_point", "metric"])
         there = {title: key for title, key in _PRINTED.items() if key in wide}
         table = wide[list(there.values())].round(3).set_axis(list(there), axis="columns")
-        apart = in_fewer_splits(mine)
+        apart = in_fewer_splits(rows)
         table.index = [f"{m}, {apart[m]}" if m in apart else m for m in table.index]
-        n = mine["split"].nunique()
+        n = rows["split"].nunique()
         what = f"classes, {setting}" if task == WITHIN else f"held-out {task}s"
         title = f"{context}: {what}" + (f", means of {n} splits" if n > 1 else "")
         yield f"{title}\n{table.to_string(na_rep='–')}"
