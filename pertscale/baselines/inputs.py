@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 class UnitInputs:
     """All that a classifier can be given to fit and predict one unit.
 
-    Methods need different things; what takes time or memory is a function, and called only for the
+    Methods need different things; what takes time or memory is a function, which is called only for
     methods that need it.
 
     Attributes
@@ -45,7 +45,7 @@ class UnitInputs:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a method says of the test perturbations.
+    """What a method predicts of the test perturbations.
 
     Attributes
     ----------

@@ -1,8 +1,7 @@
 """The methods by name, each with all that others need to know of it.
 
-A record says what makes the method and what it is, in words; what it has to be given; how it stands
-in comparisons; and what a forecast takes it to cost. Nothing else in the package lists names of
-methods.
+A record says what makes the method and what it is, in words; what it has to be given; its role in
+comparisons; and its cost in a forecast. No other module lists names of methods.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ class Method:
     needs_embedding
         Whether it can only run with an embedding of the perturbations.
     needs_truth
-        Whether ``predict`` has to be told the truth (the oracle).
+        Whether ``predict`` has to be given the truth (the oracle).
     needs_gene_vectors
         Whether its parameter ``gene_vectors`` has to be set.
     needs_test_groups
         Whether ``predict`` takes the target groups of perturbations in place of their vectors.
     needs_gaps
-        Whether it is another method's like where every training pair has a label.
+        Whether it equals another method where every training pair has a label.
     ranks
         Whether its scores tell pairs apart, so that another share of them can be called.
     is_reference
@@ -63,7 +62,7 @@ class Method:
     version
         Raised when its predictions change.
     key
-        Hash of a model that is not ours; decides whether an earlier result may be taken.
+        Hash of a model that is not ours; decides whether an earlier result may be reused.
     """
 
     make: Callable[[int], LabelClassifier]
@@ -285,5 +284,5 @@ DOCS: Final[dict[str, str]] = {
 }
 #: Methods that mark the scale, and never compete.
 REFERENCES: Final = frozenset(name for name, method in METHODS.items() if method.is_reference)
-#: Methods that are told the truth.
+#: Methods that are given the truth.
 TOLD_THE_TRUTH: Final = frozenset(name for name, method in METHODS.items() if method.needs_truth)

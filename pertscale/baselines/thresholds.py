@@ -19,7 +19,7 @@ from pertscale.schema import CLASSES, Label
 
 Rule = Literal["match_rate", "macro_f1"]
 RULES: Final = ("match_rate", "macro_f1")
-#: Bits of a positive float32 that are dropped: thresholds are told apart to a thousandth.
+#: Bits of a positive float32 that are dropped: thresholds have a precision of a thousandth.
 _DROPPED_BITS: Final = 13
 _N_BINS: Final = 1 << (31 - _DROPPED_BITS)
 
@@ -79,7 +79,7 @@ def tune_threshold(
 
     Notes
     -----
-    One pass. Memory: a block, and 13 MB of counts; sizes of changes are told apart to 0.1 %.
+    One pass. Memory: a block, and 13 MB of counts; sizes of changes have a precision of 0.1 %.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def tune_threshold(
 
 
 def matching_rate(change: NDArray, rate: float) -> float:
-    """Return the threshold that calls a share of the changes; their truth is not needed."""
+    """Return the threshold that calls a given share of the changes; needs no truth."""
     counts = np.bincount(_bins(np.nan_to_num(change)).ravel(), minlength=_N_BINS)
     return _nearest(counts, round(rate * change.size))
 

@@ -49,12 +49,12 @@ def own_methods(models: Own | None) -> dict[str, Method | ExpressionMethod]:
         * a scikit-learn classifier: one per gene, from a perturbation's vector to the class;
         * any other object with ``fit(profiles)`` and ``predict(perturbations)``: of mean log1p
           expression as ``xarray.DataArray`` (perturbation, gene), the control among the training
-          profiles; it returns the like, a DataFrame, or an array.
+          profiles; it returns such an array, a DataFrame, or a NumPy array.
 
     Raises
     ------
     ArgumentError
-        Something is no model, or there is no such entry point.
+        Something is not a model, or there is no such entry point.
 
     Examples
     --------
@@ -191,7 +191,7 @@ class AnyModel(ExpressionModel):
 
 
 def _called(function: Callable[[Any], Any], argument: Any) -> Any:
-    """Call what a user wrote; what it raises is why this model, and no other, has no score."""
+    """Call the user's code; what it raises is the reason why this model alone has no score."""
     try:
         return function(argument)
     except Exception as error:

@@ -221,7 +221,7 @@ class ComparedSet:
 
 @checked
 def compared_set(predicts: Mapping[str, np.ndarray]) -> ComparedSet:
-    """Choose one set of perturbations to compare methods on.
+    """Choose one set of perturbations to compare methods on (method O9).
 
     It is what the methods that predict the most have in common, whatever the others do: a method
     that predicts little does not shrink the comparison of the rest.

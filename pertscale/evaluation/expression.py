@@ -4,7 +4,7 @@ Arrays are (perturbation, gene) in float64, mean log1p expression. A row of NaN 
 perturbation that the method does not predict; its scores are NaN and are counted.
 
 The genes that a perturbation targets itself are left out of its scores, and the targets of all
-perturbations out of what compares them: to know the label is not to predict anything.
+perturbations out of what compares them (method R1): to know the label is not to predict anything.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def evaluate_expression(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Observed:
-    """What predictions are compared with: some perturbations, on the genes that are scored.
+    """The truth that predictions are compared with, on the genes that are scored.
 
     Attributes
     ----------

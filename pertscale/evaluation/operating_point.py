@@ -1,4 +1,4 @@
-"""How many pairs are called differentially expressed, set to the same for every method.
+"""How many pairs are called differentially expressed, the same for every method (method O8).
 
 A classifier calls the class with the largest score, which on rare classes is next to nothing; a
 model of expression calls as many pairs as changed in training. Their scores then say more about how

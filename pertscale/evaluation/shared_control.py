@@ -1,4 +1,4 @@
-"""What scores of changes would be if no perturbation had an effect.
+"""What scores of changes would be if no perturbation had an effect (method O7).
 
 Truth and prediction are both changes from one measured control, whose noise they share. With few
 control cells that alone makes them agree. For means over cells of equal variance, the truth of a

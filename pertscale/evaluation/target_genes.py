@@ -1,4 +1,4 @@
-"""The genes that a perturbation targets itself, which are left out where expression is scored.
+"""The genes that a perturbation targets, left out where expression is scored (method R1).
 
 That the target of a knock-down falls is known without a model. A prediction that says no more than
 that has to score like no change (see ``targets=`` of :func:`evaluate_expression`).

@@ -32,7 +32,7 @@ def add_votes(
     rows : ndarray (queries,)
         Row of `votes` of each query.
     votes : ndarray (3, rows, genes), float64
-        Get the sums over the neighbours added. A sum is taken in the order of the neighbours, so
+        Sums over the neighbours are added. A sum is taken in the order of the neighbours, so
         two classes with the same weights get the same votes, bit for bit.
     """
     n_genes = labels.shape[1]
@@ -66,7 +66,7 @@ def add_labelled_votes(
     rows: np.ndarray,
     votes: np.ndarray,
 ) -> None:
-    """Add the votes of the nearest neighbours that have a label, for each gene other ones.
+    """Add the votes of the nearest neighbours that have a label, which differ between genes.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def add_labelled_votes(
     rows : ndarray (queries,)
         Row of `votes` of each query.
     votes : ndarray (3, rows, genes), float64
-        Get the sums added, in the order of the neighbours.
+        Sums are added, in the order of the neighbours.
     """
     n_neighbors = index.shape[1]
     for gene in range(_U(labels.shape[0])):

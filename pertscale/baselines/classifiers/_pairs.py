@@ -59,7 +59,7 @@ class Pairs:
     gene_features: NDArray[np.float64]
 
     def epoch(self, random: np.random.Generator) -> Iterator[tuple[da.Array, da.Array]]:
-        """Yield features (pair, feature) and labels, lazily, until every pair came once.
+        """Yield features (pair, feature) and labels, lazily, each pair once.
 
         The genes are cut into windows that do not depend on the chunks of the labels. Windows come
         in random order, the pairs of a window in random order too; each block of features is made

@@ -2,7 +2,7 @@
 
 All genes share the design, so its singular vectors are the basis of the weights. There the Hessian
 at the intercepts alone is diagonal, once the contrasts of each gene's classes are chosen well, and
-is a preconditioner for conjugate gradients. What is left are products of the design with the
+is a preconditioner for conjugate gradients. What remains are products of the design with the
 weights of a batch of genes.
 """
 
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 #: Squared error of the scores in units of their standard error at which a gene is done, for C <= 1.
 _TOLERANCE: Final = 1e-14
-#: Newton steps after which a gene is left as it is; ten are usual.
+#: Newton steps after which a gene is given up; ten are usual.
 _MAX_STEPS: Final = 100
 #: Genes times rows (or dimensions) of a batch: its arrays take half a megabyte each.
 _BATCH: Final = 2**15

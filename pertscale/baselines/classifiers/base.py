@@ -189,7 +189,7 @@ class VotingClassifier(LabelClassifier):
 
 @dataclass(frozen=True)
 class Lookup:
-    """Looks the vectors of perturbations up, of guides by the gene that their name begins with."""
+    """Looks up vectors of perturbations, of guides by the gene that their name starts with."""
 
     embedding: Embedding
     genes: frozenset[str]

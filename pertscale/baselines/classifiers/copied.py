@@ -19,11 +19,11 @@ from pertscale.schema import CLASSES
 
 @checked
 class CopiedLabels(LabelClassifier):
-    """Predict the label that the same perturbation has in the training contexts.
+    """Predict the label that the same perturbation has in the training contexts (method E4).
 
-    Perturbations are told by their targets: ``fit`` needs ``groups``, and ``predict`` takes such
-    groups in place of vectors; those of ``fit`` are not looked at. Contexts vote where there are
-    several; among equals Non-DE, then Up, then Down. Where no training context has a label, the
+    Perturbations are identified by their targets: ``fit`` needs ``groups``, and ``predict`` takes
+    such groups in place of vectors; the vectors in ``fit`` are ignored. Contexts vote where there
+    are several; among equals Non-DE, then Up, then Down. Where no training context has a label, the
     gene's majority label is predicted.
 
     Examples

@@ -75,8 +75,8 @@ class WeightedKNN(VotingClassifier):
     neighbors
         Who votes on a gene: ``"nearest"``, the k nearest, whether or not they have a label of it;
         ``"labelled"``, the k nearest that have one. Where all pairs of the training part were
-        tested that is the same. On curated pairs most of the k nearest have no label, and most
-        pairs get the gene's majority label, so that the vote of neighbours is hardly one.
+        tested that is the same (method Q4). On curated pairs most of the k nearest have no label,
+        and most pairs get the gene's majority label, so that the vote of neighbours is hardly one.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Methods that mark the scale: nothing, chance, and the truth itself."""
+"""Reference methods that mark the scale: no change, chance, and the truth itself."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _draws(
 
 @checked
 class Oracle(LabelClassifier):
-    """Return the truth it is told when predicting: the ceiling of every metric.
+    """Return the truth that it is given when predicting: the ceiling of every metric.
 
     It learns nothing. ``predict``, ``predict_proba`` and ``predict_both`` take the truth as a
     keyword, so no result can be mistaken for a prediction. Untested pairs stay untested, with
