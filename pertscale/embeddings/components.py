@@ -17,7 +17,7 @@ from pertscale.embeddings.signs import fix_signs, start_vector
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import GENE, PERTURBATION
 
-#: A lazy matrix above this goes through the products of its conditions; below it is read.
+#: A lazy matrix above this goes through the products of its conditions; a smaller one is read.
 IN_MEMORY_BYTES: Final = 500_000_000
 #: Of a lazy matrix, what is read at a time.
 _BLOCK_BYTES: Final = 128_000_000

@@ -213,7 +213,7 @@ def _read_text_table(path: Path, orientation: Orientation | None) -> NamedVector
         )
     header: list[str] | None = None
     if has_header:
-        # R's write.table leaves out the name of the column of row names
+        # R's write.table leaves the column of row names unnamed
         header = first[1:] if has_labels and len(first) == n_columns else first
     return _oriented(labels or None, header, values, orientation, path)
 

@@ -75,7 +75,7 @@ def from_gene_sets(
     ArgumentError
         `dim` is not below the number of genes in the graph, or `min_jaccard` is not in [0, 1).
     InputError
-        The file is no gene-set file, or has none of `genes`.
+        The file is not a gene-set file, or has none of `genes`.
 
     Notes
     -----
@@ -155,7 +155,7 @@ def from_edges(path: str | os.PathLike[str], *, dim: int = 2, name: str | None =
     Raises
     ------
     InputError
-        A column is missing, or a weight is no number.
+        A column is missing, or a weight is not a number.
     ArgumentError
         `dim` is not below the number of genes.
 

@@ -1,8 +1,8 @@
 """Models that can't be imported: each runs in an environment of its own, files are exchanged.
 
 A task folder holds the cells that a model may see and says what it is to predict; a model is a
-command that reads the folder and writes ``predictions.parquet``. What comes back is checked before
-it stands where a benchmark finds it.
+command that reads the folder and writes ``predictions.parquet``. The result is checked before it is
+moved to where a benchmark finds it.
 """
 
 from pertscale._lazy import public_dir

@@ -1,4 +1,4 @@
-"""What a model gives back: read, and checked before anything is made of it."""
+"""Read what a model gives back, and check it before it is used."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from pertscale.storage.atomic import read_json, remove, write_json
 
 LOG_FILE: Final = "model.log"
 RUN_FILE: Final = "run.json"
-#: What the model writes to; what of it is right moves up, and the folder goes.
+#: Folder that the model writes to; correct files move up, and the folder is removed.
 WORK_DIR: Final = "work"
 #: Statuses with predictions; all others are run again by the next call.
 DONE: Final = ("complete", "partial")

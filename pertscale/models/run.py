@@ -94,10 +94,10 @@ def run_models(
     Splits are those of a benchmark that is called with the same ``split``, ``seeds``,
     ``test_fraction`` and ``min_cells``; it refuses predictions for other ones.
 
-    One model at a time, each as a subprocess; one that fails does not stop the others. Run again,
-    only what has no predictions yet, or whose inputs or command have changed, is run. The
-    predictions are in ``out/CONTEXT/TASK/SPLIT/MODEL/predictions.parquet``, beside the log and
-    the record of the run.
+    One model at a time, each as a subprocess; one that fails does not stop the others. A second
+    call runs only models that have no predictions yet, or whose inputs or command have changed. The
+    predictions are in ``out/CONTEXT/TASK/SPLIT/MODEL/predictions.parquet``, beside the log and the
+    record of the run.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def run_models(
     tasks : sequence of str
         Of ``'single'`` and ``'double'``.
     quiet : bool
-        Tell nothing meanwhile.
+        Show no progress.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def run_models(
     Raises
     ------
     ArgumentError
-        For an unknown task, or a `test_fraction` or `min_cells` that can't be.
+        For an unknown task, or an impossible `test_fraction` or `min_cells`.
     InputError
         For a file of models that can't be used, or if the screen lacks more than half of the
         split's names.

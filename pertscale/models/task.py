@@ -8,7 +8,7 @@ Layout::
 
 Perturbations have pertscale's names, but ``condition`` in data.h5ad is their genes in the grammar
 of GEARS, which the other models' loaders read as well: ``ctrl``, ``A+ctrl``, ``A+B``. AnnData 0.9
-reads the h5ad, so that models with old pins can; Zarr they could not.
+reads the h5ad, so that models with old pins can; they could not read Zarr.
 """
 
 from __future__ import annotations

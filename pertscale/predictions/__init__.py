@@ -1,4 +1,4 @@
-"""What others predict, on a screen's genes, perturbations and scale."""
+"""Predictions of other models, on a screen's genes, perturbations and scale."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ _OWN_CONTROL: Final = "own control; the screen's are used"
 #: Label of the screen's own controls in the account.
 _SCREEN_CONTROL: Final = "control of the screen"
 _CLIPPED: Final = "values below zero are read as zero"
-#: Above this ratio, predicted and observed numbers of cells give tests of different power.
+#: Above this ratio of predicted and observed numbers of cells the tests differ in power.
 _MOST_CELLS: Final = 2.0
 
 
@@ -73,7 +73,7 @@ def label_predicted_cells(
     quiet: bool = False,
     **options: Any,
 ) -> dict[str, CellPredictions]:
-    """Test predicted cells against controls; return what they say of each context.
+    """Test predicted cells against controls; return the predictions of each context.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def label_predicted_cells(
     OtherContextError
         If no context of the file is one of the screen.
     InputError
-        If no gene or perturbation is, or the file's scale can't be brought to the screen's.
+        If no gene or perturbation is, or the file's scale can't be converted to the screen's.
     """
     store = folder / "screen.zarr"
     with _suggest_clip():
@@ -139,7 +139,7 @@ def label_predicted_cells(
 
 
 def _is_readable(store: Path) -> bool:
-    """Whether a store is there that can be opened; a damaged one is made anew."""
+    """Whether there is a store that can be opened; a damaged one is made anew."""
     try:
         open_screen(store)
     except (InputError, CorruptFileError, NotFoundError):
@@ -262,7 +262,7 @@ def _total_told(
     scale: str,
     predictions: Predictions,
 ) -> str:
-    """Return what is to be said of the total that predicted cells were normalised to.
+    """Return a sentence on the total that predicted cells were normalised to.
 
     Parameters
     ----------
@@ -354,7 +354,7 @@ def _perturbations(
 def _contexts(
     spec: SourceSpec, columns: Sequence[str], predictions: Predictions, screen: Screen
 ) -> pd.Categorical:
-    """Return the screen's context of every predicted cell; missing where it has none such."""
+    """Return the screen's context of every predicted cell; missing where the screen has none."""
     how = predictions.options
     column = how["context_column"] or column_of(CONTEXT, columns)
     with open_source(spec) as source:
@@ -386,7 +386,7 @@ def _objects(values: pd.Categorical) -> np.ndarray:
 
 
 def _gene_maps(match: GeneMatch, screen: Screen) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Return the screen's genes that are kept, and the ways of predicted genes and of its own."""
+    """Return the kept genes of the screen, and where predicted genes and its own go among them."""
     kept = np.sort(match.position[match.position >= 0])
     way = np.full(screen.n_genes + 1, -1, np.int32)  # the last for genes that were not found
     way[kept] = np.arange(len(kept))
@@ -418,7 +418,7 @@ def _labels_left_out(drops: pd.DataFrame) -> tuple[str, ...]:
 def _note(
     predictions: Predictions, observed: Screen, predicted: Screen, context: str, told: str
 ) -> str:
-    """Say what was changed in the cells, and whether the numbers of cells give other power."""
+    """Say what was changed in the cells, and whether their numbers change the power of the test."""
     notes = [_CLIPPED if predictions.options["clip"] else "", told]
     notes.append(_power_note(observed, predicted, context))
     return "; ".join(filter(None, notes))
@@ -438,7 +438,7 @@ def _power_note(observed: Screen, predicted: Screen, context: str) -> str:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CellPredictions(AlignedPredictions):
-    """What predicted cells say of one context.
+    """Predictions for one context that follow from predicted cells.
 
     Attributes
     ----------

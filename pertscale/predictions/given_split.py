@@ -1,4 +1,4 @@
-"""A split that was given, on the screens or labels it is used for: which of its names they have."""
+"""A given split on the screens or labels that it is used for: which of its names they have."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_NAMED = 5
 
 
 def on_screen(split: Split, screen: Screen, aliases: Any) -> Split:
-    """Return the split with the screen's names; those that it does not have stay as they are.
+    """Return the split with the screen's names; names that the screen lacks stay as they are.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def check_names(
     listed: str = "coverage.parquet",
     can_alias: bool = True,
 ) -> None:
-    """Tell which names of a split none of the screens has.
+    """Report the names of a split that none of the screens has.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def check_names(
 def _told(
     split: Split, lacking: Sequence[str], known: Iterable[str], where: str, can_alias: bool
 ) -> str:
-    """Return what is said of names that are left out; refuse a split that is for something else."""
+    """Return a sentence on names that are left out; refuse a split that is for something else."""
     n = len(_names(split))
     told = f"split {split.name!r}: {len(lacking)} of its {n} names are no perturbation of {where}"
     if len(lacking) > n / 2:
@@ -159,7 +159,7 @@ def _told(
 
 
 def told_in_no_part(split: Split, names: Sequence[str], n: int, context: str) -> str:
-    """Return what is said of perturbations, of `n` in a context, that are in no part of a split."""
+    """Return a sentence on perturbations, of `n` in a context, that are in no part of a split."""
     return (
         f"{context}: {len(names)} of {n} perturbations are in no part of split {split.name!r}; "
         f"nothing is trained or scored on them: {_some(names)}"
@@ -169,7 +169,7 @@ def told_in_no_part(split: Split, names: Sequence[str], n: int, context: str) ->
 def coverage(
     split: Split, screen: Screen, context: str, tested: Sequence[str], *, quiet: bool
 ) -> dict[str, Any]:
-    """Return a row of the coverage table; tell how many perturbations are in no part.
+    """Return a row of the coverage table; print how many perturbations are in no part.
 
     Parameters
     ----------

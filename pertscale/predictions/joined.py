@@ -17,12 +17,12 @@ from pertscale.schema import Label
 def join(files: Sequence[AlignedPredictions], held_out: Sequence[str]) -> AlignedPredictions:
     """Return files that predict different perturbations of one split as one.
 
-    What several have of a training perturbation is the first one's.
+    Of a training perturbation that several files have, the first one counts.
 
     Raises
     ------
     InputError
-        If several predict one that is held out, or if they are not read alike.
+        If several predict a held-out perturbation, or if they are not read alike.
     """
     if len(files) == 1:
         return files[0]
@@ -73,7 +73,7 @@ class JoinedPredictions(AlignedPredictions):
 
     @cached_property
     def rows(self) -> Mapping[str, int]:
-        """What is predicted, with the number of the first file that has it."""
+        """Perturbation → number of the first file that predicts it."""
         pairs = [(name, i) for i, one in enumerate(self.files) for name in one.rows]
         return dict(reversed(pairs))
 

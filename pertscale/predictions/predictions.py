@@ -2,8 +2,8 @@
 
 A file is read into :class:`Predictions` as it is: names as it spells them, values on its own scale.
 :meth:`Predictions.align` puts one context and split on a screen: perturbations by the grammar of
-names, genes by name, values as mean log1p expression beside the screen's own control. What is not
-there is NaN, and counted; nothing is filled in here.
+names, genes by name, values as mean log1p expression beside the screen's own control. What is
+missing is NaN, and counted; nothing is filled in here.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ CELLS: Final = "cells"
 #: Profiles are on a scale if they lie this near to the control, in lengths of the control, and
 #: twice as near as on any other.
 _NEAR: Final = 0.35
-#: Profiles that are looked at to prove a scale.
+#: Number of profiles that prove a scale.
 _SAMPLED: Final = 64
 
 #: Parts that a notebook shows.
@@ -93,7 +93,7 @@ class Predictions:
     parts : tuple of PredictionTable
         Contexts and splits that the file tells apart; empty for cells, which are read later.
     options : dict
-        How the file is read; of cells, which are read later, all there is to say.
+        How the file is read; of cells, which are read later, all that is known.
     """
 
     source: str
@@ -133,7 +133,7 @@ class Predictions:
         return max(fitting, key=lambda p: (p.context == context, p.split == split))
 
     def check_split(self, context: str, split: Split, *, drawn: str) -> None:
-        """Refuse predictions for a split that has the name of `split`, and holds out others.
+        """Refuse predictions for a split that has the name of `split` but holds out others.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class Predictions:
         Raises
         ------
         InputError
-            No gene or no perturbation is found, a perturbation is there twice, or the scale is
+            No gene or no perturbation is found, a perturbation occurs twice, or the scale is
             contradicted by the values or can't be proved.
         """
         part = self.part(context, split)
@@ -255,7 +255,7 @@ class Predictions:
 
 
 class AlignedPredictions(ABC):
-    """Predictions on a screen's genes and perturbations, whatever they were read from.
+    """Predictions on a screen's genes and perturbations, from any kind of file.
 
     Attributes
     ----------
@@ -280,7 +280,7 @@ class AlignedPredictions(ABC):
 
     @cached_property
     def key(self) -> str:
-        """Hash of the files and of how they are read, when this was first asked for."""
+        """Hash of the files, as they were on first access, and of how they are read."""
         return self.predictions.key
 
     @property
@@ -315,7 +315,7 @@ class AlignedPredictions(ABC):
         return params | ({"clip": True} if self.predictions.options.get("clip") else {})
 
     def coverage(self, perturbations: Sequence[str]) -> dict[str, Any]:
-        """Return how many of some perturbations and of the genes there are, and what is missing."""
+        """Return how many of some perturbations and genes are predicted, and what is missing."""
         lost = [p for p in perturbations if p not in self.rows]
         genes_lost = [g for g, there in zip(self.genes, self.has_gene, strict=True) if not there]
         return {
@@ -488,7 +488,7 @@ def read_predictions(
     clip: bool = False,
     allow_pickle: bool = False,
 ) -> Predictions:
-    """Read what a model predicts, whichever way it was written.
+    """Read the predictions of a model, in any of many formats.
 
     Parameters
     ----------
@@ -535,7 +535,7 @@ def read_predictions(
     NotFoundError, CorruptFileError
         The path is missing or damaged.
     InputError
-        The content is no prediction, or has values that its scale can't have.
+        The content is not a prediction, or has values that its scale can't have.
 
     Notes
     -----

@@ -1,9 +1,9 @@
-"""What total per cell predicted profiles were normalised to, as the screen's control shows it.
+"""The total per cell that predicted profiles were normalised to, judged by the screen's control.
 
 The log1p of counts per 10,000 and that per 50,000 look alike: all genes are higher by one factor. A
-perturbation changes some genes, a model may miss all of them, but the most expressed genes together
-hardly move. So their common factor tells the total; it is no proof, and a scale that the user
-declares is taken all the same.
+perturbation changes some genes, and a model may miss all of them, but the most expressed genes
+together hardly move. So their common factor tells the total; it is not a proof, and a scale that
+the user declares is accepted all the same.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from pertscale.schema import TARGET_TOTAL
 
 #: The factor is read from this share of the genes, the most expressed in the control, at least
-#: so many; where fewer are there it is not told.
+#: so many; with fewer there is no factor.
 _TOP_SHARE: Final = 0.1
 _TOP_GENES: Final = 20
 _FEWEST_GENES: Final = 5
-#: Factors inside of 1/LIMIT to LIMIT may be a model's; from NOTED on they are told.
+#: Factors between 1/LIMIT and LIMIT may be a model's; from NOTED on they are noted.
 LIMIT: Final = 1.4
 NOTED: Final = 1.1
 

@@ -1,4 +1,4 @@
-"""Predictions of any model as they lie on disk: one module per format.
+"""Files of predictions of any model: one module per format.
 
 :func:`read_parts` looks at a path and returns what it holds as :class:`PredictionTable`, with names
 as the file spells them; what they mean for a screen is decided where the screen is known.
@@ -64,7 +64,7 @@ def read_parts(
     NotFoundError, CorruptFileError
         The path is missing or damaged.
     InputError
-        The content is no prediction.
+        The content is not a prediction.
     """
     path = input_path(path, "a prediction")
     suffix = Path(path.name.removesuffix(".gz").lower()).suffix

@@ -86,7 +86,7 @@ def read_anndata(
 def genes_in_order(source: Source, genes: Any, path: object) -> tuple[str, ...]:
     """Return the genes of an AnnData file, or those that the user names in their place.
 
-    Raises InputError where a file that only numbers its genes is not told their names.
+    Raises InputError where a file only numbers its genes and their names are not given.
     """
     own = [str(g) for g in source.genes().index]
     if genes is not None:

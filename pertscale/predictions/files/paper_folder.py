@@ -100,7 +100,7 @@ def stream_arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 class _Text:
-    """A JSON text that is read as far as it is looked at."""
+    """A JSON text that is read only as far as needed."""
 
     def __init__(self, file: TextIO, path: Path) -> None:
         self._file, self._path = file, path

@@ -84,7 +84,7 @@ def _wide(table: pd.DataFrame, path: Path) -> PredictionTable:
 
 
 def _check_row_names(table: pd.DataFrame, path: Path) -> None:
-    """Raise where what heads the values of the first gene is what heads the names of rows."""
+    """Raise where the header of the first gene's values is that of the row names."""
     first = str(table.columns[0])
     if first.lower() in (*SPELLINGS[PERTURBATION], *SPELLINGS[GENE]):
         raise CorruptFileError(
@@ -151,7 +151,7 @@ def _values(table: pd.DataFrame, codes: Codes | None, path: Path) -> tuple[str, 
 
 
 def _checked_scores(scores: np.ndarray, path: Path) -> np.ndarray:
-    """Return probabilities that sum to one; refuse what are none."""
+    """Return probabilities that sum to one; refuse values that are not probabilities."""
     total = scores.sum(axis=1)
     there = ~np.isnan(total)
     wrong = (scores < 0).any(axis=1) | (there & (np.abs(total - 1) > 0.01))
