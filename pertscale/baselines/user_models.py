@@ -31,11 +31,11 @@ from pertscale.schema import CLASSES, CONTROL, GENE, PERTURBATION, Label
 #: Entry points of packages that bring models.
 GROUP: Final = "pertscale.models"
 
-Own = Mapping[str, Any] | Sequence[str]
+UserModels = Mapping[str, Any] | Sequence[str]
 
 
 @checked
-def own_methods(models: Own | None) -> dict[str, Method | ExpressionMethod]:
+def own_methods(models: UserModels | None) -> dict[str, Method | ExpressionMethod]:
     """Return the methods of a user's models by name.
 
     Parameters

@@ -13,7 +13,7 @@ from typing import Any
 from pertscale.arguments import checked
 from pertscale.baselines import own_methods
 from pertscale.baselines.thresholds import Rule
-from pertscale.baselines.user_models import Own
+from pertscale.baselines.user_models import UserModels
 from pertscale.benchmark.external import PredictionsLike, read_all
 from pertscale.benchmark.inputs import INGESTED_STORE, ScreenInput, locate_stores, open_or_ingest
 from pertscale.benchmark.options import read_options
@@ -55,7 +55,7 @@ def run_benchmark(
     embedding: str | os.PathLike[str] | Embedding | None = None,
     split: str | os.PathLike[str] | Split | None = None,
     predictions: Mapping[str, PredictionsLike] | None = None,
-    models: Own | None = None,
+    models: UserModels | None = None,
     tasks: Sequence[Task] = TASKS,
     methods: Sequence[str] | None = None,
     settings: Sequence[Setting] = SETTINGS,

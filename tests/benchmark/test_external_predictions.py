@@ -692,7 +692,7 @@ def test_what_is_left_out_of_doubles_calls_as_no_change_does():
 
 
 def test_entry_points_lead_to_models(monkeypatch):
-    from pertscale.baselines import user_models as own
+    from pertscale.baselines import user_models
 
     class Found:
         names = frozenset({"mine"})
@@ -703,8 +703,8 @@ def test_entry_points_lead_to_models(monkeypatch):
         def load(self):
             return TwiceTheMean
 
-    monkeypatch.setattr(own, "entry_points", lambda group: Found())
-    (method,) = own.own_methods(["mine"]).values()
+    monkeypatch.setattr(user_models, "entry_points", lambda group: Found())
+    (method,) = user_models.own_methods(["mine"]).values()
     assert method.make(0).fitted_params() == {"model": "TwiceTheMean"}
 
 
