@@ -1,4 +1,4 @@
-"""What a package shows of itself: names that load when they are first used, public names only."""
+"""The public names of a package: loaded when they are first used, and the only ones shown."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` for a package (PEP 562).
 
-    Assign them where type checkers do not look (``if not TYPE_CHECKING``): to those any name that
-    is asked of a module with ``__getattr__`` is there.
+    Assign them where type checkers do not look (``if not TYPE_CHECKING``): for these a module with
+    ``__getattr__`` has any name.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Python without asserts (``-O``, ``PYTHONOPTIMIZE``): whether what is needed works there."""
+"""Python without asserts (``-O``, ``PYTHONOPTIMIZE``): whether our dependencies work there."""
 
 from __future__ import annotations
 

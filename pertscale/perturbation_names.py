@@ -1,4 +1,4 @@
-"""Names of perturbations: what is control, what is no label at all, what is a combination.
+"""Names of perturbations: which are control, which name no perturbation, which are combinations.
 
 A perturbation is a set of targets (method 0.2). Its canonical name is the sorted targets joined
 by ``+``; the control is ``control``. Files spell the same thing in many ways (``A+ctrl``,
@@ -72,7 +72,7 @@ def is_suggested_control(word: str) -> bool:
 
 
 def left_out_reason(word: str) -> str | None:
-    """Return why a label is no perturbation (missing, unassigned, multiplet), or None."""
+    """Return why a label names no perturbation (missing, unassigned, multiplet), or None."""
     plain = re.sub(r"[-_ ]+", " ", word.strip().lower()).strip() or word.strip()
     if plain in _MISSING_WORDS:
         return "missing"
@@ -88,8 +88,8 @@ def is_unassigned_word(word: str) -> bool:
 
 # --- combinations --------------------------------------------------------------------------
 
-#: Text in which a separator is none: what stands in brackets, genotypes (``MYC+/-``), and the
-#: strand in a guide's name (before a position in the genome, which has four digits or more).
+#: Text in which a separator does not separate: what stands in brackets, genotypes (``MYC+/-``), and
+#: the strand in a guide's name (before a position in the genome, which has four digits or more).
 _WHOLE = (
     r"\((?:[^()]|\([^()]*\))*\)|\[(?:[^\[\]]|\[[^\[\]]*\])*\]|\{[^{}]*\}"
     r"|(?<=[^\W_])[+-]/[+-]|(?<=[^+|,;&])_[+-]_(?=\d{4})"

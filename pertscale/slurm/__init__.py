@@ -15,7 +15,7 @@ __all__ = [
     "write_script",
 ]
 
-# the scripts call this package on every node, for functions that need nothing of the writing
+# scripts import this package on every node, for functions that do not need the writing of scripts
 __getattr__, __dir__ = lazy_names(
     __name__,
     {

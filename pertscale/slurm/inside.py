@@ -46,8 +46,8 @@ def worker_memory(environ: Mapping[str, str] | None = None) -> int:
 def wait_for_workers(client: Any, count: int, *, timeout: float = 300) -> int:
     """Wait until `count` workers are there; after `timeout` seconds go on with those that are.
 
-    A run waits for the first one by itself. Tiles are cut for the workers that are there when it
-    begins, though, so that with all of them there is work for all.
+    A run itself waits for the first one only, but cuts its tiles for the workers that are there
+    when it begins: only if all have come is there work for all.
 
     Returns
     -------

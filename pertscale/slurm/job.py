@@ -10,7 +10,7 @@ from typing import Any
 from pertscale.errors import ArgumentError
 from pertscale.execution.memory import memory_bytes
 
-#: What may stand unquoted in an #SBATCH line: names of jobs, partitions, accounts, interfaces.
+#: Allowed unquoted in an #SBATCH line: names of jobs, partitions, accounts, interfaces.
 _WORD = re.compile(r"[A-Za-z0-9_.,:@+/-]+")
 #: Minutes, minutes:seconds, hours:minutes:seconds, days-hours and so on, as in `man sbatch`.
 _TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}")

@@ -1,7 +1,7 @@
 """HDF5 files from outside are opened first in a process that can be ended.
 
 On damage HDF5 can loop for ever, or crash. `hdf5_probe.py` is the program that takes the risk. One
-of it serves this process and all that are forked from it; it is started for the first file.
+such process serves this one and all that are forked from it; it is started for the first file.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _AGAIN = "copy, download or write the file again"
 
 
 def look_first(path: str | os.PathLike[str]) -> None:
-    """Let another process walk through a file first: HDF5 may not come back from a damaged one.
+    """Let another process walk through a file first: HDF5 may not return from a damaged one.
 
     Raises
     ------
     CorruptFileError
         HDF5 loops or crashes.
     StorageError
-        There can be no other process, or somebody ended it.
+        No other process can be started, or it was ended from outside.
     """
     with file_errors(str(path)):
         state = Path(path).stat()

@@ -1,8 +1,8 @@
-"""HDF5 files from outside, looked at as a whole.
+"""HDF5 files from outside, checked as a whole.
 
 HDF5 reads what was never written as zeros, and follows links and virtual datasets into files that
-nobody named. That is looked for once, where a file is passed and after `first_look`; what reads it
-afterwards, also in workers, need not look again.
+nobody named. Both are checked once, where a file is passed and after `first_look`; later readers,
+also in workers, need not check again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pertscale.io.guards.damage import file_errors
 
 #: Soft links that are followed one after the other; HDF5 has the same limit.
 _MOST_LINKS: Final = 16
-#: The most that deflate makes of a byte.
+#: The most bytes that deflate makes of one.
 _DEFLATE_RATIO: Final = 1032
 _AGAIN = "copy, download or write the file again"
 
@@ -140,7 +140,7 @@ def _missing(where: str, what: str) -> CorruptFileError:
 def _check_packed(dataset: h5py.Dataset, where: str) -> None:
     """Raise where a gzipped chunk unpacks to more than a chunk; HDF5 would make room for all."""
     declared = math.prod(dataset.chunks) * dataset.dtype.itemsize
-    most = declared + (declared >> 8) + 1024  # what can't be packed grows a little
+    most = declared + (declared >> 8) + 1024  # incompressible data grows a little
     doubted = []
 
     def look(chunk: Any) -> None:

@@ -1,8 +1,8 @@
 """Walks through HDF5 files before anyone else; a small program, started by first_look.py.
 
 On some damaged files HDF5 loops for ever or crashes, in C and with Python's lock held, where
-nothing can interrupt it. Here it is only a process of this program that is lost. What counts is its
-time on the processor, step by step: a slow disk and a busy machine are waited for.
+nothing can interrupt it. Here only a process of this program is lost. Its limit is CPU time, step
+by step: a slow disk or a busy machine does not count.
 
 Python, NumPy and h5py take a third of a second to start, a fork of them some milliseconds. So the
 program waits for requests, and forks for each. It ends when nobody is left who could ask.
@@ -24,7 +24,7 @@ from typing import Any
 
 import h5py
 
-#: What h5py raises on damage. The reader says it better, where it comes to the same place.
+#: What h5py raises on damage. The reader reports it better, when it gets to the same place.
 _DAMAGE = (
     OSError,
     RuntimeError,
@@ -42,8 +42,8 @@ _TEXTS_AT_ONCE = 65_536
 
 def main(number: int) -> None:
     """Serve requests: each is a connection, sent through the socket that was handed down."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks is interrupted, and goes
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     os.chdir("/")  # no folder is kept in use
     with socket.socket(fileno=number) as requests:
         while True:

@@ -1,4 +1,4 @@
-"""What a file declares against what it holds, looked at before memory is reserved for it.
+"""Compare what a file declares with what it holds, before memory is reserved for it.
 
 A few bytes can promise a matrix of 10¹² rows, and a zip of a megabyte unpack to a terabyte. Up to
 :data:`FREE_BYTES` a promise is taken as it is; beyond, it has to be of a size that the stored bytes
@@ -25,15 +25,16 @@ from pertscale import display
 from pertscale.errors import CorruptFileError, InputError
 from pertscale.execution.memory import machine_limit
 
-#: Declared bytes that are not doubted: many zeros are stored as next to nothing.
+#: Declared bytes up to which nothing is checked: many zeros are stored as next to nothing.
 FREE_BYTES: Final = 1 << 30
-#: Above, bytes that a stored byte can come to. Data reach some tens, a gigabyte of zeros 1000.
+#: Above that, bytes that a stored byte may unpack to. Data reach some tens, a gigabyte of zeros
+#: 1000.
 MOST_RATIO: Final = 200
-#: Share of the free memory that a matrix written out may take: it is copied at least once.
+#: Share of the free memory that a dense matrix may take: it is copied at least once.
 DENSE_SHARE: Final = 0.5
 #: Bytes of a chunk, which is decoded as a whole; HDF5 has the same limit.
 MOST_CHUNK_BYTES: Final = 1 << 32
-#: From this many chunks on they have to have some size: each is looked up by itself.
+#: With more chunks than this each has to have some size, as each is looked up by itself.
 _MANY_CHUNKS: Final = 1_000_000
 _SMALL_CHUNK_BYTES: Final = 1024
 #: Bytes of a name in memory while names are read.
@@ -54,7 +55,8 @@ def check_declared(declared: int, stored: int, where: str, *, copies: int = 1) -
     where
         File and dataset, for messages.
     copies
-        How many of them are in memory at a time: what is not doubted is that much smaller.
+        How many of them are in memory at a time: the limit below which nothing is checked is
+        divided by it.
 
     Raises
     ------
@@ -163,7 +165,7 @@ def checked_array(array: Any, where: str, *, whole: bool = True) -> Any:
 def check_names(array: Any, where: str) -> None:
     """Raise where there can't be as many names as an array of h5py or zarr declares.
 
-    Names take many times the memory of their bytes in the file, so fewer are taken on trust.
+    Names take many times the memory of their bytes in the file, so fewer are trusted.
     """
     n_bytes = _NAME_BYTES * math.prod(array.shape)
     if n_bytes > FREE_BYTES:
@@ -248,7 +250,7 @@ def check_npz(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     zipfile.BadZipFile, ValueError
-        It is no zip of arrays, as :func:`numpy.load` raises it.
+        It is not a zip of arrays; raised as by :func:`numpy.load`.
     """
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():

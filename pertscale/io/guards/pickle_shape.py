@@ -1,8 +1,8 @@
 """How deep a pickle nests, found by walking its opcodes without running them.
 
-CPython hashes a tuple inside of a tuple by a recursion that nothing bounds: the key of a
-dictionary that is nested a million times, three bytes a level, ends the process. And a number in
-the file says how many memorised objects there will be, for all of which a place is reserved.
+CPython hashes nested tuples by unbounded recursion: a dictionary key that is nested a million
+times, at three bytes a level, ends the process. And a number in the file says how many memorised
+objects there will be, for all of which memory is reserved.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def check_shape(data: np.ndarray) -> None:
     InputError
         Tuples inside of tuples beyond :data:`MOST_NESTED`.
     CorruptFileError
-        It is cut off or no pickle.
+        It is truncated or not a pickle.
     """
     fault, at = _walk(data, _OPCODES, MOST_NESTED)
     if fault == Fault.NESTED:

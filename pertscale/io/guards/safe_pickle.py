@@ -3,7 +3,7 @@
 A pickle is a program: it names functions and calls them. This reader knows a short list of names,
 which it replaces by functions of its own, and refuses every other. NumPy's own unpickling code is
 not given raw state either: a forged ``dtype`` could make it follow pointers taken from the file.
-How deep it nests and how many objects it wants to remember is looked at before
+How deep it nests and how many objects it wants to remember is checked before
 (:mod:`pertscale.io.guards.pickle_shape`). A file may still be large in memory: a list of numbers
 takes a few times its bytes.
 """
@@ -42,7 +42,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     InputError
         The pickle names anything else, of which nothing has been called, or nests too deep.
     CorruptFileError
-        The file is truncated or no pickle.
+        The file is truncated or not a pickle.
     """
     path = input_path(path, "a pickle")
     try:

@@ -1,4 +1,4 @@
-"""In which encoding a text file is: UTF-8, or Windows-1252, which older programs still write."""
+"""The encoding of a text file: UTF-8, or Windows-1252, which older programs still write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN: Final = 12
 
 
 def encoding_of(file: BinaryIO, path: object, *, lines: bool = False) -> str:
-    """Return the encoding of a text: UTF-8, or Windows-1252 for what is none, with a warning.
+    """Return the encoding of a text: UTF-8, or Windows-1252 where it is not, with a warning.
 
     Parameters
     ----------
@@ -86,6 +86,6 @@ def warn_of_the_end(path: object) -> None:
 
 @lru_cache(maxsize=256)
 def _is_written(byte: int) -> bool:
-    """Whether a byte is something that people write in Windows-1252: a letter, or a usual mark."""
+    """Whether a byte is a character that people use in Windows-1252: a letter, or a usual mark."""
     character = bytes([byte]).decode(WINDOWS, "replace")
     return character.isalpha() or character in _MARKS

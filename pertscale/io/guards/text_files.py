@@ -18,12 +18,12 @@ from pertscale.io.guards.limits import open_gzip
 #: Endings of text tables; each also with ``.gz``.
 TABLE_ENDINGS = (".csv", ".tsv", ".txt")
 _COPY_BYTES = 1 << 20
-#: What heads a column of names and is none: ``barcode``, ``cell_id``, ``Gene Symbol``.
+#: Headers of a column of names, which are not names: ``barcode``, ``cell_id``, ``Gene Symbol``.
 _HEADER_WORD = re.compile(
     r"(cell|gene|feature|barcode|sample|spot|ensembl|obs|var|row|col)s?"
     r"(id|name|symbol|barcode|index|shortname)?s?|symbols?"
 )
-#: What may: R's name of a vector, pandas' of a series and of an index.
+#: Possible headers: R's name of a vector, pandas' of a series and of an index.
 _INDEX_WORDS = frozenset({"", "x", "v1", "0", "id", "name", "names", "index", "unnamed0"})
 
 
@@ -51,12 +51,12 @@ def delimiter_of(line: bytes) -> str:
 
 
 def split_line(line: bytes, delimiter: str) -> list[str]:
-    """Split one line of a table; quotes around fields, and a mark of UTF-8, are taken off."""
+    """Split one line of a table; quotes around fields and a byte order mark are removed."""
     return next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")], delimiter=delimiter), [])
 
 
 def is_header_word(text: str) -> bool:
-    """Whether a field can only be the head of a column of names, and no name of a cell or gene."""
+    """Whether a field can only be the header of a column of names, not a name of a cell or gene."""
     return _HEADER_WORD.fullmatch(_letters(text)) is not None
 
 

@@ -1,4 +1,4 @@
-"""What is looked at in a text table before its rows are believed: bytes, fields, the last line.
+"""What is checked in a text table before its rows are trusted: bytes, fields, the last line.
 
 pandas ends a text at a NUL byte, moves the columns of a row that has a field too many, and fills a
 row that has too few. All three are damage, and none of them is seen in what it returns.
@@ -93,8 +93,8 @@ def check_text(opened: Callable[[], BinaryIO], delimiter: str, path: Path | str)
 def check_bare_header(names: Sequence[str], n_fields: int, path: Path | str) -> None:
     """Raise where a first line that is a field short of the others can't be R's.
 
-    R leaves out the name of the names of rows; all other columns have one. A first line that
-    begins with no name has lost another, and every column would be called as the one before it.
+    R leaves out the header of the row names; all other columns have one. A first line that starts
+    with an empty name has lost another one, and every column would get its neighbour's name.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def _check_quoted(opened: Callable[[], BinaryIO], delimiter: str, path: str) -> 
 
 
 class _Watched(io.RawIOBase):
-    """A binary file whose bytes are looked at on their way."""
+    """A binary file whose bytes are checked as they are read."""
 
     def __init__(self, file: BinaryIO, path: str) -> None:
         self._file, self._path, self._at, self.last = file, path, 0, b""

@@ -1,4 +1,4 @@
-"""Numbers as files of vectors hold them: arrays, or lists of plain numbers."""
+"""Numbers in files of vectors: arrays, or lists of plain numbers."""
 
 from __future__ import annotations
 

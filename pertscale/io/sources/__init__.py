@@ -59,7 +59,7 @@ def find_source(
     scratch: str | Path | None = None,
     clip: bool = False,
 ) -> SourceSpec:
-    """Tell what a path holds, from its content.
+    """Find out what a path holds, from its content.
 
     Parameters
     ----------

@@ -284,7 +284,7 @@ _KINDS = "biufmMOSTU"
 
 
 def _unreadable(node: Any) -> str | None:
-    """Return why a node is no column that can be read; None if it is one."""
+    """Return why a node is not a readable column; None if it is one."""
     if hasattr(node, "dtype"):
         if len(node.shape) != 1:
             return f"has {len(node.shape)} dimensions"

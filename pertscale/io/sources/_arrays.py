@@ -1,7 +1,7 @@
 """Matrices kept as arrays (HDF5, Zarr): compressed by row, compressed by column, dense.
 
 The arrays only need ``shape``, ``dtype`` and slicing, which h5py and zarr share.
-Structure is checked here (lengths, offsets, index ranges); values are the caller's business.
+Structure is checked here (lengths, offsets, index ranges); the caller checks values.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class SourceSpec:
     cells
         Table of cells, for the formats that have no columns of their own.
     options
-        What only this format has to know, by names that its module defines.
+        Options of this format alone, by names that its module defines.
     notes
         Plain sentences on what was found or assumed, for the account of the ingest.
     """
@@ -60,7 +60,7 @@ class SourceSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceChoices:
-    """What the user said of a source.
+    """What the user chose for a source.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class SourceChoices:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFormat:
-    """What the package has to know of a format of files; its module says it, as ``FORMAT``.
+    """All that the package knows of a file format; its module defines it as ``FORMAT``.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class SourceFormat:
         Whether a path holds this format, by its content. Raises for a file that does, and is
         damaged. None where no path is ever passed for it.
     find
-        Returns the spec of a path that looks so, once all that can be wrong was looked at.
+        Returns the spec of such a path, once all that can be wrong was checked.
     """
 
     name: str
@@ -229,7 +229,7 @@ class Source(ABC):
         """
 
 
-#: Names that are Python objects at a time: each takes 70 bytes then, 16 in the end.
+#: Names that are Python objects at a time: each takes 70 bytes then, later 16.
 _NAMES_AT_ONCE = 65_536
 
 
@@ -251,7 +251,7 @@ def as_names(values: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        It is no list, or one of the names is missing.
+        It is not a list, or one of the names is missing.
     """
     if values.ndim != 1:
         size = " x ".join(map(str, values.shape))

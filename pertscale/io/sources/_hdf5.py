@@ -1,4 +1,4 @@
-"""HDF5 files: which they are, and stretches of arrays read into memory that is there already.
+"""HDF5 files: recognising them, and reading parts of arrays into existing memory.
 
 HDF5 decompresses under a lock that all threads share. Chunks that are gzipped, with or without
 byte shuffling, are therefore fetched as they are and inflated here, in as many threads as read.
@@ -24,12 +24,12 @@ _DEFLATE, _SHUFFLE = 1, 2  # HDF5's numbers of these filters
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a path is an HDF5 file; the first look at it is taken.
+    """Whether a path is an HDF5 file, which is then walked through for the first time.
 
     Raises
     ------
     CorruptFileError
-        Its name says so, and it is none; or HDF5 does not come back from it.
+        Its name says so, and it is not; or HDF5 does not return from it.
     """
     if not path.is_file():
         return False
@@ -100,7 +100,7 @@ def _inflate(dataset: Any, start: int, stop: int, out: np.ndarray) -> None:
 
 
 def _unpacked(packed: bytes, n_bytes: int) -> bytes:
-    """Unpack a chunk of a known size: no more room is made for one that says otherwise."""
+    """Unpack a chunk of a known size; one that claims to be larger gets no more memory."""
     unpack = zlib.decompressobj()
     raw = unpack.decompress(packed, n_bytes)
     rest = unpack.unconsumed_tail

@@ -1,4 +1,4 @@
-"""Text matrices: what those that are gzipped, or were cut off, need before they are read."""
+"""Text matrices: gzipped ones are unzipped, and truncated ones warned of, before they are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def text_spec(path: Path, format_: str, choices: SourceChoices) -> SourceSpec:
 
 
 def _check_end(text: Path, path: Path) -> None:
-    """Warn where the last line of a matrix has no end: a count may have lost its last digits."""
+    """Warn where the last line of a matrix is incomplete: a count may have lost digits."""
     with file_errors(str(path)), text.open("rb") as file:
         n_bytes = file.seek(0, os.SEEK_END)
         file.seek(max(0, n_bytes - 1))

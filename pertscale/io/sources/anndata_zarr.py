@@ -21,9 +21,9 @@ from pertscale.io.sources._anndata import AnnDataSource, anndata_spec, matrix_pa
 from pertscale.io.sources._base import SourceChoices, SourceFormat, SourceSpec
 from pertscale.storage.locations import check_folder
 
-#: Names that are told of arrays with missing chunks.
+#: Names of arrays with missing chunks that a message lists.
 _MOST_NAMES: Final = 8
-#: Chunks of a dense matrix that are looked up.
+#: Most chunks of a dense matrix that are looked up.
 _MOST_COUNTED: Final = 1_000_000
 #: Bytes of the headers of Blosc, and of Zstandard at most.
 _BLOSC_HEADER: Final = 16
@@ -51,7 +51,7 @@ def open_zarr(path: str) -> Any:
 
 
 def check_stored(group: Any, matrix: str, path: str) -> list[str]:
-    """Raise where a chunk is missing that can't be left out; tell of those that can.
+    """Raise where a chunk is missing that can't be left out; report those that can.
 
     Zarr reads a missing chunk as zeros, and Zarr 3 stores none that holds nothing else. So a
     missing one is a loss among names, categories and the parts of a sparse matrix, and among the
@@ -102,7 +102,7 @@ def n_missing(array: Any) -> int:
 
 
 def check_lengths(array: Any, where: str) -> None:
-    """Raise where a chunk on disk can't be what it says of itself.
+    """Raise where a chunk on disk contradicts its own header.
 
     Codecs believe it: Blosc reads beyond its end, and room is made for as many bytes or texts as a
     damaged one asks for.
@@ -183,7 +183,7 @@ def _index_of(group: Any, frame: str) -> tuple[str, str]:
 
 
 def _is_lost(name: str, array: Any, group: Any, all_codes: list[Any]) -> bool:
-    """Whether a column's missing chunk held something else than zeros, or zeros are stored."""
+    """Whether a column's missing chunk held anything but zeros, or zeros are stored."""
     parent, _, last = name.rpartition("/")
     if last == "categories" or name.endswith("/categories/values"):
         return array.size > 1  # none is there twice
@@ -214,7 +214,7 @@ def _length(node: Any) -> int:
 
 
 def _stores_zeros(array: Any) -> bool:
-    """Whether an array has a chunk of zeros, as a writer stores it that leaves none out."""
+    """Whether an array has a chunk of zeros: then its writer left none out."""
     if not array.size or array.dtype.kind not in "biu" or n_missing(array):
         return False
     return not np.any(array[: (getattr(array, "shards", None) or array.chunks)[0]])

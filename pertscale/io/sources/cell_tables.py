@@ -231,7 +231,7 @@ class TableSource(Source):
         return [name for name in self._table.columns() if name not in ("", self._key)]
 
     def cell_column(self, name: str) -> pd.Series:
-        """Return one column; cells that the table names not at all or twice are missing."""
+        """Return one column; it is missing for cells that the table names twice or not at all."""
         if self._table is None or name not in self.cell_columns():
             raise UnknownNameError(
                 f"{self.spec.cells or self.spec.path} has no column {name!r} of cells; it has "
@@ -252,7 +252,7 @@ class TableSource(Source):
 
 
 def with_cells(open_: Callable[[SourceSpec], TableSource], spec: SourceSpec) -> SourceSpec:
-    """Search the folder for the table of cells where none was passed, and look that it fits."""
+    """Search the folder for the table of cells if none was passed, and check that it fits."""
     if spec.cells is not None:
         return with_table(open_, spec, spec.cells)
     path = Path(spec.path)

@@ -75,7 +75,7 @@ def read_header(text: Path, path: str) -> CsvHeader:
 
 
 def _check_bare_header(names: list[str], fields: list[str], path: str) -> None:
-    """Raise where a header has a name less than there are fields, and it is not R's way to."""
+    """Raise where a header has one name too few, unless R leaves it out."""
     if not fields[-1].strip():
         raise CorruptFileError(
             f"{path}: the rows end in a separator that the header has not ({len(fields)} and "

@@ -126,7 +126,7 @@ _MISSING = frozenset({"na", "null", "none"})
 
 @dataclass(frozen=True)
 class NameList:
-    """A list of genes or cells; whether its first line is a header is told by what it says.
+    """A list of genes or cells; its content tells whether its first line is a header.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class NameList:
         return table
 
     def misfit(self, n: int, what: str) -> str:
-        """Say what the list has where it does not fit `n` cells or genes, and what helps."""
+        """Say how the list does not fit `n` cells or genes, and what to do."""
         text = f"{self.path} has {self.n_names:,} names"
         if self.headed:
             text += f" below the header {self.lines.iloc[0, 0]!r}"

@@ -1,4 +1,4 @@
-"""The control cells of a screen store, as a source: beside them predicted cells are judged."""
+"""The control cells of a screen store, as a source: predicted cells are judged beside them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ControlSource(Source):
         return as_names(np.concatenate([names[a:b] for a, b in self._ranges()]))
 
     def cell_columns(self) -> list[str]:
-        """Return the one column there is."""
+        """Return the only column."""
         return [CONTEXT]
 
     def cell_column(self, name: str) -> pd.Series:
