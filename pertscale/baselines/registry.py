@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pertscale.baselines.classifiers.base import LabelClassifier, VotingClassifier
 from pertscale.baselines.classifiers.copied import CopiedLabels
@@ -95,13 +96,17 @@ class Method:
         else:
             truth = {"truth": given.truth()} if self.needs_truth else {}
             labels, scores = model.predict_both(asked, **truth)
-        params = model.fitted_params()
-        if self.needs_embedding:
-            params["n_test_without_embedding"] = int(np.isnan(asked).any(axis=1).sum())
-        elif self.needs_test_groups:
-            lacking = ~np.isin(asked, np.array(given.groups))
-            params["n_test_without_embedding"] = int(lacking.sum())
+        params = model.fitted_params() | self._without_input(asked, given)
         return Predicted(labels, scores, params, fell_back)
+
+    def _without_input(self, asked: NDArray[Any], given: UnitInputs) -> dict[str, int]:
+        """Count the test perturbations without a vector, or whose group training does not have."""
+        if self.needs_embedding:
+            return {"n_test_without_embedding": int(np.isnan(asked).any(axis=1).sum())}
+        if self.needs_test_groups:
+            lacking = ~np.isin(asked, np.array(given.groups))
+            return {"n_test_without_embedding": int(lacking.sum())}
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
