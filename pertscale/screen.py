@@ -145,6 +145,17 @@ class Screen:
         }
         return {**found, CONTROL: ()}
 
+    @property
+    def group_sizes(self) -> pd.Series:
+        """Number of cells of each row of :attr:`groups`, with the same index."""
+        return self._groups["stop"] - self._groups["start"]
+
+    @cached_property
+    def gene_ids(self) -> tuple[str, ...] | None:
+        """Second names of the genes, such as Ensembl's; None where the screen has none."""
+        var = self.var
+        return tuple(var["gene_id"].astype(str)) if "gene_id" in var else None
+
     def context_groups(self, context: str) -> pd.DataFrame:
         """Rows of :attr:`groups` of one context, the control first."""
         if context not in self.contexts:
@@ -152,6 +163,17 @@ class Screen:
                 f"no context {context!r} in {self.path}; it has {', '.join(self.contexts)}"
             )
         return self._groups[self._groups["context"] == context]
+
+    def control_rows(self, context: str) -> tuple[int, int]:
+        """First row of the control cells of a context, and one past the last."""
+        control = self.context_groups(context).iloc[0]
+        return int(control["start"]), int(control["stop"])
+
+    def tested(self, context: str, *, min_cells: int) -> list[str]:
+        """Perturbations of a context with `min_cells` cells or more, in the order of the rows."""
+        groups = self.context_groups(context)
+        enough = self.group_sizes[groups.index] >= min_cells
+        return list(groups.loc[enough & ~groups["is_control"], "perturbation"])
 
     @property
     def drops(self) -> pd.DataFrame:
@@ -244,8 +266,7 @@ class Screen:
 
     def summary(self) -> pd.DataFrame:
         """Return cells, perturbations and controls per context."""
-        groups = self.groups
-        groups["n"] = groups["stop"] - groups["start"]
+        groups = self._groups.assign(n=self.group_sizes)
         rows = []
         for context in self.contexts:
             mine = groups[groups["context"] == context]

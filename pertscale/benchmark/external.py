@@ -16,7 +16,6 @@ from pertscale.io.gene_aliases import Aliases
 from pertscale.predictions.cells import (
     CellPredictions,
     OtherContextError,
-    gene_ids,
     label_predicted_cells,
 )
 from pertscale.predictions.joined import join
@@ -196,7 +195,7 @@ class ExternalPredictions:
             perturbations=self.screen.perturbations,
             genes=list(self.screen.genes),
             control=self.controls[context],
-            gene_ids=gene_ids(self.screen),
+            gene_ids=self.screen.gene_ids,
         )
 
 

@@ -20,7 +20,7 @@ from pertscale.models.process import DONE, finished_run, run_model
 from pertscale.models.task import REQUEST_FILE, task_key, write_task
 from pertscale.predictions.given_split import check_names, left_out, on_screen, told_in_no_part
 from pertscale.predictions.predictions import Predictions, read_predictions
-from pertscale.schema import LOG1P_1E4, PERTURBATION, SINGLE, Column
+from pertscale.schema import LOG1P_1E4, SINGLE, Column
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction
@@ -195,9 +195,7 @@ def _units(
     quiet: bool,
 ) -> Iterator[_Unit]:
     """Yield the splits as a benchmark plans them, of the perturbations that it tests."""
-    groups = screen.context_groups(context)
-    tested = groups["stop"] - groups["start"] >= min_cells
-    names = list(groups.loc[tested & ~groups["is_control"], PERTURBATION])
+    names = screen.tested(context, min_cells=min_cells)
     targets = screen.targets
     lacking: list[str] = []
     if rule.given is not None:

@@ -206,7 +206,7 @@ def _write_data(path: Path, screen: Screen, groups: pd.DataFrame, genes: Sequenc
 def _cells(screen: Screen, groups: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
     """Return the table of the cells; text as categories or objects, as AnnData 0.9 reads it."""
     obs: Any = open_root(screen.path)["obs"]
-    sizes = (groups["stop"] - groups["start"]).to_numpy()
+    sizes = screen.group_sizes[groups.index].to_numpy()
     conditions = [spelled(screen.targets[name]) for name in groups[PERTURBATION]]
     table = {
         "condition": pd.Categorical(np.repeat(np.array(conditions, dtype=object), sizes)),

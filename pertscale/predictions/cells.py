@@ -180,7 +180,7 @@ def plan_predicted_cells(
     match = match_genes(
         genes,
         list(screen.genes),
-        reference_ids=gene_ids(screen),
+        reference_ids=screen.gene_ids,
         aliases=read_aliases(predictions.aliases),
     )
     if not match.n_matched:
@@ -237,12 +237,6 @@ def plan_predicted_cells(
         guides={name: group for name, group in screen.target_groups.items() if name != group},
     )
     return plan, scale, verdict, told
-
-
-def gene_ids(screen: Screen) -> list[str] | None:
-    """Return the second names of a screen's genes, where it has them."""
-    var = screen.var
-    return var["gene_id"].astype(str).tolist() if "gene_id" in var else None
 
 
 def _common_scale(spec: SourceSpec, predictions: Predictions, screen: Screen) -> tuple[str, str]:
@@ -427,9 +421,8 @@ def _note(
 def _power_note(observed: Screen, predicted: Screen, context: str) -> str:
     sizes = []
     for screen in (observed, predicted):
-        groups = screen.context_groups(context)
-        groups = groups[~groups["is_control"]].set_index("perturbation")
-        sizes.append(groups["stop"] - groups["start"])
+        groups = screen.context_groups(context).assign(n_cells=screen.group_sizes)
+        sizes.append(groups[~groups["is_control"]].set_index(PERTURBATION)["n_cells"])
     ratio = float((sizes[1] / sizes[0]).dropna().median())
     if 1 / _MOST_CELLS <= ratio <= _MOST_CELLS:
         return ""

@@ -133,7 +133,7 @@ def create_pseudobulk(
         root[PERTURBATION].attrs["coordinates"] = CONTEXT
         for variable in PSEUDOBULK_VARIABLES:
             if variable.name == "n_cells":
-                n_cells = (groups["stop"] - groups["start"]).to_numpy(variable.dtype)
+                n_cells = screen.group_sizes.to_numpy(variable.dtype)
                 write_array(root, variable.name, n_cells, PERTURBATION)
             else:
                 root.create_array(
@@ -158,12 +158,12 @@ def belongs_to(path: Location, labels_key: str) -> bool:
 
 
 def write_profiles(
-    folder: Path, groups: pd.DataFrame, statistics: Mapping[str, np.ndarray], buffers: Buffers
+    folder: Path, n_cells: pd.Series, statistics: Mapping[str, np.ndarray], buffers: Buffers
 ) -> None:
-    """Fill the rows of some consecutive groups, by the index of `groups`, from their statistics."""
-    n = (groups["stop"] - groups["start"]).to_numpy(np.float64)[:, None]
+    """Fill the rows of some consecutive groups, by the index of `n_cells`, from their sums."""
+    n = n_cells.to_numpy(np.float64)[:, None]
     root: Any = zarr.open_group(folder / PSEUDOBULK_DIR, mode="r+")
-    rows = slice(int(groups.index[0]), int(groups.index[-1]) + 1)
+    rows = slice(int(n_cells.index[0]), int(n_cells.index[-1]) + 1)
     mean = buffers.take("mean", statistics["sum_log1p"].shape, np.float64)
     for variable, field in _SUMS.items():
         np.divide(statistics[field], n, out=mean)

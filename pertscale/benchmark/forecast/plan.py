@@ -479,7 +479,7 @@ def _rates_of_source(found: IngestForecast, screen: Screen) -> LabelRates:
     # totals differ between copies of a cell, so that they do not tie
     totals = np.random.default_rng(0).uniform(5e3, 2e4, n * repeat)
     values = np.tile(values, (1, repeat))
-    group = max(2, int((screen.groups["stop"] - screen.groups["start"]).median()))
+    group = max(2, int(screen.group_sizes.median()))
     n_control = max(2, values.shape[1] // 10)
     bounds = np.append(np.arange(n_control, values.shape[1] - 1, group), values.shape[1])
     watch = Stopwatch()

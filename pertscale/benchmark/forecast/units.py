@@ -131,7 +131,7 @@ def _labels_to_be(screen: Screen, job: RankSumRun) -> LabelTable:
     groups = screen.groups
     groups = groups[~groups["is_control"]]
     names = groups["perturbation"]
-    n_cells = groups["stop"] - groups["start"]
+    n_cells = screen.group_sizes[groups.index]
     table = pd.DataFrame(
         {
             "context": groups["context"],

@@ -82,7 +82,7 @@ def _plan_split(run: ScreenRun, context: str, task: str, split: Split, restrict:
         embedding = vectors if isinstance(vectors, Embedding) else None
     if models or given:
         groups = run.screen.context_groups(context)
-        sizes = groups["stop"] - groups["start"]
+        sizes = run.screen.group_sizes[groups.index]
         unit = ExpressionUnit(
             task=task,
             context=context,

@@ -45,7 +45,7 @@ class ControlCache:
         try:
             with slot.building:
                 if slot.table is None:
-                    start, stop = control_rows(screen, tile.context)
+                    start, stop = screen.control_rows(screen.contexts[tile.context])
                     slot.table = control_tables(
                         reader.read(start, stop),
                         screen.totals[start:stop],
@@ -75,9 +75,3 @@ class ControlCache:
         """Free the memory of all tables that are not in use."""
         with self._lock:
             self._slots = [slot for slot in self._slots if slot.users]
-
-
-def control_rows(screen: Screen, context: int) -> tuple[int, int]:
-    """Rows of the control cells of a context."""
-    control = screen.context_groups(screen.contexts[context]).iloc[0]
-    return int(control["start"]), int(control["stop"])

@@ -12,7 +12,6 @@ from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.schema import PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE
-from pertscale.stats.differential.control_cache import control_rows
 from pertscale.stats.differential.rank_sum import RankSumRun
 from pertscale.stats.differential.screen_fdr import VALUE_BYTES, values_at_once
 from pertscale.stats.differential.table_parts import PART_PAIRS, part_bytes, parts_at_once
@@ -155,9 +154,10 @@ def _peak_bytes(plan: TilePlan, n_genes: int, n_pairs: int, resources: Resources
 
 def _rows(screen: Screen, tile: Tile) -> tuple[tuple[int, int], tuple[int, int]]:
     """Rows of the controls and of the perturbations of a tile."""
-    groups = screen.context_groups(screen.contexts[tile.context])
+    context = screen.contexts[tile.context]
+    groups = screen.context_groups(context)
     first, last = groups.iloc[1 + tile.first], groups.iloc[tile.last]
-    return control_rows(screen, tile.context), (int(first["start"]), int(last["stop"]))
+    return screen.control_rows(context), (int(first["start"]), int(last["stop"]))
 
 
 def _chunks(rows: tuple[int, int]) -> int:

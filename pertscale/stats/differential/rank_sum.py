@@ -386,10 +386,11 @@ def labels_key(screen: Screen, options: RankSumOptions) -> str:
 
 
 def _check_controls(screen: Screen) -> None:
-    for row in screen.groups[screen.groups["is_control"]].itertuples():
-        if row.stop - row.start < MIN_CONTROLS:
+    for context in screen.contexts:
+        first, last = screen.control_rows(context)
+        if last - first < MIN_CONTROLS:
             raise InputError(
-                f"context {row.context!r} has {row.stop - row.start} control cells, the rank-sum "
-                f"test needs {MIN_CONTROLS}; name further controls with control= when you ingest "
+                f"context {context!r} has {last - first} control cells, the rank-sum test needs "
+                f"{MIN_CONTROLS}; name further controls with control= when you ingest "
                 f"({screen.path})"
             )

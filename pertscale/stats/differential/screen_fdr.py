@@ -98,7 +98,7 @@ def sort_range(task: RangeTask) -> None:
 def _p_values(screen: Screen, staging: Path, context: int, min_cells: int) -> Iterator[np.ndarray]:
     """Yield the p-values of the tested perturbations of a context, tile by tile."""
     groups = screen.context_groups(screen.contexts[context]).iloc[1:]
-    tested = (groups["stop"] - groups["start"]).to_numpy() >= min_cells
+    tested = screen.group_sizes[groups.index].to_numpy() >= min_cells
     for tile, path in read_index(str(staging)):
         if tile.context == context:
             p_values = open_statistics(path, tile)["p_value"][1:]

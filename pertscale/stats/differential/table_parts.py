@@ -171,12 +171,12 @@ def _write_context(
     part: Part, screen: Screen, context: int, groups: pd.DataFrame, buffers: Buffers
 ) -> list[dict[str, Any]]:
     """Write one context's rows of a part, labels row group by row group; sum up perturbations."""
-    n_cells = (groups["stop"] - groups["start"]).to_numpy()
-    tested = ~groups["is_control"].to_numpy() & (n_cells >= part.options.min_cells)
+    n_cells = screen.group_sizes[groups.index]
+    tested = (~groups["is_control"] & (n_cells >= part.options.min_cells)).to_numpy()
     index, staging = read_index(part.staging), Path(part.staging)
     found, _ = _statistics(index, screen, context, groups, buffers, _PROFILE_FIELDS)
     _check_sums(screen, groups, found["n_expressed"])
-    write_profiles(staging, groups, found, buffers)
+    write_profiles(staging, n_cells, found, buffers)
     summaries: list[dict[str, Any]] = []
     if not tested.any():
         return summaries
@@ -287,9 +287,9 @@ def _columns(
         if c.name not in statistics
     }
     columns |= {name: statistics[name] for name in ("u_statistic", "z", "p_value")}
-    n = (groups["stop"] - groups["start"]).to_numpy()[:, None]
-    controls = screen.context_groups(screen.contexts[context]).iloc[0]
-    n_control = int(controls["stop"] - controls["start"])
+    n = screen.group_sizes[groups.index].to_numpy()[:, None]
+    first, last = screen.control_rows(screen.contexts[context])
+    n_control = last - first
     columns["perturbation"][:] = _codes(screen)[groups.index.to_numpy()][:, None]
     columns["gene"][:] = np.arange(screen.n_genes)
     columns["n_cells"][:] = n
@@ -392,7 +392,7 @@ def _perturbation_table(
     counted = ["n_up", "n_down", "n_sign_disagreements"]
     found = pd.DataFrame([g for r in receipts for g in r["groups"]], columns=["group", *counted])
     found = found.astype("int64").set_index("group")
-    n_cells = screen.groups["stop"] - screen.groups["start"]
+    n_cells = screen.group_sizes
     controls = screen.groups["is_control"]
     n_control = dict(zip(screen.groups.loc[controls, "context"], n_cells[controls], strict=True))
     groups = screen.groups[~controls]

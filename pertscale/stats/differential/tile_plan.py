@@ -20,7 +20,6 @@ from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE, table_bytes
-from pertscale.stats.differential.control_cache import control_rows
 from pertscale.stats.differential.tiles import MatrixShape, Tile, TilePlan, plan_tiles
 from pertscale.storage.atomic import read_json, remove, write_json_once
 
@@ -39,8 +38,7 @@ def plan_of(
 
     `densities` are those of :func:`gene_densities`, where they are known already.
     """
-    groups = screen.groups
-    sizes = groups["stop"] - groups["start"]
+    sizes = screen.group_sizes
     dtype = np.dtype(screen.info["dtype"])
     matrix = MatrixShape(
         n_genes=screen.n_genes,
@@ -53,7 +51,7 @@ def plan_of(
         statistics_bytes=STATISTICS_DTYPE.itemsize,
     )
     return plan_tiles(
-        [list(sizes[groups["context"] == context]) for context in screen.contexts],
+        [list(sizes[screen.context_groups(context).index]) for context in screen.contexts],
         matrix,
         memory_bytes=resources.memory,
         n_parallel=resources.n_parallel,
@@ -118,10 +116,7 @@ def _read(file: Path) -> TilePlan:
 
 def _control_bytes(screen: Screen, itemsize: int, density: float) -> float:
     """Bytes per control cell and gene: the value, and its share of a sorted table."""
-    most = max(
-        stop - start
-        for start, stop in (control_rows(screen, c) for c in range(len(screen.contexts)))
-    )
+    most = max(stop - start for start, stop in map(screen.control_rows, screen.contexts))
     return itemsize + density * table_bytes(int(most * density))
 
 
@@ -135,8 +130,7 @@ def gene_densities(screen: Screen) -> list[float]:
         stop = min(g + CHUNK_GENES, screen.n_genes)
         reader = MatrixReader(screen.path, gene_start=g, gene_stop=stop)
         density = 0.0
-        for context in range(len(screen.contexts)):
-            start, end = control_rows(screen, context)
+        for start, end in map(screen.control_rows, screen.contexts):
             block = reader.read(start, min(end, start + _SAMPLED_CONTROLS))
             density = max(density, np.count_nonzero(block) / block.size)
         found.append(density)

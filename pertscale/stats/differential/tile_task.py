@@ -68,7 +68,7 @@ def _test_tile(task: TileTask, screen: Screen) -> dict[str, Any]:
     """Write the controls' sums, then the results of one window of perturbations after the other."""
     tile = task.tile
     groups = screen.context_groups(screen.contexts[tile.context])
-    sizes = (groups["stop"] - groups["start"]).to_numpy()
+    sizes = screen.group_sizes[groups.index].to_numpy()
     starts = groups["start"].to_numpy()[1 + tile.first : 1 + tile.last]
     stops = groups["stop"].to_numpy()[1 + tile.first : 1 + tile.last]
     exact = int(sizes[0] + sizes[1:].max()) <= EXACT_TIES_UP_TO

@@ -19,7 +19,6 @@ from pertscale.stats.differential._kernels.ranksum import (
     control_tables,
     rank_sum,
 )
-from pertscale.stats.differential.control_cache import control_rows
 from pertscale.stats.differential.multiple_testing import benjamini_hochberg
 from pertscale.stats.differential.tiles import windows
 
@@ -114,13 +113,9 @@ def _weight(values: np.ndarray) -> float:
 def _read(store: str, column: int, watch: Stopwatch) -> tuple[ProbeCells, int, float]:
     """Read the controls and some perturbations of the largest context; time the decoding."""
     screen = open_screen(store)
-    sizes = (
-        screen.groups.groupby("context")["stop"].max()
-        - screen.groups.groupby("context")["start"].min()
-    )
-    context = screen.contexts.index(str(sizes.idxmax()))
-    start, first = control_rows(screen, context)
-    groups = screen.context_groups(screen.contexts[context]).iloc[1:]
+    context = str(screen.group_sizes.groupby(screen.groups["context"]).sum().idxmax())
+    start, first = screen.control_rows(context)
+    groups = screen.context_groups(context).iloc[1:]
     starts, stops = groups["start"].to_numpy(), groups["stop"].to_numpy()
     _, last = windows(starts, stops, _ROWS, len(starts))[0]
     bounds, end = np.append(starts[:last], stops[last - 1]), int(stops[last - 1])
