@@ -53,24 +53,27 @@ def draw_block(cells: int, controls: int, perturbations: int, genes: int) -> Blo
 
 def pertscale_test(block: Block) -> Callable[[], np.ndarray]:
     """Return pertscale's test of the block: sort the controls, test all groups."""
-    from pertscale.stats.differential._kernels.ranksum import (
-        MANN_WHITNEY,
-        STATISTICS_DTYPE,
-        control_tables,
-        rank_sum,
-    )
+    from pertscale.stats.differential._kernels import KERNELS
+    from pertscale.stats.differential._kernels.kernel import MANN_WHITNEY, STATISTICS_DTYPE
 
+    kernel = KERNELS["cpu"]
     first = int(block.bounds[1])
     control = np.ascontiguousarray(block.counts[:, :first])
     rest = np.ascontiguousarray(block.counts[:, first:])
     out = np.zeros((len(block.bounds) - 2, len(block.counts)), STATISTICS_DTYPE)
 
     def test() -> np.ndarray:
-        table = control_tables(control, block.totals[:first], is_counts=True)
-        rank_sum(
-            rest, block.totals[first:], block.bounds[1:] - first, table,
-            is_counts=True, variant=MANN_WHITNEY, out=out,
-        )  # fmt: skip
+        controls = kernel.prepare_controls(control, block.totals[:first], is_counts=True)
+        kernel.test(
+            rest,
+            block.totals[first:],
+            block.bounds[1:] - first,
+            controls,
+            is_counts=True,
+            variant=MANN_WHITNEY,
+            most_cells=len(block.totals),
+            out=out,
+        )
         return out["p_value"]
 
     return test

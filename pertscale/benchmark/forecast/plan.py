@@ -427,9 +427,11 @@ class _Todo:
         if not self.left:
             return None
         if self.ingest is not None:
-            return _rates_of_source(self.ingest, self.job.screen)
+            return _rates_of_source(self.ingest, self.job)
         middle = int(np.argsort(self.densities)[len(self.densities) // 2])
-        rates: LabelRates = call(probe_labels, self.job.screen.path, middle)
+        rates: LabelRates = call(
+            probe_labels, self.job.screen.path, middle, self.job.options.kernel
+        )
         return rates
 
     def look(self, resources: Resources, rates: LabelRates | None) -> LabelForecast:
@@ -471,7 +473,7 @@ def _screen_to_be(store: Path, found: IngestForecast) -> Screen:
     return _ScreenToBe(str(store), genes, found.plan.groups.reset_index(drop=True), info, var)
 
 
-def _rates_of_source(found: IngestForecast, screen: Screen) -> LabelRates:
+def _rates_of_source(found: IngestForecast, job: RankSumRun) -> LabelRates:
     """Time the test of cells of the source, as if the first tenth were controls."""
     values = ingest_forecast.dense_cells(found.sample, 64).astype(found.dtype)
     n = values.shape[1]
@@ -479,14 +481,14 @@ def _rates_of_source(found: IngestForecast, screen: Screen) -> LabelRates:
     # totals differ between copies of a cell, so that they do not tie
     totals = np.random.default_rng(0).uniform(5e3, 2e4, n * repeat)
     values = np.tile(values, (1, repeat))
-    group = max(2, int(screen.group_sizes.median()))
+    group = max(2, int(job.screen.group_sizes.median()))
     n_control = max(2, values.shape[1] // 10)
     bounds = np.append(np.arange(n_control, values.shape[1] - 1, group), values.shape[1])
     watch = Stopwatch()
     packed = blosc.compress(values, b"lz4", 5, blosc.BITSHUFFLE)
     per_byte = watch.time(partial(blosc.decompress, packed), repeat=2) / values.nbytes
     cells = ProbeCells(values, totals, bounds.astype(np.int64), found.is_counts)
-    return rates_of(cells, screen.n_genes, per_byte, watch)
+    return rates_of(cells, job.screen.n_genes, job.options.kernel, per_byte, watch)
 
 
 def _call(client: Any, function: Callable[..., Any], *arguments: Any) -> Any:

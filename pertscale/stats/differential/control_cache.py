@@ -1,4 +1,4 @@
-"""Sorted controls of a block of genes, shared by the tasks of a process that need the same ones."""
+"""Prepared controls of a block of genes, shared by tasks of a process that need the same ones."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import Any
 from pertscale.execution.buffers import Buffers
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
-from pertscale.stats.differential._kernels.ranksum import ControlTable, control_tables
+from pertscale.stats.differential._kernels import KERNELS
+from pertscale.stats.differential._kernels.kernel import PreparedControls
 from pertscale.stats.differential.tiles import Tile
 
 
 class _Slot:
-    """One table and the memory it lives in; filled again when nobody uses it."""
+    """Controls of one block and the memory they live in; filled again when nobody uses it."""
 
     def __init__(self) -> None:
         self.key: tuple[Any, ...] = ()
         self.users = 0
-        self.table: ControlTable | None = None
+        self.controls: PreparedControls | None = None
         self.building = threading.Lock()
         self.buffers = Buffers()
 
 
 class ControlCache:
-    """As many control tables as tasks run at once.
+    """Prepared controls of as many blocks as tasks run at once.
 
-    The first task that needs a block builds its table while others that need the same one wait.
+    The first task that needs a block prepares its controls while others that need the same wait.
     """
 
     def __init__(self) -> None:
@@ -36,23 +37,23 @@ class ControlCache:
         self._lock = threading.Lock()
 
     @contextmanager
-    def table(
-        self, screen: Screen, tile: Tile, reader: MatrixReader, *, is_counts: bool
-    ) -> Iterator[ControlTable]:
-        """Yield the sorted controls of a tile; they stay unchanged during the block."""
-        key = (screen.path, screen.fingerprint, tile.context, tile.gene_start, tile.gene_stop)
-        slot = self._occupy(key)
+    def prepared(
+        self, screen: Screen, tile: Tile, reader: MatrixReader, *, kernel: str, is_counts: bool
+    ) -> Iterator[PreparedControls]:
+        """Yield the controls of a tile; they stay unchanged during the block."""
+        genes = tile.gene_start, tile.gene_stop
+        slot = self._occupy((screen.path, screen.fingerprint, kernel, tile.context, *genes))
         try:
             with slot.building:
-                if slot.table is None:
+                if slot.controls is None:
                     start, stop = screen.control_rows(screen.contexts[tile.context])
-                    slot.table = control_tables(
+                    slot.controls = KERNELS[kernel].prepare_controls(
                         reader.read(start, stop),
                         screen.totals[start:stop],
                         is_counts=is_counts,
                         take=slot.buffers.take,
                     )
-            yield slot.table
+            yield slot.controls
         finally:
             with self._lock:
                 slot.users -= 1
@@ -65,13 +66,13 @@ class ControlCache:
                 if slot is None:
                     slot = _Slot()
                     self._slots.append(slot)
-                slot.key, slot.table = key, None
+                slot.key, slot.controls = key, None
             slot.users += 1
             self._slots.remove(slot)
             self._slots.append(slot)
             return slot
 
     def clear(self) -> None:
-        """Free the memory of all tables that are not in use."""
+        """Free the memory of all controls that are not in use."""
         with self._lock:
             self._slots = [slot for slot in self._slots if slot.users]

@@ -13,7 +13,7 @@ from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.schema import COUNTS
 from pertscale.screen import Screen, opened_screen
-from pertscale.stats.differential._kernels.ranksum import EXACT_BELOW
+from pertscale.stats.differential._kernels.kernel import EXACT_BELOW
 
 
 @dataclass(frozen=True)

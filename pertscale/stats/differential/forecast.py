@@ -11,7 +11,7 @@ from pertscale.execution.resources import Resources
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.schema import PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
-from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE
+from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
 from pertscale.stats.differential.rank_sum import RankSumRun
 from pertscale.stats.differential.screen_fdr import VALUE_BYTES, values_at_once
 from pertscale.stats.differential.table_parts import PART_PAIRS, part_bytes, parts_at_once
@@ -98,7 +98,9 @@ def tiles_left(
     plan = (
         kept
         if kept is not None and follows
-        else plan_of(label_run.screen, resources, densities=densities)
+        else plan_of(
+            label_run.screen, resources, kernel=label_run.options.kernel, densities=densities
+        )
     )
     tasks = label_run.tasks(plan)
     missing = [t.tile for t in tasks if not (follows and is_complete(t.statistics_file, t.tile))]

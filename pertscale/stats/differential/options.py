@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from pertscale.errors import ArgumentError
-from pertscale.stats.differential._kernels.ranksum import MANN_WHITNEY, SCANPY, SCANPY_TIE
+from pertscale.stats.differential._kernels import KERNELS
+from pertscale.stats.differential._kernels.kernel import MANN_WHITNEY, SCANPY, SCANPY_TIE
 
 TESTS = {"mannwhitney": MANN_WHITNEY, "scanpy": SCANPY, "scanpy_tie": SCANPY_TIE}
 Test = Literal["mannwhitney", "scanpy", "scanpy_tie"]
@@ -28,12 +29,15 @@ class RankSumOptions:
         sign is the direction of the label.
     min_cells : int
         Perturbations with fewer cells are not tested (method B5).
+    kernel : str
+        What tests the cells, a name of ``KERNELS``.
     """
 
     test: Test = "mannwhitney"
     fdr: float = 0.01
     fold_change: FoldChange = "geometric"
     min_cells: int = 2
+    kernel: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.test not in TESTS:
@@ -41,6 +45,8 @@ class RankSumOptions:
         if self.fold_change not in get_args(FoldChange):
             allowed = ", ".join(get_args(FoldChange))
             raise ArgumentError(f"fold_change={self.fold_change!r} is not one of {allowed}")
+        if self.kernel not in KERNELS:
+            raise ArgumentError(f"kernel={self.kernel!r} is not one of {', '.join(KERNELS)}")
         if not 0 < self.fdr <= 1:
             raise ArgumentError(f"fdr={self.fdr} has to lie above 0 and at most at 1")
         if self.min_cells < 2:
@@ -49,5 +55,11 @@ class RankSumOptions:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the options as plain values, for manifests and hashes."""
-        return asdict(self)
+        """Return the options as plain values, for manifests and hashes.
+
+        A kernel is named only where its results are not the same bytes as those of the others.
+        """
+        options = asdict(self)
+        if KERNELS[self.kernel].bit_equal:
+            del options["kernel"]
+        return options

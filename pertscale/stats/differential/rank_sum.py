@@ -145,49 +145,45 @@ def rank_sum(
     >>> labels.matrix().compute().shape
     (16, 120)
     """
+    options = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     check_memory(memory)
     screen = open_screen(screen)
-    options = RankSumOptions(test, fdr, fold_change, min_cells)
-    output = _output(screen, out)
+    return label_screen(
+        screen, _output(screen, out), options, memory=memory, client=client, quiet=quiet
+    )
+
+
+def label_screen(
+    screen: Screen,
+    output: Location,
+    options: RankSumOptions,
+    *,
+    memory: str | int = AUTO,
+    client: ClientLike = None,
+    quiet: bool = False,
+) -> LabelTable:
+    """Do the work of :func:`rank_sum`, whose parameters these are."""
     if isinstance(output, Remote):
         if not is_finished(output, labels_key(screen, options)):
             with finished_folder(output, _LAYOUT, quiet=quiet) as local:
-                rank_sum(
-                    screen, out=local, test=test, fdr=fdr, fold_change=fold_change,
-                    min_cells=min_cells, memory=memory, client=client, quiet=quiet,
-                )  # fmt: skip
+                label_screen(screen, local, options, memory=memory, client=client, quiet=quiet)
         return read_labels(output)
     label_run = prepare_run(screen, output, options)
     if label_run.is_finished(quiet=quiet):
-        return read_labels(label_run.folder)
-    with locked(label_run.folder, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
-        check_tables_replaceable(label_run.folder)
-        check_exact(label_run.screen, resolved, quiet=quiet)
+        return read_labels(output)
+    with locked(output, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
+        check_tables_replaceable(output)
+        check_exact(screen, resolved, quiet=quiet)
         label_run.remove_others()
         resources = Resources.available(memory, resolved)
-        plan = kept_plan(label_run.screen, label_run.staging, resources, alone=True)
-        tasks = label_run.tasks(plan)
-        _run_tiles(tasks, "rank-sum", resolved, quiet=quiet)
-        write_index(label_run.staging, [(t.tile, t.statistics_file) for t in tasks])
-        write_steps(
-            label_run.screen, label_run.staging, label_run.options, resources, resolved, quiet=quiet
-        )
-        parts = make_parts(
-            label_run.screen, label_run.staging, label_run.options, label_run.key, resources
-        )
-        try:
-            receipts = run(write_part, parts, label="labels", client=resolved, quiet=quiet)
-        except CorruptFileError:  # of what the tiles have read: they have to be tested again
-            remove(label_run.staging)
-            raise
+        label_run.test_tiles(resources, resolved, quiet=quiet)
+        receipts = label_run.write_parts(resources, resolved, quiet=quiet)
         run_on_all_workers(release_memory, resolved)
-        check_unchanged(label_run.screen)
-        finish_tables(
-            label_run.screen, label_run.staging, label_run.options, receipts, label_run.key
-        )
+        check_unchanged(screen)
+        finish_tables(screen, label_run.staging, options, receipts, label_run.key)
         lock.check()
         label_run.publish()
-    return read_labels(label_run.folder)
+    return read_labels(output)
 
 
 @checked
@@ -235,10 +231,12 @@ def rank_sum_share(
     ...     n_tiles = ps.stats.rank_sum_share("k562.zarr", share=share, out="by_jobs", quiet=True)
     >>> labels = ps.stats.rank_sum("k562.zarr", out="by_jobs", quiet=True)
     """
+    options = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     number, n_shares = parse_share(share)
     screen = open_screen(screen)
-    folder = local_path(_output(screen, out), "the folder of shares")
-    label_run = prepare_run(screen, folder, RankSumOptions(test, fdr, fold_change, min_cells))
+    label_run = prepare_run(
+        screen, local_path(_output(screen, out), "the folder of shares"), options
+    )
     if label_run.is_finished():
         return 0
     name = f"share-{number}-of-{n_shares}"
@@ -246,15 +244,12 @@ def rank_sum_share(
         locked(label_run.folder, share=name, quiet=quiet),
         use_client(client, quiet=quiet) as resolved,
     ):
-        check_exact(label_run.screen, resolved, quiet=quiet)
+        check_exact(screen, resolved, quiet=quiet)
         resources = Resources.available(memory, resolved, n_shares=n_shares)
-        mine = label_run.tasks(
-            kept_plan(label_run.screen, label_run.staging, resources, alone=False)
-        )
-        mine = mine[number - 1 :: n_shares]
-        _run_tiles(mine, f"rank-sum {share}", resolved, quiet=quiet)
+        tasks = label_run.tasks(label_run.plan(resources, alone=False))[number - 1 :: n_shares]
+        _run_tiles(tasks, f"rank-sum {share}", resolved, quiet=quiet)
         run_on_all_workers(release_memory, resolved)
-    return len(mine)
+    return len(tasks)
 
 
 def parse_share(share: str) -> tuple[int, int]:
@@ -294,21 +289,46 @@ class RankSumRun:
             if other != self.staging:
                 remove(other)
 
+    def plan(self, resources: Resources, *, alone: bool) -> TilePlan:
+        """Return the plan that is followed; see :func:`kept_plan`."""
+        return kept_plan(
+            self.screen, self.staging, resources, kernel=self.options.kernel, alone=alone
+        )
+
     def tasks(self, plan: TilePlan) -> list[TileTask]:
         """Return a task for each tile of a plan."""
         return [
             TileTask(
-                self.screen.path,
-                self.screen.fingerprint,
-                str(self.staging / TILES_DIR / f"{tile.name}.bin"),
-                tile,
-                plan.window_rows,
-                plan.window_groups,
-                TESTS[self.options.test],
-                self.screen.scale == COUNTS,
+                store=self.screen.path,
+                fingerprint=self.screen.fingerprint,
+                statistics_file=str(self.staging / TILES_DIR / f"{tile.name}.bin"),
+                tile=tile,
+                window_rows=plan.window_rows,
+                window_groups=plan.window_groups,
+                kernel=self.options.kernel,
+                variant=TESTS[self.options.test],
+                is_counts=self.screen.scale == COUNTS,
             )
             for tile in plan.tiles
         ]
+
+    def test_tiles(self, resources: Resources, client: Any, *, quiet: bool) -> None:
+        """Test all tiles; write down where their statistics are, and the screen-wide adjustment."""
+        tasks = self.tasks(self.plan(resources, alone=True))
+        _run_tiles(tasks, "rank-sum", client, quiet=quiet)
+        write_index(self.staging, [(task.tile, task.statistics_file) for task in tasks])
+        write_steps(self.screen, self.staging, self.options, resources, client, quiet=quiet)
+
+    def write_parts(
+        self, resources: Resources, client: Any, *, quiet: bool
+    ) -> list[dict[str, Any]]:
+        """Write the parts of the label table and of the pseudobulk; return their receipts."""
+        parts = make_parts(self.screen, self.staging, self.options, self.key, resources)
+        try:
+            return run(write_part, parts, label="labels", client=client, quiet=quiet)
+        except CorruptFileError:  # of what the tiles have read: they have to be tested again
+            remove(self.staging)
+            raise
 
     def publish(self) -> None:
         """Move the tables to their place; the labels' manifest says that all is there."""

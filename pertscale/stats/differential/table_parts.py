@@ -34,7 +34,7 @@ from pertscale.schema import (
 from pertscale.screen import Screen, opened_screen
 from pertscale.stats.differential import tile_task
 from pertscale.stats.differential._kernels.adjust import adjust, look_up
-from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE
+from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
 from pertscale.stats.differential.options import RankSumOptions
 from pertscale.stats.differential.screen_fdr import steps_file
 from pertscale.stats.differential.tile_statistics import open_statistics, read_index

@@ -19,7 +19,8 @@ from pertscale.execution.resources import Resources
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
-from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE, table_bytes
+from pertscale.stats.differential._kernels import KERNELS
+from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, RankSumKernel
 from pertscale.stats.differential.tiles import MatrixShape, Tile, TilePlan, plan_tiles
 from pertscale.storage.atomic import read_json, remove, write_json_once
 
@@ -32,22 +33,28 @@ _SAMPLED_CONTROLS = CHUNK_ROWS
 
 
 def plan_of(
-    screen: Screen, resources: Resources, *, densities: Sequence[float] | None = None
+    screen: Screen,
+    resources: Resources,
+    *,
+    kernel: str,
+    densities: Sequence[float] | None = None,
 ) -> TilePlan:
     """Cut a screen into tiles; see :func:`pertscale.stats.differential.tiles.plan_tiles`.
 
     `densities` are those of :func:`gene_densities`, where they are known already.
     """
+    tests = KERNELS[kernel]
     sizes = screen.group_sizes
-    dtype = np.dtype(screen.info["dtype"])
+    itemsize = np.dtype(screen.info["dtype"]).itemsize
+    density = max(densities or gene_densities(screen))
     matrix = MatrixShape(
         n_genes=screen.n_genes,
         gene_chunk=CHUNK_GENES,
         row_chunk=CHUNK_ROWS,
-        itemsize=dtype.itemsize,
-        control_bytes=_control_bytes(
-            screen, dtype.itemsize, max(densities or gene_densities(screen))
-        ),
+        itemsize=itemsize,
+        control_bytes=itemsize + _prepared_bytes(screen, tests, density),
+        row_bytes=tests.row_bytes,
+        group_bytes=tests.group_bytes,
         statistics_bytes=STATISTICS_DTYPE.itemsize,
     )
     return plan_tiles(
@@ -59,7 +66,9 @@ def plan_of(
     )
 
 
-def kept_plan(screen: Screen, staging: Path, resources: Resources, *, alone: bool) -> TilePlan:
+def kept_plan(
+    screen: Screen, staging: Path, resources: Resources, *, kernel: str, alone: bool
+) -> TilePlan:
     """Return the plan in a working folder; make it, if there is none.
 
     Parameters
@@ -68,6 +77,8 @@ def kept_plan(screen: Screen, staging: Path, resources: Resources, *, alone: boo
     staging : Path
         The run's working folder.
     resources : Resources
+    kernel : str
+        What tests the tiles, a name of ``KERNELS``.
     alone : bool
         Whether no other process works there: then a plan whose tiles need more memory than there
         is gets replaced, and what was done by it is dropped.
@@ -89,7 +100,8 @@ def kept_plan(screen: Screen, staging: Path, resources: Resources, *, alone: boo
         remove(file)
         remove(staging / TILES_DIR)
     if not file.exists():
-        write_json_once(file, _as_json(plan_of(screen, resources)))  # or another share is quicker
+        plan = plan_of(screen, resources, kernel=kernel)
+        write_json_once(file, _as_json(plan))  # or another share is quicker
     return _read(file)
 
 
@@ -114,10 +126,10 @@ def _read(file: Path) -> TilePlan:
     return TilePlan(tiles, found["window_rows"], found["window_groups"], found["tile_bytes"])
 
 
-def _control_bytes(screen: Screen, itemsize: int, density: float) -> float:
-    """Bytes per control cell and gene: the value, and its share of a sorted table."""
+def _prepared_bytes(screen: Screen, kernel: RankSumKernel, density: float) -> float:
+    """Bytes of the prepared controls per control cell and gene."""
     most = max(stop - start for start, stop in map(screen.control_rows, screen.contexts))
-    return itemsize + density * table_bytes(int(most * density))
+    return density * kernel.control_bytes(int(most * density))
 
 
 def gene_densities(screen: Screen) -> list[float]:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pertscale.execution.buffers import Buffers
-from pertscale.stats.differential._kernels.ranksum import STATISTICS_DTYPE
+from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
 from pertscale.stats.differential.tiles import Tile
 from pertscale.storage.atomic import read_json, write_json
 

@@ -11,20 +11,33 @@ from pertscale.errors import CorruptFileError
 from pertscale.execution.buffers import BufferPool
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen, check_unchanged, opened_screen
-from pertscale.stats.differential._kernels.ranksum import (
-    EXACT_TIES_UP_TO,
-    STATISTICS_DTYPE,
-    rank_sum,
-)
+from pertscale.stats.differential._kernels import KERNELS
+from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
 from pertscale.stats.differential.control_cache import ControlCache
 from pertscale.stats.differential.tile_statistics import is_complete, write_rows
 from pertscale.stats.differential.tiles import Tile, windows
 from pertscale.storage.atomic import atomic_path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TileTask:
-    """Descriptor of one tile: everything a worker needs to do it."""
+    """Descriptor of one tile: everything a worker needs to do it.
+
+    Attributes
+    ----------
+    store, fingerprint : str
+        The screen.
+    statistics_file : str
+        What is written; see :mod:`pertscale.stats.differential.tile_statistics`.
+    tile : Tile
+    window_rows, window_groups : int
+        Cells and perturbations that are tested at once, at most.
+    kernel : str
+        Name in ``KERNELS``.
+    variant : int
+        Code of the statistic, as kernels take it.
+    is_counts : bool
+    """
 
     store: str
     fingerprint: str
@@ -32,6 +45,7 @@ class TileTask:
     tile: Tile
     window_rows: int
     window_groups: int
+    kernel: str
     variant: int
     is_counts: bool
 
@@ -71,27 +85,29 @@ def _test_tile(task: TileTask, screen: Screen) -> dict[str, Any]:
     sizes = screen.group_sizes[groups.index].to_numpy()
     starts = groups["start"].to_numpy()[1 + tile.first : 1 + tile.last]
     stops = groups["stop"].to_numpy()[1 + tile.first : 1 + tile.last]
-    exact = int(sizes[0] + sizes[1:].max()) <= EXACT_TIES_UP_TO
+    kernel = KERNELS[task.kernel]
     with _buffers.borrow() as buffers, atomic_path(task.statistics_file) as temporary:
         reader = MatrixReader(
             task.store, gene_start=tile.gene_start, gene_stop=tile.gene_stop, buffers=buffers
         )
         with (
-            _controls.table(screen, tile, reader, is_counts=task.is_counts) as control,
+            _controls.prepared(
+                screen, tile, reader, kernel=task.kernel, is_counts=task.is_counts
+            ) as controls,
             temporary.open("wb") as file,
         ):
-            write_rows(file, tile, 0, control.statistics[None], buffers)
+            write_rows(file, tile, 0, controls.statistics[None], buffers)
             for first, last in windows(starts, stops, task.window_rows, task.window_groups):
                 lo, hi = int(starts[first]), int(stops[last - 1])
                 out = buffers.take("out", (last - first, tile.shape[1]), STATISTICS_DTYPE)
-                rank_sum(
+                kernel.test(
                     reader.read(lo, hi),
                     screen.totals[lo:hi],
                     np.append(starts[first:last], hi).astype(np.int64) - lo,
-                    control,
+                    controls,
                     is_counts=task.is_counts,
                     variant=task.variant,
-                    exact_ties=exact,
+                    most_cells=int(sizes[0] + sizes[1:].max()),
                     out=out,
                 )
                 write_rows(file, tile, 1 + first, out, buffers)

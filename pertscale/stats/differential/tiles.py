@@ -20,9 +20,6 @@ MAX_RESULT_BYTES = 16_000_000
 #: Share of a task's memory that the sorted controls may take: with many controls, blocks of genes
 #: get narrower and chunks are decoded more than once, but the peak does not grow with them.
 CONTROL_SHARE = 0.2
-#: Bytes of scratch per row of a window: index, key, total; and per row of the largest group.
-ROW_SCRATCH_BYTES = 20
-GROUP_SCRATCH_BYTES = 100
 #: The last blocks of genes are cut into this many tiles per thread, so that all end together.
 LAST_PIECES = 8
 
@@ -48,9 +45,9 @@ class Tile:
         return 1 + self.last - self.first, self.gene_stop - self.gene_start
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MatrixShape:
-    """What a plan has to know of a store's matrix.
+    """What a plan has to know of a store's matrix, and of what the kernel needs for it.
 
     Parameters
     ----------
@@ -60,7 +57,9 @@ class MatrixShape:
     itemsize : int
         Bytes of a value.
     control_bytes : float
-        Bytes of a sorted control table per control cell and gene.
+        Bytes of a control cell and gene: the value, and its share of the prepared controls.
+    row_bytes, group_bytes : int
+        Bytes of scratch per cell of a window, and per cell of the largest group.
     statistics_bytes : int
         Bytes of a result per perturbation and gene.
     """
@@ -70,6 +69,8 @@ class MatrixShape:
     row_chunk: int
     itemsize: int
     control_bytes: float
+    row_bytes: int
+    group_bytes: int
     statistics_bytes: int
 
 
@@ -136,7 +137,7 @@ def plan_tiles(
             )
         width = -(-width // 2)
     left = tile_bytes - _bytes(matrix, width, 0, 0, n_control, largest)
-    rows = int(left * 0.75 / (width * matrix.itemsize + ROW_SCRATCH_BYTES))
+    rows = int(left * 0.75 / (width * matrix.itemsize + matrix.row_bytes))
     chunks = min(max(rows // matrix.row_chunk, 1), MAX_WINDOW_CHUNKS)
     # where one chunk of rows takes more than its share, less is left for results
     rest = tile_bytes - _bytes(matrix, width, chunks * matrix.row_chunk, 0, n_control, largest)
@@ -161,8 +162,8 @@ def _bytes(
     return (
         matrix.gene_chunk * matrix.row_chunk * matrix.itemsize
         + width * n_control * matrix.control_bytes
-        + window * (width * matrix.itemsize + ROW_SCRATCH_BYTES)
-        + largest * GROUP_SCRATCH_BYTES
+        + window * (width * matrix.itemsize + matrix.row_bytes)
+        + largest * matrix.group_bytes
         + groups * width * matrix.statistics_bytes
     )
 

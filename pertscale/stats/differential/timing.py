@@ -12,13 +12,8 @@ from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.schema import COUNTS
 from pertscale.screen import open_screen
-from pertscale.stats.differential._kernels.ranksum import (
-    EXACT_TIES_UP_TO,
-    MANN_WHITNEY,
-    STATISTICS_DTYPE,
-    control_tables,
-    rank_sum,
-)
+from pertscale.stats.differential._kernels import KERNELS
+from pertscale.stats.differential._kernels.kernel import MANN_WHITNEY, STATISTICS_DTYPE
 from pertscale.stats.differential.multiple_testing import benjamini_hochberg
 from pertscale.stats.differential.tiles import windows
 
@@ -78,28 +73,35 @@ class ProbeCells:
     is_counts: bool
 
 
-def probe_labels(store: str, column: int) -> LabelRates:
-    """Time the test of some perturbations of a screen on some genes of a column of chunks."""
+def probe_labels(store: str, column: int, kernel: str) -> LabelRates:
+    """Time a kernel's test of some perturbations on some genes of a column of chunks."""
     watch = Stopwatch()
     cells, n_bytes, seconds = _read(store, column, watch)
-    return rates_of(cells, open_screen(store).n_genes, seconds / n_bytes, watch)
+    return rates_of(cells, open_screen(store).n_genes, kernel, seconds / n_bytes, watch)
 
 
-def rates_of(cells: ProbeCells, n_genes: int, per_byte: float, watch: Stopwatch) -> LabelRates:
+def rates_of(
+    cells: ProbeCells, n_genes: int, kernel: str, per_byte: float, watch: Stopwatch
+) -> LabelRates:
     """Time the test of cells that are in memory; `n_genes` are those of the screen."""
     n_control, is_counts = int(cells.bounds[0]), cells.is_counts
     controls = np.ascontiguousarray(cells.values[:, :n_control])
     perturbed = np.ascontiguousarray(cells.values[:, n_control:])
     totals = np.asarray(cells.totals[:n_control], np.float64)
-    sort = partial(control_tables, controls, totals, is_counts=is_counts)
+    sort = partial(KERNELS[kernel].prepare_controls, controls, totals, is_counts=is_counts)
     per_control = watch.time(sort, repeat=2) / _weight(controls)
     out = np.empty((len(cells.bounds) - 1, len(perturbed)), STATISTICS_DTYPE)
-    largest = int(np.diff(cells.bounds).max())
     test = partial(
-        rank_sum, perturbed, np.asarray(cells.totals[n_control:], np.float64),
-        cells.bounds - n_control, sort(), is_counts=is_counts, variant=MANN_WHITNEY, out=out,
-        exact_ties=n_control + largest <= EXACT_TIES_UP_TO,
-    )  # fmt: skip
+        KERNELS[kernel].test,
+        perturbed,
+        np.asarray(cells.totals[n_control:], np.float64),
+        cells.bounds - n_control,
+        sort(),
+        is_counts=is_counts,
+        variant=MANN_WHITNEY,
+        most_cells=n_control + int(np.diff(cells.bounds).max()),
+        out=out,
+    )
     per_value = watch.time(test, repeat=2) / _weight(perturbed)
     p_values = np.resize(out["p_value"], (max(1, _PAIRS // n_genes), n_genes))
     per_pair = watch.time(partial(benjamini_hochberg, p_values), repeat=2) / p_values.size

@@ -9,19 +9,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import stats
 
-from pertscale.stats.differential._kernels import ranksum as kernel
+from pertscale.stats.differential._kernels import kernel, ranksum
+from pertscale.stats.differential._kernels.cpu import CpuKernel
 
 VARIANTS = (kernel.MANN_WHITNEY, kernel.SCANPY, kernel.SCANPY_TIE)
 
 
 def run(control, groups, control_totals, group_totals, *, is_counts=True, variant=0):
     """Statistics of groups (list of (genes, cells) arrays) against a control (genes, cells)."""
-    table = kernel.control_tables(control, control_totals, is_counts=is_counts)
+    table = CpuKernel().prepare_controls(control, control_totals, is_counts=is_counts)
     block = np.ascontiguousarray(np.concatenate(groups, axis=1))
     bounds = np.cumsum([0, *(g.shape[1] for g in groups)]).astype(np.int64)
     out = np.zeros((len(groups), len(control)), kernel.STATISTICS_DTYPE)
     most = control.shape[1] + max(group.shape[1] for group in groups)
-    kernel.rank_sum(
+    CpuKernel().test(
         block,
         group_totals,
         bounds,
@@ -29,7 +30,7 @@ def run(control, groups, control_totals, group_totals, *, is_counts=True, varian
         is_counts=is_counts,
         variant=variant,
         out=out,
-        exact_ties=most <= kernel.EXACT_TIES_UP_TO,
+        most_cells=most,
     )
     return out, table
 
@@ -165,11 +166,11 @@ def test_sums_of_ties_as_floats_are_those_as_integers():
     random = np.random.default_rng(4)
     control, group = (random.poisson(2.0, (5, n)).astype(np.uint16) for n in (300, 200))
     totals = [random.integers(50, 60, n).astype(float) for n in (300, 200)]
-    table = kernel.control_tables(control, totals[0], is_counts=True)
+    table = CpuKernel().prepare_controls(control, totals[0], is_counts=True)
     results = []
     for exact in (True, False):
         out = np.zeros((1, 5), kernel.STATISTICS_DTYPE)
-        kernel.rank_sum(
+        CpuKernel().test(
             group,
             totals[1],
             np.array([0, 200]),
@@ -177,7 +178,7 @@ def test_sums_of_ties_as_floats_are_those_as_integers():
             is_counts=True,
             variant=0,
             out=out,
-            exact_ties=exact,
+            most_cells=500 if exact else ranksum.EXACT_TIES_UP_TO + 1,
         )
         results.append(out)
     np.testing.assert_array_equal(*results)
@@ -192,7 +193,7 @@ def test_totals_smaller_than_the_counts():
 
 def test_tie_sums_beyond_int64():
     """Past EXACT_TIES_UP_TO cells the sums are float64 and do not overflow."""
-    n = kernel.EXACT_TIES_UP_TO
+    n = ranksum.EXACT_TIES_UP_TO
     control = np.zeros((2, n), np.uint16)
     control[1] = 1
     group = np.zeros((2, 4), np.uint16)

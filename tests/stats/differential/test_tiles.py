@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from pertscale.errors import MemoryBudgetError
 from pertscale.stats.differential.tiles import (
-    GROUP_SCRATCH_BYTES,
-    ROW_SCRATCH_BYTES,
     MatrixShape,
     plan_tiles,
     windows,
@@ -23,6 +21,8 @@ def matrix(n_genes: int) -> MatrixShape:
         row_chunk=2048,
         itemsize=2,
         control_bytes=20.0,
+        row_bytes=20,
+        group_bytes=100,
         statistics_bytes=40,
     )
 
@@ -36,8 +36,8 @@ def held(sizes, plan, tile, n_genes):
     most = 0
     for first, last in windows([0, *stops[:-1]], stops, plan.window_rows, plan.window_groups):
         rows = sum(mine[first:last])
-        window = rows * (2 * width + ROW_SCRATCH_BYTES) + (last - first) * width * 40
-        most = max(most, window + max(mine) * GROUP_SCRATCH_BYTES)
+        window = rows * (2 * width + 20) + (last - first) * width * 40
+        most = max(most, window + max(mine) * 100)
     return most + 512 * 2048 * 2 + control * width * 20.0
 
 

@@ -4,13 +4,13 @@ Arrays only; nothing here knows of stores, names or Dask.
 
 The value that is ranked is the *key* of a cell: count / total for counts, the value itself for
 log-normalised input. For counts one division of two integers is rounded once, and two different
-quotients differ by more than that rounding as long as count x total < :data:`EXACT_BELOW`, which
-the caller has to see to. So two cells tie if and only if count1 * total2 == count2 * total1, and
+quotients differ by more than that rounding as long as count x total < ``EXACT_BELOW``, which the
+caller has to see to. So two cells tie if and only if count1 * total2 == count2 * total1, and
 the order is that of log1p(1e4 * count / total) in exact arithmetic.
 
-The controls of a gene are sorted once, into a :class:`ControlTable`: distinct non-zero keys, how
-many controls lie below each, and buckets on the leading bits of the key with less than one
-distinct value each. A perturbed cell then costs one look-up, however many controls there are.
+The controls of a gene are sorted once, into a ``ControlTable`` (``cpu.py``): distinct non-zero
+keys, how many controls lie below each, and buckets on the leading bits of the key with less than
+one distinct value each. A perturbed cell then costs one look-up, however many controls there are.
 Zeros are one group of ties, handled by formula.
 
 Ties among the perturbed cells of a group are rare, so a bit per key filters them: only a key whose
@@ -25,66 +25,22 @@ rest of a look-up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from pertscale._jit import inline, jit
+from pertscale.stats.differential._kernels.kernel import MANN_WHITNEY, SCANPY_TIE
 
-#: Codes of the variants of the test (method B1), as the kernels take them.
-MANN_WHITNEY, SCANPY, SCANPY_TIE = 0, 1, 2
-
-#: What is kept per (perturbation, gene) until the label table is written.
-STATISTICS_DTYPE = np.dtype(
-    [
-        ("u_statistic", "f8"),
-        ("p_value", "f8"),
-        ("sum_log1p", "f8"),
-        ("sum_normalized", "f8"),
-        ("z", "f4"),
-        ("n_expressed", "i4"),
-    ]
-)
-
-#: Quotients a / b > c / d of integers differ by 1 / (b c) of the smaller at least, and rounding
-#: moves each by 2**-53 of it at most: they stay different as long as b x c is below this.
-EXACT_BELOW = 2**52
 #: Up to this many cells the sum of t**3 - t fits an int64; beyond, float64 is used.
 EXACT_TIES_UP_TO = 2_000_000
 #: A gene's table is given a second bucket per key as long as it stays in a core's cache with it.
-_FINE_BUCKETS_UP_TO = 16_384
+FINE_BUCKETS_UP_TO = 16_384
 _U = np.uint64
 _HASH = np.uint64(0x9E3779B97F4A7C15)
 _SMALL = 16  # a stretch of values that is sorted, and searched, one by one
 _FEW = 16  # suspects that are compared with all keys before them
 _BLOCK = 64  # keys whose (1 + 1e4 key) are multiplied: at most (1 + 1e4)**64 < 1e257
 _HUGE = 1e300
-
-
-class ControlTable(NamedTuple):
-    """Sorted controls of a block of genes; ragged arrays with one stretch per gene.
-
-    Memory: at most :func:`table_bytes` per non-zero control value.
-    """
-
-    n_control: int
-    value: np.ndarray  # f8: distinct non-zero keys, ascending, then +inf
-    below: np.ndarray  # i4: controls with a smaller non-zero key; one entry more than values
-    value_start: np.ndarray  # i8 (genes + 1): where the stretch of a gene begins in both
-    bucket: np.ndarray  # i4: first distinct value of each bucket in the stretch; then the end
-    bucket_start: np.ndarray  # i8 (genes + 1)
-    base: np.ndarray  # i8 (genes): leading bits of the smallest key
-    shift: np.ndarray  # i8 (genes): how many low bits of a key its bucket ignores
-    clustered: np.ndarray  # bool (genes): some bucket has too many keys to try one by one
-    tie_exact: np.ndarray  # i8 (genes): sum of t**3 - t over non-zero ties
-    tie_float: np.ndarray  # f8 (genes): the same, where an int64 might overflow
-    statistics: np.ndarray  # STATISTICS_DTYPE (genes): sums over the controls
-
-
-def table_bytes(n_keys: int) -> int:
-    """Bytes per non-zero control value at most: value, below, and up to two or four buckets."""
-    return 8 + 4 + 4 * (4 if n_keys <= _FINE_BUCKETS_UP_TO else 2)
 
 
 # --- keys ---------------------------------------------------------------------------------
@@ -180,7 +136,7 @@ def _bucket_shift(keys, bits, n):
     for i in range(1, n):
         low = min(low, bits[i])
         high = max(high, bits[i])
-    wanted = 2 * n if n <= _FINE_BUCKETS_UP_TO else n
+    wanted = 2 * n if n <= FINE_BUCKETS_UP_TO else n
     shift = np.int64(52)
     while shift > 0 and ((high >> shift) - (low >> shift)) < wanted:
         shift -= 1
@@ -294,86 +250,35 @@ def _distinct(ordered, n, base, shift, n_buckets, value, below, bucket):
 
 
 @jit
-def _control_tables(
-    block, totals, is_counts, value, below, value_start, bucket, bucket_start,
-    base, shift, clustered, tie_exact, tie_float, sums,
-):  # fmt: skip
+def sort_controls(block, totals, is_counts, table):
+    """Fill a ControlTable, whose arrays are there, from the controls (genes, cells) of a block."""
     n_genes, n_cells = block.shape
+    bucket = table.bucket
     index = np.empty(n_cells + 1, np.int32)
     keys = np.empty(n_cells + 1, np.float64)
     ordered = np.empty(n_cells + 1, np.float64)
     bits = keys.view(np.int64)
-    value_start[0] = bucket_start[0] = 0
+    table.value_start[0] = table.bucket_start[0] = 0
     for g in range(n_genes):
         # np.int64, not a literal, for which numba would compile all that is called here once more
         n = _compress(block[g], totals, 0, n_cells, is_counts, index, keys, np.int64(0))
-        sums[g, 0], sums[g, 1] = _sums(keys, 0, n, is_counts)
-        sums[g, 2] = n
-        base[g] = shift[g] = 0
+        total, logs = _sums(keys, 0, n, is_counts)
+        cell = table.statistics[g]
+        cell.u_statistic, cell.z, cell.p_value = 0.0, 0.0, 1.0
+        cell.sum_normalized, cell.sum_log1p, cell.n_expressed = total, logs, n
+        base = shift = np.int64(0)
         n_buckets = np.int64(1)
-        v, b = value_start[g], bucket_start[g]
+        v, b = table.value_start[g], table.bucket_start[g]
         if n > 0:
-            base[g], shift[g], n_buckets = _bucket_shift(keys, bits, n)
-            _sort_into_buckets(keys, bits, n, base[g], shift[g], n_buckets, ordered, bucket[b:])
-        n_distinct, tie_exact[g], tie_float[g], clustered[g] = _distinct(
-            ordered, n, base[g], shift[g], n_buckets, value[v:], below[v:], bucket[b:]
+            base, shift, n_buckets = _bucket_shift(keys, bits, n)
+            _sort_into_buckets(keys, bits, n, base, shift, n_buckets, ordered, bucket[b:])
+        n_distinct, exact, approximate, clustered = _distinct(
+            ordered, n, base, shift, n_buckets, table.value[v:], table.below[v:], bucket[b:]
         )
-        value_start[g + 1] = v + n_distinct + 2
-        bucket_start[g + 1] = b + n_buckets + 1
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """Return a view that can't be written to: for an array that can, numba would compile anew."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def control_tables(
-    block: np.ndarray,
-    totals: np.ndarray,
-    *,
-    is_counts: bool,
-    take: Callable[[str, tuple[int, ...], Any], np.ndarray] = lambda _, *array: np.empty(*array),
-) -> ControlTable:
-    """Sort the controls of a block of genes.
-
-    Parameters
-    ----------
-    block : ndarray (genes, control cells)
-        Counts, or log-normalised values; C-contiguous.
-    totals : ndarray (control cells,), float64
-        Total count of each cell; not used for log-normalised values.
-    is_counts : bool
-        Whether `block` holds counts.
-    take : callable
-        Called with a name, a shape and a dtype; returns the memory of an array of the table.
-
-    Returns
-    -------
-    ControlTable
-    """
-    n_genes = len(block)
-    n = int(np.count_nonzero(block)) + 2 * n_genes
-    value, below = take("value", (n,), np.float64), take("below", (n,), np.int32)
-    # at most four buckets a key, as chosen by _bucket_shift
-    bucket = take("bucket", (4 * n + 8 * n_genes,), np.int32)
-    value_start, bucket_start = (take(name, (n_genes + 1,), np.int64) for name in ("v", "b"))
-    base, shift, tie_exact = (take(name, (n_genes,), np.int64) for name in ("base", "shift", "tie"))
-    clustered = take("clustered", (n_genes,), np.bool_)
-    tie_float = take("tie_float", (n_genes,), np.float64)
-    sums = np.empty((n_genes, 3))
-    arrays = (
-        value, below, value_start, bucket, bucket_start, base, shift, clustered, tie_exact,
-        tie_float,
-    )  # fmt: skip
-    _control_tables(block, _read_only(totals), is_counts, *arrays, sums)
-    statistics = np.zeros(n_genes, STATISTICS_DTYPE)
-    statistics["p_value"] = 1.0
-    statistics["sum_normalized"] = sums[:, 0]
-    statistics["sum_log1p"] = sums[:, 1]
-    statistics["n_expressed"] = sums[:, 2]
-    return ControlTable(block.shape[1], *arrays, statistics)
+        table.base[g], table.shift[g], table.clustered[g] = base, shift, clustered
+        table.tie_exact[g], table.tie_float[g] = exact, approximate
+        table.value_start[g + 1] = v + n_distinct + 2
+        table.bucket_start[g + 1] = b + n_buckets + 1
 
 
 # --- the test -----------------------------------------------------------------------------
@@ -434,15 +339,14 @@ def _find(key, value, v, stop, clustered):
 
 
 @inline
-def _look_up(
-    keys, bits, lo, hi, value, below, bucket, base, shift, clustered, one, seen, suspect, suspected
-):
-    """Look every key of a group up among the controls.
+def _look_up(keys, bits, lo, hi, controls, one, seen, suspect, suspected):
+    """Look every key of a group up among the controls: value to clustered of a gene's table.
 
     Returns twice the non-zero part of U, what the group would add to the sum of t**3 - t if its
     own keys were all different, and how many suspects there are: `suspect` holds their positions
     and `suspected` the numbers of controls that are equal to them.
     """
+    value, below, bucket, base, shift, clustered = controls
     words = _power_of_two((hi - lo + 3) // 4)  # 16 bits a key
     seen[:words] = 0
     mask = _U(64 * words - 1)
@@ -485,8 +389,9 @@ def _ties_of_few(keys, lo, suspect, suspected, n, one):
 
 
 @jit
-def _ties_of_many(keys, bits, lo, hi, suspect, suspected, n, one, slot_key, slot_equal, slot_count):
+def _ties_of_many(keys, bits, lo, hi, suspect, suspected, n, one, slots):
     """Return what :func:`_ties_of_few` does, with a hash table of the suspects."""
+    slot_key, slot_equal, slot_count = slots
     size = _power_of_two(4 * n)
     mask = _U(size - 1)
     slot_count[:size] = -1
@@ -534,10 +439,11 @@ def _touch(value, below, bucket):
 
 
 @jit
-def _rank_sum(
-    block, totals, is_counts, bounds, n_control, value, below, value_start, bucket, bucket_start,
-    base, shift, clustered, control_ties, control, one, variant, out,
-):  # fmt: skip
+def rank_groups(block, totals, is_counts, bounds, table, control_ties, one, variant, out):
+    """Fill the statistics (groups, genes) of the cells of a block; see ``RankSumKernel.test``.
+
+    `control_ties` are those of the table as integers or as floats, and `one` is 1 of that type.
+    """
     n_genes, n_cells = block.shape
     n_groups = len(bounds) - 1
     index = np.empty(n_cells + 1, np.int32)
@@ -550,92 +456,43 @@ def _rank_sum(
     seen = np.empty(_power_of_two((largest + 3) // 4), np.uint64)
     suspect = np.empty(largest + 1, np.int32)
     suspected = np.empty(largest + 1, np.int32)
-    slot_key = np.empty(_power_of_two(4 * largest), np.float64)
-    slot_equal = np.empty(len(slot_key), np.int32)
-    slot_count = np.empty(len(slot_key), np.int32)
+    n_slots = _power_of_two(4 * largest)
+    slots = np.empty(n_slots, np.float64), np.empty(n_slots, np.int32), np.empty(n_slots, np.int32)
     touched = np.int64(0)
     for g in range(n_genes):
         for q in range(n_groups):
             ends[q + 1] = _compress(
                 block[g], totals, bounds[q], bounds[q + 1], is_counts, index, keys, ends[q]
             )
-        values = value[value_start[g] : value_start[g + 1]]
-        counts_below = below[value_start[g] : value_start[g + 1]]
-        buckets = bucket[bucket_start[g] : bucket_start[g + 1]]
-        touched += _touch(values, counts_below, buckets)
-        control_zeros = n_control - np.int64(control[g].n_expressed)
+        first, last = table.value_start[g], table.value_start[g + 1]
+        value, below = table.value[first:last], table.below[first:last]
+        bucket = table.bucket[table.bucket_start[g] : table.bucket_start[g + 1]]
+        controls = value, below, bucket, table.base[g], table.shift[g], table.clustered[g]
+        touched += _touch(value, below, bucket)
+        control_zeros = table.n_control - np.int64(table.statistics[g].n_expressed)
         for q in range(n_groups):
             lo, hi = ends[q], ends[q + 1]
             n_group = bounds[q + 1] - bounds[q]
             nonzero = hi - lo
             zeros = n_group - nonzero
             twice_u, ties, n_suspects = _look_up(
-                keys, bits, lo, hi, values, counts_below, buckets, base[g], shift[g],
-                clustered[g], one, seen, suspect, suspected,
-            )  # fmt: skip
+                keys, bits, lo, hi, controls, one, seen, suspect, suspected
+            )
             if n_suspects <= _FEW:
                 ties += _ties_of_few(keys, lo, suspect, suspected, n_suspects, one)
             else:
                 ties += _ties_of_many(
-                    keys, bits, lo, hi, suspect, suspected, n_suspects, one,
-                    slot_key, slot_equal, slot_count,
-                )  # fmt: skip
+                    keys, bits, lo, hi, suspect, suspected, n_suspects, one, slots
+                )
             twice_u += (zeros + 2 * nonzero) * control_zeros
             tied = one * (zeros + control_zeros)
             ties += control_ties[g] + (tied * tied * tied - tied)
             total, logs = _sums(keys, lo, hi, is_counts)
             cell = out[q, g]
             cell.u_statistic, cell.z, cell.p_value = _finish(
-                float(twice_u), float(ties), n_group, n_control, variant
+                float(twice_u), float(ties), n_group, table.n_control, variant
             )
             cell.sum_log1p = logs
             cell.sum_normalized = total
             cell.n_expressed = nonzero
     return touched  # so that it is not optimised away
-
-
-def rank_sum(
-    block: np.ndarray,
-    totals: np.ndarray,
-    bounds: np.ndarray,
-    control: ControlTable,
-    *,
-    is_counts: bool,
-    variant: int,
-    out: np.ndarray,
-    exact_ties: bool = True,
-) -> None:
-    """Test groups of cells against the controls, gene by gene.
-
-    Parameters
-    ----------
-    block : ndarray (genes, cells)
-        Counts or log-normalised values of the perturbed cells; each gene contiguous.
-    totals : ndarray (cells,), float64
-        Total count of each cell; not used for log-normalised values.
-    bounds : ndarray (groups + 1,), int64
-        The cells of group q are the columns ``bounds[q]:bounds[q + 1]``.
-    control : ControlTable
-        Of the same genes.
-    is_counts : bool
-        Whether `block` holds counts.
-    variant : int
-        ``MANN_WHITNEY``, ``SCANPY`` or ``SCANPY_TIE``.
-    out : ndarray (groups, genes), STATISTICS_DTYPE
-        Filled.
-    exact_ties : bool
-        Whether ties are summed as int64: controls and the largest group together have to be at
-        most :data:`EXACT_TIES_UP_TO` cells. Else as float64.
-
-    Notes
-    -----
-    Time does not depend on the number of controls. Scratch: 12 bytes per cell of the block and
-    about 80 bytes per cell of the largest group.
-    """
-    one: Any = np.int64(1) if exact_ties else 1.0
-    control_ties = control.tie_exact if exact_ties else control.tie_float
-    _rank_sum(
-        block, _read_only(totals), is_counts, bounds, control.n_control, control.value,
-        control.below, control.value_start, control.bucket, control.bucket_start, control.base,
-        control.shift, control.clustered, control_ties, control.statistics, one, variant, out,
-    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""The rank-sum kernel on processors: what numba has compiled, and the memory it works in."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, Take, new_array
+from pertscale.stats.differential._kernels.ranksum import (
+    EXACT_TIES_UP_TO,
+    FINE_BUCKETS_UP_TO,
+    rank_groups,
+    sort_controls,
+)
+
+
+class ControlTable(NamedTuple):
+    """Sorted controls of a block of genes; ragged arrays with one stretch per gene."""
+
+    n_control: int
+    value: np.ndarray  # f8: distinct non-zero keys, ascending, then +inf
+    below: np.ndarray  # i4: controls with a smaller non-zero key; one entry more than values
+    value_start: np.ndarray  # i8 (genes + 1): where the stretch of a gene begins in both
+    bucket: np.ndarray  # i4: first distinct value of each bucket in the stretch; then the end
+    bucket_start: np.ndarray  # i8 (genes + 1)
+    base: np.ndarray  # i8 (genes): leading bits of the smallest key
+    shift: np.ndarray  # i8 (genes): how many low bits of a key its bucket ignores
+    clustered: np.ndarray  # bool (genes): some bucket has too many keys to try one by one
+    tie_exact: np.ndarray  # i8 (genes): sum of t**3 - t over non-zero ties
+    tie_float: np.ndarray  # f8 (genes): the same, where an int64 might overflow
+    statistics: np.ndarray  # STATISTICS_DTYPE (genes): sums over the controls
+
+
+class CpuKernel:
+    """Compiled for one thread; see ``ranksum.py``.
+
+    The time of a test does not depend on the number of controls.
+    """
+
+    bit_equal = True
+    row_bytes = 20  # index, key, total
+    group_bytes = 100  # filters and hash tables of ties
+
+    def control_bytes(self, n_expressed: int) -> int:
+        """Bytes per non-zero control value at most: value, below, and up to two or four buckets."""
+        return 8 + 4 + 4 * (4 if n_expressed <= FINE_BUCKETS_UP_TO else 2)
+
+    def prepare_controls(
+        self, block: np.ndarray, totals: np.ndarray, *, is_counts: bool, take: Take = new_array
+    ) -> ControlTable:
+        """Sort the controls of a block of genes."""
+        n_genes = len(block)
+        n = int(np.count_nonzero(block)) + 2 * n_genes
+        table = ControlTable(
+            n_control=block.shape[1],
+            value=take("value", (n,), np.float64),
+            below=take("below", (n,), np.int32),
+            value_start=take("value_start", (n_genes + 1,), np.int64),
+            # at most four buckets a key, as chosen when they are sorted
+            bucket=take("bucket", (4 * n + 8 * n_genes,), np.int32),
+            bucket_start=take("bucket_start", (n_genes + 1,), np.int64),
+            base=take("base", (n_genes,), np.int64),
+            shift=take("shift", (n_genes,), np.int64),
+            clustered=take("clustered", (n_genes,), np.bool_),
+            tie_exact=take("tie_exact", (n_genes,), np.int64),
+            tie_float=take("tie_float", (n_genes,), np.float64),
+            statistics=take("statistics", (n_genes,), STATISTICS_DTYPE),
+        )
+        sort_controls(block, _read_only(totals), is_counts, table)
+        return table
+
+    def test(
+        self,
+        block: np.ndarray,
+        totals: np.ndarray,
+        bounds: np.ndarray,
+        controls: ControlTable,
+        *,
+        is_counts: bool,
+        variant: int,
+        most_cells: int,
+        out: np.ndarray,
+    ) -> None:
+        """Test groups of cells; ties are summed as integers where these do not overflow.
+
+        Scratch: 12 bytes per cell of the block and about 80 bytes per cell of the largest group.
+        """
+        exact = most_cells <= EXACT_TIES_UP_TO
+        ties = controls.tie_exact if exact else controls.tie_float
+        one: Any = np.int64(1) if exact else 1.0
+        rank_groups(block, _read_only(totals), is_counts, bounds, controls, ties, one, variant, out)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Return a view that can't be written to: for an array that can, numba would compile anew."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
