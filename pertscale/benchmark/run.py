@@ -27,7 +27,7 @@ from pertscale.benchmark.stages import (
     run_screen,
 )
 from pertscale.benchmark.state import RunRecord
-from pertscale.diagnostics.events import emit
+from pertscale.diagnostics.events import ClusterSeen, emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
@@ -211,14 +211,11 @@ def run_benchmark(
     testing = RankSumOptions(test, fdr, fold_change, min_cells)
     output, stores = locate_stores(store, out)
     _check_output(output, stores)
-    started = {"version": version("pertscale"), "stores": [str(one.store) for one in stores]}
     read_only = _is_read_only(output)
     finish = find_finished if read_only else finish_run
     with (
         finished_folder(output, LAYOUT, quiet=quiet) as folder,
-        _looking_at(folder)
-        if read_only
-        else _working_in(folder, started, quiet=quiet) as check_held,
+        _looking_at(folder) if read_only else _working_in(folder, stores, quiet) as check_held,
         use_client(client, quiet=quiet) as resolved,
         cluster_errors(resolved),
         _watched(resolved, performance_report),
@@ -258,9 +255,15 @@ def _is_read_only(output: Location) -> bool:
 
 
 @contextmanager
-def _working_in(folder: Path, told: dict[str, Any], *, quiet: bool) -> Iterator[Callable[[], None]]:
+def _working_in(
+    folder: Path, stores: Sequence[ScreenInput], quiet: bool
+) -> Iterator[Callable[[], None]]:
     """Lock a folder and log what happens; yield a check that the lock is still held."""
-    with locked(folder, quiet=quiet) as lock, log_file(folder, **told):
+    names = [str(one.store) for one in stores]
+    with (
+        locked(folder, quiet=quiet) as lock,
+        log_file(folder, version=version("pertscale"), stores=names),
+    ):
         yield lock.check
 
 
@@ -296,7 +299,7 @@ def _say_where(client: Any, quiet: bool) -> None:
     if client is None:
         return
     threads = client.nthreads()
-    emit("cluster", scheduler=client.scheduler.address, n_workers=len(threads))
+    emit(ClusterSeen(scheduler=client.scheduler.address, n_workers=len(threads)))
     say(
         f"on {len(threads)} workers with {sum(threads.values())} threads at "
         f"{client.scheduler.address}; dashboard: {client.dashboard_link}",

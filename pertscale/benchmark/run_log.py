@@ -18,7 +18,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pertscale.diagnostics.events import emit, recording
+from pertscale.diagnostics.events import (
+    Event,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+    Skipped,
+    StageDone,
+    TaskDone,
+    emit,
+    recording,
+)
 from pertscale.diagnostics.progress import say
 from pertscale.execution.runner import peak_bytes
 from pertscale.schema import LOG_FILE
@@ -66,13 +76,13 @@ class RunLog:
             "n_tries": 1,
         }
         self.timings.append(row)
-        emit("stage", stage=name, unit=unit, seconds=seconds, reused=reused)
+        emit(StageDone(stage=name, unit=unit, seconds=seconds, reused=reused))
 
     def skip(self, what: str, context: str, reason: str) -> None:
         """Add something that did not run; tell the user, but for one reason only once."""
         known = {row["reason"] for row in self.skipped}
         self.skipped.append({"what": what, "context": context, "reason": reason})
-        emit("skipped", what=what, context=context, reason=reason)
+        emit(Skipped(what=what, context=context, reason=reason))
         if reason not in known and len(known) < MOST_SAID:
             where = f" ({context})" if context else ""
             say(f"skipped {what}{where}: {reason}", quiet=self.quiet)
@@ -87,34 +97,39 @@ class RunLog:
                 quiet=self.quiet,
             )
 
-    def _note(self, kind: str, fields: dict[str, Any]) -> None:
-        if kind == "task" and fields["error"] is None:
-            row = {k: v for k, v in fields.items() if k != "error"}
+    def _note(self, event: Event) -> None:
+        if isinstance(event, TaskDone) and event.error is None:
+            row = {name: value for name, value in vars(event).items() if name != "error"}
             self.timings.append({"level": "task", "reused": False, **row})
 
 
 @contextmanager
-def log_file(folder: Path, **start: Any) -> Iterator[None]:
-    """Append what happens inside the block to the folder's log, from its start to its end."""
+def log_file(folder: Path, *, version: str, stores: list[str]) -> Iterator[None]:
+    """Append what happens inside the block to the folder's log, from its start to its end.
+
+    The start says which `version` of the package works on which `stores`.
+    """
     run = uuid.uuid4().hex[:8]
     descriptor = os.open(folder / LOG_FILE, os.O_APPEND | os.O_CREAT | os.O_RDWR, 0o666)
 
-    def write(kind: str, fields: dict[str, Any]) -> None:
+    def write(event: Event) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, "run": run, "event": kind, **fields}, default=str)
+        content = {"time": now, "run": run, "event": event.kind, **vars(event)}
+        line = json.dumps(content, default=str)
         with suppress(OSError):  # a disk that is full is told by whoever needs it
             os.write(descriptor, (line + "\n").encode())  # one call: lines do not mix
 
     try:
         _end_line(descriptor)
         with recording(write):
-            emit("start", host=socket.gethostname(), pid=os.getpid(), **start)
+            host, pid = socket.gethostname(), os.getpid()
+            emit(RunStarted(host=host, pid=pid, version=version, stores=stores))
             try:
                 yield
             except BaseException as error:
-                emit("failed", error=type(error).__name__, message=str(error))
+                emit(RunFailed(error=type(error).__name__, message=str(error)))
                 raise
-            emit("end")
+            emit(RunEnded())
     finally:
         os.close(descriptor)
 

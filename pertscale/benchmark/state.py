@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pertscale.benchmark.units.base import Unit, check_unit_replaceable
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
-from pertscale.diagnostics.events import emit
+from pertscale.diagnostics.events import SplitsDrawn, emit
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.embeddings.embedding import Embedding
 from pertscale.schema import MANIFEST_FILE, WORK_DIR
@@ -205,16 +205,16 @@ class ScreenRun:
     def tell_splits(self, context: str, of: str, splits: Sequence[Split], n: int) -> None:
         """Record how many splits there are of `n`, and why; tell it where it was our choice."""
         rule, n_held_out = self.options.rule, len(splits[0].held_out)
-        row = {
-            "context": context,
-            "of": of,
-            "n": n,
-            "n_held_out": n_held_out,
-            "n_splits": len(splits),
-            "reason": rule.reason(splits),
-        }
-        self.record.drawn.append(row)
-        emit("splits", **row)
+        drawn = SplitsDrawn(
+            context=context,
+            of=of,
+            n=n,
+            n_held_out=n_held_out,
+            n_splits=len(splits),
+            reason=rule.reason(splits),
+        )
+        self.record.drawn.append(asdict(drawn))
+        emit(drawn)
         if rule.given is None and rule.seeds is None and len(splits) > 1:
             say(
                 f"{context}: {len(splits)} splits, as only {n_held_out} of {n} {of} are held out "

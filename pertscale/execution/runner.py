@@ -28,7 +28,7 @@ import dask
 import dask.threaded
 from dask.callbacks import Callback
 
-from pertscale.diagnostics.events import emit
+from pertscale.diagnostics.events import TaskDone, emit
 from pertscale.diagnostics.progress import Progress
 from pertscale.errors import (
     ClusterError,
@@ -204,11 +204,17 @@ class _Outcomes:
         self._found[i] = outcome
         receipt = outcome.result if isinstance(outcome.result, dict) else {}
         emit(
-            "task", stage=self._label, unit=str(getattr(self._descriptors[i], "name", i)),
-            seconds=outcome.seconds, worker=outcome.worker, peak_bytes=outcome.peak_bytes,
-            bytes_read=receipt.get("bytes_read"), n_tries=outcome.n_tries,
-            error=None if outcome.error is None else _text(outcome.error),
-        )  # fmt: skip
+            TaskDone(
+                stage=self._label,
+                unit=str(getattr(self._descriptors[i], "name", i)),
+                seconds=outcome.seconds,
+                worker=outcome.worker,
+                peak_bytes=outcome.peak_bytes,
+                bytes_read=receipt.get("bytes_read"),
+                n_tries=outcome.n_tries,
+                error=None if outcome.error is None else _text(outcome.error),
+            )
+        )
         if outcome.error is None:
             self._progress.advance()
             return

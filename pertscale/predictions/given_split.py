@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pertscale.diagnostics.events import emit
+from pertscale.diagnostics.events import SplitNamesUnknown, emit
 from pertscale.diagnostics.progress import say
 from pertscale.errors import InputError, PertscaleWarning
 from pertscale.io.gene_aliases import read_aliases
@@ -139,7 +139,7 @@ def check_names(
         return
     where = "the screen" if len(screens) == 1 else "any screen"
     told = _told(split, lacking, sorted(known), where, can_alias)
-    emit("split_names", split=split.name, n=len(names), not_in_screen=lacking)
+    emit(SplitNamesUnknown(split=split.name, n=len(names), not_in_screen=lacking))
     say(f"{told} ({listed} has all)", quiet=quiet)
 
 

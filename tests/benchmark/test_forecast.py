@@ -19,7 +19,7 @@ from distributed import Client, LocalCluster
 
 import pertscale as ps
 from pertscale.benchmark.forecast import plan as estimate
-from pertscale.diagnostics.events import recording
+from pertscale.diagnostics.events import TaskDone, recording
 from pertscale.errors import ArgumentError, MemoryBudgetError, NotFoundError, StorageError
 from pertscale.splits.rule import SplitRule
 from pertscale.stats import rank_sum, rank_sum_share
@@ -72,9 +72,9 @@ def finished(example, tmp_path_factory):
 def tasks_of(stage, call):
     """Call something; return the tasks of a stage that ran."""
     found = []
-    with recording(lambda kind, fields: found.append((kind, fields))):
+    with recording(found.append):
         call()
-    return [f for kind, f in found if kind == "task" and f["stage"] == stage]
+    return [one for one in found if isinstance(one, TaskDone) and one.stage == stage]
 
 
 def stage(plan, name):
@@ -96,7 +96,7 @@ def test_tiles_and_bytes_are_those_of_the_run(example, tmp_path, one_thread, mem
         lambda: rank_sum(example.screen, out=tmp_path / "o", memory=memory, quiet=True),
     )
     assert plan.n_tiles == len(done) > 0
-    assert stage(plan, "labels")["bytes_read"] == sum(task["bytes_read"] for task in done)
+    assert stage(plan, "labels")["bytes_read"] == sum(task.bytes_read for task in done)
 
 
 def test_tiles_of_two_threads(example, tmp_path):
@@ -109,7 +109,7 @@ def test_tiles_of_two_threads(example, tmp_path):
     assert plan.n_tiles == len(done)
     assert plan.n_threads == 2
     # which thread comes first decides how often controls are read again, never less often
-    assert stage(plan, "labels")["bytes_read"] <= sum(task["bytes_read"] for task in done)
+    assert stage(plan, "labels")["bytes_read"] <= sum(task.bytes_read for task in done)
 
 
 def test_units_are_those_of_the_run(example, finished):
@@ -193,7 +193,7 @@ def test_tiles_of_a_kept_plan_count(example, tmp_path, one_thread):
         "rank-sum", lambda: rank_sum(example.screen, out=tmp_path, memory="12MB", quiet=True)
     )
     assert len(done) == plan.n_tiles - n
-    assert stage(plan, "labels")["bytes_read"] == sum(task["bytes_read"] for task in done)
+    assert stage(plan, "labels")["bytes_read"] == sum(task.bytes_read for task in done)
 
 
 # --- what can't fit -------------------------------------------------------------------------------
@@ -237,10 +237,10 @@ def test_a_file_that_is_no_store(example, tmp_path):
     assert plan.contexts == store.contexts
     assert stage(plan, "methods")["n_tasks"] == stage(store, "methods")["n_tasks"]
     done = []
-    with recording(lambda kind, fields: done.append((kind, fields.get("stage")))):
+    with recording(done.append):
         ps.run_benchmark(example.source, out=tmp_path / "o", **OPTIONS)
     assert stage(plan, "ingest")["n_tasks"] == sum(
-        kind == "task" and name in ("read", "write") for kind, name in done
+        isinstance(one, TaskDone) and one.stage in ("read", "write") for one in done
     )
     after = ps.plan_benchmark(example.source, out=tmp_path / "o", **OPTIONS)
     assert (after.n_tasks, after.seconds) == (0, 0)

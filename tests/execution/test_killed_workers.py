@@ -38,7 +38,7 @@ from pathlib import Path
 
 source, folder, address, memory = sys.argv[1:]
 store = Path(folder, "screen.zarr")
-with recording(lambda kind, fields: print(kind, flush=True)):
+with recording(lambda event: print(event.kind, flush=True)):
     if not store.exists():
         ingest(source, store, memory="60MB", client=address, quiet=True)
     rank_sum(store, out=Path(folder, "out"), memory=memory, client=address, quiet=True)

@@ -22,7 +22,7 @@ import scipy.sparse as sp
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
-from pertscale.diagnostics.events import recording
+from pertscale.diagnostics.events import TaskDone, recording
 from pertscale.errors import (
     ArgumentError,
     ClusterError,
@@ -60,9 +60,9 @@ def undisturbed(example, tmp_path_factory):
 
 @pytest.fixture
 def events():
-    """What is told to logs: (kind, fields)."""
+    """Tasks that are told to logs."""
     found = []
-    with recording(lambda kind, fields: found.append((kind, fields))):
+    with recording(found.append):
         yield found
 
 
@@ -107,17 +107,17 @@ def test_a_poison_tile_is_reported_and_takes_nothing_down(
     assert "the same call does only what is missing" in said
     assert "perturbations: G" in said
     assert "genes 512 to" in said
-    failed = [f for _, f in events if f["error"] is not None]
-    done = [f for _, f in events if f["error"] is None]
-    assert {f["n_tries"] for f in failed} == {TRIES}
+    failed = [event for event in events if event.error is not None]
+    done = [event for event in events if event.error is None]
+    assert {event.n_tries for event in failed} == {TRIES}
     assert done
     assert len(list(out.rglob("*.bin"))) == len(done)
 
     mend()
     events.clear()
     rank_sum(store, out=out, memory="100MB", quiet=True)  # the plan of tiles stays
-    again = {f["unit"] for kind, f in events if f.get("stage") == "rank-sum"}
-    assert again == {f["unit"] for f in failed}
+    again = {event.unit for event in events if event.stage == "rank-sum"}
+    assert again == {event.unit for event in failed}
     assert tree_hash(out) == undisturbed
 
 
@@ -128,7 +128,7 @@ def test_a_store_that_is_replaced(example, undisturbed, tmp_path, events):
     source = screens.h5ad(sp.csr_matrix)(tmp_path, screens.draw(), screens.draw_obs())
     other = ingest(source, tmp_path / "other.zarr", quiet=True)
 
-    def swap(kind, fields):
+    def swap(event):
         if other.exists():
             store.rename(aside)
             other.rename(store)
@@ -140,7 +140,7 @@ def test_a_store_that_is_replaced(example, undisturbed, tmp_path, events):
     ):
         rank_sum(store, out=tmp_path / "out", **SMALL)
     assert not (tmp_path / "out" / "labels").exists()
-    done = [f for _, f in events if f.get("stage") == "rank-sum" and f["error"] is None]
+    done = [event for event in events if event.stage == "rank-sum" and event.error is None]
     assert len(done) == 1
 
     shutil.rmtree(store)
@@ -220,7 +220,7 @@ def test_when_everything_fails_the_rest_is_not_tried(events):
     with pytest.raises(TaskError, match="20 of 200 tasks failed, the rest was not") as caught:
         run(odd_fails, range(200), label="odd", quiet=True)
     assert "… and 10 more" in str(caught.value)
-    assert len([f for _, f in events if f["error"]]) == MOST_FAILED
+    assert len([event for event in events if event.error]) == MOST_FAILED
     assert "odd_fails" in caught.value.__cause__.__notes__[0]  # the trace of the task
 
 
@@ -249,7 +249,7 @@ def passes_the_third_time(path):
 def test_what_may_pass_is_tried_again(tmp_path, events):
     file = tmp_path / "tries"
     assert run(passes_the_third_time, [file], label="tries", quiet=True) == ["done"]
-    assert events[0][1]["n_tries"] == 3
+    assert events[0].n_tries == 3
 
 
 # --- workers ----------------------------------------------------------------------------------
@@ -278,7 +278,8 @@ def test_a_task_that_kills_its_worker(function, events):
         pytest.raises(TaskError, match=r"1 of 6 tasks failed(?s:.)*3: its workers died(?s:.)*mem"),
     ):
         run(function, range(6), label="dies", client=client, quiet=True)
-    assert sorted(f["unit"] for _, f in events if f["error"] is None) == ["0", "1", "2", "4", "5"]
+    done = sorted(event.unit for event in events if event.error is None)
+    assert done == ["0", "1", "2", "4", "5"]
 
 
 def dies_once_on_two(x):
@@ -297,8 +298,8 @@ def test_a_result_lost_with_its_worker_before_it_was_fetched(tmp_path):
         tasks = [(number, tmp_path / "died") for number in range(4)]
         held = []
 
-        def hold(kind, fields):
-            if kind == "task" and not held:  # until the result that comes next is lost
+        def hold(event):
+            if isinstance(event, TaskDone) and not held:  # until the result that comes next is lost
                 end = time.monotonic() + 30
                 while not held and time.monotonic() < end:
                     held.extend(
@@ -325,8 +326,8 @@ def test_a_worker_killed_in_the_middle(example, undisturbed, tmp_path):
         pids = list(client.run(os.getpid).values())
         killed = []
 
-        def kill(kind, fields):
-            if kind == "task" and not killed:
+        def kill(event):
+            if isinstance(event, TaskDone) and not killed:
                 killed.append(pids[0])
                 os.kill(pids[0], signal.SIGKILL)
 
@@ -444,7 +445,7 @@ def test_a_scheduler_file_that_is_none(tmp_path, monkeypatch, content):
 def test_a_client_that_is_closed_meanwhile():
     with (
         cluster(processes=False) as client,
-        recording(lambda kind, fields: client.close()),
+        recording(lambda event: client.close()),
         pytest.raises(ClusterError, match="the client was closed while"),
     ):
         run(slow, range(50), label="slow", client=client, quiet=True)
@@ -468,7 +469,7 @@ def test_other_versions_of_a_worker_that_comes_later(scheduler, tmp_path):
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: pertscale\nVersion: 9.9\n")
     with ExitStack() as stack:
 
-        def come(kind, fields):
+        def come(event):
             if not come.called:
                 come.called = True
                 late = worker(scheduler[1], str(tmp_path), PYTHONPATH=str(other.parent))
@@ -504,7 +505,7 @@ def slow(x):
 def test_the_scheduler_is_killed(scheduler, tmp_path):
     process, file = scheduler
 
-    def kill(kind, fields):
+    def kill(event):
         process.send_signal(signal.SIGKILL)
 
     with (
@@ -618,7 +619,7 @@ def test_shares_in_processes_of_their_own(example, undisturbed, tmp_path, events
     ]
     assert [share.wait() for share in shares] == [0, 0, 0]
     rank_sum(example.screen, out=tmp_path, memory="200MB", quiet=True)
-    assert not [f for _, f in events if f["stage"] == "rank-sum"]  # nothing was left to do
+    assert not [event for event in events if event.stage == "rank-sum"]  # nothing was left to do
     assert tree_hash(tmp_path) == undisturbed
     assert rank_sum_share(example.screen, out=tmp_path, share="2/3", quiet=True) == 0
 
