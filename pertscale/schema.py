@@ -104,6 +104,10 @@ Scale = Literal["counts", "log1p_1e4"]
 SCALES: Final[tuple[Scale, ...]] = get_args(Scale)
 #: Counts are scaled to this total per cell before log1p (method A1).
 TARGET_TOTAL: Final = 1e4
+#: log1p of counts per 10,000 lies below this (method A2).
+MOST_LOG1P: Final = 15.0
+#: Added to both means before their ratio is taken, as scanpy and pdex do (method B3).
+PSEUDOCOUNT: Final = 1e-9
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ from pertscale.arguments import checked
 from pertscale.errors import did_you_mean
 from pertscale.io.guards.limits import check_parquet
 from pertscale.models.task import REQUEST_FILE
-from pertscale.schema import TARGET_TOTAL
+from pertscale.schema import MOST_LOG1P, TARGET_TOTAL
 from pertscale.storage.atomic import read_json
 
 PREDICTIONS_FILE: Final = "predictions.parquet"
 META_FILE: Final = "meta.json"
 CONDITION: Final = "condition"
-#: log1p of counts per 10,000 lies below (method A2).
-_LIMIT = 15.0
 #: Networks give small values below zero where a gene is hardly expressed, and are scored with them,
 #: as in the second paper; changes instead of expression are below zero about as much as above.
 _MAX_BELOW_ZERO = 0.5
@@ -137,7 +135,7 @@ def _check_values(found: pd.DataFrame) -> None:
     values = found.to_numpy(np.float64)
     for bad, what in (
         (~np.isfinite(values), "is not finite; leave the whole condition out instead"),
-        (values >= _LIMIT, f"is not below {_LIMIT:g}; give mean log1p of counts per 1e4"),
+        (values >= MOST_LOG1P, f"is not below {MOST_LOG1P:g}; give mean log1p of counts per 1e4"),
     ):
         if bad.any():
             row, column = np.argwhere(bad)[0]

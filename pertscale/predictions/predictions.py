@@ -46,13 +46,12 @@ from pertscale.predictions.scales import (
     DELTA,
     EXPRESSION_SCALES,
     LFC,
-    LOG_LIMIT,
     ExpressionScale,
     check_values,
     distance_from_control,
     to_log1p,
 )
-from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, Label
+from pertscale.schema import CONTROL, COUNTS, LOG1P_1E4, MOST_LOG1P, Label
 from pertscale.splits import Split
 from pertscale.storage.files import states
 from pertscale.storage.publish import local_copy
@@ -625,7 +624,7 @@ def _other_total(values: NDArray, control: NDArray, read: NDArray | None, scale:
         How they are read as `scale`, where that fits.
     scale : str
     """
-    if np.nanmax(values, initial=0) > LOG_LIMIT:
+    if np.nanmax(values, initial=0) > MOST_LOG1P:
         return ""
     factor = common_factor(values, control)
     if not is_another_total(factor):

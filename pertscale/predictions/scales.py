@@ -9,17 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertscale.errors import InputError
-from pertscale.schema import COUNTS, LOG1P_1E4, TARGET_TOTAL
+from pertscale.schema import COUNTS, LOG1P_1E4, MOST_LOG1P, PSEUDOCOUNT, TARGET_TOTAL
 
 DELTA: Final = "delta"
 LFC: Final = "lfc"
 #: Scales of predicted expression.
 ExpressionScale = Literal["log1p_1e4", "counts", "delta", "lfc"]
 EXPRESSION_SCALES: Final[tuple[ExpressionScale, ...]] = get_args(ExpressionScale)
-#: Added to means before their ratio is taken, as scanpy does (method B3).
-_PSEUDO: Final = 1e-9
-#: Log-normalised values lie below this (method A2).
-LOG_LIMIT: Final = 15.0
 #: Logarithms of counts are not negative; values below zero may weigh this share of those above.
 _MOST_BELOW: Final = 0.5
 
@@ -31,7 +27,7 @@ def to_log1p(values: NDArray, scale: str, control: NDArray) -> NDArray:
     if scale == DELTA:
         return control + values
     if scale == LFC:
-        level = (np.expm1(control) + _PSEUDO) * np.exp2(values.astype(np.float64)) - _PSEUDO
+        level = (np.expm1(control) + PSEUDOCOUNT) * np.exp2(values.astype(np.float64)) - PSEUDOCOUNT
         return np.log1p(np.maximum(level, 0))
     # counts: to the share of 10,000 that the genes of each row have in the control
     level = np.expm1(control.astype(np.float64))
@@ -46,7 +42,7 @@ def distance_from_control(profiles: NDArray, control: NDArray) -> float:
     there = ~np.isnan(profiles)
     difference = np.where(there, profiles - control, 0.0)
     length = np.sqrt((np.where(there, control, 0.0) ** 2).sum(axis=1))
-    return float(np.median(np.sqrt((difference**2).sum(axis=1)) / np.maximum(length, _PSEUDO)))
+    return float(np.median(np.sqrt((difference**2).sum(axis=1)) / np.maximum(length, PSEUDOCOUNT)))
 
 
 def check_values(values: NDArray, scale: str, names: Sequence[str], where: str) -> None:
@@ -58,7 +54,7 @@ def check_values(values: NDArray, scale: str, names: Sequence[str], where: str) 
     if scale == COUNTS:
         bad |= values < 0
     if scale in (LOG1P_1E4, DELTA):
-        bad |= values > LOG_LIMIT
+        bad |= values > MOST_LOG1P
     below, above = (np.abs(values[side]).sum() for side in (values < 0, values > 0))
     if scale == LOG1P_1E4 and below > _MOST_BELOW * above:
         bad |= values < 0

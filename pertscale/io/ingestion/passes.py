@@ -33,11 +33,9 @@ from pertscale.io.ingestion._kernels import (
 from pertscale.io.ingestion.block_files import BlockSlices, read_slices, write_block
 from pertscale.io.sources import Block, CsrBlock, Source, SourceSpec, open_source
 from pertscale.io.store.layout import CHUNK_GENES
-from pertscale.schema import COUNTS, MATRIX
+from pertscale.schema import COUNTS, MATRIX, MOST_LOG1P
 from pertscale.storage.atomic import atomic_path, put_on_disk, read_json
 
-#: Log-normalised values lie below this (method A2).
-LOG_LIMIT = 15.0
 #: What to do with corrected values, which are neither counts nor their logarithms.
 REWRITE = (
     "Name the raw counts with layer=, or write the counts, rounded with numpy.rint, or their log1p "
@@ -221,7 +219,7 @@ def _examine(
 ) -> None:
     """Count the words per segment; raise for the first entry that can't be used, with its place."""
     integers = target.scale == COUNTS
-    limit = float(np.iinfo(target.dtype).max) if integers else float(np.nextafter(LOG_LIMIT, 0))
+    limit = float(np.iinfo(target.dtype).max) if integers else float(np.nextafter(MOST_LOG1P, 0))
     fault, entry = examine(
         order, block.indptr, block.indices, block.data, strips, integers, limit, target.form, counts
     )
@@ -252,7 +250,7 @@ def _explain(fault: Fault, value: Any, counts: bool, limit: float) -> str:
         normalised = "if all are log1p of counts per 10,000 pass scale='log1p_1e4'. Else: "
         return (
             f"the value {value} is not an integer, but the screen is read as raw counts; "
-            f"{normalised if value < LOG_LIMIT else ''}the values were corrected or normalised. "
+            f"{normalised if value < MOST_LOG1P else ''}the values were corrected or normalised. "
             f"{REWRITE}"
         )
     if fault == Fault.TOO_LARGE and counts:
@@ -261,7 +259,7 @@ def _explain(fault: Fault, value: Any, counts: bool, limit: float) -> str:
             "of a gene. If it is right all the same, pass dtype='uint32'"
         )
     if fault == Fault.TOO_LARGE:
-        found = f"the value {value} is not below {LOG_LIMIT:g}, too large for log1p of counts per "
+        found = f"the value {value} is not below {MOST_LOG1P:g}, too large for log1p of counts per "
         if value == np.floor(value):
             return f"{found}10,000; if all are raw counts pass scale='counts'. Else: {REWRITE}"
         return f"{found}10,000; the values were corrected or normalised. {REWRITE}"

@@ -6,10 +6,10 @@ import numpy as np
 
 from pertscale.errors import ArgumentError, InputError, NegativeValueError
 from pertscale.io.ingestion.inputs import SourceSet
-from pertscale.io.ingestion.passes import LOG_LIMIT, NOT_FINITE, REWRITE, place_of
+from pertscale.io.ingestion.passes import NOT_FINITE, REWRITE, place_of
 from pertscale.io.ingestion.scale_proof import FORMS, LOG1P, Evidence
 from pertscale.io.sources import CsrBlock, Source, SourceSpec, open_source
-from pertscale.schema import COUNTS, LOG1P_1E4, SCALES, TARGET_TOTAL
+from pertscale.schema import COUNTS, LOG1P_1E4, MOST_LOG1P, SCALES, TARGET_TOTAL
 
 #: A fractional part above this means that a value is not a count.
 FRACTION = 1e-3
@@ -64,10 +64,10 @@ def _judge(spec: SourceSpec, predicted: bool) -> tuple[str, str]:
     fraction = float(np.abs(values - np.round(values)).max())
     if fraction == 0:
         return COUNTS, f"scale: counts, since all values are integers (up to {high:,.0f})"
-    if fraction <= FRACTION or high >= LOG_LIMIT:
+    if fraction <= FRACTION or high >= MOST_LOG1P:
         raise InputError(
             f"{where}: fractional values up to {high:,.4g} are neither counts nor log1p of counts "
-            f"per 10,000 (below {LOG_LIMIT:g}): they were corrected or normalised. {REWRITE}"
+            f"per 10,000 (below {MOST_LOG1P:g}): they were corrected or normalised. {REWRITE}"
         )
     evidence = Evidence(blocks, whole)
     _refuse(_contradiction(evidence, predicted), where)
@@ -90,7 +90,7 @@ def _check_declared(spec: SourceSpec, predicted: bool) -> None:
             f"{where}: declared as scale='log1p_1e4', but all values are "
             "integers, as counts are; pass scale='counts', or leave scale= out"
         )
-    if max(float(block.data.max(initial=0.0)) for block in blocks) < LOG_LIMIT:
+    if max(float(block.data.max(initial=0.0)) for block in blocks) < MOST_LOG1P:
         _refuse(_contradiction(Evidence(blocks, whole), predicted), where)
 
 

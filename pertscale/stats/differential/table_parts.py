@@ -28,6 +28,7 @@ from pertscale.schema import (
     LABELS_DIR,
     MANIFEST_FILE,
     PSEUDOBULK_DIR,
+    PSEUDOCOUNT,
     SCHEMA_VERSION,
     Label,
 )
@@ -54,8 +55,6 @@ _PROFILE_FIELDS = ("sum_log1p", "sum_normalized", "n_expressed")
 PROFILE_BYTES = 8 + sum(STATISTICS_DTYPE[name].itemsize for name in _PROFILE_FIELDS)
 #: Receipts of the parts that are written, in a run's working folder.
 PARTS_DIR = "receipts"
-#: Added to both sides of a fold change, as scanpy and pdex do.
-PSEUDOCOUNT = 1e-9
 
 #: Of this process: memory for parts, and the number of parts that are being made.
 _buffers = BufferPool()
