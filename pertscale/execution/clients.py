@@ -197,15 +197,18 @@ def _wait_for_workers(client: Any, *, quiet: bool) -> None:
 
 def check_versions(client: Any) -> None:
     """Refuse workers whose versions differ from this process's: results might, too."""
-    found = client.get_versions(packages=_SAME_VERSIONS)
-    mine = _versions(found["client"])
-    lines = [
-        f"  {address}: " + ", ".join(f"{name} {theirs.get(name) or 'missing'} (here {version})"
-                                     for name, version in mine.items()
-                                     if theirs.get(name) != version)
-        for address, info in found["workers"].items()
-        if (theirs := _versions(info)) != mine
-    ]  # fmt: skip
+    versions = client.get_versions(packages=_SAME_VERSIONS)
+    here = _versions(versions["client"])
+    lines = []
+    for address, info in versions["workers"].items():
+        there = _versions(info)
+        differences = [
+            f"{name} {there.get(name) or 'missing'} (here {version})"
+            for name, version in here.items()
+            if there.get(name) != version
+        ]
+        if differences:
+            lines.append(f"  {address}: {', '.join(differences)}")
     if lines:
         raise ClusterError(
             "workers run other versions than this process; start them in the same environment:\n"

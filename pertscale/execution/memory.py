@@ -100,9 +100,9 @@ def _control_groups(root: Path = Path("/sys/fs/cgroup"), mine: str | None = None
         _, controllers, path = line.split(":", 2)
         if controllers not in ("", "memory"):
             continue
-        top, name = (root, "memory.max") if not controllers else (
-            root / "memory", "memory.limit_in_bytes"
-        )  # fmt: skip
+        top, name = root, "memory.max"  # version 2 has one tree for all controllers
+        if controllers:
+            top, name = root / "memory", "memory.limit_in_bytes"
         here = top / path.strip("/")
         for folder in (here, *here.parents):
             file = folder / name

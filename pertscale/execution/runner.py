@@ -66,7 +66,7 @@ _RUNS_AGAIN = ("lost", "pending")
 _PAUSES = (0.2, 1.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """Result or error of a task, and what it took.
 
@@ -155,9 +155,13 @@ def attempt(function: Callable[[T], R], descriptor: T) -> Outcome:
             if n < TRIES:
                 time.sleep(_PAUSES[n - 1])
     return Outcome(
-        result, failure, time.perf_counter() - started, n,
-        f"{socket.gethostname()}:{os.getpid()}", peak_bytes(),
-    )  # fmt: skip
+        result=result,
+        error=failure,
+        seconds=time.perf_counter() - started,
+        n_tries=n,
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+        peak_bytes=peak_bytes(),
+    )
 
 
 def _may_pass(error: Exception) -> bool:
@@ -347,9 +351,7 @@ class _Flow:
     def submit(self, i: int, descriptor: Any) -> None:
         key = f"{self._label}-{os.urandom(6).hex()}-{i}"
         with cluster_errors(self._client):
-            future = self._client.submit(
-                self._call, descriptor, pure=False, key=key, priority=-i
-            )  # fmt: skip
+            future = self._client.submit(self._call, descriptor, pure=False, key=key, priority=-i)
         self._open[key] = i, descriptor, future
         future.add_done_callback(self._done.put)
 

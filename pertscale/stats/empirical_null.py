@@ -7,7 +7,7 @@ null is fitted to the centre; the local false discovery rate is the share ``p0 f
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ _NEWTON_STEPS: Final = 35
 _POISSON_STEPS: Final = 25
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NormalNull:
     """A normal null ``N(delta, sigma)`` that a share `p0` of the values comes from.
 
@@ -48,7 +48,7 @@ class NormalNull:
     se_p0: float = np.nan
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LocalFdr:
     """Null, density and local false discovery rate of some values.
 
@@ -205,14 +205,14 @@ def local_fdr(values: Vector, *, null: Null = "maximum_likelihood") -> LocalFdr:
     null_density = norm.pdf(centers, fitted.delta, fitted.sigma)
     null_density *= density.sum() / null_density.sum()
     return LocalFdr(
-        fitted,
-        centers,
-        counts,
-        density,
-        null_density,
-        _fdr(centers, density, null_density, fitted),
-        misfit,
-        _notes(misfit, len(values), null),
+        null=fitted,
+        centers=centers,
+        counts=counts,
+        density=density,
+        null_density=null_density,
+        fdr=_fdr(centers, density, null_density, fitted),
+        misfit=misfit,
+        notes=_notes(misfit, len(values), null),
     )
 
 
@@ -303,7 +303,7 @@ def _theoretical(values: Vector, x: Vector, density: Vector) -> NormalNull:
             "than a bin; null='maximum_likelihood' finds a null of their own centre and width"
         )
     null *= density.sum() / null.sum()
-    return NormalNull(0.0, 1.0, float(density[central].sum() / null[central].sum()))
+    return NormalNull(delta=0.0, sigma=1.0, p0=float(density[central].sum() / null[central].sum()))
 
 
 def _central_matching(values: Vector, x: Vector, density: Vector) -> NormalNull:
@@ -321,9 +321,9 @@ def _central_matching(values: Vector, x: Vector, density: Vector) -> NormalNull:
         )
     null = np.exp(terms @ coefficients)
     return NormalNull(
-        float(peak - bin_width * coefficients[1] / (2 * coefficients[2])),
-        float(bin_width / np.sqrt(-2 * coefficients[2])),
-        float(null.sum() / density.sum()),
+        delta=float(peak - bin_width * coefficients[1] / (2 * coefficients[2])),
+        sigma=float(bin_width / np.sqrt(-2 * coefficients[2])),
+        p0=float(null.sum() / density.sum()),
     )
 
 
@@ -354,12 +354,12 @@ def _maximum_likelihood(values: Vector, x: Vector, density: Vector) -> NormalNul
         return _twice_truncated(values, median, width, spread)
     null = _twice_truncated((values - median) / spread, 0.0, width, 1.0)
     return NormalNull(
-        median + spread * null.delta,
-        spread * null.sigma,
-        null.p0,
-        spread * null.se_delta,
-        spread * null.se_sigma,
-        null.se_p0,
+        delta=median + spread * null.delta,
+        sigma=spread * null.sigma,
+        p0=null.p0,
+        se_delta=spread * null.se_delta,
+        se_sigma=spread * null.se_sigma,
+        se_p0=null.se_p0,
     )
 
 
@@ -397,10 +397,8 @@ def _truncated_normal(
             break
     inside_share = norm.cdf((high - delta) / sigma) - norm.cdf((low - delta) / sigma)
     p0 = len(inside) / len(values) / inside_share
-    errors = _standard_errors(
-        delta, sigma, p0, inside_share, moments, covariance, len(inside), len(values)
-    )
-    return NormalNull(delta, sigma, float(p0), *errors)
+    null = NormalNull(delta=delta, sigma=sigma, p0=float(p0))
+    return _with_errors(null, inside_share, moments, covariance, len(inside), len(values))
 
 
 def _no_null() -> InputError:
@@ -437,23 +435,22 @@ def _sufficient(moments: Vector, delta: float, sigma: float) -> tuple[Vector, Ve
 _BINOMIAL: Final = ([1], [1, 1], [1, 2, 1], [1, 3, 3, 1], [1, 4, 6, 4, 1])
 
 
-def _standard_errors(
-    delta: float,
-    sigma: float,
-    p0: float,
-    share: float,
-    moments: Vector,
-    covariance: Vector,
-    n_inside: int,
-    n: int,
-) -> tuple[float, float, float]:
-    """Return standard errors by the delta method; moments and covariance are of the last step."""
-    jacobian = sigma**2 * np.array([[1, 2 * delta], [0, sigma]])
+def _with_errors(
+    null: NormalNull, share: float, moments: Vector, covariance: Vector, n_inside: int, n: int
+) -> NormalNull:
+    """Add standard errors by the delta method; moments and covariance are of the last step."""
+    sigma, p0 = null.sigma, null.p0
+    jacobian = sigma**2 * np.array([[1, 2 * null.delta], [0, sigma]])
     of_null = jacobian @ np.linalg.inv(covariance) @ jacobian.T / n_inside
     gradient = np.array([moments[1], moments[2] - moments[0]]) / share / sigma
     inside = p0 * share
     of_p0 = inside * (1 - inside) / n / share**2 + p0**2 * gradient @ of_null @ gradient
-    return float(of_null[0, 0] ** 0.5), float(of_null[1, 1] ** 0.5), float(of_p0**0.5)
+    return replace(
+        null,
+        se_delta=float(of_null[0, 0] ** 0.5),
+        se_sigma=float(of_null[1, 1] ** 0.5),
+        se_p0=float(of_p0**0.5),
+    )
 
 
 _NULLS: Final[dict[str, Callable[[Vector, Vector, Vector], NormalNull]]] = {

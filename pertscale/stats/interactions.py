@@ -29,7 +29,7 @@ _EXPRESSED: Final = 0.01
 _EFFECT: Final = 0.5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Interactions:
     """Calls of genetic interactions.
 
@@ -197,7 +197,15 @@ def find_interactions(
             "interaction_class": np.ravel(classes),
         }
     )
-    return Interactions(table, fit, lower, upper, rule, called_by, level)
+    return Interactions(
+        table=table,
+        fit=fit,
+        lower=lower,
+        upper=upper,
+        rule=rule,
+        threshold=called_by,
+        level=level,
+    )
 
 
 def _judged(
@@ -238,10 +246,15 @@ def _no_null(deviation: np.ndarray, reason: str) -> LocalFdr:
         f"thresholds are an effect of {_EFFECT}, not a rate of false discoveries, of the genes "
         f"that are expressed: {reason}"
     )
-    nothing = NormalNull(np.nan, np.nan, np.nan)
-    centers = (edges[1:] + edges[:-1]) / 2
     return LocalFdr(
-        nothing, centers, counts.astype(float), unknown, unknown, unknown, np.nan, (note,)
+        null=NormalNull(delta=np.nan, sigma=np.nan, p0=np.nan),
+        centers=(edges[1:] + edges[:-1]) / 2,
+        counts=counts.astype(float),
+        density=unknown,
+        null_density=unknown,
+        fdr=unknown,
+        misfit=np.nan,
+        notes=(note,),
     )
 
 

@@ -143,7 +143,13 @@ def _labels_to_be(screen: Screen, job: RankSumRun) -> LabelTable:
             "n_down": 0,
         }
     ).reset_index(drop=True)
-    return LabelTable(screen.genes, table, screen.contexts, job.options.as_dict(), job.key)
+    return LabelTable(
+        genes=screen.genes,
+        perturbations=table,
+        contexts=screen.contexts,
+        options=job.options.as_dict(),
+        key=job.key,
+    )
 
 
 def _stand_in(jobs: Sequence[RankSumRun]) -> Embedding:

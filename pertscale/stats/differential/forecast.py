@@ -32,7 +32,7 @@ _CALL_SECONDS = 0.6
 _CROWDED = 1.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelForecast:
     """What is left to do of one screen's labels.
 
@@ -141,7 +141,13 @@ def forecast_rank_sum(
         seconds = _CALL_SECONDS + seconds * _CROWDED
     peak = _peak_bytes(plan, screen.n_genes, n_pairs, resources)
     return LabelForecast(
-        plan, tuple(missing), finished, n_pairs, chunks * chunk_bytes, seconds, peak
+        plan=plan,
+        tiles=tuple(missing),
+        finished=finished,
+        n_pairs=n_pairs,
+        bytes_read=chunks * chunk_bytes,
+        seconds=seconds,
+        peak_bytes=peak,
     )
 
 

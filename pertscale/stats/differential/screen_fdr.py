@@ -28,7 +28,7 @@ MAX_VALUES, FEWEST_VALUES = 4_000_000, 2**18
 VALUE_BYTES = 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RangeTask:
     """Descriptor of one range of the p-values of a context, `n_values` in all."""
 
@@ -77,11 +77,17 @@ def write_steps(
         )
         tasks = [
             RangeTask(
-                screen.path, screen.fingerprint, str(staging), context, options.min_cells,
-                within, m, f"{out.with_suffix('')}-{i:04d}.npy",
+                store=screen.path,
+                fingerprint=screen.fingerprint,
+                staging=str(staging),
+                context=context,
+                min_cells=options.min_cells,
+                within=within,
+                n_values=m,
+                out=f"{out.with_suffix('')}-{i:04d}.npy",
             )
             for i, within in enumerate(ranges)
-        ]  # fmt: skip
+        ]
         run(sort_range, tasks, label="screen-wide fdr", client=client, quiet=quiet)
         _save(out, join_steps([np.load(task.out) for task in tasks]))
         for task in tasks:

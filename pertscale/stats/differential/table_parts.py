@@ -68,8 +68,8 @@ def release_memory() -> None:
     _buffers.clear()
 
 
-@dataclass(frozen=True)
-class Part:
+@dataclass(frozen=True, kw_only=True)
+class PartTask:
     """Descriptor of one part: groups ``first:last`` of the store.
 
     At most `at_once` parts are made at the same time in a process.
@@ -112,24 +112,30 @@ def part_bytes(n_genes: int) -> int:
 
 def make_parts(
     screen: Screen, staging: Path, options: RankSumOptions, labels_key: str, resources: Resources
-) -> list[Part]:
+) -> list[PartTask]:
     """Cut the groups into parts; make the pseudobulk that they fill."""
     n_groups = len(screen.groups)
     step = min(max(1, PART_PAIRS // screen.n_genes), n_groups)
     create_pseudobulk(screen, staging, labels_key=labels_key, rows_per_chunk=step)
     return [
-        Part(
-            screen.path, screen.fingerprint, str(staging), index,
-            first, min(first + step, n_groups), options, parts_at_once(screen.n_genes, resources),
+        PartTask(
+            store=screen.path,
+            fingerprint=screen.fingerprint,
+            staging=str(staging),
+            index=index,
+            first=first,
+            last=min(first + step, n_groups),
+            options=options,
+            at_once=parts_at_once(screen.n_genes, resources),
         )
         for index, first in enumerate(range(0, n_groups, step))
-    ]  # fmt: skip
+    ]
 
 
 # --- one part --------------------------------------------------------------------------------
 
 
-def write_part(part: Part) -> dict[str, Any]:
+def write_part(part: PartTask) -> dict[str, Any]:
     """Write the pseudobulk rows and the label rows of one part; return a summary per group."""
     staging = Path(part.staging)
     receipt = staging / PARTS_DIR / f"{part.index:05d}.json"
@@ -167,7 +173,7 @@ def _turn(at_once: int) -> Iterator[None]:
 
 
 def _write_context(
-    part: Part, screen: Screen, context: int, groups: pd.DataFrame, buffers: Buffers
+    part: PartTask, screen: Screen, context: int, groups: pd.DataFrame, buffers: Buffers
 ) -> list[dict[str, Any]]:
     """Write one context's rows of a part, labels row group by row group; sum up perturbations."""
     n_cells = screen.group_sizes[groups.index]
@@ -270,7 +276,7 @@ def _statistics(
 
 
 def _columns(
-    part: Part,
+    part: PartTask,
     screen: Screen,
     context: int,
     groups: pd.DataFrame,

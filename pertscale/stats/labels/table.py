@@ -81,7 +81,7 @@ STYLES: dict[str, dict[str, str]] = {
 
 
 @checked
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelTable:
     """Labels of (perturbation, gene) pairs; made by :func:`pertscale.stats.rank_sum` and others.
 
@@ -167,7 +167,14 @@ class LabelTable:
             }
         )
         key = digest("pairs", list(names), list(genes), *(coded[c].to_numpy() for c in coded))
-        return LabelTable(genes, perturbations, (context,), dict(options or {}), key, None, coded)
+        return LabelTable(
+            genes=genes,
+            perturbations=perturbations,
+            contexts=(context,),
+            options=dict(options or {}),
+            key=key,
+            _pairs=coded,
+        )
 
     # --- reading ------------------------------------------------------------------------
 
@@ -526,9 +533,11 @@ def read_manifest(folder: Location) -> dict[str, Any]:
     NotFoundError, CorruptFileError
     """
     return read_record(
-        folder / MANIFEST_FILE, "the manifest of a label table",
-        remedy=REMEDY, keys=("contexts", "options", "key"),
-    )  # fmt: skip
+        folder / MANIFEST_FILE,
+        "the manifest of a label table",
+        remedy=REMEDY,
+        keys=("contexts", "options", "key"),
+    )
 
 
 def _read_label_part(paths: np.ndarray, n_genes: int) -> np.ndarray:
@@ -545,9 +554,12 @@ def _read_part(file: Location, columns: list[str] | None) -> pa.Table:
     """Read columns of one part; of objects only the bytes of these columns."""
     with file_errors(str(file), remedy=REMEDY):
         return pq.read_table(
-            _arrow_name(file), columns=columns, partitioning=None,
-            filesystem=arrow_filesystem(file), page_checksum_verification=True,
-        )  # fmt: skip
+            _arrow_name(file),
+            columns=columns,
+            partitioning=None,
+            filesystem=arrow_filesystem(file),
+            page_checksum_verification=True,
+        )
 
 
 def _n_rows(file: Location) -> int:
