@@ -106,8 +106,11 @@ def _prepare(session: Session, shape: Shape, record: Record) -> bool:
     assert session.peers_python is not None
     check_disk(session.work, 2 * session.screen(shape).stat().st_size, f"the CSC file of {shape}")
     done = session.script(
-        "prepare_csc", str(session.screen(shape)), "--scratch", str(path.parent),
+        "prepare_csc",
+        str(session.screen(shape)),
+        "--scratch",
+        str(path.parent),
         python=session.peers_python,
-    )  # fmt: skip
+    )
     note(record, key, done, shape=shape)
     return path.exists()

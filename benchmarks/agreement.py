@@ -43,9 +43,15 @@ def agree(session: Session) -> None:
 
 def _ours(session: Session, store: Path, folder: Path, test: str, target: Path) -> None:
     session.checked_script(
-        "run_pertscale", "labels", str(store), str(folder / f"{target.stem}.labels"),
-        "--test", test, "--p-values", str(target),
-    )  # fmt: skip
+        "run_pertscale",
+        "labels",
+        str(store),
+        str(folder / f"{target.stem}.labels"),
+        "--test",
+        test,
+        "--p-values",
+        str(target),
+    )
 
 
 def _case(session: Session, record: Record, folder: Path, name: str) -> None:
@@ -58,9 +64,16 @@ def _case(session: Session, record: Record, folder: Path, name: str) -> None:
         python = sys.executable if name == "scipy" else session.peers_python
         assert python is not None
         session.checked_script(
-            script, str(folder / source), "--scale", "log1p", "--p-values", str(theirs),
-            "--scratch", str(folder / "own"), python=python,
-        )  # fmt: skip
+            script,
+            str(folder / source),
+            "--scale",
+            "log1p",
+            "--p-values",
+            str(theirs),
+            "--scratch",
+            str(folder / "own"),
+            python=python,
+        )
     done = session.checked_script("compare_p_values", str(folder / f"{test}.npz"), str(theirs))
     record.add({"tool": name}, {"test": test, **done.said})
     print(f"  {name}: largest relative difference of p {done.said['max_relative']:.2g}", flush=True)

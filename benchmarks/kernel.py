@@ -133,9 +133,14 @@ def compare(name: str) -> dict[str, Any]:
     largest = np.maximum(a, b)
     difference = np.divide(np.abs(a - b), largest, out=np.zeros_like(a), where=largest > 0)
     return {
-        "cells": cells, "controls": controls, "perturbations": perturbations, "genes": genes,
-        "n_nonzero": block.n_nonzero, "cpu": taken, "max_relative": float(difference.max()),
-    }  # fmt: skip
+        "cells": cells,
+        "controls": controls,
+        "perturbations": perturbations,
+        "genes": genes,
+        "n_nonzero": block.n_nonzero,
+        "cpu": taken,
+        "max_relative": float(difference.max()),
+    }
 
 
 if __name__ == "__main__":

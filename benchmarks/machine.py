@@ -12,9 +12,22 @@ from typing import Any
 
 #: Distributions whose versions are recorded, where they are installed.
 PACKAGES = (
-    "pertscale", "illico", "pdex", "scanpy", "crispyx", "anndata", "dask", "distributed", "h5py",
-    "numba", "numpy", "pandas", "pyarrow", "scipy", "zarr",
-)  # fmt: skip
+    "pertscale",
+    "illico",
+    "pdex",
+    "scanpy",
+    "crispyx",
+    "anndata",
+    "dask",
+    "distributed",
+    "h5py",
+    "numba",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "zarr",
+)
 _ASK = """
 import importlib.metadata as m, json, sys
 found = {}
@@ -65,8 +78,11 @@ def commit() -> str:
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--exclude=*", "--dirty=+"],
-            cwd=here, capture_output=True, check=True, text=True,
-        )  # fmt: skip
+            cwd=here,
+            capture_output=True,
+            check=True,
+            text=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return found.stdout.strip()

@@ -75,8 +75,9 @@ def responses(screen: ps.Screen, context: str, folder: Path) -> dict[str, float]
     labels = ps.stats.rank_sum(screen, out=folder, quiet=True).matrix(context)
     changed = pd.DataFrame(
         (labels.values != 0) & (labels.values != Label.UNTESTED),
-        labels["perturbation"].values, labels["gene"].values,
-    )  # fmt: skip
+        labels["perturbation"].values,
+        labels["gene"].values,
+    )
     for name in changed.index:
         if name in changed.columns:
             changed.loc[name, name] = False

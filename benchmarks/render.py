@@ -39,9 +39,12 @@ def main() -> None:
     if scaling and scaling["sweeps"].get("cells"):
         draw_scaling(scaling["sweeps"]["cells"]["points"], figures / "scaling.svg")
     environment = Environment(
-        loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(HERE),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     page = environment.get_template("page.md.j2").render(
         about=_about(arguments.results),
         peers=peers,

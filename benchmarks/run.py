@@ -68,22 +68,53 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--only", choices=PARTS, nargs="+", help="parts to run [default: all but genome-wide]")
-    add("--size", choices=SIZES, nargs="+", default=["S", "M", "L"],
-        help="screens for the comparison with the peers [default: S M L]")  # fmt: skip
-    add("--peers", choices=[*PEERS, "none"], nargs="+", default=list(PEERS),
-        help="tools to compare with [default: all]")  # fmt: skip
+    add(
+        "--size",
+        choices=SIZES,
+        nargs="+",
+        default=["S", "M", "L"],
+        help="screens for the comparison with the peers [default: S M L]",
+    )
+    add(
+        "--peers",
+        choices=[*PEERS, "none"],
+        nargs="+",
+        default=list(PEERS),
+        help="tools to compare with [default: all]",
+    )
     add("--repeats", type=int, default=3, help="rounds [default: 3]")
     add("--threads", type=int, default=2, help="threads of every tool [default: 2]")
-    add("--budget", type=float, default=60.0,
-        help="seconds of testing for tools that would take hours [default: 60]")  # fmt: skip
-    add("--max-cells", type=int, default=400_000,
-        help="where the sweep over cells ends, at most 1,000,000 [default: 400,000]")  # fmt: skip
-    add("--genes", type=int, default=GENOME_WIDE.genes,
-        help="genes of the genome-wide screen; fewer need less disk")  # fmt: skip
-    add("--screens", type=Path, nargs="*", default=[],
-        help="files of real screens, beside which a simulated one is put")  # fmt: skip
-    add("--work", type=Path, default=Path("benchmark-work"),
-        help="folder for screens and the peers' environment [default: benchmark-work]")  # fmt: skip
+    add(
+        "--budget",
+        type=float,
+        default=60.0,
+        help="seconds of testing for tools that would take hours [default: 60]",
+    )
+    add(
+        "--max-cells",
+        type=int,
+        default=400_000,
+        help="where the sweep over cells ends, at most 1,000,000 [default: 400,000]",
+    )
+    add(
+        "--genes",
+        type=int,
+        default=GENOME_WIDE.genes,
+        help="genes of the genome-wide screen; fewer need less disk",
+    )
+    add(
+        "--screens",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="files of real screens, beside which a simulated one is put",
+    )
+    add(
+        "--work",
+        type=Path,
+        default=Path("benchmark-work"),
+        help="folder for screens and the peers' environment [default: benchmark-work]",
+    )
     add("--results", type=Path, default=HERE / "results", help="folder for the results")
     add("--peer-python", help="interpreter that has the peers, instead of a new environment")
     add("--again", action="store_true", help="measure anew what is in the results")

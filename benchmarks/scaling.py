@@ -87,8 +87,12 @@ def _share_of_dask(session: Session, record: Record, shape: Shape) -> None:
             continue
         out = session.scratch("tiles")
         done = session.script(
-            "run_map", str(key["value"]), str(session.store(shape)), str(out),
-            "--threads", str(session.threads),
-        )  # fmt: skip
+            "run_map",
+            str(key["value"]),
+            str(session.store(shape)),
+            str(out),
+            "--threads",
+            str(session.threads),
+        )
         shutil.rmtree(out, ignore_errors=True)
         note(record, full, done, shape=shape)

@@ -12,9 +12,12 @@ from stages import CONTROL, GROUP, Stages, count, report, toy_data, write_p_valu
 
 #: All genes are tested, as by the others; by default crispyx leaves out the least expressed.
 ALL_GENES = {
-    "min_cells_expressed": 0, "min_pct_ctrl": 0.0, "min_pct_pert": 0.0,
-    "min_mean_ctrl": 0.0, "min_mean_pert": 0.0,
-}  # fmt: skip
+    "min_cells_expressed": 0,
+    "min_pct_ctrl": 0.0,
+    "min_pct_pert": 0.0,
+    "min_mean_ctrl": 0.0,
+    "min_mean_pert": 0.0,
+}
 
 
 def main() -> None:
@@ -26,9 +29,14 @@ def main() -> None:
 
     def test(path: str | Path, out: Path) -> Any:
         return crispyx.wilcoxon_test(
-            path, perturbation_column=GROUP, control_label=CONTROL, output_path=out,
-            verbose=False, force=True, **ALL_GENES,
-        )  # fmt: skip
+            path,
+            perturbation_column=GROUP,
+            control_label=CONTROL,
+            output_path=out,
+            verbose=False,
+            force=True,
+            **ALL_GENES,
+        )
 
     with stages("warm"):
         toy = toy_data()
