@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pertscale.diagnostics.progress import say
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
 from pertscale.hashing import digest
 from pertscale.io.guards.json_files import read_json_file
@@ -115,6 +116,47 @@ def check_files(
     """
     if found := faults(folder, sums, content=content):
         raise CorruptFileError(f"{told(folder, found)}: {remedy}")
+
+
+def is_intact(
+    read: Callable[[], Mapping[str, Any]],
+    key: str,
+    listed: Callable[[Mapping[str, Any]], Iterable[tuple[Location, Sums]]],
+    *,
+    remedy: str,
+    again: str,
+    content: bool,
+    quiet: bool,
+) -> bool:
+    """Whether a record is of a key, and the folders that it lists hold what was written.
+
+    Parameters
+    ----------
+    read
+        Reads the record; see :func:`read_record`.
+    key
+        What its ``key`` has to be.
+    listed
+        Folders and the sums of their files, from the record.
+    remedy
+        What errors of `read` end with; it is left out, since the caller does it.
+    again
+        What is said of damage, which is told unless `quiet`: ``"it is made anew"``.
+    content
+        As for :func:`faults`.
+    """
+    try:
+        record = read()
+        if record["key"] != key:
+            return False
+        for folder, sums in listed(record):
+            check_files(folder, sums, remedy=remedy, content=content)
+    except NotFoundError:
+        return False
+    except CorruptFileError as error:
+        say(f"{str(error).removesuffix(f': {remedy}')}; {again}", quiet=quiet)
+        return False
+    return True
 
 
 def told(folder: Location, found: Sequence[str]) -> str:

@@ -17,10 +17,8 @@ import dask
 import numpy as np
 import pandas as pd
 
-from pertscale.diagnostics.progress import say
-from pertscale.errors import CorruptFileError, NotFoundError
 from pertscale.execution.blas_build import blas_libraries
-from pertscale.io.checksums import FILES, all_sums, faults, told, write_record
+from pertscale.io.checksums import FILES, all_sums, is_intact, write_record
 from pertscale.io.parquet import read_table
 from pertscale.results.unit_files import REMEDY, UNIT_FILE, read_unit
 from pertscale.schema import (
@@ -125,7 +123,16 @@ class Unit(ABC):
 
     def is_done(self, out: Path, *, content: bool = True, quiet: bool = True) -> bool:
         """Whether its folder belongs to the same inputs, and is whole; see :func:`is_whole`."""
-        return is_whole(out / self.folder, self.key, content=content, quiet=quiet)
+        folder = out / self.folder
+        return is_intact(
+            lambda: read_unit(folder),
+            self.key,
+            lambda record: [(folder, record.get(FILES, {}))],
+            remedy=REMEDY,
+            again="it is made anew",
+            content=content,
+            quiet=quiet,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
@@ -138,26 +145,6 @@ class Unit(ABC):
             "folder": self.folder,
             "key": self.key,
         }
-
-
-def is_whole(folder: Path, key: str, *, content: bool = True, quiet: bool = True) -> bool:
-    """Whether a unit's folder is of a key, and holds what was written.
-
-    What does not is told unless `quiet`. Without `content`, files have to have their size.
-    """
-    try:
-        record = read_unit(folder)
-        if record["key"] != key:
-            return False
-        damage = faults(folder, record.get(FILES, {}), content=content)
-    except NotFoundError:
-        return False
-    except CorruptFileError as error:
-        say(f"{str(error).removesuffix(f': {REMEDY}')}; it is made anew", quiet=quiet)
-        return False
-    if damage:
-        say(f"{told(folder, damage)}; it is made anew", quiet=quiet)
-    return not damage
 
 
 def write_unit(folder: Path, record: Mapping[str, Any]) -> None:

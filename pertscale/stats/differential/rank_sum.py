@@ -23,7 +23,7 @@ from pertscale.execution.memory import AUTO, check_memory
 from pertscale.execution.resources import Resources
 from pertscale.execution.runner import run
 from pertscale.hashing import digest
-from pertscale.io.checksums import FILES, faults, told
+from pertscale.io.checksums import FILES, is_intact
 from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.stats.differential.exact_keys import check_exact
@@ -353,23 +353,19 @@ def is_finished(output: Location, key: str, *, content: bool = True, quiet: bool
     What was lost or damaged is printed unless `quiet`. Files are read and compared with their
     checksums; without `content`, and on object storage, they have to have their size.
     """
-    if not (output / LABELS_DIR / MANIFEST_FILE).exists():
-        return False
-    damage = ""
-    try:
-        manifest = read_manifest(output / LABELS_DIR)
-        if manifest["key"] != key:
-            return False
-        if FILES not in manifest:  # of an earlier version
-            return belongs_to(output / PSEUDOBULK_DIR, key)
-        for name, sums in ((LABELS_DIR, manifest[FILES]), (PSEUDOBULK_DIR, manifest[PROFILES])):
-            if found := faults(output / name, sums, content=content):
-                damage = told(output / name, found)
-    except CorruptFileError as error:
-        damage = str(error).removesuffix(f": {REMEDY}")
-    if damage:
-        say(f"{damage}; the tables are made anew", quiet=quiet)
-    return not damage
+    intact = is_intact(
+        lambda: read_manifest(output / LABELS_DIR),
+        key,
+        lambda manifest: (  # an earlier version has listed nothing
+            (output / LABELS_DIR, manifest.get(FILES, {})),
+            (output / PSEUDOBULK_DIR, manifest.get(PROFILES, {})),
+        ),
+        remedy=REMEDY,
+        again="the tables are made anew",
+        content=content,
+        quiet=quiet,
+    )
+    return intact and belongs_to(output / PSEUDOBULK_DIR, key)
 
 
 def check_tables_replaceable(output: Location) -> None:
