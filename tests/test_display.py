@@ -101,7 +101,7 @@ def test_sizes_and_lists():
         "0 bytes",
         "999 bytes",
         "2.23 MB",
-        "1.5e+03 GB",
+        "1.5 TB",
     ]
     assert display.first_few(["a", "b"]) == "a, b"
     assert display.first_few(["a"] * 1000, 2) == "a, a, … (1,000 in all)"

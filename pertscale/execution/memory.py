@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dask.utils import format_bytes, parse_bytes
+from dask.utils import parse_bytes
 
+from pertscale.display import n_bytes
 from pertscale.errors import ArgumentError, MemoryBudgetError
 
 #: Take what the limits leave, up to :data:`MOST_BYTES`.
@@ -65,8 +66,8 @@ def task_budget(memory: str | int, *, worker_limit: int | None) -> int:
     room = int(limit * USABLE) - PROCESS_BYTES
     what = "a worker" if worker_limit else "this process"
     account = (
-        f"the limit of {what} is {format_bytes(limit)}, of which {USABLE:.0%} less "
-        f"{format_bytes(PROCESS_BYTES)} for the process itself can be used"
+        f"the limit of {what} is {n_bytes(limit)}, of which {USABLE:.0%} less "
+        f"{n_bytes(PROCESS_BYTES)} for the process itself can be used"
     )
     needed = MOST_BYTES // 10 if memory == AUTO else memory_bytes(memory)
     if room >= needed:
@@ -77,9 +78,7 @@ def task_budget(memory: str | int, *, worker_limit: int | None) -> int:
         remedy += f" (memory_limit='{enough}MB', --memory-limit {enough}MB)"
     if memory != AUTO and room > 0:
         remedy = f"pass memory='{room // 1_000_000}MB' or less, or " + remedy
-    raise MemoryBudgetError(
-        f"memory={memory!r} needs {format_bytes(needed)}, but {account}; {remedy}"
-    )
+    raise MemoryBudgetError(f"memory={memory!r} needs {n_bytes(needed)}, but {account}; {remedy}")
 
 
 def machine_limit() -> int:

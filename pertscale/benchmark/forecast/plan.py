@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from dask.utils import format_bytes
 from numcodecs import blosc
 
 from pertscale.arguments import checked
@@ -30,6 +29,7 @@ from pertscale.benchmark.units.label_matrix import BAND_BYTES, STRIP_PAIRS
 from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.diagnostics.progress import duration, say
 from pertscale.diagnostics.stopwatch import Stopwatch
+from pertscale.display import n_bytes
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import StorageError
 from pertscale.evaluation.expression import N_GENES
@@ -216,12 +216,12 @@ class BenchmarkPlan:
         ]
         on = "this process" if self.n_workers == 0 else f"{self.n_workers} workers"
         lines += [
-            f"on {on} with {self.n_threads} threads; limit {format_bytes(self.memory_limit)}, "
-            f"of which tasks hold {format_bytes(self.memory_budget)} at most",
+            f"on {on} with {self.n_threads} threads; limit {n_bytes(self.memory_limit)}, "
+            f"of which tasks hold {n_bytes(self.memory_budget)} at most",
             f"tiles: {self.n_tiles - self.n_tiles_done} of {self.n_tiles} left, "
-            f"{format_bytes(self.tile_bytes)} each at most",
-            f"disk: {format_bytes(self.output_bytes)} stay, {format_bytes(self.scratch_bytes)} for "
-            f"a while; {format_bytes(self.free_bytes)} are free",
+            f"{n_bytes(self.tile_bytes)} each at most",
+            f"disk: {n_bytes(self.output_bytes)} stay, {n_bytes(self.scratch_bytes)} for "
+            f"a while; {n_bytes(self.free_bytes)} are free",
         ]
         if self.n_tasks:
             lines.append(
@@ -239,7 +239,7 @@ class BenchmarkPlan:
     def _shown(self) -> pd.DataFrame:
         shown = self.stages.copy()
         for name in ("bytes_read", "bytes_on_disk", "bytes_written", "peak_bytes"):
-            shown[name] = [format_bytes(int(n)) if n == n else "" for n in self.stages[name]]
+            shown[name] = [n_bytes(n) if n == n else "" for n in self.stages[name]]
         shown["seconds"] = [f"{s:.0f}" if s >= 10 else f"{s:.1f}" for s in shown["seconds"]]
         return shown.rename(
             columns={
@@ -607,13 +607,13 @@ def _ingest_row(
         _INGEST_SECONDS + one.read_seconds + one.n_entries * rates.per_value * _INGEST_COST
         for one, rates in ingests
     )
-    n_bytes = sum(one.bytes_read for one, _ in ingests)
+    bytes_read = sum(one.bytes_read for one, _ in ingests)
     return (
         "ingest",
         sum(len(one.tasks.to_sort) + len(one.tasks.to_write) for one, _ in ingests),
         0,
-        n_bytes,
-        n_bytes,
+        bytes_read,
+        bytes_read,
         sum(one.bytes_written for one, _ in ingests),
         PROCESS_BYTES + resources.memory,
         seconds * slowdown / resources.n_threads,
@@ -652,9 +652,9 @@ def _label_row(
 
 def _unit_row(stage: str, units: Sequence[ExpectedUnit], seconds: float) -> tuple[Any, ...]:
     left = [unit for unit in units if not unit.done]
-    n_bytes = sum(u.n_perturbations * u.n_genes for u in left)
+    label_bytes = sum(u.n_perturbations * u.n_genes for u in left)
     peak = max((_unit_bytes(u) for u in left), default=0)
-    read = n_bytes if stage == "methods" else 8 * n_bytes
+    read = label_bytes if stage == "methods" else 8 * label_bytes
     return stage, len(left), len(units) - len(left), read, np.nan, _written(left), peak, seconds
 
 
@@ -707,8 +707,8 @@ def _check_disk(todo: Sequence[_Todo], units: _Units, folder: Path, free: int) -
     if scratch + stays <= free:
         return
     raise StorageError(
-        f"{folder} has {format_bytes(free)} free, but the run needs about "
-        f"{format_bytes(scratch + stays)} there: {format_bytes(stays)} of results and "
-        f"{format_bytes(scratch)} of scratch; make room, or pass out= (--out) on a disk with "
-        f"{format_bytes(scratch + stays)} free"
+        f"{folder} has {n_bytes(free)} free, but the run needs about "
+        f"{n_bytes(scratch + stays)} there: {n_bytes(stays)} of results and "
+        f"{n_bytes(scratch)} of scratch; make room, or pass out= (--out) on a disk with "
+        f"{n_bytes(scratch + stays)} free"
     )
