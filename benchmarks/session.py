@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).resolve().parent / "peers"
 INGEST_DISK = 0.4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Session:
     """Options of a call, and the folder it works in."""
 

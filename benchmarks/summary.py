@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,7 +39,7 @@ class Spread:
         return f"{middle} ({self.low:.{digits}f}–{self.high:.{digits}f})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One tool on one screen, from whole processes. Ratios are to pertscale in the same round."""
 
@@ -131,12 +131,12 @@ def peer_rows(runs: Sequence[Run]) -> list[Row]:
 
 def _row(tool: str, runs: Sequence[Run]) -> Row:
     return Row(
-        tool,
-        Spread.of([seconds(run, "wall") for run in runs]),
-        Spread.of([seconds(run, "cpu") for run in runs]),
-        Spread.of([run["peak_bytes"] / 1e9 for run in runs]),
-        stage_text(runs),
-        "",
+        tool=tool,
+        wall=Spread.of([seconds(run, "wall") for run in runs]),
+        cpu=Spread.of([seconds(run, "cpu") for run in runs]),
+        peak_gb=Spread.of([run["peak_bytes"] / 1e9 for run in runs]),
+        stages=stage_text(runs),
+        tested="",
     )
 
 
@@ -147,21 +147,17 @@ def _peer_row(
     pairs = [(run, ours[run["key"]["round"]]) for run in tests if run["key"]["round"] in ours]
     prepared = sum(seconds(run, "wall") for run in preparation)
     walls = [(seconds(theirs, "wall"), seconds(mine, "wall")) for theirs, mine in pairs]
-    plain = _row(name, tests)
     partial = any(is_partial(run) for run in tests)
     tested = sorted({f"{run['said']['tested']:,}" for run in tests})
-    return Row(
-        name,
-        plain.wall,
-        plain.cpu,
-        plain.peak_gb,
-        plain.stages,
-        f"{', '.join(tested)} of {tests[0]['said']['perturbations']:,}" if partial else "all",
-        partial,
-        Spread.of([theirs / mine for theirs, mine in walls]) if walls else None,
-        Spread.of([(theirs + prepared) / (mine + ingest) for theirs, mine in walls])
-        if walls
-        else None,
+    over_labels = [theirs / mine for theirs, mine in walls]
+    over_all = [(theirs + prepared) / (mine + ingest) for theirs, mine in walls]
+    n_all = tests[0]["said"]["perturbations"]
+    return replace(
+        _row(name, tests),
+        tested=f"{', '.join(tested)} of {n_all:,}" if partial else "all",
+        extrapolated=partial,
+        over_labels=Spread.of(over_labels) if walls else None,
+        over_all=Spread.of(over_all) if walls else None,
     )
 
 

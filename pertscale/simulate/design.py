@@ -15,7 +15,7 @@ from pertscale.simulate.expression import GeneModel, draw_genes
 from pertscale.simulate.guides import Guides, draw_guides
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Design:
     """Genes, effects and cells of a screen, with their names."""
 
@@ -67,7 +67,16 @@ def draw_design(
     width = max(4, len(str(n_genes)))
     gene_names = tuple(f"GENE{i + 1:0{width}d}" for i in range(n_genes))
     names = _perturbation_names(gene_names, effects)
-    return Design(contexts, gene_names, names, genes, programs, effects, guides, cells)
+    return Design(
+        context_names=contexts,
+        gene_names=gene_names,
+        perturbation_names=names,
+        genes=genes,
+        programs=programs,
+        effects=effects,
+        guides=guides,
+        cells=cells,
+    )
 
 
 def _perturbation_names(genes: tuple[str, ...], effects: Effects) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class Programs:
     embedding: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Effects:
     """True effects of all conditions.
 
@@ -146,7 +146,14 @@ def draw_effects(
     first, second = 1 + pairs.T
     log2_effect[:, 1 + n_perturbations :] = log2_effect[:, first] + log2_effect[:, second]
     interactions = _interact(log2_effect[:, 1 + n_perturbations :], targets[pairs], rng)
-    return Effects(log2_effect, targets, strength, strong, pairs, interactions)
+    return Effects(
+        log2_effect=log2_effect,
+        targets=targets,
+        strength=strength,
+        strong=strong,
+        pairs=pairs,
+        interactions=interactions,
+    )
 
 
 def _draw_strength(

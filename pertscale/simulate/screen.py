@@ -46,7 +46,7 @@ UMI_PER_GENE = 1.67
 MAX_THREADS = 8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SimulatedScreen:
     """A simulated screen: where it is, and what is true of it.
 
