@@ -21,7 +21,6 @@ from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import matching
 from pertscale.io.store.layout import is_store, open_root, read_column
 from pertscale.perturbation_names import is_unassigned_word, name_of, targets
-from pertscale.predictions.cells import gene_ids
 from pertscale.schema import PERTURBATION
 from pertscale.screen import Screen
 from pertscale.splits import Split
@@ -126,8 +125,8 @@ class ScreenNames:
         return match_genes(
             list(self.source.genes),
             list(self.target.genes),
-            ids=gene_ids(self.source),
-            reference_ids=gene_ids(self.target),
+            ids=self.source.gene_ids,
+            reference_ids=self.target.gene_ids,
             aliases=self.aliases,
         )
 
@@ -151,9 +150,9 @@ class ScreenNames:
     def _targets_as_called(self) -> dict[str, str]:
         """Target gene of the source → what the target screen calls it; itself where it does not."""
         perturbed, wanted = _target_genes(self.source), _target_genes(self.target)
-        genes, ids = list(self.target.genes), gene_ids(self.target)
+        genes, ids = list(self.target.genes), self.target.gene_ids
         more = sorted(wanted - set(genes))
-        source_ids = gene_ids(self.source) or list(self.source.genes)
+        source_ids = self.source.gene_ids or list(self.source.genes)
         id_of = dict(zip(self.source.genes, source_ids, strict=True))
         reference = [*genes, *more]
         match = match_genes(

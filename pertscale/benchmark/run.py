@@ -208,7 +208,7 @@ def run_benchmark(
         aliases=aliases,
         targets=targets,
     )
-    testing = RankSumOptions(test, fdr, fold_change, min_cells)
+    testing = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     output, stores = locate_stores(store, out)
     _check_output(output, stores)
     read_only = _is_read_only(output)

@@ -47,8 +47,8 @@ from pertscale.stats.differential.options import RankSumOptions
 from pertscale.stats.differential.rank_sum import (
     check_tables_replaceable,
     is_finished,
+    label_screen,
     labels_key,
-    rank_sum,
 )
 from pertscale.stats.labels.table import LabelTable, read_labels
 from pertscale.stats.pseudobulk import open_pseudobulk
@@ -179,9 +179,8 @@ def run_screen(
     )
     if any(one.kind == CELLS for of_name in files.values() for one in of_name):
         with log.stage("predicted cells"):
-            run.external.label_cells(
-                folder / WORK_DIR / "cells", **testing.as_dict(), **vars(resources)
-            )
+            cells = folder / WORK_DIR / "cells"
+            run.external.label_cells(cells, options=testing, **vars(resources))
     for context in run.labels.contexts:
         plan_context(run, context)
     check_split_files(run.record)
@@ -204,7 +203,7 @@ def _label(opened: OpenedScreen, testing: RankSumOptions, resources: RunResource
         # what is there is of other labels, and no result any more
         check_tables_replaceable(folder)
         unmark(*opened.parents, folder)
-        return rank_sum(opened.screen, out=folder, **testing.as_dict(), **vars(resources))
+        return label_screen(opened.screen, folder, testing, **vars(resources))
 
 
 def run_across(screens: Sequence[ScreenRun], record: RunRecord, resources: RunResources) -> None:

@@ -43,7 +43,8 @@ from pertscale.predictions.profile_scale import (
 )
 from pertscale.schema import CONTEXT, CONTROL, COUNTS, LOG1P_1E4, PERTURBATION, Label
 from pertscale.screen import Screen, open_screen
-from pertscale.stats.differential.rank_sum import rank_sum
+from pertscale.stats.differential.options import RankSumOptions
+from pertscale.stats.differential.rank_sum import label_screen
 from pertscale.stats.labels.table import LabelTable
 from pertscale.stats.pseudobulk import open_pseudobulk
 from pertscale.storage.atomic import remove
@@ -68,10 +69,10 @@ def label_predicted_cells(
     folder: Path,
     *,
     controls: Mapping[str, np.ndarray],
+    options: RankSumOptions | None = None,
     memory: str | int = AUTO,
     client: ClientLike = None,
     quiet: bool = False,
-    **options: Any,
 ) -> dict[str, CellPredictions]:
     """Test predicted cells against controls; return the predictions of each context.
 
@@ -85,7 +86,9 @@ def label_predicted_cells(
         Where ``screen.zarr``, ``labels/`` and ``pseudobulk.zarr`` are written.
     controls : mapping of str to ndarray (n_genes,)
         Mean log1p expression of the screen's controls by context.
-    memory, client, quiet, **options
+    options : RankSumOptions, optional
+        How they are tested.
+    memory, client, quiet
         As of :func:`pertscale.stats.rank_sum`.
 
     Raises
@@ -115,14 +118,24 @@ def label_predicted_cells(
             remove(store)
             folder.mkdir(parents=True, exist_ok=True)
             write()
-    how = {"memory": memory, "client": client, "quiet": quiet, **options}
+
+    def label() -> LabelTable:
+        return label_screen(
+            open_screen(store),
+            folder,
+            options or RankSumOptions(),
+            memory=memory,
+            client=client,
+            quiet=quiet,
+        )
+
     try:
-        labels = rank_sum(store, out=folder, **how)
+        labels = label()
     except CorruptFileError as error:
         say(f"{error}; the store of predicted cells is made anew", quiet=quiet)
         remove(store)
         write()
-        labels = rank_sum(store, out=folder, **how)
+        labels = label()
     predicted = open_screen(store)
     return {
         context: CellPredictions(

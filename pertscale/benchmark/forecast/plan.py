@@ -332,7 +332,7 @@ def plan_benchmark(
         aliases=aliases,
         targets=targets,
     )
-    options = RankSumOptions(test, fdr, fold_change, min_cells)
+    options = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     output, stores = locate_stores(store, out)
     folder = working_folder(output, LAYOUT)
     with use_client(client, quiet=quiet) as resolved:

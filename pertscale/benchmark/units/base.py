@@ -122,7 +122,10 @@ class Unit(ABC):
         return read_table(out / self.folder / SCORES_FILE, remedy=REMEDY)
 
     def is_done(self, out: Path, *, content: bool = True, quiet: bool = True) -> bool:
-        """Whether its folder belongs to the same inputs, and is whole; see :func:`is_whole`."""
+        """Whether its folder belongs to the same inputs, and holds what was written.
+
+        What does not is told unless `quiet`. Without `content`, files have to have their size.
+        """
         folder = out / self.folder
         return is_intact(
             lambda: read_unit(folder),
