@@ -15,9 +15,10 @@ from click.testing import CliRunner
 
 import pertscale as ps
 from pertscale.cli import main
+from tests.support.commands import run_command
 
 
-def pertscale(*arguments, cwd):
+def in_a_shell(*arguments, cwd):
     return subprocess.run(
         [sys.executable, "-m", "pertscale", *map(str, arguments)],
         cwd=cwd,
@@ -71,7 +72,7 @@ def test_what_can_not_be_shown_is_written_all_the_same(example, tmp_path):
 @pytest.mark.once
 def test_from_file_to_report(tmp_path):
     def ok(*arguments):
-        done = pertscale(*arguments, cwd=tmp_path)
+        done = in_a_shell(*arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done
 
@@ -108,6 +109,8 @@ def test_from_file_to_report(tmp_path):
         2,
         "--method",
         "knn_10",
+        "--task",
+        "within",
         "--quiet",
     ).stdout
     assert "full_without_target, means of 2 splits" in shown
@@ -135,7 +138,8 @@ def test_from_file_to_report(tmp_path):
 )
 def test_bad_input_is_one_clear_line(tmp_path, arguments, code, message):
     (tmp_path / "empty.csv").touch()
-    done = pertscale(*arguments, cwd=tmp_path)
+    run = in_a_shell if arguments[0] == "report" or code == 2 else run_command
+    done = run(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -148,8 +152,8 @@ def test_bad_input_is_one_clear_line(tmp_path, arguments, code, message):
     "command", ["check", "ingest", "labels", "run", "report", "models", "slurm", "simulate", "demo"]
 )
 def test_help(tmp_path, command):
-    shown = pertscale(command, "--help", cwd=tmp_path).stdout
+    shown = run_command(command, "--help", cwd=tmp_path).stdout
     assert "Usage: " in shown
-    overview = pertscale("--help", cwd=tmp_path).stdout
+    overview = run_command("--help", cwd=tmp_path).stdout
     assert command in overview
     assert "\\b" not in overview + shown  # a mark for click that it did not see

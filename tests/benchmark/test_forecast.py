@@ -9,9 +9,8 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
+from functools import partial
 
 import dask
 import pytest
@@ -23,9 +22,10 @@ from pertscale.diagnostics.events import TaskDone, recording
 from pertscale.errors import ArgumentError, MemoryBudgetError, NotFoundError, StorageError
 from pertscale.splits.rule import SplitRule
 from pertscale.stats import rank_sum, rank_sum_share
+from tests.support.commands import run_command
 from tests.support.helpers import tree_hash
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 #: Enough for all kinds of units, and quick.
 METHODS = ["majority_vote", "knn_1", "mean", "additive"]
@@ -62,7 +62,7 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def finished(example, tmp_path_factory):
+def finished(example, without_report, tmp_path_factory):
     """Output of a finished run."""
     folder = tmp_path_factory.mktemp("finished")
     ps.run_benchmark(example.screen, out=folder, **OPTIONS)
@@ -292,19 +292,11 @@ def test_html_is_escaped(example, tmp_path):
 
 
 def test_command(example, tmp_path):
-    def pertscale(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "pertscale", "plan", example.screen.path, *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    told = pertscale("--out", "o", "--method", "knn_1", "--setting", "full", "--quiet")
+    plan = partial(run_command, "plan", example.screen.path, "--out", "o", "--quiet", cwd=tmp_path)
+    told = plan("--method", "knn_1", "--setting", "full")
     assert told.returncode == 0, told.stderr
     assert "tiles: " in told.stdout
-    refused = pertscale("--out", "o", "--memory", "2MB", "--quiet")
+    refused = plan("--memory", "2MB")
     assert refused.returncode == 1
     assert "pass --memory" in refused.stderr
     assert list(tmp_path.iterdir()) == []
