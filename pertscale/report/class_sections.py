@@ -14,7 +14,7 @@ from pertscale.report.findings import counted
 from pertscale.report.sections import Picture, Section
 from pertscale.report.tables import Heading, class_tables, overview, ranked, standing_apart
 from pertscale.results.comparisons import no_target_read_out, told
-from pertscale.schema import SETTING_DOCS, WITHIN
+from pertscale.schema import SETTING_DOCS, WITHIN, WITHOUT_TARGET
 
 if TYPE_CHECKING:
     from pertscale.results.result import BenchmarkResult
@@ -46,6 +46,24 @@ def class_sections(result: BenchmarkResult) -> list[Section]:
 def _section(scores: pd.DataFrame, context: str, held_out: dict[tuple[str, str], int]) -> Section:
     """Scores of one context: overview, bars, tables per class."""
     rows = scores[scores["context"] == context]
+    headings = _headings(rows, context, held_out)
+    return Section(
+        context,
+        side=tuple(overview(scores, context=context, heading=h) for h in headings.values()),
+        pictures=(_bars(rows, context, headings),),
+        folded=tuple(
+            table
+            for heading in headings.values()
+            for table in class_tables(scores, context=context, heading=heading)
+        ),
+        folded_title="Scores of each class",
+    )
+
+
+def _headings(
+    rows: pd.DataFrame, context: str, held_out: dict[tuple[str, str], int]
+) -> dict[str, Heading]:
+    """Return what the tables of each setting say of it; ``full`` only where it differs."""
     settings: list[str] = [s for s in SETTING_DOCS if s in set(rows["setting"])]
     same = no_target_read_out(rows)
     if same:
@@ -55,25 +73,20 @@ def _section(scores: pd.DataFrame, context: str, held_out: dict[tuple[str, str],
         numbers = told(*counted(rows[rows["setting"] == setting], context, held_out))
         also = "; full is the same, no target is read out" if same and setting != "curated" else ""
         headings[setting] = Heading(setting, numbers + also)
-    bars = [s for s in ("curated", "full_without_target") if s in settings] or settings[:1]
-    apart = standing_apart(rows[rows["setting"].isin(bars)])
+    return headings
+
+
+def _bars(rows: pd.DataFrame, context: str, headings: dict[str, Heading]) -> Picture:
+    """Draw the classes where the targets are left out, of the methods that can be compared."""
+    settings = [s for s in ("curated", WITHOUT_TARGET) if s in headings] or list(headings)[:1]
+    apart = standing_apart(rows[rows["setting"].isin(settings)])
     methods = [
         method
         for method in ranked(rows, "auprc_de")
         if method not in TOLD_THE_TRUTH and method not in apart
     ]
+    titles = {s: f"{s}, {headings[s].told.partition(';')[0]}" for s in settings}
     classes = rows[rows["level"] == "class"]
-    titles = {s: f"{s}, {headings[s].told.partition(';')[0]}" for s in bars}
     figure = figures.class_bars(classes, methods=methods, settings=titles)
     svg = Markup(to_svg(figure, name=f"bars-{context}"))  # matplotlib escapes the text
-    return Section(
-        context,
-        side=tuple(overview(scores, context=context, heading=h) for h in headings.values()),
-        pictures=(Picture(svg, _BARS),),
-        folded=tuple(
-            table
-            for heading in headings.values()
-            for table in class_tables(scores, context=context, heading=heading)
-        ),
-        folded_title="Scores of each class",
-    )
+    return Picture(svg, _BARS)
