@@ -2,7 +2,7 @@
 
 The other modules take names and dtypes from here; the documentation of the columns is the
 ``doc`` of these records. Changing a record that is written to disk means raising
-:data:`SCHEMA_VERSION`.
+:data:`pertscale.versions.SCHEMA_VERSION`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ WORK_DIR = ".work"
 #: The setting of all pairs but those of a perturbation and its targets.
 WITHOUT_TARGET = "full_without_target"
 
-SCHEMA_VERSION: Final = 1
 
 #: Tasks of expression.
 SINGLE: Final = "single"

@@ -20,6 +20,7 @@ from tests.support.helpers import ROOT
 RANKS = (
     {
         "errors",
+        "versions",
         "schema",
         "hashing",
         "display",

@@ -37,7 +37,6 @@ from pertscale.schema import (
     PREDICTIONS_DIR,
     PSEUDOBULK_DIR,
     REPORT_FILE,
-    SCHEMA_VERSION,
     SCORE_COLUMNS,
     SCORES_FILE,
     SKIPPED_COLUMNS,
@@ -50,6 +49,7 @@ from pertscale.stats.differential.rank_sum import TABLE_FILES
 from pertscale.storage.locations import Location, Remote
 from pertscale.storage.own_files import remove_ours
 from pertscale.storage.publish import OutputLayout
+from pertscale.versions import SCHEMA_VERSION
 
 _FILES = "|".join(
     (

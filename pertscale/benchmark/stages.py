@@ -187,6 +187,7 @@ def run_screen(
     for kind in {kind for _, kind in run.matrices}:
         kept = [matrix for (_, one), matrix in run.matrices.items() if one == kind]
         remove_superseded(folder / WORK_DIR / kind, kept)
+    run.record.tell_earlier_version()
     with compute_here(resources.client, run.n_pairs):
         for task in tasks_of(options.tasks):
             task.run(run)

@@ -13,12 +13,13 @@ import xarray as xr
 from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.run_log import RunLog
-from pertscale.benchmark.units.base import Unit, check_unit_replaceable
+from pertscale.benchmark.units.base import Unit, check_unit_replaceable, is_of_earlier_version
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.diagnostics.events import SplitsDrawn, emit
 from pertscale.diagnostics.progress import Progress, say
+from pertscale.display import shown_path
 from pertscale.embeddings.embedding import Embedding
 from pertscale.schema import MANIFEST_FILE, WORK_DIR
 from pertscale.screen import Screen
@@ -87,6 +88,17 @@ class RunRecord:
         """Record a split under its context and name."""
         self.splits.setdefault(context, {})[split.name] = split
 
+    def tell_earlier_version(self) -> None:
+        """Tell that results of an earlier version are made anew, where there are any."""
+        units = (*self.units, *self.expression)
+        n = sum(is_of_earlier_version(self.folder / unit.folder) for unit in units)
+        if n:
+            say(
+                f"{n:,} of {len(units):,} predictions in {shown_path(self.folder)} were made by an "
+                "earlier version of pertscale; they are made and scored again, this once",
+                quiet=self.log.quiet,
+            )
+
     def run_class_units(self, task: str) -> None:
         """Run the units of classes of a task; set those apart that have no predictions."""
         units = [unit for unit in self.units if unit.task == task]
@@ -112,6 +124,9 @@ class RunRecord:
             if not stage.reused:
                 check_unit_replaceable(self.folder / unit.folder)
                 self.unmark()
+                if unit.is_predicted(self.folder):
+                    unit.score_again(self.folder)
+                    return
                 for model, seconds in unit.run(self.folder).items():
                     self.log.add("model", f"{unit.title} / {model}", seconds)
 

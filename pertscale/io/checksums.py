@@ -120,7 +120,7 @@ def check_files(
 
 def is_intact(
     read: Callable[[], Mapping[str, Any]],
-    key: str,
+    keys: Mapping[str, str],
     listed: Callable[[Mapping[str, Any]], Iterable[tuple[Location, Sums]]],
     *,
     remedy: str,
@@ -128,14 +128,14 @@ def is_intact(
     content: bool,
     quiet: bool,
 ) -> bool:
-    """Whether a record is of a key, and the folders that it lists hold what was written.
+    """Whether a record is of some keys, and the folders that it lists hold what was written.
 
     Parameters
     ----------
     read
         Reads the record; see :func:`read_record`.
-    key
-        What its ``key`` has to be.
+    keys
+        What it has to say under these names.
     listed
         Folders and the sums of their files, from the record.
     remedy
@@ -147,7 +147,7 @@ def is_intact(
     """
     try:
         record = read()
-        if record["key"] != key:
+        if any(record.get(name) != key for name, key in keys.items()):
             return False
         for folder, sums in listed(record):
             check_files(folder, sums, remedy=remedy, content=content)

@@ -38,8 +38,8 @@ from pertscale.schema import (
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.storage.atomic import atomic_path, write_json
+from pertscale.versions import MODEL_TASK_VERSION
 
-FORMAT_VERSION: Final = 1
 DATA_FILE: Final = "data.h5ad"
 SPLIT_FILE: Final = "split.json"
 REQUEST_FILE: Final = "request.json"
@@ -104,7 +104,7 @@ def write_task(
         write_json(
             temporary / REQUEST_FILE,
             {
-                "format_version": FORMAT_VERSION,
+                "format_version": MODEL_TASK_VERSION,
                 "key": task_key(screen, split, context=context, seed=seed, genes=genes),
                 "context": context,
                 "conditions": list(split.held_out),
@@ -130,7 +130,7 @@ def task_key(
 ) -> str:
     """Return a hash of what a task holds; known before the task is written."""
     genes = None if genes is None or list(genes) == list(screen.genes) else list(genes)
-    return digest(FORMAT_VERSION, screen.fingerprint, split.hash, context, seed, genes)
+    return digest(MODEL_TASK_VERSION, screen.fingerprint, split.hash, context, seed, genes)
 
 
 def spelled(genes: Sequence[str]) -> str:

@@ -246,12 +246,13 @@ def test_settings_without_a_target_among_the_genes_are_scored_once(monkeypatch):
     settings = ("full", "full_without_target")
     nobody = dict.fromkeys(drawn.matrix.perturbations, ("not_read_out",))
     unit = replace(drawn.class_unit("knn_1"), settings=settings, target_genes=nobody)
-    predicted = unit.predictor.predict(unit)
-    scores = unit.write_and_score(MemoryStore(), predicted)
+    store = MemoryStore()
+    params = unit.predict(store).params
+    scores = unit.score(store, params)
     assert calls == ["evaluate", "evaluate_per_gene"]
     full, rest = (scores[scores["setting"] == s].drop(columns="setting") for s in settings)
     assert full.reset_index(drop=True).equals(rest.reset_index(drop=True))
     calls.clear()
     own = {name: (name,) for name in drawn.matrix.perturbations}
-    replace(unit, target_genes=own).write_and_score(MemoryStore(), predicted)
+    replace(unit, target_genes=own).score(store, params)
     assert calls == ["evaluate_both", "evaluate_per_gene", "evaluate_per_gene"]

@@ -21,6 +21,7 @@ from zarr.storage import MemoryStore
 
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod
 from pertscale.baselines.classifiers.logistic_pairs import MOST_EPOCHS
+from pertscale.benchmark.units.base import Unit
 from pertscale.benchmark.units.class_unit import ClassUnit, Predictor
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix
@@ -30,7 +31,6 @@ from pertscale.benchmark.units.predictors import (
     TrainingLabels,
 )
 from pertscale.diagnostics.stopwatch import Stopwatch
-from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.retrieval import Truths
 from pertscale.schema import CONTROL, GENE, PERTURBATION, SINGLE, WITHIN
 from pertscale.splits import Split
@@ -164,12 +164,7 @@ class _Drawn:
 
     def classes(self, name: str) -> None:
         """Do a unit of classes, as the benchmark does."""
-        unit = self.class_unit(name)
-        try:
-            predicted = unit.predictor.predict(unit)
-        except (ArgumentError, InputError):
-            return  # it can't be done with so few perturbations: nor will it take time
-        unit.write_and_score(MemoryStore(), predicted)
+        _predict_and_score(self.class_unit(name))
 
     def class_unit(self, name: str) -> ClassUnit:
         """Return the unit of a method."""
@@ -219,7 +214,11 @@ class _Drawn:
 
     def expression(self, models: Mapping[str, ExpressionMethod]) -> None:
         """Do a unit of expression."""
-        unit = ExpressionUnit(
+        _predict_and_score(self.expression_unit(models))
+
+    def expression_unit(self, models: Mapping[str, ExpressionMethod]) -> ExpressionUnit:
+        """Return the unit of some models."""
+        return ExpressionUnit(
             task=SINGLE,
             context="probe",
             split=self.split,
@@ -227,7 +226,14 @@ class _Drawn:
             profiles=_DrawnProfiles(self),
             models=models,
         )
-        unit.fit_and_score(MemoryStore())
+
+
+def _predict_and_score(unit: Unit) -> None:
+    """Do a unit; one that can't be done with so few perturbations will not take time either."""
+    store = MemoryStore()
+    outcome = unit.predict(store)
+    if outcome.params:
+        unit.score(store, outcome.params)
 
 
 @dataclass(frozen=True)

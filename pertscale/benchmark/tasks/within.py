@@ -183,7 +183,7 @@ def _changes(
             everything,
             run.options.threshold,
             False,
-            digest(run.labels.key, name, method.key),
+            digest(run.labels.key, name, method.version, method.key),
             partial(_params_of, fitted),
         )
     for name, mine in given.items():

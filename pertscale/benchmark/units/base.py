@@ -1,15 +1,19 @@
 """A unit: what is predicted, scored, and kept as one folder.
 
-The folder is renamed into place when it is complete, with the hash of all that it depends on. A
-unit whose hash has not changed, and whose files are whole, is not done again.
+The folder is renamed into place when it is complete, with two hashes: of all that the predictions
+depend on, and of what the scores depend on beside them. A unit whose hashes have not changed, and
+whose files are whole, is not done again; where only the second has, its predictions are scored
+again.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,9 +21,11 @@ import dask
 import numpy as np
 import pandas as pd
 
+from pertscale.errors import CorruptFileError, NotFoundError
 from pertscale.execution.blas_build import blas_libraries
+from pertscale.hashing import digest
 from pertscale.io.checksums import FILES, all_sums, is_intact, write_record
-from pertscale.io.parquet import read_table
+from pertscale.io.parquet import declared_frame, read_table, write_table
 from pertscale.results.unit_files import REMEDY, UNIT_FILE, read_unit
 from pertscale.schema import (
     CLASS,
@@ -31,11 +37,15 @@ from pertscale.schema import (
     SCORES_FILE,
 )
 from pertscale.splits import Split
+from pertscale.storage.atomic import atomic_path
 from pertscale.storage.folder_names import folder_name, slug
 from pertscale.storage.own_files import check_replaceable, zarr_pattern
+from pertscale.versions import SCORES_VERSION
 
 #: Pairs of a screen up to which its units run in the process that asked.
 LOCAL_PAIRS = 20_000_000
+#: Folder of the predictions, in that of a unit.
+PREDICTION = "prediction.zarr"
 #: Key of the BLAS libraries that what was fitted was made with.
 BLAS = "blas"
 _ARRAYS = ("label", "score", "fell_back", "prediction", "truth")
@@ -89,7 +99,17 @@ class Unit(ABC):
     @property
     @abstractmethod
     def key(self) -> str:
-        """Hash of all that its files depend on."""
+        """Hash of all that its predictions depend on."""
+
+    @property
+    @abstractmethod
+    def scoring(self) -> str:
+        """Hash of what its scores depend on, beside the predictions and their version."""
+
+    @property
+    def scores_key(self) -> str:
+        """Hash of all that its scores depend on."""
+        return digest(SCORES_VERSION, self.key, self.scoring)
 
     @property
     def source(self) -> str:
@@ -109,27 +129,80 @@ class Unit(ABC):
         source = f" from {self.source}" if self.train_contexts else ""
         return f"{self.context}{source} / {self.kind} / {self.split.name}"
 
-    @abstractmethod
     def run(self, out: Path) -> dict[str, float]:
-        """Fit, predict, score and keep; return the seconds of models that are timed apart."""
+        """Fit, predict, score and keep; return the seconds of models that are timed apart.
+
+        A method that cannot be fitted, say without training perturbations, leaves the reason.
+        """
+        with atomic_path(out / self.folder) as temporary:
+            temporary.mkdir(parents=True)
+            outcome = self.predict(temporary / PREDICTION)
+            self._finish(temporary, outcome)
+        return outcome.seconds
+
+    def score_again(self, out: Path) -> None:
+        """Score the predictions that were kept, and keep the new scores beside them."""
+        folder = out / self.folder
+        record = read_unit(folder)
+        with atomic_path(folder) as temporary:
+            temporary.mkdir(parents=True)
+            if (folder / PREDICTION).exists():
+                shutil.copytree(folder / PREDICTION, temporary / PREDICTION, copy_function=_link)
+            self._finish(temporary, Outcome(record["params"], record["failed"]))
+
+    def _finish(self, folder: Path, outcome: Outcome) -> None:
+        """Score what is predicted, and write scores and, last, the record."""
+        scores = declared_frame([], SCORE_COLUMNS)
+        if outcome.params:
+            scores = self.score(folder / PREDICTION, outcome.params)
+        write_table(folder / SCORES_FILE, scores)
+        record = {
+            "key": self.key,
+            "scores_key": self.scores_key,
+            "params": outcome.params,
+            "failed": outcome.failed,
+            BLAS: blas_libraries(),
+            FILES: all_sums(folder),
+        }
+        write_record(folder / UNIT_FILE, record)
 
     @abstractmethod
+    def predict(self, store: Any) -> Outcome:
+        """Fit, and write the predictions to a path or a Zarr store."""
+
+    @abstractmethod
+    def score(self, store: Any, params: dict[str, dict[str, Any]]) -> pd.DataFrame:
+        """Return the scores of the predictions in a path or a Zarr store, which `params` are of."""
+
+    def params(self, out: Path) -> dict[str, dict[str, Any]]:
+        """Return the parameters of the methods of the finished unit that have predictions."""
+        return dict(read_unit(out / self.folder)["params"])
+
     def failed(self, out: Path) -> dict[str, str]:
-        """Return why methods of the finished unit have no predictions, by name."""
+        """Return why other methods of the finished unit have none, by name."""
+        return dict(read_unit(out / self.folder)["failed"])
 
     def scores(self, out: Path) -> pd.DataFrame:
         """Return the scores of the finished unit."""
         return read_table(out / self.folder / SCORES_FILE, remedy=REMEDY)
 
     def is_done(self, out: Path, *, content: bool = True, quiet: bool = True) -> bool:
-        """Whether its folder belongs to the same inputs, and holds what was written.
+        """Whether its folder is of the same inputs and settings, and holds what was written.
 
         What does not is told unless `quiet`. Without `content`, files have to have their size.
         """
+        keys = {"key": self.key, "scores_key": self.scores_key}
+        return self._is_intact(out, keys, content=content, quiet=quiet)
+
+    def is_predicted(self, out: Path) -> bool:
+        """Whether its folder has the same predictions, whole, whatever their scores are."""
+        return self._is_intact(out, {"key": self.key}, content=True, quiet=True)
+
+    def _is_intact(self, out: Path, keys: dict[str, str], *, content: bool, quiet: bool) -> bool:
         folder = out / self.folder
         return is_intact(
             lambda: read_unit(folder),
-            self.key,
+            keys,
             lambda record: [(folder, record.get(FILES, {}))],
             remedy=REMEDY,
             again="it is made anew",
@@ -150,9 +223,39 @@ class Unit(ABC):
         }
 
 
-def write_unit(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write the record of a unit, when all else is in its folder."""
-    write_record(folder / UNIT_FILE, {**record, BLAS: blas_libraries(), FILES: all_sums(folder)})
+@dataclass(frozen=True)
+class Outcome:
+    """How the methods of a unit did.
+
+    Attributes
+    ----------
+    params : dict of str to dict
+        Parameters of the methods that have predictions.
+    failed : dict of str to str
+        Why others have none.
+    seconds : dict of str to float
+        Of models that are timed apart.
+    """
+
+    params: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def _link(source: str, target: str) -> None:
+    """Make a file appear elsewhere, without copying it where the disk can do that."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def is_of_earlier_version(folder: Path) -> bool:
+    """Whether a unit's folder is there, and its record is of before there were keys of scores."""
+    try:
+        return "scores_key" not in read_unit(folder)
+    except (NotFoundError, CorruptFileError):
+        return False
 
 
 def check_unit_replaceable(folder: Path) -> None:

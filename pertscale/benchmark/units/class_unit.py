@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import dask.array as da
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines.inputs import Predicted
-from pertscale.benchmark.units.base import Unit, with_head, write_unit
+from pertscale.benchmark.units.base import Outcome, Unit, with_head
 from pertscale.benchmark.units.class_scores import (
     Points,
     pairs_of_targets,
@@ -21,15 +20,10 @@ from pertscale.benchmark.units.class_scores import (
 from pertscale.benchmark.units.label_matrix import LabelMatrix, strip_rows
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
-from pertscale.io.parquet import write_table
 from pertscale.io.zarr_datasets import Variable, create_dataset
-from pertscale.results.unit_files import read_unit
-from pertscale.schema import CLASS, CLASS_NAMES, GENE, PERTURBATION, SCORES_FILE
-from pertscale.storage.atomic import atomic_path
+from pertscale.schema import CLASS, CLASS_NAMES, GENE, PERTURBATION
 from pertscale.storage.folder_names import folder_name
-
-#: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION = 8
+from pertscale.versions import PREDICTIONS_VERSION
 
 
 class Predictor(Protocol):
@@ -99,48 +93,39 @@ class ClassUnit(Unit):
 
     @property
     def key(self) -> str:
-        """Hash of all that the unit's files depend on."""
+        """Hash of all that the predictions depend on."""
         return digest(
-            _VERSION,
+            PREDICTIONS_VERSION,
             self.matrix.key,
             self.split.hash,
             self.split.name,
             self.split.seed,
             self.method,
-            list(self.settings),
             self.predictor.key,
             self.task,
             self.source,
         )
 
-    def run(self, out: Path) -> dict[str, float]:
-        """Fit, predict, score and keep.
+    @property
+    def scoring(self) -> str:
+        """Hash of the settings."""
+        return digest(list(self.settings))
 
-        A method that cannot be fitted, say without training perturbations, leaves a record with the
-        reason.
-        """
-        with atomic_path(out / self.folder) as temporary:
-            try:
-                predicted = self.predictor.predict(self)
-            except (ArgumentError, InputError) as error:
-                temporary.mkdir(parents=True)
-                write_unit(temporary, {"key": self.key, "failed": str(error)})
-                return {}
-            scores = self.write_and_score(temporary / "prediction.zarr", predicted)
-            write_table(temporary / SCORES_FILE, scores)
-            write_unit(temporary, {"key": self.key, "params": predicted.params})
-        return {}
-
-    def write_and_score(self, store: Any, predicted: Predicted) -> pd.DataFrame:
-        """Write what was predicted to a path or a Zarr store; return its scores."""
+    def predict(self, store: Any) -> Outcome:
+        """Fit, and write labels and class scores to a path or a Zarr store."""
+        try:
+            predicted = self.predictor.predict(self)
+        except (ArgumentError, InputError) as error:
+            return Outcome({}, {self.method: str(error)})
         _write_prediction(store, self, predicted)
-        return self._score(store, predicted.params)
+        return Outcome({self.method: predicted.params}, {})
 
-    def _score(self, store: Any, params: dict[str, Any]) -> pd.DataFrame:
+    def score(self, store: Any, params: dict[str, dict[str, Any]]) -> pd.DataFrame:
+        """Return the scores in all settings."""
         held_out = self.split.held_out
         truth = self.matrix.rows(held_out).compute()  # a byte per pair, for every strip
         tables = score_settings(
-            read_prediction(store, truth.size, params),
+            read_prediction(store, truth.size, params[self.method]),
             truth,
             held_out,
             settings=self.settings,
@@ -149,17 +134,11 @@ class ClassUnit(Unit):
             points=self.predictor.points(self),
         )
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
-        of_method = {self.method: params}
         parts = [
-            with_head(table.assign(method=self.method), of_method, self.split, **head, setting=s)
+            with_head(table.assign(method=self.method), params, self.split, **head, setting=s)
             for s, table in tables.items()
         ]
         return pd.concat(parts, ignore_index=True)
-
-    def failed(self, out: Path) -> dict[str, str]:
-        """Return why the finished unit has no predictions; empty if it has them."""
-        reason = read_unit(out / self.folder).get("failed")
-        return {} if reason is None else {self.method: str(reason)}
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the manifest says of it."""

@@ -15,26 +15,24 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+import zarr
 
 from pertscale.baselines import ExpressionMethod, MeanExpression
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.units.base import Unit, with_head, write_unit
+from pertscale.benchmark.units.base import Outcome, Unit, with_head
 from pertscale.benchmark.units.predictors import PREDICTS_NONE
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import compare_expression, no_effect, no_effect_elsewhere
 from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
-from pertscale.io.parquet import declared_frame, write_table
 from pertscale.io.zarr_datasets import Variable, create_dataset
 from pertscale.predictions.predictions import AlignedPredictions
-from pertscale.results.unit_files import read_unit
 from pertscale.schema import (
     COMMON,
     CONTROL,
@@ -43,14 +41,9 @@ from pertscale.schema import (
     MODEL,
     PARTIAL,
     PERTURBATION,
-    SCORE_COLUMNS,
-    SCORES_FILE,
     TOP_EXPRESSED,
 )
-from pertscale.storage.atomic import atomic_path
-
-#: Raised when the meaning of a unit's files changes, so that old ones are not taken.
-_VERSION: Final = 5
+from pertscale.versions import PREDICTIONS_VERSION
 
 
 class Profiles(Protocol):
@@ -119,13 +112,13 @@ class ExpressionUnit(Unit):
 
     @property
     def key(self) -> str:
-        """Hash of all that the unit's files depend on."""
-        models = [[name, model.key] for name, model in self.models.items()]
+        """Hash of all that the predictions depend on."""
+        models = [[name, model.version, model.key] for name, model in self.models.items()]
         given = [[name, predictions.key] for name, predictions in self.given.items()]
         needed = any(model.needs_embedding for model in self.models.values())
         vectors = self.embedding.hash if needed and self.embedding is not None else ""
         return digest(
-            _VERSION,
+            PREDICTIONS_VERSION,
             self.profiles.key,
             self.context,
             self.task,
@@ -136,53 +129,45 @@ class ExpressionUnit(Unit):
             models,
             given,
             vectors,
-            self.targets,
         )
 
-    def run(self, out: Path) -> dict[str, float]:
-        """Fit and score all models, and keep their predictions; return their seconds.
+    @property
+    def scoring(self) -> str:
+        """Hash of whether targets are left out."""
+        return digest(self.targets)
+
+    def predict(self, store: Any) -> Outcome:
+        """Fit all models, and write their predictions and those of files to a path or Zarr store.
 
         Memory: the profiles that are held out, once per model; training profiles pass in blocks.
         """
-        with atomic_path(out / self.folder) as temporary:
-            scores, record, seconds = self.fit_and_score(temporary / "prediction.zarr")
-            write_table(temporary / SCORES_FILE, scores)
-            write_unit(temporary, {"key": self.key, **record})
-        return seconds
-
-    def fit_and_score(self, store: Any) -> tuple[pd.DataFrame, dict[str, Any], dict[str, float]]:
-        """Fit all models, write their predictions to a path or a Zarr store, and score them.
-
-        Returns
-        -------
-        scores : DataFrame
-        record : dict
-            Parameters of the models, and why others failed.
-        seconds : dict
-            Of each model.
-        """
-        train, observed = self.profiles.train(), self.profiles.observed()
-        truth = rows_of(observed, self.held_out).compute()
-        control = rows_of(observed, [CONTROL])[0].compute()
-        fitted, seconds = _fit_models(self, train)
+        truth = rows_of(self.profiles.observed(), self.held_out).compute()
+        fitted, seconds = _fit_models(self, self.profiles.train())
         predictions = {**fitted.predictions, **_given_profiles(self, truth)}
         params = fitted.params | {name: g.params() for name, g in self.given.items()}
-        scores = declared_frame([], SCORE_COLUMNS)
-        if predictions:
-            background = MeanExpression(over="perturbations").fit(train).predict(["mean"])[0]
-            trained = [name for name in train[PERTURBATION].values.astype(str) if name != CONTROL]
-            expected = _no_effect(self, trained)
-            scores = _scores(self, truth, predictions, params, control, background, expected)
         _write_predictions(store, self, truth, predictions)
-        return scores, {"models": params, "failed": fitted.failed}, seconds
+        return Outcome(params, fitted.failed, seconds)
 
-    def failed(self, out: Path) -> dict[str, str]:
-        """Return why models of the finished unit have no predictions, by name."""
-        return dict(read_unit(out / self.folder)["failed"])
-
-    def params(self, out: Path) -> dict[str, dict[str, Any]]:
-        """Return the parameters of the models of the finished unit, by name."""
-        return dict(read_unit(out / self.folder)["models"])
+    def score(self, store: Any, params: dict[str, dict[str, Any]]) -> pd.DataFrame:
+        """Return the scores of all predictions, in each of the settings that there are."""
+        observed, train = self.profiles.observed(), self.profiles.train()
+        truth = rows_of(observed, self.held_out).compute()
+        trained = [name for name in train[PERTURBATION].values.astype(str) if name != CONTROL]
+        compare = partial(
+            compare_expression,
+            truth,
+            control=rows_of(observed, [CONTROL])[0].compute(),
+            background=MeanExpression(over="perturbations").fit(train).predict(["mean"])[0],
+            targets=self.targets,
+            target_genes=self.target_genes,
+            no_effect=_no_effect(self, trained),
+        )
+        tables = _settings({*self.given, *self.own}, _read_predictions(store, truth), compare)
+        head = {"task": self.task, "context": self.context, "train_contexts": self.source}
+        return pd.concat(
+            [with_head(t, params, self.split, **head, setting=s) for s, t in tables],
+            ignore_index=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -219,33 +204,6 @@ def _given_profiles(unit: ExpressionUnit, truth: xr.DataArray) -> dict[str, xr.D
     return {
         name: truth.copy(data=found.profiles(unit.held_out)) for name, found in unit.given.items()
     }
-
-
-def _scores(
-    unit: ExpressionUnit,
-    truth: xr.DataArray,
-    predictions: dict[str, xr.DataArray],
-    params: dict[str, dict[str, Any]],
-    control: xr.DataArray,
-    background: xr.DataArray,
-    expected: dict[str, np.ndarray],
-) -> pd.DataFrame:
-    """Score all predictions in each of the settings."""
-    compare = partial(
-        compare_expression,
-        truth,
-        control=control,
-        background=background,
-        targets=unit.targets,
-        target_genes=unit.target_genes,
-        no_effect=expected,
-    )
-    tables = _settings({*unit.given, *unit.own}, predictions, compare)
-    head = {"task": unit.task, "context": unit.context, "train_contexts": unit.source}
-    return pd.concat(
-        [with_head(t, params, unit.split, **head, setting=s) for s, t in tables],
-        ignore_index=True,
-    )
 
 
 def _settings(
@@ -301,3 +259,10 @@ def _write_predictions(
     made["truth"][:] = truth.values
     for i, prediction in enumerate(predictions.values()):
         made["prediction"][i] = prediction.reindex({GENE: genes}).values
+
+
+def _read_predictions(store: Any, truth: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Return what was written, by model; genes that a model does not predict are NaN."""
+    root: Any = zarr.open_group(store, mode="r")
+    names, values = root[MODEL][:], root["prediction"]
+    return {str(name): truth.copy(data=values[i]) for i, name in enumerate(names)}

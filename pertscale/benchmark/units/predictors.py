@@ -109,9 +109,9 @@ class ClassifierPredictor:
 
     @property
     def key(self) -> str:
-        """Hash of training labels, vectors, groups, and of a method of the user's own."""
-        parts = [part.key for part in self.training]
-        return digest("fitted", parts, self.vectors_key, list(self.groups), self.method.key)
+        """Hash of training labels, vectors, groups, and of the method."""
+        parts, method = [part.key for part in self.training], self.method
+        return digest(parts, self.vectors_key, list(self.groups), method.version, method.key)
 
     def labels(self) -> da.Array:
         """Return the labels of all training perturbations, lazily."""

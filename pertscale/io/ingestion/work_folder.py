@@ -23,11 +23,10 @@ from pertscale.io.sources import open_source
 from pertscale.io.store.layout import CHUNK_GENES, ROOT_FILE, create_matrix, rows_per_shard
 from pertscale.storage.atomic import read_json, remove, write_json
 from pertscale.storage.files import states
+from pertscale.versions import BLOCK_FILES_VERSION
 
 _MARKER = "plan.json"
 _EMPTY = "empty.json"
-#: Version of what the passes write; with another one an ingest starts afresh.
-_VERSION = 1
 #: Bytes that a task of the first pass holds per byte of its block: text and column-major sources
 #: are held four times over while they are sorted (``Source.read``), then come the scratch entries.
 _BLOCK_COPIES = 6
@@ -201,7 +200,7 @@ def _key(plan: IngestPlan, target: StoreTarget) -> str:
     sources = [[asdict(spec), states([spec.file])] for spec in plan.sources]
     options = [target.scale, target.dtype, target.rows_per_shard]
     names = list(map(str, plan.var.index))
-    return digest(_VERSION, sources, options, names, plan.destination, *plan.gene_maps)
+    return digest(BLOCK_FILES_VERSION, sources, options, names, plan.destination, *plan.gene_maps)
 
 
 def _start(folder: Path, plan: IngestPlan, target: StoreTarget) -> None:

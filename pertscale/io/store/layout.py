@@ -42,10 +42,11 @@ from pertscale.errors import CorruptFileError, InputError, NotFoundError, Storag
 from pertscale.hashing import digest
 from pertscale.io.guards.damage import DAMAGE, file_errors
 from pertscale.io.guards.limits import checked_array, codec_names
-from pertscale.schema import CELL, GENE, MATRIX, METADATA, SCHEMA_VERSION
+from pertscale.schema import CELL, GENE, MATRIX, METADATA
 from pertscale.storage.locations import Location, Remote, for_zarr, locate
 from pertscale.storage.object_storage import storage_errors
 from pertscale.storage.own_files import zarr_tree_pattern
+from pertscale.versions import SCHEMA_VERSION
 
 #: Rows and genes of a chunk: 2 MB of uint16.
 CHUNK_ROWS = 2048

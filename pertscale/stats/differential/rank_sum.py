@@ -54,6 +54,7 @@ from pertscale.storage.locations import Location, Remote, absolute, check_apart,
 from pertscale.storage.lock import locked
 from pertscale.storage.own_files import check_replaceable
 from pertscale.storage.publish import OutputLayout, finished_folder
+from pertscale.versions import LABELS_VERSION
 
 #: Fewest control cells to test against (method B5).
 MIN_CONTROLS = 2
@@ -355,7 +356,7 @@ def is_finished(output: Location, key: str, *, content: bool = True, quiet: bool
     """
     intact = is_intact(
         lambda: read_manifest(output / LABELS_DIR),
-        key,
+        {"key": key},
         lambda manifest: (  # an earlier version has listed nothing
             (output / LABELS_DIR, manifest.get(FILES, {})),
             (output / PSEUDOBULK_DIR, manifest.get(PROFILES, {})),
@@ -397,7 +398,7 @@ def _run_tiles(tasks: Sequence[TileTask], label: str, client: Any, *, quiet: boo
 
 def labels_key(screen: Screen, options: RankSumOptions) -> str:
     """Hash of all that the label table depends on."""
-    version = 2 if options.fold_change == "geometric" else 3  # 2: direction of the geometric one
+    version = LABELS_VERSION[options.fold_change]
     return digest("rank-sum", version, screen.fingerprint, options.as_dict())
 
 

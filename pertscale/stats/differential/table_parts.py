@@ -29,7 +29,6 @@ from pertscale.schema import (
     MANIFEST_FILE,
     PSEUDOBULK_DIR,
     PSEUDOCOUNT,
-    SCHEMA_VERSION,
     Label,
 )
 from pertscale.screen import Screen, opened_screen
@@ -44,6 +43,7 @@ from pertscale.stats.labels.table import GENES_FILE, PERTURBATIONS_FILE, PROFILE
 from pertscale.stats.pseudobulk import create_pseudobulk, put_profiles_on_disk, write_profiles
 from pertscale.storage.atomic import read_json, write_json
 from pertscale.storage.files import files_of
+from pertscale.versions import SCHEMA_VERSION
 
 #: Pairs of a part, and so of a file.
 PART_PAIRS = 524_288
