@@ -131,7 +131,7 @@ CELL_COLUMNS: Final = (
     Column("context", "category", "cell line, cell type or donor the cell belongs to"),
     Column("batch", "category", "library, lane or replicate, where known"),
     Column("guide", "category", "guide or guides found in the cell, where known"),
-    Column("total_counts", "float64", "total that counts are divided by (SPEC A1)", "counts"),
+    Column("total_counts", "float64", "total that counts are divided by (method A1)", "counts"),
     Column("source_file", "category", "file the cell came from"),
     Column("source_row", "int64", "row of the cell in that file"),
 )
@@ -154,18 +154,18 @@ LABEL_COLUMNS: Final = (
     Column("n_control", "int32", "control cells tested against", "cells"),
     Column("mean", "float32", "mean of log1p expression over perturbed cells", "ln(1 + 1e4 c/S)"),
     Column("mean_control", "float32", "the same over control cells", "ln(1 + 1e4 c/S)"),
-    Column("log2_fold_change", "float32", "log2 ratio of perturbed to control (SPEC B3)", "log2"),
+    Column("log2_fold_change", "float32", "log2 ratio of perturbed to control (method B3)", "log2"),
     Column("u_statistic", "float64", "Mann-Whitney U of the perturbed cells"),
     Column("z", "float32", "signed test statistic; positive: perturbed cells rank higher"),
     Column("p_value", "float64", "two-sided p-value of the rank-sum test"),
-    Column("fdr", "float64", "Benjamini-Hochberg over the genes of the perturbation (SPEC B2)"),
+    Column("fdr", "float64", "Benjamini-Hochberg over the genes of the perturbation (method B2)"),
     Column("fdr_screen", "float64", "Benjamini-Hochberg over all pairs of the context"),
     Column("label", "int8", "-1 down, 0 not differentially expressed, +1 up"),
-    Column("is_target", "bool", "whether the gene is one that the perturbation targets (SPEC B4)"),
+    Column("is_target", "bool", "whether the perturbation targets the gene (method B4)"),
 )
 
 PSEUDOBULK_VARIABLES: Final = (
-    Column("mean_log1p", "float64", "mean of log1p expression (SPEC A3)", "ln(1 + 1e4 c/S)"),
+    Column("mean_log1p", "float64", "mean of log1p expression (method A3)", "ln(1 + 1e4 c/S)"),
     Column("mean", "float64", "mean of normalised counts", "counts per 1e4"),
     Column("fraction_expressed", "float32", "share of cells with a non-zero value"),
     Column("n_cells", "int64", "cells of the perturbation", "cells"),
@@ -232,9 +232,9 @@ INTERACTION_COLUMNS: Final = (
     Column("double", "float64", "the same of the double", "ln(1 + 1e4 c/S)"),
     Column("additive", "float64", "first + second - control", "ln(1 + 1e4 c/S)"),
     Column("deviation", "float64", "double - additive", "ln(1 + 1e4 c/S)"),
-    Column("local_fdr", "float64", "local false discovery rate of the deviation (SPEC J2)"),
-    Column("interaction", "bool", "whether the deviation is beyond a threshold (SPEC J3)"),
-    Column("interaction_class", "str", "additive, buffering, synergy, opposite, other (SPEC J4)"),
+    Column("local_fdr", "float64", "local false discovery rate of the deviation (method J2)"),
+    Column("interaction", "bool", "whether the deviation is beyond a threshold (method J3)"),
+    Column("interaction_class", "str", "additive, buffering, synergy, opposite, other (method J4)"),
 )
 
 COVERAGE_COLUMNS: Final = (
