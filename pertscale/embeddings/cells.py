@@ -68,7 +68,7 @@ def read_cell_vectors(
         if getattr(array, "ndim", 0) != 2 or array.dtype.kind not in "biuf" or not array.shape[1]:
             found = "" if array is None else f" (found {_described(array)})"
             raise InputError(
-                f"{dataset} is no array of vectors{found}; obsm has "
+                f"{dataset} is not an array of vectors{found}; obsm has "
                 f"{', '.join(there) or 'nothing'} ({path})"
             )
         checked_array(array, f"{path}, {dataset}", whole=False)

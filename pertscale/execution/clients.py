@@ -122,7 +122,7 @@ def _address_in(file: Path) -> str:
             return str(found["address"])
         time.sleep(0.5)
     raise ArgumentError(
-        f"client={str(file)!r} is no scheduler file: it has no address; dask scheduler "
+        f"client={str(file)!r} is not a scheduler file: it has no address; dask scheduler "
         "--scheduler-file writes one"
     )
 

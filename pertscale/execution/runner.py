@@ -397,7 +397,7 @@ class _Flow:
             self._client.scheduler_info()  # fails where client or scheduler are gone
         raise ClusterError(
             f"the scheduler at {getattr(self._client.scheduler, 'address', 'unknown')} is "
-            f"gone, or somebody has stopped its tasks ({future.status}); the same call goes "
+            f"gone, or its tasks were stopped ({future.status}); the same call goes "
             "on with what is missing"
         )
 

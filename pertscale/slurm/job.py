@@ -89,7 +89,7 @@ class Job:
                 )
         if self.time is not None and not _TIME.fullmatch(self.time):
             raise ArgumentError(
-                f"time={self.time!r} is no time limit of SLURM's; write minutes, "
+                f"time={self.time!r} is not a time limit of SLURM; write minutes, "
                 "'hours:minutes:seconds' or 'days-hours:minutes:seconds', such as '04:00:00'"
             )
         for what, least in (("workers", 1), ("cpus", 1), ("resubmit", 0)):

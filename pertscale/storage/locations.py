@@ -231,7 +231,7 @@ def input_path(path: LocationLike, what: str) -> Path:
     """
     found = local_path(path, what)
     if not found.exists():
-        raise NotFoundError(f"there is no file or folder {found}, which is to be {what}")
+        raise NotFoundError(f"there is no file or folder {found}, which should be {what}")
     return found
 
 

@@ -173,7 +173,7 @@ def _read(file: Path) -> dict[str, Any]:
     """Return who holds a lock; nothing where there is none."""
     try:
         if not stat.S_ISREG(file.lstat().st_mode):
-            raise StorageError(f"{file} is no file, as locks are; remove it")
+            raise StorageError(f"{file} is not a file, as locks are; remove it")
         with file.open("rb") as opened:
             return read_owner(opened.read(_MOST_BYTES))
     except FileNotFoundError:

@@ -69,7 +69,7 @@ def check_replaceable(folder: Path, pattern: str, what: str) -> None:
     if foreign := foreign_files(folder, pattern):
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise ExistsError(
-            f"{folder} holds {foreign[0]!r}{more}, which is no part of {what} and would be "
+            f"{folder} holds {foreign[0]!r}{more}, which is not part of {what} and would be "
             "deleted; move it away, or write to another place (out=, --out)"
         )
 

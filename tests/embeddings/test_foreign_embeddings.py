@@ -86,7 +86,7 @@ def test_which_vectors_has_to_be_clear(tmp_path):
         ps.embeddings.from_cells(path)
     assert ps.embeddings.from_cells(path, key="X_b").dim == 6
     assert ps.embeddings.from_cells(path, key="X").dim == 1
-    with pytest.raises(InputError, match="obsm/X_c is no array"):
+    with pytest.raises(InputError, match="obsm/X_c is not an array"):
         ps.embeddings.from_cells(path, key="X_c")
     with pytest.raises(NotFoundError, match="there is no file"):
         ps.embeddings.from_cells(tmp_path / "none.h5ad")

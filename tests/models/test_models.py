@@ -407,7 +407,7 @@ def test_config_errors(tmp_path, text, message):
 
 
 def test_no_config(tmp_path):
-    with pytest.raises(NotFoundError, match="is to be a file of models"):
+    with pytest.raises(NotFoundError, match="should be a file of models"):
         read_config(tmp_path / "models.toml")
     (tmp_path / "models.toml").write_text("[models.a")
     with pytest.raises(CorruptFileError, match="not TOML"):

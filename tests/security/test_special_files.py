@@ -138,7 +138,7 @@ def test_links_that_stay_inside_are_followed(tmp_path):
 
 def test_nothing_there_says_what_was_to_be_there(tmp_path):
     with pytest.raises(
-        NotFoundError, match=r"no file or folder .*x\.csv, which is to be an embeddi"
+        NotFoundError, match=r"no file or folder .*x\.csv, which should be an embeddi"
     ):
         ps.read_embedding(tmp_path / "x.csv")
 

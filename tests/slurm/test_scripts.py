@@ -153,7 +153,7 @@ def test_what_slurm_is_asked_for(tmp_path):
         ({"partition": "x\n#SBATCH --uid=0"}, "partition="),
         ({"account": "$(id)"}, "account="),
         ({"interface": "-"}, None),
-        ({"time": "tomorrow"}, "is no time limit of SLURM's"),
+        ({"time": "tomorrow"}, "is not a time limit of SLURM"),
         ({"time": "1-00"}, None),
         ({"workers": 0}, "workers=0 has to be 1 or more"),
         ({"resubmit": -1}, "resubmit=-1"),

@@ -251,7 +251,10 @@ def test_a_lock_that_is_no_file(tmp_path, kind):
         os.mkfifo(file)
     else:
         file.mkdir()
-    with pytest.raises(StorageError, match="is no file, as locks are; remove it"), locked(tmp_path):
+    with (
+        pytest.raises(StorageError, match="is not a file, as locks are; remove it"),
+        locked(tmp_path),
+    ):
         pass
 
 

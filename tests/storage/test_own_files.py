@@ -147,7 +147,7 @@ def somebodys_zarr(path: Path) -> None:
 def test_overwrite_replaces_stores_only(tiny_source, tmp_path, make):
     make(tmp_path / "x.zarr")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ExistsError, match="is no screen store of pertscale"):
+    with pytest.raises(ExistsError, match="is not a screen store of pertscale"):
         ps.io.ingest(tiny_source, tmp_path / "x.zarr", overwrite=True, quiet=True)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -155,7 +155,9 @@ def test_overwrite_replaces_stores_only(tiny_source, tmp_path, make):
 def test_overwrite_keeps_a_users_files_in_a_store(tiny_source, tiny_store, tmp_path):
     mine = Path(shutil.copytree(tiny_store, tmp_path / "x.zarr")) / "notes.txt"
     mine.write_text("mine")
-    with pytest.raises(ExistsError, match=r"holds 'notes.txt', which is no part of a screen store"):
+    with pytest.raises(
+        ExistsError, match=r"holds 'notes.txt', which is not part of a screen store"
+    ):
         ps.io.ingest(tiny_source, mine.parent, overwrite=True, quiet=True)
     mine.unlink()
     ps.io.ingest(tiny_source, mine.parent, overwrite=True, quiet=True)

@@ -151,7 +151,7 @@ class Oracle(LabelClassifier):
         """
         shape = (len(self._asked(X)), self.n_genes_)
         if truth is None:
-            raise ArgumentError("the oracle has to be told the observed labels; pass truth=")
+            raise ArgumentError("the oracle needs the observed labels; pass truth=")
         truth = unnamed(truth)
         if tuple(truth.shape) != shape:
             raise InputError(f"truth has shape {tuple(truth.shape)}, the prediction needs {shape}")
@@ -162,7 +162,7 @@ class Oracle(LabelClassifier):
         """Nothing to learn."""
 
     def _prepare(self, X: NDArray[np.float64]) -> tuple[Any, PredictBlock]:
-        raise ArgumentError("the oracle has to be told the observed labels; pass truth=")
+        raise ArgumentError("the oracle needs the observed labels; pass truth=")
 
 
 def _one_hot(truth: NDArray, genes: NDArray) -> tuple[NDArray, NDArray]:

@@ -32,7 +32,7 @@ def read_json_file(path: LocationLike, what: str) -> Any:
         text = locate(path).read_text(encoding="utf-8")
         return parse_json(io.StringIO(text), path, what)
     except FileNotFoundError as error:
-        raise NotFoundError(f"there is no file {path}, which is to be {what}") from error
+        raise NotFoundError(f"there is no file {path}, which should be {what}") from error
     except UnicodeDecodeError as error:
         raise CorruptFileError(f"not JSON, which {what} is: {error} ({path})") from error
 

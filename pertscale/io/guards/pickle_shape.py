@@ -107,7 +107,7 @@ def check_shape(data: np.ndarray) -> None:
     if fault != Fault.NONE:
         reason = {
             Fault.CUT: "it ends early",
-            Fault.UNKNOWN: "a byte that is no opcode",
+            Fault.UNKNOWN: "a byte that is not an opcode",
             Fault.STACK: "an opcode that takes what is not there",
             Fault.MEMO: "a place for more objects than there are",
         }[Fault(fault)]

@@ -44,7 +44,7 @@ def as_numbers_array(values: Any, what: str, path: object, dtype: Any) -> np.nda
         try:
             return np.array(values, dtype, order="C")
         except (OverflowError, ValueError, TypeError) as error:
-            raise InputError(f"{what} is no list of numbers: {error} ({path})") from error
+            raise InputError(f"{what} is not a list of numbers: {error} ({path})") from error
     array = (
         np.asarray(values) if isinstance(values, np.ndarray | np.generic | float | int) else None
     )

@@ -427,7 +427,7 @@ def _nothing_viable(
         listed = "; ".join(c.describe() for c in candidates)
         known = [str(w) for c in candidates for w in c.labels.categories]
         return UnknownNameError(
-            f"{where}: control={', '.join(map(repr, explicit.control))} is no label in "
+            f"{where}: control={', '.join(map(repr, explicit.control))} is not a label in "
             f"{listed}{did_you_mean(explicit.control[0], known)}"
         )
     if not columns.names:
@@ -632,7 +632,7 @@ def matching(names: Sequence[str], spellings: Iterable[str]) -> list[str]:
 def _check_there(name: str, names: Sequence[str], role: str, where: str) -> None:
     if name not in names:
         raise UnknownNameError(
-            f"{where}: {role}={name!r} is no column{did_you_mean(name, names) or '.'} "
+            f"{where}: {role}={name!r} is not a column{did_you_mean(name, names) or '.'} "
             f"There is: {', '.join(names[:30]) or 'none'}"
         )
 

@@ -387,8 +387,8 @@ def _check_replaceable_folder(final: Path, overwrite: bool) -> None:
 
 def _no_store(where: Location) -> ExistsError:
     return ExistsError(
-        f"{where} is no screen store of pertscale, and overwrite=True replaces nothing else; move "
-        "it away, or name another place"
+        f"{where} is not a screen store of pertscale, and overwrite=True replaces nothing else; "
+        "move it away, or name another place"
     )
 
 

@@ -65,7 +65,7 @@ def read_header(text: Path, path: str) -> CsvHeader:
         fields = split_line(first, delimiter)
     if len(fields) < 2:
         raise InputError(
-            f"{path} is no table of counts: its first row is {first[:60]!r}; needed is a name "
+            f"{path} is not a table of counts: its first row is {first[:60]!r}; needed is a name "
             "and one value per column, separated by commas, tabs or semicolons"
         )
     if len(fields) == len(names) + 1:

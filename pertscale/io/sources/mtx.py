@@ -174,7 +174,7 @@ class NameList:
             text += f", of which line {twice[0] + 1} repeats an earlier one"
         elif self.n_names == n + 1:
             text += (
-                f"; line 1 ({self.lines.iloc[0, 0]!r}) is no header that is known: call it "
+                f"; line 1 ({self.lines.iloc[0, 0]!r}) is not a known header: call it "
                 f"{what[:-1]!r} if it is one"
             )
         return text

@@ -261,7 +261,7 @@ def parse_share(share: str) -> tuple[int, int]:
         if 1 <= found[0] <= found[1]:
             return found
     raise ArgumentError(
-        f"share={share!r} is none; the third of ten is '3/10' (in a job array from 1 to 10: "
+        f"share={share!r} is not a share; the third of ten is '3/10' (in a job array from 1 to 10: "
         '"$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT")'
     )
 

@@ -272,7 +272,7 @@ def test_misspelt_control_and_column() -> None:
         read(columns, control=("Non-targeting",))
     with pytest.raises(UnknownNameError, match="did you mean 'perturbation'"):
         read(columns, perturbation="perturbations")
-    with pytest.raises(UnknownNameError, match="context='cell' is no column"):
+    with pytest.raises(UnknownNameError, match="context='cell' is not a column"):
         read(columns, context="cell")
     with pytest.raises(UnknownNameError, match=r"control label 'NT' is not in column"):
         read(columns, control=("non-targeting", "NT"))

@@ -223,7 +223,7 @@ def test_interrupt_from_the_keyboard(
 def test_a_mistyped_option_does_not_cost_the_work(source: Path, tmp_path: Path) -> None:
     interrupt(source, tmp_path / "out.zarr", after=1)
     before = tree_hash(tmp_path)
-    with pytest.raises(UnknownNameError, match="is no column"):
+    with pytest.raises(UnknownNameError, match="is not a column"):
         ingest(source, tmp_path / "out.zarr", memory="40MB", perturbation="nonsense", quiet=True)
     assert tree_hash(tmp_path) == before
 

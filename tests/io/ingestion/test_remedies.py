@@ -112,6 +112,6 @@ def test_controls_beside_cells_without_a_guide(tmp_path: Path) -> None:
 def test_a_label_that_is_not_there(tmp_path: Path) -> None:
     source = write(tmp_path, COUNTS, LABELS)
     message = refusal(source, control="NTC")
-    assert "control='NTC' is no label in 'perturbation'" in message
+    assert "control='NTC' is not a label in 'perturbation'" in message
     assert "did you mean 'NT'?" in message
     assert accepted(source, control="NT") == ("A",)

@@ -514,7 +514,7 @@ def test_a_folder_of_somebody_else_is_not_replaced(example, tmp_path):
     mine = tmp_path / "labels" / "mine.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    with pytest.raises(ExistsError, match=r"'mine\.txt', which is no part of a label table"):
+    with pytest.raises(ExistsError, match=r"'mine\.txt', which is not part of a label table"):
         rank_sum(example.screen, out=tmp_path, quiet=True)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [mine]
 
