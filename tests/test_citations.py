@@ -1,4 +1,4 @@
-"""Every "(method B1)" in code, tests and documents names a section that docs/method.md has."""
+"""What documents and code say of each other: citations of docs/method.md, words of the glossary."""
 
 import re
 from collections.abc import Iterator
@@ -88,3 +88,16 @@ def test_documents_outside_the_repository_are_not_cited():
         if path != Path(__file__)
     }
     assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_the_words_of_the_glossary_are_names_in_the_code():
+    """A class, an alias of types, a module or a folder has the name of each concept."""
+    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    concepts = re.findall(r"\*\*(\w+)\*\*", text[: text.index("## Words of the code")])
+    assert len(concepts) > 16
+    package = ROOT / "pertscale"
+    code = "\n".join(path.read_text("utf-8") for path in package.rglob("*.py"))
+    defined = set(re.findall(r"^(?:class )?(\w+)(?=[(:]| = )", code, re.MULTILINE))
+    modules = {path.stem for path in package.rglob("*")}
+    snake = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in concepts}
+    assert [n for n in concepts if n not in defined and snake[n] not in modules] == []
