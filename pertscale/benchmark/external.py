@@ -33,14 +33,15 @@ from pertscale.splits import Split
 from pertscale.splits.rule import SplitRule
 from pertscale.storage.folder_names import slug
 
-#: Of one method: a file, what was read of one, several of these, or one per split by its name.
+#: Predictions of one method: a file, what was read of one, several of these, or one per split by
+#: name.
 PredictionsLike = str | os.PathLike[str] | Predictions | Sequence[Predictions] | Mapping[str, Any]
 
 
 def read_all(
     predictions: Mapping[str, PredictionsLike] | None, aliases: Aliases | None = None
 ) -> dict[str, list[Predictions]]:
-    """Read what was passed as ``predictions=``, by method; `aliases` where a file has none."""
+    """Read what was passed as ``predictions=``, by method; `aliases` if a file has none."""
     if predictions is None:
         return {}
     return {
@@ -92,7 +93,7 @@ class ExternalPredictions:
     alone : bool
         Whether it is the only screen.
     coverage : list of dict
-        What was asked for and what there is (:data:`pertscale.schema.COVERAGE_COLUMNS`).
+        What was asked for and what is predicted (:data:`pertscale.schema.COVERAGE_COLUMNS`).
     found : dict
         What :meth:`find` has found, by method, context and split.
     """
@@ -143,7 +144,7 @@ class ExternalPredictions:
             self.found[key] = mine
             if mine is not None:
                 if mine.predictions.kind == EXPRESSION:
-                    mine.profiles(held_out)  # values that can't be used are an error now
+                    mine.profiles(held_out)  # unusable values are an error here, not later
                 row = {"what": "prediction", "name": name, "context": context, "split": split.name}
                 self.coverage.append({**row, **mine.coverage(held_out)})
         return self.found[key]
@@ -151,7 +152,7 @@ class ExternalPredictions:
     def for_split(
         self, context: str, split: Split, *, log: RunLog, where: str = "", task: str = ""
     ) -> dict[str, AlignedPredictions]:
-        """Return the predictions of all methods for a split; `log` tells which have none, and why.
+        """Return the predictions of all methods for a split; `log` says which have none, and why.
 
         `where` and `task` are words for that, where `context` is not enough.
         """
@@ -200,7 +201,7 @@ class ExternalPredictions:
 
 
 def with_profiles(given: Mapping[str, AlignedPredictions]) -> dict[str, AlignedPredictions]:
-    """Return those of some predictions that say what expression is, not only classes."""
+    """Return those of some predictions that have profiles of expression, not only classes."""
     return {
         name: predictions
         for name, predictions in given.items()

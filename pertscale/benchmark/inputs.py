@@ -124,7 +124,7 @@ def _screen(
             say(f"{store} is not a screen store: ingesting it into {inside}", quiet=log.quiet)
             _check_ours(inside, marker, Path(store))
             unmark(*parents, folder)
-            write_json(marker, None)  # what is there now is ours, and not what it says
+            write_json(marker, None)  # the store there is ours, but not what its record says
             ingest_file(store, inside)
             write_json(marker, record)
     return open_screen(inside)
@@ -142,7 +142,7 @@ def ingested(store: Any, folder: Path) -> tuple[Path, Path, list[list[Any]], boo
 
 
 def _check_ours(inside: Path, marker: Path, source: Path) -> None:
-    """Refuse to replace a store of the user, who may have made it where files are ingested to."""
+    """Refuse to replace a store of the user's in the place where files are ingested to."""
     if not inside.exists() or marker.exists():
         return
     try:

@@ -1,4 +1,4 @@
-"""Scoring the baselines on label tables that came without a screen."""
+"""Score the baselines on label tables without a screen."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def score_labels(
     labels : LabelTable
         For instance PerturbQA's, from :func:`pertscale.stats.read_perturbqa`.
     split : Split
-        Names that the table does not have are left out of it, with a warning, as are perturbations
-        that are in no part of it.
+        Names that the table lacks are left out, with a warning, as are perturbations that are in no
+        part of the split.
     context : str, optional
         Needed where the table has several.
     embedding : Embedding, optional
@@ -122,7 +122,7 @@ def score_transfer(
     labels : mapping of str to LabelTable
         One context each, by its name.
     splits : mapping of str to Split
-        By the same names; what a context lacks is told as by :func:`score_labels`.
+        By the same names; what a context lacks is handled as in :func:`score_labels`.
     target : str, optional
         Predict this context only.
     embedding, methods

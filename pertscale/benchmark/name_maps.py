@@ -25,7 +25,7 @@ from pertscale.schema import PERTURBATION
 from pertscale.screen import Screen
 from pertscale.splits import Split
 
-#: Columns of cells that tell what was done to them.
+#: Columns of cells that say what was done to them.
 _KIND_COLUMNS: Final = ("perturbation_type", "perturbation_method", "crispr_type")
 
 
@@ -91,7 +91,7 @@ class TransferContext:
 
 
 def transfer_contexts(screens: Sequence[ScreenRun]) -> list[TransferContext]:
-    """Return the contexts of all screens, with names of their own."""
+    """Return the contexts of all screens, with unique names."""
     pairs = [(run, context) for run in screens for context in run.labels.contexts]
     contexts = [context for _, context in pairs]
     return [

@@ -57,7 +57,7 @@ class BenchmarkOptions:
     targets: Targets = "exclude"
 
     def on(self, screen: Screen) -> BenchmarkOptions:
-        """Return the same, with the names of a split that was given as the screen has them."""
+        """Return the same options, with the names of a given split as the screen has them."""
         if self.rule.given is None:
             return self
         given = on_screen(self.rule.given, screen, self.aliases)

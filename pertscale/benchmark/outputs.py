@@ -72,7 +72,7 @@ TABLES = (SCORES_FILE, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FIL
 
 
 def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
-    """Write all tables: of the run and of its screens, whose records may be one and the same."""
+    """Write all tables, of the run and of its screens, whose records may be the same one."""
     _clear(record)
     write_split_files(record)
     records, folder = _records(record, screens), record.folder
@@ -228,7 +228,7 @@ def _blas_libraries(record: RunRecord) -> list[dict[str, str]]:
 
 
 def result_sums(record: RunRecord, content: Mapping[str, Any]) -> Sums:
-    """Return the sums of what a manifest says is there, and that is the same in every run.
+    """Return the checksums of the outputs in a manifest that are the same in every run.
 
     Of a folder with a record of its own (a unit, a screen's result) that of the record.
     """
@@ -251,7 +251,7 @@ def _held_out(records: Sequence[RunRecord]) -> dict[tuple[str, str], int]:
 
 
 def check_fresh(output: Location) -> None:
-    """Refuse a folder that no run has worked in, with files of the names that ours have."""
+    """Refuse a folder in which no run has worked but which has files with the names of ours."""
     if isinstance(output, Remote) or any((output / n).exists() for n in (MANIFEST_FILE, LOG_FILE)):
         return
     for name in (*TABLES, TIMINGS_FILE, REPORT_FILE):

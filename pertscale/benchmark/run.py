@@ -126,7 +126,7 @@ def run_benchmark(
     seed : int or sequence of int, optional
         Seeds of the splits, one split each, where `split` is not given. By default one split, and
         five (seeds 0 to 4) in a context that holds out fewer than 40 perturbations: one split of so
-        few says little. The manifest tells what was chosen.
+        few says little. The manifest says what was chosen.
     gene_disjoint : bool
         Draw genes, and hold out the perturbations all of whose genes are drawn: no gene of these is
         perturbed in training, as most genes of doubles are otherwise. Perturbations with genes on
@@ -164,13 +164,13 @@ def run_benchmark(
     Raises
     ------
     ArgumentError
-        For an unknown method or setting, or a model that is none.
+        For an unknown method or setting, or an object that is not a model.
     InputError
         For a screen, an embedding or predictions that can't be used.
     LockedError
         If another run works in the output folder.
     ClusterError, TaskError, StorageError, MemoryBudgetError
-        What can go wrong on the way; the same call goes on with what is missing.
+        What can go wrong during the run; the same call goes on with what is missing.
 
     References
     ----------
@@ -241,7 +241,7 @@ def run_benchmark(
 
 
 def _check_output(output: Location, stores: Sequence[ScreenInput]) -> None:
-    """Refuse an output folder that is in a store, or has somebody's files."""
+    """Refuse an output folder that is inside a store, or holds files of the user's."""
     for one in stores:
         path = one.store.path if isinstance(one.store, Screen) else one.store
         check_apart(path, output, set(LAYOUT.folders) - {INGESTED_STORE, "screens"})

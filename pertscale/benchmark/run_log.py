@@ -1,4 +1,4 @@
-"""The record of a run: what took how long, what was skipped, and everything as it happened.
+"""The log of a run: what took how long, what was skipped, and all events as they happened.
 
 ``log.jsonl`` in the output folder has a line of JSON for each event, appended at once, so that it
 tells how far a run came that died. All have ``time``, ``run`` (one per call) and ``event``.
@@ -39,7 +39,7 @@ MOST_SAID = 5
 
 @dataclass
 class Stage:
-    """Whether a stage took an earlier run's result; set while it runs."""
+    """Whether a stage reused an earlier run's result; set while it runs."""
 
     reused: bool = False
 
@@ -63,7 +63,7 @@ class RunLog:
         self.add(name, unit, seconds, reused=stage.reused)
 
     def add(self, name: str, unit: str, seconds: float, *, reused: bool = False) -> None:
-        """Add a time that was taken elsewhere."""
+        """Add a time that was measured elsewhere."""
         row = {
             "level": "stage",
             "stage": name,
@@ -116,7 +116,7 @@ def log_file(folder: Path, *, version: str, stores: list[str]) -> Iterator[None]
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         content = {"time": now, "run": run, "event": event.kind, **vars(event)}
         line = json.dumps(content, default=str)
-        with suppress(OSError):  # a disk that is full is told by whoever needs it
+        with suppress(OSError):  # a full disk is reported by the code that needs it
             os.write(descriptor, (line + "\n").encode())  # one call: lines do not mix
 
     try:

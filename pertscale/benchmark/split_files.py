@@ -1,7 +1,7 @@
 """The split files of a benchmark, beside which users keep their own.
 
 What was written is recorded with its checksum in the work folder, before it is written. A file that
-is not in the record, or that was changed since into another split, is somebody's: it is neither
+is not in the record, or was changed since into another split, belongs to the user: it is neither
 deleted nor overwritten.
 """
 
@@ -24,7 +24,7 @@ SPLITS_RECORD = "splits.json"
 
 
 def check_split_files(record: RunRecord) -> None:
-    """Refuse, before anything is computed, if a split would overwrite somebody's file.
+    """Refuse, before anything is computed, if a split would overwrite a file of the user's.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def _splits_of(record: RunRecord) -> Iterator[tuple[Path, Split]]:
 
 
 def _is_somebodys(file: Path, split: Split, written: str | None) -> bool:
-    """Whether a file is neither what will be written there, nor what was, nor that damaged."""
+    """Whether a file is neither ours as it was or will be written, nor ours and damaged."""
     found = file.read_bytes() if file.is_file() else b""
     if found == split.to_json().encode() or _sum(found) == written:
         return False
@@ -85,7 +85,7 @@ def _recorded(folder: Path) -> dict[str, str]:
     try:
         found = read_json_file(folder / WORK_DIR / SPLITS_RECORD, "a record of split files")
     except PertscaleError:
-        return {}  # no file is known to be ours then, so none is touched
+        return {}  # then no file is known to be ours, and none is touched
     return {n: s for n, s in found.items() if isinstance(s, str)} if isinstance(found, dict) else {}
 
 

@@ -117,7 +117,7 @@ def _settings_by_labels(
 def _tell_genes(
     run: ScreenRun, context: str, splits: Sequence[Split], names: Sequence[str]
 ) -> None:
-    """Tell whose genes are trained on, and what is in no part as its genes are on both sides."""
+    """Report which held-out genes are trained on, and perturbations with genes on both sides."""
     rule, record = run.options.rule, run.record
     for split in splits:
         row = {
@@ -195,13 +195,13 @@ def run_screen(
 
 
 def _label(opened: OpenedScreen, testing: RankSumOptions, resources: RunResources) -> LabelTable:
-    """Return the labels of a screen: those of an earlier call, or made now."""
+    """Return the labels of a screen, of an earlier call or new ones."""
     folder = opened.folder
     with opened.log.stage("labels") as stage:
         stage.reused = is_finished(folder, labels_key(opened.screen, testing))
         if stage.reused:
             return read_labels(folder)
-        # what is there is of other labels, and no result any more
+        # the folder is of other labels, and no longer a result
         check_tables_replaceable(folder)
         unmark(*opened.parents, folder)
         return label_screen(opened.screen, folder, testing, **vars(resources))
@@ -223,7 +223,7 @@ def finish_run(
     write_tables(record, screens)
     content = _content(record, screens, files)
     _report(record, screens, content)
-    for run in screens:  # tables and report read of the stores, too
+    for run in screens:  # tables and report read the stores, too
         check_unchanged(run.screen)
     write_record(record.folder / MANIFEST_FILE, content)
     result = BenchmarkResult(record.folder)
@@ -234,7 +234,7 @@ def finish_run(
 def find_finished(
     record: RunRecord, screens: Sequence[ScreenRun], files: dict[str, list[Predictions]]
 ) -> BenchmarkResult:
-    """Return the result in a folder that can't be written to, if it is the one asked for."""
+    """Return the result in a read-only folder, if it is the one asked for."""
     result = BenchmarkResult(record.folder)
     result.check()
     made, asked = result.manifest, _content(record, screens, files)

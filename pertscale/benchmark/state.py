@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on: of its output folder, and of each of its screens."""
+"""The state of a run: of its output folder, and of each of its screens."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class RunRecord:
         self.splits.setdefault(context, {})[split.name] = split
 
     def tell_earlier_version(self) -> None:
-        """Tell that results of an earlier version are made anew, where there are any."""
+        """Print that results of an earlier version are computed again, where there are any."""
         units = (*self.units, *self.expression)
         n = sum(is_of_earlier_version(self.folder / unit.folder) for unit in units)
         if n:
@@ -100,7 +100,7 @@ class RunRecord:
             )
 
     def run_class_units(self, task: str) -> None:
-        """Run the units of classes of a task; set those apart that have no predictions."""
+        """Run the units of classes of a task; set aside those that have no predictions."""
         units = [unit for unit in self.units if unit.task == task]
         with Progress("methods", total=len(units), unit="method", quiet=self.log.quiet) as progress:
             for unit in units:
@@ -118,7 +118,7 @@ class RunRecord:
                 self._skip_failed(unit)
 
     def _run(self, unit: Unit) -> None:
-        """Run a unit, or take it from an earlier call."""
+        """Run a unit, or reuse it from an earlier call."""
         with self.log.stage(unit.stage, unit.title) as stage:
             stage.reused = unit.is_done(self.folder, quiet=self.log.quiet)
             if not stage.reused:
@@ -201,7 +201,7 @@ class ScreenRun:
         return open_pseudobulk(self.folder, context=context)["mean_log1p"]
 
     def matrix_of(self, context: str, kind: str) -> LabelMatrix:
-        """Write the labels of a context, full or curated, as a matrix, where it is not there yet.
+        """Write the labels of a context, full or curated, as a matrix, unless it exists.
 
         Raises
         ------
@@ -218,7 +218,7 @@ class ScreenRun:
         return embedding.normalized().vectors(names, targets=self.screen.targets)
 
     def tell_splits(self, context: str, of: str, splits: Sequence[Split], n: int) -> None:
-        """Record how many splits there are of `n`, and why; tell it where it was our choice."""
+        """Record how many splits there are of `n`, and why; print it where it was our choice."""
         rule, n_held_out = self.options.rule, len(splits[0].held_out)
         drawn = SplitsDrawn(
             context=context,

@@ -31,7 +31,7 @@ def embedding_for(run: ScreenRun, context: str, split: Split) -> Embedding | str
 
 
 def learned_embedding(profiles: xr.DataArray, genes: list[str]) -> Embedding | str:
-    """Embed genes by their expression over training profiles; or say why that can't be."""
+    """Embed genes by their expression over training profiles, or return why that is impossible."""
     dim = min(TRAINING_DIM, profiles.shape[0] - 1, len(genes) - 1)
     if dim < 1:
         return "too few training perturbations to learn an embedding from; pass embedding="

@@ -85,7 +85,7 @@ _REPORT_SECONDS, _REPORT_UNIT_SECONDS = 3.0, 0.02
 _INGEST_SECONDS = 1.0
 #: Cost of ingesting an entry beside reading it, relative to the cost of testing a value.
 _INGEST_COST = 2.0
-#: The estimate of time is right within this factor on an undisturbed machine.
+#: On an undisturbed machine the estimate of time is right within this factor.
 UNCERTAINTY = 2
 _COLUMNS = [
     "stage",
@@ -278,7 +278,7 @@ def plan_benchmark(
     client: ClientLike = None,
     quiet: bool = False,
 ) -> BenchmarkPlan:
-    """Say what :func:`pertscale.run_benchmark` would do with the same arguments; write nothing.
+    """Forecast what :func:`pertscale.run_benchmark` would do with these arguments; write nothing.
 
     Names and groups of the screens are read, a few chunks of each column of the matrix, and a small
     tile that is tested to see how fast that goes: on one of the client's workers where there is
@@ -293,7 +293,7 @@ def plan_benchmark(
     memory, client
         As of :func:`pertscale.run_benchmark`.
     quiet : bool
-        Do not say what is waited for.
+        Print nothing meanwhile.
 
     Returns
     -------
@@ -478,7 +478,7 @@ def _rates_of_source(found: IngestForecast, job: RankSumRun) -> LabelRates:
     values = ingest_forecast.dense_cells(found.sample, 64).astype(found.dtype)
     n = values.shape[1]
     repeat = -(-4096 // n)
-    # totals differ between copies of a cell, so that they do not tie
+    # totals of copies of a cell differ, so that the copies do not tie
     totals = np.random.default_rng(0).uniform(5e3, 2e4, n * repeat)
     values = np.tile(values, (1, repeat))
     group = max(2, int(job.screen.group_sizes.median()))

@@ -1,9 +1,8 @@
 """How long methods take here: each fitted, scored and written on a block of drawn labels.
 
-Few pairs are changed, as in a screen, but which ones is drawn, so what a method needs for labels
-that are hard to fit is not in the time. Everything stays in memory. The real functions of a unit
-are called, on few pairs and on many: the difference gives the time per pair, what is left that of
-a unit.
+Few pairs are changed, as in a screen, but which ones is drawn at random, so the time has no share
+for labels that are hard to fit. Everything stays in memory. The real functions of a unit are
+called, on few pairs and on many: the difference gives the time per pair, the rest that of a unit.
 """
 
 from __future__ import annotations
@@ -229,7 +228,7 @@ class _Drawn:
 
 
 def _predict_and_score(unit: Unit) -> None:
-    """Do a unit; one that can't be done with so few perturbations will not take time either."""
+    """Do a unit; one that is impossible with so few perturbations will take no time either."""
     store = MemoryStore()
     outcome = unit.predict(store)
     if outcome.params:

@@ -1,9 +1,9 @@
-"""The units that a benchmark will run, before it does: planned by the code that plans the run.
+"""The units that a benchmark would run, planned by the code that plans the run.
 
-Where labels are there already, the units are those of the run, and those that are done are known by
-their hashes. Where they are not, names are enough for most of it: which perturbations are tested
-follows from their cells, vectors are stood in for by drawn ones, and curation is assumed to keep
-half of the perturbations and 100 more.
+Where there are labels already, the units are those of the run, and finished ones are known by their
+hashes. Without labels names are enough for most of it: which perturbations are tested follows from
+their cells, random vectors stand in for real ones, and curation is assumed to keep half of the
+perturbations and 100 more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a task of the benchmark is asked for, in the order of a run."""
+"""The steps of a task of the benchmark, in the order of a run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Task:
     """A column of the benchmark; by default a step does nothing.
 
     Units are listed by one of the first two, in the records; they are then run by one of the next
-    two, and their scores are read by whoever writes the tables. A forecast lists them alike, and
-    takes their sizes: a task has nothing to say of what it costs.
+    two, and their scores are read by the code that writes the tables. A forecast lists the same
+    units and takes their sizes: a task says nothing of its cost.
 
     Attributes
     ----------

@@ -34,7 +34,7 @@ _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 
 
 class GeneticInteractions(Task):
-    """Which genes deviate from additivity in doubles, and who predicts that."""
+    """Which genes deviate from additivity in doubles, and which models predict that."""
 
     name = INTERACTIONS
 
@@ -139,5 +139,5 @@ def _null_of(found: Interactions) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    """Return a number as JSON has it, which knows neither infinity nor NaN."""
+    """Return a number for JSON, which has neither infinity nor NaN."""
     return value if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""From some contexts to another: units that are trained elsewhere (method E4).
+"""Transfer from some contexts to another: units that are trained elsewhere (method E4).
 
 For every context of every screen methods are fitted on the perturbations of each other context
 alone (pairwise), and of all others together (pooled); those that the target holds out are left out
@@ -185,7 +185,7 @@ class TrainingSet:
 def training_labels(
     maps: Sequence[NameMap], kind: str, split: Split, *, exclude: bool
 ) -> TrainingSet:
-    """Return the sources' labels, where asked for without what the target holds out.
+    """Return the sources' labels, without what the target holds out if that was asked for.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def _predictors(
     split: Split,
     maps: Sequence[NameMap],
 ) -> dict[str, ClassifierPredictor | str]:
-    """Return the classifiers on one training set, or why one can't be."""
+    """Return the classifiers on one training set, or why one is impossible."""
     found: dict[str, ClassifierPredictor | str] = {}
     embedding: Embedding | str = _embedding(record, target, split, maps)
     if isinstance(embedding, Embedding):

@@ -1,4 +1,4 @@
-"""Classes within a context: full and curated tables, planned and run."""
+"""Classes within a context, on full and curated tables: planned and run."""
 
 from __future__ import annotations
 

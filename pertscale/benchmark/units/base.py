@@ -2,7 +2,7 @@
 
 The folder is renamed into place when it is complete, with two hashes: of all that the predictions
 depend on, and of what the scores depend on beside them. A unit whose hashes have not changed, and
-whose files are whole, is not done again; where only the second has, its predictions are scored
+whose files are whole, is not done again; if only the second has changed, its predictions are scored
 again.
 """
 
@@ -46,7 +46,7 @@ from pertscale.versions import SCORES_VERSION
 LOCAL_PAIRS = 20_000_000
 #: Folder of the predictions, in that of a unit.
 PREDICTION = "prediction.zarr"
-#: Key of the BLAS libraries that what was fitted was made with.
+#: Key of the BLAS libraries that models were fitted with.
 BLAS = "blas"
 _ARRAYS = ("label", "score", "fell_back", "prediction", "truth")
 #: Pattern of the files of a unit's folder, of classes or of expression.
@@ -189,7 +189,7 @@ class Unit(ABC):
     def is_done(self, out: Path, *, content: bool = True, quiet: bool = True) -> bool:
         """Whether its folder is of the same inputs and settings, and holds what was written.
 
-        What does not is told unless `quiet`. Without `content`, files have to have their size.
+        Damage is printed unless `quiet`. Without `content`, files have to have their size.
         """
         keys = {"key": self.key, "scores_key": self.scores_key}
         return self._is_intact(out, keys, content=content, quiet=quiet)
@@ -243,7 +243,7 @@ class Outcome:
 
 
 def _link(source: str, target: str) -> None:
-    """Make a file appear elsewhere, without copying it where the disk can do that."""
+    """Link a file to another place, or copy it where the disk has no links."""
     try:
         os.link(source, target)
     except OSError:
@@ -251,7 +251,7 @@ def _link(source: str, target: str) -> None:
 
 
 def is_of_earlier_version(folder: Path) -> bool:
-    """Whether a unit's folder is there, and its record is of before there were keys of scores."""
+    """Whether there is a unit's folder with a record from before there were keys of scores."""
     try:
         return "scores_key" not in read_unit(folder)
     except (NotFoundError, CorruptFileError):

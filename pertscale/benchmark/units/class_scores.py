@@ -30,7 +30,7 @@ class Points:
         Share of differentially expressed pairs in training, to which its calls are set. None
         where its scores rank nothing, or no training pair was tested.
     same : bool
-        Whether it stands at the training rate as it calls: methods that mark the scale.
+        Whether its calls count at the training rate, too: reference methods that mark the scale.
     """
 
     training_rate: float | None = None
@@ -126,7 +126,7 @@ def read_prediction(path: Any, n_pairs: int, params: dict[str, Any]) -> Predicte
 def _with_rest(
     table: pd.DataFrame, predicted: Predicted, truth: np.ndarray, exclude: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Put what else is told of all pairs after the other scores of level overall.
+    """Put further scores of all pairs after the other ones of level overall.
 
     The areas within genes and, of methods that vote, the share of pairs without a vote.
     """
@@ -153,7 +153,7 @@ def share_without_vote(
 
 
 def _at_both_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Repeat the scores of calls for the training rate: of what stands there as it calls."""
+    """Repeat the scores of calls for the training rate, of methods whose calls count there."""
     called = table[table["operating_point"] == AS_CALLED]
     return pd.concat([table, called.assign(operating_point=AT_TRAINING_RATE)], ignore_index=True)
 

@@ -32,7 +32,7 @@ class Predictor(Protocol):
     Attributes
     ----------
     local : bool
-        Whether predictions are made in this process, as what they are made from is here.
+        Whether predictions are made in this process, where their inputs are.
     """
 
     local: ClassVar[bool]

@@ -4,9 +4,9 @@ A unit is all models on one split of one context: they are compared on common ge
 perturbations, so they are scored together.
 
 A table is of one set of perturbations. Baselines that predict fewer, such as the linear model,
-which needs the targets read out, stand apart on those that they predict, and a second table has all
-with no change where they predict nothing. Outsiders, that is, predictions from files and models of
-users, are scored so in the first table, and a third one compares on what all of these predict.
+which needs the targets read out, stand apart on those that they predict, and in a second table what
+they do not predict counts as no change. So it does for outsiders (predictions from files, and
+models of users) in the first table; a third one compares on what all of these predict.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def _given_profiles(unit: ExpressionUnit, truth: xr.DataArray) -> dict[str, xr.D
 def _settings(
     outsiders: set[str], predictions: dict[str, xr.DataArray], compare: partial[pd.DataFrame]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the settings that there are, with their scores."""
+    """Yield the settings that apply, with their scores."""
     both = compare(predictions, no_change=outsiders)
     yield TOP_EXPRESSED, both[~both["apart"]]
     apart = set(both.loc[both["apart"], "method"])

@@ -1,4 +1,4 @@
-"""What predicts classes in a unit: a fitted classifier, a model of expression, a file."""
+"""Predictors of classes in a unit: a fitted classifier, a model of expression, a file."""
 
 from __future__ import annotations
 
@@ -149,10 +149,10 @@ class ClassifierPredictor:
 class ThresholdPredictor:
     """Classes from changes of expression, by a threshold from the training part (method G2).
 
-    A model that is fitted here is tuned on its predictions of training perturbations. What a file
-    says of those was made by somebody who may have seen the rest, so for files the threshold calls
-    as large a share of the test pairs as is differentially expressed in training. Pairs that a file
-    leaves out count as unchanged there too.
+    A model that is fitted here is tuned on its predictions of training perturbations. The author of
+    a file may have seen the held-out ones, so for files the threshold calls as large a share of the
+    test pairs as is differentially expressed in training. Pairs that a file leaves out count as
+    unchanged there too.
 
     Attributes
     ----------
@@ -268,7 +268,7 @@ def _batches(names: Sequence[str], size: int) -> Iterator[list[str]]:
 
 @dataclass(frozen=True, eq=False)
 class FilePredictor:
-    """Classes that a file says, or that follow from predicted cells.
+    """Classes from a file, or from predicted cells.
 
     A pair that is not predicted counts as unchanged: leaving it out is no better than saying so.
 
