@@ -24,12 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pertscale.errors import (
-    AmbiguousInputError,
-    ArgumentError,
-    CorruptFileError,
-    InputError,
-)
+from pertscale.errors import AmbiguousInputError, ArgumentError, CorruptFileError, InputError
 from pertscale.io.guards import safe_pickle
 from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.first_look import look_first

@@ -13,11 +13,7 @@ from scipy import sparse
 from pertscale.arguments import checked
 from pertscale.embeddings import files
 from pertscale.embeddings.embedding import Embedding, chosen_dim
-from pertscale.embeddings.graph import (
-    adjacency_spectral_embedding,
-    graph_from_edges,
-    jaccard_graph,
-)
+from pertscale.embeddings.graph import adjacency_spectral_embedding, graph_from_edges, jaccard_graph
 from pertscale.errors import ArgumentError, InputError
 from pertscale.io.guards.damage import naming_file
 from pertscale.io.long_tables import all_names, as_numbers, read_long

@@ -28,8 +28,8 @@ from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import INDEX, Roles, label_column
 from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.plan import IngestPlan, cell_drops, sort_cells
-from pertscale.io.ingestion.run import write_screen
 from pertscale.io.ingestion.scale import decide_scale, read_sample
+from pertscale.io.ingestion.write import write_screen
 from pertscale.io.long_tables import SPELLINGS, column_of
 from pertscale.io.sources import SourceSpec, find_source, open_source
 from pertscale.predictions.files.arrays import genes_in_order

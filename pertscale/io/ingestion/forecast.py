@@ -101,9 +101,9 @@ def forecast_ingest(source: Any, store: Path, *, memory: int, parallel: int) -> 
     watch = Stopwatch()
     with open_source(sources.specs[0]) as opened:
         block = opened.blocks(_SAMPLE_BYTES)[0]
-        found: list[CsrBlock] = []
-        seconds = watch.time(lambda: found.append(opened.read(block)), warm=True)
-    sample = found[-1]
+        read: list[CsrBlock] = []
+        seconds = watch.time(lambda: read.append(opened.read(block)), warm=True)
+    sample = read[-1]
     blocks = [task.block for task in tasks.to_sort]
     n_entries = sum(one.n_entries for one in blocks)
     if any(one.n_entries < 0 for one in blocks):

@@ -64,10 +64,10 @@ def plan_genes(
     names = [unique_names(_called(table, roles)) for table in tables]
     is_gene = [_is_expression(table) for table in tables]
     kept = names[0][is_gene[0]]
-    for spec, mine, genes in zip(sources.specs[1:], names[1:], is_gene[1:], strict=True):
+    for spec, of_source, are_genes in zip(sources.specs[1:], names[1:], is_gene[1:], strict=True):
         if how == "same":
-            _check_same(kept, mine[genes], sources.specs[0], spec)
-        kept = kept[np.isin(kept, mine[genes])]
+            _check_same(kept, of_source[are_genes], sources.specs[0], spec)
+        kept = kept[np.isin(kept, of_source[are_genes])]
     if not len(kept):
         raise InputError(
             f"{sources.where}: no gene is left (of the type "
@@ -75,8 +75,8 @@ def plan_genes(
         )
     index = pd.Index(kept, name="gene")
     maps = tuple(
-        np.where(genes, index.get_indexer(mine), -1).astype(np.int32)
-        for mine, genes in zip(names, is_gene, strict=True)
+        np.where(are_genes, index.get_indexer(of_source), -1).astype(np.int32)
+        for of_source, are_genes in zip(names, is_gene, strict=True)
     )
     drops = _drops(sources, tables, names, is_gene, maps)
     var = _var(tables[0], pd.Index(names[0]).get_indexer(index), index, roles)
@@ -127,17 +127,17 @@ def _drops(
     rows = [
         {
             "kind": "gene",
-            "name": str(mine[i]),
+            "name": str(of_source[i]),
             "context": "",
             "source": file,
             "row": -1,
-            "label": str(mine[i]),
-            "reason": "not in all files" if genes[i] else _other_type(table, i),
+            "label": str(of_source[i]),
+            "reason": "not in all files" if are_genes[i] else _other_type(table, i),
         }
-        for file, table, mine, genes, way in zip(
+        for file, table, of_source, are_genes, gene_map in zip(
             sources.file_names, tables, names, is_gene, maps, strict=True
         )
-        for i in np.flatnonzero(way < 0).tolist()
+        for i in np.flatnonzero(gene_map < 0).tolist()
     ]
     return pd.DataFrame(rows, columns=[c.name for c in DROP_COLUMNS])
 

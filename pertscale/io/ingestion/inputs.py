@@ -159,10 +159,10 @@ def _listed(source: Any) -> list[PathLike]:
 def _expand(path: str) -> list[str]:
     if not glob.has_magic(path) or Path(path).exists():
         return [path]
-    found = sorted(glob.glob(path))  # noqa: PTH207  (the pattern may be absolute)
-    if not found:
+    paths = sorted(glob.glob(path))  # noqa: PTH207  (the pattern may be absolute)
+    if not paths:
         raise NotFoundError(f"no file matches {path!r}")
-    return found
+    return paths
 
 
 def _named_path(spec: SourceSpec) -> Path:

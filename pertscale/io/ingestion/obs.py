@@ -127,12 +127,17 @@ def check_totals_column(plan: IngestPlan, name: str) -> None:
         )
 
 
+def listed_totals(plan: IngestPlan, name: str) -> np.ndarray:
+    """Return a column of the input cells as float64; NaN for what is no number."""
+    values = pd.to_numeric(plan.sources.columns.load(name), errors="coerce")
+    return values.to_numpy(np.float64)
+
+
 def without_total(plan: IngestPlan, cells: np.ndarray, name: str | None) -> np.ndarray:
     """Return which of some input cells have no total by a column; all where there is none."""
     if name is None or not len(cells):
         return cells
-    listed = pd.to_numeric(plan.sources.columns.load(name), errors="coerce")
-    return cells[~(listed.to_numpy(np.float64)[cells] > 0)]
+    return cells[~(listed_totals(plan, name)[cells] > 0)]
 
 
 def named_totals(plan: IngestPlan, name: str, sums: np.ndarray) -> np.ndarray:
@@ -143,13 +148,12 @@ def named_totals(plan: IngestPlan, name: str, sums: np.ndarray) -> np.ndarray:
     InputError
         If a cell with counts has no positive total.
     """
-    columns = plan.sources.columns
-    listed = pd.to_numeric(columns.load(name), errors="coerce").to_numpy(np.float64)[plan.order]
+    listed = listed_totals(plan, name)[plan.order]
     bad = np.flatnonzero(~(np.isfinite(listed) & (listed > 0)) & (sums > 0))
     if len(bad):
         cell = int(plan.order[bad[0]])
         raise InputError(
-            f"{columns.where}: column {name!r} has the total {listed[bad[0]]} for input cell "
+            f"{plan.sources.where}: column {name!r} has the total {listed[bad[0]]} for input cell "
             f"{cell}, which has {sums[bad[0]]:,.0f} counts; totals have to be positive"
         )
     return np.nan_to_num(listed)

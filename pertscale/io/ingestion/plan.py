@@ -103,19 +103,19 @@ def plan_screen(
     roles = infer_roles(columns, tables[0], choices)
     gene_plan = plan_genes(sources, tables, roles, how=genes)
     labels = label_column(columns, roles.perturbation)
-    found = interpret(labels, roles, tables[0])
-    perturbation = pd.Categorical.from_codes(found.codes, categories=list(found.names))
+    read = interpret(labels, roles, tables[0])
+    perturbation = pd.Categorical.from_codes(read.codes, categories=list(read.names))
     context, context_note = _contexts(sources, sizes, roles, name)
-    perturbation, lacking, told = _with_controls(perturbation, context, columns.where)
+    perturbation, lacking, without_control = _with_controls(perturbation, context, columns.where)
     destination, groups = sort_cells(perturbation, context)
-    reasons = {left.label: left.reason for left in found.left_out}
+    reasons = {left.label: left.reason for left in read.left_out}
     dropped = cell_drops(sources, sizes, labels, reasons, context, destination, of_context=lacking)
     account = [note for spec in sources for note in spec.notes]
     account += [f"{line.role}: {line.text}" for line in roles.account]
     guides, targets_told = plan_targets(columns, roles, perturbation, gene_plan.var)
     account += targets_told
     by_label = dropped[~dropped["reason"].isin(list(lacking.values()))]
-    account += [*context_note, *_drop_account(by_label), *told, *gene_plan.account]
+    account += [*context_note, *_drop_account(by_label), *without_control, *gene_plan.account]
     return IngestPlan(
         sources=sources,
         n_input=sizes,
@@ -145,7 +145,7 @@ def without_cells(plan: IngestPlan, empty: np.ndarray) -> IngestPlan:
     columns = plan.sources.columns
     labels = label_column(columns, plan.roles.perturbation)
     filled = _without(plan.perturbation, empty)
-    perturbation, lacking, told = _with_controls(filled, plan.context, columns.where)
+    perturbation, lacking, without_control = _with_controls(filled, plan.context, columns.where)
     destination, groups = sort_cells(perturbation, plan.context)
     left = np.where((plan.destination >= 0) & (destination < 0), -1, 0)
     others = left.copy()
@@ -153,8 +153,10 @@ def without_cells(plan: IngestPlan, empty: np.ndarray) -> IngestPlan:
     left[others < 0] = 0
     every = dict.fromkeys(map(str, plan.context.categories), _NO_COUNT)
     drops = [
-        cell_drops(plan.sources, plan.n_input, labels, {}, plan.context, mine, of_context=why)
-        for mine, why in ((left, every), (others, lacking))
+        cell_drops(
+            plan.sources, plan.n_input, labels, {}, plan.context, destinations, of_context=why
+        )
+        for destinations, why in ((left, every), (others, lacking))
     ]
     line = (
         f"left out: {len(empty):,} of {plan.n_cells:,} cells "
@@ -167,7 +169,7 @@ def without_cells(plan: IngestPlan, empty: np.ndarray) -> IngestPlan:
         groups=groups,
         perturbation=perturbation,
         drops=_stacked([plan.drops, *drops]),
-        account=(*plan.account, line, *told),
+        account=(*plan.account, line, *without_control),
     )
 
 
@@ -265,10 +267,10 @@ def _with_controls(
             "context="
         )
     lines = [
-        f"left out: context {name!r}, {int((mine['stop'] - mine['start']).sum()):,} cells of "
-        f"{len(mine):,} perturbations, which has no control cells; every context needs its own: "
+        f"left out: context {name!r}, {int((rows['stop'] - rows['start']).sum()):,} cells of "
+        f"{len(rows):,} perturbations, which has no control cells; every context needs its own: "
         "name its control label beside the others with control=, or another column with context="
-        for name, mine in without.groupby("context", sort=False)
+        for name, rows in without.groupby("context", sort=False)
     ]
     out = np.isin(context.codes, context.categories.get_indexer(pd.Index(names)))
     reasons = {name: f"context {name!r} has no control cells" for name in names}
@@ -305,22 +307,22 @@ def cell_drops(
             with open_source(spec) as source:
                 barcodes = source.cell_names()[rows].astype(object)
                 unlabelled = source.unlabelled()
-            mine = _texts(labels.array[first + rows])
+            texts = _texts(labels.array[first + rows])
             lines = _texts(context[first + rows])
-            pairs = zip(mine, lines, strict=True)
+            pairs = zip(texts, lines, strict=True)
             why = np.array(
                 [reasons.get(label, whole.get(line, _NO_CONTEXT)) for label, line in pairs], object
             )
             if unlabelled is not None:
-                told = _texts(unlabelled[rows])
-                why = np.where(told != "", told, why)
+                of_table = _texts(unlabelled[rows])
+                why = np.where(of_table != "", of_table, why)
             columns = {
                 "kind": "cell",
                 "name": barcodes,
                 "context": lines,
                 "source": file,
                 "row": rows,
-                "label": mine,
+                "label": texts,
                 "reason": why,
             }
             parts.append(pd.DataFrame(columns))

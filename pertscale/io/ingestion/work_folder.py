@@ -86,8 +86,8 @@ class IngestTasks:
     def noted_empty(self) -> np.ndarray:
         """Return what an earlier call noted of the same plan; none by default."""
         record = self.folder / _EMPTY
-        found = read_json(record) if record.exists() else {}
-        return np.array(found["cells"] if found.get("key") == self.key else [], np.int64)
+        noted = read_json(record) if record.exists() else {}
+        return np.array(noted["cells"] if noted.get("key") == self.key else [], np.int64)
 
     def _receipts(self) -> list[Path]:
         target = self.to_write[0].target
@@ -146,11 +146,11 @@ def _cut(
     block_bytes = memory // (parallel * _BLOCK_COPIES)
     block_bytes = min(max(block_bytes, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES)
     key = _key(plan, target)
-    found = read_json(folder / _MARKER) if is_resumable(folder) else {}
-    go_on = found.get("key") == key and found["block_bytes"] <= block_bytes
+    earlier = read_json(folder / _MARKER) if is_resumable(folder) else {}
+    go_on = earlier.get("key") == key and earlier["block_bytes"] <= block_bytes
     go_on = go_on and (folder / "store" / ROOT_FILE).exists()  # else it was finished and moved
     if go_on:
-        block_bytes = found["block_bytes"]  # the blocks that are there were cut so
+        block_bytes = earlier["block_bytes"]  # the blocks that are there were cut so
     first = _first_tasks(plan, target, block_bytes)
     shard_bytes = _shard_bytes(target, first)
     _check_fits(target, shard_bytes, memory, parallel)

@@ -15,12 +15,7 @@ from pertscale.errors import ArgumentError, CorruptFileError, InputError, Unknow
 from pertscale.execution.buffers import Buffers
 from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import check_names, checked_array, checked_node
-from pertscale.io.sources._arrays import (
-    CompressedColumns,
-    CompressedRows,
-    DenseRows,
-    RowMatrix,
-)
+from pertscale.io.sources._arrays import CompressedColumns, CompressedRows, DenseRows, RowMatrix
 from pertscale.io.sources._base import (
     Block,
     CsrBlock,

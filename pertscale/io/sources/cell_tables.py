@@ -12,12 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pertscale.errors import (
-    AmbiguousInputError,
-    CorruptFileError,
-    InputError,
-    UnknownNameError,
-)
+from pertscale.errors import AmbiguousInputError, CorruptFileError, InputError, UnknownNameError
 from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import check_parquet
 from pertscale.io.guards.text_encoding import warn_of_the_end

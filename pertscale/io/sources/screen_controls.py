@@ -8,14 +8,7 @@ import pandas as pd
 from pertscale.errors import UnknownNameError
 from pertscale.execution.buffers import Buffers
 from pertscale.io.sources._arrays import dense_block
-from pertscale.io.sources._base import (
-    Block,
-    CsrBlock,
-    Source,
-    SourceFormat,
-    SourceSpec,
-    as_names,
-)
+from pertscale.io.sources._base import Block, CsrBlock, Source, SourceFormat, SourceSpec, as_names
 from pertscale.io.store.layout import CHUNK_ROWS, open_root, read_column, read_frame
 from pertscale.io.store.matrix import normalise
 from pertscale.schema import CONTEXT, LOG1P_1E4, MATRIX, METADATA

@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu
 
 from pertscale.errors import InputError
 from pertscale.io import check, ingest
-from pertscale.io.ingestion import run
+from pertscale.io.ingestion import write as writing
 from pertscale.io.ingestion.work_folder import IngestTasks
 from pertscale.screen import open_screen
 from pertscale.stats import rank_sum
@@ -119,7 +119,7 @@ def test_an_interrupted_call_knows_which_cells_are_empty(
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "_write_tables", fail)
+    monkeypatch.setattr(writing, "_write_tables", fail)
     with pytest.raises(KeyboardInterrupt):
         ingest(source, tmp_path / "s.zarr", quiet=True)
     monkeypatch.undo()

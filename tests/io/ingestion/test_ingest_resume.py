@@ -29,7 +29,7 @@ from tests.support.helpers import ROOT, tree_hash
 from tests.support.screens import GENES
 
 N_CELLS = 2 * CHUNK_ROWS + 50
-MODULE = sys.modules["pertscale.io.ingestion.run"]
+MODULE = sys.modules["pertscale.io.ingestion.write"]
 
 
 @pytest.fixture(autouse=True)
@@ -114,8 +114,8 @@ def test_shards_written_together_are_the_same_bytes(
 _KILLED = """
 import os, signal, sys
 import dask
-import pertscale.io.ingestion.run
-ingest = sys.modules["pertscale.io.ingestion.run"]
+import pertscale.io.ingestion.write
+ingest = sys.modules["pertscale.io.ingestion.write"]
 source, store, phase, after = sys.argv[1:]
 real = ingest.run
 

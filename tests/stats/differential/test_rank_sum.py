@@ -24,7 +24,7 @@ from pertscale.io import ingest
 from pertscale.io.ingestion.column_roles import ColumnChoices
 from pertscale.io.ingestion.inputs import SourceSet
 from pertscale.io.ingestion.plan import plan_screen
-from pertscale.io.ingestion.run import write_screen
+from pertscale.io.ingestion.write import write_screen
 from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.schema import LABEL_COLUMNS
