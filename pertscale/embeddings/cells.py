@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pertscale import perturbation_names
 from pertscale.arguments import checked
@@ -26,14 +27,13 @@ from pertscale.storage.locations import input_path
 if TYPE_CHECKING:
     pass
 
-Vectors = np.ndarray[Any, np.dtype[np.float64]]
 #: Vectors that are in memory at a time.
 _VECTOR_BYTES: Final = 64_000_000
 
 
 def read_cell_vectors(
     path: str | os.PathLike[str], *, key: str | None, perturbation: str | None
-) -> tuple[pd.Categorical, Iterator[Vectors], str]:
+) -> tuple[pd.Categorical, Iterator[NDArray[np.float64]], str]:
     """Return the labels of cells, an iterator over their vectors in blocks, and where these are.
 
     Raises
@@ -85,7 +85,7 @@ def _described(node: Any) -> str:
     return "a group" if shape is None else f"{node.dtype} {' x '.join(map(str, shape))}"
 
 
-def _vector_blocks(path: Path, dataset: str) -> Iterator[Vectors]:
+def _vector_blocks(path: Path, dataset: str) -> Iterator[NDArray[np.float64]]:
     with open_hdf5(str(path)) as file:
         array = file[dataset]
         step = max(1, _VECTOR_BYTES // (8 * array.shape[1]))

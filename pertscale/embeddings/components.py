@@ -8,11 +8,12 @@ from typing import Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse.linalg import svds
 
 from pertscale.arguments import checked
-from pertscale.embeddings.embedding import Embedding, Matrix
+from pertscale.embeddings.embedding import Embedding
 from pertscale.embeddings.signs import fix_signs, start_vector
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import GENE, PERTURBATION
@@ -76,7 +77,7 @@ def _gene_blocks(profiles: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
 
 @checked
 def from_training(
-    profiles: Matrix, *, genes: Sequence[str], dim: int = 10, name: str = "training"
+    profiles: NDArray[np.float64], *, genes: Sequence[str], dim: int = 10, name: str = "training"
 ) -> Embedding:
     """Embed read-out genes by their expression over the training conditions (method H4.1).
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pertscale import display, perturbation_names
 from pertscale.arguments import checked
@@ -23,7 +24,6 @@ from pertscale.schema import CONTROL
 if TYPE_CHECKING:
     pass
 
-Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 #: Name of the control in the embedding files of the field.
 _CTRL: Final = "ctrl"
@@ -62,7 +62,7 @@ class Embedding:
 
     name: str
     names: tuple[str, ...]
-    matrix: Matrix
+    matrix: NDArray[np.float64]
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class Embedding:
         perturbations: Sequence[str],
         *,
         targets: Mapping[str, Sequence[str]] | None = None,
-    ) -> Matrix:
+    ) -> NDArray[np.float64]:
         """Return a vector for each perturbation; a row of NaN where there is none (method E2).
 
         A perturbation has the vector of its own name if that is in the embedding, else the one of
@@ -219,7 +219,7 @@ def chosen_dim(dim: int | None, default: int, most: int) -> tuple[int, dict[str,
     return most, {"note": f"dim is {most}, not {default}: there are no more dimensions"}
 
 
-def unit_rows(matrix: Matrix) -> Matrix:
+def unit_rows(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rows at length 1; a row of zeros stays."""
     length = np.linalg.norm(matrix, axis=1, keepdims=True)
     return np.divide(matrix, length, out=np.zeros_like(matrix), where=length > 0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
@@ -14,8 +15,6 @@ from scipy.sparse.linalg import eigsh
 from pertscale.embeddings.signs import fix_signs, start_vector
 from pertscale.errors import ArgumentError
 from pertscale.io.guards.limits import check_dense
-
-Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 #: Genes whose overlaps with all others are computed at a time, fewer where there are many others;
 #: a pair takes up to 60 bytes on the way, an edge 24 where the parts are put together.
@@ -85,7 +84,7 @@ def graph_from_edges(
     return tuple(map(str, nodes)), (upper + lower).tocsr()
 
 
-def adjacency_spectral_embedding(adjacency: sparse.csr_array, *, dim: int) -> Matrix:
+def adjacency_spectral_embedding(adjacency: sparse.csr_array, *, dim: int) -> NDArray[np.float64]:
     """Embed the nodes of an undirected weighted graph (method H7).
 
     With ``A`` the adjacency matrix and ``s`` the weighted degrees, loops counted twice, the `dim`
