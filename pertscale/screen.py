@@ -34,7 +34,7 @@ from pertscale.io.store.layout import (
     read_frame,
     read_info,
 )
-from pertscale.io.store.matrix import NamingErrors, normalise
+from pertscale.io.store.matrix import GuardedArray, normalise
 from pertscale.schema import CELL, CONTROL, COUNTS, GENE, LOG1P_1E4, MATRIX, METADATA
 from pertscale.storage.files import size_of
 from pertscale.storage.locations import absolute
@@ -222,7 +222,7 @@ class Screen:
     def _matrix(self) -> da.Array:
         import dask.array as da
 
-        matrix = NamingErrors(open_matrix(self.path), f"{self.path}/{MATRIX}")
+        matrix = GuardedArray(open_matrix(self.path), f"{self.path}/{MATRIX}")
         return da.from_array(matrix, chunks=matrix.chunks)
 
     def to_xarray(self) -> xr.Dataset:

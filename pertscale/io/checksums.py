@@ -115,7 +115,7 @@ def check_files(
     CorruptFileError
     """
     if found := faults(folder, sums, content=content):
-        raise CorruptFileError(f"{told(folder, found)}: {remedy}")
+        raise CorruptFileError(f"{damage_message(folder, found)}: {remedy}")
 
 
 def is_intact(
@@ -159,7 +159,7 @@ def is_intact(
     return True
 
 
-def told(folder: Location, found: Sequence[str]) -> str:
+def damage_message(folder: Location, found: Sequence[str]) -> str:
     """Return in words what is wrong with a folder."""
     more = f" and {len(found) - 1} more files are not whole" if len(found) > 1 else ""
     return f"{folder} is damaged: {found[0]}{more}"

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from pertscale.arguments import AS_FILE
 from pertscale.errors import ArgumentError, InputError, NotFoundError
-from pertscale.storage.object_storage import filesystem, no_bucket, storage_errors, zarr_store
+from pertscale.storage.object_storage import filesystem, no_bucket_error, storage_errors, zarr_store
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://(.*)$", re.DOTALL)
 #: What ``pathlib.Path("s3://bucket")`` makes of a URL.
@@ -90,7 +90,7 @@ class Remote:
                 return True
             bucket = self.key.split("/", 1)[0]
             if self.protocol in ("s3", "s3a") and not self.fs.exists(bucket):
-                raise no_bucket(str(self))
+                raise no_bucket_error(str(self))
         return False
 
     def read_bytes(self) -> bytes:

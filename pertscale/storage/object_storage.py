@@ -124,7 +124,7 @@ def storage_errors(url: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         if "bucket does not exist" in str(error):
-            raise no_bucket(url) from error
+            raise no_bucket_error(url) from error
         raise
     except FileExistsError:
         raise
@@ -165,7 +165,7 @@ def _reason(error: BaseException) -> str:
     return told
 
 
-def no_bucket(url: str) -> NotFoundError:
+def no_bucket_error(url: str) -> NotFoundError:
     """Return the error for a bucket that is not there."""
     bucket = url.split("://", 1)[1].split("/", 1)[0]
     return NotFoundError(f"there is no bucket {bucket!r} ({url}); make it, or correct the name")

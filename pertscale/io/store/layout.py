@@ -260,7 +260,7 @@ class WholeStore(WrapperStore[Store]):
             return found
         if found is None:
             away = not await self._store.exists(ROOT_FILE)
-            raise lost(self.where, key, away=away, remedy=self.remedy)
+            raise missing_chunk_error(self.where, key, away=away, remedy=self.remedy)
         if self.verify and byte_range is None:
             try:
                 spec: Any = SimpleNamespace(prototype=prototype)  # all that a checksum needs of it
@@ -273,7 +273,7 @@ class WholeStore(WrapperStore[Store]):
         return found
 
 
-def lost(
+def missing_chunk_error(
     where: str, key: str, *, away: bool, remedy: str = REMEDY
 ) -> CorruptFileError | InputError:
     """Return the error for a chunk that is not there; `away`: nor is the store."""

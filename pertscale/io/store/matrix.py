@@ -24,7 +24,7 @@ from pertscale.io.store.layout import (
     REMEDY,
     ROOT_FILE,
     has_checksums,
-    lost,
+    missing_chunk_error,
     open_matrix,
 )
 from pertscale.schema import MATRIX, TARGET_TOTAL
@@ -90,7 +90,7 @@ class MatrixReader:
             data: Any = self._bytes_of(self._key(row))
         except FileNotFoundError:
             away = not (self._store / ROOT_FILE).exists()
-            raise lost(self.path, f"{MATRIX}/{self._key(row)}", away=away) from None
+            raise missing_chunk_error(self.path, f"{MATRIX}/{self._key(row)}", away=away) from None
         if self._checked:
             data = _without_checksum(data)
         n_bytes = int.from_bytes(bytes(data[4:8]), "little")  # of Blosc's header
@@ -161,7 +161,7 @@ def _is_plain(array: Any) -> bool:
     )
 
 
-class NamingErrors:
+class GuardedArray:
     """A Zarr array for Dask, whose errors of damaged chunks say where and what to do."""
 
     def __init__(self, array: Any, where: str) -> None:
