@@ -1,6 +1,7 @@
-"""Every number that is raised when files of before must not be taken for those of now.
+"""Every number to raise when older files must not be taken for new ones.
 
-Each is part of a key or a header of the files that it is named after, and says when to raise it.
+Each goes into a key or a header of the files that it is named after; its comment says when to raise
+it.
 Methods and models of the registry have a ``version`` of their own.
 """
 
@@ -8,12 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
-#: Of stores and results. Raise when a reader of the version before could not read them.
+#: Of stores and results. Raise when older readers could not read them.
 SCHEMA_VERSION: Final = 1
 #: Of label tables and profiles, by how fold changes are calculated. Raise when the same screen and
-#: options give others.
+#: options give other numbers.
 LABELS_VERSION: Final = {"geometric": 2, "arithmetic": 3}
-#: Of the blocks between the two passes of an ingest. Raise when they are written otherwise.
+#: Of the blocks between the two passes of an ingest. Raise when they are written differently.
 BLOCK_FILES_VERSION: Final = 1
 #: Of predictions. Raise when what is written, or what goes in, changes for all methods; where one
 #: method changes, raise the version of its record instead.
@@ -21,5 +22,5 @@ PREDICTIONS_VERSION: Final = 9
 #: Of scores. Raise when a metric is added, corrected, or scored in other settings: kept predictions
 #: are scored again then.
 SCORES_VERSION: Final = 1
-#: Of the folder that a model of somebody else is given. Raise when it must read it otherwise.
+#: Of the folder that an external model is given. Raise when the model has to read it differently.
 MODEL_TASK_VERSION: Final = 1

@@ -32,15 +32,15 @@ class Chapter:
     title : str
         Heading, and link at the top.
     words : callable
-        Returns what the numbers are, of a result.
+        Takes a result and returns what the numbers mean.
     sections : callable
-        Returns a section for each context, of a result; without one there is no chapter.
+        Takes a result and returns a section for each context; without any there is no chapter.
     pictures : callable
-        Returns figures of all contexts, of a result.
+        Takes a result and returns figures of all contexts.
     otherwise : str
-        Shown in place of a chapter without sections.
+        Shown in place of the chapter where there are no sections.
     of_several : bool
-        Whether the page of several screens has it; else the page of each.
+        Whether the page that compares several screens has it; else only the page of each screen.
     """
 
     title: str
@@ -163,7 +163,7 @@ _INTERACTIONS = Chapter(
     sections=interaction_sections,
     of_several=False,
 )
-#: Of each task, in the order of the page.
+#: By task, in the order of the page.
 CHAPTERS: Final[dict[str, Chapter]] = {
     WITHIN: _CLASSES,
     TRANSFER: _TRANSFER,

@@ -26,7 +26,7 @@ _BARS = (
 
 
 def class_sections(result: BenchmarkResult) -> list[Section]:
-    """Return a section per context that methods were scored on, and one for each other."""
+    """Return a section for each context with scores, and one for each that was left out."""
     scores = result.scores
     within = scores[scores["task"] == WITHIN]
     held_out = {
@@ -63,7 +63,7 @@ def _section(scores: pd.DataFrame, context: str, held_out: dict[tuple[str, str],
 def _headings(
     rows: pd.DataFrame, context: str, held_out: dict[tuple[str, str], int]
 ) -> dict[str, Heading]:
-    """Return what the tables of each setting say of it; ``full`` only where it differs."""
+    """Return the heading of each setting's tables; ``full`` only where it differs."""
     settings: list[str] = [s for s in SETTING_DOCS if s in set(rows["setting"])]
     same = no_target_read_out(rows)
     if same:
@@ -77,7 +77,7 @@ def _headings(
 
 
 def _bars(rows: pd.DataFrame, context: str, headings: dict[str, Heading]) -> Picture:
-    """Draw the classes where the targets are left out, of the methods that can be compared."""
+    """Draw the scores of each class without the targets, for the methods that can be compared."""
     settings = [s for s in ("curated", WITHOUT_TARGET) if s in headings] or list(headings)[:1]
     apart = standing_apart(rows[rows["setting"].isin(settings)])
     methods = [
