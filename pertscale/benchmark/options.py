@@ -31,7 +31,7 @@ class BenchmarkOptions:
         Classifiers by name.
     models : dict of str to ExpressionMethod
         Models of expression by name.
-    own : frozenset of str
+    user_models : frozenset of str
         Which of both are the user's.
     tasks, settings : tuple of str
     rule : SplitRule
@@ -46,7 +46,7 @@ class BenchmarkOptions:
 
     methods: dict[str, Method]
     models: dict[str, ExpressionMethod]
-    own: frozenset[str]
+    user_models: frozenset[str]
     tasks: tuple[str, ...]
     settings: tuple[str, ...]
     rule: SplitRule
@@ -69,7 +69,7 @@ class BenchmarkOptions:
 
 
 def read_options(
-    own: Mapping[str, Method | ExpressionMethod],
+    user_models: Mapping[str, Method | ExpressionMethod],
     files: Iterable[str],
     *,
     embedding: Any,
@@ -93,10 +93,10 @@ def read_options(
     if threshold not in RULES:
         raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
     check_targets(targets)
-    _check_apart([*METHODS, *EXPRESSION_MODELS], own, files)
+    _check_apart([*METHODS, *EXPRESSION_MODELS], user_models, files)
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
-    everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(own)
-    used = {name: m for name, m in everything.items() if name in chosen or name in own}
+    everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(user_models)
+    used = {name: m for name, m in everything.items() if name in chosen or name in user_models}
     if gene_disjoint and split is not None:
         raise ArgumentError(
             "gene_disjoint=True says how splits are drawn, and split= gives one; pass one of both"
@@ -105,7 +105,7 @@ def read_options(
     return BenchmarkOptions(
         methods={name: m for name, m in used.items() if isinstance(m, Method)},
         models={name: m for name, m in used.items() if isinstance(m, ExpressionMethod)},
-        own=frozenset(own),
+        user_models=frozenset(user_models),
         tasks=tuple(tasks),
         settings=tuple(settings),
         rule=SplitRule(_read_split(split), seeds, test_fraction, gene_disjoint),
@@ -117,10 +117,10 @@ def read_options(
     )
 
 
-def _check_apart(ours: Sequence[str], own: Iterable[str], files: Iterable[str]) -> None:
+def _check_apart(ours: Sequence[str], user_models: Iterable[str], files: Iterable[str]) -> None:
     """Refuse a name that stands for two methods, or that tables can't hold."""
     seen = set(ours)
-    for name in [*own, *files]:
+    for name in [*user_models, *files]:
         if not name.strip():
             raise ArgumentError("a model or a file of predictions has an empty name")
         if name in seen:

@@ -113,7 +113,7 @@ def _embedding_coverage(run: ScreenRun) -> list[dict[str, Any]]:
         for (context, split), embedding in run.vectors.items()
     ]
     for name, method in run.options.models.items():
-        if name in run.options.own:
+        if name in run.options.user_models:
             for value in method.make(0).get_params(deep=False).values():
                 if isinstance(value, Embedding):
                     rows += [

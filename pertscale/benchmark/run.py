@@ -191,9 +191,9 @@ def run_benchmark(
     3     all_non_de  at_training_rate      0.99
     """
     check_memory(memory)
-    own, files = own_methods(models), read_all(predictions, aliases)
+    files = read_all(predictions, aliases)
     options = read_options(
-        own,
+        own_methods(models),
         files,
         embedding=embedding,
         split=split,

@@ -255,7 +255,7 @@ def _content(
         "store": ", ".join(Path(run.screen.path).name for run in screens),
         "embedding": None if options.embedding is None else options.embedding.name,
         "predictions": {name: [one.name for one in of] for name, of in files.items()},
-        "models": sorted(options.own),
+        "models": sorted(options.user_models),
         "tasks": list(options.tasks),
         "methods": [*options.methods, *options.models],
         "settings": list(options.settings),

@@ -90,7 +90,7 @@ def _plan_split(run: ScreenRun, context: str, task: str, split: Split, restrict:
             target_genes=run.screen.targets,
             profiles=OwnProfiles(run, context, usable.train),
             models=models,
-            own=run.options.own,
+            user_models=run.options.user_models,
             given=given,
             embedding=embedding,
             targets=run.options.targets,

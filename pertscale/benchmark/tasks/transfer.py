@@ -431,7 +431,7 @@ def _plan_expression(
         train_contexts=sources,
         profiles=TransferProfiles(tuple(maps), trained),
         models=_models(record, target, split, maps),
-        own=options.own,
+        user_models=options.user_models,
         given=with_profiles(given),
         embedding=embedding if isinstance(embedding, Embedding) else None,
         targets=options.targets,

@@ -73,7 +73,7 @@ class ExpressionUnit(Unit):
     profiles : Profiles
     models : dict of str to ExpressionMethod
         What is fitted, by name.
-    own : frozenset of str
+    user_models : frozenset of str
         Which of these are a user's.
     given : dict of str to AlignedPredictions
         Predictions from files, by name.
@@ -87,7 +87,7 @@ class ExpressionUnit(Unit):
 
     profiles: Profiles
     models: Mapping[str, ExpressionMethod]
-    own: frozenset[str] = frozenset()
+    user_models: frozenset[str] = frozenset()
     given: Mapping[str, AlignedPredictions] = field(default_factory=dict)
     embedding: Embedding | None = None
     targets: Targets = "exclude"
@@ -162,7 +162,9 @@ class ExpressionUnit(Unit):
             target_genes=self.target_genes,
             no_effect=_no_effect(self, trained),
         )
-        tables = _settings({*self.given, *self.own}, _read_predictions(store, truth), compare)
+        tables = _settings(
+            {*self.given, *self.user_models}, _read_predictions(store, truth), compare
+        )
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
         return pd.concat(
             [with_head(t, params, self.split, **head, setting=s) for s, t in tables],
