@@ -103,7 +103,7 @@ def test_tables_are_not_replaced_around_a_users_files(tiny_store, out, name):
 def test_predictions_are_not_replaced_around_a_users_files(tiny_store, out):
     units = [unit["folder"] for unit in ps.read_result(out).manifest["units"]]
     mine = kept(out / units[0]) + kept(out / units[0] / "prediction.zarr")
-    with pytest.raises(ExistsError, match="no part of the predictions of a method"):
+    with pytest.raises(ExistsError, match="not part of the predictions of a method"):
         ps.run_benchmark(tiny_store, out=out, fdr=0.2, **QUICK)
     ps.run_benchmark(tiny_store, out=out, **QUICK | {"methods": ["mean"]})  # asks for them no more
     assert all(os.path.lexists(file) for file in mine)
