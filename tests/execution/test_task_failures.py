@@ -438,7 +438,7 @@ def test_a_scheduler_file_that_is_none(tmp_path, monkeypatch, content):
     monkeypatch.setattr(clients, "_LOOKS", 1)
     file = tmp_path / "scheduler.json"
     file.write_text(content)
-    with pytest.raises(ArgumentError, match="no scheduler file"), use_client(str(file)):
+    with pytest.raises(ArgumentError, match="not a scheduler file"), use_client(str(file)):
         pass
 
 

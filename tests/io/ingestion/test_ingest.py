@@ -360,7 +360,7 @@ def test_relative_paths_and_new_folders(tmp_path: Path, monkeypatch: pytest.Monk
 def test_store_and_source_apart(tmp_path: Path) -> None:
     source = screens.WRITERS["zarr 3"](tmp_path, COUNTS, OBS)
     before = tree_hash(source)
-    with pytest.raises(ExistsError, match="no screen store of pertscale"):
+    with pytest.raises(ExistsError, match="not a screen store of pertscale"):
         ingest(source, source, overwrite=True, quiet=True)
     with pytest.raises(ArgumentError, match="inside the other"):
         ingest(source, source / "inside.zarr", overwrite=True, quiet=True)
