@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 from xdist.scheduler import LoadFileScheduling
@@ -15,11 +16,34 @@ from pertscale.results.result import BenchmarkResult
 from pertscale.screen import Screen, open_screen
 from pertscale.simulate import simulate_screen
 from pertscale.storage.atomic import write_bytes
+from tests.support import processes
 from tests.support.helpers import NEEDED
 from tests.support.screens import draw_counts, write_h5ad
 
 #: Tests that submit to SLURM, and mostly wait.
 SUBMITTED = ("tests/slurm/test_failures.py", "tests/slurm/test_recipes.py")
+
+
+#: What takes longest starts first, so that no process is left with it alone at the end.
+LONGEST = (
+    *SUBMITTED,
+    "tests/test_notebooks.py",
+    "tests/test_real_data.py",
+    "tests/fuzz/",
+    "tests/benchmark/test_run.py",
+    "tests/execution/",
+    "tests/benchmark/",
+    "tests/report/",
+    "tests/test_readme.py",
+    "tests/test_speed_harness.py",
+    "tests/io/ingestion/",
+)
+
+
+def _turn(nodeid: str) -> int:
+    """Return the place of a test in that order."""
+    places = (i for i, start in enumerate(LONGEST) if nodeid.startswith(start))
+    return next(places, len(LONGEST))
 
 
 class ByFile(LoadFileScheduling):
@@ -45,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     One test stands for the others, so that the reason with its number is told, and not lost among
     its repetitions.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(SUBMITTED))  # the longest come first
+    items.sort(key=lambda item: _turn(item.nodeid))
     for name, needed in NEEDED.items():
         lacking = [i for i in items if any(name in m.args for m in i.iter_markers("needs"))]
         if needed.is_there or not lacking:
@@ -60,6 +84,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what `tests/fuzz` may be asked for."""
     parser.addoption("--fuzz", type=int, default=200, help="changed files that tests/fuzz reads")
     parser.addoption("--fuzz-seed", type=int, default=0, help="number of the first of them")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_processes() -> Iterator[None]:
+    """Fork workers and other processes from one that has imported the package."""
+    processes.prepare()
+    with dask.config.set(processes.DASK):
+        yield
 
 
 def write_no_report(result: BenchmarkResult, screen: Screen | None) -> None:

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import at_operating_point
 from pertscale.schema import SCORE_COLUMNS
 from tests.support.helpers import tree_hash
+from tests.support.processes import run_script
 from tests.support.screens import write_h5ad
 
 pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
@@ -362,19 +361,8 @@ ps.run_benchmark(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[4]), quiet=
 def test_killed_while_scoring(example, within, tmp_path, monkeypatch, after):
     """SIGKILL, then the same call: the same bytes, and only what was missing is done."""
     out = tmp_path / "run"
-    dead = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            KILLED,
-            example.screen.path,
-            str(out),
-            str(after),
-            json.dumps(QUICK),
-        ],
-        check=False,
-    )
-    assert dead.returncode == -signal.SIGKILL
+    dead = run_script(KILLED, example.screen.path, out, after, json.dumps(QUICK))
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
     assert not (out / "manifest.json").exists()
     ran: list[str] = []
     real = ClassUnit.run

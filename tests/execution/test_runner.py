@@ -1,3 +1,5 @@
+"""Maps of tasks: their receipts come back in order from every scheduler; progress is told."""
+
 from __future__ import annotations
 
 import json

@@ -44,6 +44,7 @@ from pertscale.stats import rank_sum, rank_sum_share, read_labels
 from pertscale.stats.differential import rank_sum as ranksum
 from tests.support import screens
 from tests.support.helpers import tree_hash
+from tests.support.processes import Script
 
 pytestmark = pytest.mark.once
 
@@ -611,13 +612,8 @@ def test_shares_in_processes_of_their_own(example, undisturbed, tmp_path, events
         "dask.config.set(num_workers=1)\n"
         "rank_sum_share(sys.argv[1], out=sys.argv[2], share=sys.argv[3], memory='12MB', quiet=True)"
     )
-    shares = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, example.screen.path, str(tmp_path), f"{i}/3"]
-        )
-        for i in (1, 2, 3)
-    ]
-    assert [share.wait() for share in shares] == [0, 0, 0]
+    shares = [Script(program, example.screen.path, tmp_path, f"{i}/3") for i in (1, 2, 3)]
+    assert [share.wait().returncode for share in shares] == [0, 0, 0]
     rank_sum(example.screen, out=tmp_path, memory="200MB", quiet=True)
     assert not [event for event in events if event.stage == "rank-sum"]  # nothing was left to do
     assert tree_hash(tmp_path) == undisturbed
@@ -642,16 +638,10 @@ def test_two_runs_at_once(example, undisturbed, tmp_path):
         "import sys\nfrom pertscale.cli import main\n"
         "main(['labels', sys.argv[1], '--out', sys.argv[2], '--memory', '12MB', '--quiet'])"
     )
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, example.screen.path, str(tmp_path)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    said = [process.communicate()[1] for process in both]
-    codes = sorted(process.returncode for process in both)
+    both = [Script(program, example.screen.path, tmp_path) for _ in range(2)]
+    ended = [script.wait() for script in both]
+    said = [one.stderr for one in ended]
+    codes = sorted(one.returncode for one in ended)
     assert codes in ([0, 1], [0, 0]), said  # 0, 0: the second one came when all was done
     if codes == [0, 1]:
         assert "another run works in" in "".join(said)

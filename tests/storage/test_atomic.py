@@ -1,3 +1,5 @@
+"""A name is given to what is whole and on the disk, or not at all."""
+
 from __future__ import annotations
 
 import errno

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,8 @@ from pertscale.io.ingestion.passes import sort_block, write_shards
 from pertscale.io.store.layout import CHUNK_ROWS, is_store
 from pertscale.screen import open_screen
 from tests.support import screens
-from tests.support.helpers import ROOT, tree_hash
+from tests.support.helpers import tree_hash
+from tests.support.processes import run_script
 from tests.support.screens import GENES
 
 N_CELLS = 2 * CHUNK_ROWS + 50
@@ -138,10 +138,8 @@ with dask.config.set(scheduler="synchronous"):
 
 def kill_in(phase: str, after: int, source: Path, store: Path) -> None:
     """Ingest in another process that kills itself after some tasks of a phase."""
-    arguments = [str(source), str(store), phase, str(after)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    found = subprocess.run([sys.executable, "-c", _KILLED, *arguments], env=environment)
-    assert found.returncode == -signal.SIGKILL
+    dead = run_script(_KILLED, source, store, phase, after)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
 
 
 class Calls:

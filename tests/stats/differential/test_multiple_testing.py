@@ -1,3 +1,5 @@
+"""Corrected p-values are SciPy's, within a perturbation and over a screen, however few at once."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -6,8 +6,6 @@ import json
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import anndata
@@ -31,6 +29,7 @@ from pertscale.schema import LABEL_COLUMNS
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
 from pertscale.stats.differential import rank_sum as ranksum_module
 from tests.support.helpers import GOLDEN, tree_hash
+from tests.support.processes import run_script
 from tests.support.screens import write_h5ad
 
 
@@ -327,9 +326,8 @@ ranksum.rank_sum(sys.argv[1], out=sys.argv[2], memory="12MB", quiet=True)
 )
 def test_killed_in_the_middle(example, labels, tmp_path, function, after):
     """SIGKILL: nothing that looks finished is left, and the same call ends with the same bytes."""
-    arguments = [example.screen.path, str(tmp_path), function, str(after)]
-    dead = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
-    assert dead.returncode == -signal.SIGKILL
+    dead = run_script(KILLED, example.screen.path, tmp_path, function, after)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
     assert all(path.name.startswith(".") for path in tmp_path.iterdir())
     rank_sum(example.screen, out=tmp_path, memory="12MB", quiet=True)
     assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
@@ -359,9 +357,8 @@ def test_killed_while_publishing(example, labels, tmp_path, before, after):
     """Between the renames of the pseudobulk and of the labels, say."""
     if before == "other options":
         rank_sum(example.screen, out=tmp_path, fdr=0.2, quiet=True)
-    arguments = [example.screen.path, str(tmp_path), str(after), "0.01"]
-    dead = subprocess.run([sys.executable, "-c", KILLED_PUBLISHING, *arguments], check=False)
-    assert dead.returncode == -signal.SIGKILL
+    dead = run_script(KILLED_PUBLISHING, example.screen.path, tmp_path, after, 0.01)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
     rank_sum(example.screen, out=tmp_path, quiet=True)
     assert tree_hash(tmp_path) == tree_hash(labels.path.parent)
 

@@ -1,3 +1,5 @@
+"""Tiles hold every pair once, fit their memory, and keep whole perturbations together."""
+
 from __future__ import annotations
 
 from itertools import accumulate, pairwise

@@ -1,3 +1,5 @@
+"""A label table reads back lazily what was tested, selects by name, is curated by the recipe."""
+
 from __future__ import annotations
 
 import numpy as np
