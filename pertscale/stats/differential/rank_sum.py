@@ -256,10 +256,9 @@ def rank_sum_share(
 def parse_share(share: str) -> tuple[int, int]:
     """Read '3/10' as (3, 10)."""
     number, mark, n_shares = share.partition("/")
-    if mark and number.strip().isdigit() and n_shares.strip().isdigit():
-        found = int(number), int(n_shares)
-        if 1 <= found[0] <= found[1]:
-            return found
+    are_numbers = bool(mark) and number.strip().isdigit() and n_shares.strip().isdigit()
+    if are_numbers and 1 <= int(number) <= int(n_shares):
+        return int(number), int(n_shares)
     raise ArgumentError(
         f"share={share!r} is not a share; the third of ten is '3/10' (in a job array from 1 to 10: "
         '"$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT")'

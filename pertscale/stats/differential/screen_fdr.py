@@ -108,8 +108,8 @@ def _p_values(screen: Screen, staging: Path, context: int, min_cells: int) -> It
     for tile, path in read_index(str(staging)):
         if tile.context == context:
             p_values = open_statistics(path, tile)["p_value"][1:]
-            mine = tested[tile.first : tile.last]
-            yield p_values if mine.all() else p_values[mine]
+            keep = tested[tile.first : tile.last]
+            yield p_values if keep.all() else p_values[keep]
 
 
 def _save(path: Path, steps: np.ndarray) -> None:

@@ -148,11 +148,11 @@ def write_part(part: PartTask) -> dict[str, Any]:
     written = []
     with _turn(part.at_once), _buffers.borrow() as buffers:
         # groups are sorted by context, so a context is a run of rows
-        for context, mine in groups.groupby("context", sort=False):
+        for context, of_context in groups.groupby("context", sort=False):
             code = screen.contexts.index(str(context))
-            found = _write_context(part, screen, code, mine, buffers)
-            summaries += found
-            written += [part.file(code)] if found else []
+            tested = _write_context(part, screen, code, of_context, buffers)
+            summaries += tested
+            written += [part.file(code)] if tested else []
     profiles = put_profiles_on_disk(staging, part.index)
     done = {
         "groups": summaries,
@@ -179,21 +179,22 @@ def _write_context(
     n_cells = screen.group_sizes[groups.index]
     tested = (~groups["is_control"] & (n_cells >= part.options.min_cells)).to_numpy()
     index, staging = read_index(part.staging), Path(part.staging)
-    found, _ = _statistics(index, screen, context, groups, buffers, _PROFILE_FIELDS)
-    _check_sums(screen, groups, found["n_expressed"])
-    write_profiles(staging, n_cells, found, buffers)
+    sums, _ = _statistics(index, screen, context, groups, buffers, _PROFILE_FIELDS)
+    _check_sums(screen, groups, sums["n_expressed"])
+    write_profiles(staging, n_cells, sums, buffers)
     summaries: list[dict[str, Any]] = []
     if not tested.any():
         return summaries
     file = staging / LABELS_DIR / part.file(context)
     with pairs_file(file, declared=LABEL_COLUMNS) as write:
         for rows in _row_groups(tested, rows_at_once(screen.n_genes)):
-            mine, there = groups.iloc[rows], tested[rows]
-            found, control = _statistics(index, screen, context, mine, buffers, _LABEL_FIELDS)
-            kept = found if there.all() else {n: values[there] for n, values in found.items()}
-            columns = _columns(part, screen, context, mine[there], kept, control, buffers)
+            some, keep = groups.iloc[rows], tested[rows]
+            statistics, control = _statistics(index, screen, context, some, buffers, _LABEL_FIELDS)
+            if not keep.all():
+                statistics = {name: values[keep] for name, values in statistics.items()}
+            columns = _columns(part, screen, context, some[keep], statistics, control, buffers)
             write({name: values.reshape(-1) for name, values in columns.items()})
-            summaries += _summaries(mine[there], columns)
+            summaries += _summaries(some[keep], columns)
     return summaries
 
 
@@ -203,10 +204,10 @@ _LABEL_FIELDS = tuple(n for n in STATISTICS_DTYPE.names or () if n != "n_express
 
 def _row_groups(tested: np.ndarray, n: int) -> Iterator[slice]:
     """Yield ranges of groups that begin and end with a tested one and have `n` of these."""
-    at = np.flatnonzero(tested)
-    for first in range(0, len(at), n):
-        mine = at[first : first + n]
-        yield slice(int(mine[0]), int(mine[-1]) + 1)
+    positions = np.flatnonzero(tested)
+    for first in range(0, len(positions), n):
+        together = positions[first : first + n]
+        yield slice(int(together[0]), int(together[-1]) + 1)
 
 
 def _summaries(groups: pd.DataFrame, columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -254,7 +255,7 @@ def _statistics(
     stop += 1
     shape = (len(groups), screen.n_genes)
     fields = {n: STATISTICS_DTYPE[n] for n in names}
-    found = {name: buffers.take(name, shape, dtype) for name, dtype in fields.items()}
+    collected = {name: buffers.take(name, shape, dtype) for name, dtype in fields.items()}
     control = {name: np.zeros(screen.n_genes, dtype) for name, dtype in fields.items()}
     for tile, path in index:
         lo, hi = max(start, 1 + tile.first), min(stop, 1 + tile.last)
@@ -266,13 +267,13 @@ def _statistics(
             values = of_tile[name]
             control[name][genes] = values[0]
             if lo < hi:
-                found[name][lo - start : hi - start, genes] = values[
+                collected[name][lo - start : hi - start, genes] = values[
                     lo - tile.first : hi - tile.first
                 ]
     if start == 0:
         for name, values in control.items():
-            found[name][0] = values
-    return found, control
+            collected[name][0] = values
+    return collected, control
 
 
 def _columns(
@@ -328,9 +329,9 @@ def _columns(
 def assign_labels(q: np.ndarray, change: np.ndarray, z: np.ndarray, *, fdr: float) -> np.ndarray:
     """Classes of pairs: where ``q < fdr`` the sign of `change`, of `z` if it is 0 (method B3)."""
     labels = np.full(q.shape, Label.NON_DE, np.int8)
-    found = q < fdr
-    direction = np.where(change[found] != 0, np.sign(change[found]), np.sign(z[found]))
-    labels[found] = direction
+    changed = q < fdr
+    direction = np.where(change[changed] != 0, np.sign(change[changed]), np.sign(z[changed]))
+    labels[changed] = direction
     return labels
 
 
@@ -395,8 +396,8 @@ def _perturbation_table(
 ) -> pd.DataFrame:
     """One row per (context, perturbation): its cells, its targets, and what the test found."""
     counted = ["n_up", "n_down", "n_sign_disagreements"]
-    found = pd.DataFrame([g for r in receipts for g in r["groups"]], columns=["group", *counted])
-    found = found.astype("int64").set_index("group")
+    counts = pd.DataFrame([g for r in receipts for g in r["groups"]], columns=["group", *counted])
+    counts = counts.astype("int64").set_index("group")
     n_cells = screen.group_sizes
     controls = screen.groups["is_control"]
     n_control = dict(zip(screen.groups.loc[controls, "context"], n_cells[controls], strict=True))
@@ -408,10 +409,10 @@ def _perturbation_table(
             "targets": ["+".join(screen.targets[p]) for p in groups["perturbation"]],
             "n_cells": n_cells[~controls],
             "n_control": groups["context"].map(n_control),
-            "tested": groups.index.isin(found.index),
+            "tested": groups.index.isin(counts.index),
         }
     )
-    table[counted] = found.reindex(groups.index, fill_value=0)
+    table[counted] = counts.reindex(groups.index, fill_value=0)
     few = [f"{n} cells, min_cells={options.min_cells}" for n in table["n_cells"]]
     table["reason"] = np.where(table["tested"], "", few)
     return table.reset_index(drop=True)

@@ -121,9 +121,9 @@ def _as_json(plan: TilePlan) -> dict[str, Any]:
 
 
 def _read(file: Path) -> TilePlan:
-    found = read_json(file)
-    tiles = tuple(Tile(*where) for where in found["tiles"])
-    return TilePlan(tiles, found["window_rows"], found["window_groups"], found["tile_bytes"])
+    plan = read_json(file)
+    tiles = tuple(Tile(*where) for where in plan["tiles"])
+    return TilePlan(tiles, plan["window_rows"], plan["window_groups"], plan["tile_bytes"])
 
 
 def _prepared_bytes(screen: Screen, kernel: RankSumKernel, density: float) -> float:
@@ -137,7 +137,7 @@ def gene_densities(screen: Screen) -> list[float]:
 
     From some controls: a few chunks of each column of chunks are read.
     """
-    found = []
+    densities = []
     for g in range(0, screen.n_genes, CHUNK_GENES):
         stop = min(g + CHUNK_GENES, screen.n_genes)
         reader = MatrixReader(screen.path, gene_start=g, gene_stop=stop)
@@ -145,5 +145,5 @@ def gene_densities(screen: Screen) -> list[float]:
         for start, end in map(screen.control_rows, screen.contexts):
             block = reader.read(start, min(end, start + _SAMPLED_CONTROLS))
             density = max(density, np.count_nonzero(block) / block.size)
-        found.append(density)
-    return found
+        densities.append(density)
+    return densities

@@ -41,11 +41,11 @@ def is_complete(path: str | os.PathLike[str], tile: Tile) -> bool:
 def open_statistics(path: str | os.PathLike[str], tile: Tile) -> dict[str, np.ndarray]:
     """Map a tile into memory: each field as a read-only array (1 + perturbations, genes)."""
     raw = np.memmap(Path(path), np.uint8, mode="r")
-    found = {}
+    statistics = {}
     for field, (dtype, offset) in _fields(tile).items():
         size = tile.shape[0] * tile.shape[1] * dtype.itemsize
-        found[field] = np.asarray(raw[offset : offset + size]).view(dtype).reshape(tile.shape)
-    return found
+        statistics[field] = np.asarray(raw[offset : offset + size]).view(dtype).reshape(tile.shape)
+    return statistics
 
 
 def _fields(tile: Tile) -> dict[str, tuple[np.dtype, int]]:

@@ -207,12 +207,12 @@ def windows(
     Returns index ranges ``(first, last)`` into `starts`; a perturbation that is larger than `rows`
     stands alone.
     """
-    found: list[tuple[int, int]] = []
+    cuts: list[tuple[int, int]] = []
     first = 0
     for i in range(len(starts)):
         if i > first and (stops[i] - starts[first] > rows or i - first == groups):
-            found.append((first, i))
+            cuts.append((first, i))
             first = i
     if len(starts) > first:
-        found.append((first, len(starts)))
-    return found
+        cuts.append((first, len(starts)))
+    return cuts

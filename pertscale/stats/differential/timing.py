@@ -126,8 +126,8 @@ def _read(store: str, column: int, watch: Stopwatch) -> tuple[ProbeCells, int, f
     stop = min(genes + _GENES, screen.n_genes)
     MatrixReader(store, gene_start=genes, gene_stop=stop).read(start, start + 1)  # opened once
     reader = MatrixReader(store, gene_start=genes, gene_stop=stop)
-    found: list[np.ndarray] = []
-    seconds = watch.time(lambda: found.append(reader.read(start, end)), warm=False)
+    blocks: list[np.ndarray] = []
+    seconds = watch.time(lambda: blocks.append(reader.read(start, end)), warm=False)
     totals = screen.totals[start:end]
-    cells = ProbeCells(found[0], totals, bounds.astype(np.int64) - start, screen.scale == COUNTS)
+    cells = ProbeCells(blocks[0], totals, bounds.astype(np.int64) - start, screen.scale == COUNTS)
     return cells, reader.bytes_read, seconds
