@@ -59,6 +59,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.once
+@pytest.mark.usefixtures("without_report")
 def test_the_blocks_run_one_after_the_other(folder, monkeypatch):
     monkeypatch.chdir(folder)
     names = {"ps": ps}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -35,23 +37,28 @@ def screen(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def baseline(screen, tmp_path_factory):
-    """The benchmark without anything from outside; later runs go on in copies of its labels."""
+def finished(screen, without_report, tmp_path_factory):
     out = tmp_path_factory.mktemp("baseline") / "run"
     return ps.run_benchmark(screen[0], out=out, tasks=["within", "single"], quiet=True, seed=0)
 
 
+@pytest.fixture
+def baseline(finished, tmp_path_factory):
+    """A copy of the benchmark without anything from outside, which a test may go on in."""
+    return ps.read_result(shutil.copytree(finished.path, tmp_path_factory.mktemp("copy") / "run"))
+
+
 @pytest.fixture(scope="module")
-def truth(baseline):
+def truth(finished):
     """Observed profiles of all perturbations, the control first."""
-    profiles = baseline.pseudobulk["mean_log1p"]
+    profiles = finished.pseudobulk["mean_log1p"]
     return pd.DataFrame(
         profiles.values, list(profiles["perturbation"].values), list(profiles["gene"].values)
     )
 
 
 def run(screen, baseline, **how):
-    """Run again with more, in the folder of the baseline: its units are taken as they are."""
+    """Run again with more, in the copy of the baseline: its units are taken as they are."""
     options = {"out": baseline.path, "tasks": ["within", "single"], "seed": 0, "quiet": True}
     result = ps.run_benchmark(screen[0], **{**options, **how})
     return ps.read_result(result.path)

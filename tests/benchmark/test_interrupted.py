@@ -160,7 +160,7 @@ def test_every_moment_of_a_fresh_run_of_several(stores, tmp_path, monkeypatch):
             whole.append(folder.name.split("-")[0])
         found.append(whole)
 
-    few = {**QUICK, "methods": ["majority_vote", "mean"]}
+    few = {**QUICK, "methods": ["majority_vote", "mean"], "seed": 0}
     with watched(look_now, monkeypatch):
         ps.run_benchmark(stores, out=out, **few)
     assert sorted(found, key=len) == found
