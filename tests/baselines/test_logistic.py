@@ -324,7 +324,7 @@ def test_pairs_give_equal_bits_whatever_the_chunks(monkeypatch):
     X, genes, y = planted()
     chunks = (7, 11)
     X[3], genes[[2, 149]] = np.nan, np.nan
-    parameters = {"C": "cv", "grid": (1e-3, 1.0), "n_folds": 2}
+    parameters = {"C": "cv", "grid": (1e-3, 1.0), "n_folds": 2, "n_epochs": 4}
     want = LogisticPairs(genes, **parameters).fit(X, y)
     method = LogisticPairs(genes, **parameters).fit(X, da.from_array(y, chunks=chunks))
     assert method.cv_scores_ == want.cv_scores_

@@ -510,6 +510,8 @@ def test_the_scheduler_is_killed(scheduler, tmp_path):
         process.send_signal(signal.SIGKILL)
 
     with (
+        # how long the client tries to come back
+        dask.config.set({"distributed.comm.timeouts.connect": "8s"}),
         worker(file, str(tmp_path)),
         recording(kill),
         pytest.raises(ClusterError, match=r"is gone(?s:.)*the same call goes on"),

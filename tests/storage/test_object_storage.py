@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask
 import fsspec
 import numpy as np
 import pytest
@@ -238,6 +239,8 @@ def test_workers_read_with_credentials_of_their_environment(published, requests,
     from distributed import Client, LocalCluster
 
     with (
+        # forked ones would have the environment of before the test
+        dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}),
         LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
