@@ -324,9 +324,9 @@ def _plan_given(
                 usable = split.restrict(matrix.perturbations)
             except InputError:
                 continue  # _plan_classes says so
-                record.units.append(
-                    _class_unit(target, usable, kind, settings, name, predictor, (FROM_FILE,))
-                )
+            record.units.append(
+                _class_unit(target, usable, kind, settings, name, predictor, (FROM_FILE,))
+            )
 
 
 # --- expression -----------------------------------------------------------------------------------
