@@ -75,7 +75,7 @@ def _for_split(found: Any, split: str) -> Predictions:
     return replace(found, parts=tuple(replace(part, split=split) for part in found.parts))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ExternalPredictions:
     """Predictions of all methods on one screen.
 

@@ -169,9 +169,9 @@ def run_screen(
         screen=screen,
         labels=labels,
         external=ExternalPredictions(
-            files,
-            screen,
-            _controls(folder, screen),
+            files=files,
+            screen=screen,
+            controls=_controls(folder, screen),
             rule=options.rule,
             min_cells=testing.min_cells,
             alone=opened.alone,

@@ -228,7 +228,8 @@ def test_tables_without_gaps_do_not_need_them(tmp_path):
 def test_all_training_perturbations_as_neighbours_are_in_the_estimate_of_memory():
     size = {"n_perturbations": 5_000, "n_test": 2_000, "n_genes": 100, "done": False}
     of_k, of_all = (
-        plan._unit_bytes(ExpectedUnit(name, **size)) for name in ("knn_10", "knn_10_labelled")
+        plan._unit_bytes(ExpectedUnit(method=name, **size))
+        for name in ("knn_10", "knn_10_labelled")
     )
     assert of_all - of_k == 12 * 2_000 * 3_000
 

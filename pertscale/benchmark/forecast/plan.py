@@ -99,7 +99,7 @@ _COLUMNS = [
 ]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class BenchmarkPlan:
     """What :func:`plan_benchmark` found. Everything counts what is still to be done.
 

@@ -209,7 +209,14 @@ class _Drawn:
 
         genes = self.matrix.genes
         everyone = frozenset(self.matrix.perturbations)
-        return ThresholdPredictor(changes, genes, everyone, "match_rate", False, "probe")
+        return ThresholdPredictor(
+            changes=changes,
+            genes=genes,
+            covered=everyone,
+            rule="match_rate",
+            is_file=False,
+            source_key="probe",
+        )
 
     def expression(self, models: Mapping[str, ExpressionMethod]) -> None:
         """Do a unit of expression."""

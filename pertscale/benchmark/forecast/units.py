@@ -38,7 +38,7 @@ from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable, read_labels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExpectedUnit:
     """A unit that is to be run, by its size.
 
@@ -117,7 +117,11 @@ def _plan(job: RankSumRun, options: BenchmarkOptions) -> _PlannedScreen:
         screen=screen,
         labels=read_labels(job.folder) if done else _labels_to_be(screen, job),
         external=ExternalPredictions(
-            {}, screen, controls, rule=options.rule, min_cells=job.options.min_cells
+            files={},
+            screen=screen,
+            controls=controls,
+            rule=options.rule,
+            min_cells=job.options.min_cells,
         ),
         labels_exist=done,
     )
@@ -182,4 +186,10 @@ def _size(unit: Unit, record: RunRecord, method: str, training: tuple[int, int])
     n_train, n_genes = training
     n_test = len(unit.split.held_out)
     done = unit.is_done(record.folder, content=False)
-    return ExpectedUnit(method, n_train + n_test, n_test, n_genes, done)
+    return ExpectedUnit(
+        method=method,
+        n_perturbations=n_train + n_test,
+        n_test=n_test,
+        n_genes=n_genes,
+        done=done,
+    )

@@ -178,13 +178,13 @@ def _changes(
     for name, method in run.options.models.items():
         fitted = lru_cache(maxsize=1)(partial(_fitted_model, run, context, split, method))
         found[name] = ThresholdPredictor(
-            partial(_model_changes, fitted, control, genes),
-            genes,
-            everything,
-            run.options.threshold,
-            False,
-            digest(run.labels.key, name, method.version, method.key),
-            partial(_params_of, fitted),
+            changes=partial(_model_changes, fitted, control, genes),
+            genes=genes,
+            covered=everything,
+            rule=run.options.threshold,
+            is_file=False,
+            source_key=digest(run.labels.key, name, method.version, method.key),
+            params=partial(_params_of, fitted),
         )
     for name, mine in given.items():
         if mine.predictions.kind == EXPRESSION:

@@ -145,7 +145,7 @@ class ClassifierPredictor:
 # --- changes of expression ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ThresholdPredictor:
     """Classes from changes of expression, by a threshold from the training part (method G2).
 
@@ -320,14 +320,14 @@ def thresholded_file(
 ) -> ThresholdPredictor:
     """Return predicted expression from a file as a predictor of classes."""
     return ThresholdPredictor(
-        partial(_file_changes, found, control),
-        found.genes,
-        frozenset(found.rows),
-        rule,
-        True,
-        found.key,
-        found.params,
-        shared,
+        changes=partial(_file_changes, found, control),
+        genes=found.genes,
+        covered=frozenset(found.rows),
+        rule=rule,
+        is_file=True,
+        source_key=found.key,
+        params=found.params,
+        shared=shared,
     )
 
 
