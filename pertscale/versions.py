@@ -19,8 +19,8 @@ BLOCK_FILES_VERSION: Final = 1
 #: Of predictions. Raise when what is written, or what goes in, changes for all methods; where one
 #: method changes, raise the version of its record instead.
 PREDICTIONS_VERSION: Final = 9
-#: Of scores. Raise when a metric is added, corrected, or scored in other settings: kept predictions
-#: are scored again then.
+#: Of scores. Raise when a metric is corrected, or scored in other settings: kept predictions are
+#: scored again then. A metric that is added needs no new version: its name is part of the key.
 SCORES_VERSION: Final = 1
 #: Of the folder that an external model is given. Raise when the model has to read it differently.
 MODEL_TASK_VERSION: Final = 1

@@ -1,9 +1,11 @@
 """What is done again, and what is not, when a version, a setting or a metric changes."""
 
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,19 +17,21 @@ from pertscale.benchmark.forecast.timing import _Drawn
 from pertscale.benchmark.units import base
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
+from pertscale.evaluation.metrics import METRICS
 from pertscale.io.checksums import FILES, write_record
 from pertscale.results.unit_files import read_unit
 from pertscale.versions import SCORES_VERSION
 from tests.benchmark.test_damaged_output import contents
 
+FILE = Path(__file__).parents[1] / "golden" / "scores_by_version.json"
 QUICK = {
     "tasks": ["within", "single"],
     "methods": ["majority_vote", "mean"],
     "settings": ["full"],
     "seed": 0,
 }
-#: Of the scores of a small world (see :func:`scores_of_a_small_world`), by version.
-GOLDEN = {1: "baaff8a4a2bc637e"}
+#: Hashes of the scores of a small world, by version and metric; see below.
+GOLDEN = {int(version): hashes for version, hashes in json.loads(FILE.read_text()).items()}
 
 
 @pytest.fixture(scope="module")
@@ -132,23 +136,30 @@ def test_results_of_an_earlier_version_are_made_anew_and_it_is_said(tiny_store, 
     assert "earlier version" not in again.out + again.err
 
 
-def scores_of_a_small_world() -> str:
-    """Return a hash of all scores of two methods and two models on drawn labels and profiles."""
+def test_a_metric_that_is_added_scores_what_was_predicted(tiny_store, out, calls, monkeypatch):
+    monkeypatch.setitem(METRICS, "new", replace(METRICS["rmse"], name="new"))
+    ps.run_benchmark(tiny_store, out=out, quiet=True, **QUICK)
+    assert calls["predict"] == []
+    assert len(calls["score"]) == 3
+
+
+def scores_of_a_small_world() -> dict[str, str]:
+    """Return a hash of the scores of each metric, of two methods and two models on drawn data."""
     drawn = _Drawn.of(24, 80, 5)
     models = {name: EXPRESSION_MODELS[name] for name in ("no_change", "mean")}
     units = [drawn.class_unit("knn_1"), drawn.class_unit("majority_vote")]
-    digest = hashlib.sha256()
+    hashes: dict[str, Any] = {}
     for unit in (*units, drawn.expression_unit(models)):
         store = MemoryStore()
         table = unit.score(store, unit.predict(store).params).drop(columns="params")
         for row in table.itertuples(index=False):
             values = [f"{v:.6g}" if isinstance(v, float) else str(v) for v in row]
-            digest.update("|".join(values).encode())
-    return digest.hexdigest()[:16]
+            hashes.setdefault(row.metric, hashlib.sha256()).update("|".join(values).encode())
+    return {metric: hashes[metric].hexdigest()[:16] for metric in sorted(hashes)}
 
 
 def test_other_scores_have_another_version():
-    """Raise ``SCORES_VERSION`` where this fails on purpose, and add its hash above.
+    """Raise ``SCORES_VERSION`` where this fails on purpose, and add its hashes to the file.
 
     Without that, results that are there would keep the scores of before.
     """

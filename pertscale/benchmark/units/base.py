@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.errors import CorruptFileError, NotFoundError
+from pertscale.evaluation.metrics import METRICS
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.hashing import digest
 from pertscale.io.checksums import FILES, all_sums, is_intact, write_record
@@ -108,8 +109,8 @@ class Unit(ABC):
 
     @property
     def scores_key(self) -> str:
-        """Hash of all that its scores depend on."""
-        return digest(SCORES_VERSION, self.key, self.scoring)
+        """Hash of all that its scores depend on, the metrics that there are among it."""
+        return digest(SCORES_VERSION, sorted(METRICS), self.key, self.scoring)
 
     @property
     def source(self) -> str:
