@@ -209,9 +209,13 @@ def _label(opened: OpenedScreen, testing: RankSumOptions, resources: RunResource
 
 def run_across(screens: Sequence[ScreenRun], record: RunRecord, resources: RunResources) -> None:
     """List and run what is trained on some contexts and predicts others."""
+    tasks = tasks_of(record.options.tasks)
+    for task in tasks:
+        task.plan_across(screens, record)
+    check_split_files(record)
+    record.tell_earlier_version()
     with compute_here(resources.client, sum(run.n_pairs for run in screens)):
-        for task in tasks_of(record.options.tasks):
-            task.plan_across(screens, record)
+        for task in tasks:
             task.run_across(record)
 
 

@@ -61,6 +61,8 @@ class RunRecord:
     without_changes : dict of str to str
         Contexts without a differentially expressed gene, in which no class can be scored, and what
         to say of them.
+    told_earlier_version : bool
+        Whether it was said that predictions of an earlier version are made again.
     """
 
     folder: Path
@@ -76,6 +78,7 @@ class RunRecord:
     vectors_lack: list[dict[str, Any]] = field(default_factory=list)
     genes_seen: list[dict[str, Any]] = field(default_factory=list)
     without_changes: dict[str, str] = field(default_factory=dict)
+    told_earlier_version: bool = False
 
     def unmark(self) -> None:
         """Take the manifest away: what it says is finished is going to change.
@@ -92,7 +95,8 @@ class RunRecord:
         """Print that results of an earlier version are computed again, where there are any."""
         units = (*self.units, *self.expression)
         n = sum(is_of_earlier_version(self.folder / unit.folder) for unit in units)
-        if n:
+        if n and not self.told_earlier_version:
+            self.told_earlier_version = True
             say(
                 f"{n:,} of {len(units):,} predictions in {shown_path(self.folder)} were made by an "
                 "earlier version of pertscale; they are made and scored again, this once",

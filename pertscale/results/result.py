@@ -72,7 +72,6 @@ _KEYS = (
 PER_CLASS = tuple(headings("class", needs_calls=True))
 
 
-@checked
 @dataclass(frozen=True)
 class Compared:
     """What the scores of expression of one split compare: the same for tables and figures.
@@ -95,6 +94,7 @@ class Compared:
     n_held_out: int
 
 
+@checked
 @dataclass(frozen=True)
 class BenchmarkResult:
     """The output folder of a benchmark.

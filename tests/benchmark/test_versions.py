@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 from zarr.storage import MemoryStore
 
 import pertscale as ps
@@ -141,6 +143,24 @@ def test_a_metric_that_is_added_scores_what_was_predicted(tiny_store, out, calls
     ps.run_benchmark(tiny_store, out=out, quiet=True, **QUICK)
     assert calls["predict"] == []
     assert len(calls["score"]) == 3
+
+
+def test_another_embedding_fits_a_users_regressor_again(tiny_store, tmp_path, calls):
+    """Its classes follow from its profiles, and these from the vectors."""
+    screen = ps.open_screen(tiny_store)
+    names = tuple(dict.fromkeys((*screen.genes, *(g for t in screen.targets.values() for g in t))))
+    one, other = (
+        ps.Embedding(name, names, np.random.default_rng(seed).normal(size=(len(names), 4)))
+        for seed, name in enumerate(("one", "other"))
+    )
+    options = {**QUICK, "models": {"ridge": Ridge()}, "methods": ["mean"], "quiet": True}
+    ps.run_benchmark(tiny_store, out=tmp_path / "out", embedding=one, **options)
+    for titles in calls.values():
+        titles.clear()
+    ps.run_benchmark(tiny_store, out=tmp_path / "out", embedding=other, **options)
+    kinds = [title.split(" / ", 1)[1] for title in calls["predict"]]
+    assert sorted(kinds) == ["full / holdout-seed0 / ridge", "single / holdout-seed0"]
+    assert sorted(kinds) == ["full / split / ridge", "single / split"]
 
 
 def scores_of_a_small_world() -> dict[str, str]:

@@ -105,8 +105,8 @@ def _modes(maps: Sequence[NameMap]) -> Iterator[list[NameMap]]:
 
 
 def _settings(record: RunRecord, kind: str) -> tuple[str, ...]:
-    wanted = [s for s in record.options.settings if s.startswith(kind)]
-    return tuple(name for s in wanted for name in (s, f"{kind}_overlap") if s == kind)
+    """Return the settings of a kind of labels: all genes, and those that the sources have, too."""
+    return (kind, f"{kind}_overlap") if kind in record.options.settings else ()
 
 
 # --- classes --------------------------------------------------------------------------------------
@@ -206,8 +206,9 @@ def training_labels(
         names = tuple(n for n in _train_names(mapping, split, exclude) if n in there_too)
         if not names:
             continue
+        genes = source.genes
         there = pd.Index(matrix.genes).get_indexer(
-            [source.genes[at] if at >= 0 else "" for at in mapping.position]
+            [genes[i] if i >= 0 else "" for i in mapping.position]
         )
         parts.append(TrainingLabels(matrix, names, there[wanted]))
         groups += [mapping.group[name] for name in names]
@@ -474,9 +475,9 @@ def _linear_by_other_screen(
 ) -> ExpressionMethod:
     """Return the bilinear model with vectors from the source's profiles of all its conditions."""
     method = TRANSFER_MODELS[OTHER_SCREEN]
-    own = rows_of(target.run.profiles(target.context), [CONTROL, *split.train])
 
     def make(seed: int) -> ExpressionModel:
+        own = rows_of(target.run.profiles(target.context), [CONTROL, *split.train])
         profiles = mapping.source.run.profiles(mapping.source.context)
         called = [mapping.group.get(n, n) for n in profiles[PERTURBATION].values.astype(str)]
         _, first = np.unique(called, return_index=True)

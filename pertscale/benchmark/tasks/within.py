@@ -176,6 +176,8 @@ def _changes(
     genes, everything = tuple(run.screen.genes), frozenset(split.train + split.held_out)
     found = {}
     for name, method in run.options.models.items():
+        vectors = embedding_for(run, context, split) if method.needs_embedding else ""
+        hashed = vectors.hash if isinstance(vectors, Embedding) else vectors
         fitted = lru_cache(maxsize=1)(partial(_fitted_model, run, context, split, method))
         found[name] = ThresholdPredictor(
             changes=partial(_model_changes, fitted, control, genes),
@@ -183,7 +185,7 @@ def _changes(
             covered=everything,
             rule=run.options.threshold,
             is_file=False,
-            source_key=digest(run.labels.key, name, method.version, method.key),
+            source_key=digest(run.labels.key, name, method.version, method.key, hashed),
             params=partial(_params_of, fitted),
         )
     for name, mine in given.items():

@@ -41,7 +41,7 @@ from pertscale.splits import Split
 from pertscale.storage.atomic import atomic_path
 from pertscale.storage.folder_names import folder_name, slug
 from pertscale.storage.own_files import check_replaceable, zarr_pattern
-from pertscale.versions import SCORES_VERSION
+from pertscale.versions import PREDICTIONS_VERSION, SCORES_VERSION
 
 #: Pairs of a screen up to which its units run in the process that asked.
 LOCAL_PAIRS = 20_000_000
@@ -138,7 +138,7 @@ class Unit(ABC):
         with atomic_path(out / self.folder) as temporary:
             temporary.mkdir(parents=True)
             outcome = self.predict(temporary / PREDICTION)
-            self._finish(temporary, outcome)
+            self._finish(temporary, outcome, blas=blas_libraries())
         return outcome.seconds
 
     def score_again(self, out: Path) -> None:
@@ -149,10 +149,14 @@ class Unit(ABC):
             temporary.mkdir(parents=True)
             if (folder / PREDICTION).exists():
                 shutil.copytree(folder / PREDICTION, temporary / PREDICTION, copy_function=_link)
-            self._finish(temporary, Outcome(record["params"], record["failed"]))
+            outcome = Outcome(record["params"], record["failed"])
+            self._finish(temporary, outcome, blas=record[BLAS])
 
-    def _finish(self, folder: Path, outcome: Outcome) -> None:
-        """Score what is predicted, and write scores and, last, the record."""
+    def _finish(self, folder: Path, outcome: Outcome, *, blas: list[dict[str, str]]) -> None:
+        """Score what is predicted, and write scores and, last, the record.
+
+        `blas` are the libraries that the predictions were made with.
+        """
         scores = declared_frame([], SCORE_COLUMNS)
         if outcome.params:
             scores = self.score(folder / PREDICTION, outcome.params)
@@ -162,7 +166,8 @@ class Unit(ABC):
             "scores_key": self.scores_key,
             "params": outcome.params,
             "failed": outcome.failed,
-            BLAS: blas_libraries(),
+            "predictions_version": PREDICTIONS_VERSION,
+            BLAS: blas,
             FILES: all_sums(folder),
         }
         write_record(folder / UNIT_FILE, record)
@@ -252,9 +257,9 @@ def _link(source: str, target: str) -> None:
 
 
 def is_of_earlier_version(folder: Path) -> bool:
-    """Whether there is a unit's folder with a record from before there were keys of scores."""
+    """Whether there is a unit's folder whose predictions are of an earlier version."""
     try:
-        return "scores_key" not in read_unit(folder)
+        return read_unit(folder).get("predictions_version") != PREDICTIONS_VERSION
     except (NotFoundError, CorruptFileError):
         return False
 

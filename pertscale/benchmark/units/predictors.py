@@ -164,8 +164,8 @@ class ThresholdPredictor:
     rule : {'match_rate', 'macro_f1'}
     is_file : bool
     source_key : str
-    params : dict
-        Of the model, for the record.
+    params : callable
+        Returns those of the model, for the record.
     shared : frozenset of str
         Genes that other contexts have, too.
     """
