@@ -38,7 +38,7 @@ def by_scikit_learn(X, labels, queries, C):
         proba[:, CLASSES.index(present[0])] = 1
         return proba
     # Newton's method: the other solvers stop earlier, whatever their tolerance
-    model = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-10, max_iter=10_000)
+    model = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-14, max_iter=10_000)
     model.fit(X[rows], labels[rows])
     proba[:, np.searchsorted(CLASSES, model.classes_)] = model.predict_proba(queries)
     return proba
