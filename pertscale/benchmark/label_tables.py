@@ -162,8 +162,8 @@ def score_transfer(
     >>> lines = {name: ps.LabelTable.from_pairs(pairs, context=name) for name in ("k562", "rpe1")}
     >>> splits = {name: ps.Split(name, ("GATA1", "TP53"), ("KLF1",)) for name in lines}
     >>> scores = ps.score_transfer(lines, splits, target="rpe1", methods=["majority_vote"])
-    >>> scores["train_contexts"].unique()
-    array(['k562'], dtype=object)
+    >>> list(scores["train_contexts"].unique())
+    ['k562']
     """
     if len(labels) < 2 or set(labels) != set(splits):
         raise ArgumentError(
