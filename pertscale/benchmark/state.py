@@ -93,9 +93,11 @@ class RunRecord:
 
     def tell_earlier_version(self) -> None:
         """Print that results of an earlier version are computed again, where there are any."""
+        if self.told_earlier_version:
+            return
         units = (*self.units, *self.expression)
         n = sum(is_of_earlier_version(self.folder / unit.folder) for unit in units)
-        if n and not self.told_earlier_version:
+        if n:
             self.told_earlier_version = True
             say(
                 f"{n:,} of {len(units):,} predictions in {shown_path(self.folder)} were made by an "

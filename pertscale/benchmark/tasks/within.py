@@ -97,10 +97,8 @@ def _classifiers(
     run: ScreenRun, context: str, split: Split, kind: str, train: tuple[str, ...]
 ) -> dict[str, ClassifierPredictor]:
     """Return the methods on labels of a kind; those that lack vectors are skipped."""
-    training, groups = (
-        (TrainingLabels(run.matrices[context, kind], train),),
-        run.screen.target_groups,
-    )
+    training = (TrainingLabels(run.matrices[context, kind], train),)
+    groups = run.screen.target_groups
     classifiers = {}
     for name, method in run.options.methods_on(kind).items():
         vectors = embedding_for(run, context, split) if method.needs_embedding else None
