@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -72,19 +73,32 @@ def wait_for_workers(client: Any, count: int, *, timeout: float = 300) -> int:
     return found
 
 
-def _wait(scheduler_file: str, count: int, timeout: float = 300) -> None:
+def scheduler_address(scheduler_file: str | os.PathLike[str], *, timeout: float = 300) -> str:
+    """Return the address in a file of `distributed`'s scheduler, as soon as it is written whole.
+
+    Raises
+    ------
+    PertscaleError
+        If that takes more than `timeout` seconds.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return str(json.loads(Path(scheduler_file).read_text())["address"])
+        except (FileNotFoundError, json.JSONDecodeError) as error:  # not yet, or in the middle
+            if time.monotonic() > end:
+                raise PertscaleError(
+                    f"the scheduler has not written {scheduler_file} within {timeout:g} s; "
+                    "the job's log may say why"
+                ) from error
+        time.sleep(0.1)
+
+
+def _wait(scheduler_file: str, count: int) -> None:
     from distributed import Client
 
-    end = time.monotonic() + timeout
-    while not Path(scheduler_file).exists():
-        if time.monotonic() > end:
-            raise PertscaleError(
-                f"the scheduler has not written {scheduler_file} within {timeout:g} s; "
-                "the job's log may say why"
-            )
-        time.sleep(0.1)
-    with Client(scheduler_file=scheduler_file, set_as_default=False) as client:
-        wait_for_workers(client, count, timeout=timeout)
+    with Client(scheduler_address(scheduler_file), set_as_default=False) as client:
+        wait_for_workers(client, count)
 
 
 def main(arguments: list[str]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from distributed import Client, LocalCluster
 from pertscale.cli import main
 from pertscale.errors import ArgumentError, ExistsError, PertscaleError
 from pertscale.slurm import RECIPES, Call, Job, wait_for_workers, worker_memory, write_script
-from pertscale.slurm.inside import task_memory
+from pertscale.slurm.inside import scheduler_address, task_memory
+from pertscale.slurm.runner import JobRunner
 
 HOSTILE = "a b'c\"d$(touch hacked)`touch hacked`;&|*{x}\\%%{out}#é"
 SHELL = [recipe for recipe in RECIPES if recipe != "notebook"]
@@ -306,3 +309,23 @@ def test_waits_for_workers(capsys):
         client.retire_workers()
         with pytest.raises(PertscaleError, match="none of 2 workers has come"):
             wait_for_workers(client, 2, timeout=0.1)
+
+
+def test_waits_for_a_scheduler_file_that_is_whole(tmp_path, monkeypatch):
+    """The client of the runner's job looks while the scheduler writes."""
+    for name, value in {"PROCID": 1, "NTASKS": 3, "JOB_ID": 7}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
+        text = json.dumps({"address": cluster.scheduler_address})
+        file = tmp_path / "scheduler.json"
+        file.write_text(text[:7])
+        rest = threading.Timer(0.5, file.write_text, [text])
+        rest.start()
+        with JobRunner(scheduler_file=str(file)) as runner, Client(runner) as client:
+            assert rest.finished.is_set()
+            assert client.scheduler.address == cluster.scheduler_address
+
+
+def test_a_scheduler_that_does_not_come(tmp_path):
+    with pytest.raises(PertscaleError, match=r"has not written .*none\.json within 0\.1 s"):
+        scheduler_address(tmp_path / "none.json", timeout=0.1)
