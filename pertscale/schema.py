@@ -28,6 +28,15 @@ TASK_DOCS: Final[dict[Task, str]] = {
     "interactions": "genes of a double that are not the sum of its singles",
     "transfer": "a context, from what was trained on others",
 }
+#: Kinds of scores. Those of one kind share a headline table and a chapter of the report.
+ScoreKind = Literal["classes", "transfer", "expression", "interactions"]
+SCORE_KINDS: Final[dict[Task, ScoreKind]] = {
+    "within": "classes",
+    "single": "expression",
+    "double": "expression",
+    "interactions": "interactions",
+    "transfer": "transfer",
+}
 SETTING_DOCS: Final[dict[Setting, str]] = {
     "curated": "Curated: pairs sampled as PerturbQA does",
     "full": "Full: all pairs",

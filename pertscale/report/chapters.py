@@ -1,4 +1,4 @@
-"""The chapters of the page: what each task of the benchmark shows, and what its numbers are."""
+"""The chapters of the page: what each kind of scores shows, and what its numbers are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pertscale.report.sections import (
     resource_picture,
     transfer_sections,
 )
-from pertscale.schema import DOUBLE, INTERACTIONS, SINGLE, TRANSFER, WITHIN
+from pertscale.schema import ScoreKind
 
 if TYPE_CHECKING:
     from pertscale.results.result import BenchmarkResult
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
-    """What the page shows of a task, or of several that are shown together.
+    """What the page shows of one kind of scores.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class ShownChapter:
 def shown_chapters(result: BenchmarkResult) -> list[ShownChapter]:
     """Return the chapters that a result has something to show in."""
     shown = []
-    for chapter in dict.fromkeys(CHAPTERS.values()):
+    for chapter in CHAPTERS.values():
         sections = []
         if chapter.of_several or not result.screens:
             sections = chapter.sections(result)
@@ -143,31 +143,26 @@ def _words_of_interactions(result: BenchmarkResult) -> Markup:
     )
 
 
-_CLASSES = Chapter(
-    title="Scores",
-    words=_words_of_classes,
-    sections=class_sections,
-    otherwise="<p>No method was run; what was skipped, and why, is listed below.</p>",
-)
-_TRANSFER = Chapter(title="Transfer", words=_words_of_transfer, sections=transfer_sections)
-_EXPRESSION = Chapter(
-    title="Expression",
-    words=_words_of_expression,
-    sections=expression_sections,
-    pictures=_resources,
-    of_several=False,
-)
-_INTERACTIONS = Chapter(
-    title="Interactions",
-    words=_words_of_interactions,
-    sections=interaction_sections,
-    of_several=False,
-)
-#: By task, in the order of the page.
-CHAPTERS: Final[dict[str, Chapter]] = {
-    WITHIN: _CLASSES,
-    TRANSFER: _TRANSFER,
-    SINGLE: _EXPRESSION,
-    DOUBLE: _EXPRESSION,
-    INTERACTIONS: _INTERACTIONS,
+#: By kind of scores, in the order of the page.
+CHAPTERS: Final[dict[ScoreKind, Chapter]] = {
+    "classes": Chapter(
+        title="Scores",
+        words=_words_of_classes,
+        sections=class_sections,
+        otherwise="<p>No method was run; what was skipped, and why, is listed below.</p>",
+    ),
+    "transfer": Chapter(title="Transfer", words=_words_of_transfer, sections=transfer_sections),
+    "expression": Chapter(
+        title="Expression",
+        words=_words_of_expression,
+        sections=expression_sections,
+        pictures=_resources,
+        of_several=False,
+    ),
+    "interactions": Chapter(
+        title="Interactions",
+        words=_words_of_interactions,
+        sections=interaction_sections,
+        of_several=False,
+    ),
 }

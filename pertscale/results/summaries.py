@@ -15,11 +15,11 @@ from pertscale.schema import (
     AS_CALLED,
     AT_TRAINING_RATE,
     DOUBLE,
-    INTERACTIONS,
+    SCORE_KINDS,
     SINGLE,
     TOP_EXPRESSED,
-    TRANSFER,
     WITHIN,
+    ScoreKind,
 )
 
 #: Metrics of the overview that a result shows of itself.
@@ -37,7 +37,7 @@ _PRINTED: Final = {
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Headline scores of one kind of task: `keys` say what a row is for, then `metrics`."""
+    """Headline scores of one kind: `keys` say what a row is for, then `metrics`."""
 
     title: str
     keys: tuple[str, ...]
@@ -47,21 +47,18 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class TableKind:
-    """Which headline table a task has: `keys` say what a row is for, beside split and method."""
+    """A headline table: `keys` say what a row is for, beside split and method."""
 
     title: str
     keys: tuple[str, ...]
     metrics: tuple[str, ...]
 
 
-_EXPRESSION = TableKind("Expression", ("context", "task", "setting"), EXPRESSION_HEADLINE)
-#: Of each task; None where only the report shows its scores.
-SCORE_TABLES: Final[dict[str, TableKind | None]] = {
-    WITHIN: TableKind("Classes, as called", ("context", "setting"), HEADLINE),
-    SINGLE: _EXPRESSION,
-    DOUBLE: _EXPRESSION,
-    INTERACTIONS: None,
-    TRANSFER: TableKind(
+#: Kinds that are missing here are shown in the report alone.
+SCORE_TABLES: Final[dict[ScoreKind, TableKind]] = {
+    "classes": TableKind("Classes, as called", ("context", "setting"), HEADLINE),
+    "expression": TableKind("Expression", ("context", "task", "setting"), EXPRESSION_HEADLINE),
+    "transfer": TableKind(
         "Transfer, classes, as called", ("context", "setting", "train_contexts"), HEADLINE
     ),
 }
@@ -95,12 +92,12 @@ def class_headline(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def score_tables(overall: pd.DataFrame) -> list[ScoreTable]:
     """Return the headline tables that are not empty."""
     tables = []
-    for kind in dict.fromkeys(filter(None, SCORE_TABLES.values())):
-        tasks = [task for task, shown in SCORE_TABLES.items() if shown is kind]
-        rows = at_operating_point(without_repeats(overall[overall["task"].isin(tasks)]))
-        frame = headline(rows, kind.metrics, [*kind.keys, "split", "method"])
+    kinds = overall["task"].map(SCORE_KINDS)
+    for kind, table in SCORE_TABLES.items():
+        rows = at_operating_point(without_repeats(overall[kinds == kind]))
+        frame = headline(rows, table.metrics, [*table.keys, "split", "method"])
         if len(frame):
-            tables.append(ScoreTable(kind.title, kind.keys, kind.metrics, frame))
+            tables.append(ScoreTable(table.title, table.keys, table.metrics, frame))
     return tables
 
 

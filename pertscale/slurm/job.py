@@ -45,7 +45,7 @@ class Call:
             one_line("an argument", text)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """What a script asks SLURM for.
 

@@ -59,7 +59,7 @@ def gears_simulation(perturbations: Iterable[str], *, seed: int = 1) -> Split:
             f"GEARS' simulation split of {len(names)} perturbations leaves {len(train)} for "
             f"training and {len(test)} for the test; it needs more genes"
         )
-    return Split(f"gears-seed{seed}", train, test, val, seed, "gears_simulation")
+    return Split(f"gears-seed{seed}", train, test, val, seed=seed, kind="gears_simulation")
 
 
 def _cut(names: Sequence[str], share: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -146,8 +146,8 @@ def doubles_split(
         (*singles, *train),
         tuple(test),
         tuple(val),
-        seed,
-        "doubles",
+        seed=seed,
+        kind="doubles",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Final
 
 from pertscale import display, perturbation_names
@@ -63,6 +63,7 @@ class Split:
     train: tuple[str, ...]
     test: tuple[str, ...]
     val: tuple[str, ...] = ()
+    _: KW_ONLY
     seed: int = 0
     kind: str = "holdout"
 

@@ -52,7 +52,7 @@ _COUNT_DTYPES = ("uint16", "uint32")
 _LAYOUT = OutputLayout(STORE_FOLDERS, ROOT_FILE, keep=False, files=STORE_FILES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Account:
     """What :func:`check` found, without writing anything.
 
