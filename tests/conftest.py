@@ -103,7 +103,7 @@ def write_no_report(result: BenchmarkResult, screen: Screen | None) -> None:
 def without_report() -> Iterator[None]:
     """Draw no report in a module: in a small screen it takes longer than all else."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pertscale.benchmark.stages.write_report", write_no_report)
+        patch.setattr("pertscale.report.write_report", write_no_report)
         yield
 
 

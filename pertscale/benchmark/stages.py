@@ -28,7 +28,6 @@ from pertscale.io.checksums import FILES, write_record
 from pertscale.io.parquet import declared_frame, write_table
 from pertscale.predictions.given_split import coverage
 from pertscale.predictions.predictions import CELLS, Predictions
-from pertscale.report import write_report
 from pertscale.report.findings import seen_genes
 from pertscale.results.result import BenchmarkResult
 from pertscale.schema import (
@@ -287,6 +286,8 @@ def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
 
 def _report(record: RunRecord, screens: Sequence[ScreenRun], content: dict[str, Any]) -> None:
     """Write the report, and the times before and after it: it shows those of the other stages."""
+    from pertscale.report import write_report  # with matplotlib, which nothing else of a run needs
+
     folder, alone = record.folder, screens[0].record is record
     timings = [] if alone else [row for run in screens for row in run.log.timings]
 

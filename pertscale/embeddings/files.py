@@ -19,7 +19,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
-import anndata
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -424,6 +423,8 @@ def _choose(present: list[str], usual: tuple[str, ...], what: str, path: Path) -
 
 
 def _read_h5ad(path: Path, key: str | None) -> NamedVectors:
+    from anndata.io import read_elem  # other formats do without its imports
+
     look_first(path)
     with open_hdf5(str(path)) as file, file_errors(str(path)):
         check_own(file, ("obsm", "varm"), str(path))
@@ -439,8 +440,8 @@ def _read_h5ad(path: Path, key: str | None) -> NamedVectors:
                 f"and write it ({path})"
             )
         index = checked_node(frame[frame.attrs["_index"]], f"{path}, names")
-        labels: Any = anndata.io.read_elem(index)
-        values: Any = anndata.io.read_elem(checked_node(file[entry], where))
+        labels: Any = read_elem(index)
+        values: Any = read_elem(checked_node(file[entry], where))
         if sparse.issparse(values):
             check_dense(values.shape, np.float64, where)
             values = values.toarray()

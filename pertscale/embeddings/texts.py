@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pertscale.arguments import checked
 from pertscale.embeddings import files
@@ -77,6 +75,10 @@ def from_text_dict(
     content: Mapping[str, Any], *, dim: int | None, name: str, path: Path
 ) -> Embedding:
     """Embed the texts of a file's dictionary; they have to be texts, by gene."""
+    # scikit-learn takes a second to import, and other embeddings do without it
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     for gene, text in content.items():
         if not isinstance(text, str):
             raise InputError(f"{gene!r} has {type(text).__name__}, not a text ({path})")

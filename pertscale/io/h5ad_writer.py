@@ -10,7 +10,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import write_elem
 from numpy.typing import NDArray
 
 from pertscale.errors import InputError
@@ -40,6 +39,8 @@ def write_h5ad(
     Equal input gives equal bytes: HDF5 would note the time for each dataset if it were asked to.
     Memory: one block, besides the tables.
     """
+    from anndata.io import write_elem  # half of the imports of a simulation, if it were on top
+
     with h5py.File(path, "w") as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         write_elem(file, "obs", _with_plain_text(obs))

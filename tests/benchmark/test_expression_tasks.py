@@ -50,7 +50,7 @@ def finished(screen, tmp_path_factory):
 @pytest.fixture
 def no_report(monkeypatch):
     """Leave out the report, where nothing is asserted of it."""
-    monkeypatch.setattr("pertscale.benchmark.stages.write_report", lambda *_: None)
+    monkeypatch.setattr("pertscale.report.write_report", lambda *_: None)
 
 
 def overall(result, task, setting="top_expressed"):

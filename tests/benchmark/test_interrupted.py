@@ -33,7 +33,7 @@ def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(result: ps.BenchmarkResult, screen: ps.Screen | None) -> None:
         write_bytes(result.report, repr(look(result)).encode())
 
-    monkeypatch.setattr("pertscale.benchmark.stages.write_report", write)
+    monkeypatch.setattr("pertscale.report.write_report", write)
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def first(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished benchmark, without its report."""
     out = tmp_path_factory.mktemp("versions") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pertscale.benchmark.stages.write_report", lambda *_: None)
+        patch.setattr("pertscale.report.write_report", lambda *_: None)
         ps.run_benchmark(tiny_store, out=out, quiet=True, **QUICK)
     return out
 
@@ -65,7 +65,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
                 return _real(unit, *arguments)
 
             monkeypatch.setattr(kind, name, recorded)
-    monkeypatch.setattr("pertscale.benchmark.stages.write_report", lambda *_: None)
+    monkeypatch.setattr("pertscale.report.write_report", lambda *_: None)
     return called
 
 

@@ -35,7 +35,7 @@ def _write_labels(folder: Path) -> None:
 
 def _write_result(folder: Path) -> None:
     """All of a result but its page, which takes longer than all else, and what it works on."""
-    with mock.patch("pertscale.benchmark.stages.write_report"):
+    with mock.patch("pertscale.report.write_report"):
         ps.run_benchmark(
             _store(folder.parent),
             out=folder,

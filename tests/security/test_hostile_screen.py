@@ -168,7 +168,7 @@ def test_nothing_is_written_outside_of_the_output_folder(case):
 
 
 def test_run_again_nothing_is_computed_again(case, monkeypatch):
-    monkeypatch.setattr("pertscale.benchmark.stages.write_report", lambda *_: None)
+    monkeypatch.setattr("pertscale.report.write_report", lambda *_: None)
     again = run(case.folder)
     timings = again.timings
     steps = timings[timings["stage"].isin(["labels", "method", "model", "expression"])]

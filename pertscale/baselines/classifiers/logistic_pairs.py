@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import dask
 import numpy as np
-from dask_ml.wrappers import Incremental
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from sklearn.linear_model import SGDClassifier
 
 from pertscale.arguments import checked
 from pertscale.baselines.classifiers._folds import (
@@ -45,6 +43,10 @@ from pertscale.baselines.classifiers.base import (
 from pertscale.baselines.classifiers.logistic import GRID, check_penalties
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import CLASSES
+
+if TYPE_CHECKING:
+    from dask_ml.wrappers import Incremental
+    from sklearn.linear_model import SGDClassifier
 
 #: Steps that ``n_epochs="auto"`` makes, and the most passes that it takes for them.
 STEPS: Final = 5_000_000
@@ -226,6 +228,10 @@ class LogisticPairs(LabelClassifier):
         return int(np.clip(-(-STEPS // n_pairs), 1, MOST_EPOCHS))
 
     def _descent(self, C: float, n_pairs: int, n_epochs: int) -> Incremental:
+        # dask_ml imports distributed and Dask's tables: a second that other methods don't need
+        from dask_ml.wrappers import Incremental
+        from sklearn.linear_model import SGDClassifier
+
         model = SGDClassifier(
             loss="log_loss",
             alpha=1 / (C * n_pairs),

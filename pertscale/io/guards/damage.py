@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from anndata._io.specs.registry import IORegistryError  # has no public name
 
 from pertscale.errors import ArgumentError, CorruptFileError, InputError, PertscaleError
 from pertscale.storage.object_storage import storage_errors
@@ -49,7 +48,7 @@ def file_errors(where: str, *, remedy: str = "copy, download or write it again")
         raise CorruptFileError(
             f"{where} can't be read ({reason}); the file is incomplete or damaged: {remedy}"
         ) from error
-    except IORegistryError as error:
+    except _unknown_to_anndata() as error:
         raise InputError(
             f"{where} is stored in a way that this version of anndata does not know "
             f"({str(error).splitlines()[0]}): update anndata, or let the program that made the "
@@ -60,6 +59,15 @@ def file_errors(where: str, *, remedy: str = "copy, download or write it again")
             f"{where} asks for more memory than there is ({error or 'no size given'}); the file is "
             "damaged or forged, or it needs a larger machine"
         ) from error
+
+
+def _unknown_to_anndata() -> tuple[type[Exception], ...]:
+    """Return anndata's error, which has no public name; it is imported by those who use it alone.
+
+    Half of the imports of a worker would be anndata's.
+    """
+    registry = sys.modules.get("anndata._io.specs.registry")
+    return () if registry is None else (registry.IORegistryError,)
 
 
 @contextmanager
