@@ -2,36 +2,67 @@
 
 from __future__ import annotations
 
+import fcntl
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.compiler_lock import global_compiler_lock
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def jit(function: F) -> F:
-    """Compile on first call; a second process loads the machine code from disk."""
+    """Compile on first call; other processes wait for that, and load the machine code from disk."""
     try:
         compiled = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # numba found no folder that it may write its cache to
         return cast(F, numba.njit(nogil=True)(function))
-    _keep_files_apart(compiled)
+    files = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if files is not None:  # else compiling is switched off
+        _compile_once(compiled, Path(f"{files._index_path}.lock"))
+        _keep_files_apart(files)
     return cast(F, compiled)
 
 
-def _keep_files_apart(compiled: Any) -> None:
-    """Give each file of machine code a name of its own.
+def _compile_once(compiled: Any, lock: Path) -> None:
+    """Let one process look into the cache, compile and save, while others wait to do so.
+
+    Workers start together: without a lock each of them would compile all kernels.
+    """
+    compile_ = compiled.compile
+
+    @wraps(compile_)
+    def alone(signature: Any) -> Any:
+        # in this order: a thread that waits for the file would keep the others from compiling
+        with global_compiler_lock, _locked(lock):
+            return compile_(signature)
+
+    compiled.compile = alone
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a file's lock against other processes, where its file system has locks."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            file = stack.enter_context(path.open("ab"))
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
+
+
+def _keep_files_apart(files: Any) -> None:
+    """Give each file of machine code a name of its own, where there are no locks.
 
     Numba numbers the files of a function from 1: of two processes that compile it for different
     types at the same time one overwrites the other's file, and a third runs code of wrong types.
     Files of a source that has changed since are not overwritten then; nobody reads them.
     """
-    files = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
-    numbered = getattr(files, "_data_name", None)
-    if files is None or numbered is None:  # compiling is switched off
-        return
+    numbered = files._data_name
 
     def named(number: int) -> str:
         return f"{numbered(number).removesuffix('.nbc')}.{uuid.uuid4().hex[:12]}.nbc"

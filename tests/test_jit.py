@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 
-#: One process compiles for integers while another one, which has seen the same empty index, saves
-#: its code for floats; a third one then loads both.
-RACE = """
+import pytest
+
+TOTAL = """
+import os
 import numpy as np
 from pertscale._jit import jit
 
@@ -17,7 +18,28 @@ def total(values):
     for value in values:
         result += value
     return result
+"""
 
+#: Two processes call at the same time what neither of them has compiled.
+TOGETHER = f"""{TOTAL}
+kernel = jit(total)
+go, ready = os.pipe()
+child = os.fork()
+if child:
+    os.write(ready, b"go")
+else:
+    os.read(go, 2)
+assert kernel(np.ones(5)) == 5.0
+misses = sum(kernel.stats.cache_misses.values())
+if not child:
+    os._exit(misses)
+_, status = os.waitpid(child, 0)
+assert misses + os.waitstatus_to_exitcode(status) == 1
+"""
+
+#: One process compiles for integers while another one, which has seen the same empty index, saves
+#: its code for floats; a third one then loads both.
+RACE = f"""{TOTAL}
 one, other, third = jit(total), jit(total), jit(total)
 files, others = one._cache._cache_file, other._cache._cache_file
 save = files._save_data
@@ -35,11 +57,13 @@ assert sum(third.stats.cache_hits.values()) == 1, third.stats
 """
 
 
-def test_processes_that_compile_at_the_same_time_do_not_mix_their_code(tmp_path):
-    script = tmp_path / "race.py"
-    script.write_text(RACE)
+@pytest.mark.parametrize("script", [TOGETHER, RACE])
+def test_processes_that_compile_at_the_same_time(script, tmp_path):
+    """One of them compiles; where a file system has no locks, they do not mix their code."""
+    path = tmp_path / "script.py"
+    path.write_text(script)
     done = subprocess.run(
-        [sys.executable, script],
+        [sys.executable, path],
         env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
