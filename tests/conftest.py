@@ -20,20 +20,19 @@ from tests.support import processes
 from tests.support.helpers import NEEDED
 from tests.support.screens import draw_counts, write_h5ad
 
-#: Tests that submit to SLURM, and mostly wait.
-SUBMITTED = ("tests/slurm/test_failures.py", "tests/slurm/test_recipes.py")
-
-
 #: What takes longest starts first, so that no process is left with it alone at the end.
 LONGEST = (
-    *SUBMITTED,
+    "tests/slurm/test_recipes.py",  # it mostly waits
     "tests/test_notebooks.py",
     "tests/test_real_data.py",
-    "tests/fuzz/",
     "tests/benchmark/test_run.py",
+    "tests/benchmark/test_external_predictions.py",
     "tests/execution/",
     "tests/benchmark/",
+    "tests/fuzz/",
+    "tests/storage/test_object_storage.py",
     "tests/report/",
+    "tests/evaluation/test_operating_point.py",
     "tests/test_readme.py",
     "tests/test_speed_harness.py",
     "tests/io/ingestion/",
@@ -46,21 +45,10 @@ def _turn(nodeid: str) -> int:
     return next(places, len(LONGEST))
 
 
-class ByFile(LoadFileScheduling):
-    """Give a process whole files, so that what a file sets up is set up once.
-
-    What is submitted to SLURM is in one process, since one SLURM is up at a time.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::", 1)[0]
-        return "tests/slurm" if file in SUBMITTED else file
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
-    """Distribute tests to the processes of ``-n``."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
+    """Give the processes of ``-n`` whole files, so that what a file sets up is set up once."""
     config.option.loadscopereorder = False  # by numbers of tests, which says little here
-    return ByFile(config, log)
+    return LoadFileScheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

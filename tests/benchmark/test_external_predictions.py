@@ -21,7 +21,13 @@ from pertscale.report import write_report
 from tests.support.screens import draw_counts, write_h5ad
 
 CONTEXT, SPLIT = "alpha", "holdout-seed0"
-
+#: A few baselines that stand beside what comes from outside.
+BASELINES = {
+    "tasks": ["within", "single"],
+    "methods": ["majority_vote", "knn_10", "no_change", "mean", "linear"],
+    "seed": 0,
+    "quiet": True,
+}
 
 pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
@@ -39,7 +45,7 @@ def screen(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(screen, without_report, tmp_path_factory):
     out = tmp_path_factory.mktemp("baseline") / "run"
-    return ps.run_benchmark(screen[0], out=out, tasks=["within", "single"], quiet=True, seed=0)
+    return ps.run_benchmark(screen[0], out=out, **BASELINES)
 
 
 @pytest.fixture
@@ -59,8 +65,7 @@ def truth(finished):
 
 def run(screen, baseline, **how):
     """Run again with more, in the copy of the baseline: its units are taken as they are."""
-    options = {"out": baseline.path, "tasks": ["within", "single"], "seed": 0, "quiet": True}
-    result = ps.run_benchmark(screen[0], **{**options, **how})
+    result = ps.run_benchmark(screen[0], out=baseline.path, **BASELINES, **how)
     return ps.read_result(result.path)
 
 
@@ -721,7 +726,7 @@ def test_entry_points_lead_to_models(monkeypatch):
 def test_the_command_score(screen, baseline, truth, tmp_path):
     path = written(tmp_path, truth.loc[held_out(baseline)] - truth.loc["control"])
     how = ["--out", str(baseline.path), "--task", "single", "--scale", "delta", "--seed", "0"]
-    how.append("--quiet")
+    how += ["--method", "mean", "--quiet"]
     found = CliRunner().invoke(main, ["score", screen[0].path, f"mine={path}", *how])
     assert found.exit_code == 0, found.output
     assert "mine" in found.output

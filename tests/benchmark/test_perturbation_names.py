@@ -8,13 +8,16 @@ import pytest
 
 import pertscale as ps
 from pertscale.predictions.given_split import on_screen
+from pertscale.report import write_report
 from tests.support.screens import screen_of
+
+pytestmark = pytest.mark.usefixtures("without_report")
 
 TARGETS = ["TP53", "MYC", "KLF1", "STAT1", "JAK2", "IRF1"]
 
 
 @pytest.fixture(scope="module")
-def guides(tmp_path_factory):
+def guides(without_report, tmp_path_factory):
     """A run on cells with one or two guides, of one gene or of two, and one with three targets."""
     folder = tmp_path_factory.mktemp("guides")
     alone = [f"{t}_{k}" for t in TARGETS for k in (1, 2)]
@@ -76,7 +79,10 @@ def split_file(folder, **parts):
     return path
 
 
-def test_names_that_a_split_has_and_the_screen_has_not_are_told(plain, tmp_path, capsys):
+def test_names_that_a_split_has_and_the_screen_has_not_are_told(
+    plain, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("pertscale.report.write_report", write_report)
     test = ["GENE6", "GENE1_GENE0", "OTHER7", "LOST1", "LOST2"]
     path = split_file(tmp_path, train=NAMED[:5], test=test)
     result = ps.run_benchmark(

@@ -6,11 +6,14 @@ CI; ``PERTSCALE_CHAOS_RUNS=50`` for more. The blows of run i are drawn with seed
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import dask
@@ -18,6 +21,8 @@ import pytest
 from distributed import LocalCluster
 
 import pertscale as ps
+from pertscale.diagnostics.events import recording
+from pertscale.execution.clients import TIMEOUT_SETTING
 from tests.support.helpers import tree_hash
 
 pytestmark = pytest.mark.once
@@ -28,21 +33,21 @@ BLOW = 0.15
 #: A run has to end after this many blows on its client.
 MOST_TRIES = 40
 
-#: Ingest and label; a line for each task that is done, which is when blows fall.
-CLIENT = """
-import sys
-from pertscale.diagnostics.events import recording
-from pertscale.io import ingest
-from pertscale.stats import rank_sum
-from pathlib import Path
+#: How tests start processes: from one that has imported what they need.
+_FORK = multiprocessing.get_context("forkserver")
 
-source, folder, address, memory = sys.argv[1:]
-store = Path(folder, "screen.zarr")
-with recording(lambda event: print(event.kind, flush=True)):
-    if not store.exists():
-        ingest(source, store, memory="60MB", client=address, quiet=True)
-    rank_sum(store, out=Path(folder, "out"), memory=memory, client=address, quiet=True)
-"""
+
+def ingest_and_label(source, folder, address, memory, errors, done: Connection) -> None:
+    """What the client does; tell of each task that is done, which is when blows fall."""
+    os.dup2(os.open(errors, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), sys.stderr.fileno())
+    store = folder / "screen.zarr"
+    with (
+        dask.config.set({TIMEOUT_SETTING: "60s"}),
+        recording(lambda event: done.send(event.kind)),
+    ):
+        if not store.exists():
+            ps.io.ingest(source, store, memory="60MB", client=address, quiet=True)
+        ps.stats.rank_sum(store, out=folder / "out", memory=memory, client=address, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,20 +70,21 @@ def known(cluster) -> set[str]:
     return set(cluster.scheduler.workers)
 
 
-def run_once(arguments, said, cluster, draw, blows) -> int | None:
+def tasks_done(receiver: Connection) -> Iterator[str]:
+    """Tell when the client has done a task, until it ends."""
+    with contextlib.suppress(EOFError):
+        while True:
+            yield receiver.recv()
+
+
+def run_once(arguments, errors, cluster, draw, blows) -> int | None:
     """Start a client and strike while it works; return its exit code, None if it was struck."""
-    command = [sys.executable, "-c", CLIENT, *map(str, arguments)]
-    with said.open("w") as errors:
-        client = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=os.environ | {"DASK_PERTSCALE__WORKER_TIMEOUT": "60s"},
-        )
-    assert client.stdout is not None
+    receiver, sender = _FORK.Pipe(duplex=False)
+    client = _FORK.Process(target=ingest_and_label, args=(*arguments, errors, sender))
+    client.start()
+    sender.close()
     struck = False
-    for _ in client.stdout:  # a task is done
+    for _ in tasks_done(receiver):
         if draw.random() < BLOW:
             struck = draw.random() < 0.5
             if struck:
@@ -90,9 +96,9 @@ def run_once(arguments, said, cluster, draw, blows) -> int | None:
             if alive:
                 os.kill(draw.choice(alive).pid, signal.SIGKILL)
                 blows["worker"] += 1
-    code = client.wait()
-    client.stdout.close()
-    return None if struck else code
+    client.join()
+    receiver.close()
+    return None if struck else client.exitcode
 
 
 def test_chaos(source, undisturbed, tmp_path):

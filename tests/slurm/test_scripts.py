@@ -1,4 +1,4 @@
-"""What the SLURM scripts hold; test_recipes.py and test_failures.py submit them."""
+"""What the SLURM scripts hold; test_recipes.py submits them."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ from pertscale.errors import (
 )
 from pertscale.io.store import layout
 from pertscale.io.store.matrix import MatrixReader
+from pertscale.report import write_report
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
 from pertscale.storage import object_storage, remote_lock
 from pertscale.storage.locations import Remote, locate
@@ -43,7 +44,7 @@ from pertscale.storage.remote_lock import RemoteLock, lock_of, locked_remote
 from pertscale.storage.scratch import scratch_root
 
 KEY, SECRET = "AKIAPERTSCALETEST", "neverWrittenAnywhere0123456789"
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 #: One small unit of the benchmark.
 ONLY = {
@@ -103,12 +104,14 @@ def requests(server) -> Requests:
 
 
 @pytest.fixture(scope="module")
-def published(server, example, tmp_path_factory) -> SimpleNamespace:
+def published(server, example, without_report, tmp_path_factory) -> SimpleNamespace:
     """The whole path, once on a disk and once on object storage."""
     folder = tmp_path_factory.mktemp("local")
     url = ps.io.ingest(example.source, "s3://bucket/example.zarr", quiet=True)
     local = ps.run_benchmark(example.screen, out=folder / "run", **ONLY)
-    result = ps.run_benchmark(str(url), out="s3://bucket/run", **ONLY)
+    with pytest.MonkeyPatch.context() as patch:  # the only report that is drawn
+        patch.setattr("pertscale.report.write_report", write_report)
+        result = ps.run_benchmark(str(url), out="s3://bucket/run", **ONLY)
     return SimpleNamespace(url=str(url), result=result, local=local, screen=example.screen)
 
 
