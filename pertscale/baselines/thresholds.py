@@ -125,8 +125,12 @@ def _count(counts: NDArray, change: NDArray, truth: NDArray) -> None:
     tested = truth != Label.UNTESTED
     change, truth = np.nan_to_num(change[tested]), truth[tested].astype(np.int64)
     cell = (truth + 1) * 3 + np.sign(change).astype(np.int64) + 1
-    flat = np.bincount(cell * _N_BINS + _bins(change), minlength=counts.size)
-    counts += flat.reshape(counts.shape)
+    index = cell * _N_BINS + _bins(change)
+    if index.size < counts.size:  # sorting few is quicker than going through all counts
+        used, n = np.unique(index, return_counts=True)
+        counts.reshape(-1)[used] += n
+    else:
+        counts += np.bincount(index, minlength=counts.size).reshape(counts.shape)
 
 
 def _nearest(by_size: NDArray, wanted: int) -> float:

@@ -16,7 +16,7 @@ from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.units.base import Unit, check_unit_replaceable, is_of_earlier_version
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
-from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
+from pertscale.benchmark.units.label_matrix import HELD_PAIRS, LabelMatrix, label_matrix
 from pertscale.diagnostics.events import SplitsDrawn, emit
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.display import shown_path
@@ -171,6 +171,8 @@ class ScreenRun:
         By context and name of the split.
     class_splits : dict of str to list of Split
         Splits of each context by which classes are held out, in the order of the seeds.
+    opened : dict of str to DataArray
+        Profiles by context.
     """
 
     record: RunRecord
@@ -181,6 +183,7 @@ class ScreenRun:
     interactions: dict[str, Interactions] = field(default_factory=dict)
     vectors: dict[tuple[str, str], Embedding] = field(default_factory=dict)
     class_splits: dict[str, list[Split]] = field(default_factory=dict)
+    opened: dict[str, xr.DataArray] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -203,8 +206,11 @@ class ScreenRun:
         return len(self.screen.groups) * self.screen.n_genes
 
     def profiles(self, context: str) -> xr.DataArray:
-        """Return mean log1p expression (perturbation, gene) of a context, lazily."""
-        return open_pseudobulk(self.folder, context=context)["mean_log1p"]
+        """Return mean log1p expression (perturbation, gene) of a context, of many lazily."""
+        if context not in self.opened:
+            lazy = open_pseudobulk(self.folder, context=context)["mean_log1p"]
+            self.opened[context] = lazy.compute() if lazy.size <= HELD_PAIRS else lazy
+        return self.opened[context]
 
     def matrix_of(self, context: str, kind: str) -> LabelMatrix:
         """Write the labels of a context, full or curated, as a matrix, unless it exists.

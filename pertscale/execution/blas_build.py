@@ -6,9 +6,12 @@ digits of what is fitted do, too; everything else is the same on every machine.
 
 from __future__ import annotations
 
+from functools import cache
+
 from threadpoolctl import ThreadpoolController
 
 
+@cache
 def blas_libraries() -> list[dict[str, str]]:
     """Return the BLAS libraries of NumPy and SciPy, each with the kernels that it has chosen."""
     import scipy.linalg  # noqa: F401  (loads its library, if that is not NumPy's)

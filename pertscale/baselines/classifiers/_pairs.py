@@ -58,12 +58,12 @@ class Pairs:
     row_features: NDArray[np.float64]
     gene_features: NDArray[np.float64]
 
-    def epoch(self, random: np.random.Generator) -> Iterator[tuple[da.Array, da.Array]]:
-        """Yield features (pair, feature) and labels, lazily, each pair once.
+    def epoch(self, random: np.random.Generator) -> Iterator[tuple[Any, Any]]:
+        """Yield features (pair, feature) and labels, each pair once.
 
         The genes are cut into windows that do not depend on the chunks of the labels. Windows come
-        in random order, the pairs of a window in random order too; each block of features is made
-        from the two tables when it is computed.
+        in random order, the pairs of a window in random order too. If the labels are lazy, so is
+        what is yielded, a window at a time; else it is a block.
         """
         step = max(1, WINDOW // len(self.rows))
         starts = random.permutation(np.arange(0, len(self.genes), step))
@@ -73,24 +73,41 @@ class Pairs:
             labels = labels[self.rows]
             row, gene = np.nonzero(labels != Label.UNTESTED)
             order = random.permutation(len(row))
-            if len(order):
-                yield self._window(row[order], gene[order], labels, part)
+            if not len(order):
+                continue
+            tables, at = (self.row_features, self.gene_features[part]), (row[order], gene[order])
+            if dask.is_dask_collection(self.labels):
+                yield self._lazy_window(tables, *at, labels)
+            else:
+                for block in self._blocks(len(order)):
+                    rows, genes = at[0][block], at[1][block]
+                    yield block_of_features(tables, rows, genes), labels[rows, genes]
 
-    def _window(
-        self, row: NDArray[np.intp], gene: NDArray[np.intp], labels: NDArray[np.int8], part: slice
+    @property
+    def _n_features(self) -> int:
+        return self.row_features.shape[1] + self.gene_features.shape[1]
+
+    def _blocks(self, n: int) -> Iterator[slice]:
+        step = max(1, BLOCK // self._n_features)
+        return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+    def _lazy_window(
+        self,
+        tables: tuple[NDArray[np.float64], NDArray[np.float64]],
+        row: NDArray[np.intp],
+        gene: NDArray[np.intp],
+        labels: NDArray[np.int8],
     ) -> tuple[da.Array, da.Array]:
-        tables = dask.delayed((self.row_features, self.gene_features[part]), traverse=False)
-        n_features = self.row_features.shape[1] + self.gene_features.shape[1]
-        step = max(1, BLOCK // n_features)
+        blocks, lazy = list(self._blocks(len(row))), dask.delayed(tables, traverse=False)
         features = [
             da.from_delayed(
-                dask.delayed(block_of_features)(tables, row[at : at + step], gene[at : at + step]),
-                shape=(min(step, len(row) - at), n_features),
+                dask.delayed(block_of_features)(lazy, row[block], gene[block]),
+                shape=(block.stop - block.start, self._n_features),
                 dtype=np.float64,
             )
-            for at in range(0, len(row), step)
+            for block in blocks
         ]
-        return da.concatenate(features), da.from_array(labels[row, gene], chunks=step)
+        return da.concatenate(features), da.from_array(labels[row, gene], chunks=blocks[0].stop)
 
 
 def count_tested(labels: Any, rows: NDArray[np.intp], genes: NDArray[np.intp]) -> int:

@@ -212,7 +212,11 @@ class LogisticPairs(LabelClassifier):
         of_rows, of_genes = Scale.of(X[rows], n_features), Scale.of(genes[known], n_features)
         pairs = Pairs(y, rows, known, of_rows(X[rows]), of_genes(genes[known]))
         n_epochs = self._passes(n_pairs)
-        models = [self._descent(C, n_pairs, n_epochs) for C in penalties]
+        models: list[Any] = [self._descent(C, n_pairs, n_epochs) for C in penalties]
+        if lazy := dask.is_dask_collection(y):
+            from dask_ml.wrappers import Incremental  # takes a second, as long as a small screen
+
+            models = [Incremental(model, shuffle_blocks=False) for model in models]
         random = np.random.default_rng(self.seed)
         for _ in range(n_epochs):
             for features, labels in pairs.epoch(random):
@@ -220,19 +224,18 @@ class LogisticPairs(LabelClassifier):
                 with dask.config.set(scheduler="sync"):
                     for model in models:
                         model.partial_fit(features, labels, classes=list(CLASSES))
-        return [_Scores(of_rows, of_genes, model.estimator_) for model in models]
+        fitted = [model.estimator_ if lazy else model for model in models]
+        return [_Scores(of_rows, of_genes, model) for model in fitted]
 
     def _passes(self, n_pairs: int) -> int:
         if self.n_epochs != "auto":
             return self.n_epochs
         return int(np.clip(-(-STEPS // n_pairs), 1, MOST_EPOCHS))
 
-    def _descent(self, C: float, n_pairs: int, n_epochs: int) -> Incremental:
-        # dask_ml imports distributed and Dask's tables: a second that other methods don't need
-        from dask_ml.wrappers import Incremental
+    def _descent(self, C: float, n_pairs: int, n_epochs: int) -> SGDClassifier:
         from sklearn.linear_model import SGDClassifier
 
-        model = SGDClassifier(
+        return SGDClassifier(
             loss="log_loss",
             alpha=1 / (C * n_pairs),
             learning_rate="invscaling",
@@ -241,7 +244,6 @@ class LogisticPairs(LabelClassifier):
             average=max(1, n_epochs * n_pairs // 2),
             shuffle=False,
         )
-        return Incremental(model, shuffle_blocks=False)
 
 
 def check_gene_vectors(gene_vectors: ArrayLike | None, n_genes: int) -> NDArray[np.float64]:

@@ -157,9 +157,10 @@ class Unit(ABC):
 
         `blas` are the libraries that the predictions were made with.
         """
-        scores = declared_frame([], SCORE_COLUMNS)
         if outcome.params:
             scores = self.score(folder / PREDICTION, outcome.params)
+        else:
+            scores = declared_frame([], SCORE_COLUMNS)
         write_table(folder / SCORES_FILE, scores)
         record = {
             "key": self.key,
@@ -282,14 +283,14 @@ def with_head(
     Parameters
     ----------
     table : DataFrame
-        As of :func:`pertscale.evaluation.evaluate`, with a column ``method``; what is the same in
-        every row, ``operating_point`` where none is needed and ``no_effect`` where there is no
-        formula, may be missing.
+        As of :func:`pertscale.evaluation.evaluate`, with a column ``method``, and with ``setting``
+        where there are several; ``operating_point`` where none is needed and ``no_effect`` where
+        there is no formula may be missing.
     params : dict
         Of each method, by name.
     split : Split
     **head : str
-        ``task``, ``setting``, ``context``, ``train_contexts``.
+        What is the same in every row of ``task``, ``setting``, ``context``, ``train_contexts``.
     """
     texts = {name: json.dumps(one, sort_keys=True) for name, one in params.items()}
     columns = {"split": split.name, "seed": split.seed, "params": table["method"].map(texts)}

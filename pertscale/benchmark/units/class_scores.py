@@ -12,12 +12,9 @@ import pandas as pd
 import zarr
 
 from pertscale.baselines.inputs import Predicted
-from pertscale.benchmark.units.label_matrix import strip_rows
+from pertscale.benchmark.units.label_matrix import HELD_PAIRS, strip_rows
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, WITHOUT_TARGET, Label
-
-#: Pairs of a prediction up to which it is scored as a whole: 13 bytes each.
-HELD_PAIRS = 2**22
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from pertscale.benchmark.units.class_scores import (
     read_prediction,
     score_settings,
 )
-from pertscale.benchmark.units.label_matrix import LabelMatrix, strip_rows
+from pertscale.benchmark.units.label_matrix import GENE_CHUNK, LabelMatrix, strip_rows
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
 from pertscale.io.zarr_datasets import Variable, create_dataset
@@ -123,7 +124,7 @@ class ClassUnit(Unit):
     def score(self, store: Any, params: dict[str, dict[str, Any]]) -> pd.DataFrame:
         """Return the scores in all settings."""
         held_out = self.split.held_out
-        truth = self.matrix.rows(held_out).compute()  # a byte per pair, for every strip
+        truth = np.asarray(self.matrix.rows(held_out))  # a byte per pair, for every strip
         tables = score_settings(
             read_prediction(store, truth.size, params[self.method]),
             truth,
@@ -134,11 +135,10 @@ class ClassUnit(Unit):
             points=self.predictor.points(self),
         )
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
-        parts = [
-            with_head(table.assign(method=self.method), params, self.split, **head, setting=s)
-            for s, table in tables.items()
-        ]
-        return pd.concat(parts, ignore_index=True)
+        table = pd.concat(tables, names=["setting"]).reset_index("setting")
+        return with_head(
+            table.assign(method=self.method).reset_index(drop=True), params, self.split, **head
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
@@ -148,15 +148,17 @@ class ClassUnit(Unit):
 def _write_prediction(path: Any, unit: ClassUnit, predicted: Predicted) -> None:
     """Write labels and class scores, and which pairs fell back; each block computed once."""
     genes, held_out = unit.matrix.genes, unit.split.held_out
-    chunks = (strip_rows(len(held_out), len(genes)), predicted.labels.chunks[1][0])
+    lazy = dask.is_dask_collection(predicted.labels)
+    width = predicted.labels.chunks[1][0] if lazy else min(GENE_CHUNK, len(genes))
+    chunks = (strip_rows(len(held_out), len(genes)), width)
     dims = (PERTURBATION, GENE, CLASS)
-    lazy = {"label": predicted.labels, "score": predicted.scores}
+    values = {"label": predicted.labels, "score": predicted.scores}
     variables = {
         "label": Variable(dims[:2], chunks, np.int8),
         "score": Variable(dims, (*chunks, len(CLASS_NAMES)), np.float32),
     }
     if predicted.fell_back is not None:
-        lazy["fell_back"] = predicted.fell_back
+        values["fell_back"] = predicted.fell_back
         variables["fell_back"] = Variable(dims[:2], chunks, np.bool_)
     made = create_dataset(
         path,
@@ -164,6 +166,10 @@ def _write_prediction(path: Any, unit: ClassUnit, predicted: Predicted) -> None:
         attrs={"context": unit.context, "method": unit.method, "split": unit.split.name},
         variables=variables,
     )
-    arrays: Any = [made[name] for name in lazy]
+    if not lazy:
+        for name, value in values.items():
+            made[name][:] = value
+        return
+    arrays: Any = [made[name] for name in values]
     where: dict[str, Any] = {"scheduler": "threads"} if unit.predictor.local else {}
-    da.store(list(lazy.values()), arrays, lock=False, **where)
+    da.store(list(values.values()), arrays, lock=False, **where)

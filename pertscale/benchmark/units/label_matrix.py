@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from pertscale.storage.folder_names import slug
 GENE_CHUNK = 512
 #: Of the label matrix, what is in memory while it is written: a byte per pair.
 BAND_BYTES = 256_000_000
+#: Pairs up to which a matrix, or a prediction of 13 bytes each, is read as a whole: graphs of
+#: blocks would take longer than the work.
+HELD_PAIRS = 2**22
 #: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
 STRIP_PAIRS = 5_000_000
 
@@ -34,7 +38,7 @@ STRIP_PAIRS = 5_000_000
 class LabelMatrix:
     """Labels of one context as an int8 Zarr array, chunked along genes.
 
-    Methods and scores go through it gene block by gene block, so it need not fit in memory.
+    Methods and scores go through a large one gene block by gene block; a small one is held.
     """
 
     path: Any
@@ -42,10 +46,18 @@ class LabelMatrix:
     genes: tuple[str, ...]
     key: str
 
-    def rows(self, names: Sequence[str]) -> da.Array:
-        """Labels of some perturbations, lazily; one chunk of rows, genes in blocks."""
-        at = pd.Index(self.perturbations).get_indexer(list(names))
-        return da.from_zarr(zarr.open_array(self.path, mode="r"))[at]
+    def rows(self, names: Sequence[str]) -> Any:
+        """Labels of some perturbations; of a large matrix lazily, one chunk of rows."""
+        return self._labels[self._index.get_indexer(list(names))]
+
+    @cached_property
+    def _labels(self) -> Any:
+        array: Any = zarr.open_array(self.path, mode="r")
+        return array[:] if array.size <= HELD_PAIRS else da.from_zarr(array)
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.perturbations)
 
 
 def label_matrix(

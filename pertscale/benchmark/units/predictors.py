@@ -23,7 +23,12 @@ from pertscale.baselines.thresholds import (
 )
 from pertscale.benchmark.units.class_scores import Points
 from pertscale.benchmark.units.class_unit import ClassUnit
-from pertscale.benchmark.units.label_matrix import GENE_CHUNK, LabelMatrix, strip_rows
+from pertscale.benchmark.units.label_matrix import (
+    GENE_CHUNK,
+    HELD_PAIRS,
+    LabelMatrix,
+    strip_rows,
+)
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
 from pertscale.hashing import digest
@@ -61,12 +66,15 @@ class TrainingLabels:
     names: tuple[str, ...]
     position: np.ndarray | None = None
 
-    def labels(self) -> da.Array:
-        """Return training labels, lazily; pairs of genes without labels are untested."""
+    def labels(self) -> Any:
+        """Return training labels, of many lazily; pairs of genes without labels are untested."""
         rows = self.matrix.rows(self.names)
         if self.position is None:
             return rows
-        there = da.from_array(self.position >= 0, chunks=GENE_CHUNK)
+        there = self.position >= 0
+        if isinstance(rows, np.ndarray):
+            return np.where(there, rows[:, self.position], np.int8(Label.UNTESTED))
+        there = da.from_array(there, chunks=GENE_CHUNK)
         taken = da.take(rows, np.maximum(self.position, 0), axis=1).rechunk((-1, GENE_CHUNK))
         return da.where(there[None], taken, np.int8(Label.UNTESTED))
 
@@ -113,15 +121,18 @@ class ClassifierPredictor:
         parts, method = [part.key for part in self.training], self.method
         return digest(parts, self.vectors_key, list(self.groups), method.version, method.key)
 
-    def labels(self) -> da.Array:
-        """Return the labels of all training perturbations, lazily."""
-        return da.concatenate([part.labels() for part in self.training])
+    def labels(self) -> Any:
+        """Return the labels of all training perturbations, of many lazily."""
+        parts = [part.labels() for part in self.training]
+        if all(isinstance(part, np.ndarray) for part in parts):
+            return np.concatenate(parts)
+        return da.concatenate(parts).rechunk({0: -1})
 
     def predict(self, unit: ClassUnit) -> Predicted:
-        """Fit, and predict lazily; what is fitted is in `params`."""
+        """Fit, and predict, many pairs lazily; what is fitted is in `params`."""
         held_out = unit.split.held_out
         given = UnitInputs(
-            labels=self.labels().rechunk({0: -1}),
+            labels=self.labels(),
             groups=self.groups,
             test_groups=self.test_groups(held_out),
             seed=unit.split.seed,
@@ -133,7 +144,7 @@ class ClassifierPredictor:
 
     def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes were tested in some training perturbation."""
-        return np.asarray((self.labels() != Label.UNTESTED).any(axis=0).compute())
+        return np.asarray((self.labels() != Label.UNTESTED).any(axis=0))
 
     def points(self, unit: ClassUnit) -> Points:
         """At the rate of what it is fitted on, where its scores rank pairs."""
@@ -213,6 +224,15 @@ class ThresholdPredictor:
             threshold, origin = tune_threshold(blocks, rule=self.rule), "training"
         else:
             threshold, origin = self._matched(unit, columns), "rate of training"
+        params = {
+            **self.params(),
+            "threshold": threshold,
+            "threshold_from": origin,
+            "n_without_prediction": n_lacking,
+        }
+        if len(unit.split.held_out) * len(columns) <= HELD_PAIRS:
+            held_labels, held_scores = self._block(unit.split.held_out, columns, threshold)
+            return Predicted(held_labels, held_scores, params)
         predict = dask.delayed(self._block, pure=False)
         labels, scores = [], []
         for names in batches:
@@ -220,12 +240,6 @@ class ThresholdPredictor:
             shape = (len(names), len(columns))
             labels.append(da.from_delayed(both[0], shape, np.int8))
             scores.append(da.from_delayed(both[1], (*shape, 3), np.float32))
-        params = {
-            **self.params(),
-            "threshold": threshold,
-            "threshold_from": origin,
-            "n_without_prediction": n_lacking,
-        }
         return Predicted(
             da.concatenate(labels).rechunk((rows, GENE_CHUNK)),
             da.concatenate(scores).rechunk((rows, GENE_CHUNK, 3)),
@@ -244,7 +258,7 @@ class ThresholdPredictor:
         self, names: Sequence[str], step: int, columns: np.ndarray, matrix: LabelMatrix
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch in _batches(names, step):
-            yield self.changes(batch)[:, columns], matrix.rows(batch).compute()
+            yield self.changes(batch)[:, columns], np.asarray(matrix.rows(batch))
 
     def _matched(self, unit: ClassUnit, columns: np.ndarray) -> float:
         if self.rule != "match_rate":
@@ -255,7 +269,7 @@ class ThresholdPredictor:
         rate = share_changed(unit.matrix.rows(unit.split.train))
         if rate is None:
             raise InputError("no training pair was tested, so there is no rate to match")
-        asked = (unit.matrix.rows(unit.split.held_out) != Label.UNTESTED).compute()
+        asked = np.asarray(unit.matrix.rows(unit.split.held_out) != Label.UNTESTED)
         return matching_rate(self.changes(unit.split.held_out)[:, columns][asked], rate)
 
 
@@ -303,6 +317,8 @@ class FilePredictor:
         labels[missing] = Label.NON_DE
         scores[missing] = _NON_DE_SCORES
         params = {"n_pairs_not_predicted": int(missing.sum()), **self.found.params()}
+        if labels.size <= HELD_PAIRS:
+            return Predicted(labels, scores, params)
         chunks = (rows, GENE_CHUNK)
         return Predicted(
             da.from_array(labels, chunks=chunks), da.from_array(scores, (*chunks, 3)), params
