@@ -16,7 +16,7 @@ from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.units.base import Unit, check_unit_replaceable, is_of_earlier_version
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
-from pertscale.benchmark.units.label_matrix import HELD_PAIRS, LabelMatrix, label_matrix
+from pertscale.benchmark.units.label_matrix import LabelMatrix, is_held, label_matrix
 from pertscale.diagnostics.events import SplitsDrawn, emit
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.display import shown_path
@@ -209,7 +209,7 @@ class ScreenRun:
         """Return mean log1p expression (perturbation, gene) of a context, of many lazily."""
         if context not in self.opened:
             lazy = open_pseudobulk(self.folder, context=context)["mean_log1p"]
-            self.opened[context] = lazy.compute() if lazy.size <= HELD_PAIRS else lazy
+            self.opened[context] = lazy.compute() if is_held(lazy.size) else lazy
         return self.opened[context]
 
     def matrix_of(self, context: str, kind: str) -> LabelMatrix:

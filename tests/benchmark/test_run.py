@@ -16,7 +16,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
 import pertscale as ps
 from pertscale.benchmark.units import base as units_module
-from pertscale.benchmark.units import class_scores
+from pertscale.benchmark.units import class_scores, label_matrix
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import at_operating_point
@@ -304,6 +304,7 @@ def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypat
     few = {"methods": ["majority_vote", "knn_1"], "tasks": ["within"], "seed": 0, "quiet": True}
     here = ps.run_benchmark(example.screen, out=tmp_path / "here", **few)
     monkeypatch.setattr(units_module, "LOCAL_PAIRS", 0)
+    monkeypatch.setattr(label_matrix, "HELD_PAIRS", 0)
     with (
         LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -312,6 +313,20 @@ def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypat
         done = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.task_prefixes)
     assert any("store" in prefix for prefix in done)
     assert there.scores.equals(here.scores)
+
+
+def test_many_pairs_block_by_block_give_the_same_bytes(example, tmp_path, monkeypatch):
+    """Few are held in memory, without graphs."""
+    asked = {
+        "tasks": ["within", "single", "transfer"],
+        "methods": ["majority_vote", "knn_1", "logistic", "logistic_pairs", "oracle", "mean"],
+        "seed": 0,
+        "quiet": True,
+    }
+    held = ps.run_benchmark(example.screen, out=tmp_path / "held", **asked)
+    monkeypatch.setattr(label_matrix, "HELD_PAIRS", 0)
+    blocks = ps.run_benchmark(example.screen, out=tmp_path / "blocks", **asked)
+    assert stable_hash(held.path, tmp_path) == stable_hash(blocks.path, tmp_path)
 
 
 def test_the_report_on_performance_needs_a_cluster(example, finished, tmp_path):

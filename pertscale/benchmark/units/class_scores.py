@@ -12,7 +12,7 @@ import pandas as pd
 import zarr
 
 from pertscale.baselines.inputs import Predicted
-from pertscale.benchmark.units.label_matrix import HELD_PAIRS, strip_rows
+from pertscale.benchmark.units.label_matrix import is_held, strip_rows
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, WITHOUT_TARGET, Label
 
@@ -115,7 +115,7 @@ def _on_genes(predicted: Predicted, genes: np.ndarray) -> Predicted:
 def read_prediction(path: Any, n_pairs: int, params: dict[str, Any]) -> Predicted:
     """Return what was written of a prediction; lazily, where the pairs are many."""
     root = zarr.open_group(path, mode="r")
-    read: Any = da.from_zarr if n_pairs > HELD_PAIRS else np.asarray
+    read: Any = np.asarray if is_held(n_pairs) else da.from_zarr
     fell_back = read(root["fell_back"]) if "fell_back" in root else None
     return Predicted(read(root["label"]), read(root["score"]), params, fell_back)
 

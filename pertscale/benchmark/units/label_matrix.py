@@ -27,7 +27,7 @@ from pertscale.storage.folder_names import slug
 GENE_CHUNK = 512
 #: Of the label matrix, what is in memory while it is written: a byte per pair.
 BAND_BYTES = 256_000_000
-#: Pairs up to which a matrix, or a prediction of 13 bytes each, is read as a whole: graphs of
+#: Pairs up to which a matrix, or a prediction of 13 bytes each, is held as a whole: a graph of
 #: blocks would take longer than the work.
 HELD_PAIRS = 2**22
 #: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
@@ -53,7 +53,7 @@ class LabelMatrix:
     @cached_property
     def _labels(self) -> Any:
         array: Any = zarr.open_array(self.path, mode="r")
-        return array[:] if array.size <= HELD_PAIRS else da.from_zarr(array)
+        return array[:] if is_held(array.size) else da.from_zarr(array)
 
     @cached_property
     def _index(self) -> pd.Index:
@@ -106,6 +106,11 @@ def remove_superseded(folder: Path, matrices: Iterable[LabelMatrix]) -> None:
     for path in folder.glob("*.zarr"):
         if path not in used:
             remove(path)
+
+
+def is_held(n_pairs: int) -> bool:
+    """Whether so many pairs are held in memory, and not gone through block by block."""
+    return n_pairs <= HELD_PAIRS
 
 
 def strip_rows(n_rows: int, n_genes: int) -> int:

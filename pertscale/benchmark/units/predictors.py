@@ -25,8 +25,8 @@ from pertscale.benchmark.units.class_scores import Points
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.label_matrix import (
     GENE_CHUNK,
-    HELD_PAIRS,
     LabelMatrix,
+    is_held,
     strip_rows,
 )
 from pertscale.errors import InputError
@@ -230,7 +230,7 @@ class ThresholdPredictor:
             "threshold_from": origin,
             "n_without_prediction": n_lacking,
         }
-        if len(unit.split.held_out) * len(columns) <= HELD_PAIRS:
+        if is_held(len(unit.split.held_out) * len(columns)):
             held_labels, held_scores = self._block(unit.split.held_out, columns, threshold)
             return Predicted(held_labels, held_scores, params)
         predict = dask.delayed(self._block, pure=False)
@@ -317,7 +317,7 @@ class FilePredictor:
         labels[missing] = Label.NON_DE
         scores[missing] = _NON_DE_SCORES
         params = {"n_pairs_not_predicted": int(missing.sum()), **self.found.params()}
-        if labels.size <= HELD_PAIRS:
+        if is_held(labels.size):
             return Predicted(labels, scores, params)
         chunks = (rows, GENE_CHUNK)
         return Predicted(
