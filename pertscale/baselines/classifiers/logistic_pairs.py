@@ -45,7 +45,6 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import CLASSES
 
 if TYPE_CHECKING:
-    from dask_ml.wrappers import Incremental
     from sklearn.linear_model import SGDClassifier
 
 #: Steps that ``n_epochs="auto"`` makes, and the most passes that it takes for them.
@@ -61,8 +60,9 @@ class LogisticPairs(LabelClassifier):
 
     One model for all genes, of the three classes, each against the rest. It is fitted out of core
     by averaged stochastic gradient descent: blocks of pairs in a seeded random order go through
-    scikit-learn's ``SGDClassifier``, in ``dask_ml.wrappers.Incremental``. Scores are the classes'
-    probabilities divided by their sum. Equal inputs give equal bits, whatever the chunks.
+    scikit-learn's ``SGDClassifier``, of lazy labels through ``dask_ml``'s ``Incremental``. Scores
+    are the classes' probabilities divided by their sum. Equal inputs give equal bits, whatever the
+    chunks.
 
     Untested pairs are left out. Pairs whose perturbation or gene has no vector are not learned
     from, and get the majority vote of the gene (:class:`MajorityVote`).

@@ -30,6 +30,7 @@ from pertscale.benchmark.units.predictors import (
     TrainingLabels,
 )
 from pertscale.diagnostics.stopwatch import Stopwatch
+from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.retrieval import Truths
 from pertscale.schema import CONTROL, GENE, PERTURBATION, SINGLE, WITHIN
 from pertscale.splits import Split
@@ -124,7 +125,7 @@ class _Drawn:
     matrix: LabelMatrix
     profiles: xr.DataArray
     vectors: np.ndarray
-    gene_vectors: np.ndarray
+    embedding: Embedding
     split: Split
 
     @property
@@ -157,7 +158,7 @@ class _Drawn:
             LabelMatrix(store, names, genes, "probe"),
             profiles,
             vectors,
-            random.normal(size=(n_genes, dim)) / dim**0.5,
+            Embedding("probe", genes, random.normal(size=(n_genes, dim)) / dim**0.5),
             split,
         )
 
@@ -184,7 +185,7 @@ class _Drawn:
         row = {n: i for i, n in enumerate(self.matrix.perturbations)}
         train = self.split.train
 
-        def both(test: Sequence[str]) -> np.ndarray:
+        def vectors_of(embedding: Embedding, test: Sequence[str]) -> np.ndarray:
             return self.vectors[[row[n] for n in (*train, *test)]]
 
         return ClassifierPredictor(
@@ -192,8 +193,8 @@ class _Drawn:
             training=(TrainingLabels(self.matrix, train),),
             groups=train,
             test_groups=tuple,
-            vectors=both,
-            gene_vectors=lambda genes: self.gene_vectors,
+            embedding=self.embedding,
+            vectors_of=vectors_of,
         )
 
     def _thresholded(self, method: ExpressionMethod) -> Predictor:

@@ -247,22 +247,16 @@ def _fitted(
     def test_groups(test: Sequence[str]) -> list[str]:
         return [target.groups[name] for name in test]
 
-    def both(test: Sequence[str]) -> np.ndarray:
-        assert embedding is not None
+    def vectors_of(embedding: Embedding, test: Sequence[str]) -> np.ndarray:
         return embedding.normalized().vectors([*training.groups, *test_groups(test)])
-
-    def of_genes(genes: Sequence[str]) -> np.ndarray:
-        assert embedding is not None
-        return embedding.normalized().vectors(list(genes))
 
     return ClassifierPredictor(
         method=method,
         training=training.parts,
         groups=training.groups,
         test_groups=test_groups,
-        vectors=both,
-        gene_vectors=of_genes,
-        vectors_key="" if embedding is None else embedding.hash,
+        embedding=embedding,
+        vectors_of=vectors_of,
     )
 
 

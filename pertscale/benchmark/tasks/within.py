@@ -136,24 +136,13 @@ def fitted_on(
     groups: Mapping[str, str],
 ) -> ClassifierPredictor:
     """Return a classifier on the labels of one screen; `groups` are the targets behind names."""
-    embedding = vectors if isinstance(vectors, Embedding) else None
-
-    def both(test: Sequence[str]) -> np.ndarray:
-        assert embedding is not None
-        return run.vectors_of(embedding, [*names, *test])
-
-    def of_genes(genes: Sequence[str]) -> np.ndarray:
-        assert embedding is not None
-        return embedding.normalized().vectors(list(genes))
-
     return ClassifierPredictor(
         method=method,
         training=training,
         groups=tuple(groups[name] for name in names),
         test_groups=lambda test: [groups[name] for name in test],
-        vectors=both,
-        gene_vectors=of_genes,
-        vectors_key="" if embedding is None else embedding.hash,
+        embedding=vectors if isinstance(vectors, Embedding) else None,
+        vectors_of=lambda embedding, test: run.vectors_of(embedding, [*names, *test]),
     )
 
 

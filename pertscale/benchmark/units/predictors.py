@@ -29,6 +29,7 @@ from pertscale.benchmark.units.label_matrix import (
     is_held,
     strip_rows,
 )
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
 from pertscale.hashing import digest
@@ -97,21 +98,18 @@ class ClassifierPredictor:
         Target group of each training perturbation.
     test_groups : callable
         Returns those of some test perturbations.
-    vectors : callable
-        Returns the vectors of training, then of some test perturbations, (n, d).
-    gene_vectors : callable
-        Returns the vectors of genes, (n, d).
-    vectors_key : str
-        Hash of the embedding; empty where the method needs none.
+    embedding : Embedding, optional
+        For methods that need one.
+    vectors_of : callable
+        Returns its vectors of training, then of some test perturbations, (n, d).
     """
 
     method: Method
     training: tuple[TrainingLabels, ...]
     groups: tuple[str, ...]
     test_groups: Callable[[Sequence[str]], Sequence[str]]
-    vectors: Callable[[Sequence[str]], np.ndarray]
-    gene_vectors: Callable[[Sequence[str]], np.ndarray]
-    vectors_key: str = ""
+    embedding: Embedding | None
+    vectors_of: Callable[[Embedding, Sequence[str]], np.ndarray]
 
     local: ClassVar[bool] = False
 
@@ -119,7 +117,8 @@ class ClassifierPredictor:
     def key(self) -> str:
         """Hash of training labels, vectors, groups, and of the method."""
         parts, method = [part.key for part in self.training], self.method
-        return digest(parts, self.vectors_key, list(self.groups), method.version, method.key)
+        vectors = "" if self.embedding is None else self.embedding.hash
+        return digest(parts, vectors, list(self.groups), method.version, method.key)
 
     def labels(self) -> Any:
         """Return the labels of all training perturbations, of many lazily."""
@@ -136,11 +135,16 @@ class ClassifierPredictor:
             groups=self.groups,
             test_groups=self.test_groups(held_out),
             seed=unit.split.seed,
-            vectors=partial(self.vectors, held_out),
-            gene_vectors=partial(self.gene_vectors, unit.matrix.genes),
+            vectors=lambda: self.vectors_of(self._embedding, held_out),
+            gene_vectors=lambda: self._embedding.normalized().vectors(list(unit.matrix.genes)),
             truth=partial(unit.matrix.rows, held_out),
         )
         return self.method.fit_predict(given)
+
+    @property
+    def _embedding(self) -> Embedding:
+        assert self.embedding is not None, "methods that need none do not ask for vectors"
+        return self.embedding
 
     def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes were tested in some training perturbation."""
