@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
@@ -20,10 +21,16 @@ HERE = Path(__file__).resolve().parent
 OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n])")
 
 
-def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
-    """Run a notebook in a folder; return it without what differs from machine to machine."""
+def execute(
+    notebook: nbformat.NotebookNode, folder: Path, kernel: AsyncKernelManager | None = None
+) -> nbformat.NotebookNode:
+    """Run a notebook in a folder; return it without what differs from machine to machine.
+
+    It has a kernel of its own, unless one is given, which then has to be in the folder.
+    """
     client = NotebookClient(
         notebook,
+        km=kernel,
         timeout=600,
         coalesce_streams=True,
         record_timing=False,

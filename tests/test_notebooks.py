@@ -7,6 +7,8 @@ import re
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 
 from tests.support.helpers import ROOT
 
@@ -95,15 +97,35 @@ def _without_pictures(notebook):
     return nbformat.writes(notebook)
 
 
+@pytest.fixture(scope="module")
+def kernel():
+    """One for all notebooks: a new one takes seconds to import what they use."""
+    manager = AsyncKernelManager(kernel_name="python3")
+    run_sync(manager.start_kernel)()
+    yield manager
+    run_sync(manager.shutdown_kernel)(now=True)
+
+
+def as_new(folder):
+    """A notebook that leaves the kernel in a folder, with no name of those before it."""
+    lines = (
+        "%reset -f",
+        "__spec__ = None",  # which multiprocessing looks for
+        f"import os; os.chdir({str(folder)!r}); del os",
+    )
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("\n".join(lines))])
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("name", NOTEBOOKS)
 @pytest.mark.filterwarnings("ignore")  # of the kernel's own machinery
-def test_notebook_runs(name, tmp_path):
+def test_notebook_runs(name, kernel, tmp_path):
     spec = importlib.util.spec_from_file_location("run_notebooks", FOLDER / "run.py")
     run_notebooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(run_notebooks)
     committed = nbformat.read(NOTEBOOKS[name], as_version=4)
-    found = run_notebooks.execute(nbformat.read(NOTEBOOKS[name], as_version=4), tmp_path)
+    run_notebooks.execute(as_new(tmp_path), tmp_path, kernel)
+    found = run_notebooks.execute(nbformat.read(NOTEBOOKS[name], as_version=4), tmp_path, kernel)
     check_promises(name, found)
     assert _kinds(found) == _kinds(committed), "commit what notebooks/run.py makes of it"
 

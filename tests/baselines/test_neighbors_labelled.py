@@ -177,6 +177,7 @@ def test_the_share_without_a_vote_is_of_the_tested_pairs():
 
 
 @pytest.mark.once
+@pytest.mark.usefixtures("without_report")
 def test_the_benchmark_runs_them_on_curated_pairs_and_keeps_who_fell_back(example, tmp_path):
     methods = ["knn_1", "knn_1_labelled"]
     genes = list(example.screen.genes)

@@ -169,6 +169,7 @@ def _macro_f1_of_all_classes(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.once
+@pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize(
     ("name", "file", "methods"),
     [

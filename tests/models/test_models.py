@@ -483,6 +483,7 @@ def test_options_of_a_benchmark_decide_who_is_held_out(screen, tmp_path):
             run_models(config, screen, **how, **wrong)
 
 
+@pytest.mark.usefixtures("without_report")
 def test_predictions_for_others_than_a_benchmark_holds_out_are_refused(screen, tmp_path):
     """The name of a split is the same; both are told, and how each was drawn."""
     config = write_config(tmp_path, good="right")
