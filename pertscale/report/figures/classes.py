@@ -8,10 +8,24 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 from pertscale.arguments import checked
-from pertscale.report.figures.style import CLASS_TITLES, COLORS, POINT_TITLES, STYLE, panels, short
+from pertscale.report.figures.layout import head_columns, legend_beside, log_scale
+from pertscale.report.figures.style import (
+    CLASS_TITLES,
+    COLORS,
+    POINT_TITLES,
+    STYLE,
+    histogram,
+    panels,
+    short,
+)
 from pertscale.schema import CLASS_NAMES
+
+#: Classes that would fit between two columns of bars.
+_BETWEEN = 0.8
 
 
 @checked
@@ -28,7 +42,7 @@ def class_bars(
     methods : sequence of str
         Bars, in this order.
     settings : mapping
-        Setting -> title of its columns of panels, one for each operating point.
+        Setting -> title of its columns of bars, one for each operating point.
     """
     metrics = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
     keys = ["setting", "operating_point", "metric", "method", "group"]
@@ -38,27 +52,42 @@ def class_bars(
         for setting, title in settings.items()
         for point, words in POINT_TITLES.items()
     }
+    starts = (len(CLASS_NAMES) + _BETWEEN) * np.arange(len(columns))
+    at = (starts[:, None] + np.arange(len(CLASS_NAMES))).ravel()
+    width = 0.84 / max(1, len(methods))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(columns) + 1.6, 6.4), layout="constrained")
-        axes = figure.subplots(len(metrics), len(columns), sharex=True, sharey=True, squeeze=False)
-        width = 0.84 / max(1, len(methods))
-        for (metric, label), row in zip(metrics.items(), axes, strict=True):
-            row[0].set_ylabel(label)
-            for (column, title), axis in zip(columns.items(), row, strict=True):
-                for i, method in enumerate(methods):
-                    values = [mean.get((*column, metric, method, c), np.nan) for c in CLASS_NAMES]
-                    at = np.arange(len(CLASS_NAMES)) + (i - (len(methods) - 1) / 2) * width
-                    color = COLORS[i % len(COLORS)]
-                    axis.bar(at, values, width * 0.92, color=color, label=short(method))
-                axis.set_ylim(0, 1.02)
-                axis.grid(axis="y", color="#dddddd", linewidth=0.6)
-                axis.set_axisbelow(True)
-                axis.set_xticks(range(len(CLASS_NAMES)), [CLASS_TITLES[c] for c in CLASS_NAMES])
-                if metric == "recall":
-                    axis.set_title(title)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper", frameon=False)
+        figure, axes = panels(3, columns=1, size=(3.6 * len(columns) + 1.2, 2.1), share="xy")
+        for (metric, label), axis in zip(metrics.items(), axes, strict=True):
+            for i, method in enumerate(methods):
+                heights = [
+                    mean.get((*column, metric, method, c), np.nan)
+                    for column in columns
+                    for c in CLASS_NAMES
+                ]
+                left = at + (i - len(methods) / 2) * width
+                patch = _bars(left, np.array(heights), width * 0.92)
+                axis.add_artist(patch)
+                patch.set(color=COLORS[i % len(COLORS)], linewidth=0, label=short(method))
+            axis.set_ylabel(label)
+            axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+            axis.set_axisbelow(True)
+        axis.set_xlim(-0.6, at[-1] + 0.6)
+        axis.set_ylim(0, 1.02)
+        axis.set_xticks(at, [CLASS_TITLES[c] for c in CLASS_NAMES] * len(columns))
+        middles = starts + (len(CLASS_NAMES) - 1) / 2
+        head_columns(figure, axes[0], dict(zip(middles, columns.values(), strict=True)))
+        legend_beside(figure, handles=axes[0].patches)
     return figure
+
+
+def _bars(left: np.ndarray, heights: np.ndarray, width: float) -> PathPatch:
+    """Return bars as one outline: a rectangle for each would take most of a report's time."""
+    known = np.isfinite(heights)
+    x, y = left[known, None], heights[known, None]
+    across, up = np.array([0, 0, width, width, 0]), np.array([0, 1, 1, 0, 0])
+    corners = np.stack([x + across, y * up], axis=-1)
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+    return PathPatch(Path(corners.reshape(-1, 2), codes * int(known.sum())))
 
 
 def cells_per_perturbation(perturbations: pd.DataFrame, *, contexts: Sequence[str]) -> Figure:
@@ -68,8 +97,8 @@ def cells_per_perturbation(perturbations: pd.DataFrame, *, contexts: Sequence[st
         for context, axis in zip(contexts, axes, strict=True):
             n = perturbations.loc[perturbations["context"] == context, "n_cells"].to_numpy()
             edges = np.geomspace(n.min(), n.max() + 1, 31) if len(n) else np.array([1, 2])
-            axis.hist(n, bins=edges, color=COLORS[0])
-            axis.set_xscale("log")
+            histogram(axis, n, edges, color=COLORS[0])
+            log_scale(axis, "x")
             axis.set_title(short(context))
             axis.set_xlabel("cells per perturbation")
             axis.set_ylabel("perturbations")

@@ -20,7 +20,16 @@ from pertscale.errors import InputError
 from pertscale.evaluation import error_by_genes, own_targets
 from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
-from pertscale.report.figures.style import COLORS, STYLE, panels, short
+from pertscale.report.figures.layout import label_all, legend_beside, log_scale
+from pertscale.report.figures.style import (
+    COLORS,
+    STYLE,
+    histogram,
+    name_ticks,
+    new_figure,
+    panels,
+    short,
+)
 from pertscale.report.findings import compared_errors
 from pertscale.results.comparisons import FEW
 from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION
@@ -45,7 +54,7 @@ def prediction_error(
     rows = _scores(result, context, task, metric)
     means = rows.groupby("method")["value"].mean().sort_values()
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.9 * len(means) + 1.6, 3.6), layout="constrained")
+        figure = new_figure(0.9 * len(means) + 1.6, 3.6)
         axis = figure.subplots()
         for i, method in enumerate(means.index):
             values = rows.loc[rows["method"] == method, "value"].dropna().to_numpy()
@@ -63,7 +72,7 @@ def prediction_error(
             )
             axis.plot([i - 0.3, i + 0.3], [means[method]] * 2, color="#c00000", linewidth=2)
         axis.axhline(means.min(), color="#c00000", linewidth=0.8, linestyle="--", zorder=0)
-        axis.set_xticks(range(len(means)), [short(m) for m in means.index], rotation=30, ha="right")
+        name_ticks(axis, [short(m) for m in means.index])
         axis.set_ylabel("prediction error (L2)" if metric == "l2" else metric)
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]) if metric == "l2" else None)
         axis.set_title(_title(result, context, task))
@@ -92,7 +101,7 @@ def predicted_change(
     dataset = dataset.isel({MODEL: dataset[MODEL].isin(list(scores["method"].unique())).values})
     chosen = scores[(scores["split"] == split) & (scores["group"] == perturbation)]
     with mpl.rc_context(STYLE):
-        figure, axes = panels(dataset.sizes[MODEL], columns=4, size=(2.3, 2.3))
+        figure, axes = panels(dataset.sizes[MODEL], columns=4, size=(2.3, 2.3), share="xy")
         for method, axis in zip(dataset[MODEL].values, axes, strict=True):
             values = dataset["prediction"].sel({MODEL: method, PERTURBATION: perturbation}).values
             axis.axline((0, 0), slope=1, color="#999999", linewidth=0.7)
@@ -108,11 +117,9 @@ def predicted_change(
             r = chosen.loc[chosen["method"] == method, "value"]
             text = f"r = {r.iloc[0]:.2f}" if len(r) and np.isfinite(r.iloc[0]) else "r undefined"
             axis.text(0.04, 0.93, text, transform=axis.transAxes, fontsize=8)
-            axis.set_xlim(-1.05, 1.05)
-            axis.set_ylim(-1.05, 1.05)
             axis.set_title(short(str(method)))
-        figure.supxlabel("predicted change from control", fontsize=9)
-        figure.supylabel("observed change", fontsize=9)
+        axis.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+        label_all(figure, x="predicted change from control", y="observed change")
     return figure
 
 
@@ -127,7 +134,7 @@ def ratio_forest(
     """
     table = _ratios(_scores(result, context, task, "l2"), reference)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 0.34 * len(table) + 1.1), layout="constrained")
+        figure = new_figure(5.2, 0.34 * len(table) + 1.1)
         axis = figure.subplots()
         axis.axvline(1, color="#333333", linewidth=0.8)
         for i, row in enumerate(table.itertuples()):
@@ -192,19 +199,19 @@ def error_against_genes(
             curves.setdefault(str(method), []).append(errors.mean(axis=0))
     n = gene_numbers(len(control))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+        figure = new_figure(5.4, 3.4)
         axis = figure.subplots()
         for i, (method, found) in enumerate(curves.items()):
             mean = np.mean(found, axis=0)[n - 1]
             axis.plot(n, mean, color=COLORS[i % len(COLORS)], label=short(method))
-        axis.set_xscale("log")
+        log_scale(axis, "x")
         axis.set_xlabel(
             "genes, most expressed first" if by == "expression" else "genes, most changed first"
         )
-        note = ", own targets left out" if without_targets else ""
+        note = ",\nown targets left out" if without_targets else ""
         axis.set_ylabel(f"mean prediction error (L2){note}")
         axis.set_title(_title(result, context, task))
-        figure.legend(loc="outside right upper", frameon=False)
+        legend_beside(figure)
     return figure
 
 
@@ -234,16 +241,19 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     ticks = np.array([0, 0.03, 0.1, 0.3, 1])
     ticks = ticks[np.arcsinh(ticks / 0.02) <= edges[-1]]
     with mpl.rc_context(STYLE):
-        figure, axes = panels(len(signed), columns=3, size=(2.5, 1.8))
+        figure, axes = panels(len(signed), columns=3, size=(2.5, 1.8), share="x")
         mean = np.arcsinh(np.concatenate(found["truth"]).mean() / 0.02)
         for (method, values), axis in zip(signed.items(), axes, strict=True):
-            axis.hist(values, bins=edges, color=COLORS[1 if method == "truth" else 0])
+            histogram(axis, values, edges, color=COLORS[1 if method == "truth" else 0])
             axis.axvline(mean, color="#c00000", linewidth=1)
-            axis.set_xticks(np.arcsinh(ticks / 0.02), [f"{t:g}" for t in ticks])
             axis.set_title(short(method))
-        figure.suptitle(_title(result, context, task), fontsize=10)
-        figure.supxlabel("standard deviation over perturbations", fontsize=9)
-        figure.supylabel("genes", fontsize=9)
+        axis.set_xticks(np.arcsinh(ticks / 0.02), [f"{t:g}" for t in ticks])
+        label_all(
+            figure,
+            x="standard deviation over perturbations",
+            y="genes",
+            title=_title(result, context, task),
+        )
     return figure
 
 
@@ -257,13 +267,13 @@ def resources(result: BenchmarkResult) -> Figure:
         raise InputError("no model of expression was fitted in the last run, so there are no times")
     medians = rows.groupby("method")["seconds"].median().sort_values()
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.0, 0.34 * len(medians) + 1.0), layout="constrained")
+        figure = new_figure(5.0, 0.34 * len(medians) + 1.0)
         axis = figure.subplots()
         for i, method in enumerate(medians.index):
             mine = rows.loc[rows["method"] == method, "seconds"]
             axis.plot(mine, [i] * len(mine), "o", color=COLORS[0], alpha=0.6, markersize=4)
         axis.set_yticks(range(len(medians)), [short(m) for m in medians.index])
-        axis.set_xscale("log")
+        log_scale(axis, "x")
         axis.set_xlabel("seconds to fit and predict")
     return figure
 

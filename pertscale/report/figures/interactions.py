@@ -21,7 +21,16 @@ from pertscale.evaluation.interaction_calls import (
     strongest,
 )
 from pertscale.evaluation.interaction_calls import recurrence as count_recurrence
-from pertscale.report.figures.style import COLORS, STYLE, panels, short
+from pertscale.report.figures.layout import label_all, legend_below, legend_beside, log_scale
+from pertscale.report.figures.style import (
+    COLORS,
+    STYLE,
+    histogram,
+    name_ticks,
+    new_figure,
+    panels,
+    short,
+)
 from pertscale.schema import GENE, PERTURBATION
 from pertscale.stats.interactions import INTERACTION_CLASSES, class_of_prediction, same_direction
 
@@ -40,17 +49,17 @@ _RECURRENT = 100
 def call_curves(result: BenchmarkResult, *, context: str) -> Figure:
     """Draw true positive rate against false discovery proportion, mean over splits (Fig 1c)."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+        figure = new_figure(5.4, 3.6)
         axis = figure.subplots()
         for i, (method, curves) in enumerate(_curves(result, context).items()):
             mean = np.mean([c.tpr_at() for c in curves], axis=0)
             axis.plot(FDP_GRID, mean, color=COLORS[i % len(COLORS)], label=short(method))
-        axis.set_yscale("log")
+        log_scale(axis, "y")
         axis.set_xlim(0, 1)
         axis.set_xlabel("false discovery proportion")
         axis.set_ylabel("true positive rate")
         axis.set_title(f"{short(context)}: interactions of held-out doubles")
-        figure.legend(loc="outside right upper", frameon=False)
+        legend_beside(figure)
     return figure
 
 
@@ -58,7 +67,7 @@ def call_curves(result: BenchmarkResult, *, context: str) -> Figure:
 def precision_recall_and_roc(result: BenchmarkResult, *, context: str) -> Figure:
     """Precision-recall and ROC curves of each split, with the mean areas (Ext 4)."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+        figure = new_figure(8.4, 3.4)
         left, right = figure.subplots(1, 2)
         for i, (method, curves) in enumerate(_curves(result, context).items()):
             color = COLORS[i % len(COLORS)]
@@ -74,9 +83,7 @@ def precision_recall_and_roc(result: BenchmarkResult, *, context: str) -> Figure
             axis.set_ylim(0, 1.02)
             axis.set_xlabel(x)
             axis.set_ylabel(y)
-        figure.legend(
-            loc="outside right upper", frameon=False, title="areas: precision-recall, ROC"
-        )
+        legend_beside(figure, title="areas: precision-recall, ROC")
     return figure
 
 
@@ -87,7 +94,7 @@ def class_shares(result: BenchmarkResult) -> Figure:
     shares = pd.crosstab(table["context"], table["interaction_class"], normalize="index")
     shares = shares.reindex(columns=list(INTERACTION_CLASSES), fill_value=0.0)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 0.45 * len(shares) + 1.3), layout="constrained")
+        figure = new_figure(6.4, 0.45 * len(shares) + 1.3)
         axis = figure.subplots()
         left = np.zeros(len(shares))
         for name in INTERACTION_CLASSES:
@@ -98,7 +105,7 @@ def class_shares(result: BenchmarkResult) -> Figure:
         axis.set_yticks(range(len(shares)), [short(c) for c in shares.index])
         axis.set_xlim(0, 100)
         axis.set_xlabel("pairs of doubles and genes, %")
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        legend_below(figure, ncols=3, fontsize=8)
     return figure
 
 
@@ -112,7 +119,7 @@ def deviations(result: BenchmarkResult, *, context: str) -> Figure:
     found = _predicted(result, context)
     with mpl.rc_context(STYLE):
         n = len(found)
-        figure = Figure(figsize=(2.5 * n + 0.8, 4.6), layout="constrained")
+        figure = new_figure(2.5 * n + 0.8, 4.6)
         axes = figure.subplots(2, n, squeeze=False, height_ratios=(3, 2))
         for (method, table), (top, bottom) in zip(found.items(), axes.T, strict=True):
             ordered = strongest(table, by="predicted_deviation", n=20 * _STRONGEST)
@@ -139,9 +146,9 @@ def deviations(result: BenchmarkResult, *, context: str) -> Figure:
             _composition(bottom, strong)
         axes[0, 0].set_ylabel("observed deviation")
         axes[1, 0].set_ylabel("calls")
-        figure.supxlabel("above: predicted deviation; below: predicted class", fontsize=9)
+        label_all(figure, x="above: predicted deviation; below: predicted class")
         handles = [mpl.patches.Patch(color=c, label=k) for k, c in _CLASS_COLORS.items()]
-        figure.legend(handles=handles, loc="outside right upper", frameon=False, title="observed")
+        legend_beside(figure, handles=handles, title="observed")
     return figure
 
 
@@ -156,7 +163,7 @@ def _composition(axis: mpl.axes.Axes, strong: pd.DataFrame) -> None:
     for name in INTERACTION_CLASSES:
         axis.bar(range(len(kinds)), counts[name], bottom=bottom, color=_CLASS_COLORS[name])
         bottom += counts[name].to_numpy()
-    axis.set_xticks(range(len(kinds)), kinds, rotation=30, ha="right", fontsize=8)
+    name_ticks(axis, kinds, fontsize=8)
 
 
 @checked
@@ -170,7 +177,7 @@ def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
         for side, far in (("lower", -np.inf), ("upper", np.inf))
     )
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 3.3), layout="constrained")
+        figure = new_figure(7.6, 3.3)
         left, right = figure.subplots(1, 2)
         shown = np.unique(np.linspace(0, len(values) - 1, 4000).astype(int))
         quantiles = norm.ppf((shown + 0.5) / len(values))
@@ -182,7 +189,7 @@ def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
         spread = np.abs(np.quantile(values, [0.0005, 0.9995])).max()
         far = max([spread, *(1.2 * abs(t) for t in limits if np.isfinite(t))])
         edges = np.linspace(-far, far, 121)
-        right.hist(np.clip(values, -far, far), bins=edges, color="#bbbbbb")
+        histogram(right, np.clip(values, -far, far), edges, color="#bbbbbb")
         title = "no null could be fitted"
         if null["sigma"] is not None:
             x = np.linspace(-far, far, 400)
@@ -226,7 +233,7 @@ def recurrence(result: BenchmarkResult, *, context: str, of: str = "gene") -> Fi
     counts = count_recurrence(top, of=GENE if of == "gene" else PERTURBATION)
     named = counts.index[:4]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.9 * len(top) + 2.6, 3.4), layout="constrained")
+        figure = new_figure(0.9 * len(top) + 2.6, 3.4)
         axis = figure.subplots()
         bottom = np.zeros(len(top))
         rows = [*((n, counts.loc[n]) for n in named), ("other", counts.drop(named).sum())]
@@ -234,9 +241,9 @@ def recurrence(result: BenchmarkResult, *, context: str, of: str = "gene") -> Fi
             color = "#dddddd" if label == "other" else COLORS[i]
             axis.bar(range(len(top)), values, bottom=bottom, color=color, label=short(str(label)))
             bottom += values.to_numpy()
-        axis.set_xticks(range(len(top)), [short(m) for m in top], rotation=30, ha="right")
+        name_ticks(axis, [short(m) for m in top])
         axis.set_ylabel(f"strongest {_RECURRENT} calls")
-        figure.legend(loc="outside right upper", frameon=False, title=of)
+        legend_beside(figure, title=of)
     return figure
 
 
@@ -264,8 +271,7 @@ def chosen_genes(result: BenchmarkResult, *, context: str, genes: list[str]) -> 
             axis.plot(x, table["predicted"], ".", color="black", markersize=3)
             axis.axhline(table["control"].iloc[0], color="#999999", linewidth=0.8)
             axis.set_title(f"{short(gene)}, {short(method)}")
-        figure.supxlabel("doubles, by additive expectation", fontsize=9)
-        figure.supylabel("mean log1p expression", fontsize=9)
+        label_all(figure, x="doubles, by additive expectation", y="mean log1p expression")
     return figure
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError
-from pertscale.report.figures.style import COLORS, STYLE, short
+from pertscale.report.figures.style import COLORS, STYLE, histogram, new_figure, short
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def transfer_scatter(one: xr.DataArray, other: xr.DataArray, *, names: tuple[str
     ]
     agreement = [_correlation(a, b) for a, b in zip(*changes, strict=True)]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, 3.2), layout="constrained")
+        figure = new_figure(7.0, 3.2)
         left, right = figure.subplots(1, 2)
         left.scatter(*levels, s=5, color=COLORS[0], alpha=0.5, linewidths=0, rasterized=True)
         left.axline((0, 0), slope=1, color="#999999", linewidth=0.7)
@@ -55,7 +55,7 @@ def transfer_scatter(one: xr.DataArray, other: xr.DataArray, *, names: tuple[str
         left.set_title(f"control of {len(genes):,} genes, r = {r:.2f}")
         left.set_xlabel(short(names[0]))
         left.set_ylabel(short(names[1]))
-        right.hist(agreement, bins=np.linspace(-1, 1, 41), color=COLORS[0])
+        histogram(right, agreement, np.linspace(-1, 1, 41), color=COLORS[0])
         right.set_xlabel("correlation of changes from control")
         right.set_ylabel("shared perturbations")
         right.set_title(f"{len(shared):,} perturbations, mean {np.nanmean(agreement):.2f}")
@@ -78,7 +78,7 @@ def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
     n_genes = np.array([0 if n == CONTROL else n.count("+") + 1 for n in names])
     kinds = {"control": n_genes == 0, "single": n_genes == 1, "combination": n_genes > 1}
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.4, 3.2), layout="constrained")
+        figure = new_figure(7.4, 3.2)
         left, right = figure.subplots(1, 2)
         for i, (kind, mine) in enumerate(kinds.items()):
             if mine.any():
