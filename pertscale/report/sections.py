@@ -85,13 +85,10 @@ def _expression(result: BenchmarkResult, context: str, task: str) -> Section:
     split, strongest = _strongest(result, context, task)
     mine = result.expression_scores
     mine = mine[(mine["context"] == context) & (mine["task"] == task)]
-    compared = mine[mine["level"] == "perturbation"].groupby("split")["group"].nunique()
-    drawn = {
-        "error": figures.prediction_error(result, context=context, task=task),
-        "genes": figures.error_against_genes(result, context=context, task=task),
-    }
-    if compared.max() > 1:
-        drawn["variation"] = figures.variation(result, context=context, task=task)
+    drawn = {"error": figures.prediction_error(result, context=context, task=task)}
+    drawn["genes"], variation = figures.errors_and_variation(result, context=context, task=task)
+    if variation is not None:
+        drawn["variation"] = variation
     drawn["change"] = figures.predicted_change(
         result, context=context, task=task, split=split, perturbation=strongest
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,9 +87,9 @@ def overview(scores: pd.DataFrame, *, context: str, heading: Heading) -> Table:
         & (scores["setting"] == heading.setting)
     ]
     at = {point: at_operating_point(mine, point) for point in POINTS}
-    areas = _means_and_ranges(mine)
+    areas = _means_and_ranges(mine, AREAS)
     called = {
-        point: _means_and_ranges(rows[rows["operating_point"] == point])
+        point: _means_and_ranges(rows[rows["operating_point"] == point], HEADLINE)
         for point, rows in at.items()
     }
     fewer, apart = predicting_fewer(mine), standing_apart(mine)
@@ -130,14 +131,15 @@ def class_tables(scores: pd.DataFrame, *, context: str, heading: Heading) -> lis
         if not len(there):
             continue
         chosen = at_operating_point(mine, point)
-        cells = {c: _means_and_ranges(chosen[chosen["group"] == c]) for c in CLASS_NAMES}
+        cells = {c: _means_and_ranges(chosen[chosen["group"] == c], shown) for c in CLASS_NAMES}
+        scored = set(there["method"])
         rows = tuple(
             (
                 apart.get(method, method),
                 *(cells[c][method, metric] for c in CLASS_NAMES for metric in shown),
             )
             for method in sorted(methods, key=lambda name: name in apart)
-            if method in set(there["method"])
+            if method in scored
         )
         columns = ("Method", *(label for _ in CLASS_NAMES for label in shown.values()))
         caption = f"{heading.setting}, {title.lower()} ({heading.told}): scores per class (Table 2)"
@@ -166,11 +168,14 @@ def ranked(overall: pd.DataFrame, metric: str, *, ascending: bool = False) -> li
     return sorted(map(str, means.index), key=lambda name: name in REFERENCES)
 
 
-def _means_and_ranges(scores: pd.DataFrame) -> defaultdict[tuple[str, str], str]:
+def _means_and_ranges(
+    scores: pd.DataFrame, metrics: Collection[str]
+) -> defaultdict[tuple[str, str], str]:
     """Cells by method and metric: mean over splits, where there are several with its range."""
+    rows = scores[scores["metric"].isin(metrics) & scores["value"].notna()]
+    values: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for method, metric, value in zip(rows["method"], rows["metric"], rows["value"], strict=True):
+        values[method, metric].append(value)
     cells: defaultdict[tuple[str, str], str] = defaultdict(lambda: MISSING)
-    for key, values in scores.groupby(["method", "metric"])["value"]:
-        known = values.dropna().to_numpy(float)
-        if len(known):
-            cells[key] = with_range(known)
+    cells.update((key, with_range(np.array(known))) for key, known in values.items())
     return cells

@@ -132,7 +132,7 @@ class BenchmarkResult:
             return self.scores[self.scores["level"] == "overall"]
         return self._table(SCORES_FILE, filters=[("level", "==", "overall")])
 
-    @property
+    @cached_property
     def expression_scores(self) -> pd.DataFrame:
         """Scores of held-out singles and doubles over the genes that the control expresses most.
 

@@ -186,33 +186,50 @@ def error_against_genes(
 
     A perturbation's own targets are left out where its scores leave them out, and the axis says so.
     """
-    without_targets = result.manifest["options"]["targets"] == "exclude"
     control = control_profile(result, context)
-    curves: dict[str, list[np.ndarray]] = {}
+    curves = _Curves(result, context, control, by)
     for dataset in _compared(result, context, task, control):
+        curves.add(dataset)
+    return curves.drawn(_title(result, context, task))
+
+
+class _Curves:
+    """Errors over more and more genes, of one split after the other."""
+
+    def __init__(
+        self, result: BenchmarkResult, context: str, control: np.ndarray, by: By = "expression"
+    ) -> None:
+        self._result, self._context, self._control, self._by = result, context, control, by
+        self._without_targets = result.manifest["options"]["targets"] == "exclude"
+        self._found: dict[str, list[np.ndarray]] = {}
+
+    def add(self, dataset: xr.Dataset) -> None:
+        """Take in what a split compares."""
         truth = dataset["truth"].values.astype(np.float64)
-        left_out = _own_targets(result, context, dataset) if without_targets else None
-        for i, method in enumerate(dataset[MODEL].values):
-            errors = error_by_genes(
-                truth, dataset["prediction"][i].values, control, by=by, left_out=left_out
-            )
-            curves.setdefault(str(method), []).append(errors.mean(axis=0))
-    n = gene_numbers(len(control))
-    with mpl.rc_context(STYLE):
-        figure = new_figure(5.4, 3.4)
-        axis = figure.subplots()
-        for i, (method, found) in enumerate(curves.items()):
-            mean = np.mean(found, axis=0)[n - 1]
-            axis.plot(n, mean, color=COLORS[i % len(COLORS)], label=short(method))
-        log_scale(axis, "x")
-        axis.set_xlabel(
-            "genes, most expressed first" if by == "expression" else "genes, most changed first"
-        )
-        note = ",\nown targets left out" if without_targets else ""
-        axis.set_ylabel(f"mean prediction error (L2){note}")
-        axis.set_title(_title(result, context, task))
-        legend_beside(figure)
-    return figure
+        left_out = None
+        if self._without_targets:
+            left_out = _own_targets(self._result, self._context, dataset)
+        for method, values in _by_method(dataset):
+            errors = error_by_genes(truth, values, self._control, by=self._by, left_out=left_out)
+            self._found.setdefault(method, []).append(errors.mean(axis=0))
+
+    def drawn(self, title: str) -> Figure:
+        """Return the figure, a line per method."""
+        n = gene_numbers(len(self._control))
+        with mpl.rc_context(STYLE):
+            figure = new_figure(5.4, 3.4)
+            axis = figure.subplots()
+            for i, (method, found) in enumerate(self._found.items()):
+                mean = np.mean(found, axis=0)[n - 1]
+                axis.plot(n, mean, color=COLORS[i % len(COLORS)], label=short(method))
+            log_scale(axis, "x")
+            order = "most expressed first" if self._by == "expression" else "most changed first"
+            axis.set_xlabel(f"genes, {order}")
+            note = ",\nown targets left out" if self._without_targets else ""
+            axis.set_ylabel(f"mean prediction error (L2){note}")
+            axis.set_title(title)
+            legend_beside(figure)
+        return figure
 
 
 @checked
@@ -223,38 +240,73 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     truth's. Splits that compare one perturbation have nothing to show; InputError if all are such.
     """
     control = control_profile(result, context)
-    genes = top_genes(control, 1000)
-    found: dict[str, list[np.ndarray]] = {}
-    for whole in _compared(result, context, task, control):
-        dataset = whole.isel({GENE: genes})
-        if dataset.sizes[PERTURBATION] < 2:
-            continue
-        found.setdefault("truth", []).append(dataset["truth"].values.std(axis=0, ddof=1))
-        for i, method in enumerate(dataset[MODEL].values):
-            values = dataset["prediction"][i].values
-            found.setdefault(str(method), []).append(values.std(axis=0, ddof=1))
-    if not found:
+    spreads = _Spreads(control)
+    for dataset in _compared(result, context, task, control):
+        spreads.add(dataset)
+    if not spreads.any:
         raise InputError(f"no split of {context}, {task}, compares two perturbations")
-    signed = {m: np.arcsinh(np.concatenate(v) / 0.02) for m, v in found.items()}
-    top = max(float(v.max()) for v in signed.values())
-    edges = np.linspace(0, max(top, 1e-9), 31)
-    ticks = np.array([0, 0.03, 0.1, 0.3, 1])
-    ticks = ticks[np.arcsinh(ticks / 0.02) <= edges[-1]]
-    with mpl.rc_context(STYLE):
-        figure, axes = panels(len(signed), columns=3, size=(2.5, 1.8), share="x")
-        mean = np.arcsinh(np.concatenate(found["truth"]).mean() / 0.02)
-        for (method, values), axis in zip(signed.items(), axes, strict=True):
-            histogram(axis, values, edges, color=COLORS[1 if method == "truth" else 0])
-            axis.axvline(mean, color="#c00000", linewidth=1)
-            axis.set_title(short(method))
-        axis.set_xticks(np.arcsinh(ticks / 0.02), [f"{t:g}" for t in ticks])
-        label_all(
-            figure,
-            x="standard deviation over perturbations",
-            y="genes",
-            title=_title(result, context, task),
-        )
-    return figure
+    return spreads.drawn(_title(result, context, task))
+
+
+class _Spreads:
+    """Standard deviations of genes over perturbations, of one split after the other."""
+
+    def __init__(self, control: np.ndarray) -> None:
+        self._genes = top_genes(control, 1000)
+        self._found: dict[str, list[np.ndarray]] = {}
+
+    @property
+    def any(self) -> bool:
+        """Whether a split compares two perturbations."""
+        return bool(self._found)
+
+    def add(self, dataset: xr.Dataset) -> None:
+        """Take in what a split compares, where that is two perturbations at least."""
+        if dataset.sizes[PERTURBATION] < 2:
+            return
+        for method, values in (("truth", dataset["truth"].values), *_by_method(dataset)):
+            spread = values[:, self._genes].std(axis=0, ddof=1)
+            self._found.setdefault(method, []).append(spread)
+
+    def drawn(self, title: str) -> Figure:
+        """Return the figure, a panel per method."""
+        signed = {m: np.arcsinh(np.concatenate(v) / 0.02) for m, v in self._found.items()}
+        top = max(float(v.max()) for v in signed.values())
+        edges = np.linspace(0, max(top, 1e-9), 31)
+        ticks = np.array([0, 0.03, 0.1, 0.3, 1])
+        ticks = ticks[np.arcsinh(ticks / 0.02) <= edges[-1]]
+        mean = np.arcsinh(np.concatenate(self._found["truth"]).mean() / 0.02)
+        with mpl.rc_context(STYLE):
+            figure, axes = panels(len(signed), columns=3, size=(2.5, 1.8), share="x")
+            for (method, values), axis in zip(signed.items(), axes, strict=True):
+                histogram(axis, values, edges, color=COLORS[1 if method == "truth" else 0])
+                axis.axvline(mean, color="#c00000", linewidth=1)
+                axis.set_title(short(method))
+            axis.set_xticks(np.arcsinh(ticks / 0.02), [f"{t:g}" for t in ticks])
+            label_all(figure, x="standard deviation over perturbations", y="genes", title=title)
+        return figure
+
+
+def errors_and_variation(
+    result: BenchmarkResult, *, context: str, task: str
+) -> tuple[Figure, Figure | None]:
+    """Return :func:`error_against_genes` and :func:`variation`, reading the predictions once.
+
+    Without the second where no split compares two perturbations.
+    """
+    control = control_profile(result, context)
+    curves, spreads = _Curves(result, context, control), _Spreads(control)
+    for dataset in _compared(result, context, task, control):
+        curves.add(dataset)
+        spreads.add(dataset)
+    title = _title(result, context, task)
+    return curves.drawn(title), spreads.drawn(title) if spreads.any else None
+
+
+def _by_method(dataset: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each method of a split and what it predicts, (perturbation, gene)."""
+    names = map(str, dataset[MODEL].values)
+    yield from zip(names, dataset["prediction"].values, strict=True)
 
 
 @checked
