@@ -1,24 +1,26 @@
-"""Small screens that several test modules use, made once per session by the real ingest."""
+"""Small screens that several test modules use, made once per session by the real ingest.
+
+The process that gives the tests to those of ``-n`` loads this module, too: it imports no libraries.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import dask
-import numpy as np
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from pertscale.io import ingest
-from pertscale.results.result import BenchmarkResult
-from pertscale.screen import Screen, open_screen
-from pertscale.simulate import simulate_screen
-from pertscale.storage.atomic import write_bytes
+import pertscale as ps
 from tests.support import processes
 from tests.support.helpers import NEEDED
-from tests.support.screens import draw_counts, write_h5ad
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: What takes longest starts first, so that no process is left with it alone at the end.
 LONGEST = (
@@ -43,6 +45,15 @@ def _turn(nodeid: str) -> int:
     """Return the place of a test in that order."""
     places = (i for i, start in enumerate(LONGEST) if nodeid.startswith(start))
     return next(places, len(LONGEST))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled modules, which containers often switch off: each process compiles for seconds.
+
+    Where they are kept, the first process does; Numba keeps its files in the same folders.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
@@ -77,13 +88,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def quick_processes() -> Iterator[None]:
     """Fork workers and other processes from one that has imported the package."""
+    import dask
+
     processes.prepare()
     with dask.config.set(processes.DASK):
         yield
 
 
-def write_no_report(result: BenchmarkResult, screen: Screen | None) -> None:
+def write_no_report(result: ps.BenchmarkResult, screen: ps.Screen | None) -> None:
     """Write a page without a figure; it is not empty, so that there is something to damage."""
+    from pertscale.storage.atomic import write_bytes
+
     write_bytes(result.report, b"<!DOCTYPE html><title>no report</title>\n")
 
 
@@ -99,7 +114,7 @@ def without_report() -> Iterator[None]:
 def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One context, eight perturbations, 30 genes; each module has its own, and may change it."""
     file = tmp_path_factory.mktemp("tiny") / "screen.h5ad"
-    simulate_screen(
+    ps.simulate_screen(
         file, n_cells=400, n_genes=30, n_perturbations=8, control_fraction=0.2, seed=1, quiet=True
     )
     return file
@@ -108,14 +123,14 @@ def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tiny_store(tiny_source: Path) -> Path:
     """The same as a store, beside it."""
-    return Path(str(ingest(tiny_source, tiny_source.with_suffix(".zarr"), quiet=True)))
+    return Path(str(ps.io.ingest(tiny_source, tiny_source.with_suffix(".zarr"), quiet=True)))
 
 
 @dataclass(frozen=True)
 class Example:
     """A screen on disk, and the arrays it was made from."""
 
-    screen: Screen
+    screen: ps.Screen
     source: Path
     counts: np.ndarray
     perturbation: np.ndarray
@@ -125,22 +140,28 @@ class Example:
 @pytest.fixture(scope="session")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
     """Raw counts, two contexts, twelve perturbations and one with a single cell."""
+    from tests.support.screens import draw_counts, write_h5ad
+
     folder = tmp_path_factory.mktemp("example")
     counts, perturbation, context = draw_counts()
     obs = {"perturbation": perturbation, "cell_line": context}
     source = write_h5ad(folder / "example.h5ad", counts, obs)
-    store = ingest(source, folder / "example.zarr", quiet=True)
-    return Example(open_screen(store), source, counts, perturbation, context)
+    store = ps.io.ingest(source, folder / "example.zarr", quiet=True)
+    return Example(ps.open_screen(store), source, counts, perturbation, context)
 
 
 @pytest.fixture(scope="session")
 def log_example(tmp_path_factory: pytest.TempPathFactory) -> Example:
     """The same screen, log-normalised before it is ingested."""
+    import numpy as np
+
+    from tests.support.screens import draw_counts, write_h5ad
+
     folder = tmp_path_factory.mktemp("log_example")
     counts, perturbation, context = draw_counts(n_genes=150)
     totals = counts.sum(axis=1, keepdims=True)
     values = np.log1p(counts * (1e4 / totals)).astype(np.float32)
     obs = {"perturbation": perturbation, "cell_line": context}
     source = write_h5ad(folder / "log.h5ad", values, obs)
-    store = ingest(source, folder / "log.zarr", quiet=True)
-    return Example(open_screen(store), source, values, perturbation, context)
+    store = ps.io.ingest(source, folder / "log.zarr", quiet=True)
+    return Example(ps.open_screen(store), source, values, perturbation, context)
