@@ -323,7 +323,7 @@ def test_four_simulated_lines_a_store_each_and_predicted_cells(tmp_path):
         tasks=["transfer"],
         quiet=True,
         settings=["full"],
-        methods=["majority_vote", "knn_10", "linear"],
+        methods=["majority_vote", "linear"],
         predictions={"STATE": imported},
         exclude_test_perturbations=False,
         seed=0,
