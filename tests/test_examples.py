@@ -18,6 +18,7 @@ import pytest
 import xarray as xr
 
 import pertscale as ps
+from tests.conftest import write_no_report
 
 PACKAGES = (
     "", ".baselines", ".embeddings", ".evaluation", ".io", ".models", ".predictions", ".report",
@@ -83,10 +84,10 @@ def examples() -> Iterator[doctest.DocTest]:
         yield from (example for example in found if example.examples)
 
 
-@pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
 def test_example_runs(example, folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("pertscale.report.write_report", write_no_report)  # it takes seconds
     told: list[str] = []
     doctest.DocTestRunner(optionflags=FLAGS).run(example, out=told.append)
     assert not told, "".join(told)
