@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from pertscale.io.guards.damage import file_errors
-from pertscale.io.store.layout import ALL_CHUNKS, has_checksums, whole_store
+from pertscale.io.store.layout import ALL_CHUNKS, has_checksums, packed, whole_store
 from pertscale.storage.locations import Location
 
 #: How chunks of numbers are stored.
@@ -48,7 +48,7 @@ def create_dataset(
             shape=(len(names),),
             chunks=(max(1, len(names)),),
             dtype="str",
-            compressors=(ZstdCodec(level=0), Crc32cCodec()),
+            compressors=packed(),
             dimension_names=(dim,),
             config=ALL_CHUNKS,
         )

@@ -75,13 +75,13 @@ class Pairs:
             order = random.permutation(len(row))
             if not len(order):
                 continue
-            tables, at = (self.row_features, self.gene_features[part]), (row[order], gene[order])
+            row, gene = row[order], gene[order]
+            tables, of_pairs = (self.row_features, self.gene_features[part]), labels[row, gene]
             if dask.is_dask_collection(self.labels):
-                yield self._lazy_window(tables, *at, labels)
-            else:
-                for block in self._blocks(len(order)):
-                    rows, genes = at[0][block], at[1][block]
-                    yield block_of_features(tables, rows, genes), labels[rows, genes]
+                yield self._lazy_window(tables, row, gene, of_pairs)
+                continue
+            for block in self._blocks(len(order)):
+                yield block_of_features(tables, row[block], gene[block]), of_pairs[block]
 
     @property
     def _n_features(self) -> int:
@@ -107,7 +107,7 @@ class Pairs:
             )
             for block in blocks
         ]
-        return da.concatenate(features), da.from_array(labels[row, gene], chunks=blocks[0].stop)
+        return da.concatenate(features), da.from_array(labels, chunks=blocks[0].stop)
 
 
 def count_tested(labels: Any, rows: NDArray[np.intp], genes: NDArray[np.intp]) -> int:

@@ -135,10 +135,8 @@ class ClassUnit(Unit):
             points=self.predictor.points(self),
         )
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
-        table = pd.concat(tables, names=["setting"]).reset_index("setting")
-        return with_head(
-            table.assign(method=self.method).reset_index(drop=True), params, self.split, **head
-        )
+        parts = [t.assign(setting=s, method=self.method) for s, t in tables.items()]
+        return with_head(pd.concat(parts, ignore_index=True), params, self.split, **head)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the manifest says of it."""

@@ -145,7 +145,7 @@ def write_metadata(
         chunks=(),
         dtype="str",
         dimension_names=(),
-        compressors=_packed(),
+        compressors=packed(),
         attributes=_encoding("string", "0.2.0"),
         config=ALL_CHUNKS,
     )
@@ -201,7 +201,7 @@ def write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
         chunks=(max(1, min(len(values), _VECTOR_CHUNK)),),
         dtype="str" if text else values.dtype,
         dimension_names=(dim,),
-        compressors=_packed(),
+        compressors=packed(),
         attributes=_encoding("string-array" if text else "array", "0.2.0"),
         config=ALL_CHUNKS,
     )
@@ -211,7 +211,8 @@ def write_array(group: Any, name: str, values: np.ndarray, dim: str) -> None:
             array[i : i + _VECTOR_CHUNK] = part.astype(np.dtypes.StringDType()) if text else part
 
 
-def _packed() -> list[Any]:
+def packed() -> list[Any]:
+    """Return how vectors are stored: compressed, each chunk with its checksum."""
     return [ZstdCodec(level=0), Crc32cCodec()]
 
 
