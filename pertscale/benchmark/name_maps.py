@@ -16,6 +16,7 @@ import pandas as pd
 
 from pertscale.benchmark.state import ScreenRun
 from pertscale.benchmark.units.label_matrix import LabelMatrix
+from pertscale.benchmark.units.profiles import ContextProfiles
 from pertscale.gene_names import GeneMatch, match_genes
 from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import matching
@@ -84,6 +85,11 @@ class TransferContext:
         codes = np.unique(np.concatenate([values.codes[first:last] for first, last in rows]))
         words = [str(values.categories[code]) for code in codes if code >= 0]
         return frozenset(word for word in words if not is_unassigned_word(word))
+
+    @property
+    def profiles(self) -> ContextProfiles:
+        """Profiles of the context."""
+        return self.run.profiles[self.context]
 
     def matrix(self, kind: str) -> LabelMatrix | None:
         """Labels of a kind, full or curated."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.options import BenchmarkOptions
@@ -16,7 +15,8 @@ from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.units.base import Unit, check_unit_replaceable, is_of_earlier_version
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
-from pertscale.benchmark.units.label_matrix import LabelMatrix, is_held, label_matrix
+from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
+from pertscale.benchmark.units.profiles import ContextProfiles
 from pertscale.diagnostics.events import SplitsDrawn, emit
 from pertscale.diagnostics.progress import Progress, say
 from pertscale.display import shown_path
@@ -27,7 +27,6 @@ from pertscale.splits import Split
 from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable
-from pertscale.stats.pseudobulk import open_pseudobulk
 from pertscale.storage.atomic import remove
 
 
@@ -171,8 +170,8 @@ class ScreenRun:
         By context and name of the split.
     class_splits : dict of str to list of Split
         Splits of each context by which classes are held out, in the order of the seeds.
-    opened : dict of str to DataArray
-        Profiles by context.
+    profiles : dict of str to ContextProfiles
+        By context.
     """
 
     record: RunRecord
@@ -183,7 +182,13 @@ class ScreenRun:
     interactions: dict[str, Interactions] = field(default_factory=dict)
     vectors: dict[tuple[str, str], Embedding] = field(default_factory=dict)
     class_splits: dict[str, list[Split]] = field(default_factory=dict)
-    opened: dict[str, xr.DataArray] = field(default_factory=dict)
+    profiles: dict[str, ContextProfiles] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.profiles = {
+            context: ContextProfiles(self.folder, context, self.screen.n_genes, self.labels.key)
+            for context in self.screen.contexts
+        }
 
     @property
     def folder(self) -> Path:
@@ -204,13 +209,6 @@ class ScreenRun:
     def n_pairs(self) -> int:
         """Pairs of perturbation and gene in all contexts."""
         return len(self.screen.groups) * self.screen.n_genes
-
-    def profiles(self, context: str) -> xr.DataArray:
-        """Return mean log1p expression (perturbation, gene) of a context, of many lazily."""
-        if context not in self.opened:
-            lazy = open_pseudobulk(self.folder, context=context)["mean_log1p"]
-            self.opened[context] = lazy.compute() if is_held(lazy.size) else lazy
-        return self.opened[context]
 
     def matrix_of(self, context: str, kind: str) -> LabelMatrix:
         """Write the labels of a context, full or curated, as a matrix, unless it exists.

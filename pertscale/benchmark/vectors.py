@@ -21,7 +21,7 @@ def embedding_for(run: ScreenRun, context: str, split: Split) -> Embedding | str
         run.vectors[context, split.name] = run.options.embedding
         return run.options.embedding
     if (context, split.name) not in run.vectors:
-        profiles = run.profiles(context)
+        profiles = run.profiles[context].values
         mine = np.isin(profiles[PERTURBATION].values.astype(str), [*split.train, CONTROL])
         learned = learned_embedding(profiles.isel({PERTURBATION: mine}), list(run.labels.genes))
         if isinstance(learned, str):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from typing import Any
+from functools import partial
 
 import dask
 import numpy as np
@@ -21,6 +20,7 @@ from zarr.storage import MemoryStore
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod
 from pertscale.baselines.classifiers.logistic_pairs import MOST_EPOCHS
 from pertscale.benchmark.units.base import Unit
+from pertscale.benchmark.units.changes import ModelChanges
 from pertscale.benchmark.units.class_unit import ClassUnit, Predictor
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix
@@ -124,7 +124,6 @@ class _Drawn:
 
     matrix: LabelMatrix
     profiles: xr.DataArray
-    vectors: np.ndarray
     embedding: Embedding
     split: Split
 
@@ -153,12 +152,11 @@ class _Drawn:
         )
         n_test = max(2, n // 4)
         split = Split("probe", train=names[n_test:], test=names[:n_test], seed=0)
-        vectors = random.normal(size=(n, dim)) / dim**0.5
+        named = max(genes, names, key=len)  # each other's beginning
         return cls(
             LabelMatrix(store, names, genes, "probe"),
             profiles,
-            vectors,
-            Embedding("probe", genes, random.normal(size=(n_genes, dim)) / dim**0.5),
+            Embedding("probe", named, random.normal(size=(len(named), dim))),
             split,
         )
 
@@ -182,38 +180,21 @@ class _Drawn:
         )
 
     def _fitted(self, name: str) -> Predictor:
-        row = {n: i for i, n in enumerate(self.matrix.perturbations)}
-        train = self.split.train
-
-        def vectors_of(embedding: Embedding, test: Sequence[str]) -> np.ndarray:
-            return self.vectors[[row[n] for n in (*train, *test)]]
-
         return ClassifierPredictor(
             method=METHODS[name],
-            training=(TrainingLabels(self.matrix, train),),
-            groups=train,
-            test_groups=tuple,
+            training=(TrainingLabels(self.matrix, self.split.train),),
+            groups=self.split.train,
+            test_groups={name: name for name in self.split.test},
             embedding=self.embedding,
-            vectors_of=vectors_of,
         )
 
     def _thresholded(self, method: ExpressionMethod) -> Predictor:
-        train = self.profiles.sel({PERTURBATION: [CONTROL, *self.split.train]})
-        control = self.profiles.values[0]
-
-        @lru_cache(maxsize=1)
-        def fitted() -> Any:
-            return method.fit(train, seed=0)
-
-        def changes(names: Sequence[str]) -> np.ndarray:
-            return np.asarray(fitted().predict(names).values - control, np.float32)
-
-        genes = self.matrix.genes
-        everyone = frozenset(self.matrix.perturbations)
         return ThresholdPredictor(
-            changes=changes,
-            genes=genes,
-            covered=everyone,
+            changes=ModelChanges(
+                method=method, profiles=_DrawnProfiles(self), embedding=None, targets={}, seed=0
+            ),
+            genes=self.matrix.genes,
+            covered=frozenset(self.matrix.perturbations),
             rule="match_rate",
             is_file=False,
             source_key="probe",

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import xarray as xr
-
-from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.external import with_profiles
 from pertscale.benchmark.state import ContextPlan, ScreenRun
 from pertscale.benchmark.tasks.base import Task
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
+from pertscale.benchmark.units.profiles import OwnProfiles
 from pertscale.benchmark.vectors import embedding_for
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
-from pertscale.schema import CONTROL, DOUBLE, PERTURBATION
+from pertscale.schema import DOUBLE, PERTURBATION
 from pertscale.splits import Split
 
 #: Restricts a split to what a task predicts, by the target genes of each perturbation.
@@ -88,7 +86,7 @@ def _plan_split(run: ScreenRun, context: str, task: str, split: Split, restrict:
             context=context,
             split=usable,
             target_genes=run.screen.targets,
-            profiles=OwnProfiles(run, context, usable.train),
+            profiles=OwnProfiles(run.profiles[context], usable.train),
             models=models,
             user_models=run.options.user_models,
             given=given,
@@ -97,30 +95,3 @@ def _plan_split(run: ScreenRun, context: str, task: str, split: Split, restrict:
             n_cells=dict(zip(groups[PERTURBATION], sizes, strict=True)),
         )
         run.record.expression.append(unit)
-
-
-@dataclass(frozen=True, eq=False)
-class OwnProfiles:
-    """Profiles of a context, of which some are trained on."""
-
-    run: ScreenRun
-    context: str
-    training: tuple[str, ...]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Training perturbations and genes."""
-        return len(self.training), self.run.screen.n_genes
-
-    @property
-    def key(self) -> str:
-        """Hash of the labels, which are made in the same pass."""
-        return self.run.labels.key
-
-    def train(self) -> xr.DataArray:
-        """Return those of the control and the training perturbations, lazily."""
-        return rows_of(self.observed(), [CONTROL, *self.training])
-
-    def observed(self) -> xr.DataArray:
-        """Return all of them, lazily."""
-        return self.run.profiles(self.context)

@@ -109,7 +109,7 @@ def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
 
 def _call(run: ScreenRun, context: str) -> None:
     """Call the interactions of a context, or record why they can't be."""
-    profiles = run.profiles(context)
+    profiles = run.profiles[context].values
     names = [str(n) for n in profiles[PERTURBATION].values]
     targets = run.screen.targets
     if not complete_doubles(names, targets):

@@ -31,11 +31,16 @@ from pertscale.benchmark.units.predictors import (
     TrainingLabels,
     thresholded_file,
 )
+from pertscale.benchmark.units.profiles import (
+    ContextProfiles,
+    OwnProfiles,
+    SourceProfiles,
+    TransferProfiles,
+)
 from pertscale.benchmark.vectors import has_none, learned_embedding
 from pertscale.embeddings.components import from_screen
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
-from pertscale.hashing import digest
 from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.parquet import stacked
 from pertscale.perturbation_names import targets
@@ -237,27 +242,14 @@ def _predictors(
             found[name] = embedding
             continue
         vectors = embedding if isinstance(embedding, Embedding) else None
-        found[name] = _fitted(method, training, target, vectors if method.needs_embedding else None)
+        found[name] = ClassifierPredictor(
+            method=method,
+            training=training.parts,
+            groups=training.groups,
+            test_groups=target.groups,
+            embedding=vectors if method.needs_embedding else None,
+        )
     return found
-
-
-def _fitted(
-    method: Method, training: TrainingSet, target: TransferContext, embedding: Embedding | None
-) -> ClassifierPredictor:
-    def test_groups(test: Sequence[str]) -> list[str]:
-        return [target.groups[name] for name in test]
-
-    def vectors_of(embedding: Embedding, test: Sequence[str]) -> np.ndarray:
-        return embedding.normalized().vectors([*training.groups, *test_groups(test)])
-
-    return ClassifierPredictor(
-        method=method,
-        training=training.parts,
-        groups=training.groups,
-        test_groups=test_groups,
-        embedding=embedding,
-        vectors_of=vectors_of,
-    )
 
 
 def _embedding(
@@ -272,7 +264,7 @@ def _embedding(
         return "the contexts share too few genes to learn vectors from; pass embedding="
     parts = []
     for mapping in maps:
-        profiles = mapping.source.run.profiles(mapping.source.context)
+        profiles = mapping.source.profiles.values
         names = _train_names(mapping, split, record.options.exclude_test_perturbations)
         mine = rows_of(profiles, [CONTROL, *names])
         parts.append(mine.isel({GENE: mapping.position[shared]}).values)
@@ -327,71 +319,6 @@ def _plan_given(
 # --- expression -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class TransferProfiles:
-    """Profiles of the sources as training profiles of a target.
-
-    The effect of a perturbation in the sources, put on the target's own control, is a training
-    profile of the target; where several sources have it, the mean of their effects. Genes that a
-    source does not read out are unchanged in it.
-
-    Attributes
-    ----------
-    maps : tuple of NameMap
-        Of each source to the target.
-    names : dict of str to list of (NameMap, str)
-        Perturbation in the target's spelling → where it is.
-    """
-
-    maps: tuple[NameMap, ...]
-    names: Mapping[str, list[tuple[NameMap, str]]]
-
-    @property
-    def target(self) -> TransferContext:
-        """The context that is predicted."""
-        return self.maps[0].target
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Training perturbations and genes."""
-        return len(self.names), len(self.target.genes)
-
-    @property
-    def key(self) -> str:
-        """Hash of all profiles."""
-        keys = [mapping.source.run.labels.key for mapping in self.maps]
-        listed = {name: [m.source.name + n for m, n in where] for name, where in self.names.items()}
-        positions = [mapping.position for mapping in self.maps]
-        return digest(self.target.run.labels.key, keys, listed, *positions)
-
-    def observed(self) -> xr.DataArray:
-        """Return the target's own profiles, lazily."""
-        return self.target.run.profiles(self.target.context)
-
-    def train(self) -> xr.DataArray:
-        """Return the training profiles, the target's control first; in memory, float64."""
-        control = rows_of(self.observed(), [CONTROL]).values[0]
-        values = np.tile(control, (1 + len(self.names), 1))
-        row_of = {name: i + 1 for i, name in enumerate(self.names)}
-        for mapping in self.maps:
-            trained = [(n, name) for name, of in self.names.items() for m, n in of if m is mapping]
-            profiles = mapping.source.run.profiles(mapping.source.context)
-            covered = np.flatnonzero(mapping.position >= 0)
-            columns = mapping.position[covered]
-            own = rows_of(profiles, [CONTROL]).values[0][columns]
-            effects = rows_of(profiles, [n for n, _ in trained]).values[:, columns] - own
-            for (_, name), effect in zip(trained, effects, strict=True):
-                values[row_of[name], covered] += effect / len(self.names[name])
-        return xr.DataArray(
-            values,
-            dims=(PERTURBATION, GENE),
-            coords={
-                PERTURBATION: np.array([CONTROL, *self.names], object),
-                GENE: np.array(self.target.genes, object),
-            },
-        )
-
-
 def _plan_expression(
     record: RunRecord,
     target: TransferContext,
@@ -403,12 +330,12 @@ def _plan_expression(
     options, sources = record.options, tuple(mapping.source.name for mapping in maps)
     if not options.models:
         return
-    trained: dict[str, list[tuple[NameMap, str]]] = {}
-    for mapping in maps:
+    trained: dict[str, list[tuple[int, str]]] = {}
+    for number, mapping in enumerate(maps):
         for name in _train_names(mapping, split, options.exclude_test_perturbations):
             called = mapping.group[name]
             if len(targets(called)) == 1:
-                trained.setdefault(called, []).append((mapping, name))
+                trained.setdefault(called, []).append((number, name))
     try:
         usable = single_split(split, target.run.screen.targets)
         if not trained:
@@ -424,7 +351,11 @@ def _plan_expression(
         split=usable,
         target_genes=target.run.screen.targets,
         train_contexts=sources,
-        profiles=TransferProfiles(tuple(maps), trained),
+        profiles=TransferProfiles(
+            target.profiles,
+            tuple(SourceProfiles(m.source.name, m.source.profiles, m.position) for m in maps),
+            trained,
+        ),
         models=_models(record, target, split, maps),
         user_models=options.user_models,
         given=with_profiles(given),
@@ -446,18 +377,48 @@ def _models(
     return models
 
 
-class _TrainedAtHome(ExpressionModel):
-    """A model that is fitted on other profiles than it is given: the target's own."""
+@dataclass(frozen=True, eq=False)
+class _OtherScreen:
+    """Vectors of perturbations from the profiles of another screen, of all its conditions.
 
-    def __init__(self, model: ExpressionModel, profiles: xr.DataArray) -> None:
+    Attributes
+    ----------
+    name : str
+    profiles : ContextProfiles
+    called : dict of str to str
+        Its perturbations → what the target calls them; others keep their names.
+    """
+
+    name: str
+    profiles: ContextProfiles
+    called: Mapping[str, str]
+
+    def vectors(self) -> Embedding:
+        """Return the vectors, by the names that the target has for perturbations."""
+        profiles = self.profiles.values
+        called = [self.called.get(n, n) for n in profiles[PERTURBATION].values.astype(str)]
+        _, first = np.unique(called, return_index=True)
+        named = profiles.assign_coords({PERTURBATION: np.array(called, object)})
+        chosen = named.isel({PERTURBATION: np.sort(first)})
+        return from_screen(chosen, dim=min(10, len(first) - 1), name=self.name)
+
+
+class _ByOtherScreen(ExpressionModel):
+    """A model with vectors of another screen, fitted to the target's own profiles.
+
+    It is not fitted to those that it is given, which are of other contexts.
+    """
+
+    def __init__(self, model: ExpressionModel, own: OwnProfiles, other: _OtherScreen) -> None:
         self.model = model
-        self.profiles = profiles
+        self.own = own
+        self.other = other
 
     def fitted_params(self) -> dict[str, Any]:
         return self.model.fitted_params()
 
     def _fit(self, profiles: xr.DataArray, names: list[str]) -> None:
-        self.model.fit(self.profiles)
+        self.model.set_params(perturbations=self.other.vectors()).fit(self.own.train())
         self.genes_ = self.model.genes_
 
     def _predict(self, names: list[str]) -> np.ndarray:
@@ -469,19 +430,11 @@ def _linear_by_other_screen(
 ) -> ExpressionMethod:
     """Return the bilinear model with vectors from the source's profiles of all its conditions."""
     method = TRANSFER_MODELS[OTHER_SCREEN]
+    own = OwnProfiles(target.profiles, split.train)
+    other = _OtherScreen(mapping.source.name, mapping.source.profiles, mapping.group)
 
     def make(seed: int) -> ExpressionModel:
-        own = rows_of(target.run.profiles(target.context), [CONTROL, *split.train])
-        profiles = mapping.source.run.profiles(mapping.source.context)
-        called = [mapping.group.get(n, n) for n in profiles[PERTURBATION].values.astype(str)]
-        _, first = np.unique(called, return_index=True)
-        named = profiles.assign_coords({PERTURBATION: np.array(called, object)})
-        vectors = from_screen(
-            named.isel({PERTURBATION: np.sort(first)}),
-            dim=min(10, len(first) - 1),
-            name=mapping.source.name,
-        )
-        return _TrainedAtHome(method.make(seed).set_params(perturbations=vectors), own)
+        return _ByOtherScreen(method.make(seed), own, other)
 
     return replace(method, make=make)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
-from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.state import ContextPlan, ScreenRun
 from pertscale.benchmark.tasks.base import Task
+from pertscale.benchmark.units.changes import ModelChanges
 from pertscale.benchmark.units.class_unit import ClassUnit, Predictor
 from pertscale.benchmark.units.predictors import (
     ClassifierPredictor,
@@ -20,6 +18,7 @@ from pertscale.benchmark.units.predictors import (
     TrainingLabels,
     thresholded_file,
 )
+from pertscale.benchmark.units.profiles import OwnProfiles
 from pertscale.benchmark.vectors import embedding_for, has_none
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
@@ -27,7 +26,7 @@ from pertscale.errors import InputError
 from pertscale.hashing import digest
 from pertscale.predictions.predictions import EXPRESSION, AlignedPredictions
 from pertscale.report.findings import without_vectors
-from pertscale.schema import CONTROL, GENE, WITHIN
+from pertscale.schema import WITHIN
 from pertscale.splits import Split
 
 
@@ -104,7 +103,14 @@ def _classifiers(
         vectors = embedding_for(run, context, split) if method.needs_embedding else None
         reason = _no_vectors(run, vectors, train)
         if reason is None:
-            classifiers[name] = fitted_on(run, method, training, train, vectors, groups)
+            classifiers[name] = ClassifierPredictor(
+                method=method,
+                training=training,
+                groups=tuple(groups[n] for n in train),
+                test_groups=groups,
+                embedding=vectors if isinstance(vectors, Embedding) else None,
+                targets=run.screen.targets,
+            )
         else:
             run.log.skip(f"{name} ({kind}, {split.name})", context, reason)
     return classifiers
@@ -127,25 +133,6 @@ def _lacking(run: ScreenRun, context: str, split: Split) -> dict[str, Any]:
     }
 
 
-def fitted_on(
-    run: ScreenRun,
-    method: Method,
-    training: tuple[TrainingLabels, ...],
-    names: Sequence[str],
-    vectors: Embedding | str | None,
-    groups: Mapping[str, str],
-) -> ClassifierPredictor:
-    """Return a classifier on the labels of one screen; `groups` are the targets behind names."""
-    return ClassifierPredictor(
-        method=method,
-        training=training,
-        groups=tuple(groups[name] for name in names),
-        test_groups=lambda test: [groups[name] for name in test],
-        embedding=vectors if isinstance(vectors, Embedding) else None,
-        vectors_of=lambda embedding, test: run.vectors_of(embedding, [*names, *test]),
-    )
-
-
 def _no_vectors(
     run: ScreenRun, vectors: Embedding | str | None, train: Sequence[str]
 ) -> str | None:
@@ -163,43 +150,23 @@ def _changes(
     genes, everything = tuple(run.screen.genes), frozenset(split.train + split.held_out)
     found = {}
     for name, method in run.options.models.items():
-        vectors = embedding_for(run, context, split) if method.needs_embedding else ""
-        hashed = vectors.hash if isinstance(vectors, Embedding) else vectors
-        fitted = lru_cache(maxsize=1)(partial(_fitted_model, run, context, split, method))
+        vectors = embedding_for(run, context, split) if method.needs_embedding else None
+        hashed = vectors.hash if isinstance(vectors, Embedding) else vectors or ""
         found[name] = ThresholdPredictor(
-            changes=partial(_model_changes, fitted, control, genes),
+            changes=ModelChanges(
+                method=method,
+                profiles=OwnProfiles(run.profiles[context], split.train),
+                embedding=vectors,
+                targets=run.screen.targets,
+                seed=split.seed,
+            ),
             genes=genes,
             covered=everything,
             rule=run.options.threshold,
             is_file=False,
             source_key=digest(run.labels.key, name, method.version, method.key, hashed),
-            params=partial(_params_of, fitted),
         )
     for name, mine in given.items():
         if mine.predictions.kind == EXPRESSION:
             found[name] = thresholded_file(mine, control, run.options.threshold)
     return found
-
-
-def _fitted_model(
-    run: ScreenRun, context: str, split: Split, method: ExpressionMethod
-) -> ExpressionModel:
-    embedding = embedding_for(run, context, split) if method.needs_embedding else None
-    train = rows_of(run.profiles(context), [CONTROL, *split.train])
-    if isinstance(embedding, str):
-        raise InputError(embedding)
-    return method.fit(train, seed=split.seed, embedding=embedding, targets=run.screen.targets)
-
-
-def _model_changes(
-    fitted: Callable[[], ExpressionModel],
-    control: np.ndarray,
-    genes: Sequence[str],
-    names: Sequence[str],
-) -> np.ndarray:
-    predicted = fitted().predict(names).reindex({GENE: list(genes)})
-    return (predicted.values - control).astype(np.float32)
-
-
-def _params_of(fitted: Callable[[], ExpressionModel]) -> dict[str, Any]:
-    return fitted().fitted_params()

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from pertscale.baselines import ExpressionMethod, MeanExpression
 from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.units.base import Outcome, Unit, with_head
 from pertscale.benchmark.units.predictors import PREDICTS_NONE
+from pertscale.benchmark.units.profiles import Profiles
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import compare_expression, no_effect, no_effect_elsewhere
@@ -44,24 +45,6 @@ from pertscale.schema import (
     TOP_EXPRESSED,
 )
 from pertscale.versions import PREDICTIONS_VERSION
-
-
-class Profiles(Protocol):
-    """The mean log1p expression that a unit is fitted on and compared with."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Training perturbations and genes."""
-
-    @property
-    def key(self) -> str:
-        """Hash of all of it."""
-
-    def train(self) -> xr.DataArray:
-        """Return the profiles to fit on, (perturbation, gene), the control among them."""
-
-    def observed(self) -> xr.DataArray:
-        """Return the context's own profiles, (perturbation, gene), its control among them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

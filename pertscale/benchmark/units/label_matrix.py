@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from pertscale.benchmark.units.portable import Portable
 from pertscale.errors import CorruptFileError, NotFoundError
 from pertscale.hashing import digest
 from pertscale.io.checksums import FILES, all_sums, faults, read_record, write_record
@@ -35,7 +36,7 @@ STRIP_PAIRS = 5_000_000
 
 
 @dataclass(frozen=True)
-class LabelMatrix:
+class LabelMatrix(Portable):
     """Labels of one context as an int8 Zarr array, chunked along genes.
 
     Methods and scores go through a large one gene block by gene block; a small one is held.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import dask
@@ -21,6 +20,7 @@ from pertscale.baselines.thresholds import (
     scores_of_changes,
     tune_threshold,
 )
+from pertscale.benchmark.units.changes import Changes, FileChanges
 from pertscale.benchmark.units.class_scores import Points
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.label_matrix import (
@@ -41,9 +41,6 @@ _NON_DE_SCORES = np.array([0, 1, 0], np.float32)
 
 #: Why a model is left out.
 PREDICTS_NONE = "it can predict none of the held-out perturbations"
-
-#: Returns predicted changes from control (perturbation, gene) of perturbations, NaN for none.
-Changes = Callable[[Sequence[str]], np.ndarray]
 
 
 # --- training labels ------------------------------------------------------------------------------
@@ -96,20 +93,21 @@ class ClassifierPredictor:
     training : tuple of TrainingLabels
     groups : tuple of str
         Target group of each training perturbation.
-    test_groups : callable
-        Returns those of some test perturbations.
+    test_groups : dict of str to str
+        Those of the test perturbations, by name.
     embedding : Embedding, optional
         For methods that need one.
-    vectors_of : callable
-        Returns its vectors of training, then of some test perturbations, (n, d).
+    targets : dict of str to sequence of str, optional
+        Genes that each perturbation targets, where vectors are looked up by its name; else they are
+        looked up by its target group.
     """
 
     method: Method
     training: tuple[TrainingLabels, ...]
     groups: tuple[str, ...]
-    test_groups: Callable[[Sequence[str]], Sequence[str]]
+    test_groups: Mapping[str, str]
     embedding: Embedding | None
-    vectors_of: Callable[[Embedding, Sequence[str]], np.ndarray]
+    targets: Mapping[str, Sequence[str]] | None = None
 
     local: ClassVar[bool] = False
 
@@ -133,11 +131,11 @@ class ClassifierPredictor:
         given = UnitInputs(
             labels=self.labels(),
             groups=self.groups,
-            test_groups=self.test_groups(held_out),
+            test_groups=[self.test_groups[name] for name in held_out],
             seed=unit.split.seed,
-            vectors=lambda: self.vectors_of(self._embedding, held_out),
+            vectors=lambda: self._vectors(held_out),
             gene_vectors=lambda: self._embedding.normalized().vectors(list(unit.matrix.genes)),
-            truth=partial(unit.matrix.rows, held_out),
+            truth=lambda: unit.matrix.rows(held_out),
         )
         return self.method.fit_predict(given)
 
@@ -145,6 +143,14 @@ class ClassifierPredictor:
     def _embedding(self) -> Embedding:
         assert self.embedding is not None, "methods that need none do not ask for vectors"
         return self.embedding
+
+    def _vectors(self, test: Sequence[str]) -> np.ndarray:
+        """Return vectors of training, then of test perturbations, (n, d), of length 1."""
+        vectors = self._embedding.normalized().vectors
+        if self.targets is None:
+            return vectors([*self.groups, *(self.test_groups[name] for name in test)])
+        training = [name for part in self.training for name in part.names]
+        return vectors([*training, *test], targets=self.targets)
 
     def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes were tested in some training perturbation."""
@@ -171,7 +177,7 @@ class ThresholdPredictor:
 
     Attributes
     ----------
-    changes : callable
+    changes : Changes
         Of the genes of `genes`.
     genes : tuple of str
     covered : frozenset of str
@@ -179,8 +185,6 @@ class ThresholdPredictor:
     rule : {'match_rate', 'macro_f1'}
     is_file : bool
     source_key : str
-    params : callable
-        Returns those of the model, for the record.
     shared : frozenset of str
         Genes that other contexts have, too.
     """
@@ -191,7 +195,6 @@ class ThresholdPredictor:
     rule: Rule
     is_file: bool
     source_key: str
-    params: Callable[[], dict[str, Any]] = field(default=dict)
     shared: frozenset[str] = frozenset()
 
     local: ClassVar[bool] = True
@@ -229,7 +232,7 @@ class ThresholdPredictor:
         else:
             threshold, origin = self._matched(unit, columns), "rate of training"
         params = {
-            **self.params(),
+            **self.changes.params(),
             "threshold": threshold,
             "threshold_from": origin,
             "n_without_prediction": n_lacking,
@@ -340,18 +343,11 @@ def thresholded_file(
 ) -> ThresholdPredictor:
     """Return predicted expression from a file as a predictor of classes."""
     return ThresholdPredictor(
-        changes=partial(_file_changes, found, control),
+        changes=FileChanges(found, control),
         genes=found.genes,
         covered=frozenset(found.rows),
         rule=rule,
         is_file=True,
         source_key=found.key,
-        params=found.params,
         shared=shared,
     )
-
-
-def _file_changes(
-    found: AlignedPredictions, control: np.ndarray, names: Sequence[str]
-) -> np.ndarray:
-    return found.profiles(names) - control.astype(np.float32)

@@ -1,0 +1,86 @@
+"""Predicted changes of expression, which become classes: of a fitted model, or of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from pertscale.baselines import ExpressionMethod, ExpressionModel
+from pertscale.baselines.expression.base import rows_of
+from pertscale.benchmark.units.portable import Portable
+from pertscale.benchmark.units.profiles import Profiles
+from pertscale.embeddings.embedding import Embedding
+from pertscale.errors import InputError
+from pertscale.predictions.predictions import AlignedPredictions
+from pertscale.schema import CONTROL, GENE
+
+
+class Changes(Protocol):
+    """Changes from control, by perturbation and gene."""
+
+    def __call__(self, names: Sequence[str]) -> np.ndarray:
+        """Return the changes of perturbations, (n, gene), float32; NaN where there are none."""
+
+    def params(self) -> dict[str, Any]:
+        """Return the parameters of what predicts them, for the record."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ModelChanges(Portable):
+    """Changes that a model predicts, which is fitted when it is first asked.
+
+    Attributes
+    ----------
+    method : ExpressionMethod
+    profiles : Profiles
+    embedding : Embedding or str, optional
+        For a method that needs one; or why there is none.
+    targets : dict of str to sequence of str
+        Genes that each perturbation targets.
+    seed : int
+    """
+
+    method: ExpressionMethod
+    profiles: Profiles
+    embedding: Embedding | str | None
+    targets: Mapping[str, Sequence[str]]
+    seed: int
+
+    @cached_property
+    def _model(self) -> ExpressionModel:
+        if isinstance(self.embedding, str):
+            raise InputError(self.embedding)
+        return self.method.fit(
+            self.profiles.train(), seed=self.seed, embedding=self.embedding, targets=self.targets
+        )
+
+    def __call__(self, names: Sequence[str]) -> np.ndarray:
+        """Return predicted profiles less the control's; see :class:`Changes`."""
+        observed = self.profiles.observed()
+        predicted = self._model.predict(names).reindex({GENE: observed[GENE].values.astype(object)})
+        control = rows_of(observed, [CONTROL]).values[0]
+        return (predicted.values - control).astype(np.float32)
+
+    def params(self) -> dict[str, Any]:
+        """Return those of the fitted model."""
+        return self._model.fitted_params()
+
+
+@dataclass(frozen=True, eq=False)
+class FileChanges:
+    """Changes from the control, (n_genes,), that a file predicts."""
+
+    predictions: AlignedPredictions
+    control: np.ndarray
+
+    def __call__(self, names: Sequence[str]) -> np.ndarray:
+        """Return predicted profiles less the control's; see :class:`Changes`."""
+        return self.predictions.profiles(names) - self.control.astype(np.float32)
+
+    def params(self) -> dict[str, Any]:
+        """Return what is recorded of the file."""
+        return self.predictions.params()

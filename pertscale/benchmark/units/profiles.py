@@ -1,0 +1,181 @@
+"""Profiles that models of expression are fitted on and compared with, where a run has written them.
+
+They are named, not held: a unit that is sent to a worker opens them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import xarray as xr
+
+from pertscale.baselines.expression.base import rows_of
+from pertscale.benchmark.units.label_matrix import is_held
+from pertscale.benchmark.units.portable import Portable
+from pertscale.hashing import digest
+from pertscale.schema import CONTROL, GENE, PERTURBATION
+from pertscale.stats.pseudobulk import open_pseudobulk
+
+
+class Profiles(Protocol):
+    """The mean log1p expression that a unit is fitted on and compared with."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Training perturbations and genes."""
+
+    @property
+    def key(self) -> str:
+        """Hash of all of it."""
+
+    def train(self) -> xr.DataArray:
+        """Return the profiles to fit on, (perturbation, gene), the control among them."""
+
+    def observed(self) -> xr.DataArray:
+        """Return the context's own profiles, (perturbation, gene), its control among them."""
+
+
+@dataclass(frozen=True, eq=False)
+class ContextProfiles(Portable):
+    """Mean log1p expression (perturbation, gene) of a context, its control among the rows.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the run that has made them.
+    context : str
+    n_genes : int
+    key : str
+        Hash of the labels, which are made in the same pass.
+    """
+
+    folder: Path
+    context: str
+    n_genes: int
+    key: str
+
+    @cached_property
+    def values(self) -> xr.DataArray:
+        """The profiles, many of them lazily."""
+        lazy = open_pseudobulk(self.folder, context=self.context)["mean_log1p"]
+        return lazy.compute() if is_held(lazy.size) else lazy
+
+
+@dataclass(frozen=True, eq=False)
+class OwnProfiles:
+    """Profiles of the context that is predicted, of which some are trained on.
+
+    Attributes
+    ----------
+    own : ContextProfiles
+    training : tuple of str
+    """
+
+    own: ContextProfiles
+    training: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Training perturbations and genes."""
+        return len(self.training), self.own.n_genes
+
+    @property
+    def key(self) -> str:
+        """Hash of all profiles."""
+        return self.own.key
+
+    def train(self) -> xr.DataArray:
+        """Return those of the control and the training perturbations."""
+        return rows_of(self.own.values, [CONTROL, *self.training])
+
+    def observed(self) -> xr.DataArray:
+        """Return all of them."""
+        return self.own.values
+
+
+@dataclass(frozen=True, eq=False)
+class SourceProfiles:
+    """Profiles of another context, and where the genes of the predicted one are among its genes.
+
+    Attributes
+    ----------
+    name : str
+        Of the context, in score tables.
+    profiles : ContextProfiles
+    position : ndarray of intp, (n_genes,)
+        Position of each gene that is predicted, -1 where the source does not read it out.
+    """
+
+    name: str
+    profiles: ContextProfiles
+    position: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TransferProfiles:
+    """Profiles of the sources as training profiles of a target.
+
+    The effect of a perturbation in the sources, put on the target's own control, is a training
+    profile of the target; where several sources have it, the mean of their effects. Genes that a
+    source does not read out are unchanged in it.
+
+    Attributes
+    ----------
+    own : ContextProfiles
+        Of the target.
+    sources : tuple of SourceProfiles
+    names : dict of str to list of (int, str)
+        Perturbation in the target's spelling → numbers of sources, and its name there.
+    """
+
+    own: ContextProfiles
+    sources: tuple[SourceProfiles, ...]
+    names: Mapping[str, Sequence[tuple[int, str]]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Training perturbations and genes."""
+        return len(self.names), self.own.n_genes
+
+    @property
+    def key(self) -> str:
+        """Hash of all profiles."""
+        keys = [source.profiles.key for source in self.sources]
+        listed = {
+            name: [self.sources[i].name + theirs for i, theirs in where]
+            for name, where in self.names.items()
+        }
+        return digest(self.own.key, keys, listed, *[source.position for source in self.sources])
+
+    def observed(self) -> xr.DataArray:
+        """Return the target's own profiles."""
+        return self.own.values
+
+    def train(self) -> xr.DataArray:
+        """Return the training profiles, the target's control first; in memory, float64."""
+        observed = self.observed()
+        control = rows_of(observed, [CONTROL]).values[0]
+        values = np.tile(control, (1 + len(self.names), 1))
+        row_of = {name: i + 1 for i, name in enumerate(self.names)}
+        for number, source in enumerate(self.sources):
+            trained = [(n, name) for name, of in self.names.items() for i, n in of if i == number]
+            profiles = source.profiles.values
+            covered = np.flatnonzero(source.position >= 0)
+            columns = source.position[covered]
+            own = rows_of(profiles, [CONTROL]).values[0][columns]
+            effects = rows_of(profiles, [n for n, _ in trained]).values[:, columns] - own
+            for (_, name), effect in zip(trained, effects, strict=True):
+                values[row_of[name], covered] += effect / len(self.names[name])
+        return xr.DataArray(
+            values,
+            dims=(PERTURBATION, GENE),
+            coords={
+                PERTURBATION: np.array([CONTROL, *self.names], object),
+                GENE: observed[GENE].values.astype(object),
+            },
+        )
