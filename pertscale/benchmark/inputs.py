@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pertscale.benchmark.run_log import RunLog
-from pertscale.benchmark.state import unmark
+from pertscale.benchmark.units.running import unmark
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, ExistsError, NotFoundError, PertscaleError
 from pertscale.io.guards.json_files import read_json_file
@@ -123,7 +123,7 @@ def _screen(
         if not stage.reused:
             say(f"{store} is not a screen store: ingesting it into {inside}", quiet=log.quiet)
             _check_ours(inside, marker, Path(store))
-            unmark(*parents, folder)
+            unmark((*parents, folder))
             write_json(marker, None)  # the store there is ours, but not what its record says
             ingest_file(store, inside)
             write_json(marker, record)

@@ -17,10 +17,10 @@ from pertscale.benchmark.inputs import OpenedScreen
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.outputs import manifest, result_sums, write_tables
 from pertscale.benchmark.split_files import check_split_files
-from pertscale.benchmark.state import ContextPlan, RunRecord, ScreenRun, unmark
+from pertscale.benchmark.state import ContextPlan, RunRecord, ScreenRun
 from pertscale.benchmark.tasks.registry import tasks_of
-from pertscale.benchmark.units.base import compute_here
 from pertscale.benchmark.units.label_matrix import remove_superseded
+from pertscale.benchmark.units.running import unmark
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
 from pertscale.errors import InputError, StorageError
@@ -187,9 +187,8 @@ def run_screen(
         kept = [matrix for (_, one), matrix in run.matrices.items() if one == kind]
         remove_superseded(folder / WORK_DIR / kind, kept)
     run.record.tell_earlier_version()
-    with compute_here(resources.client, run.n_pairs):
-        for task in tasks_of(options.tasks):
-            task.run(run)
+    for task in tasks_of(options.tasks):
+        task.run(run, resources.client)
     return run
 
 
@@ -202,7 +201,7 @@ def _label(opened: OpenedScreen, testing: RankSumOptions, resources: RunResource
             return read_labels(folder)
         # the folder is of other labels, and no longer a result
         check_tables_replaceable(folder)
-        unmark(*opened.parents, folder)
+        unmark((*opened.parents, folder))
         return label_screen(opened.screen, folder, testing, **vars(resources))
 
 
@@ -213,9 +212,8 @@ def run_across(screens: Sequence[ScreenRun], record: RunRecord, resources: RunRe
         task.plan_across(screens, record)
     check_split_files(record)
     record.tell_earlier_version()
-    with compute_here(resources.client, sum(run.n_pairs for run in screens)):
-        for task in tasks:
-            task.run_across(record)
+    for task in tasks:
+        task.run_across(record, resources.client)
 
 
 def finish_run(

@@ -12,22 +12,22 @@ import numpy as np
 from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.run_log import RunLog
-from pertscale.benchmark.units.base import Unit, check_unit_replaceable, is_of_earlier_version
+from pertscale.benchmark.units.base import Unit, is_of_earlier_version
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.benchmark.units.profiles import ContextProfiles
+from pertscale.benchmark.units.running import UnitPlan, run_units, unmark
 from pertscale.diagnostics.events import SplitsDrawn, emit
-from pertscale.diagnostics.progress import Progress, say
+from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
 from pertscale.embeddings.embedding import Embedding
-from pertscale.schema import MANIFEST_FILE, WORK_DIR
+from pertscale.schema import WORK_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable
-from pertscale.storage.atomic import remove
 
 
 @dataclass(kw_only=True)
@@ -84,7 +84,7 @@ class RunRecord:
 
         Called before the first change; the manifest is written again after the last one.
         """
-        unmark(*self.parents, self.folder)
+        unmark((*self.parents, self.folder))
 
     def keep_split(self, context: str, split: Split) -> None:
         """Record a split under its context and name."""
@@ -104,36 +104,31 @@ class RunRecord:
                 quiet=self.log.quiet,
             )
 
-    def run_class_units(self, task: str) -> None:
+    def run_class_units(self, task: str, client: Any) -> None:
         """Run the units of classes of a task; set aside those that have no predictions."""
         units = [unit for unit in self.units if unit.task == task]
-        with Progress("methods", total=len(units), unit="method", quiet=self.log.quiet) as progress:
-            for unit in units:
-                self._run(unit)
-                progress.advance()
+        self._run(units, client)
         failed = [unit for unit in units if self._skip_failed(unit)]
         self.failed += failed
         self.units = [unit for unit in self.units if unit not in failed]
 
-    def run_expression_units(self, task: str) -> None:
+    def run_expression_units(self, task: str, client: Any) -> None:
         """Run the units of expression of a task."""
-        for unit in self.expression:
-            if unit.task == task:
-                self._run(unit)
-                self._skip_failed(unit)
+        units = [unit for unit in self.expression if unit.task == task]
+        self._run(units, client)
+        for unit in units:
+            self._skip_failed(unit)
 
-    def _run(self, unit: Unit) -> None:
-        """Run a unit, or reuse it from an earlier call."""
-        with self.log.stage(unit.stage, unit.title) as stage:
-            stage.reused = unit.is_done(self.folder, quiet=self.log.quiet)
-            if not stage.reused:
-                check_unit_replaceable(self.folder / unit.folder)
-                self.unmark()
-                if unit.is_predicted(self.folder):
-                    unit.score_again(self.folder)
-                    return
-                for model, seconds in unit.run(self.folder).items():
-                    self.log.add("model", f"{unit.title} / {model}", seconds)
+    def _run(self, units: Sequence[Unit], client: Any) -> None:
+        """Run units, or reuse them from an earlier call; note what each took."""
+        plan = UnitPlan(self.folder, (*self.parents, self.folder), tuple(units))
+        receipts = run_units(plan, client=client, quiet=self.log.quiet)
+        for unit, receipt in zip(units, receipts, strict=True):
+            for text in receipt.damage:
+                say(text, quiet=self.log.quiet)
+            for model, seconds in receipt.models.items():
+                self.log.add("model", f"{unit.title} / {model}", seconds)
+            self.log.add(unit.stage, unit.title, receipt.seconds, reused=receipt.reused)
 
     def _skip_failed(self, unit: Unit) -> bool:
         """Record which methods of a finished unit have no predictions; whether there are any."""
@@ -143,12 +138,6 @@ class RunRecord:
             what = f"{method} ({unit.kind}{source}, {unit.split.name})"
             self.log.skip(what, unit.context, reason)
         return bool(failed)
-
-
-def unmark(*results: Path) -> None:
-    """Take the manifests of results away, the outermost first."""
-    for result in results:
-        remove(result / MANIFEST_FILE)
 
 
 @dataclass(kw_only=True)

@@ -93,10 +93,11 @@ class Outcome:
 
 
 def run(
-    function: Callable[[T], R],
+    function: Callable[..., R],
     descriptors: Sequence[T],
     *,
     label: str,
+    shared: Any = None,
     client: Any = None,
     quiet: bool = False,
 ) -> list[R]:
@@ -111,6 +112,9 @@ def run(
         one with an attribute ``name`` by that in the log.
     label : str
         Name of the tasks on the dashboard and of the progress bar.
+    shared : object, optional
+        What all descriptors refer to, such as names, a few megabytes at most: the function's second
+        argument. It is sent to each worker once.
     client : distributed.Client, optional
         As resolved by :func:`pertscale.execution.clients.use_client`.
     quiet : bool
@@ -129,24 +133,24 @@ def run(
         return []
     with Progress(label, total=len(descriptors), quiet=quiet) as progress:
         found = _Outcomes(label, descriptors, progress)
-        call = partial(attempt, function)
+        call, more = partial(attempt, function), () if shared is None else (shared,)
         if client is not None:
-            _run_distributed(call, descriptors, label, client, found.add)
+            _run_distributed(call, descriptors, more, label, client, found.add)
         else:
-            _run_local(call, descriptors, label, found.add)
+            _run_local(call, descriptors, more, label, found.add)
         return found.results()
 
 
 # --- one task -----------------------------------------------------------------------------------
 
 
-def attempt(function: Callable[[T], R], descriptor: T) -> Outcome:
+def attempt(function: Callable[..., R], descriptor: T, *shared: Any) -> Outcome:
     """Call a function, again where that may help; failures are part of the outcome."""
     started = time.perf_counter()
     result, failure, n = None, None, 0
     for n in range(1, TRIES + 1):
         try:
-            result, failure = function(descriptor), None
+            result, failure = function(descriptor, *shared), None
             break
         except Exception as error:  # noqa: BLE001 - the client reports it, with the others
             failure = _portable(error)
@@ -267,15 +271,17 @@ def _text(error: Exception) -> str:
 
 
 def _run_local(
-    call: Callable[[Any], Outcome],
+    call: Callable[..., Outcome],
     descriptors: Sequence[Any],
+    shared: tuple[Any, ...],
     label: str,
     add: Callable[[int, Outcome], None],
 ) -> None:
     name = f"{label}-{os.urandom(6).hex()}"
     task = dask.delayed(call, pure=False, traverse=False)
     # tuple keys are ordered by their number, so tasks start in the order of the descriptors
-    tasks = [task(d, dask_key_name=(name, i)) for i, d in enumerate(descriptors)]
+    more = [dask.delayed(one, pure=False, traverse=False) for one in shared]
+    tasks = [task(d, *more, dask_key_name=(name, i)) for i, d in enumerate(descriptors)]
 
     def collect(key: Any, outcome: Outcome, *_: Any) -> None:
         if isinstance(key, tuple) and key[0] == name:
@@ -289,13 +295,14 @@ def _run_local(
 
 
 def _run_distributed(
-    call: Callable[[Any], Outcome],
+    call: Callable[..., Outcome],
     descriptors: Sequence[Any],
+    shared: tuple[Any, ...],
     label: str,
     client: Any,
     add: Callable[[int, Outcome], None],
 ) -> None:
-    with _Flow(client, call, label) as flow:
+    with _Flow(client, call, shared, label) as flow:
         waiting = deque(enumerate(descriptors))
         lost = []
         while waiting or flow.n_open:
@@ -312,6 +319,10 @@ def _run_distributed(
             add(i, outcome or Outcome(error=_lost_worker(client)))
 
 
+def _same(shared: T) -> T:
+    return shared
+
+
 def _lost_worker(client: Any) -> TaskError:
     return TaskError(
         "its workers died each time, when it ran alone too; most often because they ran out of "
@@ -323,8 +334,12 @@ def _lost_worker(client: Any) -> TaskError:
 class _Flow:
     """Tasks on a distributed scheduler: a few more than its workers can run at once."""
 
-    def __init__(self, client: Any, call: Callable[[Any], Outcome], label: str) -> None:
+    def __init__(
+        self, client: Any, call: Callable[..., Outcome], shared: tuple[Any, ...], label: str
+    ) -> None:
         self._client, self._call, self._label = client, call, label
+        # a task, not scattered data: what was lost with its worker is made again
+        self._shared = [client.submit(_same, one, pure=False) for one in shared]
         self._open: dict[str, tuple[int, Any, Any]] = {}  # number, descriptor, future
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._again: list[Any] = []  # were done, and their results lost
@@ -351,7 +366,9 @@ class _Flow:
     def submit(self, i: int, descriptor: Any) -> None:
         key = f"{self._label}-{os.urandom(6).hex()}-{i}"
         with cluster_errors(self._client):
-            future = self._client.submit(self._call, descriptor, pure=False, key=key, priority=-i)
+            future = self._client.submit(
+                self._call, descriptor, *self._shared, pure=False, key=key, priority=-i
+            )
         self._open[key] = i, descriptor, future
         future.add_done_callback(self._done.put)
 

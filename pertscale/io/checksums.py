@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pertscale.diagnostics.progress import say
 from pertscale.errors import CorruptFileError, InputError, NotFoundError
 from pertscale.hashing import digest
 from pertscale.io.guards.json_files import read_json_file
@@ -126,7 +125,7 @@ def is_intact(
     remedy: str,
     again: str,
     content: bool,
-    quiet: bool,
+    tell: Callable[[str], object],
 ) -> bool:
     """Whether a record is of some keys, and the folders that it lists hold what was written.
 
@@ -141,9 +140,11 @@ def is_intact(
     remedy
         What errors of `read` end with; it is left out, since the caller does it.
     again
-        What is said of damage, which is told unless `quiet`: ``"it is made anew"``.
+        What is said of damage: ``"it is made anew"``.
     content
         As for :func:`faults`.
+    tell
+        Gets what is said of damage.
     """
     try:
         record = read()
@@ -154,7 +155,7 @@ def is_intact(
     except NotFoundError:
         return False
     except CorruptFileError as error:
-        say(f"{str(error).removesuffix(f': {remedy}')}; {again}", quiet=quiet)
+        tell(f"{str(error).removesuffix(f': {remedy}')}; {again}")
         return False
     return True
 

@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
 import pertscale as ps
-from pertscale.benchmark.units import base as units_module
+from pertscale.benchmark.units import running
 from pertscale.benchmark.units import class_scores, label_matrix
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.errors import ArgumentError, InputError, NotFoundError
@@ -321,7 +321,7 @@ def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypat
         "quiet": True,
     }
     here = ps.run_benchmark(example.screen, out=tmp_path / "here", **few)
-    monkeypatch.setattr(units_module, "LOCAL_PAIRS", 0)
+    monkeypatch.setattr(running, "LOCAL_PAIRS", 0)
     monkeypatch.setattr(label_matrix, "HELD_PAIRS", 0)
     with (
         LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -52,6 +54,10 @@ STEPS: Final = 5_000_000
 MOST_EPOCHS: Final = 20
 #: First step of the descent; features have a mean squared length of 1.
 FIRST_STEP: Final = 1.0
+
+
+#: Dask's settings are those of all threads.
+_SETTING: Final = threading.Lock()
 
 
 @checked
@@ -218,10 +224,9 @@ class LogisticPairs(LabelClassifier):
 
             models = [Incremental(model, shuffle_blocks=False) for model in models]
         random = np.random.default_rng(self.seed)
-        for _ in range(n_epochs):
-            for features, labels in pairs.epoch(random):
-                # one block at a time, whatever the scheduler: the next one needs the model anyway
-                with dask.config.set(scheduler="sync"):
+        with _one_block_at_a_time() if lazy else nullcontext():
+            for _ in range(n_epochs):
+                for features, labels in pairs.epoch(random):
                     for model in models:
                         model.partial_fit(features, labels, classes=list(CLASSES))
         fitted = [model.estimator_ if lazy else model for model in models]
@@ -244,6 +249,13 @@ class LogisticPairs(LabelClassifier):
             average=max(1, n_epochs * n_pairs // 2),
             shuffle=False,
         )
+
+
+@contextmanager
+def _one_block_at_a_time() -> Iterator[None]:
+    """Let Dask make one block after the other: the next one needs the model anyway."""
+    with _SETTING, dask.config.set(scheduler="sync"):
+        yield
 
 
 def check_gene_vectors(gene_vectors: ArrayLike | None, n_genes: int) -> NDArray[np.float64]:

@@ -24,8 +24,8 @@ from pertscale.benchmark.forecast.units import ExpectedUnit, expected_units
 from pertscale.benchmark.inputs import ingested, locate_stores
 from pertscale.benchmark.options import BenchmarkOptions, read_options
 from pertscale.benchmark.outputs import LAYOUT
-from pertscale.benchmark.units.base import LOCAL_PAIRS
 from pertscale.benchmark.units.label_matrix import BAND_BYTES, STRIP_PAIRS
+from pertscale.benchmark.units.running import LOCAL_PAIRS
 from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.diagnostics.progress import duration, say
 from pertscale.diagnostics.stopwatch import Stopwatch

@@ -32,10 +32,10 @@ class Task:
     def plan_across(self, screens: Sequence[ScreenRun], record: RunRecord) -> None:
         """List the units between contexts, of one screen or several, in the record of all."""
 
-    def run(self, screen: ScreenRun) -> None:
-        """Run what is listed of a screen."""
+    def run(self, screen: ScreenRun, client: Any) -> None:
+        """Run what is listed of a screen, on a cluster where there is a client of one."""
 
-    def run_across(self, record: RunRecord) -> None:
+    def run_across(self, record: RunRecord, client: Any) -> None:
         """Run what is listed between contexts."""
 
     def scores(self, screens: Sequence[ScreenRun]) -> list[pd.DataFrame]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pertscale.benchmark.external import with_profiles
 from pertscale.benchmark.state import ContextPlan, ScreenRun
@@ -38,9 +39,9 @@ class HeldOutExpression(Task):
         for split in _splits_of_doubles(context) if self.name == DOUBLE else context.splits:
             _plan_split(run, context.context, self.name, split, self.restrict)
 
-    def run(self, screen: ScreenRun) -> None:
+    def run(self, screen: ScreenRun, client: Any) -> None:
         """Run the units, or take them from an earlier call."""
-        screen.record.run_expression_units(self.name)
+        screen.record.run_expression_units(self.name, client)
 
 
 def _splits_of_doubles(context: ContextPlan) -> list[Split]:

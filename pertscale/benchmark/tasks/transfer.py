@@ -77,10 +77,10 @@ class Transfer(Task):
         for target in contexts:
             _plan_target(record, target, maps[target])
 
-    def run_across(self, record: RunRecord) -> None:
+    def run_across(self, record: RunRecord, client: Any) -> None:
         """Run the units, or take them from an earlier call."""
-        record.run_class_units(self.name)
-        record.run_expression_units(self.name)
+        record.run_class_units(self.name, client)
+        record.run_expression_units(self.name, client)
 
 
 def _plan_target(record: RunRecord, target: TransferContext, maps: Sequence[NameMap]) -> None:

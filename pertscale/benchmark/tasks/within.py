@@ -44,9 +44,9 @@ class Within(Task):
         for line in without_vectors(run.record.vectors_lack, context.context):
             say(line, quiet=run.log.quiet)
 
-    def run(self, screen: ScreenRun) -> None:
+    def run(self, screen: ScreenRun, client: Any) -> None:
         """Run the units, or take them from an earlier call."""
-        screen.record.run_class_units(self.name)
+        screen.record.run_class_units(self.name, client)
 
 
 def _plan_split(

@@ -12,12 +12,11 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import dask
 import numpy as np
 import pandas as pd
 
@@ -43,8 +42,6 @@ from pertscale.storage.folder_names import folder_name, slug
 from pertscale.storage.own_files import check_replaceable, zarr_pattern
 from pertscale.versions import PREDICTIONS_VERSION, SCORES_VERSION
 
-#: Pairs of a screen up to which its units run in the process that asked.
-LOCAL_PAIRS = 20_000_000
 #: Folder of the predictions, in that of a unit.
 PREDICTION = "prediction.zarr"
 #: Key of the BLAS libraries that models were fitted with.
@@ -106,6 +103,16 @@ class Unit(ABC):
     @abstractmethod
     def scoring(self) -> str:
         """Hash of what its scores depend on, beside the predictions and their version."""
+
+    @property
+    @abstractmethod
+    def n_pairs(self) -> int:
+        """Pairs of held-out perturbations and genes, of all methods together."""
+
+    @property
+    @abstractmethod
+    def is_local(self) -> bool:
+        """Whether it has to run in this process, where its inputs are."""
 
     @property
     def scores_key(self) -> str:
@@ -193,19 +200,23 @@ class Unit(ABC):
         """Return the scores of the finished unit."""
         return read_table(out / self.folder / SCORES_FILE, remedy=REMEDY)
 
-    def is_done(self, out: Path, *, content: bool = True, quiet: bool = True) -> bool:
+    def is_done(
+        self, out: Path, *, content: bool = True, tell: Callable[[str], object] = str
+    ) -> bool:
         """Whether its folder is of the same inputs and settings, and holds what was written.
 
-        Damage is printed unless `quiet`. Without `content`, files have to have their size.
+        `tell` gets what is said of damage. Without `content`, files have to have their size.
         """
         keys = {"key": self.key, "scores_key": self.scores_key}
-        return self._is_intact(out, keys, content=content, quiet=quiet)
+        return self._is_intact(out, keys, content=content, tell=tell)
 
     def is_predicted(self, out: Path) -> bool:
         """Whether its folder has the same predictions, whole, whatever their scores are."""
-        return self._is_intact(out, {"key": self.key}, content=True, quiet=True)
+        return self._is_intact(out, {"key": self.key}, content=True, tell=str)
 
-    def _is_intact(self, out: Path, keys: dict[str, str], *, content: bool, quiet: bool) -> bool:
+    def _is_intact(
+        self, out: Path, keys: dict[str, str], *, content: bool, tell: Callable[[str], object]
+    ) -> bool:
         folder = out / self.folder
         return is_intact(
             lambda: read_unit(folder),
@@ -214,7 +225,7 @@ class Unit(ABC):
             remedy=REMEDY,
             again="it is made anew",
             content=content,
-            quiet=quiet,
+            tell=tell,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -297,16 +308,3 @@ def with_head(
     defaults = {"operating_point": "", "no_effect": np.nan}
     missing = {name: value for name, value in defaults.items() if name not in table}
     return table.assign(**head, **columns, **missing)[[c.name for c in SCORE_COLUMNS]]
-
-
-def compute_here(client: Any, n_pairs: int) -> Any:
-    """Context in which units' Dask collections are computed: on `client`, or by threads here.
-
-    Units are many small computations. Below :data:`LOCAL_PAIRS`, asking a cluster for each of them
-    costs more than they do, as would a pool of processes started anew for each.
-    """
-    if client is not None and n_pairs > LOCAL_PAIRS:
-        return client.as_current()
-    if client is not None or dask.config.get("scheduler", None) in ("processes", "multiprocessing"):
-        return dask.config.set(scheduler="threads")
-    return dask.config.set()

@@ -108,6 +108,16 @@ class ClassUnit(Unit):
         )
 
     @property
+    def n_pairs(self) -> int:
+        """Pairs that are predicted."""
+        return len(self.split.held_out) * len(self.matrix.genes)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether predictions are read of a file, which this process has done."""
+        return self.predictor.local
+
+    @property
     def scoring(self) -> str:
         """Hash of the settings."""
         return digest(list(self.settings))
@@ -169,5 +179,4 @@ def _write_prediction(path: Any, unit: ClassUnit, predicted: Predicted) -> None:
             made[name][:] = value
         return
     arrays: Any = [made[name] for name in values]
-    where: dict[str, Any] = {"scheduler": "threads"} if unit.predictor.local else {}
-    da.store(list(values.values()), arrays, lock=False, **where)
+    da.store(list(values.values()), arrays, lock=False, scheduler="threads")

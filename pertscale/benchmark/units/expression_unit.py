@@ -115,6 +115,17 @@ class ExpressionUnit(Unit):
         )
 
     @property
+    def n_pairs(self) -> int:
+        """Pairs that are predicted, of all models."""
+        n_models = len(self.models) + len(self.given)
+        return n_models * len(self.held_out) * self.profiles.shape[1]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether there are predictions of files, which this process has read."""
+        return bool(self.given)
+
+    @property
     def scoring(self) -> str:
         """Hash of whether targets are left out."""
         return digest(self.targets)

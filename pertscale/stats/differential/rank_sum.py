@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -363,7 +364,7 @@ def is_finished(output: Location, key: str, *, content: bool = True, quiet: bool
         remedy=REMEDY,
         again="the tables are made anew",
         content=content,
-        quiet=quiet,
+        tell=partial(say, quiet=quiet),
     )
     return intact and belongs_to(output / PSEUDOBULK_DIR, key)
 
