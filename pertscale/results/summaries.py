@@ -14,11 +14,8 @@ from pertscale.results.comparisons import in_fewer_splits, without_repeats
 from pertscale.schema import (
     AS_CALLED,
     AT_TRAINING_RATE,
-    DOUBLE,
     SCORE_KINDS,
-    SINGLE,
     TOP_EXPRESSED,
-    WITHIN,
     ScoreKind,
 )
 
@@ -106,8 +103,9 @@ def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
 
     Transfer is left to the report, as are classes with their targets, where there are others.
     """
-    shown = overall["task"].isin([SINGLE, DOUBLE]) & (overall["setting"] == TOP_EXPRESSED)
-    within = overall["task"] == WITHIN
+    kinds = overall["task"].map(SCORE_KINDS)
+    shown = (kinds == "expression") & (overall["setting"] == TOP_EXPRESSED)
+    within = kinds == "classes"
     without_targets = within & overall["setting"].isin(["full_without_target", "curated"])
     chosen = overall[shown | (without_targets if without_targets.any() else within)]
     for (context, task, setting), rows in chosen.groupby(
@@ -120,7 +118,8 @@ def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
         apart = in_fewer_splits(rows)
         table.index = [f"{m}, {apart[m]}" if m in apart else m for m in table.index]
         n = rows["split"].nunique()
-        what = f"classes, {setting}" if task == WITHIN else f"held-out {task}s"
+        of_classes = SCORE_KINDS[task] == "classes"
+        what = f"classes, {setting}" if of_classes else f"held-out {task}s"
         title = f"{context}: {what}" + (f", means of {n} splits" if n > 1 else "")
         yield f"{title}\n{table.to_string(na_rep='–')}"
 

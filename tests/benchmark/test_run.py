@@ -15,8 +15,7 @@ from distributed import Client, LocalCluster
 from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
 import pertscale as ps
-from pertscale.benchmark.units import running
-from pertscale.benchmark.units import class_scores, label_matrix
+from pertscale.benchmark.units import class_scores, label_matrix, running
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import at_operating_point
