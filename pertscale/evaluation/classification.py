@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise, product
-from typing import Any, Final, TypeVar, cast
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Final
 
-import dask
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError, PertscaleWarning
-from pertscale.evaluation.confusion_matrix import Averaged, confusion_per_row, scores_from_confusion
+from pertscale.evaluation.confusion_matrix import Averaged, scores_from_confusion
 from pertscale.evaluation.metrics import METRICS
-from pertscale.evaluation.operating_point import labels_at_threshold, threshold_at_rate
-from pertscale.evaluation.ranking import RankCounts, Tally, tally_class, tally_rows
+from pertscale.evaluation.operating_point import threshold_at_rate
+from pertscale.evaluation.ranking import RankCounts
+from pertscale.evaluation.sweeps import Ranked, Sweep
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES, CLASSES, Label
-
-#: Pairs in a block of matrices that are in memory, and blocks of lazy ones computed at a time.
-_BLOCK_PAIRS: Final = 2**22
-_BLOCKS_AT_A_TIME: Final = 4
 
 _COLUMNS: Final = ("operating_point", "level", "group", "metric", "value", "n")
 _NON_DE: Final = CLASSES.index(Label.NON_DE)
 
-T = TypeVar("T")
 Row = tuple[str, str, str, str, float, int]
 
 
@@ -48,7 +43,7 @@ def evaluate(
     Parameters
     ----------
     truth, predicted
-        Labels of shape (perturbation, gene), NumPy or Dask arrays. Pairs whose truth is
+        Labels of shape (perturbation, gene), NumPy, Zarr or Dask arrays. Pairs whose truth is
         ``Label.UNTESTED`` are left out; a tested pair predicted as ``UNTESTED`` counts as wrong.
     perturbations
         Names of the rows.
@@ -92,12 +87,13 @@ def evaluate(
 
     Notes
     -----
-    Dask arrays are computed a few blocks at a time. The chunks of `predicted` are the blocks
-    (those of `truth`, if `predicted` is in memory), and each is computed once; of the other
-    arrays, chunks that span several blocks are computed again for each, so give them the same
-    chunks. The second operating point is known when all scores are: `truth` and `scores` are then
-    computed once more. Memory: those blocks, and what :class:`RankCounts` needs, for each of the
-    three classes and for the perturbations of one row of chunks.
+    Dask arrays are computed a few blocks at a time. The chunks of the last lazy one of `truth`,
+    `predicted` and `scores` are the blocks, and each is computed once; of the other arrays, chunks
+    that span several blocks are computed again for each, so give them the same chunks. The second
+    operating point is known when all scores are: `truth` and `scores` are then computed once more.
+    Memory: those blocks, 8 bytes per pair of one row of chunks, and what :class:`RankCounts` needs,
+    for each of the three classes. Of arrays in memory and Zarr arrays one class is ranked at a
+    time.
 
     References
     ----------
@@ -161,219 +157,58 @@ def evaluate_both(
     """
     shape = _check_shapes(truth, predicted, scores, perturbations)
     left_out = _positions(exclude, shape)
-    strips = list(_strips(truth, predicted, scores))
-    whole, rest, rankings, left = _first_pass((truth, predicted, scores), left_out, strips)
-    kept = [(whole, []), (rest, left)] if len(left_out) else [(whole, [])]
-    thresholds, tables = [], []
-    for found, taken_out in kept:
-        for tallies in taken_out:
-            for ranking, tally in zip(rankings, tallies, strict=True):
-                ranking.remove_tally(tally)
-        areas = found.areas(rankings)
-        tables.append(_Table(AS_CALLED, found.all_counts, perturbations, labels, areas).rows())
-        if rankings and training_rate is not None:
-            thresholds.append(threshold_at_rate(*rankings[_NON_DE].distinct(), training_rate))
-    if thresholds:
-        at_rate = _second_pass(truth, scores, left_out, strips, thresholds)
-        for table, counts in zip(tables, at_rate, strict=True):
-            table += _Table(AT_TRAINING_RATE, counts, perturbations, labels).rows()
-    frames = [pd.DataFrame(table, columns=list(_COLUMNS)) for table in tables]
+    sweep = Sweep(truth, predicted, scores, left_out)
+    counted, rankings = sweep.count()
+    whole, rest = _areas_of(rankings, training_rate, both=len(left_out) > 0)
+    frames = []
+    for i, curves in enumerate((whole, rest) if len(left_out) else (whole,)):
+        areas, counts = curves.areas(counted.areas[i]), counted.counts[i]
+        rows = _Table(AS_CALLED, counts, perturbations, labels, areas).rows()
+        if curves.threshold is not None:
+            counts = sweep.count_at(curves.threshold, rest=i > 0)
+            rows += _Table(AT_TRAINING_RATE, counts, perturbations, labels).rows()
+        frames.append(pd.DataFrame(rows, columns=list(_COLUMNS)))
     return frames[0], frames[-1]
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Confusion counts and areas of the perturbations, strip by strip."""
+@dataclass
+class _Curves:
+    """Areas of all classes; of change; and the score up to which pairs are called at a rate."""
 
-    counts: list[NDArray[np.int64]]
-    auroc: list[NDArray[np.float64]]
+    auroc: list[float] = field(default_factory=list)
+    auprc: list[float] = field(default_factory=list)
+    auprc_of_change: float = np.nan
+    threshold: float | None = None
 
-    def add(self, counts: NDArray[np.int64], auroc: NDArray[np.float64]) -> None:
-        self.counts.append(counts)
-        self.auroc.append(auroc)
+    def add(self, ranking: RankCounts, rate: float | None) -> None:
+        """Add the areas of the next class."""
+        self.auroc.append(ranking.auroc())
+        self.auprc.append(ranking.average_precision())
+        if len(self.auroc) - 1 == _NON_DE:
+            self.auprc_of_change = ranking.average_precision_reversed()
+            if rate is not None:
+                self.threshold = threshold_at_rate(*ranking.distinct(), rate)
 
-    @property
-    def all_counts(self) -> NDArray[np.int64]:
-        return np.concatenate(self.counts)
-
-    def areas(self, rankings: list[RankCounts]) -> _Areas | None:
-        """Return the areas; `rankings` are those of the classes, none without scores."""
-        if not rankings:
+    def areas(self, within: NDArray[np.float64] | None) -> _Areas | None:
+        """Return them with those within perturbations; None without scores."""
+        if within is None:
             return None
-        return _Areas(
-            np.array([ranking.auroc()[0] for ranking in rankings]),
-            np.array([ranking.average_precision()[0] for ranking in rankings]),
-            float(rankings[_NON_DE].reversed().average_precision()[0]),
-            np.concatenate(self.auroc),
-        )
+        of_classes = np.array(self.auroc), np.array(self.auprc)
+        return _Areas(*of_classes, self.auprc_of_change, within)
 
 
-# --- passes over the matrices -------------------------------------------------------------------
-
-
-def _first_pass(
-    arrays: tuple[Any, ...],
-    left_out: NDArray[np.intp],
-    strips: list[tuple[slice, list[slice]]],
-) -> tuple[_Found, _Found, list[RankCounts], list[list[Tally]]]:
-    """Count all pairs as they are called, and rank them.
-
-    Returns
-    -------
-    whole, rest : _Found
-        Of all pairs, and without those to exclude; empty where there are none to exclude.
-    rankings : list of RankCounts
-        Of all pairs, for each class; empty without scores.
-    left : list of list of Tally
-        What to take out of the rankings for the rest.
-    """
-    whole, rest = _Found([], []), _Found([], [])
-    rankings = [RankCounts() for _ in CLASSES] if arrays[2] is not None else []
-    left: list[list[Tally]] = []
-    for rows, columns in strips:
-        blocks = []
-        changed = RankCounts(n_rankings=rows.stop - rows.start)
-        for block in _counted(arrays, left_out, rows, columns):
-            for ranking, tally in zip([*rankings, changed], block.tallies, strict=False):
-                ranking.add_tally(tally)
-            blocks.append(replace(block, tallies=[]))
-        counts = np.sum([block.counts for block in blocks], axis=0)
-        whole.add(counts, changed.auroc())
-        if len(left_out):
-            for block in blocks:
-                if block.left_tallies:
-                    changed.remove_tally(block.left_tallies[-1])
-                    left.append(block.left_tallies[:-1])
-            left_counts = np.sum([block.left_counts for block in blocks], axis=0)
-            rest.add(counts - left_counts, changed.auroc())
-        _warn_if_rounded(changed, "perturbation")
-    for ranking in rankings:
-        _warn_if_rounded(ranking, "class")
-    return whole, rest, rankings, left
-
-
-def _strips(truth: Any, predicted: Any, scores: Any) -> Iterator[tuple[slice, list[slice]]]:
-    """Yield ranges of perturbations, with the ranges of genes that each is read in."""
-    for array in (predicted, truth, scores):
-        if dask.is_dask_collection(array):
-            row_chunks, gene_chunks = array.chunks[:2]
-            break
-    else:
-        n_rows, n_genes = truth.shape
-        step = max(1, _BLOCK_PAIRS // max(1, n_genes))
-        row_chunks = [min(step, n_rows - start) for start in range(0, n_rows, step)]
-        gene_chunks = [n_genes]
-    for rows in _slices(row_chunks):
-        yield rows, list(_slices(gene_chunks))
-
-
-def _slices(sizes: Sequence[int]) -> Iterator[slice]:
-    edges = np.cumsum([0, *sizes]).tolist()
-    return (slice(start, stop) for start, stop in pairwise(edges))
-
-
-@dataclass(frozen=True)
-class _Block:
-    """What is kept of a block: counts per row, and tallies per class, then of the rows.
-
-    `left_counts` and `left_tallies` are those of the pairs to exclude, which are in the others too.
-    """
-
-    counts: NDArray[np.int64]
-    tallies: list[Tally]
-    left_counts: NDArray[np.int64]
-    left_tallies: list[Tally]
-
-
-def _counted(
-    arrays: tuple[Any, ...], left_out: NDArray[np.intp], rows: slice, columns: list[slice]
-) -> Iterator[_Block]:
-    """Yield the counts of the blocks of a strip, a few computed together."""
-    for first in range(0, len(columns), _BLOCKS_AT_A_TIME):
-        some = columns[first : first + _BLOCKS_AT_A_TIME]
-        blocks = [[a if a is None else a[rows, genes] for a in arrays] for genes in some]
-        yield from _computed(
-            _count_block,
-            [(*block, left_out, rows, g) for block, g in zip(blocks, some, strict=True)],
-        )
-
-
-def _computed(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Sequence[T]:
-    """Call with what Dask computes, together; at once where all arguments are in memory."""
-    if not any(dask.is_dask_collection(argument) for call in calls for argument in call):
-        return [function(*call) for call in calls]
-    delayed = dask.delayed(function, pure=False)
-    return cast(Sequence[T], dask.compute(*(delayed(*call) for call in calls)))
-
-
-def _count_block(
-    truth: NDArray[np.integer],
-    predicted: NDArray[np.integer],
-    scores: NDArray[np.floating] | None,
-    left_out: NDArray[np.intp],
-    rows: slice,
-    genes: slice,
-) -> _Block:
-    at = _here(left_out, rows, genes)
-    left = np.full(truth.shape, int(Label.UNTESTED), np.int8) if len(at[0]) else truth[:0]
-    left[at] = truth[at]
-    origin = (rows.start, genes.start)
-    counts = confusion_per_row(truth, predicted, origin=origin)
-    left_counts = np.zeros_like(counts)
-    left_counts[: len(left)] = confusion_per_row(left, predicted[: len(left)], origin=origin)
-    if scores is None:
-        return _Block(counts, [], left_counts, [])
-    left_tallies = _tallies(left, scores[: len(left)]) if len(left) else []
-    return _Block(counts, _tallies(truth, scores), left_counts, left_tallies)
-
-
-def _tallies(truth: NDArray[np.integer], scores: NDArray[np.floating]) -> list[Tally]:
-    """Count the scores of the three classes, and those within the rows."""
-    classes = [tally_class(truth, scores, column=column) for column in range(len(CLASSES))]
-    return [*classes, tally_rows(truth, scores)]
-
-
-def _second_pass(
-    truth: Any,
-    scores: Any,
-    left_out: NDArray[np.intp],
-    strips: list[tuple[slice, list[slice]]],
-    thresholds: list[float],
-) -> list[NDArray[np.int64]]:
-    """Count as called at thresholds: all pairs at the first, the rest at the second, if any."""
-    found: list[list[NDArray[np.int64]]] = []
-    for rows, columns in strips:
-        blocks: list[list[NDArray[np.int64]]] = []
-        for first in range(0, len(columns), _BLOCKS_AT_A_TIME):
-            calls = [
-                (truth[rows, genes], scores[rows, genes], left_out, rows, genes, thresholds)
-                for genes in columns[first : first + _BLOCKS_AT_A_TIME]
-            ]
-            blocks += _computed(_count_block_at, calls)
-        found.append([np.sum(counts, axis=0) for counts in zip(*blocks, strict=True)])
-    return [np.concatenate(counts) for counts in zip(*found, strict=True)]
-
-
-def _count_block_at(
-    truth: NDArray[np.integer],
-    scores: NDArray[np.floating],
-    left_out: NDArray[np.intp],
-    rows: slice,
-    genes: slice,
-    thresholds: list[float],
-) -> list[NDArray[np.int64]]:
-    scores = np.asarray(scores, np.float32)
-    called = [labels_at_threshold(scores, threshold) for threshold in thresholds]
-    rest = np.array(truth)
-    rest[_here(left_out, rows, genes)] = Label.UNTESTED
-    return [confusion_per_row(t, c) for t, c in zip((truth, rest), called, strict=False)]
-
-
-def _here(left_out: NDArray[np.intp], rows: slice, genes: slice) -> tuple[NDArray, NDArray]:
-    """Return the positions to leave out that are in a block, counted from its corner."""
-    row, gene = left_out.T
-    here = (row >= rows.start) & (row < rows.stop) & (gene >= genes.start) & (gene < genes.stop)
-    return row[here] - rows.start, gene[here] - genes.start
+def _areas_of(
+    rankings: Iterator[Ranked], rate: float | None, *, both: bool
+) -> tuple[_Curves, _Curves]:
+    """Return the areas of all pairs, and of the rest; one ranking is held at a time."""
+    whole, rest = _Curves(), _Curves()
+    for ranked in rankings:
+        whole.add(ranked.ranking, rate)
+        if both:
+            ranked.leave_out()
+            rest.add(ranked.ranking, rate)
+        _warn_if_rounded(ranked.ranking)
+    return whole, rest
 
 
 # --- metrics --------------------------------------------------------------------------------------
@@ -559,11 +394,11 @@ def _positions(exclude: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.
     return positions
 
 
-def _warn_if_rounded(ranking: RankCounts, level: str) -> None:
+def _warn_if_rounded(ranking: RankCounts) -> None:
     if ranking.rounded_bits:
         warnings.warn(
-            f"more than {ranking.max_distinct:,} distinct scores: the areas at level {level!r} "
-            f"were computed on scores without their last {ranking.rounded_bits} bits",
+            f"more than {ranking.max_distinct:,} distinct scores: the areas of classes were "
+            f"computed on scores without their last {ranking.rounded_bits} bits",
             PertscaleWarning,
             stacklevel=3,
         )

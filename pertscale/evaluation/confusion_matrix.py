@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation._kernels import count_pairs
+from pertscale.evaluation._kernels.calls import count_called, count_pairs
 from pertscale.schema import CLASSES, Label
 
 #: Classes that macro F1 averages over; see :func:`scores_from_confusion`.
@@ -97,6 +97,19 @@ def confusion_per_row(
             f"{what} has the code {labels[row, gene]} at row {row + origin[0]}, gene "
             f"{gene + origin[1]}; labels are {CLASSES} or {int(Label.UNTESTED)} (untested)"
         )
+    return counts
+
+
+def called_per_row(
+    truth: NDArray[np.integer], scores: NDArray[np.floating], threshold: float
+) -> NDArray[np.int64]:
+    """Count (perturbation, 3, 4) what is called at a threshold; see ``labels_at_threshold``.
+
+    `truth` holds labels, and `scores` are as float32, shape (perturbation, gene, 3).
+    """
+    counts = np.zeros((len(truth), len(CLASSES), N_PREDICTED), dtype=np.int64)
+    scores = np.ascontiguousarray(scores, np.float32)
+    count_called(_codes(truth), scores, threshold, _CLASS_OF, counts)
     return counts
 
 

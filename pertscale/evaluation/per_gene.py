@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from pertscale.arguments import checked
-from pertscale.evaluation._kernels import areas_of_order
-from pertscale.schema import Label
+from pertscale.evaluation.line_areas import (
+    Positions,
+    areas_of_change,
+    areas_of_direction,
+    packed_pairs,
+)
 
 #: Pairs of matrices in memory that are looked at together.
 _BLOCK_PAIRS: Final = 2**22
-#: Below every score: a pair without a prediction.
-_NONE: Final = -1.0
 #: Metrics that are means over genes: of change, and of its direction.
 OF_GENES: Final = ("auroc_de_per_gene", "auroc_direction_per_gene")
 
@@ -31,7 +33,7 @@ def auroc_by_gene(
     Parameters
     ----------
     truth
-        Labels (perturbation, gene), NumPy or Dask.
+        Labels (perturbation, gene), NumPy, Zarr or Dask.
     scores
         Class scores (perturbation, gene, 3) in the order of ``schema.CLASSES``. Changed genes are
         ranked by ``1 - non_de``, directions by ``up / (up + down)``. NaN ranks below all others.
@@ -66,16 +68,8 @@ def auroc_by_gene(
     >>> changed, upwards
     (array([1. , 0.5]), array([ 1., nan]))
     """
-    lazy = any(map(dask.is_dask_collection, (truth, scores)))
-    areas = dask.delayed(_areas, pure=False) if lazy else _areas
-    left_out = np.empty((0, 2), np.intp) if exclude is None else exclude
-    chunks = [
-        areas(truth[:, genes], scores[:, genes], _within(left_out, genes))
-        for genes in _gene_slices(truth, scores)
-    ]
-    found = dask.compute(*chunks) if lazy else chunks
-    changed, upwards = zip(*found, strict=True)
-    return np.concatenate(changed), np.concatenate(upwards)
+    changed, upwards = _areas_by_gene(truth, scores, exclude)
+    return changed[:, 1], upwards[:, 1]
 
 
 @checked
@@ -106,48 +100,62 @@ def evaluate_per_gene(
     0         auroc_de_per_gene    1.0  1
     1  auroc_direction_per_gene    1.0  1
     """
+    return evaluate_per_gene_both(truth, scores, exclude=exclude)[1]
+
+
+def evaluate_per_gene_both(
+    truth: Any, scores: Any, *, exclude: np.ndarray | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of :func:`evaluate_per_gene`: of all pairs, and without `exclude`."""
+    areas = _areas_by_gene(truth, scores, exclude)
+    every, rest = (_means([of_metric[:, i] for of_metric in areas]) for i in range(2))
+    return every, rest
+
+
+def _means(areas: Sequence[np.ndarray]) -> pd.DataFrame:
     rows = []
-    for metric, areas in zip(OF_GENES, auroc_by_gene(truth, scores, exclude=exclude), strict=True):
-        there = areas[~np.isnan(areas)]
+    for metric, of_genes in zip(OF_GENES, areas, strict=True):
+        there = of_genes[~np.isnan(of_genes)]
         value = float(there.mean()) if len(there) else np.nan
         rows.append(("", "overall", "", metric, value, len(there)))
     columns = ["operating_point", "level", "group", "metric", "value", "n"]
     return pd.DataFrame(rows, columns=columns)
 
 
+def _areas_by_gene(
+    truth: Any, scores: Any, exclude: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the areas (gene, 2) of change and of direction, of all pairs and of the rest."""
+    lazy = any(map(dask.is_dask_collection, (truth, scores)))
+    areas = dask.delayed(_areas, pure=False) if lazy else _areas
+    left_out = np.empty((0, 2), np.intp) if exclude is None else exclude
+    chunks = [
+        areas(truth[:, genes], scores[:, genes], _within(left_out, genes))
+        for genes in _gene_slices(truth, scores)
+    ]
+    found = dask.compute(*chunks) if lazy else chunks
+    changed, upwards = zip(*found, strict=True)
+    return np.concatenate(changed), np.concatenate(upwards)
+
+
 def _gene_slices(truth: Any, scores: Any) -> Iterator[slice]:
+    n_rows, n_genes = truth.shape
+    step = max(1, _BLOCK_PAIRS // max(1, n_rows))
+    if hasattr(scores, "chunks") and not dask.is_dask_collection(scores):
+        step = max(scores.chunks[1], step // scores.chunks[1] * scores.chunks[1])
+    widths = [min(step, n_genes - g) for g in range(0, n_genes, step)]
     if dask.is_dask_collection(scores):
         widths = list(scores.chunks[1])
-    else:
-        step = max(1, _BLOCK_PAIRS // max(1, truth.shape[0]))
-        widths = [min(step, truth.shape[1] - g) for g in range(0, truth.shape[1], step)]
     return (slice(a, b) for a, b in pairwise(np.cumsum([0, *widths]).tolist()))
 
 
-def _within(left_out: np.ndarray, genes: slice) -> np.ndarray:
+def _within(left_out: np.ndarray, genes: slice) -> Positions:
     here = (left_out[:, 1] >= genes.start) & (left_out[:, 1] < genes.stop)
-    return left_out[here] - [0, genes.start]
+    row, gene = left_out[here].T
+    return row, gene - genes.start
 
 
-def _areas(
-    truth: np.ndarray, scores: np.ndarray, left_out: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    if len(left_out):
-        truth = np.array(truth)
-        truth[tuple(left_out.T)] = Label.UNTESTED
-    down, non_de, up = np.moveaxis(np.asarray(scores, np.float64), 2, 0)
-    tested = truth != Label.UNTESTED
-    changed = tested & (truth != Label.NON_DE)
-    direction = np.divide(up, up + down, out=np.full(up.shape, 0.5), where=up + down > 0)
-    return (
-        _column_areas(np.nan_to_num(1 - non_de, nan=_NONE), changed, tested),
-        _column_areas(np.where(np.isnan(up), _NONE, direction), truth == Label.UP, changed),
-    )
-
-
-def _column_areas(values: np.ndarray, positive: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Return the area under the ROC curve within each column; NaN where one side is empty."""
-    values, positive, used = (np.ascontiguousarray(array.T) for array in (values, positive, used))
-    areas = np.empty(len(values))
-    areas_of_order(np.argsort(values, axis=1), values, positive, used, areas)
-    return areas
+def _areas(truth: Any, scores: Any, left_out: Positions) -> tuple[np.ndarray, np.ndarray]:
+    truth, scores = np.asarray(truth), np.asarray(scores, np.float32)
+    by_gene = np.ascontiguousarray(packed_pairs(truth, scores, left_out).T)
+    return areas_of_change(by_gene), areas_of_direction(truth, scores, left_out)

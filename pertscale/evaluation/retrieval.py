@@ -17,7 +17,7 @@ import pandas as pd
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
-from pertscale.evaluation._kernels import count_nearer, distances
+from pertscale.evaluation._kernels.retrieval import count_nearer, distances
 
 #: Truths of a panel of :class:`Truths`: with 1,000 genes 1 MB, which stays in a processor's cache.
 _WIDTH: Final = 128

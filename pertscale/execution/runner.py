@@ -62,6 +62,8 @@ _TICK = 2.0
 _FETCH = 60.0
 #: Dask's name for a task that was done, and whose result was lost.
 _RUNS_AGAIN = ("lost", "pending")
+#: Dask's names for the scheduler of a current client.
+_CLUSTERS = ("dask.distributed", "distributed")
 #: Seconds before a task is tried again.
 _PAUSES = (0.2, 1.0)
 
@@ -229,8 +231,9 @@ class _Outcomes:
         self._failed.append(i)
         if isinstance(outcome.error, StorageError):
             raise StorageError(
-                f"{self._label}: {_describe(self._descriptors[i])}: {outcome.error}; make room, or "
-                "write to another place; the same call goes on with what is missing"
+                f"{self._label}: {_describe(self._descriptors[i])}: the output can't be written to "
+                f"({outcome.error}); make room, or write to another place; the same call goes on "
+                "with what is missing"
             ) from outcome.error
         if len(self._failed) == MOST_FAILED:
             self._raise("the rest was not tried")
@@ -287,8 +290,9 @@ def _run_local(
         if isinstance(key, tuple) and key[0] == name:
             add(key[1], outcome)
 
-    # named here, since looking for a default would import `distributed`
-    scheduler = None if dask.config.get("scheduler", None) else dask.threaded.get
+    # named here, since looking for a default would import `distributed`; a client is not local
+    chosen = dask.config.get("scheduler", None)
+    scheduler = dask.threaded.get if chosen in (None, *_CLUSTERS) else None
     # passed, not registered: what is registered belongs to the first map of any thread that starts
     callbacks = [*Callback.active, (None, None, None, collect, None)]
     dask.compute(*tasks, optimize_graph=False, scheduler=scheduler, callbacks=callbacks)

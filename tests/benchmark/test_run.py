@@ -328,7 +328,7 @@ def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypat
     ):
         there = ps.run_benchmark(example.screen, out=tmp_path / "there", client=client, **few)
         done = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.task_prefixes)
-    assert any("store" in prefix for prefix in done)
+    assert "methods" in done
     assert there.scores.equals(here.scores)
 
 
@@ -392,11 +392,13 @@ ps.run_benchmark(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[4]), quiet=
 def test_killed_while_scoring(example, within, tmp_path, monkeypatch):
     """SIGKILL, then the same call: the same bytes, and only what was missing is done."""
     out = tmp_path / "run"
-    done = (0, 5, 12)  # units, after which it is killed, and killed again
-    for after in done:
+    done = [0]  # units after each kill
+    for after in (0, 5, 12):
         dead = run_script(KILLED, example.screen.path, out, after, json.dumps(QUICK))
         assert dead.returncode == -signal.SIGKILL, dead.stderr
         assert not (out / "manifest.json").exists()
+        done.append(len(list(out.glob("predictions/*/*/*/*/unit.json"))))
+        assert done[-1] >= done[-2]
     ran: list[str] = []
     real = ClassUnit.run
     monkeypatch.setattr(
@@ -404,7 +406,7 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch):
     )
     ps.run_benchmark(example.screen, out=out, **QUICK, quiet=True)
     n_units = len(list(out.glob("predictions/*/*/*/*/unit.json")))
-    assert len(ran) == n_units - sum(done) > 0
+    assert len(ran) == n_units - done[-1] > 0
     assert stable_hash(out, tmp_path) == stable_hash(within.path, tmp_path)
 
 

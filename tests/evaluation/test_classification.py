@@ -23,6 +23,7 @@ from pertscale.evaluation import (
     evaluate_both,
     scores_from_confusion,
 )
+from pertscale.evaluation.line_areas import areas_of_change, packed_pairs
 from pertscale.schema import CLASS_NAMES, CLASSES, Label
 from tests.support.helpers import GOLDEN
 
@@ -216,45 +217,49 @@ def test_areas_equal_scikit_learn(pairs, cut):
     counts.add(scores[cut:], positive=positive[cut:])
     counts.add(scores[:cut], positive=positive[:cut])
     if positive.all() or not positive.any():
-        assert np.isnan(counts.auroc()).all()
-        assert np.isnan(counts.average_precision()).all()
+        assert np.isnan(counts.auroc())
+        assert np.isnan(counts.average_precision())
         return
-    assert counts.auroc()[0] == pytest.approx(sk.roc_auc_score(positive, scores), abs=1e-12)
-    assert counts.average_precision()[0] == pytest.approx(
+    assert counts.auroc() == pytest.approx(sk.roc_auc_score(positive, scores), abs=1e-12)
+    assert counts.average_precision() == pytest.approx(
         sk.average_precision_score(positive, scores), abs=1e-12
     )
 
 
-def test_many_rankings_at_once():
+def test_areas_within_lines_of_all_pairs_and_of_the_rest():
     rng = np.random.default_rng(0)
-    ranking = rng.integers(0, 9, 4000)
-    ranking[ranking == 3] = 4  # one without any pair
-    scores = rng.integers(-20, 20, 4000).astype(np.float32)
-    positive = rng.random(4000) < 0.2
-    positive[ranking == 5] = False
-    counts = RankCounts(n_rankings=9)
-    for part in np.array_split(rng.permutation(4000), 7):
-        counts.add(scores[part], positive=positive[part], ranking=ranking[part])
-    for index in range(9):
-        here = ranking == index
-        if index in (3, 5):
-            assert np.isnan(counts.auroc()[index])
-            assert np.isnan(counts.average_precision()[index])
-            continue
-        args = positive[here], scores[here]
-        assert counts.auroc()[index] == pytest.approx(sk.roc_auc_score(*args), abs=1e-12)
-        assert counts.average_precision()[index] == pytest.approx(
-            sk.average_precision_score(*args), abs=1e-12
-        )
+    truth = rng.choice(
+        np.array([-1, 0, 1, UNTESTED], np.int8), p=[0.1, 0.7, 0.1, 0.1], size=(9, 80)
+    )
+    truth[3], truth[5] = UNTESTED, 0  # no pair; one side only
+    scores = rng.integers(0, 12, (9, 80, 3)).astype(np.float32) / 11
+    left = np.array([[0, 3], [0, 4], [4, 0], [8, 79]])
+    rest = truth.copy()
+    rest[tuple(left.T)] = UNTESTED
+    packed = packed_pairs(truth, scores, tuple(left.T))
+    rows, genes = areas_of_change(packed.copy()), areas_of_change(packed.T.copy())
+    for i, kept in enumerate((truth, rest)):
+        for areas, lines, of_lines in (
+            (rows, kept, scores),
+            (genes, kept.T, scores.swapaxes(0, 1)),
+        ):
+            for area, line, score in zip(areas[:, i], lines, of_lines, strict=True):
+                used = line != UNTESTED
+                changed = line[used] != 0
+                if changed.all() or not changed.any():
+                    assert np.isnan(area)
+                else:
+                    expected = sk.roc_auc_score(changed, -score[used, 1])
+                    assert area == pytest.approx(expected, abs=1e-12)
 
 
 def test_missing_scores_rank_last_and_zeros_are_equal():
     counts = RankCounts()
     counts.add([np.nan, np.nan, 0.1, 0.2], positive=np.array([True, False, True, False]))
-    assert counts.auroc()[0] == pytest.approx(sk.roc_auc_score([1, 0, 1, 0], [-1, -1, 0.1, 0.2]))
+    assert counts.auroc() == pytest.approx(sk.roc_auc_score([1, 0, 1, 0], [-1, -1, 0.1, 0.2]))
     zeros = RankCounts()
     zeros.add([0.0, -0.0], positive=np.array([True, False]))
-    assert zeros.auroc()[0] == 0.5
+    assert zeros.auroc() == 0.5
 
 
 def test_memory_is_bounded_by_rounding_the_same_way_in_any_order():
@@ -267,7 +272,7 @@ def test_memory_is_bounded_by_rounding_the_same_way_in_any_order():
         for part in np.array_split(order, 11):
             counts.add(scores[part], positive=positive[part])
             counts.auroc()  # merges what came so far
-        results.append((counts.rounded_bits, counts.auroc()[0], counts.average_precision()[0]))
+        results.append((counts.rounded_bits, counts.auroc(), counts.average_precision()))
     assert results[0] == results[1] == results[2]
     assert results[0][0] > 0
     assert results[0][1] == pytest.approx(sk.roc_auc_score(positive, scores), abs=1e-3)
