@@ -27,6 +27,7 @@ RANKS = (
         "display",
         "arguments",
         "diagnostics",
+        "_computing",
         "_jit",
         "_lazy",
         "_optimized",

@@ -47,7 +47,7 @@ def principal_scores(profiles: xr.DataArray, dim: int) -> np.ndarray:
         If there are not more conditions and genes than `dim`.
     """
     profiles = profiles.transpose(PERTURBATION, GENE)
-    if profiles.chunks is None or profiles.size * 8 <= IN_MEMORY_BYTES:
+    if profiles.variable._in_memory or profiles.size * 8 <= IN_MEMORY_BYTES:
         names = [str(i) for i in range(profiles.sizes[GENE])]  # duplicated symbols stay apart
         return from_training(profiles.values, genes=names, dim=dim).matrix
     n_conditions, n_genes = profiles.shape

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pertscale._computing import compute
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError
 from pertscale.schema import CLASSES, OPERATING_POINTS, Label
@@ -76,7 +76,7 @@ def share_changed(labels: np.ndarray | da.Array) -> float | None:
     0.5
     """
     tested = labels != Label.UNTESTED
-    n, changed = dask.compute(tested.sum(), (tested & (labels != Label.NON_DE)).sum())
+    n, changed = compute(tested.sum(), (tested & (labels != Label.NON_DE)).sum())
     return int(changed) / int(n) if n else None
 
 

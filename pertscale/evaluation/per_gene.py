@@ -10,6 +10,7 @@ import dask
 import numpy as np
 import pandas as pd
 
+from pertscale._computing import compute
 from pertscale.arguments import checked
 from pertscale.evaluation.line_areas import (
     Positions,
@@ -133,7 +134,7 @@ def _areas_by_gene(
         areas(truth[:, genes], scores[:, genes], _within(left_out, genes))
         for genes in _gene_slices(truth, scores)
     ]
-    found = dask.compute(*chunks) if lazy else chunks
+    found = compute(*chunks) if lazy else chunks
     changed, upwards = zip(*found, strict=True)
     return np.concatenate(changed), np.concatenate(upwards)
 

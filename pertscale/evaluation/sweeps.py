@@ -11,6 +11,7 @@ import dask
 import numpy as np
 from numpy.typing import NDArray
 
+from pertscale._computing import compute
 from pertscale.evaluation.confusion_matrix import called_per_row, confusion_per_row
 from pertscale.evaluation.line_areas import Positions, areas_of_change, packed_pairs
 from pertscale.evaluation.ranking import RankCounts, Tally, tally_class
@@ -173,7 +174,7 @@ def _computed(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> I
     delayed = dask.delayed(function, pure=False)
     for first in range(0, len(calls), _BLOCKS_AT_A_TIME):
         some = [delayed(*call) for call in calls[first : first + _BLOCKS_AT_A_TIME]]
-        yield from cast(Sequence[T], dask.compute(*some))
+        yield from cast(Sequence[T], compute(*some))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ import dask
 import dask.threaded
 from dask.callbacks import Callback
 
+from pertscale._computing import in_task
 from pertscale.diagnostics.events import TaskDone, emit
 from pertscale.diagnostics.progress import Progress
 from pertscale.errors import (
@@ -152,7 +153,8 @@ def attempt(function: Callable[..., R], descriptor: T, *shared: Any) -> Outcome:
     result, failure, n = None, None, 0
     for n in range(1, TRIES + 1):
         try:
-            result, failure = function(descriptor, *shared), None
+            with in_task():
+                result, failure = function(descriptor, *shared), None
             break
         except Exception as error:  # noqa: BLE001 - the client reports it, with the others
             failure = _portable(error)

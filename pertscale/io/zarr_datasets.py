@@ -68,10 +68,11 @@ def create_dataset(
     }
 
 
-def open_dataset(where: Location, *, remedy: str) -> xr.Dataset:
+def open_dataset(where: Location, *, remedy: str, dask: bool = True) -> xr.Dataset:
     """Open a dataset lazily; what is read of it is what was written, or a CorruptFileError.
 
-    `remedy` says what helps where it is not. Of datasets of earlier versions, whose chunks have no
+    `remedy` says what helps where it is not. Without `dask` values are read by whoever asks for
+    them, and not in tasks. Of datasets of earlier versions, whose chunks have no
     checksums, those without data may be missing.
     """
     store = whole_store(where, remedy=remedy, verify=True)
@@ -79,4 +80,4 @@ def open_dataset(where: Location, *, remedy: str) -> xr.Dataset:
         arrays = [array for _, array in zarr.open_group(store, mode="r").arrays()]
         if arrays and all(map(has_checksums, arrays)):
             store.below = ""  # all chunks are written, of all arrays
-        return xr.open_zarr(store, consolidated=False)
+        return xr.open_zarr(store, consolidated=False, chunks={} if dask else None)

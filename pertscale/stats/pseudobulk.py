@@ -90,11 +90,18 @@ def read_pseudobulk(path: LocationLike, *, context: str | None = None) -> xr.Dat
 
 
 def open_pseudobulk(
-    output: Location, *, name: str = PSEUDOBULK_DIR, context: str | None = None
+    output: Location,
+    *,
+    name: str = PSEUDOBULK_DIR,
+    context: str | None = None,
+    dask: bool = True,
 ) -> xr.Dataset:
-    """Open the pseudobulk of an output folder without checking its files first."""
+    """Open the pseudobulk of an output folder without checking its files first.
+
+    For `dask` see :func:`pertscale.io.zarr_datasets.open_dataset`.
+    """
     folder = output / name
-    dataset = open_dataset(folder, remedy=REMEDY)
+    dataset = open_dataset(folder, remedy=REMEDY, dask=dask)
     with file_errors(str(folder), remedy=REMEDY):
         names = {
             # here: a cluster would be asked for a few names, under the same keys each time

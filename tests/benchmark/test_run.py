@@ -321,7 +321,7 @@ def test_units_of_a_large_screen_run_on_the_cluster(example, tmp_path, monkeypat
     }
     here = ps.run_benchmark(example.screen, out=tmp_path / "here", **few)
     monkeypatch.setattr(running, "LOCAL_PAIRS", 0)
-    monkeypatch.setattr(label_matrix, "HELD_PAIRS", 0)
+    monkeypatch.setattr(label_matrix, "HELD_BYTES", 0)
     with (
         LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -341,7 +341,7 @@ def test_many_pairs_block_by_block_give_the_same_bytes(example, tmp_path, monkey
         "quiet": True,
     }
     held = ps.run_benchmark(example.screen, out=tmp_path / "held", **asked)
-    monkeypatch.setattr(label_matrix, "HELD_PAIRS", 0)
+    monkeypatch.setattr(label_matrix, "HELD_BYTES", 0)
     blocks = ps.run_benchmark(example.screen, out=tmp_path / "blocks", **asked)
     assert stable_hash(held.path, tmp_path) == stable_hash(blocks.path, tmp_path)
 

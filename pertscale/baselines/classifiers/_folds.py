@@ -9,6 +9,7 @@ import dask
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pertscale._computing import compute
 from pertscale.baselines.classifiers.base import GENE_STEP
 from pertscale.errors import InputError
 from pertscale.evaluation import confusion, scores_from_confusion
@@ -112,7 +113,7 @@ def _pooled_confusions(y: Any, plan: Sequence[Fold], *, n_candidates: int) -> ND
         sweep(chunk, positions, shared, n_candidates)
         for chunk, positions in zip(chunks, genes, strict=True)
     )
-    return sum(dask.compute(*parts))
+    return sum(compute(*parts))
 
 
 def _confusions(

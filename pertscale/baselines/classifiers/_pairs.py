@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from pertscale._computing import compute
 from pertscale.schema import Label
 
 #: Pairs whose labels are read and shuffled together.
@@ -69,7 +70,7 @@ class Pairs:
         starts = random.permutation(np.arange(0, len(self.genes), step))
         for start in starts:
             part = slice(start, start + step)
-            (labels,) = dask.compute(self.labels[:, self.genes[part]])
+            (labels,) = compute(self.labels[:, self.genes[part]])
             labels = labels[self.rows]
             row, gene = np.nonzero(labels != Label.UNTESTED)
             order = random.permutation(len(row))
@@ -113,7 +114,7 @@ class Pairs:
 def count_tested(labels: Any, rows: NDArray[np.intp], genes: NDArray[np.intp]) -> int:
     """Count the tested pairs of these rows and genes, in one sweep."""
     tested = labels[rows][:, genes] != Label.UNTESTED
-    return int(dask.compute(tested.sum(dtype=np.int64))[0])
+    return int(compute(tested.sum(dtype=np.int64))[0])
 
 
 def block_of_features(

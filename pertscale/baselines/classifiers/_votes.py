@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import dask
 import numpy as np
 from numpy.typing import NDArray
 
+from pertscale._computing import compute
 from pertscale.schema import CLASSES, Label
 
 #: Positions of the classes on a class axis.
@@ -34,7 +34,7 @@ def class_counts(y: Any) -> NDArray[np.int64]:
     ndarray of int64, shape (3, gene)
     """
     counts = np.stack([(y == code).sum(axis=0, dtype=np.int64) for code in CLASSES])
-    return dask.compute(counts)[0]
+    return compute(counts)[0]
 
 
 def winning_class(votes: NDArray, *, order: Sequence[int]) -> NDArray[np.int8]:

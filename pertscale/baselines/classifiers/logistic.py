@@ -12,6 +12,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pertscale._computing import compute
 from pertscale.arguments import checked
 from pertscale.baselines.classifiers._folds import (
     CRITERIA,
@@ -148,7 +149,7 @@ class LogisticPerGene(LabelClassifier):
         self.C_ = best_candidate(self.cv_scores_) if self.C == "cv" else grid[0]
         self._design = DesignMatrix.of(vectors[rows])
         columns = _fitted(y, rows, self._design, self.C_)
-        self._columns = columns.compute() if in_memory else columns
+        self._columns = compute(columns)[0] if in_memory else columns
 
     def _vectors(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return unit_rows(X) if self.normalize else X

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import pandas as pd
 import zarr
 
 from pertscale.baselines.inputs import Predicted
-from pertscale.benchmark.units.label_matrix import is_held, strip_rows
+from pertscale.benchmark.units.label_matrix import PAIR_BYTES, is_held, strip_rows
 from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
+from pertscale.evaluation.per_gene import evaluate_per_gene_both
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, WITHOUT_TARGET, Label
 
 
@@ -71,8 +71,8 @@ def score_settings(
     tables = _score_whole(predicted, truth, whole, target_pairs, options)
     for setting in settings:
         if setting not in tables:
-            genes = overlap()
-            tables[setting] = _score_pairs(_on_genes(predicted, genes), truth[:, genes], options)
+            on_genes = np.where(overlap(), truth, np.int8(Label.UNTESTED))
+            tables[setting] = _score_pairs(predicted, on_genes, options)
     if points.same:
         tables = {setting: _at_both_points(table) for setting, table in tables.items()}
     return {s: _with_lacking(tables[s], predicted.params) for s in settings}
@@ -92,43 +92,43 @@ def _score_whole(
         return dict.fromkeys(settings, _score_pairs(predicted, truth, options))
     labels, scores = predicted.labels, predicted.scores
     every, rest = evaluate_both(truth, labels, scores=scores, exclude=target_pairs, **options)
-    tables = {}
-    for setting in settings:
-        table, exclude = (rest, target_pairs) if setting == WITHOUT_TARGET else (every, None)
-        tables[setting] = _with_rest(table, predicted, truth, exclude)
-    return tables
+    within_genes = evaluate_per_gene_both(truth, scores, exclude=target_pairs)
+    tables = [
+        _with_rest(table, more, predicted, truth, exclude)
+        for table, more, exclude in zip(
+            (every, rest), within_genes, (None, target_pairs), strict=True
+        )
+    ]
+    return {setting: tables[setting == WITHOUT_TARGET] for setting in settings}
 
 
 def _score_pairs(predicted: Predicted, truth: np.ndarray, options: dict[str, Any]) -> pd.DataFrame:
     table = evaluate(truth, predicted.labels, scores=predicted.scores, **options)
-    return _with_rest(table, predicted, truth)
-
-
-def _on_genes(predicted: Predicted, genes: np.ndarray) -> Predicted:
-    """Return what is predicted of some genes, (n_genes,) bool."""
-    votes = None if predicted.fell_back is None else predicted.fell_back[:, genes]
-    return Predicted(
-        predicted.labels[:, genes], predicted.scores[:, genes], predicted.params, votes
-    )
+    return _with_rest(table, evaluate_per_gene(truth, predicted.scores), predicted, truth)
 
 
 def read_prediction(path: Any, n_pairs: int, params: dict[str, Any]) -> Predicted:
-    """Return what was written of a prediction; lazily, where the pairs are many."""
-    root = zarr.open_group(path, mode="r")
-    read: Any = np.asarray if is_held(n_pairs) else da.from_zarr
-    fell_back = read(root["fell_back"]) if "fell_back" in root else None
-    return Predicted(read(root["label"]), read(root["score"]), params, fell_back)
+    """Return what was written of a prediction: arrays, or of many pairs Zarr's."""
+    root: Any = zarr.open_group(path, mode="r")
+    found = {name: root[name] for name in ("label", "score", "fell_back") if name in root}
+    if is_held(PAIR_BYTES * n_pairs):
+        found = {name: array[:] for name, array in found.items()}
+    return Predicted(found["label"], found["score"], params, found.get("fell_back"))
 
 
 def _with_rest(
-    table: pd.DataFrame, predicted: Predicted, truth: np.ndarray, exclude: np.ndarray | None = None
+    table: pd.DataFrame,
+    within_genes: pd.DataFrame,
+    predicted: Predicted,
+    truth: np.ndarray,
+    exclude: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Put further scores of all pairs after the other ones of level overall.
 
     The areas within genes and, of methods that vote, the share of pairs without a vote.
     """
     n = int((table["level"] != "overall").argmax())
-    more = [evaluate_per_gene(truth, predicted.scores, exclude=exclude)]
+    more = [within_genes]
     if predicted.fell_back is not None:
         more.append(share_without_vote(truth, predicted.fell_back, exclude))
     return pd.concat([table[:n], *more, table[n:]], ignore_index=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import dask
-import dask.array as da
 import numpy as np
 import pandas as pd
 
+from pertscale._computing import store
 from pertscale.baselines.inputs import Predicted
 from pertscale.benchmark.units.base import Outcome, Unit, with_head
 from pertscale.benchmark.units.class_scores import (
@@ -179,4 +179,4 @@ def _write_prediction(path: Any, unit: ClassUnit, predicted: Predicted) -> None:
             made[name][:] = value
         return
     arrays: Any = [made[name] for name in values]
-    da.store(list(values.values()), arrays, lock=False, scheduler="threads")
+    store(list(values.values()), arrays)

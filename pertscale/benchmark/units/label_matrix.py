@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from pertscale._computing import store
 from pertscale.benchmark.units.portable import Portable
 from pertscale.errors import CorruptFileError, NotFoundError
 from pertscale.hashing import digest
@@ -28,9 +29,11 @@ from pertscale.storage.folder_names import slug
 GENE_CHUNK = 512
 #: Of the label matrix, what is in memory while it is written: a byte per pair.
 BAND_BYTES = 256_000_000
-#: Pairs up to which a matrix, or a prediction of 13 bytes each, is held as a whole: a graph of
-#: blocks would take longer than the work.
-HELD_PAIRS = 2**22
+#: Bytes up to which a matrix or a prediction is held as a whole: a graph of blocks would take
+#: longer than the work.
+HELD_BYTES = 2**27
+#: Bytes of a predicted pair: its label and class scores.
+PAIR_BYTES = 13
 #: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
 STRIP_PAIRS = 5_000_000
 
@@ -81,7 +84,7 @@ def label_matrix(
                 lazy = matrix.data[:, start : start + width]
                 band = np.empty(lazy.shape, np.int8)
                 # chunks span all rows, so this process collects them
-                da.store(lazy, band, lock=False, scheduler="threads")
+                store([lazy], [band])
                 array[:, start : start + width] = band
             write_record(temporary / SUMS_FILE, {FILES: all_sums(temporary)})
     return LabelMatrix(
@@ -109,9 +112,9 @@ def remove_superseded(folder: Path, matrices: Iterable[LabelMatrix]) -> None:
             remove(path)
 
 
-def is_held(n_pairs: int) -> bool:
-    """Whether so many pairs are held in memory, and not gone through block by block."""
-    return n_pairs <= HELD_PAIRS
+def is_held(n_bytes: int) -> bool:
+    """Whether so much is held in memory, and not gone through block by block."""
+    return n_bytes <= HELD_BYTES
 
 
 def strip_rows(n_rows: int, n_genes: int) -> int:

@@ -25,6 +25,7 @@ from pertscale.benchmark.units.class_scores import Points
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.label_matrix import (
     GENE_CHUNK,
+    PAIR_BYTES,
     LabelMatrix,
     is_held,
     strip_rows,
@@ -237,7 +238,7 @@ class ThresholdPredictor:
             "threshold_from": origin,
             "n_without_prediction": n_lacking,
         }
-        if is_held(len(unit.split.held_out) * len(columns)):
+        if is_held(PAIR_BYTES * unit.n_pairs):
             held_labels, held_scores = self._block(unit.split.held_out, columns, threshold)
             return Predicted(held_labels, held_scores, params)
         predict = dask.delayed(self._block, pure=False)
@@ -324,7 +325,7 @@ class FilePredictor:
         labels[missing] = Label.NON_DE
         scores[missing] = _NON_DE_SCORES
         params = {"n_pairs_not_predicted": int(missing.sum()), **self.found.params()}
-        if is_held(labels.size):
+        if is_held(PAIR_BYTES * labels.size):
             return Predicted(labels, scores, params)
         chunks = (rows, GENE_CHUNK)
         return Predicted(

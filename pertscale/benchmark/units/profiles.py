@@ -61,9 +61,9 @@ class ContextProfiles(Portable):
 
     @cached_property
     def values(self) -> xr.DataArray:
-        """The profiles, many of them lazily."""
-        lazy = open_pseudobulk(self.folder, context=self.context)["mean_log1p"]
-        return lazy.compute() if is_held(lazy.size) else lazy
+        """The profiles; many of them are read when they are asked for."""
+        found = open_pseudobulk(self.folder, context=self.context, dask=False)["mean_log1p"]
+        return found.load() if is_held(found.nbytes) else found
 
 
 @dataclass(frozen=True, eq=False)
