@@ -284,13 +284,17 @@ def _run_local(
 ) -> None:
     name = f"{label}-{os.urandom(6).hex()}"
     task = dask.delayed(call, pure=False, traverse=False)
-    # tuple keys are ordered by their number, so tasks start in the order of the descriptors
     more = [dask.delayed(one, pure=False, traverse=False) for one in shared]
-    tasks = [task(d, *more, dask_key_name=(name, i)) for i, d in enumerate(descriptors)]
+    # Dask starts equals by the text of their keys, the last one first; with numbers that count
+    # down, tasks start in the order of the descriptors
+    tasks = [
+        task(d, *more, dask_key_name=(name, f"{len(descriptors) - i:09d}", i))
+        for i, d in enumerate(descriptors)
+    ]
 
     def collect(key: Any, outcome: Outcome, *_: Any) -> None:
         if isinstance(key, tuple) and key[0] == name:
-            add(key[1], outcome)
+            add(key[2], outcome)
 
     # named here, since looking for a default would import `distributed`; a client is not local
     chosen = dask.config.get("scheduler", None)

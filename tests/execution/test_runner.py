@@ -38,6 +38,20 @@ def test_receipts_come_back_in_order(scheduler):
             run(fails_on_three, range(5), label="fails", quiet=True)
 
 
+@pytest.mark.parametrize("shared", [None, "what all have"])
+@pytest.mark.parametrize("n_tasks", [3, 31, 120])
+def test_tasks_start_in_the_order_of_their_descriptors(n_tasks, shared):
+    """Plans put what should end together last."""
+    started = []
+
+    def start(x, *_):
+        started.append(x)
+
+    with dask.config.set(scheduler="synchronous"):
+        run(start, range(n_tasks), label="start", shared=shared, quiet=True)
+    assert started == list(range(n_tasks))
+
+
 @pytest.fixture(scope="module")
 def cluster():
     with LocalCluster(
