@@ -191,8 +191,13 @@ class Screen:
 
     def n_genes_expressed(self, first: int, last: int) -> np.ndarray:
         """Return how many genes are above zero in each of the cells ``first:last``, int64."""
+        return self._n_genes_expressed[first:last].astype(np.int64)
+
+    @cached_property
+    def _n_genes_expressed(self) -> np.ndarray:
+        """Of all cells: parts of the label table ask for a few thousand each."""
         with self._store() as root, file_errors(self.path, remedy=REMEDY):
-            return np.asarray(root["obs/n_genes_expressed"][first:last], np.int64)
+            return np.asarray(root["obs/n_genes_expressed"])
 
     @property
     def obs(self) -> pd.DataFrame:

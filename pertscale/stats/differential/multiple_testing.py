@@ -37,7 +37,7 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
         ``q_(i) = min over j >= i of m / j * p_(j)``, at most 1. Memory: twice the input.
     """
     out = np.empty_like(p_values)
-    adjust(p_values, np.argsort(p_values, axis=-1), out)
+    adjust(p_values, np.argsort(p_values, axis=None), out)
     return out
 
 
@@ -47,7 +47,7 @@ def look_up(steps: np.ndarray, p_values: np.ndarray) -> np.ndarray:
     Memory: twice the input.
     """
     out = np.empty_like(p_values)
-    look_up_rows(p_values, np.argsort(p_values, axis=-1), steps, out)
+    look_up_rows(p_values, np.argsort(p_values, axis=None), steps, out)
     return out
 
 

@@ -37,7 +37,7 @@ from pertscale.stats.differential._kernels.adjust import adjust, look_up
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
 from pertscale.stats.differential.options import RankSumOptions
 from pertscale.stats.differential.screen_fdr import steps_file
-from pertscale.stats.differential.tile_statistics import open_statistics, read_index
+from pertscale.stats.differential.tile_statistics import StatisticsFile, read_index
 from pertscale.stats.differential.tiles import Tile
 from pertscale.stats.labels.table import GENES_FILE, PERTURBATIONS_FILE, PROFILES
 from pertscale.stats.pseudobulk import create_pseudobulk, put_profiles_on_disk, write_profiles
@@ -214,15 +214,14 @@ def _summaries(groups: pd.DataFrame, columns: Mapping[str, np.ndarray]) -> list[
     """Return what is known of each tested perturbation."""
     label = columns["label"]
     disagree = (label != Label.NON_DE) & (np.sign(columns["z"]) * label < 0)
-    return [
-        {
-            "group": int(group),
-            "n_up": int((row == Label.UP).sum()),
-            "n_down": int((row == Label.DOWN).sum()),
-            "n_sign_disagreements": int(bad.sum()),
-        }
-        for group, row, bad in zip(groups.index, label, disagree, strict=True)
-    ]
+    counts = {
+        "group": groups.index.to_numpy(),
+        "n_up": np.count_nonzero(label == Label.UP, axis=1),
+        "n_down": np.count_nonzero(label == Label.DOWN, axis=1),
+        "n_sign_disagreements": np.count_nonzero(disagree, axis=1),
+    }
+    each = zip(*(values.tolist() for values in counts.values()), strict=True)
+    return [dict(zip(counts, values, strict=True)) for values in each]
 
 
 def _check_sums(screen: Screen, groups: pd.DataFrame, n_expressed: np.ndarray) -> None:
@@ -262,14 +261,12 @@ def _statistics(
         if tile.context != context or (lo >= hi and tile.first > 0):
             continue
         genes = slice(tile.gene_start, tile.gene_stop)
-        of_tile = open_statistics(path, tile)
-        for name in names:
-            values = of_tile[name]
-            control[name][genes] = values[0]
-            if lo < hi:
-                collected[name][lo - start : hi - start, genes] = values[
-                    lo - tile.first : hi - tile.first
-                ]
+        with StatisticsFile(path, tile, buffers) as of_tile:
+            for name in names:
+                control[name][genes] = of_tile.rows(name, 0, 1)
+                if lo < hi:
+                    rows = of_tile.rows(name, lo - tile.first, hi - tile.first)
+                    collected[name][lo - start : hi - start, genes] = rows
     if start == 0:
         for name, values in control.items():
             collected[name][0] = values
@@ -312,7 +309,7 @@ def _columns(
         fold_control = control["sum_normalized"] / n_control
         np.divide(statistics["sum_normalized"], n, out=fold)
     columns["log2_fold_change"][:] = log2_ratio(fold, fold_control)
-    order = np.argsort(statistics["p_value"], axis=-1)
+    order = np.argsort(statistics["p_value"], axis=None)
     adjust(statistics["p_value"], order, columns["fdr"])
     steps = np.load(steps_file(Path(part.staging), context), mmap_mode="r")
     look_up(statistics["p_value"], order, np.asarray(steps), columns["fdr_screen"])
@@ -351,9 +348,10 @@ def _codes(screen: Screen) -> np.ndarray:
 def _target_mask(screen: Screen, names: Sequence[str]) -> np.ndarray:
     """Whether gene j is a target of perturbation i."""
     mask = np.zeros((len(names), screen.n_genes), bool)
-    for i, name in enumerate(names):
-        at = screen.genes.get_indexer(list(screen.targets[name]))
-        mask[i, at[at >= 0]] = True
+    pairs = [(row, target) for row, name in enumerate(names) for target in screen.targets[name]]
+    rows = np.array([row for row, _ in pairs], np.intp)
+    at = screen.genes.get_indexer([target for _, target in pairs])
+    mask[rows[at >= 0], at[at >= 0]] = True
     return mask
 
 

@@ -2,18 +2,20 @@
 
 One file per tile, without a header: the fields of ``STATISTICS_DTYPE`` one after the other, each an
 array (1 + perturbations, genes) whose row 0 belongs to the controls. Fields are apart, so that a
-reader of p-values reads only those.
+reader of p-values reads only those, and some rows of a field are one stretch.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 
+from pertscale.errors import CorruptFileError
 from pertscale.execution.buffers import Buffers
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
 from pertscale.stats.differential.tiles import Tile
@@ -46,6 +48,34 @@ def open_statistics(path: str | os.PathLike[str], tile: Tile) -> dict[str, np.nd
         size = tile.shape[0] * tile.shape[1] * dtype.itemsize
         statistics[field] = np.asarray(raw[offset : offset + size]).view(dtype).reshape(tile.shape)
     return statistics
+
+
+class StatisticsFile:
+    """A tile's file, open for the rows of some perturbations.
+
+    They are read, not mapped: a part of the label table needs a few rows of every tile, and each
+    page that is mapped anew costs more than its copy.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], tile: Tile, buffers: Buffers) -> None:
+        self._file = FileIO(path)
+        self._tile, self._fields, self._buffers = tile, _fields(tile), buffers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def rows(self, field: str, first: int, last: int) -> np.ndarray:
+        """Return rows of a field (last - first, genes), in memory that the next call overwrites."""
+        dtype, offset = self._fields[field]
+        genes = self._tile.shape[1]
+        values = self._buffers.take("rows", (last - first, genes), dtype)
+        self._file.seek(offset + first * genes * dtype.itemsize)
+        if self._file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
+            raise CorruptFileError(f"{self._file.name} is shorter than the statistics of its tile")
+        return values
 
 
 def _fields(tile: Tile) -> dict[str, tuple[np.dtype, int]]:

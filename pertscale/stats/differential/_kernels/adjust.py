@@ -10,12 +10,15 @@ from pertscale._jit import jit
 @jit
 def _adjust(p_values, order, out):
     n_rows, m = p_values.shape
-    for row in range(n_rows):
-        smallest = 1.0
-        for i in range(m - 1, -1, -1):
-            j = np.uint64(order[row, i])
-            smallest = min(smallest, p_values[row, j] * (m / (i + 1)))
-            out[row, j] = smallest
+    flat, flat_out = p_values.reshape(-1), out.reshape(-1)
+    left = np.full(n_rows, m)
+    smallest = np.ones(n_rows)
+    for i in range(len(order) - 1, -1, -1):
+        j = np.uint64(order[i])
+        row = np.uint64(j // np.uint64(m))
+        smallest[row] = min(smallest[row], flat[j] * (m / left[row]))
+        left[row] -= 1
+        flat_out[j] = smallest[row]
 
 
 def adjust(p_values: np.ndarray, order: np.ndarray, out: np.ndarray) -> None:
@@ -24,38 +27,37 @@ def adjust(p_values: np.ndarray, order: np.ndarray, out: np.ndarray) -> None:
     Parameters
     ----------
     p_values : ndarray (rows, tests), float64
-        Without NaN.
-    order : ndarray (rows, tests), int64
-        Ascending order of each row.
+        Without NaN; contiguous.
+    order : ndarray (rows * tests,), int64
+        Ascending order of all of them.
     out : ndarray (rows, tests), float64
-        Filled.
+        Filled; contiguous.
     """
     _adjust(p_values, order, out)
 
 
 @jit
 def _look_up(p_values, order, ends, adjusted, out):
-    n_rows, m = p_values.shape
-    for row in range(n_rows):
-        at = len(ends) - 1
-        for i in range(m - 1, -1, -1):
-            j = np.uint64(order[row, i])
-            p = p_values[row, j]
-            # down in growing strides to a step that ends below p, then halve
-            stride = 1
-            low = at - 1
-            while low >= 0 and ends[np.uint64(low)] >= p:
-                at = low
-                stride *= 2
-                low = at - stride
-            low = max(low, -1)
-            while at - low > 1:
-                middle = (at + low) >> 1
-                if ends[np.uint64(middle)] >= p:
-                    at = middle
-                else:
-                    low = middle
-            out[row, j] = adjusted[np.uint64(at)]
+    flat, flat_out = p_values.reshape(-1), out.reshape(-1)
+    at = len(ends) - 1
+    for i in range(len(order) - 1, -1, -1):
+        j = np.uint64(order[i])
+        p = flat[j]
+        # down in growing strides to a step that ends below p, then halve
+        stride = 1
+        low = at - 1
+        while low >= 0 and ends[np.uint64(low)] >= p:
+            at = low
+            stride *= 2
+            low = at - stride
+        low = max(low, -1)
+        while at - low > 1:
+            middle = (at + low) >> 1
+            if ends[np.uint64(middle)] >= p:
+                at = middle
+            else:
+                low = middle
+        flat_out[j] = adjusted[np.uint64(at)]
 
 
 def look_up(p_values: np.ndarray, order: np.ndarray, steps: np.ndarray, out: np.ndarray) -> None:
@@ -63,8 +65,9 @@ def look_up(p_values: np.ndarray, order: np.ndarray, steps: np.ndarray, out: np.
 
     Parameters
     ----------
-    p_values, order, out : ndarray (rows, tests)
-        As for :func:`adjust`. Each row walks once down the steps.
+    p_values, order, out : ndarray
+        As for :func:`adjust`. In this order one walk down the steps finds all: from one value to
+        the next it is a few steps, which the processor has at hand.
     steps : ndarray (2, steps), float64
         Largest p-value of each step, ascending, and its adjusted value.
     """
