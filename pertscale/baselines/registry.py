@@ -199,6 +199,7 @@ METHODS: Final[dict[str, Method]] = {
         needs_embedding=True,
         needs_gene_vectors=True,
         most_pairs=STEPS // MOST_EPOCHS,
+        version=2,
     ),
     "all_non_de": Method(
         make=lambda seed: AllNonDE(),

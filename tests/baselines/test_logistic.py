@@ -8,18 +8,21 @@ import weakref
 
 import dask
 import dask.array as da
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from pertscale.baselines import LogisticPairs, LogisticPerGene, MajorityVote
 from pertscale.baselines.classifiers import _pairs
+from pertscale.baselines.classifiers._descent import AveragedDescent
+from pertscale.baselines.classifiers._kernels.exponential import exp
 from pertscale.baselines.classifiers._softmax import DesignMatrix, ridge_path
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import confusion, scores_from_confusion
@@ -46,6 +49,16 @@ def by_scikit_learn(X, labels, queries, C):
 
 def unit(X):
     return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def test_exponentials_are_right_to_the_last_digits():
+    @numba.njit
+    def each(values):
+        return [exp(value) for value in values]
+
+    x = np.concatenate([np.linspace(-700, 700, 20_001), np.linspace(-1, 1, 20_001)])
+    np.testing.assert_allclose(each(x), np.exp(x), rtol=4e-16)
+    assert each(np.array([0.0])) == [1.0]
 
 
 # --- one regression per gene --------------------------------------------------------------------
@@ -308,6 +321,28 @@ def test_pairs_are_learned_as_scikit_learn_does_on_all_at_once():
     # the sum of both sides is what the model says of a pair
     np.testing.assert_allclose(scores, method.model_.predict_proba(features), atol=1e-6)
     assert method.model_.alpha == pytest.approx(1 / (0.1 * len(row)))
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 1e-2, 0.9, 3.0])  # the last set weights to zero at first
+@pytest.mark.parametrize("average", [1, 700, 10_000])
+def test_steps_are_those_of_scikit_learn(alpha, average):
+    rng = np.random.default_rng(2)
+    X = rng.standard_normal((2000, 7)) / np.sqrt(7)
+    y = np.clip(np.rint(2 * X @ rng.standard_normal(7)), -1, 1).astype(np.int8)
+    want = SGDClassifier(
+        loss="log_loss", learning_rate="invscaling", eta0=0.7, power_t=0.25, shuffle=False
+    ).set_params(alpha=alpha, average=average)
+    want.partial_fit(X, y, classes=CLASSES)
+    model = AveragedDescent(alpha=alpha, eta0=0.7, average=average)
+    for part in np.split(np.arange(2000), [1, 650, 1900]):
+        model.partial_fit(X[part], y[part])
+    # a strong penalty takes digits: weights are differences of numbers up to 1e9 times as large
+    np.testing.assert_allclose(model.coef_, want.coef_, rtol=1e-9, atol=2e-9)
+    np.testing.assert_allclose(model.intercept_, want.intercept_, rtol=1e-9)
+    np.testing.assert_allclose(model.predict_proba(X), want.predict_proba(X), rtol=2e-9)
+    np.testing.assert_array_equal(model.predict(X), want.predict(X))
+    again = clone(model).partial_fit(X[9:], y[9:]).fit(X, y)
+    np.testing.assert_array_equal(again.coef_, model.coef_)
 
 
 def test_pairs_beat_the_majority_vote_where_the_vectors_carry_the_label():

@@ -59,12 +59,11 @@ class Pairs:
     row_features: NDArray[np.float64]
     gene_features: NDArray[np.float64]
 
-    def epoch(self, random: np.random.Generator) -> Iterator[tuple[Any, Any]]:
-        """Yield features (pair, feature) and labels, each pair once.
+    def epoch(self, random: np.random.Generator) -> Iterator[Window]:
+        """Yield all pairs, each once, a window at a time.
 
         The genes are cut into windows that do not depend on the chunks of the labels. Windows come
-        in random order, the pairs of a window in random order too. If the labels are lazy, so is
-        what is yielded, a window at a time; else it is a block.
+        in random order, the pairs of a window in random order too.
         """
         step = max(1, WINDOW // len(self.rows))
         starts = random.permutation(np.arange(0, len(self.genes), step))
@@ -72,43 +71,42 @@ class Pairs:
             part = slice(start, start + step)
             (labels,) = compute(self.labels[:, self.genes[part]])
             labels = labels[self.rows]
-            row, gene = np.nonzero(labels != Label.UNTESTED)
-            order = random.permutation(len(row))
-            if not len(order):
-                continue
-            row, gene = row[order], gene[order]
-            tables, of_pairs = (self.row_features, self.gene_features[part]), labels[row, gene]
-            if dask.is_dask_collection(self.labels):
-                yield self._lazy_window(tables, row, gene, of_pairs)
-                continue
-            for block in self._blocks(len(order)):
-                yield block_of_features(tables, row[block], gene[block]), of_pairs[block]
+            pairs = random.permutation(np.flatnonzero(labels != Label.UNTESTED))
+            if len(pairs):
+                yield Window((self.row_features, self.gene_features[part]), labels, pairs)
 
-    @property
-    def _n_features(self) -> int:
-        return self.row_features.shape[1] + self.gene_features.shape[1]
 
-    def _blocks(self, n: int) -> Iterator[slice]:
-        step = max(1, BLOCK // self._n_features)
-        return (slice(start, min(start + step, n)) for start in range(0, n, step))
+@dataclass(frozen=True)
+class Window:
+    """Pairs that are learned from together.
 
-    def _lazy_window(
-        self,
-        tables: tuple[NDArray[np.float64], NDArray[np.float64]],
-        row: NDArray[np.intp],
-        gene: NDArray[np.intp],
-        labels: NDArray[np.int8],
-    ) -> tuple[da.Array, da.Array]:
-        blocks, lazy = list(self._blocks(len(row))), dask.delayed(tables, traverse=False)
-        features = [
-            da.from_delayed(
-                dask.delayed(block_of_features)(lazy, row[block], gene[block]),
-                shape=(block.stop - block.start, self._n_features),
-                dtype=np.float64,
-            )
-            for block in blocks
-        ]
-        return da.concatenate(features), da.from_array(labels, chunks=blocks[0].stop)
+    Attributes
+    ----------
+    tables
+        Features of the rows and of the genes.
+    labels
+        Shape (row, gene).
+    pairs
+        Positions in the flattened labels, in random order.
+    """
+
+    tables: tuple[NDArray[np.float64], NDArray[np.float64]]
+    labels: NDArray[np.int8]
+    pairs: NDArray[np.intp]
+
+    def lazy(self) -> tuple[da.Array, da.Array]:
+        """Return features (pair, feature) and labels, a block at a time."""
+        n_features = sum(table.shape[1] for table in self.tables)
+        row, gene = np.divmod(self.pairs, self.labels.shape[1])
+        step = max(1, BLOCK // n_features)
+        tables = dask.delayed(self.tables, traverse=False)
+        features = []
+        for start in range(0, len(row), step):
+            block = slice(start, start + step)
+            made = dask.delayed(block_of_features)(tables, row[block], gene[block])
+            shape = (len(row[block]), n_features)
+            features.append(da.from_delayed(made, shape=shape, dtype=np.float64))
+        return da.concatenate(features), da.from_array(self.labels[row, gene], chunks=step)
 
 
 def count_tested(labels: Any, rows: NDArray[np.intp], genes: NDArray[np.intp]) -> int:

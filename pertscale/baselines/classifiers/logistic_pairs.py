@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from pertscale.arguments import checked
+from pertscale.baselines.classifiers._descent import AveragedDescent
 from pertscale.baselines.classifiers._folds import (
     CRITERIA,
     Criterion,
@@ -23,7 +23,7 @@ from pertscale.baselines.classifiers._folds import (
     folds,
     row_groups,
 )
-from pertscale.baselines.classifiers._pairs import Pairs, Scale, count_tested
+from pertscale.baselines.classifiers._pairs import Pairs, Scale, Window, count_tested
 from pertscale.baselines.classifiers._votes import (
     NON_DE_FIRST,
     class_counts,
@@ -44,10 +44,9 @@ from pertscale.baselines.classifiers.base import (
 )
 from pertscale.baselines.classifiers.logistic import GRID, check_penalties
 from pertscale.errors import ArgumentError, InputError
-from pertscale.schema import CLASSES
 
 if TYPE_CHECKING:
-    from sklearn.linear_model import SGDClassifier
+    from dask_ml.wrappers import Incremental
 
 #: Steps that ``n_epochs="auto"`` makes, and the most passes that it takes for them.
 STEPS: Final = 5_000_000
@@ -65,10 +64,10 @@ class LogisticPairs(LabelClassifier):
     """Logistic regression of the label on [perturbation vector, gene vector] (method E3, `pair`).
 
     One model for all genes, of the three classes, each against the rest. It is fitted out of core
-    by averaged stochastic gradient descent: blocks of pairs in a seeded random order go through
-    scikit-learn's ``SGDClassifier``, of lazy labels through ``dask_ml``'s ``Incremental``. Scores
-    are the classes' probabilities divided by their sum. Equal inputs give equal bits, whatever the
-    chunks.
+    by averaged stochastic gradient descent, in the steps of scikit-learn's ``SGDClassifier``, over
+    the pairs in a seeded random order; of lazy labels blocks of pairs go through ``dask_ml``'s
+    ``Incremental``. Scores are the classes' probabilities divided by their sum. Equal inputs give
+    equal bits, whatever the chunks.
 
     Untested pairs are left out. Pairs whose perturbation or gene has no vector are not learned
     from, and get the majority vote of the gene (:class:`MajorityVote`).
@@ -96,8 +95,9 @@ class LogisticPairs(LabelClassifier):
         The value of C in use.
     cv_scores_ : dict of float to float
         With ``C="cv"``, the criterion for every C.
-    model_ : SGDClassifier
-        The fitted model. Its features are scaled.
+    model_ : AveragedDescent
+        The fitted model, with ``coef_``, ``intercept_`` and ``predict_proba``. Its features are
+        scaled.
 
     Notes
     -----
@@ -128,7 +128,7 @@ class LogisticPairs(LabelClassifier):
 
     C_: float
     cv_scores_: dict[float, float]
-    model_: SGDClassifier
+    model_: AveragedDescent
 
     def __init__(
         self,
@@ -219,16 +219,16 @@ class LogisticPairs(LabelClassifier):
         pairs = Pairs(y, rows, known, of_rows(X[rows]), of_genes(genes[known]))
         n_epochs = self._passes(n_pairs)
         models: list[Any] = [self._descent(C, n_pairs, n_epochs) for C in penalties]
-        if lazy := dask.is_dask_collection(y):
+        lazy = dask.is_dask_collection(y)
+        learn = _learn_lazily if lazy else _learn
+        if lazy:
             from dask_ml.wrappers import Incremental  # takes a second, as long as a small screen
 
             models = [Incremental(model, shuffle_blocks=False) for model in models]
         random = np.random.default_rng(self.seed)
-        with _one_block_at_a_time() if lazy else nullcontext():
-            for _ in range(n_epochs):
-                for features, labels in pairs.epoch(random):
-                    for model in models:
-                        model.partial_fit(features, labels, classes=list(CLASSES))
+        for _ in range(n_epochs):
+            for window in pairs.epoch(random):
+                learn(models, window)
         fitted = [model.estimator_ if lazy else model for model in models]
         return [_Scores(of_rows, of_genes, model) for model in fitted]
 
@@ -237,25 +237,23 @@ class LogisticPairs(LabelClassifier):
             return self.n_epochs
         return int(np.clip(-(-STEPS // n_pairs), 1, MOST_EPOCHS))
 
-    def _descent(self, C: float, n_pairs: int, n_epochs: int) -> SGDClassifier:
-        from sklearn.linear_model import SGDClassifier
-
-        return SGDClassifier(
-            loss="log_loss",
-            alpha=1 / (C * n_pairs),
-            learning_rate="invscaling",
-            eta0=FIRST_STEP,
-            power_t=0.25,
-            average=max(1, n_epochs * n_pairs // 2),
-            shuffle=False,
+    def _descent(self, C: float, n_pairs: int, n_epochs: int) -> AveragedDescent:
+        return AveragedDescent(
+            alpha=1 / (C * n_pairs), eta0=FIRST_STEP, average=max(1, n_epochs * n_pairs // 2)
         )
 
 
-@contextmanager
-def _one_block_at_a_time() -> Iterator[None]:
+def _learn(models: list[AveragedDescent], window: Window) -> None:
+    for model in models:
+        model.learn(window.tables, window.labels, window.pairs)
+
+
+def _learn_lazily(models: list[Incremental], window: Window) -> None:
     """Let Dask make one block after the other: the next one needs the model anyway."""
+    features, labels = window.lazy()
     with _SETTING, dask.config.set(scheduler="sync"):
-        yield
+        for model in models:
+            model.partial_fit(features, labels)
 
 
 def check_gene_vectors(gene_vectors: ArrayLike | None, n_genes: int) -> NDArray[np.float64]:
@@ -277,7 +275,7 @@ class _Scores:
 
     rows: Scale
     genes: Scale
-    model: SGDClassifier
+    model: AveragedDescent
 
     def __call__(
         self, X: NDArray[np.float64], genes: NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines.classifiers._kernels import add_labelled_votes, add_votes
+from pertscale.baselines.classifiers._kernels.votes import add_labelled_votes, add_votes
 from pertscale.baselines.classifiers._search import (
     Metric,
     Weights,

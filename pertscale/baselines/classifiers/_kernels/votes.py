@@ -1,4 +1,4 @@
-"""Inner loops of the baselines, on plain arrays."""
+"""Votes of nearest neighbours."""
 
 from __future__ import annotations
 
