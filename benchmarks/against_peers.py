@@ -51,7 +51,7 @@ def compare(session: Session, shape: Shape, names: list[str]) -> None:
     print(f"pertscale against {', '.join(names) or 'no peer'}: {shape.name}, {shape}", flush=True)
     record = session.record(f"peers-{shape.name}")
     session.screen(shape)
-    for turn in range(session.repeats):
+    for turn in range(session.rounds()):
         key = {"tool": "pertscale", "what": "ingest", "round": turn}
         if not record.find(key):
             note(record, key, session.ingest(shape), shape=shape)

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from account import cores_tables, processes, study_tables, whole_table
 from figures import draw_peers, draw_scaling
 from realism import SIMULATED
 from shapes import GENOME_WIDE, SIZES, Shape
@@ -17,9 +18,12 @@ from summary import Spread, exponent, peer_rows, read, select, skipped, sweep_po
 HERE = Path(__file__).resolve().parent
 TOPICS = (
     *(f"peers-{size}" for size in SIZES),
+    "benchmark",
     "kernel",
     "agreement",
     "scaling",
+    "cores",
+    "study",
     "realism",
     GENOME_WIDE.name,
 )
@@ -48,6 +52,9 @@ def main() -> None:
     page = environment.get_template("page.md.j2").render(
         about=_about(arguments.results),
         peers=peers,
+        whole=_whole(arguments.results),
+        cores=cores_tables(read(arguments.results, "cores")["runs"]),
+        studies=study_tables(read(arguments.results, "study")["runs"]),
         kernel=_kernel(arguments.results),
         agreement=read(arguments.results, "agreement")["runs"],
         scaling=scaling,
@@ -84,6 +91,17 @@ def _peers(results: Path) -> list[dict[str, Any]]:
             title = f"{size}: {shape}"
             found.append({"title": title, "rows": rows, "skipped": skipped(runs)})
     return found
+
+
+def _whole(results: Path) -> dict[str, Any]:
+    """Sizes with their whole processes, and rows of stages and methods over the sizes."""
+    runs = read(results, "benchmark")["runs"]
+    by_size = {size: select(runs, {"size": size}) for size in SIZES}
+    by_size = {size: some for size, some in by_size.items() if some}
+    return {
+        "sizes": {size: (str(SIZES[size]), processes(some)) for size, some in by_size.items()},
+        "rows": whole_table(by_size),
+    }
 
 
 def _kernel(results: Path) -> list[dict[str, Any]]:

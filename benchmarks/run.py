@@ -11,25 +11,36 @@ from pathlib import Path
 
 from against_peers import PEERS, compare
 from agreement import agree
+from cores import measure_cores
 from environment import peer_python
 from kernels import compare_kernels
 from realism import compare_realism
 from scaling import genome_wide, scale
 from session import Session
-from shapes import GENOME_WIDE, SIZES
-from shapes import genome_wide as genome_wide_shape
+from shapes import CORES, GENOME_WIDE, SIZES, STUDY, resized
+from study import measure_study
+from whole import measure_whole
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("agreement", "kernel", "peers", "scaling", "realism", "genome-wide")
+PARTS = ("agreement", "kernel", "peers", "benchmark", "scaling", "realism")
+#: Parts that need the other tools.
+OF_PEERS = {"agreement", "kernel", "peers"}
+#: Parts that run the whole benchmark.
+WHOLE = {"benchmark", "cores", "study"}
+#: Parts that are run only where they are named.
+LARGE_PARTS = ("cores", "study", "genome-wide")
 
 
 def main() -> None:
     """Run the parts that were asked for, cheap ones first."""
     arguments = _parse()
-    wanted = arguments.only or PARTS[:5]
+    wanted = arguments.only or PARTS
+    sizes = {name: getattr(arguments, name) for name in ("cells", "genes", "perturbations")}
     names = [] if arguments.peers == ["none"] else arguments.peers
-    session = _session(arguments, with_peers=bool(names))
+    session = _session(arguments, with_peers=bool(names) and not OF_PEERS.isdisjoint(wanted))
     session.warm_up()
+    if not WHOLE.isdisjoint(wanted):
+        session.warm_up_benchmark()
     if "agreement" in wanted:
         agree(session)
     if "kernel" in wanted and names:
@@ -37,12 +48,19 @@ def main() -> None:
     if "peers" in wanted:
         for size in arguments.size:
             compare(session, SIZES[size], names)
+    if "benchmark" in wanted:
+        for size in arguments.size:
+            measure_whole(session, SIZES[size])
     if "scaling" in wanted:
         scale(session)
     if "realism" in wanted:
         compare_realism(session, arguments.screens)
+    if "cores" in wanted:
+        measure_cores(session, resized(CORES, **sizes))
+    if "study" in wanted:
+        measure_study(session, resized(STUDY, **sizes))
     if "genome-wide" in wanted:
-        genome_wide(session, genome_wide_shape(arguments.genes))
+        genome_wide(session, resized(GENOME_WIDE, **sizes))
     print(f"done; python {Path(__file__).with_name('render.py').name} makes the page")
 
 
@@ -67,13 +85,18 @@ def _session(arguments: argparse.Namespace, *, with_peers: bool) -> Session:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--only", choices=PARTS, nargs="+", help="parts to run [default: all but genome-wide]")
+    add(
+        "--only",
+        choices=(*PARTS, *LARGE_PARTS),
+        nargs="+",
+        help=f"parts to run [default: all but {', '.join(LARGE_PARTS)}]",
+    )
     add(
         "--size",
         choices=SIZES,
         nargs="+",
         default=["S", "M", "L"],
-        help="screens for the comparison with the peers [default: S M L]",
+        help="screens for the peers and the whole benchmark [default: S M L]",
     )
     add(
         "--peers",
@@ -82,7 +105,7 @@ def _parse() -> argparse.Namespace:
         default=list(PEERS),
         help="tools to compare with [default: all]",
     )
-    add("--repeats", type=int, default=3, help="rounds [default: 3]")
+    add("--repeats", type=int, help="rounds [default: 3; of cores and study 1]")
     add("--threads", type=int, default=2, help="threads of every tool [default: 2]")
     add(
         "--budget",
@@ -96,12 +119,8 @@ def _parse() -> argparse.Namespace:
         default=400_000,
         help="where the sweep over cells ends, at most 1,000,000 [default: 400,000]",
     )
-    add(
-        "--genes",
-        type=int,
-        default=GENOME_WIDE.genes,
-        help="genes of the genome-wide screen; fewer need less disk",
-    )
+    for name in ("cells", "genes", "perturbations"):
+        add(f"--{name}", type=int, help=f"other {name} of the screens of {', '.join(LARGE_PARTS)}")
     add(
         "--screens",
         type=Path,

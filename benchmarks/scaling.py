@@ -32,7 +32,7 @@ def genome_wide(session: Session, shape: Shape) -> None:
     key = {"what": "ingest", "round": 0, "shape": shape.name}
     if not record.find(key):
         note(record, key, session.ingest(shape), shape=shape)
-    for turn in range(session.repeats):
+    for turn in range(session.rounds()):
         key = {"what": "labels", "round": turn, "shape": shape.name}
         if not record.find(key):
             note(record, key, session.labels(shape), shape=shape)
@@ -41,7 +41,7 @@ def genome_wide(session: Session, shape: Shape) -> None:
 def _point(session: Session, record: Record, key: dict[str, str], shape: Shape) -> None:
     keys = [
         {**key, "what": what, "round": turn}
-        for turn in range(session.repeats)
+        for turn in range(session.rounds())
         for what in ("ingest", "labels")
     ]
     missing = [k for k in keys if not record.find(k)]
@@ -54,7 +54,7 @@ def _point(session: Session, record: Record, key: dict[str, str], shape: Shape) 
 
 def _parallel_keys(session: Session) -> list[dict[str, object]]:
     keys: list[dict[str, object]] = []
-    for turn in range(session.repeats):
+    for turn in range(session.rounds()):
         keys += [{"sweep": "threads", "value": n, "round": turn} for n in THREADS]
         keys += [{"sweep": "workers", "value": n, "round": turn} for n in WORKERS]
         keys += [{"sweep": "dask", "value": how, "round": turn} for how in ("dask", "pool")]

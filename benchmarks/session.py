@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Session:
 
     work: Path
     results: Path
-    repeats: int
+    repeats: int | None
     threads: int
     budget: float
     again: bool
@@ -33,6 +34,10 @@ class Session:
     def record(self, topic: str) -> Record:
         """Open the results of a topic."""
         return Record(self.results, topic, peers=self.peers_python, again=self.again)
+
+    def rounds(self, usual: int = 3) -> int:
+        """How often a part is run: as often as was asked for, or as usual."""
+        return self.repeats or usual
 
     # --- screens ----------------------------------------------------------------------
 
@@ -57,6 +62,22 @@ class Session:
             print(f"ingesting {shape.name}", flush=True)
             self.checked_script("run_pertscale", "ingest", source, str(path))
         return path
+
+    def lines(self, shape: Shape) -> list[Path]:
+        """Return a store of each context of this shape; make those that are not there."""
+        folder = self.work / "screens" / f"{shape.name}-lines"
+        stores = [folder / f"{name}.zarr" for name in shape.contexts]
+        missing = [store for store in stores if not store.exists()]
+        if missing:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.checked_script("cut_lines", str(self.screen(shape)), str(folder))
+            self.drop(shape)
+        for store in missing:
+            source = store.with_suffix(".h5ad")
+            print(f"ingesting {store.stem}", flush=True)
+            self.checked_script("run_pertscale", "ingest", str(source), str(store))
+            source.unlink()
+        return stores
 
     def drop(self, shape: Shape) -> None:
         """Delete the screen and the store of a shape."""
@@ -98,6 +119,11 @@ class Session:
         self.checked_script("run_pertscale", "ingest", str(source), str(store))
         self.checked_script("run_pertscale", "labels", str(store), str(self.scratch("labels")))
 
+    def warm_up_benchmark(self) -> None:
+        """Compile what the methods and scores of a whole benchmark need, as well."""
+        out = self.scratch("warm-up")
+        self.benchmark_of("whole", [self.store(SIZES["toy"])], out, "--seeds", "1")
+
     def ingest(self, shape: Shape, *, threads: int | None = None) -> Measurement:
         """Measure an ingest; the store takes the place of the one before."""
         store = self.work / "screens" / f"{shape.name}.zarr"
@@ -112,12 +138,41 @@ class Session:
         shutil.rmtree(out, ignore_errors=True)
         return done
 
+    def benchmark(
+        self, shape: Shape, *, threads: int | None = None, workers: int = 0
+    ) -> Measurement:
+        """Measure a whole benchmark, from the store to the report; what it writes is deleted."""
+        out = self.scratch("benchmark")
+        done = self.benchmark_of(
+            "whole", [self.store(shape)], out, threads=threads, workers=workers
+        )
+        shutil.rmtree(out, ignore_errors=True)
+        return done
+
+    def benchmark_of(
+        self,
+        what: str,
+        stores: Sequence[Path],
+        out: Path,
+        *more: str,
+        threads: int | None = None,
+        workers: int = 0,
+    ) -> Measurement:
+        """Measure a benchmark of several stores: its labels, or the whole."""
+        arguments = [what, *map(str, stores), "--out", str(out), *more]
+        return self._parallel("run_benchmark", arguments, threads, workers)
+
     def _ours(self, *arguments: str, threads: int | None, workers: int = 0) -> Measurement:
+        return self._parallel("run_pertscale", arguments, threads, workers)
+
+    def _parallel(
+        self, name: str, arguments: Sequence[str], threads: int | None, workers: int
+    ) -> Measurement:
         n = threads or self.threads
         more = ["--threads", str(n)]
         if workers:
             more += ["--workers", str(workers), "--scratch", str(self.scratch("cluster"))]
-        return self.script("run_pertscale", *arguments, *more, threads=1 if workers else n)
+        return self.script(name, *arguments, *more, threads=n)
 
     def scratch(self, name: str) -> Path:
         """Return a path for something short-lived; what was there is deleted."""
@@ -156,5 +211,5 @@ def check_disk(folder: Path, needed: float, what: str) -> None:
     if needed > there:
         raise SystemExit(
             f"{what} needs about {needed / 1e9:.0f} GB of disk, {there / 1e9:.0f} GB are free; "
-            "name a larger disk with --work, or take fewer --max-cells or (genome-wide) --genes"
+            "name a larger disk with --work, or take fewer --max-cells, --cells or --genes"
         )

@@ -7,17 +7,22 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Shape:
-    """Arguments of ``pertscale simulate``; `name` is also the name of the files."""
+    """Arguments of ``pertscale simulate``; `name` is also the name of the files.
+
+    The cells are those of all contexts together.
+    """
 
     name: str
     cells: int
     genes: int
     perturbations: int
     umi_per_cell: float | None = None
+    contexts: tuple[str, ...] = ()
+    share_of_doubles: float = 0.0
 
     def arguments(self) -> list[str]:
         """Command-line arguments; where genes run out, pairs of genes are perturbed."""
-        singles = min(self.perturbations, self.genes)
+        singles = min(round(self.perturbations * (1 - self.share_of_doubles)), self.genes)
         counts = {
             "--cells": self.cells,
             "--genes": self.genes,
@@ -26,7 +31,8 @@ class Shape:
         }
         if self.umi_per_cell is not None:
             counts["--umi-per-cell"] = self.umi_per_cell
-        return [word for name, value in counts.items() for word in (name, str(value))]
+        named = [*counts.items(), *(("--context", context) for context in self.contexts)]
+        return [word for name, value in named for word in (name, str(value))]
 
     def file_bytes(self) -> float:
         """Estimated size of the h5ad: 8 bytes per non-zero, about 40 % of the entries."""
@@ -49,13 +55,27 @@ SIZES = {
 GENOME_WIDE = Shape("genome-wide", 2_000_000, 8_248, 10_000)
 #: A screen so small that all peers test all of it on values that are equal to the last bit.
 AGREEMENT = Shape("agreement", 6_000, 500, 30)
+#: Large enough that a cluster gets the units, small enough for a single core.
+CORES = Shape("cores", 60_000, 8_000, 900)
+#: Four lines of one panel of singles and doubles, a few cells of each perturbation in each.
+STUDY = Shape(
+    "study",
+    80_000,
+    8_500,
+    2_000,
+    contexts=("line1", "line2", "line3", "line4"),
+    share_of_doubles=0.2,
+)
 
 
-def genome_wide(genes: int) -> Shape:
-    """Return the genome-wide shape with fewer genes, where the disk is too small for all."""
-    if genes == GENOME_WIDE.genes:
-        return GENOME_WIDE
-    return replace(GENOME_WIDE, name=f"{GENOME_WIDE.name}-{genes}", genes=genes)
+def resized(shape: Shape, **sizes: int | None) -> Shape:
+    """Return a shape with other numbers of cells, genes or perturbations, named by them."""
+    asked = {name: value for name, value in sizes.items() if value is not None}
+    if not asked:
+        return shape
+    smaller = replace(shape, **asked)
+    sizes_in_words = f"{smaller.cells}-{smaller.genes}-{smaller.perturbations}"
+    return replace(smaller, name=f"{shape.name}-{sizes_in_words}")
 
 
 def sweeps(max_cells: int) -> dict[str, list[Shape]]:

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import resource
 import shutil
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from cluster import add_parallel, local_cluster, worker_peaks
 from stages import CONTROL, Stages, report, write_p_values
-
-#: A cluster on one machine, as the README has it: otherwise Dask's own processes wake up hundreds
-#: of times a second, on the cores that the workers compute on.
-RARE_POLLING = {
-    "distributed.worker.profile.enabled": False,
-    "distributed.worker.memory.monitor-interval": "1s",
-    "distributed.admin.tick.interval": "1s",
-    "distributed.admin.system-monitor.interval": "10s",
-}
-#: ru_maxrss is in kilobytes, on macOS in bytes.
-_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def main() -> None:
@@ -46,13 +31,13 @@ def main() -> None:
 
     more: dict[str, Any] = {}
     if arguments.workers:
-        with _cluster(arguments.workers, arguments.scratch, stages) as client:
+        with local_cluster(arguments, stages, "pertscale.stats.differential.tile_task") as client:
             with stages("first call"):  # of this cluster: workers load code and get memory
                 call(client)
             shutil.rmtree(arguments.out)
             with stages("call"):
                 call(client)
-            more["worker_peak_bytes"] = sorted(client.run(peak_bytes).values())
+            more["worker_peak_bytes"] = worker_peaks(client)
     else:
         clock = _map_clock(stages)
         with dask.config.set(scheduler="threads", num_workers=arguments.threads), clock:
@@ -69,36 +54,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("what", choices=("ingest", "labels"))
     parser.add_argument("file", help="file to ingest, or store to label")
     parser.add_argument("out", help="store, or folder for the labels")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=0, help="processes of a LocalCluster")
-    parser.add_argument("--scratch", help="folder for the cluster's own files")
+    add_parallel(parser)
     parser.add_argument("--scale", help="declare the scale of the file")
     parser.add_argument("--test", default="mannwhitney")
     parser.add_argument("--p-values", help="write the p-values to this npz")
     return parser.parse_args()
-
-
-def peak_bytes() -> int:
-    """Peak resident memory of the process that calls it."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
-
-
-@contextmanager
-def _cluster(workers: int, scratch: str | None, stages: Stages) -> Iterator[Any]:
-    with stages("cluster"):
-        import dask
-        from distributed import Client, LocalCluster
-
-        dask.config.set(RARE_POLLING)
-        cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, local_directory=scratch
-        )
-        client = Client(cluster)
-        client.run(
-            importlib.import_module, "pertscale.stats.differential.tile_task"
-        )  # as in a cluster in use
-    with cluster, client:
-        yield client
 
 
 def _map_clock(stages: Stages) -> Any:
