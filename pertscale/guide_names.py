@@ -75,12 +75,25 @@ def target_group(
     dict
         Canonical name → canonical name of the group.
     """
-    names = list(names)
-    called = {**{gene: gene for gene in genes}, **(ids or {})}
-    called |= {gene: gene for gene in called.values()}
+    names, called = list(names), called_genes(genes, ids)
     each = list(dict.fromkeys(target for name in names for target in targets(name)))
     groups = _groups(each, called)
     return {name: name_of(groups[target] for target in targets(name)) for name in names}
+
+
+def called_genes(genes: Iterable[str], ids: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the gene of every name of one; arguments are those of :func:`target_group`."""
+    called = {**{gene: gene for gene in genes}, **(ids or {})}
+    return called | {gene: gene for gene in called.values()}
+
+
+def group_alone(name: str, called: Mapping[str, str]) -> str:
+    """Return what :func:`target_group` does of a name that no others are with.
+
+    `called` is of :func:`called_genes`, which for many genes takes longer than a name.
+    """
+    groups = _groups(list(dict.fromkeys(targets(name))), called)
+    return name_of(groups[target] for target in targets(name))
 
 
 def _groups(each: Sequence[str], called: Mapping[str, str]) -> dict[str, str]:

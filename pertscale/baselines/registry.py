@@ -50,6 +50,9 @@ class Method:
         Whether ``predict`` takes the target groups of perturbations in place of their vectors.
     needs_gaps
         Whether it equals another method where every training pair has a label.
+    cost
+        Time it takes for a large screen, in multiples of the majority vote; tasks that take longer
+        are begun first.
     ranks
         Whether its scores tell pairs apart, so that another share of them can be called.
     is_reference
@@ -73,6 +76,7 @@ class Method:
     needs_gene_vectors: bool = False
     needs_test_groups: bool = False
     needs_gaps: bool = False
+    cost: float = 1.0
     ranks: bool = True
     is_reference: bool = False
     always_told: str = ""
@@ -121,6 +125,8 @@ class ExpressionMethod:
         Whether its parameter ``embedding`` has to be set.
     needs_targets
         Whether its parameter ``targets`` has to be set: the genes behind each perturbation.
+    takes_components
+        Whether its parameter ``components`` may be set: principal components of genes.
     always_told
         Words with which sentences on expression give its error, whichever models are best.
     doc, costs_like, version, key
@@ -131,6 +137,7 @@ class ExpressionMethod:
     doc: str = ""
     needs_embedding: bool = False
     needs_targets: bool = False
+    takes_components: bool = False
     always_told: str = ""
     costs_like: str = ""
     version: int = 1
@@ -143,6 +150,7 @@ class ExpressionMethod:
         seed: int,
         embedding: Embedding | None = None,
         targets: Mapping[str, Sequence[str]] | None = None,
+        components: Callable[[], NDArray] | None = None,
     ) -> ExpressionModel:
         """Make the model and fit it to training profiles, with what it needs of the rest."""
         model = self.make(seed)
@@ -150,6 +158,8 @@ class ExpressionMethod:
             model.set_params(embedding=embedding)
         if self.needs_targets:
             model.set_params(targets=targets)
+        if self.takes_components and components is not None:
+            model.set_params(components=components())
         return model.fit(profiles)
 
 
@@ -163,6 +173,7 @@ METHODS: Final[dict[str, Method]] = {
         make=lambda seed: WeightedKNNCV(seed=seed),
         doc="distance-weighted nearest perturbations, k chosen by 5-fold cross-validation",
         needs_embedding=True,
+        cost=3.0,
     ),
     "knn_1": Method(
         make=lambda seed: WeightedKNN(k=1),
@@ -192,11 +203,13 @@ METHODS: Final[dict[str, Method]] = {
         make=lambda seed: LogisticPerGene(seed=seed),
         doc="ridge logistic regression per gene on the perturbation's vector",
         needs_embedding=True,
+        cost=7.0,
     ),
     "logistic_pairs": Method(
         make=lambda seed: LogisticPairs(seed=seed),
         doc="one logistic regression on the vectors of perturbation and gene",
         needs_embedding=True,
+        cost=6.0,
         needs_gene_vectors=True,
         most_pairs=STEPS // MOST_EPOCHS,
         version=2,
@@ -250,10 +263,12 @@ EXPRESSION_MODELS: Final[dict[str, ExpressionMethod]] = {
     "linear": ExpressionMethod(
         make=lambda seed: BilinearModel(seed=seed),
         doc="genes and perturbations by their principal components, a bilinear map between",
+        takes_components=True,
     ),
     "linear_random": ExpressionMethod(
         make=lambda seed: BilinearModel(genes="random", seed=seed),
         doc="the same with random vectors for the genes",
+        takes_components=True,
         costs_like="linear",
     ),
 }

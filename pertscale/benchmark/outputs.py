@@ -17,6 +17,7 @@ from pertscale.benchmark.state import RunRecord, ScreenRun
 from pertscale.benchmark.tasks.registry import ALL_TASKS
 from pertscale.benchmark.tasks.transfer import with_averages
 from pertscale.benchmark.units.base import BLAS, UNIT_FILES
+from pertscale.benchmark.units.learned import opened
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ExistsError
 from pertscale.execution.blas_build import blas_libraries
@@ -109,8 +110,8 @@ def _clear(record: RunRecord) -> None:
 def _embedding_coverage(run: ScreenRun) -> list[dict[str, Any]]:
     """Which perturbations and genes have a vector: of the methods', and of models' own."""
     rows = [
-        _covered(run, embedding, context, split, embedding.name)
-        for (context, split), embedding in run.vectors.items()
+        _covered(run, opened(vectors), context, split, vectors.name)
+        for (context, split), vectors in run.vectors.items()
     ]
     for name, method in run.options.models.items():
         if name in run.options.user_models:
@@ -190,7 +191,8 @@ def manifest(
         "embeddings": {
             f"{context} / {split}": {"name": e.name, "hash": e.hash, "provenance": e.provenance}
             for run in screens
-            for (context, split), e in run.vectors.items()
+            for (context, split), vectors in run.vectors.items()
+            for e in (opened(vectors),)
         },
         "splits": {
             context: {name: split_file(context, split) for name, split in of_context.items()}

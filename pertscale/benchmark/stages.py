@@ -19,7 +19,7 @@ from pertscale.benchmark.outputs import manifest, result_sums, write_tables
 from pertscale.benchmark.split_files import check_split_files
 from pertscale.benchmark.state import ContextPlan, RunRecord, ScreenRun
 from pertscale.benchmark.tasks.registry import tasks_of
-from pertscale.benchmark.units.label_matrix import remove_superseded
+from pertscale.benchmark.units.kept import remove_superseded
 from pertscale.benchmark.units.running import unmark
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
@@ -184,11 +184,12 @@ def run_screen(
         plan_context(run, context)
     check_split_files(run.record)
     for kind in {kind for _, kind in run.matrices}:
-        kept = [matrix for (_, one), matrix in run.matrices.items() if one == kind]
-        remove_superseded(folder / WORK_DIR / kind, kept)
+        used = [matrix.path for (_, one), matrix in run.matrices.items() if one == kind]
+        remove_superseded(folder / WORK_DIR / kind, used)
     run.record.tell_earlier_version()
+    run.record.run_units(resources.memory, resources.client)
     for task in tasks_of(options.tasks):
-        task.run(run, resources.client)
+        task.run(run)
     return run
 
 
@@ -212,8 +213,7 @@ def run_across(screens: Sequence[ScreenRun], record: RunRecord, resources: RunRe
         task.plan_across(screens, record)
     check_split_files(record)
     record.tell_earlier_version()
-    for task in tasks:
-        task.run_across(record, resources.client)
+    record.run_units(resources.memory, resources.client)
 
 
 def finish_run(

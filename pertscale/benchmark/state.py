@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.run_log import RunLog
@@ -16,12 +14,12 @@ from pertscale.benchmark.units.base import Unit, is_of_earlier_version
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
+from pertscale.benchmark.units.learned import LearnedVectors, Vectors
 from pertscale.benchmark.units.profiles import ContextProfiles
-from pertscale.benchmark.units.running import UnitPlan, run_units, unmark
+from pertscale.benchmark.units.running import UnitPlan, run_units, unit_budget, unmark
 from pertscale.diagnostics.events import SplitsDrawn, emit
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
-from pertscale.embeddings.embedding import Embedding
 from pertscale.schema import WORK_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split
@@ -60,6 +58,8 @@ class RunRecord:
     without_changes : dict of str to str
         Contexts without a differentially expressed gene, in which no class can be scored, and what
         to say of them.
+    learned : dict of str to LearnedVectors
+        Vectors that its units learn, by their hash.
     told_earlier_version : bool
         Whether it was said that predictions of an earlier version are made again.
     """
@@ -77,7 +77,9 @@ class RunRecord:
     vectors_lack: list[dict[str, Any]] = field(default_factory=list)
     genes_seen: list[dict[str, Any]] = field(default_factory=list)
     without_changes: dict[str, str] = field(default_factory=dict)
+    learned: dict[str, LearnedVectors] = field(default_factory=dict)
     told_earlier_version: bool = False
+    _ran: set[Unit] = field(default_factory=set)
 
     def unmark(self) -> None:
         """Take the manifest away: what it says is finished is going to change.
@@ -104,24 +106,19 @@ class RunRecord:
                 quiet=self.log.quiet,
             )
 
-    def run_class_units(self, task: str, client: Any) -> None:
-        """Run the units of classes of a task; set aside those that have no predictions."""
-        units = [unit for unit in self.units if unit.task == task]
-        self._run(units, client)
-        failed = [unit for unit in units if self._skip_failed(unit)]
-        self.failed += failed
-        self.units = [unit for unit in self.units if unit not in failed]
+    def run_units(self, memory: str | int, client: Any) -> None:
+        """Run the units that are planned, or reuse them from an earlier call.
 
-    def run_expression_units(self, task: str, client: Any) -> None:
-        """Run the units of expression of a task."""
-        units = [unit for unit in self.expression if unit.task == task]
-        self._run(units, client)
-        for unit in units:
-            self._skip_failed(unit)
-
-    def _run(self, units: Sequence[Unit], client: Any) -> None:
-        """Run units, or reuse them from an earlier call; note what each took."""
-        plan = UnitPlan(self.folder, (*self.parents, self.folder), tuple(units))
+        Units of classes that have no predictions are set aside.
+        """
+        units = [unit for unit in (*self.units, *self.expression) if unit not in self._ran]
+        plan = UnitPlan(
+            out=self.folder,
+            results=(*self.parents, self.folder),
+            units=tuple(units),
+            learned=tuple(self.learned.values()),
+            memory=unit_budget(memory, client),
+        )
         receipts = run_units(plan, client=client, quiet=self.log.quiet)
         for unit, receipt in zip(units, receipts, strict=True):
             for text in receipt.damage:
@@ -129,6 +126,10 @@ class RunRecord:
             for model, seconds in receipt.models.items():
                 self.log.add("model", f"{unit.title} / {model}", seconds)
             self.log.add(unit.stage, unit.title, receipt.seconds, reused=receipt.reused)
+        self._ran.update(units)
+        failed = {unit for unit in units if self._skip_failed(unit)}
+        self.failed += [unit for unit in self.units if unit in failed]
+        self.units = [unit for unit in self.units if unit not in failed]
 
     def _skip_failed(self, unit: Unit) -> bool:
         """Record which methods of a finished unit have no predictions; whether there are any."""
@@ -155,7 +156,7 @@ class ScreenRun:
         By context and kind of labels, full or curated.
     interactions : dict of str to Interactions
         By context.
-    vectors : dict of (str, str) to Embedding
+    vectors : dict of (str, str) to Vectors
         By context and name of the split.
     class_splits : dict of str to list of Split
         Splits of each context by which classes are held out, in the order of the seeds.
@@ -169,7 +170,7 @@ class ScreenRun:
     external: ExternalPredictions
     matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
     interactions: dict[str, Interactions] = field(default_factory=dict)
-    vectors: dict[tuple[str, str], Embedding] = field(default_factory=dict)
+    vectors: dict[tuple[str, str], Vectors] = field(default_factory=dict)
     class_splits: dict[str, list[Split]] = field(default_factory=dict)
     profiles: dict[str, ContextProfiles] = field(init=False)
 
@@ -211,10 +212,6 @@ class ScreenRun:
         if kind == "curated":
             labels = curate(labels, context=context, recipe=Curation())
         return label_matrix(labels, context, self.folder / WORK_DIR / kind)
-
-    def vectors_of(self, embedding: Embedding, names: Sequence[str]) -> np.ndarray:
-        """Return vectors of perturbations, (n, d), of length 1; NaN where there is none."""
-        return embedding.normalized().vectors(names, targets=self.screen.targets)
 
     def tell_splits(self, context: str, of: str, splits: Sequence[Split], n: int) -> None:
         """Record how many splits there are of `n`, and why; print it where it was our choice."""

@@ -1,45 +1,58 @@
-"""Which embedding a unit gets: the one that was given, or one learned from its training part."""
+"""Which vectors a unit gets: the embedding that was given, or those learned from its training part.
+
+They are listed here, and made by tasks; see :mod:`pertscale.benchmark.units.learned`.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-import xarray as xr
+from collections.abc import Mapping, Sequence
 
-from pertscale import embeddings
-from pertscale.benchmark.state import ScreenRun
-from pertscale.embeddings.embedding import Embedding
-from pertscale.schema import CONTROL, PERTURBATION
+from pertscale.benchmark.state import RunRecord, ScreenRun
+from pertscale.benchmark.units.learned import LearnedVectors, TrainingProfiles, Vectors, covered
+from pertscale.schema import CONTROL, WORK_DIR
 from pertscale.splits import Split
 
-#: Principal components of the embedding that is learned from the training part (method H4).
+#: Principal components that are learned from the training part (method H4).
 TRAINING_DIM = 10
+TOO_FEW = "too few training perturbations to learn an embedding from; pass embedding="
 
 
-def embedding_for(run: ScreenRun, context: str, split: Split) -> Embedding | str:
+def vectors_for(run: ScreenRun, context: str, split: Split) -> Vectors | str:
     """Return the vectors for a split, or why there are none."""
-    if run.options.embedding is not None:
-        run.vectors[context, split.name] = run.options.embedding
-        return run.options.embedding
-    if (context, split.name) not in run.vectors:
-        profiles = run.profiles[context].values
-        mine = np.isin(profiles[PERTURBATION].values.astype(str), [*split.train, CONTROL])
-        learned = learned_embedding(profiles.isel({PERTURBATION: mine}), list(run.labels.genes))
-        if isinstance(learned, str):
-            return learned
-        run.vectors[context, split.name] = learned
-    return run.vectors[context, split.name]
+    key = context, split.name
+    if key not in run.vectors:
+        given = run.options.embedding
+        found = given or learned_from(run, context, split.train) or TOO_FEW
+        if isinstance(found, str):
+            return found
+        run.vectors[key] = found
+    return run.vectors[key]
 
 
-def learned_embedding(profiles: xr.DataArray, genes: list[str]) -> Embedding | str:
-    """Embed genes by their expression over training profiles, or return why that is impossible."""
-    dim = min(TRAINING_DIM, profiles.shape[0] - 1, len(genes) - 1)
+def learned_from(run: ScreenRun, context: str, training: Sequence[str]) -> LearnedVectors | None:
+    """Return what is learned from some perturbations of a context; None if they are too few."""
+    parts = [TrainingProfiles(run.profiles[context], (CONTROL, *training))]
+    return learned(run.record, parts, list(run.labels.genes))
+
+
+def learned(
+    record: RunRecord, parts: Sequence[TrainingProfiles], genes: Sequence[str]
+) -> LearnedVectors | None:
+    """Return vectors of genes from some profiles; None if these are too few.
+
+    The same ones are one object, which a process makes or reads once.
+    """
+    dim = min(TRAINING_DIM, sum(len(part.names) for part in parts) - 1, len(genes) - 1)
     if dim < 1:
-        return "too few training perturbations to learn an embedding from; pass embedding="
-    return embeddings.from_training(profiles.values, genes=genes, dim=dim)
-
-
-def has_none(embedding: Embedding, training: np.ndarray) -> str | None:
-    """Return that no training perturbation has a vector, (n, d), where that is so."""
-    if np.isfinite(training).all(axis=1).any():
         return None
-    return f"embedding {embedding.name!r} has none of the training perturbations"
+    found = LearnedVectors(tuple(parts), tuple(genes), dim, record.folder / WORK_DIR / "vectors")
+    return record.learned.setdefault(found.hash, found)
+
+
+def has_none(
+    vectors: Vectors, training: Sequence[str], *, targets: Mapping[str, Sequence[str]] | None = None
+) -> str | None:
+    """Return that no training perturbation has a vector, where that is so."""
+    if covered(vectors, training, targets=targets).any():
+        return None
+    return f"embedding {vectors.name!r} has none of the training perturbations"

@@ -46,7 +46,7 @@ def check_memory(memory: str | int) -> None:
         memory_bytes(memory)
 
 
-def task_budget(memory: str | int, *, worker_limit: int | None) -> int:
+def task_budget(memory: str | int, *, worker_limit: int | None, most: int = MOST_BYTES) -> int:
     """Return what the tasks of one process may hold together, in bytes.
 
     Parameters
@@ -56,6 +56,8 @@ def task_budget(memory: str | int, *, worker_limit: int | None) -> int:
     worker_limit : int, optional
         Memory limit of a worker; None where this process does the work, whose limit is that of
         the machine, the control group, or the SLURM job.
+    most : int
+        What ``'auto'`` takes at most.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def task_budget(memory: str | int, *, worker_limit: int | None) -> int:
     )
     needed = MOST_BYTES // 10 if memory == AUTO else memory_bytes(memory)
     if room >= needed:
-        return min(room, MOST_BYTES) if memory == AUTO else needed
+        return min(room, most) if memory == AUTO else needed
     enough = -(-(needed + PROCESS_BYTES) // int(USABLE * 1e6))
     remedy = f"give it at least {enough} MB"
     if worker_limit:

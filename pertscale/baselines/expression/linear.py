@@ -19,7 +19,7 @@ from pertscale.baselines.expression.base import (
 from pertscale.embeddings.components import principal_scores
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
-from pertscale.guide_names import target_group
+from pertscale.guide_names import called_genes, group_alone
 from pertscale.hashing import seed_from
 from pertscale.schema import CONTROL, GENE
 
@@ -95,12 +95,14 @@ class BilinearModel(ExpressionModel):
         ridge: float = 0.1,
         genes: Embedding | Special = "training",
         perturbations: Embedding | Special = "training",
+        components: NDArray | None = None,
         seed: int = 0,
     ) -> None:
         self.dim = dim
         self.ridge = ridge
         self.genes = genes
         self.perturbations = perturbations
+        self.components = components
         self.seed = seed
 
     def fitted_params(self) -> dict[str, Any]:
@@ -108,6 +110,7 @@ class BilinearModel(ExpressionModel):
         params = {
             name: value.name if isinstance(value, Embedding) else value
             for name, value in self.get_params(deep=False).items()
+            if name != "components"
         }
         if self.dim is not None:
             return params
@@ -122,13 +125,11 @@ class BilinearModel(ExpressionModel):
         read_out = pd.Index(self.genes_)
         learned = None
         if "training" in (self.genes, self.perturbations):
-            self._dim = self.dim
-            if self._dim is None:
-                self._dim = max(1, min(DIM, min(profiles.shape) - 1))
-            learned = principal_scores(profiles, self._dim)
+            learned = self._components(profiles)
+            self._dim = learned.shape[1]
         gene_rows, G = self._gene_vectors(read_out, learned)
         self._vectors = self._perturbation_vectors(read_out, learned, names)
-        self._read_out = frozenset(read_out)
+        self._called = called_genes(read_out)
         for name in names:
             vector = self._vector_of_target(name)
             if vector is not None:
@@ -159,6 +160,19 @@ class BilinearModel(ExpressionModel):
         self.weights_ = np.nan_to_num(weights, nan=0.0, posinf=np.inf, neginf=-np.inf)
         self._by_gene = self.weights_ if G is None else G @ self.weights_
 
+    def _components(self, profiles: xr.DataArray) -> NDArray:
+        """Return the principal components of genes, given or computed."""
+        if self.components is None:
+            return own_components(profiles, self.dim)
+        given = np.asarray(self.components)
+        dim = given.shape[1] if self.dim is None else self.dim
+        if given.ndim != 2 or len(given) != profiles.sizes[GENE] or not 1 <= dim <= given.shape[1]:
+            raise InputError(
+                f"components have shape {given.shape}; needed are {dim} for each of the "
+                f"{profiles.sizes[GENE]} genes"
+            )
+        return given[:, :dim]
+
     def _predict(self, names: list[str]) -> NDArray:
         out = np.full((len(names), len(self._level)), np.nan)
         for i, name in enumerate(names):
@@ -179,7 +193,7 @@ class BilinearModel(ExpressionModel):
     def _vector_of_target(self, name: str) -> np.ndarray | None:
         """Return the vector of the gene that a guide is of, where names are guides."""
         if self.perturbations == "training" or isinstance(self.perturbations, Embedding):
-            return self._vectors.get(target_group([name], self._read_out)[name])
+            return self._vectors.get(group_alone(name, self._called))
         return None
 
     def _gene_vectors(
@@ -223,6 +237,12 @@ class BilinearModel(ExpressionModel):
                 )
         if not self.ridge > 0:
             raise ArgumentError(f"ridge has to be positive, got {self.ridge}")
+
+
+def own_components(profiles: xr.DataArray, dim: int | None = None) -> NDArray:
+    """Return principal components of genes over profiles: ten, or as many as there are."""
+    most = max(1, min(DIM, min(profiles.shape) - 1))
+    return principal_scores(profiles, most if dim is None else dim)
 
 
 def _by_name(embedding: Embedding) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from zarr.storage import MemoryStore
 
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod
 from pertscale.baselines.classifiers.logistic_pairs import MOST_EPOCHS
+from pertscale.baselines.expression.linear import own_components
 from pertscale.benchmark.units.base import Unit
 from pertscale.benchmark.units.changes import ModelChanges
 from pertscale.benchmark.units.class_unit import ClassUnit, Predictor
@@ -240,3 +241,6 @@ class _DrawnProfiles:
 
     def observed(self) -> xr.DataArray:
         return self.drawn.profiles.chunk()
+
+    def components(self, train: xr.DataArray) -> np.ndarray:
+        return own_components(train)

@@ -14,9 +14,9 @@ from pertscale.benchmark.state import ContextPlan, RunRecord, ScreenRun
 class Task:
     """A column of the benchmark; by default a step does nothing.
 
-    Units are listed by one of the first two, in the records; they are then run by one of the next
-    two, and their scores are read by the code that writes the tables. A forecast lists the same
-    units and takes their sizes: a task says nothing of its cost.
+    Units are listed by one of the first two, in the records, which run them; their scores are read
+    by the code that writes the tables. A forecast lists the same units and takes their sizes: a
+    task says nothing of its cost.
 
     Attributes
     ----------
@@ -32,11 +32,8 @@ class Task:
     def plan_across(self, screens: Sequence[ScreenRun], record: RunRecord) -> None:
         """List the units between contexts, of one screen or several, in the record of all."""
 
-    def run(self, screen: ScreenRun, client: Any) -> None:
-        """Run what is listed of a screen, on a cluster where there is a client of one."""
-
-    def run_across(self, record: RunRecord, client: Any) -> None:
-        """Run what is listed between contexts."""
+    def run(self, screen: ScreenRun) -> None:
+        """Do what are no units."""
 
     def scores(self, screens: Sequence[ScreenRun]) -> list[pd.DataFrame]:
         """Return scores that are not those of a unit."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pertscale.benchmark.external import with_profiles
 from pertscale.benchmark.state import ContextPlan, ScreenRun
 from pertscale.benchmark.tasks.base import Task
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.profiles import OwnProfiles
-from pertscale.benchmark.vectors import embedding_for
-from pertscale.embeddings.embedding import Embedding
+from pertscale.benchmark.vectors import learned_from, vectors_for
 from pertscale.errors import InputError
 from pertscale.schema import DOUBLE, PERTURBATION
 from pertscale.splits import Split
@@ -38,10 +36,6 @@ class HeldOutExpression(Task):
             return
         for split in _splits_of_doubles(context) if self.name == DOUBLE else context.splits:
             _plan_split(run, context.context, self.name, split, self.restrict)
-
-    def run(self, screen: ScreenRun, client: Any) -> None:
-        """Run the units, or take them from an earlier call."""
-        screen.record.run_expression_units(self.name, client)
 
 
 def _splits_of_doubles(context: ContextPlan) -> list[Split]:
@@ -77,8 +71,8 @@ def _plan_split(run: ScreenRun, context: str, task: str, split: Split, restrict:
     models = run.options.models
     embedding = None
     if any(method.needs_embedding for method in models.values()):
-        vectors = embedding_for(run, context, split)
-        embedding = vectors if isinstance(vectors, Embedding) else None
+        vectors = vectors_for(run, context, split)
+        embedding = None if isinstance(vectors, str) else vectors
     if models or given:
         groups = run.screen.context_groups(context)
         sizes = run.screen.group_sizes[groups.index]
@@ -87,7 +81,9 @@ def _plan_split(run: ScreenRun, context: str, task: str, split: Split, restrict:
             context=context,
             split=usable,
             target_genes=run.screen.targets,
-            profiles=OwnProfiles(run.profiles[context], usable.train),
+            profiles=OwnProfiles(
+                run.profiles[context], usable.train, learned_from(run, context, usable.train)
+            ),
             models=models,
             user_models=run.options.user_models,
             given=given,

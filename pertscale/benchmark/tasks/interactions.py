@@ -38,7 +38,7 @@ class GeneticInteractions(Task):
 
     name = INTERACTIONS
 
-    def run(self, screen: ScreenRun, client: Any) -> None:
+    def run(self, screen: ScreenRun) -> None:
         """Call the interactions of each context."""
         for context in screen.labels.contexts:
             _call(screen, context)

@@ -17,7 +17,6 @@ import pandas as pd
 import xarray as xr
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel, Method
-from pertscale.baselines.expression.base import rows_of
 from pertscale.baselines.registry import COPY, OTHER_SCREEN, TRANSFER_METHODS, TRANSFER_MODELS
 from pertscale.benchmark.external import with_profiles
 from pertscale.benchmark.name_maps import NameMap, TransferContext, maps_between, transfer_contexts
@@ -25,6 +24,7 @@ from pertscale.benchmark.state import RunRecord, ScreenRun
 from pertscale.benchmark.tasks.base import Task
 from pertscale.benchmark.units.class_unit import ClassUnit, Predictor
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
+from pertscale.benchmark.units.learned import TrainingProfiles, Vectors
 from pertscale.benchmark.units.predictors import (
     ClassifierPredictor,
     FilePredictor,
@@ -37,7 +37,7 @@ from pertscale.benchmark.units.profiles import (
     SourceProfiles,
     TransferProfiles,
 )
-from pertscale.benchmark.vectors import has_none, learned_embedding
+from pertscale.benchmark.vectors import TOO_FEW, has_none, learned
 from pertscale.embeddings.components import from_screen
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
@@ -45,7 +45,7 @@ from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.parquet import stacked
 from pertscale.perturbation_names import targets
 from pertscale.predictions.predictions import EXPRESSION, AlignedPredictions
-from pertscale.schema import CONTROL, GENE, PERTURBATION, SCORE_COLUMNS, TRANSFER
+from pertscale.schema import CONTROL, PERTURBATION, SCORE_COLUMNS, TRANSFER
 from pertscale.splits import Split
 from pertscale.splits.rule import single_split
 
@@ -76,11 +76,6 @@ class Transfer(Task):
         maps = maps_between(contexts, read_aliases(record.options.aliases))
         for target in contexts:
             _plan_target(record, target, maps[target])
-
-    def run_across(self, record: RunRecord, client: Any) -> None:
-        """Run the units, or take them from an earlier call."""
-        record.run_class_units(self.name, client)
-        record.run_expression_units(self.name, client)
 
 
 def _plan_target(record: RunRecord, target: TransferContext, maps: Sequence[NameMap]) -> None:
@@ -232,16 +227,15 @@ def _predictors(
 ) -> dict[str, ClassifierPredictor | str]:
     """Return the classifiers on one training set, or why one is impossible."""
     found: dict[str, ClassifierPredictor | str] = {}
-    embedding: Embedding | str = _embedding(record, target, split, maps)
-    if isinstance(embedding, Embedding):
-        training_vectors = embedding.normalized().vectors(list(training.groups))
-        embedding = has_none(embedding, training_vectors) or embedding
+    embedding = _embedding(record, target, split, maps)
+    if not isinstance(embedding, str):
+        embedding = has_none(embedding, training.groups) or embedding
     added = {} if record.options.exclude_test_perturbations else TRANSFER_METHODS
     for name, method in {**methods, **added}.items():
         if method.needs_embedding and isinstance(embedding, str):
             found[name] = embedding
             continue
-        vectors = embedding if isinstance(embedding, Embedding) else None
+        vectors = None if isinstance(embedding, str) else embedding
         found[name] = ClassifierPredictor(
             method=method,
             training=training.parts,
@@ -254,7 +248,7 @@ def _predictors(
 
 def _embedding(
     record: RunRecord, target: TransferContext, split: Split, maps: Sequence[NameMap]
-) -> Embedding | str:
+) -> Vectors | str:
     """Return the vectors of genes: those given, or learned from the profiles trained on."""
     if record.options.embedding is not None:
         return record.options.embedding
@@ -264,12 +258,10 @@ def _embedding(
         return "the contexts share too few genes to learn vectors from; pass embedding="
     parts = []
     for mapping in maps:
-        profiles = mapping.source.profiles.values
         names = _train_names(mapping, split, record.options.exclude_test_perturbations)
-        mine = rows_of(profiles, [CONTROL, *names])
-        parts.append(mine.isel({GENE: mapping.position[shared]}).values)
-    stacked = xr.DataArray(np.concatenate(parts), dims=(PERTURBATION, GENE))
-    return learned_embedding(stacked, genes)
+        profiles = mapping.source.profiles
+        parts.append(TrainingProfiles(profiles, (CONTROL, *names), mapping.position[shared]))
+    return learned(record, parts, genes) or TOO_FEW
 
 
 def _train_names(mapping: NameMap, split: Split, exclude: bool) -> list[str]:
@@ -359,7 +351,7 @@ def _plan_expression(
         models=_models(record, target, split, maps),
         user_models=options.user_models,
         given=with_profiles(given),
-        embedding=embedding if isinstance(embedding, Embedding) else None,
+        embedding=None if isinstance(embedding, str) else embedding,
         targets=options.targets,
     )
     record.expression.append(unit)
@@ -430,7 +422,7 @@ def _linear_by_other_screen(
 ) -> ExpressionMethod:
     """Return the bilinear model with vectors from the source's profiles of all its conditions."""
     method = TRANSFER_MODELS[OTHER_SCREEN]
-    own = OwnProfiles(target.profiles, split.train)
+    own = OwnProfiles(target.profiles, split.train, None)
     other = _OtherScreen(mapping.source.name, mapping.source.profiles, mapping.group)
 
     def make(seed: int) -> ExpressionModel:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from pertscale.benchmark.state import ContextPlan, ScreenRun
 from pertscale.benchmark.tasks.base import Task
 from pertscale.benchmark.units.changes import ModelChanges
 from pertscale.benchmark.units.class_unit import ClassUnit, Predictor
+from pertscale.benchmark.units.learned import Vectors, covered
 from pertscale.benchmark.units.predictors import (
     ClassifierPredictor,
     FilePredictor,
@@ -19,9 +18,8 @@ from pertscale.benchmark.units.predictors import (
     thresholded_file,
 )
 from pertscale.benchmark.units.profiles import OwnProfiles
-from pertscale.benchmark.vectors import embedding_for, has_none
+from pertscale.benchmark.vectors import has_none, learned_from, vectors_for
 from pertscale.diagnostics.progress import say
-from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.hashing import digest
 from pertscale.predictions.predictions import EXPRESSION, AlignedPredictions
@@ -43,10 +41,6 @@ class Within(Task):
                 _plan_split(run, context.context, split, context.settings)
         for line in without_vectors(run.record.vectors_lack, context.context):
             say(line, quiet=run.log.quiet)
-
-    def run(self, screen: ScreenRun, client: Any) -> None:
-        """Run the units, or take them from an earlier call."""
-        screen.record.run_class_units(self.name, client)
 
 
 def _plan_split(
@@ -100,7 +94,7 @@ def _classifiers(
     groups = run.screen.target_groups
     classifiers = {}
     for name, method in run.options.methods_on(kind).items():
-        vectors = embedding_for(run, context, split) if method.needs_embedding else None
+        vectors = vectors_for(run, context, split) if method.needs_embedding else None
         reason = _no_vectors(run, vectors, train)
         if reason is None:
             classifiers[name] = ClassifierPredictor(
@@ -108,7 +102,7 @@ def _classifiers(
                 training=training,
                 groups=tuple(groups[n] for n in train),
                 test_groups=groups,
-                embedding=vectors if isinstance(vectors, Embedding) else None,
+                embedding=None if isinstance(vectors, str) else vectors,
                 targets=run.screen.targets,
             )
         else:
@@ -118,11 +112,10 @@ def _classifiers(
 
 def _lacking(run: ScreenRun, context: str, split: Split) -> dict[str, Any]:
     """Count the held-out perturbations without a vector, for which methods call the majority."""
-    found, n = embedding_for(run, context, split), len(split.held_out)
+    found, n = vectors_for(run, context, split), len(split.held_out)
     n_lacking = n
-    if isinstance(found, Embedding):
-        vectors = run.vectors_of(found, split.held_out)
-        n_lacking = int((~np.isfinite(vectors).all(axis=1)).sum())
+    if not isinstance(found, str):
+        n_lacking -= int(covered(found, split.held_out, targets=run.screen.targets).sum())
     given = None if run.options.embedding is None else run.options.embedding.name
     return {
         "context": context,
@@ -133,13 +126,11 @@ def _lacking(run: ScreenRun, context: str, split: Split) -> dict[str, Any]:
     }
 
 
-def _no_vectors(
-    run: ScreenRun, vectors: Embedding | str | None, train: Sequence[str]
-) -> str | None:
+def _no_vectors(run: ScreenRun, vectors: Vectors | str | None, train: Sequence[str]) -> str | None:
     """Return why a method that needs vectors can't run, or None."""
-    if not isinstance(vectors, Embedding):
+    if vectors is None or isinstance(vectors, str):
         return vectors
-    return has_none(vectors, run.vectors_of(vectors, train))
+    return has_none(vectors, train, targets=run.screen.targets)
 
 
 def _changes(
@@ -148,14 +139,15 @@ def _changes(
     """Return the models of expression and files of it as predictors of classes (method G2)."""
     control = run.external.controls[context]
     genes, everything = tuple(run.screen.genes), frozenset(split.train + split.held_out)
+    components = learned_from(run, context, split.train)
     found = {}
     for name, method in run.options.models.items():
-        vectors = embedding_for(run, context, split) if method.needs_embedding else None
-        hashed = vectors.hash if isinstance(vectors, Embedding) else vectors or ""
+        vectors = vectors_for(run, context, split) if method.needs_embedding else None
+        hashed = vectors if isinstance(vectors, str) else "" if vectors is None else vectors.hash
         found[name] = ThresholdPredictor(
             changes=ModelChanges(
                 method=method,
-                profiles=OwnProfiles(run.profiles[context], split.train),
+                profiles=OwnProfiles(run.profiles[context], split.train, components),
                 embedding=vectors,
                 targets=run.screen.targets,
                 seed=split.seed,

@@ -111,6 +111,16 @@ class Unit(ABC):
 
     @property
     @abstractmethod
+    def cost(self) -> float:
+        """How long it takes, in pairs of the majority vote: decides what is begun first."""
+
+    @property
+    @abstractmethod
+    def n_bytes(self) -> int:
+        """What it holds while it runs."""
+
+    @property
+    @abstractmethod
     def is_local(self) -> bool:
         """Whether it has to run in this process, where its inputs are."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel
 from pertscale.baselines.expression.base import rows_of
-from pertscale.benchmark.units.portable import Portable
+from pertscale.benchmark.units.learned import Vectors, opened
+from pertscale.benchmark.units.portable import Portable, once
 from pertscale.benchmark.units.profiles import Profiles
-from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.predictions.predictions import AlignedPredictions
 from pertscale.schema import CONTROL, GENE
@@ -37,7 +37,7 @@ class ModelChanges(Portable):
     ----------
     method : ExpressionMethod
     profiles : Profiles
-    embedding : Embedding or str, optional
+    embedding : Vectors or str, optional
         For a method that needs one; or why there is none.
     targets : dict of str to sequence of str
         Genes that each perturbation targets.
@@ -46,16 +46,21 @@ class ModelChanges(Portable):
 
     method: ExpressionMethod
     profiles: Profiles
-    embedding: Embedding | str | None
+    embedding: Vectors | str | None
     targets: Mapping[str, Sequence[str]]
     seed: int
 
-    @cached_property
+    @once
     def _model(self) -> ExpressionModel:
         if isinstance(self.embedding, str):
             raise InputError(self.embedding)
+        train, vectors = self.profiles.train(), self.embedding
         return self.method.fit(
-            self.profiles.train(), seed=self.seed, embedding=self.embedding, targets=self.targets
+            train,
+            seed=self.seed,
+            embedding=None if vectors is None else opened(vectors),
+            targets=self.targets,
+            components=partial(self.profiles.components, train),
         )
 
     def __call__(self, names: Sequence[str]) -> np.ndarray:

@@ -18,7 +18,12 @@ from pertscale.benchmark.units.class_scores import (
     read_prediction,
     score_settings,
 )
-from pertscale.benchmark.units.label_matrix import GENE_CHUNK, LabelMatrix, strip_rows
+from pertscale.benchmark.units.label_matrix import (
+    GENE_CHUNK,
+    HELD_BYTES,
+    LabelMatrix,
+    strip_rows,
+)
 from pertscale.errors import ArgumentError, InputError
 from pertscale.hashing import digest
 from pertscale.io.zarr_datasets import Variable, create_dataset
@@ -26,17 +31,20 @@ from pertscale.schema import CLASS, CLASS_NAMES, GENE, PERTURBATION
 from pertscale.storage.folder_names import folder_name
 from pertscale.versions import PREDICTIONS_VERSION
 
+#: Bytes per pair: what is predicted, what is read of it again, and the keys it is ranked by.
+_HELD_PER_PAIR = 60
+
 
 class Predictor(Protocol):
-    """What makes the predictions of a unit; see :mod:`pertscale.benchmark.units.predictors`.
+    """What makes the predictions of a unit; see :mod:`pertscale.benchmark.units.predictors`."""
 
-    Attributes
-    ----------
-    local : bool
-        Whether predictions are made in this process, where their inputs are.
-    """
+    @property
+    def local(self) -> bool:
+        """Whether predictions are made in this process, where their inputs are."""
 
-    local: ClassVar[bool]
+    @property
+    def cost(self) -> float:
+        """What it takes, in multiples of the majority vote."""
 
     @property
     def key(self) -> str:
@@ -111,6 +119,17 @@ class ClassUnit(Unit):
     def n_pairs(self) -> int:
         """Pairs that are predicted."""
         return len(self.split.held_out) * len(self.matrix.genes)
+
+    @property
+    def cost(self) -> float:
+        """Pairs, times what the method takes for one."""
+        return self.n_pairs * self.predictor.cost
+
+    @property
+    def n_bytes(self) -> int:
+        """Training labels; and predictions in several forms, or a part of them."""
+        labels = 2 * len(self.split.train) * len(self.matrix.genes)
+        return labels + min(_HELD_PER_PAIR * self.n_pairs, 4 * HELD_BYTES)
 
     @property
     def is_local(self) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,11 +23,11 @@ import xarray as xr
 import zarr
 
 from pertscale.baselines import ExpressionMethod, MeanExpression
-from pertscale.baselines.expression.base import rows_of
+from pertscale.baselines.expression.base import BLOCK_BYTES, rows_of
 from pertscale.benchmark.units.base import Outcome, Unit, with_head
+from pertscale.benchmark.units.learned import Vectors, opened
 from pertscale.benchmark.units.predictors import PREDICTS_NONE
 from pertscale.benchmark.units.profiles import Profiles
-from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import compare_expression, no_effect, no_effect_elsewhere
 from pertscale.evaluation.target_genes import Targets
@@ -60,7 +60,7 @@ class ExpressionUnit(Unit):
         Which of these are a user's.
     given : dict of str to AlignedPredictions
         Predictions from files, by name.
-    embedding : Embedding, optional
+    embedding : Vectors, optional
         For models of users that need one.
     targets : {'exclude', 'include'}
         Whether the genes that a perturbation targets are left out of its scores.
@@ -72,7 +72,7 @@ class ExpressionUnit(Unit):
     models: Mapping[str, ExpressionMethod]
     user_models: frozenset[str] = frozenset()
     given: Mapping[str, AlignedPredictions] = field(default_factory=dict)
-    embedding: Embedding | None = None
+    embedding: Vectors | None = None
     targets: Targets = "exclude"
     n_cells: Mapping[str, int] = field(default_factory=dict)
 
@@ -119,6 +119,16 @@ class ExpressionUnit(Unit):
         """Pairs that are predicted, of all models."""
         n_models = len(self.models) + len(self.given)
         return n_models * len(self.held_out) * self.profiles.shape[1]
+
+    @property
+    def cost(self) -> float:
+        """Pairs of all models."""
+        return float(self.n_pairs)
+
+    @property
+    def n_bytes(self) -> int:
+        """Predictions of all models and as many values in work, and profiles in blocks."""
+        return 16 * self.n_pairs + 2 * BLOCK_BYTES
 
     @property
     def is_local(self) -> bool:
@@ -177,11 +187,17 @@ class _Fitted:
 
 def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dict[str, float]]:
     fitted, seconds = _Fitted({}, {}, {}), {}
+    embedding = None if unit.embedding is None else opened(unit.embedding)
+    components = cache(partial(unit.profiles.components, train))  # of several models
     for name, method in unit.models.items():
         started = time.perf_counter()
         try:
             model = method.fit(
-                train, seed=unit.split.seed, embedding=unit.embedding, targets=unit.target_genes
+                train,
+                seed=unit.split.seed,
+                embedding=embedding,
+                targets=unit.target_genes,
+                components=components,
             )
             predicted = model.predict(unit.held_out)
         except (ArgumentError, InputError) as error:  # too few conditions for a model

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,12 @@ import pandas as pd
 import zarr
 
 from pertscale._computing import store
-from pertscale.benchmark.units.portable import Portable
-from pertscale.errors import CorruptFileError, NotFoundError
+from pertscale.benchmark.units.kept import is_kept, keeping
+from pertscale.benchmark.units.portable import Portable, once
 from pertscale.hashing import digest
-from pertscale.io.checksums import FILES, all_sums, faults, read_record, write_record
 from pertscale.io.store.layout import ALL_CHUNKS
-from pertscale.results.unit_files import SUMS_FILE
 from pertscale.schema import GENE, PERTURBATION
 from pertscale.stats.labels.table import LabelTable
-from pertscale.storage.atomic import atomic_path, remove
 from pertscale.storage.folder_names import slug
 
 #: Genes of a block of the label matrix: what kNN and the scores hold at a time.
@@ -54,12 +50,12 @@ class LabelMatrix(Portable):
         """Labels of some perturbations; of a large matrix lazily, one chunk of rows."""
         return self._labels[self._index.get_indexer(list(names))]
 
-    @cached_property
+    @once
     def _labels(self) -> Any:
         array: Any = zarr.open_array(self.path, mode="r")
         return array[:] if is_held(array.size) else da.from_zarr(array)
 
-    @cached_property
+    @once
     def _index(self) -> pd.Index:
         return pd.Index(self.perturbations)
 
@@ -70,8 +66,8 @@ def label_matrix(
     """Write the labels of a context, unless that is done; see :class:`LabelMatrix`."""
     matrix = labels.matrix(context)
     path = folder / f"{slug(context)}-{labels.key[:12]}.zarr"
-    if write and not _is_kept(path):
-        with atomic_path(path) as temporary:
+    if write and not is_kept(path):
+        with keeping(path) as temporary:
             array = zarr.create_array(
                 temporary,
                 shape=matrix.shape,
@@ -86,30 +82,12 @@ def label_matrix(
                 # chunks span all rows, so this process collects them
                 store([lazy], [band])
                 array[:, start : start + width] = band
-            write_record(temporary / SUMS_FILE, {FILES: all_sums(temporary)})
     return LabelMatrix(
         path,
         tuple(matrix[PERTURBATION].values),
         tuple(matrix[GENE].values),
         digest(labels.key, context),
     )
-
-
-def _is_kept(path: Path) -> bool:
-    """Whether a matrix is there as it was written; otherwise it is written again."""
-    try:
-        record = read_record(path / SUMS_FILE, "a record of a label matrix", remedy="delete it")
-    except (NotFoundError, CorruptFileError):
-        return False
-    return not faults(path, record[FILES], content=True)
-
-
-def remove_superseded(folder: Path, matrices: Iterable[LabelMatrix]) -> None:
-    """Delete the matrices in a folder that are of other labels than those in use."""
-    used = {matrix.path for matrix in matrices}
-    for path in folder.glob("*.zarr"):
-        if path not in used:
-            remove(path)
 
 
 def is_held(n_bytes: int) -> bool:

@@ -30,6 +30,7 @@ from pertscale.benchmark.units.label_matrix import (
     is_held,
     strip_rows,
 )
+from pertscale.benchmark.units.learned import Vectors, opened
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
@@ -96,7 +97,7 @@ class ClassifierPredictor:
         Target group of each training perturbation.
     test_groups : dict of str to str
         Those of the test perturbations, by name.
-    embedding : Embedding, optional
+    embedding : Vectors, optional
         For methods that need one.
     targets : dict of str to sequence of str, optional
         Genes that each perturbation targets, where vectors are looked up by its name; else they are
@@ -107,10 +108,15 @@ class ClassifierPredictor:
     training: tuple[TrainingLabels, ...]
     groups: tuple[str, ...]
     test_groups: Mapping[str, str]
-    embedding: Embedding | None
+    embedding: Vectors | None
     targets: Mapping[str, Sequence[str]] | None = None
 
     local: ClassVar[bool] = False
+
+    @property
+    def cost(self) -> float:
+        """That of the method."""
+        return self.method.cost
 
     @property
     def key(self) -> str:
@@ -143,7 +149,7 @@ class ClassifierPredictor:
     @property
     def _embedding(self) -> Embedding:
         assert self.embedding is not None, "methods that need none do not ask for vectors"
-        return self.embedding
+        return opened(self.embedding)
 
     def _vectors(self, test: Sequence[str]) -> np.ndarray:
         """Return vectors of training, then of test perturbations, (n, d), of length 1."""
@@ -198,7 +204,12 @@ class ThresholdPredictor:
     source_key: str
     shared: frozenset[str] = frozenset()
 
-    local: ClassVar[bool] = True
+    cost: ClassVar[float] = 2.0  # training perturbations are predicted, too
+
+    @property
+    def local(self) -> bool:
+        """Whether a file is read, or a model is fitted."""
+        return self.is_file
 
     @property
     def key(self) -> str:
@@ -305,6 +316,7 @@ class FilePredictor:
     shared: frozenset[str] = frozenset()
 
     local: ClassVar[bool] = True
+    cost: ClassVar[float] = 1.0
 
     @property
     def key(self) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -15,8 +14,9 @@ import numpy as np
 import xarray as xr
 
 from pertscale.baselines.expression.base import rows_of
+from pertscale.baselines.expression.linear import own_components
 from pertscale.benchmark.units.label_matrix import is_held
-from pertscale.benchmark.units.portable import Portable
+from pertscale.benchmark.units.portable import Portable, once
 from pertscale.hashing import digest
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.stats.pseudobulk import open_pseudobulk
@@ -39,6 +39,17 @@ class Profiles(Protocol):
     def observed(self) -> xr.DataArray:
         """Return the context's own profiles, (perturbation, gene), its control among them."""
 
+    def components(self, train: xr.DataArray) -> np.ndarray:
+        """Return the principal components of genes, (gene, dim), over the profiles to fit on."""
+
+
+class Components(Protocol):
+    """Principal components that several units share; those of :class:`LearnedVectors`."""
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The components, (gene, dim)."""
+
 
 @dataclass(frozen=True, eq=False)
 class ContextProfiles(Portable):
@@ -59,7 +70,7 @@ class ContextProfiles(Portable):
     n_genes: int
     key: str
 
-    @cached_property
+    @once
     def values(self) -> xr.DataArray:
         """The profiles; many of them are read when they are asked for."""
         found = open_pseudobulk(self.folder, context=self.context, dask=False)["mean_log1p"]
@@ -74,10 +85,13 @@ class OwnProfiles:
     ----------
     own : ContextProfiles
     training : tuple of str
+    shared : Components, optional
+        Of these and the control; None if they are too few for any.
     """
 
     own: ContextProfiles
     training: tuple[str, ...]
+    shared: Components | None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,6 +110,10 @@ class OwnProfiles:
     def observed(self) -> xr.DataArray:
         """Return all of them."""
         return self.own.values
+
+    def components(self, train: xr.DataArray) -> np.ndarray:
+        """Return the shared ones."""
+        return self.shared.matrix if self.shared is not None else own_components(train)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +173,10 @@ class TransferProfiles:
     def observed(self) -> xr.DataArray:
         """Return the target's own profiles."""
         return self.own.values
+
+    def components(self, train: xr.DataArray) -> np.ndarray:
+        """Return those of `train`."""
+        return own_components(train)
 
     def train(self) -> xr.DataArray:
         """Return the training profiles, the target's control first; in memory, float64."""

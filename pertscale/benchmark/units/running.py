@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,11 @@ from typing import Any
 import dask
 
 from pertscale.benchmark.units.base import Unit, check_unit_replaceable
+from pertscale.benchmark.units.learned import LearnedVectors
+from pertscale.execution.blas import one_blas_thread
+from pertscale.execution.clients import memory_limit, tasks_per_process
+from pertscale.execution.gate import holding
+from pertscale.execution.memory import MOST_BYTES, task_budget
 from pertscale.execution.runner import run
 from pertscale.schema import MANIFEST_FILE
 from pertscale.storage.atomic import remove
@@ -19,6 +24,8 @@ from pertscale.storage.atomic import remove
 #: Pairs of all units together up to which they run in the process that asked: a cluster would take
 #: longer to be asked.
 LOCAL_PAIRS = 20_000_000
+#: By default, where there is as much: room for a unit of a large screen on each thread.
+_BYTES_PER_THREAD = 500_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +39,22 @@ class UnitPlan:
     results : tuple of Path
         Results that are no longer finished once a unit is made, the outermost first.
     units : tuple of Unit
+    learned : tuple of LearnedVectors
+        Vectors that several units use.
+    memory : int
+        What the units of one process may hold together, in bytes.
     """
 
     out: Path
     results: tuple[Path, ...]
     units: tuple[Unit, ...]
+    learned: tuple[LearnedVectors, ...]
+    memory: int
 
 
 @dataclass(frozen=True)
 class UnitTask:
-    """A unit, by its number in the plan; the name is that of its task in the log."""
+    """A unit, or vectors, by number in the plan; the name is that of its task in the log."""
 
     number: int
     name: str
@@ -69,19 +82,41 @@ class UnitReceipt:
 
 
 def run_units(plan: UnitPlan, *, client: Any, quiet: bool) -> list[UnitReceipt]:
-    """Do what is missing of the units of a plan; return a receipt of each, in their order."""
+    """Do what is missing of the units of a plan; return a receipt of each, in their order.
+
+    Those that take longest are begun first, so that none of them is the last one running.
+    """
+    where = client if sum(unit.n_pairs for unit in plan.units) > LOCAL_PAIRS else None
+    tasks = [UnitTask(number, unit.title) for number, unit in enumerate(plan.units)]
+    if not all(unit.is_done(plan.out, content=False) for unit in plan.units):
+        vectors = [UnitTask(number, one.describe()) for number, one in enumerate(plan.learned)]
+        _map(make_vectors, vectors, plan, "vectors", where, quiet)
+    tasks.sort(key=lambda task: -plan.units[task.number].cost)
     receipts: dict[int, UnitReceipt] = {}
-    n_pairs = sum(unit.n_pairs for unit in plan.units)
-    for where, here in ((client, False), (None, True)):
-        tasks = [
-            UnitTask(number, unit.title)
-            for number, unit in enumerate(plan.units)
-            if here == (unit.is_local or client is None or n_pairs <= LOCAL_PAIRS)
-        ]
-        with _threads() if where is None else nullcontext():
-            done = run(do_unit, tasks, shared=plan, label="methods", client=where, quiet=quiet)
-        receipts |= {task.number: one for task, one in zip(tasks, done, strict=True)}
+    for place in (where, None) if where is not None else (None,):
+        rest = [task for task in tasks if task.number not in receipts]
+        mine = [t for t in rest if place is None or not plan.units[t.number].is_local]
+        done = _map(do_unit, mine, plan, "methods", place, quiet)
+        receipts |= {task.number: receipt for task, receipt in zip(mine, done, strict=True)}
     return [receipts[number] for number in range(len(plan.units))]
+
+
+def unit_budget(memory: str | int, client: Any) -> int:
+    """Return what the units of one process may hold together, in bytes."""
+    most = _BYTES_PER_THREAD * tasks_per_process(client)
+    return task_budget(memory, worker_limit=memory_limit(client), most=max(MOST_BYTES, most))
+
+
+def _map(
+    function: Callable[[UnitTask, UnitPlan], Any],
+    tasks: Sequence[UnitTask],
+    plan: UnitPlan,
+    label: str,
+    client: Any,
+    quiet: bool,
+) -> list[Any]:
+    with _threads() if client is None else nullcontext():
+        return run(function, tasks, shared=plan, label=label, client=client, quiet=quiet)
 
 
 def _threads() -> Any:
@@ -91,6 +126,15 @@ def _threads() -> Any:
     return dask.config.set(scheduler="threads") if chosen else nullcontext()
 
 
+@one_blas_thread()
+def make_vectors(task: UnitTask, plan: UnitPlan) -> None:
+    """Make vectors that several units use, unless they are there."""
+    vectors = plan.learned[task.number]
+    with holding(vectors.n_bytes, budget=plan.memory):
+        vectors.make()
+
+
+@one_blas_thread()
 def do_unit(task: UnitTask, plan: UnitPlan) -> UnitReceipt:
     """Run a unit, or reuse it from an earlier call."""
     unit, started = plan.units[task.number], time.perf_counter()
@@ -100,10 +144,12 @@ def do_unit(task: UnitTask, plan: UnitPlan) -> UnitReceipt:
     if not reused:
         check_unit_replaceable(plan.out / unit.folder)
         unmark(plan.results)
-        if unit.is_predicted(plan.out):
-            unit.score_again(plan.out)
-        else:
-            models = unit.run(plan.out)
+        with holding(unit.n_bytes, budget=plan.memory):
+            started = time.perf_counter()
+            if unit.is_predicted(plan.out):
+                unit.score_again(plan.out)
+            else:
+                models = unit.run(plan.out)
     return UnitReceipt(time.perf_counter() - started, reused, models, tuple(damage))
 
 
