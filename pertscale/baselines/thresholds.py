@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertscale.arguments import checked
+from pertscale.baselines._kernels import count_sizes
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.confusion_matrix import scores_from_confusion
 from pertscale.schema import CLASSES, Label
@@ -122,15 +123,9 @@ def _lower_edge(n: int) -> float:
 
 def _count(counts: NDArray, change: NDArray, truth: NDArray) -> None:
     """Add pairs by true class, direction (down, none, up) and size."""
-    tested = truth != Label.UNTESTED
-    change, truth = np.nan_to_num(change[tested]), truth[tested].astype(np.int64)
-    cell = (truth + 1) * 3 + np.sign(change).astype(np.int64) + 1
-    index = cell * _N_BINS + _bins(change)
-    if index.size < counts.size:  # sorting few is quicker than going through all counts
-        used, n = np.unique(index, return_counts=True)
-        counts.reshape(-1)[used] += n
-    else:
-        counts += np.bincount(index, minlength=counts.size).reshape(counts.shape)
+    bits = np.ascontiguousarray(np.atleast_2d(change), np.float32).view(np.uint32)
+    labels = np.ascontiguousarray(np.atleast_2d(truth), np.int8)
+    count_sizes(bits, labels, int(Label.UNTESTED), _DROPPED_BITS, counts)
 
 
 def _nearest(by_size: NDArray, wanted: int) -> float:

@@ -238,7 +238,7 @@ def test_all_training_perturbations_as_neighbours_are_in_the_estimate_of_memory(
 def test_settings_without_a_target_among_the_genes_are_scored_once(monkeypatch):
     drawn = _Drawn.of(24, 80, 5)
     calls = []
-    for name in ("evaluate", "evaluate_both", "evaluate_per_gene"):
+    for name in ("evaluate", "evaluate_both", "evaluate_per_gene", "evaluate_per_gene_both"):
         real = getattr(class_scores, name)
         monkeypatch.setattr(
             class_scores,
@@ -257,4 +257,4 @@ def test_settings_without_a_target_among_the_genes_are_scored_once(monkeypatch):
     calls.clear()
     own = {name: (name,) for name in drawn.matrix.perturbations}
     replace(unit, target_genes=own).score(store, params)
-    assert calls == ["evaluate_both", "evaluate_per_gene", "evaluate_per_gene"]
+    assert calls == ["evaluate_both", "evaluate_per_gene_both"]

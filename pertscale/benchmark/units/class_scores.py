@@ -169,11 +169,11 @@ def pairs_of_targets(
     perturbations: Sequence[str], genes: Sequence[str], targets: Mapping[str, Sequence[str]]
 ) -> np.ndarray:
     """Return row and column of the pairs of perturbations with their own targets, (n, 2)."""
-    index = pd.Index(genes)
+    column = {gene: at for at, gene in enumerate(genes)}
     pairs = [
-        (row, gene)
+        (row, column[gene])
         for row, name in enumerate(perturbations)
-        for gene in index.get_indexer(list(targets[name]))
-        if gene >= 0
+        for gene in targets[name]
+        if gene in column
     ]
     return np.array(pairs, dtype=np.intp).reshape(-1, 2)

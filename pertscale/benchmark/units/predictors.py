@@ -232,7 +232,10 @@ class ThresholdPredictor:
         """
         rows = strip_rows(len(unit.split.held_out), len(unit.matrix.genes))
         batches = list(_batches(unit.split.held_out, rows))
-        n_lacking = sum(int(np.isnan(self.changes(names)).all(axis=1).sum()) for names in batches)
+        held = is_held(PAIR_BYTES * unit.n_pairs)
+        change = self.changes(unit.split.held_out) if held else None
+        parts = map(self.changes, batches) if change is None else [change]
+        n_lacking = sum(int(np.isnan(part).all(axis=1).sum()) for part in parts)
         if not self.is_file and n_lacking == len(unit.split.held_out):
             raise InputError(PREDICTS_NONE)
         columns = pd.Index(self.genes).get_indexer(list(unit.matrix.genes))
@@ -249,9 +252,8 @@ class ThresholdPredictor:
             "threshold_from": origin,
             "n_without_prediction": n_lacking,
         }
-        if is_held(PAIR_BYTES * unit.n_pairs):
-            held_labels, held_scores = self._block(unit.split.held_out, columns, threshold)
-            return Predicted(held_labels, held_scores, params)
+        if change is not None:
+            return Predicted(*_called(change[:, columns], threshold), params)
         predict = dask.delayed(self._block, pure=False)
         labels, scores = [], []
         for names in batches:
@@ -270,8 +272,7 @@ class ThresholdPredictor:
         return Points(share_changed(unit.matrix.rows(unit.split.train)))
 
     def _block(self, names: Sequence[str], columns: np.ndarray, threshold: float) -> Any:
-        change = self.changes(names)[:, columns]
-        return labels_of_changes(change, threshold), scores_of_changes(change)
+        return _called(self.changes(names)[:, columns], threshold)
 
     def _training(
         self, names: Sequence[str], step: int, columns: np.ndarray, matrix: LabelMatrix
@@ -290,6 +291,10 @@ class ThresholdPredictor:
             raise InputError("no training pair was tested, so there is no rate to match")
         asked = np.asarray(unit.matrix.rows(unit.split.held_out) != Label.UNTESTED)
         return matching_rate(self.changes(unit.split.held_out)[:, columns][asked], rate)
+
+
+def _called(change: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    return labels_of_changes(change, threshold), scores_of_changes(change)
 
 
 def _batches(names: Sequence[str], size: int) -> Iterator[list[str]]:
