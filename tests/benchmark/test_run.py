@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import at_operating_point
 from pertscale.schema import SCORE_COLUMNS
-from tests.support.helpers import tree_hash
+from tests.support.helpers import stable_hash
 from tests.support.processes import run_script
 from tests.support.screens import write_h5ad
 
@@ -28,8 +27,6 @@ pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 #: Methods that classify the small screen; the additive one predicts no single.
 IN_CLASSES = {*ps.baselines.METHODS, *ps.baselines.EXPRESSION_MODELS} - {"additive"}
-#: Hold times, or depend on them; everything else is the same in every run.
-TIMED = ("timings.parquet", "report.html", "log.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +47,6 @@ QUICK = {
 def within(example, without_report, tmp_path_factory):
     out = tmp_path_factory.mktemp("benchmark") / "within"
     return ps.run_benchmark(example.screen, out=out, **QUICK, quiet=True)
-
-
-def stable_hash(folder, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(folder, copy)
-    for name in TIMED:
-        (copy / name).unlink(missing_ok=True)
-    return tree_hash(copy)
 
 
 def test_scores_have_the_declared_columns(finished):
@@ -153,12 +141,12 @@ def test_everything_is_there(finished):
 
 
 def test_again_computes_nothing(example, finished, tmp_path, monkeypatch):
-    before = stable_hash(finished.path, tmp_path)
+    before = stable_hash(finished.path)
     for module, name in ((class_scores, "evaluate_both"), (ClassUnit, "run")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed again"))
     again = ps.run_benchmark(example.screen, out=finished.path, quiet=True, seed=0)
     assert again.timings.query("stage != 'report'")["reused"].all()
-    assert stable_hash(finished.path, tmp_path) == before
+    assert stable_hash(finished.path) == before
 
 
 def test_one_option_changed(example, tmp_path, monkeypatch):
@@ -305,7 +293,7 @@ def test_on_a_cluster_with_another_working_directory(example, within, tmp_path, 
         ps.run_benchmark(
             Path(example.screen.path).name, out=out, performance_report=page, **QUICK, quiet=True
         )
-    assert stable_hash(tmp_path / "run", tmp_path) == stable_hash(within.path, tmp_path)
+    assert stable_hash(tmp_path / "run") == stable_hash(within.path)
     text = page.read_text()
     assert "Task Stream" in text
     assert '<script src="http' not in text  # it needs nothing from elsewhere
@@ -343,7 +331,7 @@ def test_many_pairs_block_by_block_give_the_same_bytes(example, tmp_path, monkey
     held = ps.run_benchmark(example.screen, out=tmp_path / "held", **asked)
     monkeypatch.setattr(label_matrix, "HELD_BYTES", 0)
     blocks = ps.run_benchmark(example.screen, out=tmp_path / "blocks", **asked)
-    assert stable_hash(held.path, tmp_path) == stable_hash(blocks.path, tmp_path)
+    assert stable_hash(held.path) == stable_hash(blocks.path)
 
 
 def test_the_report_on_performance_needs_a_cluster(example, finished, tmp_path):
@@ -407,7 +395,7 @@ def test_killed_while_scoring(example, within, tmp_path, monkeypatch):
     ps.run_benchmark(example.screen, out=out, **QUICK, quiet=True)
     n_units = len(list(out.glob("predictions/*/*/*/*/unit.json")))
     assert len(ran) == n_units - done[-1] > 0
-    assert stable_hash(out, tmp_path) == stable_hash(within.path, tmp_path)
+    assert stable_hash(out) == stable_hash(within.path)
 
 
 def test_a_run_with_other_labels_that_fails_leaves_no_result(example, tmp_path, monkeypatch):

@@ -79,6 +79,15 @@ def published_golden(name: str) -> Path:
     return PUBLISHED / name
 
 
+#: Files of a result that tell of the run's course.
+TIMED = ("timings.parquet", "report.html", "log.jsonl", ".lock")
+
+
+def stable_hash(folder: Path) -> dict[str, str]:
+    """Hash of every file of a result, but for those that tell of the run's course."""
+    return {name: value for name, value in tree_hash(folder).items() if name not in TIMED}
+
+
 def tree_hash(folder: Path) -> dict[str, str]:
     """Hash of every file below a folder."""
     return {
