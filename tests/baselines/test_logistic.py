@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logsumexp, softmax
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.metrics import f1_score
@@ -23,6 +24,7 @@ from pertscale.baselines import LogisticPairs, LogisticPerGene, MajorityVote
 from pertscale.baselines.classifiers import _pairs
 from pertscale.baselines.classifiers._descent import AveragedDescent
 from pertscale.baselines.classifiers._kernels.exponential import exp
+from pertscale.baselines.classifiers._kernels.softmax import bend, three_classes, two_classes
 from pertscale.baselines.classifiers._softmax import DesignMatrix, ridge_path
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import confusion, scores_from_confusion
@@ -59,6 +61,41 @@ def test_exponentials_are_right_to_the_last_digits():
     x = np.concatenate([np.linspace(-700, 700, 20_001), np.linspace(-1, 1, 20_001)])
     np.testing.assert_allclose(each(x), np.exp(x), rtol=4e-16)
     assert each(np.array([0.0])) == [1.0]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("n_rows", [50, 200, 70_000])
+def test_losses_and_their_derivatives_are_those_of_the_definition(n_classes, n_rows):
+    rng = np.random.default_rng(1)
+    k = n_classes - 1
+    contrasts = rng.standard_normal((2, n_classes, k))
+    codes = rng.integers(-1, n_classes, (2, n_rows)).astype(np.int8)
+    scores = rng.standard_normal((2, k, n_rows)) * np.array([1.0, 300.0])[:, None, None]
+    slope, variance, loss = np.empty_like(scores), np.empty((2, k)), np.empty(2)
+    curvature = np.empty((2, k * (k + 1) // 2, n_rows))
+    kernel = three_classes if n_classes == 3 else two_classes
+    kernel(contrasts, codes, scores, slope, curvature, variance, loss)
+    logits = contrasts @ scores
+    p = softmax(logits, axis=1) * (codes >= 0)[:, None]
+    hot = (codes[:, None] == np.arange(n_classes)[:, None]) * 1.0
+    mean = contrasts.swapaxes(1, 2) @ p
+    np.testing.assert_allclose(slope, mean - contrasts.swapaxes(1, 2) @ hot, atol=1e-13)
+    partition = logsumexp(logits, axis=1) * (codes >= 0)
+    np.testing.assert_allclose(loss, (partition - (logits * hot).sum(axis=1)).sum(axis=1))
+    pairs = [(i, j) for i in range(k) for j in range(i, k)]
+    want = [
+        np.einsum("gc,gcr->gr", contrasts[..., i] * contrasts[..., j], p) - mean[:, i] * mean[:, j]
+        for i, j in pairs
+    ]
+    np.testing.assert_allclose(curvature, np.stack(want, axis=1), atol=1e-12)
+    equal = [pairs.index((i, i)) for i in range(k)]
+    np.testing.assert_allclose(variance, curvature[:, equal].sum(axis=2), rtol=1e-11)
+    bent = np.empty_like(scores)
+    bend(curvature, scores, bent)
+    full = {pair: curvature[:, i] for i, pair in enumerate(pairs)}
+    for i in range(k):
+        sums = sum(full[min(i, j), max(i, j)] * scores[:, j] for j in range(k))
+        np.testing.assert_allclose(bent[:, i], sums, atol=1e-12)
 
 
 # --- one regression per gene --------------------------------------------------------------------

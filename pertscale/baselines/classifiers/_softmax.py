@@ -15,6 +15,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pertscale.baselines.classifiers._kernels.softmax import bend, three_classes, two_classes
 from pertscale.schema import CLASSES
 
 Floats = NDArray[np.float64]
@@ -25,7 +26,7 @@ _TOLERANCE: Final = 1e-14
 _MAX_STEPS: Final = 100
 #: Genes times rows (or dimensions) of a batch: its arrays take half a megabyte each.
 _BATCH: Final = 2**15
-_MIN_GENES: Final = 64
+_MIN_GENES: Final = 32
 
 #: Orthonormal contrasts of three classes, and the single one of two, as scikit-learn penalises it.
 _THREE: Final = np.array([[-1, -1], [0, 2], [1, -1]]) / np.sqrt([2, 6])
@@ -105,19 +106,15 @@ class _Problem:
     """What the genes of a batch are fitted to. Their scores are (gene, contrast, row)."""
 
     contrasts: Floats  # (gene, class, contrast), orthogonal
-    tested: Floats  # (gene, 1, row), 0 or 1
-    target: Floats  # (gene, contrast, row): the contrasts of the label, 0 if untested
+    codes: NDArray[np.int8]  # (gene, row): the class, from 0; -1 if untested
     shares: Floats  # (gene, class)
 
     @classmethod
     def of(cls, codes: NDArray[np.int8]) -> Self:
-        """Set up genes with the same number of classes, coded from 0; -1 is untested."""
-        hot = np.stack([codes == code for code in range(codes.max() + 1)], axis=1) * 1.0
-        shares = hot.sum(axis=2)
-        shares /= shares.sum(axis=1, keepdims=True)
-        contrasts = _uncorrelated_contrasts(shares)
-        tested = hot.sum(axis=1, keepdims=True)
-        return cls(contrasts, tested, contrasts.swapaxes(1, 2) @ hot, shares)
+        """Set up genes with the same number of classes."""
+        counts = np.stack([(codes == code).sum(axis=1) for code in range(codes.max() + 1)], axis=1)
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        return cls(_uncorrelated_contrasts(shares), codes, shares)
 
     def intercepts(self) -> Floats:
         """Return the scores of the class shares, shape (gene, contrast)."""
@@ -126,27 +123,45 @@ class _Problem:
 
     def take(self, genes: NDArray) -> Self:
         """Return the problem of some of the genes."""
-        return replace(self, **{name: values[genes] for name, values in vars(self).items()})
+        return replace(self, **_taken(self, genes))
 
-    def losses(self, scores: Floats) -> Floats:
-        """Return the log loss of every gene."""
-        logits = self.contrasts @ scores
-        top = logits.max(axis=1, keepdims=True)
-        partition = np.log(np.exp(logits - top).sum(axis=1, keepdims=True)) + top
-        return (self.tested * partition).sum(axis=(1, 2)) - (self.target * scores).sum(axis=(1, 2))
 
-    def derivatives(self, scores: Floats) -> tuple[Floats, Floats]:
-        """Return the first and second ones, (gene, contrast, row) and (.., contrast, .., row)."""
-        p = probabilities(self.contrasts @ scores, axis=1) * self.tested
-        transposed = self.contrasts.swapaxes(1, 2)
-        mean = transposed @ p
-        curvature = np.empty((*mean.shape[:2], *mean.shape[1:]))
-        for i in range(mean.shape[1]):
-            for j in range(i + 1):
-                product = (transposed[:, i] * transposed[:, j])[:, None] @ p
-                curvature[:, i, j] = product[:, 0] - mean[:, i] * mean[:, j]
-                curvature[:, j, i] = curvature[:, i, j]
-        return mean - self.target, curvature
+@dataclass(frozen=True)
+class _Point:
+    """Weights, and the objective of every gene and its derivatives there."""
+
+    weights: Floats  # (gene, contrast, 1 + rank)
+    objective: Floats  # (gene,)
+    gradient: Floats  # (gene, contrast, 1 + rank)
+    curvature: Floats  # (gene, pair of contrasts, row), of the loss by the scores
+    variance: Floats  # (gene, contrast): sums of that of equal pairs
+
+    @classmethod
+    def at(cls, weights: Floats, design: DesignMatrix, problem: _Problem, penalty: Floats) -> Self:
+        """Evaluate the objective at some weights."""
+        n_genes, n_contrasts = weights.shape[:2]
+        scores = _project(weights, design.matrix.T)
+        slope = np.empty_like(scores)
+        curvature = np.empty((n_genes, n_contrasts * (n_contrasts + 1) // 2, scores.shape[2]))
+        variance, losses = np.empty((n_genes, n_contrasts)), np.empty(n_genes)
+        classes = two_classes if n_contrasts == 1 else three_classes
+        classes(problem.contrasts, problem.codes, scores, slope, curvature, variance, losses)
+        objective = losses + (penalty * weights**2).sum(axis=(1, 2)) / 2
+        gradient = _project(slope, design.matrix) + penalty * weights
+        return cls(weights, objective, gradient, curvature, variance)
+
+    def take(self, genes: NDArray) -> Self:
+        """Return the point of some of the genes."""
+        return replace(self, **_taken(self, genes))
+
+    def put(self, genes: NDArray, other: Self) -> None:
+        """Replace what belongs to some of the genes."""
+        for name, values in vars(self).items():
+            values[genes] = getattr(other, name)
+
+
+def _taken(record: object, genes: NDArray) -> dict[str, NDArray]:
+    return {name: values[genes] for name, values in vars(record).items()}
 
 
 def _with_ones(X: Floats) -> Floats:
@@ -156,7 +171,7 @@ def _with_ones(X: Floats) -> Floats:
 def _uncorrelated_contrasts(shares: Floats) -> Floats:
     """Return contrasts in which the class covariance is diagonal, (gene, class, contrast)."""
     if shares.shape[1] == 2:
-        return np.broadcast_to(_TWO, (len(shares), *_TWO.shape))
+        return np.tile(_TWO, (len(shares), 1, 1))
     mean = shares @ _THREE
     covariance = np.einsum("ci,gc,cj->gij", _THREE, shares, _THREE)
     covariance -= mean[:, :, None] * mean[:, None]
@@ -196,90 +211,68 @@ def _minimise(design: DesignMatrix, problem: _Problem, weights: Floats, C: float
     tolerance = _TOLERANCE / max(1.0, C)
     result = weights.copy()
     live = np.arange(len(weights))
-    scores = _project(weights, design.matrix.T)
+    point = _Point.at(weights, design, problem, penalty)
     for _ in range(_MAX_STEPS):
-        slope, curvature = problem.derivatives(scores)
-        gradient = _project(slope, design.matrix) + penalty * weights
-        variance = np.einsum("gkkn->gk", curvature)[:, :, None]
-        diagonal = variance * design.mean_squares + penalty
-        error = (np.square(gradient) / diagonal).sum(axis=(1, 2))
+        diagonal = point.variance[:, :, None] * design.mean_squares + penalty
+        error = (np.square(point.gradient) / diagonal).sum(axis=(1, 2))
         more = error > tolerance
         if not more.all():
-            result[live[~more]] = weights[~more]
-            live, problem = live[more], problem.take(more)
-            weights, scores, curvature = weights[more], scores[more], curvature[more]
-            gradient, diagonal, error = gradient[more], diagonal[more], error[more]
+            result[live[~more]] = point.weights[~more]
+            live, problem, point = live[more], problem.take(more), point.take(more)
+            diagonal, error = diagonal[more], error[more]
         if not len(live):
             return result
         precision = np.clip(np.sqrt(error), 0.1 * np.sqrt(tolerance / error), 0.1)
-        step, change = _newton_direction(
-            design.matrix, curvature, gradient, diagonal, penalty, precision
-        )
-        length = _step_length(problem, weights, scores, step, change, gradient, penalty)
-        weights, scores = weights + length * step, scores + length * change
-    result[live] = weights
+        step = _newton_step(design.matrix, point, diagonal, penalty, precision)
+        point = _after(step, point, design, problem, penalty)
+    result[live] = point.weights
     return result
 
 
-def _newton_direction(
-    matrix: Floats,
-    curvature: Floats,
-    gradient: Floats,
-    diagonal: Floats,
-    penalty: Floats,
-    precision: Floats,
-) -> tuple[Floats, Floats]:
-    """Solve Newton's equations by conjugate gradients, every gene to its own relative precision.
-
-    Returns the step of the weights, and how it changes the scores.
-    """
-    step, change = np.zeros_like(gradient), np.zeros((*gradient.shape[:2], len(matrix)))
-    residual = -gradient
+def _newton_step(
+    matrix: Floats, point: _Point, diagonal: Floats, penalty: Floats, precision: Floats
+) -> Floats:
+    """Solve Newton's equations by conjugate gradients, every gene to its own relative precision."""
+    step, bent = np.zeros_like(point.gradient), np.empty((*diagonal.shape[:2], len(matrix)))
+    residual = -point.gradient
     scaled = residual / diagonal
     direction = scaled
     size = (residual * scaled).sum(axis=(1, 2))
     enough = precision**2 * size
     live = size > 0
     while live.any():
-        moved = _project(direction, matrix.T)
-        bent = (curvature * moved[:, None]).sum(axis=2)
+        bend(point.curvature, _project(direction, matrix.T), bent)
         image = _project(bent, matrix) + penalty * direction
         length = np.where(live, size / (direction * image).sum(axis=(1, 2)), 0)[:, None, None]
         step += length * direction
-        change += length * moved
         residual -= length * image
         scaled = residual / diagonal
         before, size = size, (residual * scaled).sum(axis=(1, 2))
         direction = scaled + (size / before)[:, None, None] * direction
         live &= size > enough
-    return step, change
+    return step
 
 
-def _step_length(
-    problem: _Problem,
-    weights: Floats,
-    scores: Floats,
-    step: Floats,
-    change: Floats,
-    gradient: Floats,
-    penalty: Floats,
-) -> Floats:
-    """Return 1 where the full step lowers the objective, else a length that is sure to.
+def _after(
+    step: Floats, point: _Point, design: DesignMatrix, problem: _Problem, penalty: Floats
+) -> _Point:
+    """Go the full step where it lowers the objective, else a part of it that is sure to.
 
     With a step that changes the differences of logits by at most r, the curvature along it grows
     by at most exp(r t): t = log(1 + r) / r minimises the bound on the objective that follows.
     """
-
-    def objective(weights: Floats, scores: Floats) -> Floats:
-        return problem.losses(scores) + (penalty * weights**2).sum(axis=(1, 2)) / 2
-
-    before = objective(weights, scores)
-    promised = 1e-4 * (gradient * step).sum(axis=(1, 2))
-    rounding = 1e-12 * np.abs(before)
-    good = objective(weights + step, scores + change) <= before + promised + rounding
-    reach = np.ptp(problem.contrasts @ change, axis=1).max(axis=1)
-    safe = np.log1p(reach) / np.maximum(reach, np.finfo(np.float64).tiny)
-    return np.where(good, 1.0, safe)[:, None, None]
+    there = _Point.at(point.weights + step, design, problem, penalty)
+    promised = 1e-4 * (point.gradient * step).sum(axis=(1, 2))
+    rounding = 1e-12 * np.abs(point.objective)
+    far = ~(there.objective <= point.objective + promised + rounding)
+    if far.any():
+        step, problem = step[far], problem.take(far)
+        change = problem.contrasts @ _project(step, design.matrix.T)
+        reach = np.ptp(change, axis=1).max(axis=1)
+        length = np.log1p(reach) / np.maximum(reach, np.finfo(np.float64).tiny)
+        nearer = point.weights[far] + length[:, None, None] * step
+        there.put(far, _Point.at(nearer, design, problem, penalty))
+    return there
 
 
 def _project(values: Floats, matrix: Floats) -> Floats:
