@@ -10,10 +10,10 @@ from schedule import largest_share, on_paper
 from shapes import Shape
 from summary import Run, Spread, select
 
-#: Stages whose rows are units, which run side by side; models are parts of one.
-_UNITS = ("method", "expression")
+#: Stages whose rows are tasks that run side by side; models are parts of one.
+_UNITS = ("vectors", "method", "expression")
 _PART = "model"
-REST = "planning, tables, start of Python"
+REST = "the rest"
 #: Stages in the order of the table; others stand last.
 _ORDER = ("labels", *_UNITS, _PART, "interactions", "report", REST)
 
@@ -35,7 +35,12 @@ def whole_table(sizes: dict[str, Sequence[Run]]) -> list[dict[str, Any]]:
 
 
 def _title(stage: str, name: str) -> str:
-    words = {"method": name, "expression": f"expression, {name}", _PART: f"of these {name}"}
+    words = {
+        "vectors": "vectors of genes",
+        "method": name,
+        "expression": f"expression, {name}",
+        _PART: f"of these {name}",
+    }
     return words.get(stage, stage)
 
 
@@ -129,18 +134,20 @@ def study_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
             continue
         first = of["whole"][0]
         said = first["said"]
+        vectors = said["vector_seconds"]
         units, serial = said["unit_seconds"], said["stages"]["call"]["wall"] - said["busy"]
         found.append(
             {
                 "shape": str(shape),
                 "n_lines": len(shape.contexts),
                 "processes": {what: _spreads(these) for what, these in of.items()},
+                "n_vectors": len(vectors),
                 "n_units": len(units),
-                "unit_seconds": sum(units),
+                "seconds": sum(units) + sum(vectors),
                 "serial": serial,
-                "largest": max(units),
-                "largest_share": largest_share(units),
-                "on_paper": on_paper(units, serial),
+                "largest": max(units + vectors),
+                "largest_share": largest_share(units + vectors),
+                "on_paper": on_paper([vectors, units], serial),
             }
         )
     return found

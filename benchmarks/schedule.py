@@ -37,16 +37,17 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
 
 
 def on_paper(
-    seconds: Sequence[float], serial: float, workers: Sequence[int] = WORKERS
+    phases: Sequence[Sequence[float]], serial: float, workers: Sequence[int] = WORKERS
 ) -> list[OnPaper]:
-    """Return what a run would take: tasks of `seconds` each, and `serial` seconds that run alone.
+    """Return what a run would take: `serial` seconds alone, and phases of tasks of these seconds.
 
-    No worker waits for data, memory or another, so that this is a limit and not a forecast.
+    A phase begins when the one before is done. No worker waits for data, memory or another, so that
+    this is a limit and not a forecast.
     """
-    alone = serial + sum(seconds)
+    alone = serial + sum(map(sum, phases))
     found = []
     for n in workers:
-        taken = serial + makespan(seconds, n)
+        taken = serial + sum(makespan(seconds, n) for seconds in phases)
         found.append(OnPaper(n, taken, alone / taken, alone / taken / n))
     return found
 

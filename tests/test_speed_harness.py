@@ -206,7 +206,7 @@ def test_a_schedule_on_paper() -> None:
     # longest first: 3 and 3, then 2 to each, then the last 2; the other order would end at 8
     assert [makespan(seconds, n) for n in (1, 2, 5, 64)] == [12, 7, 3, 3]
     assert largest_share(seconds) == 0.25
-    alone, two, many = on_paper(seconds, 2.0, (1, 2, 64))
+    alone, two, many = on_paper([[1.0], seconds], 1.0, (1, 2, 64))  # one that the others wait for
     assert (alone.seconds, alone.speed_up, alone.efficiency) == (14, 1, 1)
     assert (two.seconds, two.speed_up, two.efficiency) == pytest.approx((9, 14 / 9, 7 / 9))
     assert many.speed_up == pytest.approx(14 / 5)
@@ -251,6 +251,7 @@ def test_lines_are_cut_out_of_a_screen_and_labelled_before_their_benchmark(
             quiet=True,
         )
     assert running.do_unit is do_unit
+    assert clock.vectors
     account = _account(result.timings, clock)
     assert account["labels_reused"]
     rows = {(row["stage"], row["name"]): row for row in account["rows"]}
@@ -267,8 +268,8 @@ def test_units_that_run_side_by_side_are_busy_once() -> None:
     from unit_clock import Times, UnitClock
 
     clock = UnitClock()
+    clock.vectors = {"a": Times(0.0, 2.0, 1.0)}
     clock.units = {
-        "a": Times(0.0, 2.0, 1.0),
         "b": Times(1.0, 4.0, 1.0),
         "c": Times(1.5, 3.0, 1.0),
         "d": Times(7.0, 8.0, 1.0),
@@ -288,6 +289,7 @@ def benchmark(key: Run, labels: float, units: dict[str, float]) -> Run:
             for stage, name, s in rows
         ],
         "unit_seconds": list(units.values()),
+        "vector_seconds": [],
         "busy": sum(units.values()),
     }
     return run
@@ -316,7 +318,7 @@ def test_page_has_the_whole_benchmark_cores_and_a_study(tmp_path: Path) -> None:
     assert "| | S: s | CPU, s | GB | M: s | CPU, s | GB |\n|---|---|---|---|---|---|---|\n" in page
     assert "| labels | 1.5 | 3.0 | 0.50 | 2.0 | 4.0 | 0.50 |\n" in page
     assert "| knn_cv | | | | 5.0 | 10.0 | 0.50 |\n" in page
-    assert "| planning, tables, start of Python | 4.0 | 8.0 | 1.00 | 4.0 | 8.0 | 1.00 |\n" in page
+    assert "| the rest | 4.0 | 8.0 | 1.00 | 4.0 | 8.0 | 1.00 |\n" in page
     assert "| **the process** | 8.5 (7.0–10.0) | 17.0 (14.0–20.0) | 1.00 | 14.0 |" in page
     assert "2 runs): 4.2 (3.5–5.0)\n" in page  # units and 3 s of the rest, over the labels
     assert "| 2 threads | 4.0 | 2.00 | 8.0 | 1.50 | 13.0 | 26.0 | 1.00 |\n" in page

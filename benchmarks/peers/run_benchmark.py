@@ -60,8 +60,9 @@ def _label(stores: list[str], out: str, client: Any) -> None:
 def _account(timings: Any, clock: UnitClock) -> dict[str, Any]:
     """Return what the benchmark says of its own stages and units.
 
-    ``busy`` are the seconds in which at least one unit ran, where these were threads of this
-    process; ``unit_seconds`` what each took.
+    ``busy`` are the seconds in which at least one unit ran, or vectors that units use were made,
+    where these were threads of this process; ``unit_seconds`` and ``vector_seconds`` are what each
+    took.
     """
     labels = timings[timings["stage"] == "labels"]
     units = timings[timings["stage"].isin(UNIT_STAGES)]
@@ -69,6 +70,7 @@ def _account(timings: Any, clock: UnitClock) -> dict[str, Any]:
         "rows": rows(timings, clock),
         "labels_reused": bool(labels["reused"].all()),
         "unit_seconds": [round(seconds, 4) for seconds in units["seconds"]],
+        "vector_seconds": [round(one.ended - one.began, 4) for one in clock.vectors.values()],
         "busy": round(clock.busy(), 4) if clock.units else None,
     }
 

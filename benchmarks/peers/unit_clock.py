@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 
 class Times(NamedTuple):
-    """When a unit began and ended, and the CPU seconds of its thread."""
+    """When a stage or a task began and ended, and the CPU seconds of its process or thread."""
 
     began: float
     ended: float
@@ -21,17 +21,20 @@ class Times(NamedTuple):
 class UnitClock:
     """Adds to a benchmark's timings what they lack; for threads of this process.
 
-    A stage has the process for itself, and its CPU is the process's. Units run side by side, each
-    in a thread of its own.
+    A stage has the process for itself, and its CPU is the process's. Units, and vectors that they
+    share, are tasks side by side, each in a thread of its own.
 
     Attributes
     ----------
-    units, stages : dict of str to Times
-        By title of the unit; by name and unit of the stage.
+    units, vectors : dict of str to Times
+        By title of the unit, and name of the vectors.
+    stages : dict of (str, str) to Times
+        By name of the stage and its unit.
     """
 
     def __init__(self) -> None:
         self.units: dict[str, Times] = {}
+        self.vectors: dict[str, Times] = {}
         self.stages: dict[tuple[str, str], Times] = {}
 
     @contextmanager
@@ -40,13 +43,7 @@ class UnitClock:
         from pertscale.benchmark import run_log
         from pertscale.benchmark.units import running
 
-        do_unit, stage = running.do_unit, run_log.RunLog.stage
-
-        def timed_unit(task: Any, plan: Any) -> Any:
-            began, cpu = time.perf_counter(), time.thread_time()
-            receipt = do_unit(task, plan)
-            self.units[task.name] = Times(began, time.perf_counter(), time.thread_time() - cpu)
-            return receipt
+        do_unit, make_vectors, stage = running.do_unit, running.make_vectors, run_log.RunLog.stage
 
         @contextmanager
         def timed_stage(log: Any, name: str, unit: str = "") -> Iterator[Any]:
@@ -56,11 +53,14 @@ class UnitClock:
             ended = time.perf_counter()
             self.stages[name, unit] = Times(began, ended, time.process_time() - cpu)
 
-        running.do_unit, run_log.RunLog.stage = timed_unit, timed_stage  # type: ignore[method-assign]
+        running.do_unit = _timed(do_unit, self.units)
+        running.make_vectors = _timed(make_vectors, self.vectors)
+        run_log.RunLog.stage = timed_stage
         try:
             yield
         finally:
-            running.do_unit, run_log.RunLog.stage = do_unit, stage  # type: ignore[method-assign]
+            running.do_unit, running.make_vectors = do_unit, make_vectors
+            run_log.RunLog.stage = stage
 
     def cpu(self, stage: str, unit: str) -> float | None:
         """CPU seconds of a row of the timings; None for models, which are parts of a unit."""
@@ -70,16 +70,29 @@ class UnitClock:
         return None if times is None else times.cpu
 
     def busy(self) -> float:
-        """Seconds during which at least one unit ran."""
+        """Seconds during which at least one task ran."""
         total, until = 0.0, float("-inf")
-        for began, ended, _ in sorted(self.units.values()):
+        for began, ended, _ in sorted([*self.vectors.values(), *self.units.values()]):
             total += max(0.0, ended - max(began, until))
             until = max(until, ended)
         return total
 
 
+def _timed(function: Callable[..., Any], times: dict[str, Times]) -> Callable[..., Any]:
+    """Return the function of a task that notes its times under the name of the task."""
+
+    def timed(task: Any, plan: Any) -> Any:
+        began, cpu = time.perf_counter(), time.thread_time()
+        result = function(task, plan)
+        times[task.name] = Times(began, time.perf_counter(), time.thread_time() - cpu)
+        return result
+
+    return timed
+
+
 #: Stages of the timings that are units.
 UNIT_STAGES = ("method", "expression")
+VECTORS = "vectors"
 
 
 def rows(timings: pd.DataFrame, clock: UnitClock) -> list[dict[str, Any]]:
@@ -102,7 +115,23 @@ def rows(timings: pd.DataFrame, clock: UnitClock) -> list[dict[str, Any]]:
         row["seconds"] = round(row["seconds"] + one.seconds, 4)
         row["cpu"] = None if cpu is None or row["cpu"] is None else round(row["cpu"] + cpu, 4)
         row["peak"] = max(row["peak"], int(one.peak_bytes))
-    return list(found.values())
+    return [*found.values(), *_vectors(clock)]
+
+
+def _vectors(clock: UnitClock) -> list[dict[str, Any]]:
+    """Return the row of the vectors, of which the timings have none; none where there are none."""
+    if not clock.vectors:
+        return []
+    times = clock.vectors.values()
+    row = {
+        "stage": VECTORS,
+        "name": "",
+        "n": len(times),
+        "seconds": round(sum(one.ended - one.began for one in times), 4),
+        "cpu": round(sum(one.cpu for one in times), 4),
+        "peak": 0,
+    }
+    return [row]
 
 
 def _name(stage: str, unit: str) -> str:
