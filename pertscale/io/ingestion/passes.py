@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from pertscale.errors import InputError, NegativeValueError
 from pertscale.execution.buffers import BufferPool, Buffers
@@ -33,6 +32,7 @@ from pertscale.io.ingestion._kernels import (
 from pertscale.io.ingestion.block_files import BlockSlices, read_slices, write_block
 from pertscale.io.sources import Block, CsrBlock, Source, SourceSpec, open_source
 from pertscale.io.store.layout import CHUNK_GENES
+from pertscale.io.store.matrix import MatrixWriter
 from pertscale.schema import COUNTS, MATRIX, MOST_LOG1P
 from pertscale.storage.atomic import atomic_path, put_on_disk, read_json
 
@@ -332,15 +332,12 @@ def _write_shard(
     start = shard * n_rows
     stop = min(start + n_rows, target.n_cells)
     totals, expressed = np.zeros(n_rows, np.float64), np.zeros(n_rows, np.int64)
-    # all of them: a chunk that is missing is then one that was lost
-    matrix = zarr.open_array(Path(target.work) / "store" / MATRIX, mode="r+")
-    matrix = matrix.with_config({"write_empty_chunks": True})
+    matrix = MatrixWriter(Path(target.work) / "store")
     chunk = buffers.take("chunk", (CHUNK_GENES, n_rows), np.dtype(target.dtype))
     for strip in range(target.n_strips):
         key = (at * target.n_strips + strip) * n_rows
         bounds = segments.bounds[key : key + n_rows + 1]
         first = strip * CHUNK_GENES
-        last = min(first + CHUNK_GENES, target.n_genes)
         taken = fill_chunk(
             bounds,
             segments.order,
@@ -355,7 +352,7 @@ def _write_shard(
         if taken >= 0:
             gene, row = divmod(taken, n_rows)
             raise InputError(_stored_twice(target, start + row, first + gene))
-        matrix[start:stop, first:last] = chunk[: last - first, : stop - start].T
+        matrix.write(chunk, start, first)
     put_on_disk(Path(target.work) / "store" / MATRIX / "c" / str(shard))
     with atomic_path(receipt) as temporary, temporary.open("wb") as file:
         np.save(file, np.stack([totals, expressed])[:, : stop - start])

@@ -54,6 +54,8 @@ CHUNK_GENES = 512
 #: Above this many chunks they are packed into shards, for the sake of the file system.
 MAX_FILES = 20_000
 _VECTOR_CHUNK = 65_536
+#: How chunks of the matrix are compressed, by Blosc.
+COMPRESSION: Any = {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle"}
 #: The file that makes a folder a Zarr group. On object storage it is put last.
 ROOT_FILE = "zarr.json"
 #: AnnData's folders, and the pattern of the files below a store.
@@ -94,7 +96,7 @@ def create_matrix(path: Path, *, n_cells: int, n_genes: int, dtype: np.dtype) ->
         fill_value=0,
         filters=[TransposeCodec(order=(1, 0))],
         compressors=[
-            BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize),
+            BloscCodec(**COMPRESSION, typesize=dtype.itemsize),
             Crc32cCodec(),
         ],
         dimension_names=(CELL, GENE),

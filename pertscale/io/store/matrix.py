@@ -1,14 +1,16 @@
-"""Reading the matrix of a store, block by block."""
+"""Reading and writing the matrix of a store, block by block."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
+import zarr
 from dask.base import normalize_token
 from numcodecs import blosc
 
@@ -17,10 +19,12 @@ from pertscale.execution.buffers import Buffers
 from pertscale.io.guards.damage import file_errors
 from pertscale.io.guards.limits import checked_array
 from pertscale.io.store.layout import (
+    ALL_CHUNKS,
     CHECKSUM,
     CHECKSUM_BYTES,
     CHUNK_GENES,
     CHUNK_ROWS,
+    COMPRESSION,
     REMEDY,
     ROOT_FILE,
     has_checksums,
@@ -159,6 +163,49 @@ def _is_plain(array: Any) -> bool:
         and codecs[1].get("configuration", {}).get("endian", sys.byteorder) == sys.byteorder
         and array.chunks == (CHUNK_ROWS, CHUNK_GENES)
     )
+
+
+class MatrixWriter:
+    """Writes the matrix of a store that is being made, a strip of genes of some rows at a time.
+
+    A chunk that is a file of its own is encoded here: zarr-python, which gives the same bytes,
+    turns it over twice, and that takes as long as the codec.
+
+    Parameters
+    ----------
+    path : Path
+        The store, with the matrix that ``create_matrix`` made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._folder = path / MATRIX
+        array: Any = zarr.open_array(self._folder, mode="r+")
+        # all of them: a chunk that is missing is then one that was lost
+        self._array = array.with_config(ALL_CHUNKS)
+        self._is_plain = _is_plain(array) and has_checksums(array)
+
+    def write(self, values: np.ndarray, row: int, gene: int) -> None:
+        """Write a strip (genes of a chunk, rows of a shard), C-contiguous, from a row and gene on.
+
+        What lies beyond the matrix has to be 0.
+        """
+        if self._is_plain:
+            self._encode(values, (row // CHUNK_ROWS, gene // CHUNK_GENES))
+            return
+        n_rows, n_genes = self._array.shape
+        rows = slice(row, min(row + values.shape[1], n_rows))
+        genes = slice(gene, min(gene + values.shape[0], n_genes))
+        self._array[rows, genes] = values[: genes.stop - gene, : rows.stop - row].T
+
+    def _encode(self, chunk: np.ndarray, at: tuple[int, int]) -> None:
+        file = self._folder / str(self._array.metadata.encode_chunk_key(at))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        name, level = COMPRESSION["cname"].encode(), COMPRESSION["clevel"]
+        data = blosc.compress(chunk, name, level, blosc.BITSHUFFLE)
+        checksum = google_crc32c.value(data).to_bytes(CHECKSUM_BYTES, "little")
+        with file.open("wb") as opened:
+            opened.write(data)
+            opened.write(checksum)
 
 
 class GuardedArray:
