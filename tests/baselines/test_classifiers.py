@@ -308,11 +308,15 @@ def test_perturbations_without_embedding():
 # --- choice of k --------------------------------------------------------------------------------
 
 
-def test_cross_validation_equals_separate_fits():
-    X, y = screen(n=41, n_genes=30, untested=0.1)
+@pytest.mark.parametrize("neighbors", ["nearest", "labelled"])
+@pytest.mark.parametrize("weights", ["distance", "uniform", "power"])
+@pytest.mark.parametrize("untested", [0.1, 0.7])
+def test_cross_validation_equals_separate_fits(neighbors, weights, untested):
+    X, y = screen(n=41, n_genes=30, untested=untested)
     X[4] = np.nan
-    grid = (1, 2, 5, 9)
-    method = WeightedKNNCV(grid=grid, n_folds=4, seed=3).fit(X, y)
+    X[[20, 30]] = X[9]
+    grid, how = (1, 2, 5, 9), {"neighbors": neighbors, "weights": weights, "exponent": 2.5}
+    method = WeightedKNNCV(grid=grid, n_folds=4, seed=3, **how).fit(X, y)
     order = np.random.RandomState(3).permutation(41)
     want = {}
     for k in grid:
@@ -321,14 +325,14 @@ def test_cross_validation_equals_separate_fits():
             train = np.setdiff1d(np.arange(41), part)
             part = part[part != 4]
             truth.append(y[part])
-            predicted.append(WeightedKNN(k=k).fit(X[train], y[train]).predict(X[part]))
+            predicted.append(WeightedKNN(k=k, **how).fit(X[train], y[train]).predict(X[part]))
         truth, predicted = np.concatenate(truth), np.concatenate(predicted)
         tested = truth != UNTESTED
         want[k] = f1_score(truth[tested], predicted[tested], labels=CLASSES, average="macro")
     assert method.cv_scores_ == pytest.approx(want, rel=1e-12)
     assert method.k_ == max(grid, key=want.get)
     assert method.fitted_params()["k"] == method.k_
-    alone = WeightedKNN(k=method.k_).fit(X, y)
+    alone = WeightedKNN(k=method.k_, **how).fit(X, y)
     np.testing.assert_array_equal(method.predict_proba(X), alone.predict_proba(X))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 import dask
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pertscale._computing import compute
 from pertscale.baselines.classifiers.base import GENE_STEP
 from pertscale.errors import InputError
-from pertscale.evaluation import confusion, scores_from_confusion
+from pertscale.evaluation import scores_from_confusion
 from pertscale.schema import CLASSES
 
 Criterion = Literal["macro_f1", "balanced_accuracy", "accuracy"]
@@ -24,14 +24,10 @@ Candidate = TypeVar("Candidate", int, float)
 class Fold(Protocol):
     """A held-out fold, able to predict itself from the others."""
 
-    @property
-    def query(self) -> NDArray[np.intp]:
-        """Rows to predict."""
-
-    def predictions(
-        self, y: NDArray[np.int8], genes: NDArray[np.intp]
-    ) -> Iterator[NDArray[np.int8]]:
-        """Yield the labels of the query rows for every candidate.
+    def count(
+        self, y: NDArray[np.int8], genes: NDArray[np.intp], counts: NDArray[np.int64]
+    ) -> None:
+        """Add the confusion matrices of every candidate to `counts`, (candidate, 3, 4).
 
         `y` holds all rows of a few genes, `genes` the positions of these.
         """
@@ -121,10 +117,8 @@ def _confusions(
 ) -> NDArray[np.int64]:
     total = np.zeros((n_candidates, len(CLASSES), len(CLASSES) + 1), dtype=np.int64)
     for start in range(0, len(genes), GENE_STEP):
-        stop = start + GENE_STEP
-        part = np.ascontiguousarray(y[:, start:stop])
+        part = slice(start, start + GENE_STEP)
+        labels = np.ascontiguousarray(y[:, part])
         for fold in plan:
-            truth = part[fold.query]
-            for candidate, labels in enumerate(fold.predictions(part, genes[start:stop])):
-                total[candidate] += confusion(truth, labels)
+            fold.count(labels, genes[part], total)
     return total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, Self
@@ -41,6 +41,7 @@ from pertscale.baselines.classifiers.base import (
     without_embedding,
 )
 from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation import confusion
 from pertscale.execution.blas import one_blas_thread
 from pertscale.schema import CLASSES
 
@@ -205,14 +206,16 @@ class _RidgeFold:
             grid=grid,
         )
 
-    def predictions(
-        self, y: NDArray[np.int8], genes: NDArray[np.intp]
-    ) -> Iterator[NDArray[np.int8]]:
-        """Yield the labels of the query rows for every C."""
-        counts = class_counts(y[~self.held_out])
+    def count(
+        self, y: NDArray[np.int8], genes: NDArray[np.intp], counts: NDArray[np.int64]
+    ) -> None:
+        """Add the confusion matrices of every C."""
+        label_counts = class_counts(y[~self.held_out])
         with one_blas_thread():
-            for weights in ridge_path(self.design, y[self.train], self.grid):
-                yield _labels_and_scores(self.features, weights, counts)[0]
+            path = ridge_path(self.design, y[self.train], self.grid)
+            for matrix, weights in zip(counts, path, strict=True):
+                labels = _labels_and_scores(self.features, weights, label_counts)[0]
+                matrix += confusion(y[self.query], labels)
 
 
 def _fitted(y: da.Array, rows: NDArray[np.intp], design: DesignMatrix, C: float) -> da.Array:

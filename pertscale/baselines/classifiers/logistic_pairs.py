@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -44,6 +44,7 @@ from pertscale.baselines.classifiers.base import (
 )
 from pertscale.baselines.classifiers.logistic import GRID, check_penalties
 from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation import confusion
 
 if TYPE_CHECKING:
     from dask_ml.wrappers import Incremental
@@ -295,13 +296,14 @@ class _PairsFold:
     query: NDArray[np.intp]
     scores: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 
-    def predictions(
-        self, y: NDArray[np.int8], genes: NDArray[np.intp]
-    ) -> Iterator[NDArray[np.int8]]:
-        """Yield the labels of the query rows for every C."""
-        counts = class_counts(y[~self.held_out])
-        for of_rows, of_genes in self.scores:
-            yield _predict(counts, genes, of_rows=of_rows, of_genes=of_genes)[0]
+    def count(
+        self, y: NDArray[np.int8], genes: NDArray[np.intp], counts: NDArray[np.int64]
+    ) -> None:
+        """Add the confusion matrices of every C."""
+        label_counts = class_counts(y[~self.held_out])
+        for matrix, (of_rows, of_genes) in zip(counts, self.scores, strict=True):
+            labels, _ = _predict(label_counts, genes, of_rows=of_rows, of_genes=of_genes)
+            matrix += confusion(y[self.query], labels)
 
 
 def _predict(

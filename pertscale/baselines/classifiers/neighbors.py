@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines.classifiers._kernels.votes import add_labelled_votes, add_votes
+from pertscale.baselines.classifiers._kernels.votes import (
+    add_labelled_votes,
+    add_votes,
+    count_labelled_votes,
+    count_votes,
+)
 from pertscale.baselines.classifiers._search import (
     Metric,
     Weights,
@@ -143,7 +148,7 @@ class WeightedKNN(VotingClassifier):
             exponent=self.exponent,
         )
         policy = self.missing if missing.any() else "majority"
-        block = partial(_vote, ballot=ballot, k=k, known=known, missing=missing, policy=policy)
+        block = partial(_vote, ballot=ballot, known=known, missing=missing, policy=policy)
         return self._labels, block
 
     def _queries(self, X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -161,13 +166,25 @@ class WeightedKNN(VotingClassifier):
 class Ballot(Protocol):
     """Neighbours of some perturbations, able to vote."""
 
-    def add(
-        self, y: NDArray[np.int8], rows: NDArray[np.intp], sums: NDArray, start: int, stop: int
-    ) -> None:
-        """Add the votes of neighbours `start` up to before `stop`, the nearest first, to `sums`.
+    def add(self, y: NDArray[np.int8], rows: NDArray[np.intp], sums: NDArray[np.float64]) -> None:
+        """Add the votes of all neighbours to `sums`.
 
         `y` holds the labels of all training perturbations, `rows` the rows of `sums` (class,
         perturbation, gene) that the perturbations have.
+        """
+
+    def count(
+        self,
+        y: NDArray[np.int8],
+        queries: NDArray[np.intp],
+        grid: NDArray[np.intp],
+        fallback: NDArray[np.intp],
+        counts: NDArray[np.int64],
+    ) -> None:
+        """Count the classes that the nearest vote for, for every number of neighbours of a grid.
+
+        `queries` are the rows of `y` of the perturbations, `fallback` the classes, from 0, of genes
+        for which nobody votes. Confusion matrices are added to `counts` (candidate, 3, 4).
         """
 
 
@@ -178,31 +195,53 @@ class NearestBallot:
     index: NDArray[np.intp]
     weight: NDArray[np.float64]
 
-    def add(
-        self, y: NDArray[np.int8], rows: NDArray[np.intp], sums: NDArray, start: int, stop: int
-    ) -> None:
+    def add(self, y: NDArray[np.int8], rows: NDArray[np.intp], sums: NDArray[np.float64]) -> None:
         """Add votes; see :class:`Ballot`."""
-        add_votes(self.index, self.weight, start, stop, np.ascontiguousarray(y), rows, sums)
+        add_votes(self.index, self.weight, np.ascontiguousarray(y), rows, sums)
+
+    def count(
+        self,
+        y: NDArray[np.int8],
+        queries: NDArray[np.intp],
+        grid: NDArray[np.intp],
+        fallback: NDArray[np.intp],
+        counts: NDArray[np.int64],
+    ) -> None:
+        """Count what is voted for; see :class:`Ballot`."""
+        y = np.ascontiguousarray(y)
+        count_votes(self.index, self.weight, grid, y, queries, fallback, counts)
 
 
 @dataclass(frozen=True)
 class LabelledBallot:
-    """The nearest with a label vote: rows of all neighbours in their order, and distances."""
+    """The nearest `k` with a label vote: rows of all neighbours in their order, and distances.
+
+    They weigh 1/d^exponent; 0 is for equal weights.
+    """
 
     index: NDArray[np.int32]
     distance: NDArray[np.float64]
-    metric: Metric
-    weights: Weights
+    k: int
     exponent: float
 
-    def add(
-        self, y: NDArray[np.int8], rows: NDArray[np.intp], sums: NDArray, start: int, stop: int
-    ) -> None:
+    def add(self, y: NDArray[np.int8], rows: NDArray[np.intp], sums: NDArray[np.float64]) -> None:
         """Add votes; see :class:`Ballot`."""
-        distance = self.distance**2 / 2 if self.metric == "cosine" else self.distance
-        exponent = {"uniform": 0.0, "distance": 1.0, "power": float(self.exponent)}[self.weights]
-        by_gene = np.ascontiguousarray(y.T)
-        add_labelled_votes(self.index, distance, start, stop, exponent, by_gene, rows, sums)
+        y = np.ascontiguousarray(y)
+        add_labelled_votes(self.index, self.distance, self.k, self.exponent, y, rows, sums)
+
+    def count(
+        self,
+        y: NDArray[np.int8],
+        queries: NDArray[np.intp],
+        grid: NDArray[np.intp],
+        fallback: NDArray[np.intp],
+        counts: NDArray[np.int64],
+    ) -> None:
+        """Count what is voted for; see :class:`Ballot`."""
+        y = np.ascontiguousarray(y)
+        count_labelled_votes(
+            self.index, self.distance, grid, self.exponent, y, queries, fallback, counts
+        )
 
 
 def ballot_of(
@@ -221,7 +260,9 @@ def ballot_of(
     index, distance = nearest(query, train, k=n)
     if neighbors == "labelled":
         near = rows[index].astype(np.int32)
-        return LabelledBallot(near, distance, metric, weights, exponent)
+        apart = distance**2 / 2 if metric == "cosine" else distance
+        power = {"uniform": 0.0, "distance": 1.0, "power": float(exponent)}[weights]
+        return LabelledBallot(near, apart, k, power)
     weight = vote_weights(distance, metric=metric, weights=weights, exponent=exponent)
     return NearestBallot(rows[index], weight)
 
@@ -253,7 +294,6 @@ def _vote(
     genes: NDArray[np.int64],
     *,
     ballot: Ballot,
-    k: int,
     known: NDArray[np.intp],
     missing: NDArray[np.bool_],
     policy: Missing,
@@ -264,7 +304,7 @@ def _vote(
     """
     counts = class_counts(y)
     sums = np.zeros((len(CLASSES), len(missing), y.shape[1]))
-    ballot.add(y, known, sums, 0, k)
+    ballot.add(y, known, sums)
     labels = voted_labels(sums, counts)
     fell_back = np.asarray(~sums.any(axis=0))
     scores = np.where(~fell_back, class_shares(sums), class_shares(counts)[:, None, :])

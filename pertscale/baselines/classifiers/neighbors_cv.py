@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -19,7 +19,7 @@ from pertscale.baselines.classifiers._folds import (
     row_groups,
 )
 from pertscale.baselines.classifiers._search import Metric, Weights, unit_rows
-from pertscale.baselines.classifiers._votes import class_counts
+from pertscale.baselines.classifiers._votes import class_counts, majority_labels
 from pertscale.baselines.classifiers.base import (
     PredictBlock,
     VotingClassifier,
@@ -34,7 +34,6 @@ from pertscale.baselines.classifiers.neighbors import (
     WeightedKNN,
     ballot_of,
     check_voting,
-    voted_labels,
 )
 from pertscale.errors import ArgumentError
 from pertscale.schema import CLASSES
@@ -218,13 +217,9 @@ class _NeighborFold:
     ballot: Ballot
     grid: list[int]
 
-    def predictions(
-        self, y: NDArray[np.int8], genes: NDArray[np.intp]
-    ) -> Iterator[NDArray[np.int8]]:
-        """Yield the labels of the query rows for every candidate k."""
-        counts = class_counts(y[~self.held_out])
-        votes = np.zeros((len(CLASSES), len(self.query), y.shape[1]))
-        rows = np.arange(len(self.query))
-        for start, stop in zip([0, *self.grid], self.grid, strict=False):
-            self.ballot.add(y, rows, votes, start, stop)
-            yield voted_labels(votes, counts)
+    def count(
+        self, y: NDArray[np.int8], genes: NDArray[np.intp], counts: NDArray[np.int64]
+    ) -> None:
+        """Add the confusion matrices of every candidate k."""
+        fallback = majority_labels(class_counts(y[~self.held_out])) - min(CLASSES)
+        self.ballot.count(y, self.query, np.array(self.grid), fallback.astype(np.intp), counts)
