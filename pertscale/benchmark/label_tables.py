@@ -11,7 +11,7 @@ import pandas as pd
 from pertscale.arguments import checked
 from pertscale.baselines import METHODS
 from pertscale.baselines.inputs import UnitInputs
-from pertscale.benchmark.tasks.transfer import with_averages
+from pertscale.benchmark.tasks.transfer import averages, of_one_source
 from pertscale.benchmark.units.base import with_head
 from pertscale.benchmark.units.class_scores import Points, score_settings
 from pertscale.embeddings.embedding import Embedding
@@ -20,9 +20,10 @@ from pertscale.evaluation import share_changed
 from pertscale.gene_names import match_genes
 from pertscale.guide_names import target_group
 from pertscale.io.gene_aliases import Aliases, read_aliases
+from pertscale.io.parquet import stacked
 from pertscale.perturbation_names import targets
 from pertscale.predictions.given_split import on_labels
-from pertscale.schema import GENE, PERTURBATION, TRANSFER, WITHIN, Label
+from pertscale.schema import GENE, PERTURBATION, SCORE_COLUMNS, TRANSFER, WITHIN, Label
 from pertscale.splits import Split
 from pertscale.stats.labels.table import LabelTable
 
@@ -207,7 +208,9 @@ def score_transfer(
             head = {"task": TRANSFER, "context": context, "train_contexts": ",".join(sources)}
             settings = ("full", "full_overlap")
             tables.append(_scored(y, names, truth, split, embedding, methods, settings, head))
-    return with_averages(pd.concat(tables, ignore_index=True))
+    scores = pd.concat(tables, ignore_index=True)
+    alone = of_one_source(scores, set(scores["context"]))
+    return stacked([scores, averages(alone)], SCORE_COLUMNS)
 
 
 def _elsewhere(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,20 @@ from pertscale.benchmark.inputs import INGESTED_STORE
 from pertscale.benchmark.split_files import SPLITS_RECORD, split_file, write_split_files
 from pertscale.benchmark.state import RunRecord, ScreenRun
 from pertscale.benchmark.tasks.registry import ALL_TASKS
-from pertscale.benchmark.tasks.transfer import with_averages
+from pertscale.benchmark.tasks.transfer import averages, of_one_source
 from pertscale.benchmark.units.base import BLAS, UNIT_FILES
 from pertscale.benchmark.units.learned import opened
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ExistsError
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.io.checksums import Sums, sums_of
-from pertscale.io.parquet import declared_frame, read_table, stacked, write_table
+from pertscale.io.parquet import (
+    declared_frame,
+    read_table,
+    stacked,
+    table_file,
+    write_table,
+)
 from pertscale.io.store.layout import STORE_FILES
 from pertscale.report.findings import findings
 from pertscale.results.unit_files import UNIT_FILE, read_unit
@@ -77,18 +83,35 @@ def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
     _clear(record)
     write_split_files(record)
     records, folder = _records(record, screens), record.folder
-    scores = [unit.scores(one.folder) for one in records for unit in (*one.units, *one.expression)]
     skipped = [row for one in records for row in one.log.skipped]
     coverage = [row for one in records for row in one.coverage]
     for run in screens:
         coverage += [*run.external.coverage, *_embedding_coverage(run)]
     for task in ALL_TASKS:
-        scores += task.scores(screens)
         task.write_tables(folder, screens)
-    write_table(folder / SCORES_FILE, with_averages(stacked(scores, SCORE_COLUMNS)))
+    contexts = {unit.context for one in records for unit in (*one.units, *one.expression)}
+    _write_scores(folder, _scores(records, screens), contexts)
     write_table(folder / DROPS_FILE, stacked(list(map(_drops, screens)), DROP_COLUMNS))
     write_table(folder / COVERAGE_FILE, declared_frame(coverage, COVERAGE_COLUMNS))
     write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))
+
+
+def _scores(records: Sequence[RunRecord], screens: Sequence[ScreenRun]) -> Iterator[pd.DataFrame]:
+    """Yield the scores of all units, then those that are of none."""
+    for one in records:
+        yield from (unit.scores(one.folder) for unit in (*one.units, *one.expression))
+    for task in ALL_TASKS:
+        yield from task.scores(screens)
+
+
+def _write_scores(folder: Path, tables: Iterator[pd.DataFrame], contexts: Collection[str]) -> None:
+    """Write scores table by table, as all together may be large; the means over sources last."""
+    alone = []
+    with table_file(folder / SCORES_FILE, declared=SCORE_COLUMNS) as write:
+        for table in tables:
+            write(table)
+            alone.append(of_one_source(table, contexts))
+        write(averages(stacked(alone, SCORE_COLUMNS)))
 
 
 def _records(record: RunRecord, screens: Sequence[ScreenRun]) -> list[RunRecord]:

@@ -142,17 +142,15 @@ def strips(*arrays: Any) -> Iterator[tuple[slice, list[slice]]]:
     They are the chunks of the last array that is lazy, or on disk.
     """
     n_rows, n_genes = arrays[0].shape
-    row_step, gene_step = max(1, _BLOCK_PAIRS // max(1, n_genes)), n_genes
-    row_chunks, gene_chunks = _sizes(n_rows, row_step), _sizes(n_genes, gene_step)
+    row_chunks = _sizes(n_rows, max(1, _BLOCK_PAIRS // max(1, n_genes)))
+    gene_chunks = _sizes(n_genes, n_genes)
     for array in arrays:
         if dask.is_dask_collection(array):
             row_chunks, gene_chunks = array.chunks[:2]
         elif hasattr(array, "chunks"):
             row_chunks = _sizes(n_rows, array.chunks[0])
-            # whole rows, where several chunks of genes make no larger block
-            gene_chunks = _sizes(
-                n_genes, max(array.chunks[1], row_step * gene_step // row_chunks[0])
-            )
+            at_once = _BLOCK_PAIRS // array.chunks[0] // array.chunks[1]
+            gene_chunks = _sizes(n_genes, max(1, at_once) * array.chunks[1])
     for rows in _slices(row_chunks):
         yield rows, list(_slices(gene_chunks))
 

@@ -79,6 +79,26 @@ def pairs_file(
         yield write
 
 
+@contextmanager
+def table_file(
+    path: Path, *, declared: Sequence[Column]
+) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Write a table atomically, a row group each time that the block calls what it gets."""
+    schema = arrow_schema(declared).remove_metadata()
+    schema = pa.schema([pa.field(field.name, field.type) for field in schema])
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+
+        def write(frame: pd.DataFrame) -> None:
+            if len(frame):
+                table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+                writer.write_table(table, row_group_size=len(table))
+
+        yield write
+
+
 def write_table(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
     """Write a small table atomically; equal content gives equal bytes."""
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)

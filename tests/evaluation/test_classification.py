@@ -8,15 +8,18 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
+from zarr.storage import MemoryStore
 
 from pertscale.errors import ArgumentError, InputError, PertscaleWarning
 from pertscale.evaluation import (
     METRICS,
     RankCounts,
+    auroc_by_gene,
     confusion,
     confusion_per_row,
     evaluate,
@@ -343,6 +346,26 @@ def test_lazy_matrices_give_the_same_table(chunks, lazy_truth):
         exclude=[(3, 4)],
     )
     assert got.equals(want)
+
+
+@pytest.mark.parametrize("block", [1, 150, 2**22])
+@pytest.mark.parametrize("chunks", [(30, 50), (30, 7), (4, 50), (11, 13)])
+def test_zarr_arrays_give_the_same_tables(chunks, block, monkeypatch):
+    monkeypatch.setattr("pertscale.evaluation.sweeps._BLOCK_PAIRS", block)
+    monkeypatch.setattr("pertscale.evaluation.per_gene._BLOCK_PAIRS", block)
+    truth, predicted, scores = data()
+    options = {"perturbations": names(truth), "exclude": [(3, 4)], "training_rate": 0.2}
+    on_disk = []
+    for array in (predicted, scores):
+        store = MemoryStore()
+        part = (*chunks, 3)[: array.ndim]
+        on_disk.append(zarr.create_array(store, shape=array.shape, chunks=part, dtype=array.dtype))
+        on_disk[-1][:] = array
+    want = evaluate_both(truth, predicted, scores=scores, **options)
+    got = evaluate_both(truth, on_disk[0], scores=on_disk[1], **options)
+    assert all(a.equals(b) for a, b in zip(want, got, strict=True))
+    areas = auroc_by_gene(truth, scores), auroc_by_gene(truth, on_disk[1])
+    np.testing.assert_array_equal(*areas)
 
 
 def test_each_block_is_computed_once():

@@ -8,7 +8,7 @@ there too, unless asked for otherwise.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -42,10 +42,9 @@ from pertscale.embeddings.components import from_screen
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.io.gene_aliases import read_aliases
-from pertscale.io.parquet import stacked
 from pertscale.perturbation_names import targets
 from pertscale.predictions.predictions import EXPRESSION, AlignedPredictions
-from pertscale.schema import CONTROL, PERTURBATION, SCORE_COLUMNS, TRANSFER
+from pertscale.schema import CONTROL, PERTURBATION, TRANSFER
 from pertscale.splits import Split
 from pertscale.splits.rule import single_split
 
@@ -431,16 +430,20 @@ def _linear_by_other_screen(
     return replace(method, make=make)
 
 
-def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
-    """Append to transferred scores their mean over sources that each were trained on alone."""
+def of_one_source(scores: pd.DataFrame, contexts: Collection[str]) -> pd.DataFrame:
+    """Return the transferred scores of methods that were trained on one of the contexts alone."""
     joined = scores["train_contexts"].str.contains("[,|]", regex=True)
-    one = scores["train_contexts"].isin(scores["context"])  # a name may have a comma of its own
-    alone = scores[
+    one = scores["train_contexts"].isin(contexts)  # a name may have a comma of its own
+    return scores[
         (scores["task"] == TRANSFER)
         & (scores["level"] != "perturbation")
         & (scores["train_contexts"] != FROM_FILE)
         & (one | ~joined)
     ]
+
+
+def averages(alone: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over sources of scores that are each of one alone."""
     keys = [
         "task",
         "setting",
@@ -460,5 +463,4 @@ def with_averages(scores: pd.DataFrame) -> pd.DataFrame:
         no_effect=("no_effect", "mean"),
         sources=("train_contexts", "nunique"),
     )
-    mean = mean[mean["sources"] > 1].assign(params="{}")
-    return stacked([scores, mean[scores.columns]], SCORE_COLUMNS)
+    return mean[mean["sources"] > 1].assign(params="{}")[alone.columns]
