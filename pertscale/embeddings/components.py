@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.linalg import eigh
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import eigsh, svds
 
 from pertscale.arguments import checked
 from pertscale.embeddings.embedding import Embedding
@@ -29,7 +28,7 @@ def principal_scores(profiles: xr.DataArray, dim: int) -> np.ndarray:
 
     From each condition its mean over genes is subtracted. A lazy matrix larger than
     :data:`IN_MEMORY_BYTES` is read block by block, twice: the eigenvectors of the products of its
-    conditions give the same scores up to sign. Memory then: twice the square of the number of
+    conditions give the same scores up to sign. Memory then: the square of the number of
     conditions, 8 bytes each.
 
     Parameters
@@ -58,9 +57,8 @@ def principal_scores(profiles: xr.DataArray, dim: int) -> np.ndarray:
         products += block @ block.T
         total += block.sum(axis=1)
     products -= np.outer(total, total) / n_genes
-    first = n_conditions - dim
-    _, vectors = eigh(products, subset_by_index=(first, n_conditions - 1), overwrite_a=True)
-    vectors = vectors[:, ::-1]
+    values, vectors = eigsh(products, k=dim, which="LA", v0=start_vector(n_conditions))
+    vectors = vectors[:, np.argsort(-values, kind="stable")]
     scores = np.empty((n_genes, dim))
     for genes, block in _gene_blocks(profiles):
         scores[genes] = (block - (total / n_genes)[:, None]).T @ vectors
