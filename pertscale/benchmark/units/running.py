@@ -88,9 +88,8 @@ def run_units(plan: UnitPlan, *, client: Any, quiet: bool) -> list[UnitReceipt]:
     """
     where = client if sum(unit.n_pairs for unit in plan.units) > LOCAL_PAIRS else None
     tasks = [UnitTask(number, unit.title) for number, unit in enumerate(plan.units)]
-    if not all(unit.is_done(plan.out, content=False) for unit in plan.units):
-        vectors = [UnitTask(number, one.describe()) for number, one in enumerate(plan.learned)]
-        _map(make_vectors, vectors, plan, "vectors", where, quiet)
+    vectors = [UnitTask(number, one.describe()) for number, one in enumerate(plan.learned)]
+    _map(make_vectors, vectors, plan, "vectors", where, quiet)
     tasks.sort(key=lambda task: -plan.units[task.number].cost)
     receipts: dict[int, UnitReceipt] = {}
     for place in (where, None) if where is not None else (None,):
