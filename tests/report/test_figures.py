@@ -23,6 +23,7 @@ from pertscale.report.figures.layout import (
     text_size,
 )
 from pertscale.report.figures.style import STYLE, name_ticks, new_figure, panels, to_svg
+from pertscale.report.figures.ticks import use_moving_ticks
 from pertscale.schema import CLASS_NAMES
 
 METHODS = [f"method_{i}" for i in range(12)]
@@ -103,6 +104,33 @@ def test_all_text_is_inside_and_panels_are_apart(draw):
         assert box.x1 <= figure.bbox.x1
         assert figure.bbox.y0 <= box.y0
         assert box.y1 <= figure.bbox.y1
+
+
+def pixels(figure):
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+@pytest.mark.parametrize("draw", [bars, crowded, logarithmic])
+def test_one_moving_tick_looks_like_ticks(draw):
+    figure = draw()
+    use_moving_ticks(figure)
+    np.testing.assert_array_equal(pixels(figure), pixels(draw()))
+
+
+def test_axes_have_one_tick(monkeypatch):
+    made = []
+    get = Axis._get_tick
+    monkeypatch.setattr(
+        Axis, "_get_tick", lambda self, major: (made.append(self), get(self, major))[1]
+    )
+    with mpl.rc_context(STYLE):
+        figure, axes = panels(4)
+        for axis in axes:
+            axis.plot([0, 1], [0, 100])
+    to_svg(figure, name="x")
+    assert len(made) == 4 * 4  # a major and a minor one of two axes
 
 
 def test_bars_are_one_outline_for_each_method():

@@ -6,7 +6,7 @@ takes longer than all else in a small report. Here a text is as wide as the sum 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cache
 from typing import Any, Literal
@@ -21,6 +21,8 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import LayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.text import Text
+
+from pertscale.report.figures.ticks import moving_ticks
 
 #: Inches between a label and what is beside it, and from the tick labels to the axis.
 _GAP, _TICK = 0.05, 0.1
@@ -220,9 +222,9 @@ class _Panel:
 
 def _measured(axes: Axes, width: float) -> _Panel:
     """Measure what stands around a panel of about a width."""
-    labels = list(_shown(axes.xaxis))
-    below = max((text_size(text)[1] + _TICK for text in labels), default=_GAP)
-    beside = max((text_size(text)[0] + _TICK for text in _shown(axes.yaxis)), default=_GAP)
+    x_labels, y_labels = list(_labels(axes.xaxis)), list(_labels(axes.yaxis))
+    below = max((label.height + _TICK for label in x_labels), default=_GAP)
+    beside = max((label.width + _TICK for label in y_labels), default=_GAP)
     title, x_name, y_name = (text_size(t) for t in (axes.title, axes.xaxis.label, axes.yaxis.label))
     margins = Margins(
         left=beside + (y_name[0] + 2 * _GAP if y_name[0] else 0.0),
@@ -230,30 +232,38 @@ def _measured(axes: Axes, width: float) -> _Panel:
         bottom=below + (x_name[1] + _GAP if x_name[1] else 0.0),
         top=title[1] + _TICK if title[1] else _GAP,
     )
-    low, high = sorted(axes.get_xlim())
-    for label in labels:
-        place = label.get_position()[0]
-        if not low <= place <= high:
-            continue
-        middle = axes.xaxis.get_transform().transform([place, low, high])
-        share = float((middle[0] - middle[1]) / (middle[2] - middle[1]))
-        long = text_size(label)[0]
-        before = long * _BEFORE[label.get_horizontalalignment()]
-        margins.left = max(margins.left, before - share * width + _GAP)
-        margins.right = max(margins.right, long - before - (1 - share) * width + 2 * _GAP)
+    for label in x_labels:
+        before = label.width * label.share_before
+        after = label.width - before
+        margins.left = max(margins.left, before - label.at * width + _GAP)
+        margins.right = max(margins.right, after - (1 - label.at) * width + 2 * _GAP)
     at: Any = axes.get_subplotspec()
     return _Panel(axes, margins, at.rowspan.start, at.colspan.start, below, beside)
+
+
+@dataclass(frozen=True)
+class _Label:
+    """A tick label: its size, where its tick is along the axis, and how much is before that."""
+
+    width: float
+    height: float
+    at: float
+    share_before: float
 
 
 #: Share of a label that is left of its tick.
 _BEFORE = {"left": 0.0, "center": 0.5, "right": 1.0}
 
 
-def _shown(axis: Axis) -> Iterable[Text]:
-    """Yield the labels of ticks that are drawn."""
-    for text in (*axis.get_majorticklabels(), *axis.get_minorticklabels()):
+def _labels(axis: Axis) -> Iterator[_Label]:
+    """Measure the labels of ticks that are drawn."""
+    low, high = axis.get_transform().transform(sorted(axis.get_view_interval()))
+    for tick in moving_ticks(axis):
+        text = tick.label1
         if text.get_visible() and text.get_text():
-            yield text
+            place = axis.get_transform().transform(tick.get_loc())
+            share = float((place - low) / (high - low))
+            yield _Label(*text_size(text), share, _BEFORE[text.get_horizontalalignment()])
 
 
 def _divided(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
+from scipy.sparse.linalg import svds
 
 from pertscale.arguments import checked
+from pertscale.embeddings.signs import fix_signs, start_vector
 from pertscale.errors import InputError
 from pertscale.report.figures.style import COLORS, STYLE, histogram, new_figure, short
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 
 if TYPE_CHECKING:
     from pertscale.results.result import BenchmarkResult
+
+#: Profiles up to which all components are computed; of more, only those that are drawn.
+_FEW_PROFILES = 200
 
 
 @checked
@@ -30,10 +35,8 @@ def transfer_scatter(one: xr.DataArray, other: xr.DataArray, *, names: tuple[str
     names : tuple of str
         Their names.
     """
-    genes = [g for g in one[GENE].values if g in set(other[GENE].values)]
-    shared = [
-        p for p in one[PERTURBATION].values if p in set(other[PERTURBATION].values) and p != CONTROL
-    ]
+    genes = _shared(one, other, GENE)
+    shared = [name for name in _shared(one, other, PERTURBATION) if name != CONTROL]
     if len(genes) < 2 or not shared:
         raise InputError(
             f"{names[0]} and {names[1]} share {len(genes)} genes and {len(shared)} perturbations; "
@@ -68,13 +71,11 @@ def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
     profiles = result.pseudobulk["mean_log1p"]
     profiles = profiles.isel({PERTURBATION: profiles["context"].values == context})
     names = [str(n) for n in profiles[PERTURBATION].values]
-    values = np.asarray(profiles.values, np.float64)
-    control = values[names.index(CONTROL)].copy()
+    values = profiles.values
+    control = values[names.index(CONTROL)]
     at = pd.Index(profiles[GENE].values.astype(str)).get_indexer(names)
     own = [(control[g], values[i, g]) for i, g in enumerate(at) if g >= 0]
-    values -= values.mean(axis=0)
-    variances, vectors = np.linalg.eigh(values @ values.T)
-    scores = vectors[:, ::-1][:, :2] * np.sqrt(np.maximum(variances[::-1][:2], 0))
+    scores = _principal_components(values)
     n_genes = np.array([0 if n == CONTROL else n.count("+") + 1 for n in names])
     kinds = {"control": n_genes == 0, "single": n_genes == 1, "combination": n_genes > 1}
     with mpl.rc_context(STYLE):
@@ -82,10 +83,13 @@ def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
         left, right = figure.subplots(1, 2)
         for i, (kind, mine) in enumerate(kinds.items()):
             if mine.any():
-                size = 40 if kind == "control" else 9
-                front = 3 if kind == "control" else 2  # one point, among hundreds
                 left.scatter(
-                    *scores[mine].T, s=size, color=COLORS[[5, 0, 1][i]], label=kind, zorder=front
+                    *scores[mine].T,
+                    s=40 if kind == "control" else 9,
+                    color=COLORS[[5, 0, 1][i]],
+                    label=kind,
+                    zorder=3 if kind == "control" else 2,  # in front: one point, among hundreds
+                    rasterized=True,
                 )
         left.set_xlabel("first principal component")
         left.set_ylabel("second")
@@ -95,13 +99,36 @@ def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
         if own:
             before, after = np.array(sorted(own)).T
             x = np.arange(len(before))
-            right.vlines(x, before, after, color="#bbbbbb", linewidth=0.8)
-            right.plot(x, before, ".", color="#555555", markersize=3, label="in control")
-            right.plot(x, after, ".", color=COLORS[5], markersize=4, label="when perturbed")
+            pixels: Any = {"rasterized": True}
+            right.vlines(x, before, after, color="#bbbbbb", linewidth=0.8, **pixels)
+            right.plot(x, before, ".", color="#555555", markersize=3, label="in control", **pixels)
+            right.plot(
+                x, after, ".", color=COLORS[5], markersize=4, label="when perturbed", **pixels
+            )
             right.legend(frameon=False, fontsize=8)
         right.set_xlabel("targets that are read out")
         right.set_ylabel("mean log1p expression")
     return figure
+
+
+def _shared(one: xr.DataArray, other: xr.DataArray, dim: str) -> list[str]:
+    """Return the names along a dimension that both have, in the order of the first."""
+    there = set(other[dim].values)
+    return [name for name in one[dim].values if name in there]
+
+
+def _principal_components(profiles: np.ndarray) -> np.ndarray:
+    """Return the first two principal components of profiles (profile, gene), a row for each."""
+    centred = (profiles - profiles.mean(axis=0)).astype(np.float32)
+    if min(centred.shape) <= _FEW_PROFILES:
+        left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
+    else:
+        start = start_vector(min(centred.shape))
+        left, lengths, _ = svds(centred, k=2, v0=start, return_singular_vectors="u")
+    first = np.argsort(-lengths, kind="stable")[:2]
+    scores = np.zeros((len(profiles), 2))  # of a single gene there is one component
+    scores[:, : len(first)] = fix_signs(left[:, first] * lengths[first])
+    return scores
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

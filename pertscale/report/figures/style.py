@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from pertscale.report.figures.layout import FixedLayout
+from pertscale.report.figures.ticks import use_moving_ticks
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES
 
 #: Okabe and Ito's colours, which the colour-blind can tell apart.
@@ -35,8 +36,9 @@ STYLE: Any = {
 
 
 def to_svg(figure: Figure, *, name: str) -> str:
-    """Return a figure as inline SVG; the same figure gives the same text."""
+    """Return a figure as inline SVG, once; the same figure gives the same text."""
     buffer = io.StringIO()
+    use_moving_ticks(figure)
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
