@@ -15,6 +15,7 @@ from pertscale.evaluation.metrics import headings
 from pertscale.report.figures import expression as figures
 from pertscale.report.figures import interactions as of_interactions
 from pertscale.report.figures import screens
+from pertscale.report.figures.expression_data import ComparedTask
 from pertscale.report.figures.style import CLASS_TITLES, to_svg
 from pertscale.report.findings import compared_errors, counted
 from pertscale.report.tables import CALLS, POINTS, Table, number, plain_table, ranked
@@ -82,26 +83,24 @@ def expression_sections(result: BenchmarkResult) -> list[Section]:
 
 
 def _expression(result: BenchmarkResult, context: str, task: str) -> Section:
-    split, strongest = _strongest(result, context, task)
-    mine = result.expression_scores
-    mine = mine[(mine["context"] == context) & (mine["task"] == task)]
-    drawn = {"error": figures.prediction_error(result, context=context, task=task)}
-    drawn["genes"], variation = figures.errors_and_variation(result, context=context, task=task)
+    of = ComparedTask(result, context, task)
+    strongest = of.strongest()
+    drawn = {"error": figures.draw_errors(of)}
+    drawn["genes"], variation = figures.errors_and_variation(of)
     if variation is not None:
         drawn["variation"] = variation
-    drawn["change"] = figures.predicted_change(
-        result, context=context, task=task, split=split, perturbation=strongest
+    drawn["change"] = figures.draw_change(
+        of, of.first, split=of.first_split, perturbation=strongest
     )
-    if "mean" in set(mine["method"]) and mine["method"].nunique() > 1:
-        drawn["ratio"] = figures.ratio_forest(result, context=context, task=task)
-    numbers = compared_errors(mine).told
+    if "mean" in set(of.rows["method"]) and of.rows["method"].nunique() > 1:
+        drawn["ratio"] = figures.draw_ratios(of)
     captions = {**_EXPRESSION_CAPTIONS, "change": _CHANGE.format(strongest)}
     pictures = tuple(
-        _picture(f"{context}-{task}-{kind}", figure, f"{captions[kind]} ({numbers})")
+        _picture(f"{context}-{task}-{kind}", figure, f"{captions[kind]} ({of.told})")
         for kind, figure in drawn.items()
     )
     return Section(
-        f"{context}: {task}s, {numbers}", tables=_means(result, context, task), pictures=pictures
+        f"{context}: {task}s, {of.told}", tables=_means(result, context, task), pictures=pictures
     )
 
 
@@ -115,24 +114,6 @@ _EXPRESSION_CAPTIONS = {
     f"bootstrap interval, which below {FEW} perturbations there is not; faded where it contains 1.",
 }
 _CHANGE = "Predicted and observed change of {}, which changes most; cut at 1."
-
-
-def _strongest(result: BenchmarkResult, context: str, task: str) -> tuple[str, str]:
-    """Return the first split of a task and the compared perturbation that changes most in it."""
-    rows = result.expression_scores
-    mine = rows[
-        (rows["context"] == context)
-        & (rows["task"] == task)
-        & (rows["level"] == "perturbation")
-        & (rows["metric"] == "l2")
-    ]
-    split = str(mine["split"].iloc[0])
-    truth = result.expression(context=context, task=task, split=split)["truth"]
-    compared = truth[PERTURBATION].isin(list(mine.loc[mine["split"] == split, "group"].unique()))
-    truth = truth.isel({PERTURBATION: compared.values})
-    control = figures.control_profile(result, context)
-    at = int(np.argmax(np.linalg.norm(truth.values - control, axis=1)))
-    return split, str(truth[PERTURBATION].values[at])
 
 
 def _means(result: BenchmarkResult, context: str, task: str) -> tuple[Table, ...]:
@@ -264,20 +245,20 @@ def interaction_sections(result: BenchmarkResult) -> list[Section]:
 
 
 def _interactions(result: BenchmarkResult, context: str) -> Section:
-    table = result.interactions
-    table = table[table["context"] == context]
-    drawn = {"null": of_interactions.null_of_deviations(result, context=context)}
+    pairs = of_interactions.JudgedPairs(result, context)
+    table = pairs.table
+    drawn = {"null": of_interactions.draw_null(pairs)}
     if _has_calls(result, context):
         drawn |= {
-            "curves": of_interactions.call_curves(result, context=context),
-            "areas": of_interactions.precision_recall_and_roc(result, context=context),
-            "deviations": of_interactions.deviations(result, context=context),
-            "genes": of_interactions.recurrence(result, context=context, of="gene"),
-            "doubles": of_interactions.recurrence(result, context=context, of="perturbation"),
+            "curves": of_interactions.draw_call_curves(pairs),
+            "areas": of_interactions.draw_areas(pairs),
+            "deviations": of_interactions.draw_deviations(pairs),
+            "genes": of_interactions.draw_recurrence(pairs, of="gene"),
+            "doubles": of_interactions.draw_recurrence(pairs, of="perturbation"),
         }
         genes = list(table.loc[table["interaction"], GENE].value_counts().index[:2])
-        drawn["chosen"] = of_interactions.chosen_genes(result, context=context, genes=genes)
-    notes = "".join(f" Note: {n}." for n in result.manifest["interactions"][context]["notes"])
+        drawn["chosen"] = of_interactions.draw_genes(pairs, genes=genes)
+    notes = "".join(f" Note: {n}." for n in pairs.record["notes"])
     captions = {**_INTERACTION_CAPTIONS, "null": _INTERACTION_CAPTIONS["null"] + notes}
     pictures = tuple(
         _picture(f"{context}-{kind}", figure, captions[kind]) for kind, figure in drawn.items()

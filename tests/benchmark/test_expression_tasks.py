@@ -14,7 +14,7 @@ import pertscale as ps
 from pertscale.benchmark.units import expression_unit as expression_module
 from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation import compare_expression, no_effect, own_targets
-from pertscale.report.figures import expression
+from pertscale.report.figures.expression_data import ComparedTask
 from pertscale.schema import INTERACTION_COLUMNS
 from pertscale.splits import Split
 from pertscale.stats.interactions import find_interactions
@@ -307,8 +307,7 @@ def test_tables_and_figures_compare_the_same(finished, task):
     assert found.apart == (apart["n"] - apart["value"]).astype(int).to_dict()
     assert not set(found.apart) & set(found.methods)
     assert found.n_held_out == finished.expression(**where).sizes["perturbation"]
-    control = expression.control_profile(finished, "sim")
-    first = next(expression._compared(finished, "sim", task, control))
+    first = next(ComparedTask(finished, "sim", task).splits())
     assert set(first["model"].values) == set(found.methods)
     assert tuple(sorted(first["perturbation"].values)) == tuple(sorted(found.perturbations))
     with pytest.raises(NotFoundError, match="no scores of expression"):

@@ -6,8 +6,7 @@ matplotlib Figure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -17,9 +16,10 @@ from matplotlib.figure import Figure
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError
-from pertscale.evaluation import error_by_genes, own_targets
+from pertscale.evaluation import error_by_genes
 from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
+from pertscale.report.figures.expression_data import ComparedTask
 from pertscale.report.figures.layout import label_all, legend_beside, log_scale
 from pertscale.report.figures.style import (
     COLORS,
@@ -30,9 +30,8 @@ from pertscale.report.figures.style import (
     panels,
     short,
 )
-from pertscale.report.findings import compared_errors
 from pertscale.results.comparisons import FEW
-from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION
+from pertscale.schema import MODEL, PERTURBATION
 
 if TYPE_CHECKING:
     from pertscale.results.result import BenchmarkResult
@@ -51,7 +50,12 @@ def prediction_error(
     Methods are ordered by their mean; a dashed line marks the smallest. All are of one set of
     perturbations.
     """
-    rows = _scores(result, context, task, metric)
+    return draw_errors(ComparedTask(result, context, task), metric=metric)
+
+
+def draw_errors(of: ComparedTask, *, metric: str = "l2") -> Figure:
+    """Draw :func:`prediction_error`."""
+    rows = of.scores(metric)
     means = rows.groupby("method")["value"].mean().sort_values()
     with mpl.rc_context(STYLE):
         figure = new_figure(0.9 * len(means) + 1.6, 3.6)
@@ -75,7 +79,7 @@ def prediction_error(
         name_ticks(axis, [short(m) for m in means.index])
         axis.set_ylabel("prediction error (L2)" if metric == "l2" else metric)
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]) if metric == "l2" else None)
-        axis.set_title(_title(result, context, task))
+        axis.set_title(of.title)
     return figure
 
 
@@ -94,16 +98,23 @@ def predicted_change(
 ) -> Figure:
     """Predicted against observed change of one perturbation, one panel per method (Fig 1b)."""
     dataset = result.expression(context=context, task=task, split=split)
-    control = control_profile(result, context)
+    of = ComparedTask(result, context, task)
+    return draw_change(of, dataset, split=split, perturbation=perturbation)
+
+
+def draw_change(of: ComparedTask, dataset: xr.Dataset, *, split: str, perturbation: str) -> Figure:
+    """Draw :func:`predicted_change`, from the predictions of the split."""
+    control = of.control
     genes = top_genes(control, 1000)
-    truth = dataset["truth"].sel({PERTURBATION: perturbation}).values[genes] - control[genes]
-    scores = _scores(result, context, task, "pearson_delta")
+    scores = of.scores("pearson_delta")
     dataset = dataset.isel({MODEL: dataset[MODEL].isin(list(scores["method"].unique())).values})
+    dataset = dataset.sel({PERTURBATION: perturbation}).load()
+    truth = dataset["truth"].values[genes] - control[genes]
     chosen = scores[(scores["split"] == split) & (scores["group"] == perturbation)]
     with mpl.rc_context(STYLE):
         figure, axes = panels(dataset.sizes[MODEL], columns=4, size=(2.3, 2.3), share="xy")
-        for method, axis in zip(dataset[MODEL].values, axes, strict=True):
-            values = dataset["prediction"].sel({MODEL: method, PERTURBATION: perturbation}).values
+        predicted = zip(dataset[MODEL].values, dataset["prediction"].values, axes, strict=True)
+        for method, values, axis in predicted:
             axis.axline((0, 0), slope=1, color="#999999", linewidth=0.7)
             axis.scatter(
                 np.clip(values[genes] - control[genes], -1, 1),
@@ -132,7 +143,12 @@ def ratio_forest(
     A perturbation that several splits hold out counts once, with its mean ratio. Faded where the
     interval contains 1; below 5 perturbations there is none.
     """
-    table = _ratios(_scores(result, context, task, "l2"), reference)
+    return draw_ratios(ComparedTask(result, context, task), reference=reference)
+
+
+def draw_ratios(of: ComparedTask, *, reference: str = "mean") -> Figure:
+    """Draw :func:`ratio_forest`."""
+    table = _ratios(of.scores("l2"), reference)
     with mpl.rc_context(STYLE):
         figure = new_figure(5.2, 0.34 * len(table) + 1.1)
         axis = figure.subplots()
@@ -157,7 +173,7 @@ def ratio_forest(
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         axis.set_xlabel(f"error relative to {reference} (95 % interval)")
-        axis.set_title(_title(result, context, task))
+        axis.set_title(of.title)
     return figure
 
 
@@ -186,36 +202,33 @@ def error_against_genes(
 
     A perturbation's own targets are left out where its scores leave them out, and the axis says so.
     """
-    control = control_profile(result, context)
-    curves = _Curves(result, context, control, by)
-    for dataset in _compared(result, context, task, control):
+    of = ComparedTask(result, context, task)
+    curves = _Curves(of, by)
+    for dataset in of.splits():
         curves.add(dataset)
-    return curves.drawn(_title(result, context, task))
+    return curves.drawn()
 
 
 class _Curves:
     """Errors over more and more genes, of one split after the other."""
 
-    def __init__(
-        self, result: BenchmarkResult, context: str, control: np.ndarray, by: By = "expression"
-    ) -> None:
-        self._result, self._context, self._control, self._by = result, context, control, by
-        self._without_targets = result.manifest["options"]["targets"] == "exclude"
+    def __init__(self, of: ComparedTask, by: By = "expression") -> None:
+        self._of, self._by = of, by
+        self._without_targets = False
         self._found: dict[str, list[np.ndarray]] = {}
 
     def add(self, dataset: xr.Dataset) -> None:
         """Take in what a split compares."""
-        truth = dataset["truth"].values.astype(np.float64)
-        left_out = None
-        if self._without_targets:
-            left_out = _own_targets(self._result, self._context, dataset)
-        for method, values in _by_method(dataset):
-            errors = error_by_genes(truth, values, self._control, by=self._by, left_out=left_out)
+        truth, control = dataset["truth"].values.astype(np.float64), self._of.control
+        left_out = self._of.own_targets(dataset)
+        self._without_targets = left_out is not None
+        for method, values in self._of.by_method(dataset):
+            errors = error_by_genes(truth, values, control, by=self._by, left_out=left_out)
             self._found.setdefault(method, []).append(errors.mean(axis=0))
 
-    def drawn(self, title: str) -> Figure:
+    def drawn(self) -> Figure:
         """Return the figure, a line per method."""
-        n = gene_numbers(len(self._control))
+        n = gene_numbers(len(self._of.control))
         with mpl.rc_context(STYLE):
             figure = new_figure(5.4, 3.4)
             axis = figure.subplots()
@@ -227,7 +240,7 @@ class _Curves:
             axis.set_xlabel(f"genes, {order}")
             note = ",\nown targets left out" if self._without_targets else ""
             axis.set_ylabel(f"mean prediction error (L2){note}")
-            axis.set_title(title)
+            axis.set_title(self._of.title)
             legend_beside(figure)
         return figure
 
@@ -239,20 +252,20 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     A method that predicts the same for every perturbation has none; the line is the mean of the
     truth's. Splits that compare one perturbation have nothing to show; InputError if all are such.
     """
-    control = control_profile(result, context)
-    spreads = _Spreads(control)
-    for dataset in _compared(result, context, task, control):
+    of = ComparedTask(result, context, task)
+    spreads = _Spreads(of)
+    for dataset in of.splits():
         spreads.add(dataset)
     if not spreads.any:
         raise InputError(f"no split of {context}, {task}, compares two perturbations")
-    return spreads.drawn(_title(result, context, task))
+    return spreads.drawn()
 
 
 class _Spreads:
     """Standard deviations of genes over perturbations, of one split after the other."""
 
-    def __init__(self, control: np.ndarray) -> None:
-        self._genes = top_genes(control, 1000)
+    def __init__(self, of: ComparedTask) -> None:
+        self._of, self._genes = of, top_genes(of.control, 1000)
         self._found: dict[str, list[np.ndarray]] = {}
 
     @property
@@ -264,11 +277,11 @@ class _Spreads:
         """Take in what a split compares, where that is two perturbations at least."""
         if dataset.sizes[PERTURBATION] < 2:
             return
-        for method, values in (("truth", dataset["truth"].values), *_by_method(dataset)):
+        for method, values in (("truth", dataset["truth"].values), *self._of.by_method(dataset)):
             spread = values[:, self._genes].std(axis=0, ddof=1)
             self._found.setdefault(method, []).append(spread)
 
-    def drawn(self, title: str) -> Figure:
+    def drawn(self) -> Figure:
         """Return the figure, a panel per method."""
         signed = {m: np.arcsinh(np.concatenate(v) / 0.02) for m, v in self._found.items()}
         top = max(float(v.max()) for v in signed.values())
@@ -283,30 +296,22 @@ class _Spreads:
                 axis.axvline(mean, color="#c00000", linewidth=1)
                 axis.set_title(short(method))
             axis.set_xticks(np.arcsinh(ticks / 0.02), [f"{t:g}" for t in ticks])
-            label_all(figure, x="standard deviation over perturbations", y="genes", title=title)
+            label_all(
+                figure, x="standard deviation over perturbations", y="genes", title=self._of.title
+            )
         return figure
 
 
-def errors_and_variation(
-    result: BenchmarkResult, *, context: str, task: str
-) -> tuple[Figure, Figure | None]:
+def errors_and_variation(of: ComparedTask) -> tuple[Figure, Figure | None]:
     """Return :func:`error_against_genes` and :func:`variation`, reading the predictions once.
 
     Without the second where no split compares two perturbations.
     """
-    control = control_profile(result, context)
-    curves, spreads = _Curves(result, context, control), _Spreads(control)
-    for dataset in _compared(result, context, task, control):
+    curves, spreads = _Curves(of), _Spreads(of)
+    for dataset in of.splits():
         curves.add(dataset)
         spreads.add(dataset)
-    title = _title(result, context, task)
-    return curves.drawn(title), spreads.drawn(title) if spreads.any else None
-
-
-def _by_method(dataset: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each method of a split and what it predicts, (perturbation, gene)."""
-    names = map(str, dataset[MODEL].values)
-    yield from zip(names, dataset["prediction"].values, strict=True)
+    return curves.drawn(), spreads.drawn() if spreads.any else None
 
 
 @checked
@@ -328,62 +333,3 @@ def resources(result: BenchmarkResult) -> Figure:
         log_scale(axis, "x")
         axis.set_xlabel("seconds to fit and predict")
     return figure
-
-
-# --- what the figures are made of ----------------------------------------------------------------
-
-
-def _scores(result: BenchmarkResult, context: str, task: str, metric: str) -> pd.DataFrame:
-    rows: Any = result.expression_scores
-    rows = rows[
-        (rows["context"] == context)
-        & (rows["task"] == task)
-        & (rows["metric"] == metric)
-        & (rows["level"] == "perturbation")
-    ]
-    if not len(rows):
-        raise InputError(f"there are no scores of task {task!r} and {metric!r} in {context!r}")
-    return rows
-
-
-def _title(result: BenchmarkResult, context: str, task: str) -> str:
-    """Return the title of a figure: the context, and how many of the held-out perturbations."""
-    rows = result.expression_scores
-    mine = rows[(rows["context"] == context) & (rows["task"] == task)]
-    return f"{short(context)}: {task}s, {compared_errors(mine).told}"
-
-
-def _compared(
-    result: BenchmarkResult, context: str, task: str, control: np.ndarray
-) -> Iterator[xr.Dataset]:
-    """Yield the predictions of each split that are compared: of one set of perturbations.
-
-    What files and own models leave out counts as no change, as in the scores.
-    """
-    for split in _scores(result, context, task, "l2")["split"].unique():
-        where = {"context": context, "task": task, "split": str(split)}
-        mine, dataset = result.compared(**where), result.expression(**where)
-        methods = dataset[MODEL].isin(list(mine.methods)).values
-        names = dataset[PERTURBATION].isin(list(mine.perturbations)).values
-        chosen = dataset.isel({MODEL: methods, PERTURBATION: names}).load()
-        level = xr.DataArray(control.astype(np.float32), dims=GENE)
-        yield chosen.assign(prediction=chosen["prediction"].fillna(level))
-
-
-def _own_targets(result: BenchmarkResult, context: str, dataset: xr.Dataset) -> np.ndarray:
-    """Mark the genes that each perturbation of a split targets, (perturbation, gene)."""
-    table = result.labels.perturbations
-    mine = table[table["context"] == context]
-    target_genes = {
-        str(name): tuple(str(genes).split("+"))
-        for name, genes in zip(mine[PERTURBATION], mine["targets"], strict=True)
-    }
-    names, genes = ([str(n) for n in dataset[d].values] for d in (PERTURBATION, GENE))
-    return own_targets(names, genes, target_genes=target_genes)
-
-
-def control_profile(result: BenchmarkResult, context: str) -> np.ndarray:
-    """Return mean log1p expression of the controls of a context, (gene,)."""
-    profiles = result.pseudobulk["mean_log1p"]
-    mine = (profiles["context"].values == context) & (profiles[PERTURBATION].values == CONTROL)
-    return np.asarray(profiles.isel({PERTURBATION: mine}).values[0], np.float64)

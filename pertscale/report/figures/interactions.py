@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -31,7 +32,7 @@ from pertscale.report.figures.style import (
     panels,
     short,
 )
-from pertscale.schema import GENE, PERTURBATION
+from pertscale.schema import DOUBLE, GENE, PERTURBATION
 from pertscale.stats.interactions import INTERACTION_CLASSES, class_of_prediction, same_direction
 
 if TYPE_CHECKING:
@@ -48,17 +49,22 @@ _RECURRENT = 100
 @checked
 def call_curves(result: BenchmarkResult, *, context: str) -> Figure:
     """Draw true positive rate against false discovery proportion, mean over splits (Fig 1c)."""
+    return draw_call_curves(JudgedPairs(result, context))
+
+
+def draw_call_curves(pairs: JudgedPairs) -> Figure:
+    """Draw :func:`call_curves`."""
     with mpl.rc_context(STYLE):
         figure = new_figure(5.4, 3.6)
         axis = figure.subplots()
-        for i, (method, curves) in enumerate(_curves(result, context).items()):
+        for i, (method, curves) in enumerate(pairs.curves.items()):
             mean = np.mean([c.tpr_at() for c in curves], axis=0)
             axis.plot(FDP_GRID, mean, color=COLORS[i % len(COLORS)], label=short(method))
         log_scale(axis, "y")
         axis.set_xlim(0, 1)
         axis.set_xlabel("false discovery proportion")
         axis.set_ylabel("true positive rate")
-        axis.set_title(f"{short(context)}: interactions of held-out doubles")
+        axis.set_title(f"{short(pairs.context)}: interactions of held-out doubles")
         legend_beside(figure)
     return figure
 
@@ -66,10 +72,15 @@ def call_curves(result: BenchmarkResult, *, context: str) -> Figure:
 @checked
 def precision_recall_and_roc(result: BenchmarkResult, *, context: str) -> Figure:
     """Precision-recall and ROC curves of each split, with the mean areas (Ext 4)."""
+    return draw_areas(JudgedPairs(result, context))
+
+
+def draw_areas(pairs: JudgedPairs) -> Figure:
+    """Draw :func:`precision_recall_and_roc`."""
     with mpl.rc_context(STYLE):
         figure = new_figure(8.4, 3.4)
         left, right = figure.subplots(1, 2)
-        for i, (method, curves) in enumerate(_curves(result, context).items()):
+        for i, (method, curves) in enumerate(pairs.curves.items()):
             color = COLORS[i % len(COLORS)]
             areas = [np.mean([c.auprc() for c in curves]), np.mean([c.auroc() for c in curves])]
             for j, curve in enumerate(curves):
@@ -90,7 +101,9 @@ def precision_recall_and_roc(result: BenchmarkResult, *, context: str) -> Figure
 @checked
 def class_shares(result: BenchmarkResult) -> Figure:
     """Share of each class of interactions, a bar per context (Fig 1e)."""
-    table = _table(result)
+    table = result.interactions
+    if not len(table):
+        raise InputError("no interactions were called in this benchmark")
     shares = pd.crosstab(table["context"], table["interaction_class"], normalize="index")
     shares = shares.reindex(columns=list(INTERACTION_CLASSES), fill_value=0.0)
     with mpl.rc_context(STYLE):
@@ -116,7 +129,12 @@ def deviations(result: BenchmarkResult, *, context: str) -> Figure:
     Below: the observed classes of the pairs that a method deviates most on, by the class that the
     method claims.
     """
-    found = _predicted(result, context)
+    return draw_deviations(JudgedPairs(result, context))
+
+
+def draw_deviations(pairs: JudgedPairs) -> Figure:
+    """Draw :func:`deviations`."""
+    found = pairs.predicted
     with mpl.rc_context(STYLE):
         n = len(found)
         figure = new_figure(2.5 * n + 0.8, 4.6)
@@ -169,8 +187,13 @@ def _composition(axis: mpl.axes.Axes, strong: pd.DataFrame) -> None:
 @checked
 def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
     """QQ plot and histogram of the deviations, with the null and the thresholds (Ext 3)."""
-    values = np.sort(_table(result, context)["deviation"].to_numpy())
-    record = result.manifest["interactions"][context]
+    return draw_null(JudgedPairs(result, context))
+
+
+def draw_null(pairs: JudgedPairs) -> Figure:
+    """Draw :func:`null_of_deviations`."""
+    values = np.sort(pairs.table["deviation"].to_numpy())
+    record = pairs.record
     null = record["null"]
     limits = tuple(
         far if record[side] is None else record[side]
@@ -212,7 +235,7 @@ def null_of_deviations(result: BenchmarkResult, *, context: str) -> Figure:
                 )
         right.set_xlabel("deviation from additivity")
         right.set_ylabel("pairs")
-        left.set_title(f"{short(context)}: {len(values):,} pairs")
+        left.set_title(f"{short(pairs.context)}: {len(values):,} pairs")
         right.set_title(title)
     return figure
 
@@ -223,8 +246,13 @@ def recurrence(result: BenchmarkResult, *, context: str, of: str = "gene") -> Fi
 
     Among pairs whose singles and double change in one direction; the four most frequent are named.
     """
-    tables = {"observed": _table(result, context).rename(columns={"deviation": "strength"})}
-    for method, table in _predicted(result, context).items():
+    return draw_recurrence(JudgedPairs(result, context), of=of)
+
+
+def draw_recurrence(pairs: JudgedPairs, *, of: str = "gene") -> Figure:
+    """Draw :func:`recurrence`."""
+    tables = {"observed": pairs.table.rename(columns={"deviation": "strength"})}
+    for method, table in pairs.predicted.items():
         tables[method] = table.rename(columns={"predicted_deviation": "strength"})
     top = {
         method: strongest(table[same_direction(table)], by="strength", n=_RECURRENT)
@@ -253,9 +281,13 @@ def chosen_genes(result: BenchmarkResult, *, context: str, genes: list[str]) -> 
 
     Doubles are ordered by their additive expectation; the band is where a value is no interaction.
     """
-    record = result.manifest["interactions"][context]
-    found = _predicted(result, context)
-    width = 0.0 if record["lower"] is None else abs(record["lower"])
+    return draw_genes(JudgedPairs(result, context), genes=genes)
+
+
+def draw_genes(pairs: JudgedPairs, *, genes: list[str]) -> Figure:
+    """Draw :func:`chosen_genes`."""
+    found, lower = pairs.predicted, pairs.record["lower"]
+    width = 0.0 if lower is None else abs(lower)
     with mpl.rc_context(STYLE):
         figure, axes = panels(len(genes) * len(found), columns=len(found), size=(2.8, 2.2))
         cells = [(g, m, t[t[GENE] == g]) for g in genes for m, t in found.items()]
@@ -278,41 +310,63 @@ def chosen_genes(result: BenchmarkResult, *, context: str, genes: list[str]) -> 
 # --- what the figures are made of ----------------------------------------------------------------
 
 
-def _table(result: BenchmarkResult, context: str | None = None) -> pd.DataFrame:
-    table = result.interactions
-    mine = table if context is None else table[table["context"] == context]
-    if not len(mine):
-        raise InputError(f"no interactions were called in {context or 'this benchmark'}")
-    return mine
+@dataclass(frozen=True)
+class JudgedPairs:
+    """Pairs of doubles and genes of a context, and what models predict of them, read once."""
 
+    result: BenchmarkResult
+    context: str
 
-def _by_split(result: BenchmarkResult, context: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield per split and method the judged pairs of held-out doubles with what is predicted."""
-    table = _table(result, context)
-    for unit in result.manifest["expression"]:
-        if (unit["context"], unit["task"]) != (context, "double"):
-            continue
-        dataset = result.expression(context=context, task="double", split=unit["split"])
-        yield from predicted_pairs(table, dataset["prediction"])
+    @property
+    def record(self) -> dict[str, Any]:
+        """The null and the thresholds of the calls."""
+        return dict(self.result.manifest["interactions"][self.context])
 
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """All pairs that were judged."""
+        table = self.result.interactions
+        mine = table[table["context"] == self.context]
+        if not len(mine):
+            raise InputError(f"no interactions were called in {self.context}")
+        return mine
 
-def _predicted(result: BenchmarkResult, context: str) -> dict[str, pd.DataFrame]:
-    """Return per method the predicted pairs of all splits."""
-    found: dict[str, list[pd.DataFrame]] = {}
-    for method, table in _by_split(result, context):
-        found.setdefault(method, []).append(table.dropna(subset="predicted"))
-    if not found:
-        raise InputError(f"{context!r} has no predictions of doubles that were judged")
-    return {method: pd.concat(tables) for method, tables in found.items()}
+    @cached_property
+    def predicted(self) -> dict[str, pd.DataFrame]:
+        """Predicted pairs of all splits, by method."""
+        found = {
+            method: pd.concat([table.dropna(subset="predicted") for table in tables])
+            for method, tables in self._held_out.items()
+        }
+        if not found:
+            raise InputError(f"{self.context!r} has no predictions of doubles that were judged")
+        return found
 
+    @cached_property
+    def curves(self) -> dict[str, list[CallCurve]]:
+        """Calls of each split, from the strongest on, by method."""
+        found: dict[str, list[CallCurve]] = {}
+        for method, tables in self._held_out.items():
+            for table in tables:
+                truth = table["interaction"].to_numpy()
+                if truth.any() and not truth.all():
+                    curve = call_curve(table["predicted_deviation"].to_numpy(), truth)
+                    found.setdefault(method, []).append(curve)
+        if not found:
+            raise InputError(
+                f"{self.context!r} has no held-out interactions that a method could find"
+            )
+        return found
 
-def _curves(result: BenchmarkResult, context: str) -> dict[str, list[CallCurve]]:
-    found: dict[str, list[CallCurve]] = {}
-    for method, table in _by_split(result, context):
-        truth = table["interaction"].to_numpy()
-        if truth.any() and not truth.all():
-            curve = call_curve(table["predicted_deviation"].to_numpy(), truth)
-            found.setdefault(method, []).append(curve)
-    if not found:
-        raise InputError(f"{context!r} has no held-out interactions that a method could find")
-    return found
+    @cached_property
+    def _held_out(self) -> dict[str, list[pd.DataFrame]]:
+        """Pairs of held-out doubles with what is predicted: a table per method and split."""
+        found: dict[str, list[pd.DataFrame]] = {}
+        for unit in self.result.manifest["expression"]:
+            if (unit["context"], unit["task"]) != (self.context, DOUBLE):
+                continue
+            where = {"context": self.context, "task": DOUBLE, "split": unit["split"]}
+            predictions = self.result.expression(**where)["prediction"]
+            for method, table in predicted_pairs(self.table, predictions):
+                found.setdefault(method, []).append(table)
+        return found

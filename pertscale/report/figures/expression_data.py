@@ -1,0 +1,127 @@
+"""What the figures of one task of expression are made of, read once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pertscale.errors import InputError
+from pertscale.evaluation import own_targets
+from pertscale.report.figures.style import short
+from pertscale.report.findings import compared_errors
+from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION
+
+if TYPE_CHECKING:
+    from pertscale.results.result import BenchmarkResult
+
+
+@dataclass(frozen=True)
+class ComparedTask:
+    """A task of one context, and what of its predictions is compared.
+
+    Memory: the predictions of the first split, and of another while it is looked at.
+    """
+
+    result: BenchmarkResult
+    context: str
+    task: str
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Scores that figures show."""
+        rows = self.result.expression_scores
+        return rows[(rows["context"] == self.context) & (rows["task"] == self.task)]
+
+    @cached_property
+    def told(self) -> str:
+        """How many of the held-out perturbations are compared, in words."""
+        return compared_errors(self.rows).told
+
+    @property
+    def title(self) -> str:
+        """Title of a figure."""
+        return f"{short(self.context)}: {self.task}s, {self.told}"
+
+    def scores(self, metric: str) -> pd.DataFrame:
+        """Return the scores of each perturbation; InputError if there are none."""
+        rows = self._single[self._single["metric"] == metric]
+        if not len(rows):
+            raise InputError(
+                f"there are no scores of task {self.task!r} and {metric!r} in {self.context!r}"
+            )
+        return rows
+
+    @cached_property
+    def _single(self) -> pd.DataFrame:
+        return self.rows[self.rows["level"] == "perturbation"]
+
+    @cached_property
+    def control(self) -> np.ndarray:
+        """Mean log1p expression of the controls, (gene,)."""
+        profiles = self.result.pseudobulk["mean_log1p"]
+        mine = profiles["context"].values == self.context
+        mine &= profiles[PERTURBATION].values == CONTROL
+        return np.asarray(profiles.isel({PERTURBATION: mine}).values[0], np.float64)
+
+    def splits(self) -> Iterator[xr.Dataset]:
+        """Yield the predictions of each split that are compared: of one set of perturbations.
+
+        What files and own models leave out is NaN; :meth:`by_method` has no change there.
+        """
+        for split in self.scores("l2")["split"].unique():
+            yield self.first if split == self.first_split else self._compared(str(split))
+
+    @cached_property
+    def first(self) -> xr.Dataset:
+        """That of the first split."""
+        return self._compared(self.first_split)
+
+    @property
+    def first_split(self) -> str:
+        """Name of the first split."""
+        return str(self.scores("l2")["split"].iloc[0])
+
+    def _compared(self, split: str) -> xr.Dataset:
+        mine = self._single[self._single["split"] == split]
+        dataset = self.result.expression(context=self.context, task=self.task, split=split)
+        methods = dataset[MODEL].isin(list(mine["method"].unique())).values
+        names = dataset[PERTURBATION].isin(list(mine["group"].unique())).values
+        return dataset.isel({MODEL: methods, PERTURBATION: names}).load()
+
+    def by_method(self, dataset: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield each method of a split and what it predicts, (perturbation, gene).
+
+        What it leaves out counts as no change, as in the scores.
+        """
+        level = self.control.astype(np.float32)
+        for name, values in zip(dataset[MODEL].values, dataset["prediction"].values, strict=True):
+            lacking = np.isnan(values)
+            yield str(name), np.where(lacking, level, values) if lacking.any() else values
+
+    def strongest(self) -> str:
+        """Return the compared perturbation of the first split that changes most."""
+        truth = self.first["truth"]
+        at = int(np.argmax(np.linalg.norm(truth.values - self.control, axis=1)))
+        return str(truth[PERTURBATION].values[at])
+
+    def own_targets(self, dataset: xr.Dataset) -> np.ndarray | None:
+        """Mark the genes that each perturbation targets, where scores leave these out."""
+        if self.result.manifest["options"]["targets"] != "exclude":
+            return None
+        names, genes = ([str(n) for n in dataset[d].values] for d in (PERTURBATION, GENE))
+        return own_targets(names, genes, target_genes=self._target_genes)
+
+    @cached_property
+    def _target_genes(self) -> dict[str, tuple[str, ...]]:
+        table = self.result.labels.perturbations
+        mine = table[table["context"] == self.context]
+        return {
+            str(name): tuple(str(genes).split("+"))
+            for name, genes in zip(mine[PERTURBATION], mine["targets"], strict=True)
+        }
