@@ -59,7 +59,7 @@ def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
         chapters=shown_chapters(result),
         screens=[(name, f"screens/{name}/report.html") for name in result.screens],
         coverage=_coverage(result.coverage),
-        overview=sections.overview_pictures(result) if alone else [],
+        overview=sections.overview_pictures(result) if alone and screen is not None else [],
         screen=_screen(screen),
         dropped=_dropped(result.drops, screen),
         labels=_labels(result.labels) if alone else None,
