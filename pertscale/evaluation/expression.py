@@ -569,15 +569,19 @@ def error_by_genes(
     """
     if by not in ("expression", "change"):
         raise ArgumentError(f"by={by!r} is not one of expression, change")
-    if left_out is None:
-        left_out = np.zeros(truth.shape, bool)
+    squares = np.square(predicted - truth, dtype=np.float64)
+    if left_out is not None:
+        squares[left_out] = 0.0
     if by == "expression":
-        order = np.broadcast_to(top_genes(control, truth.shape[1]), truth.shape)
+        squares = squares[:, top_genes(control, truth.shape[1])]
     else:
-        key = np.where(left_out, 1.0, -np.abs(truth - control))
-        order = np.argsort(key, axis=1, kind="stable")
-    squares = np.where(left_out, 0.0, (predicted - truth) ** 2)
-    return np.sqrt(np.cumsum(np.take_along_axis(squares, order, axis=1), axis=1))
+        change = np.abs(truth - control)
+        if left_out is not None:
+            change[left_out] = -1.0
+        order = np.argsort(-change, axis=1, kind="stable")
+        squares = np.take_along_axis(squares, order, axis=1)
+    np.cumsum(squares, axis=1, out=squares)
+    return np.sqrt(squares, out=squares)
 
 
 def _checked(

@@ -47,14 +47,15 @@ def _section(scores: pd.DataFrame, context: str, held_out: dict[tuple[str, str],
     """Scores of one context: overview, bars, tables per class."""
     rows = scores[scores["context"] == context]
     headings = _headings(rows, context, held_out)
+    rows = rows[rows["level"] != "perturbation"]  # of a screen nearly all are
     return Section(
         context,
-        side=tuple(overview(scores, context=context, heading=h) for h in headings.values()),
+        side=tuple(overview(rows, context=context, heading=h) for h in headings.values()),
         pictures=(_bars(rows, context, headings),),
         folded=tuple(
             table
             for heading in headings.values()
-            for table in class_tables(scores, context=context, heading=heading)
+            for table in class_tables(rows, context=context, heading=heading)
         ),
         folded_title="Scores of each class",
     )

@@ -170,6 +170,8 @@ def _cell(values: np.ndarray) -> str:
 def transfer_sections(result: BenchmarkResult) -> list[Section]:
     """Return a section per context that methods of other contexts were scored on (Table 4)."""
     scores = without_repeats(result.scores[result.scores["task"] == TRANSFER])
+    if not len(scores):
+        return []
     summary = result.transfer_summary()
     return [
         Section(

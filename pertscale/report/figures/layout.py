@@ -259,11 +259,11 @@ def _labels(axis: Axis) -> Iterator[_Label]:
     """Measure the labels of ticks that are drawn."""
     low, high = axis.get_transform().transform(sorted(axis.get_view_interval()))
     for tick in moving_ticks(axis):
-        text = tick.label1
-        if text.get_visible() and text.get_text():
-            place = axis.get_transform().transform(tick.get_loc())
-            share = float((place - low) / (high - low))
-            yield _Label(*text_size(text), share, _BEFORE[text.get_horizontalalignment()])
+        shares = (axis.get_transform().transform(tick.places) - low) / (high - low)
+        for text, share in zip(tick.labelled(), shares, strict=True):
+            if text.get_visible() and text.get_text():
+                before = _BEFORE[text.get_horizontalalignment()]
+                yield _Label(*text_size(text), float(share), before)
 
 
 def _divided(

@@ -100,7 +100,8 @@ def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
             before, after = np.array(sorted(own)).T
             x = np.arange(len(before))
             pixels: Any = {"rasterized": True}
-            right.vlines(x, before, after, color="#bbbbbb", linewidth=0.8, **pixels)
+            changes = np.stack([before, after, np.full(len(own), np.nan)], axis=1).ravel()
+            right.plot(np.repeat(x, 3), changes, color="#bbbbbb", linewidth=0.8, **pixels)
             right.plot(x, before, ".", color="#555555", markersize=3, label="in control", **pixels)
             right.plot(
                 x, after, ".", color=COLORS[5], markersize=4, label="when perturbed", **pixels

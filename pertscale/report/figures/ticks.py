@@ -7,13 +7,15 @@ than all else in a small figure.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.axis import Axis, Tick
+from matplotlib.axis import Axis, Tick, XAxis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 
 def use_moving_ticks(figure: Figure) -> None:
@@ -25,8 +27,38 @@ def use_moving_ticks(figure: Figure) -> None:
                 axes.add_artist(_MovingTicks(axis))
 
 
-def moving_ticks(axis: Axis) -> Iterator[Tick]:
-    """Yield the tick of an axis where it stands next; major and minor ones, those in view."""
+@dataclass(frozen=True)
+class MovingTick:
+    """The tick of an axis, and the places in view where it stands."""
+
+    tick: Tick
+    places: np.ndarray
+    labels: list[str]
+
+    def labelled(self) -> Iterator[Text]:
+        """Yield the label at each place; it is the same object each time."""
+        for place, words in zip(self.places, self.labels, strict=True):
+            self.tick.update_position(place)
+            self.tick.label1.set_text(words)
+            yield self.tick.label1
+
+    def draw(self, renderer: Any, *, along_x: bool) -> None:
+        """Draw the tick at each place: all marks at once, where nothing else is between them."""
+        tick = self.tick
+        if any(artist.get_visible() for artist in (tick.gridline, tick.tick2line, tick.label2)):
+            for _ in self.labelled():
+                tick.draw(renderer)
+            return
+        for label in self.labelled():
+            label.draw(renderer)
+        marks = np.zeros((2, len(self.places)))
+        marks[0 if along_x else 1] = self.places
+        tick.tick1line.set_data(*marks)
+        tick.tick1line.draw(renderer)
+
+
+def moving_ticks(axis: Axis) -> Iterator[MovingTick]:
+    """Yield the tick of an axis for the major places, and the one for the minor."""
     for first, places, formatter in (
         (axis.get_major_ticks, axis.get_majorticklocs(), axis.get_major_formatter()),
         (axis.get_minor_ticks, axis.get_minorticklocs(), axis.get_minor_formatter()),
@@ -35,10 +67,7 @@ def moving_ticks(axis: Axis) -> Iterator[Tick]:
             (tick,) = first(1)
             labels = formatter.format_ticks(list(places))
             shown = _in_view(axis, places)
-            for place, label in compress(zip(places, labels, strict=True), shown):
-                tick.update_position(place)
-                tick.label1.set_text(label)
-                yield tick
+            yield MovingTick(tick, np.asarray(places)[shown], list(compress(labels, shown)))
 
 
 def _in_view(axis: Axis, places: Any) -> np.ndarray:
@@ -67,5 +96,5 @@ class _MovingTicks(Artist):
             axis.set_visible(False)
             return
         for tick in moving_ticks(axis):
-            tick.draw(renderer)
+            tick.draw(renderer, along_x=isinstance(axis, XAxis))
         axis.label.draw(renderer)
