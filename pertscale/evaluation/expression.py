@@ -569,7 +569,8 @@ def error_by_genes(
     """
     if by not in ("expression", "change"):
         raise ArgumentError(f"by={by!r} is not one of expression, change")
-    squares = np.square(predicted - truth, dtype=np.float64)
+    squares = np.subtract(predicted, truth, dtype=np.float64)
+    np.square(squares, out=squares)
     if left_out is not None:
         squares[left_out] = 0.0
     if by == "expression":

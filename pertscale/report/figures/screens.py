@@ -120,12 +120,13 @@ def _shared(one: xr.DataArray, other: xr.DataArray, dim: str) -> list[str]:
 
 def _principal_components(profiles: np.ndarray) -> np.ndarray:
     """Return the first two principal components of profiles (profile, gene), a row for each."""
-    centred = (profiles - profiles.mean(axis=0)).astype(np.float32)
+    centred = profiles.astype(np.float32)
+    centred -= profiles.mean(axis=0)
     if min(centred.shape) <= _FEW_PROFILES:
         left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
     else:
         start = start_vector(min(centred.shape))
-        left, lengths, _ = svds(centred, k=2, v0=start, return_singular_vectors="u")
+        left, lengths, _ = svds(centred, k=2, v0=start, tol=1e-5, return_singular_vectors="u")
     first = np.argsort(-lengths, kind="stable")[:2]
     scores = np.zeros((len(profiles), 2))  # of a single gene there is one component
     scores[:, : len(first)] = fix_signs(left[:, first] * lengths[first])
