@@ -23,6 +23,9 @@ COUNT_BITS = 7
 _INLINE = (1 << COUNT_BITS) - 1
 #: Rows of a shard that are filled together, so that a gene of a chunk gets a cache line at a time.
 _BAND = 32
+#: Values between two rows of a band: a power of two would put a gene of all rows into few lines of
+#: the processor's cache.
+_GAP = 16
 
 
 class Fault(IntEnum):
@@ -265,7 +268,7 @@ def fill_chunk(
         ``gene * rows + row`` of an entry that is there twice, or -1.
     """
     n_genes, n_rows = chunk.shape
-    band = np.empty((_BAND, n_genes), chunk.dtype)
+    band = np.empty((_BAND, n_genes + _GAP), chunk.dtype)
     value = np.empty(1, chunk.dtype)
     halves = value.view(np.uint16)
     for first in range(0, n_rows, _BAND):
@@ -274,6 +277,7 @@ def fill_chunk(
         for row in range(first, last):
             line = band[row - first]
             total = 0.0
+            n = np.int64(0)
             for i in range(bounds[row], bounds[row + 1]):
                 at = _U(starts[_U(order[_U(i)])])
                 end = at + _U(lengths[_U(order[_U(i)])])
@@ -295,9 +299,10 @@ def fill_chunk(
                         return np.int64(gene) * n_rows + row
                     line[gene] = value[0]
                     total += value[0]
-                    expressed[row] += 1
+                    n += 1
             totals[row] += total
-        for g in range(n_genes):
-            for column in range(first, last):
-                chunk[g, column] = band[column - first, g]
+            expressed[row] += n
+        for g in range(_U(n_genes)):
+            for i in range(_U(last - first)):
+                chunk[g, _U(first) + i] = band[i, g]
     return -1
