@@ -203,6 +203,7 @@ METHODS: Final[dict[str, Method]] = {
         make=lambda seed: LogisticPerGene(seed=seed),
         doc="ridge logistic regression per gene on the perturbation's vector",
         needs_embedding=True,
+        version=2,
         cost=7.0,
     ),
     "logistic_pairs": Method(

@@ -21,7 +21,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from pertscale.baselines import LogisticPairs, LogisticPerGene, MajorityVote
-from pertscale.baselines.classifiers import _pairs
+from pertscale.baselines.classifiers import _pairs, _softmax
 from pertscale.baselines.classifiers._descent import AveragedDescent
 from pertscale.baselines.classifiers._kernels.exponential import exp
 from pertscale.baselines.classifiers._kernels.softmax import bend, three_classes, two_classes
@@ -160,6 +160,17 @@ def test_a_path_ends_where_single_fits_do():
     for C, weights in zip(grid, ridge_path(design, y, grid), strict=True):
         (alone,) = ridge_path(design, y, [C])
         np.testing.assert_allclose(weights, alone, atol=1e-6 * max(C, 1))
+
+
+def test_equations_that_are_written_out_have_the_solution_of_conjugate_gradients(monkeypatch):
+    X, y = screen(n=60, n_genes=100)
+    written_out = DesignMatrix.of(X)
+    monkeypatch.setattr(_softmax, "_NARROW", 0)
+    by_gradients = DesignMatrix.of(X)
+    assert by_gradients.products is None
+    paths = [ridge_path(design, y, [0.1, 1e3]) for design in (written_out, by_gradients)]
+    for got, want in zip(*paths, strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 def test_columns_that_say_nothing_new_change_nothing():

@@ -3,7 +3,8 @@
 All genes share the design, so its singular vectors are the basis of the weights. There the Hessian
 at the intercepts alone is diagonal, once the contrasts of each gene's classes are chosen well, and
 is a preconditioner for conjugate gradients. What remains are products of the design with the
-weights of a batch of genes.
+weights of a batch of genes. Where the design has few columns, the Hessians of a batch are one
+product with their pairs, and solved at once.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _MAX_STEPS: Final = 100
 #: Genes times rows (or dimensions) of a batch: its arrays take half a megabyte each.
 _BATCH: Final = 2**15
 _MIN_GENES: Final = 32
+#: Columns of a design up to which Newton's equations are written out.
+_NARROW: Final = 16
 
 #: Orthonormal contrasts of three classes, and the single one of two, as scikit-learn penalises it.
 _THREE: Final = np.array([[-1, -1], [0, 2], [1, -1]]) / np.sqrt([2, 6])
@@ -41,6 +44,7 @@ class DesignMatrix:
     mean_squares: Floats  # of the columns
     mean: Floats  # of the embedding
     rotation: Floats  # (dimension, rank)
+    products: Floats | None  # (row, pair) of every two columns, where there are few
 
     @classmethod
     def of(cls, X: Floats) -> Self:
@@ -50,7 +54,9 @@ class DesignMatrix:
         scale = np.abs(X).max(initial=0) * np.sqrt(X.size)
         kept = singular > 10 * np.finfo(np.float64).eps * scale
         matrix = _with_ones(left[:, kept] * singular[kept])
-        return cls(matrix, np.square(matrix).mean(axis=0), mean, right[kept].T)
+        one, other = np.triu_indices(matrix.shape[1])
+        products = matrix[:, one] * matrix[:, other] if matrix.shape[1] <= _NARROW else None
+        return cls(matrix, np.square(matrix).mean(axis=0), mean, right[kept].T, products)
 
     def features(self, X: Floats) -> Floats:
         """Return the rows of further vectors, shape (n, 1 + rank)."""
@@ -223,10 +229,39 @@ def _minimise(design: DesignMatrix, problem: _Problem, weights: Floats, C: float
         if not len(live):
             return result
         precision = np.clip(np.sqrt(error), 0.1 * np.sqrt(tolerance / error), 0.1)
-        step = _newton_step(design.matrix, point, diagonal, penalty, precision)
+        step = _exact_step(design, point, penalty)
+        if step is None:
+            step = _newton_step(design.matrix, point, diagonal, penalty, precision)
         point = _after(step, point, design, problem, penalty)
     result[live] = point.weights
     return result
+
+
+def _exact_step(design: DesignMatrix, point: _Point, penalty: Floats) -> Floats | None:
+    """Solve Newton's equations of a design with few columns; None where they say too little."""
+    if design.products is None:
+        return None
+    n_genes, n_contrasts, n_columns = point.gradient.shape
+    sums = _project(point.curvature, design.products)[:, _number_of_pairs(n_contrasts)]
+    blocks = sums[..., _number_of_pairs(n_columns)]  # (gene, contrast, contrast, column, column)
+    size = n_contrasts * n_columns
+    hessian = blocks.swapaxes(2, 3).reshape(n_genes, size, size)
+    hessian[:, np.arange(size), np.arange(size)] += np.tile(penalty, n_contrasts)
+    try:
+        found = np.linalg.solve(hessian, -point.gradient.reshape(n_genes, size, 1))
+    except np.linalg.LinAlgError:
+        return None
+    step: Floats = np.asarray(found).reshape(point.gradient.shape)
+    downhill = (point.gradient * step).sum(axis=(1, 2)) < 0
+    return step if downhill.all() else None
+
+
+def _number_of_pairs(n: int) -> NDArray[np.intp]:
+    """Return where each of n with each is among the pairs of ``np.triu_indices(n)``."""
+    numbers = np.empty((n, n), dtype=np.intp)
+    one, other = np.triu_indices(n)
+    numbers[one, other] = numbers[other, one] = np.arange(len(one))
+    return numbers
 
 
 def _newton_step(

@@ -133,6 +133,11 @@ class LogisticPerGene(LabelClassifier):
         """Return the parameters, and as ``C`` the one in use."""
         return super().fitted_params() | {"C": self.C_}
 
+    def predict_both(self, X: Any) -> tuple[Any, Any]:
+        """Return labels and class scores; see :meth:`LabelClassifier.predict_both`."""
+        with one_blas_thread():  # once, not for each block: it looks at all libraries
+            return super().predict_both(X)
+
     @one_blas_thread()
     def _fit(self, X: NDArray[np.float64], y: Any, groups: ArrayLike | None) -> None:
         grid = check_penalties(self.C, self.grid)
