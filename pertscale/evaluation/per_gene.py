@@ -20,7 +20,7 @@ from pertscale.evaluation.line_areas import (
 )
 
 #: Pairs of matrices in memory that are looked at together.
-_BLOCK_PAIRS: Final = 2**22
+_BLOCK_PAIRS: Final = 2**20
 #: Metrics that are means over genes: of change, and of its direction.
 OF_GENES: Final = ("auroc_de_per_gene", "auroc_direction_per_gene")
 

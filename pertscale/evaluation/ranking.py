@@ -167,7 +167,7 @@ class RankCounts:
         in scikit-learn. NaN where positives or negatives are absent.
         """
         self._merge_pending()
-        return float(average_precision(self._merged.counts, 1))
+        return float(average_precision(self._merged.counts, 1, len(self._merged.counts)))
 
     def average_precision_reversed(self) -> float:
         """Return the average precision of the negatives, by the negated score.
@@ -177,8 +177,7 @@ class RankCounts:
         self._merge_pending()
         keys, counts = self._merged.keys, self._merged.counts
         n_missing = int(len(keys) > 0 and keys[0] == _MISSING & self._mask())
-        backwards = np.concatenate([counts[:n_missing], counts[n_missing:][::-1]])
-        return float(average_precision(backwards, 0))
+        return float(average_precision(counts, 0, n_missing))
 
     def distinct(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the distinct scores, ascending, and how many pairs have each.

@@ -18,7 +18,7 @@ from pertscale.evaluation.ranking import RankCounts, Tally, tally_class
 from pertscale.schema import CLASSES, Label
 
 #: Pairs in a block of matrices that are in memory, and blocks of lazy ones computed at a time.
-_BLOCK_PAIRS: Final = 2**22
+_BLOCK_PAIRS: Final = 2**20
 _BLOCKS_AT_A_TIME: Final = 4
 
 T = TypeVar("T")

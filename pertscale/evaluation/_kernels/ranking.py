@@ -219,8 +219,12 @@ def roc_area(counts: np.ndarray) -> Any:
 
 
 @jit
-def average_precision(counts: np.ndarray, side: int) -> Any:
-    """Return the average precision of one side in counts (n, 2), in the order of its scores."""
+def average_precision(counts: np.ndarray, side: int, n_first: int) -> Any:
+    """Return the average precision of one side in counts (n, 2) of scores in their order.
+
+    The first `n_first` scores are as they are, the others are negated: their order is the other way
+    round.
+    """
     true_positives = false_positives = np.int64(0)
     for i in range(len(counts)):
         true_positives += np.int64(counts[i, side])
@@ -228,7 +232,8 @@ def average_precision(counts: np.ndarray, side: int) -> Any:
     if true_positives == 0 or false_positives == 0:
         return np.nan
     positives, total = true_positives, 0.0
-    for i in range(len(counts)):
+    for k in range(len(counts)):
+        i = k if k < n_first else len(counts) - 1 - (k - n_first)
         n = np.int64(counts[i, side])
         if n > 0:
             total += n * (true_positives / (true_positives + false_positives))
