@@ -46,7 +46,7 @@ def class_bars(
     """
     metrics = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
     keys = ["setting", "operating_point", "metric", "method", "group"]
-    mean = scores.groupby(keys)["value"].mean()
+    mean = scores.groupby(keys)["value"].mean().to_dict()
     columns = {
         (setting, point): f"{short(title, 48)}\n{words}"
         for setting, title in settings.items()
