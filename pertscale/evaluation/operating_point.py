@@ -103,8 +103,11 @@ def threshold_at_rate(scores: NDArray[np.float32], counts: NDArray[np.int64], ra
     """
     wanted = round(rate * int(counts.sum()))
     can = scores < _CERTAIN  # NaN can't
-    called = np.concatenate([[0], np.cumsum(counts[can])])
-    n_distinct = int(np.argmin(np.abs(called - wanted)))  # of equals the first
+    called = np.cumsum(counts[can])
+    over = int(np.searchsorted(called, wanted))  # the first that call as many, or more
+    below = int(called[over - 1]) if over else 0
+    nearer = over < len(called) and called[over] - wanted < wanted - below  # of equals the fewer
+    n_distinct = over + int(nearer)
     return float(scores[can][n_distinct - 1]) if n_distinct else -np.inf
 
 

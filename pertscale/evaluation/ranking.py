@@ -186,11 +186,12 @@ class RankCounts:
         that became the same.
         """
         self._merge_pending()
-        n = self._merged.counts.sum(axis=1, dtype=np.int64)
-        keys = self._merged.keys[n > 0]  # some were taken out
+        n, keys = self._merged.counts.sum(axis=1, dtype=np.int64), self._merged.keys
+        if not n.all():  # some were taken out
+            keys, n = keys[n > 0], n[n > 0]
         scores = _scores_of(keys | ~self._mask())
         scores[keys == _MISSING & self._mask()] = np.nan
-        return scores, n[n > 0]
+        return scores, n
 
     def _mask(self) -> np.uint32:
         return np.uint32(2**_SCORE_BITS - 2**self.rounded_bits)

@@ -67,8 +67,9 @@ class ModelChanges(Portable):
         """Return predicted profiles less the control's; see :class:`Changes`."""
         observed = self.profiles.observed()
         predicted = self._model.predict(names).reindex({GENE: observed[GENE].values.astype(object)})
-        control = rows_of(observed, [CONTROL]).values[0]
-        return (predicted.values - control).astype(np.float32)
+        changes = predicted.values  # of this call
+        changes -= rows_of(observed, [CONTROL]).values[0]
+        return changes.astype(np.float32)
 
     def params(self) -> dict[str, Any]:
         """Return those of the fitted model."""
