@@ -25,7 +25,6 @@ from pertscale.benchmark.inputs import ingested, locate_stores
 from pertscale.benchmark.options import BenchmarkOptions, read_options
 from pertscale.benchmark.outputs import LAYOUT
 from pertscale.benchmark.units.label_matrix import BAND_BYTES, STRIP_PAIRS
-from pertscale.benchmark.units.running import LOCAL_PAIRS
 from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.diagnostics.progress import duration, say
 from pertscale.diagnostics.stopwatch import Stopwatch
@@ -67,16 +66,16 @@ from pertscale.storage.publish import working_folder
 
 #: Bytes of a scored pair of profiles while a method is scored: six copies of it, and masks.
 _SCORED_BYTES = 52
+#: Bytes of a predicted pair while it is scored: twice what is predicted, and keys it is ranked by.
+_PREDICTED_BYTES = 60
 #: Bytes of a neighbour of a test perturbation: its row, and its distance.
 _NEIGHBOR_BYTES = 12
 #: Bytes of a predicted pair on disk, class and three scores or expression, as measured.
 _PREDICTION_BYTES = 3
 #: Share of the work on units that threads do at the same time, as measured.
-_PARALLEL_UNITS = 0.3
+_PARALLEL_UNITS = 0.9
 #: CPU seconds of a unit's folder, which the probe does not write.
 _UNIT_SECONDS = 0.05
-#: Seconds that a unit takes longer through a client, whose scheduler gets many small tasks.
-_CLIENT_UNIT_SECONDS = 0.4
 #: CPU seconds to curate a pair and to put it into the label matrices.
 _MATRIX_SECONDS = 1e-6
 #: CPU seconds of tables, figures and the page, and of each score beside it.
@@ -350,9 +349,7 @@ def plan_benchmark(
         slowdown = max(slow, default=1.0)
         limit = memory_limit(resolved) or machine_limit()
         n_workers = 0 if resolved is None else len(resolved.nthreads())
-        stages = _stages(
-            todo, outlooks, label_rates, units, unit_rates, resources, slowdown, n_workers
-        )
+        stages = _stages(todo, outlooks, label_rates, units, unit_rates, resources, slowdown)
     n_tiles = sum(len(one.plan.tiles) for one in outlooks)
     return BenchmarkPlan(
         out=folder,
@@ -571,7 +568,6 @@ def _stages(
     unit_rates: UnitRates | None,
     resources: Resources,
     slowdown: float,
-    n_workers: int,
 ) -> pd.DataFrame:
     """Assemble the table of stages."""
     rows = []
@@ -587,12 +583,10 @@ def _stages(
     n_pairs = sum(one.n_pairs for one in outlooks)
     together = 1 + _PARALLEL_UNITS * (threads - 1)
     for stage, mine in (("methods", units.classes), ("expression", units.expression)):
-        seconds, speed = sum(_seconds(u, unit_rates) for u in mine if not u.done), 1.0
+        seconds = sum(_seconds(u, unit_rates) for u in mine if not u.done) / together
         if stage == "methods" and seconds:
-            seconds, speed = seconds + n_pairs * _MATRIX_SECONDS, together
-        if n_workers and n_pairs > LOCAL_PAIRS:
-            seconds += _CLIENT_UNIT_SECONDS * speed * sum(not unit.done for unit in mine)
-        rows.append(_unit_row(stage, mine, seconds * slowdown / speed))
+            seconds += n_pairs * _MATRIX_SECONDS
+        rows.append(_unit_row(stage, mine, seconds * slowdown, resources))
     n_left = int(units.report_left)
     n_units = len(units.classes) + len(units.expression)
     report = n_left * (_REPORT_SECONDS + _REPORT_UNIT_SECONDS * n_units) * slowdown
@@ -650,28 +644,29 @@ def _label_row(
     )
 
 
-def _unit_row(stage: str, units: Sequence[ExpectedUnit], seconds: float) -> tuple[Any, ...]:
+def _unit_row(
+    stage: str, units: Sequence[ExpectedUnit], seconds: float, resources: Resources
+) -> tuple[Any, ...]:
     left = [unit for unit in units if not unit.done]
     label_bytes = sum(u.n_perturbations * u.n_genes for u in left)
-    peak = max((_unit_bytes(u) for u in left), default=0)
+    largest = sorted((_unit_bytes(u) for u in left), reverse=True)[: resources.n_parallel]
+    peak = PROCESS_BYTES + min(sum(largest), max(largest[0], resources.memory)) if left else 0
     read = label_bytes if stage == "methods" else 8 * label_bytes
     return stage, len(left), len(units) - len(left), read, np.nan, _written(left), peak, seconds
 
 
 def _unit_bytes(unit: ExpectedUnit) -> int:
-    """Memory of the process that does a unit, about."""
+    """Memory of a unit, about."""
     pairs = unit.n_perturbations * unit.n_genes
     test = unit.n_test * unit.n_genes
     if not unit.method:  # profiles in float64, predictions of all models
         scored = unit.n_test * min(unit.n_genes, N_GENES)
-        return (
-            PROCESS_BYTES + 8 * pairs + 8 * len(EXPRESSION_MODELS) * test + _SCORED_BYTES * scored
-        )
+        return 8 * pairs + 8 * len(EXPRESSION_MODELS) * test + _SCORED_BYTES * scored
     method = METHODS.get(unit.method)
     neighbors = 0
     if method is not None and method.needs_gaps:  # all training perturbations, in their order
         neighbors = _NEIGHBOR_BYTES * unit.n_test * (unit.n_perturbations - unit.n_test)
-    return PROCESS_BYTES + min(pairs, BAND_BYTES) + pairs + 40 * min(test, STRIP_PAIRS) + neighbors
+    return min(pairs, BAND_BYTES) + pairs + _PREDICTED_BYTES * min(test, STRIP_PAIRS) + neighbors
 
 
 def _seconds(unit: ExpectedUnit, rates: UnitRates | None) -> float:

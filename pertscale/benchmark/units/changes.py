@@ -67,7 +67,7 @@ class ModelChanges(Portable):
         """Return predicted profiles less the control's; see :class:`Changes`."""
         observed = self.profiles.observed()
         predicted = self._model.predict(names).reindex({GENE: observed[GENE].values.astype(object)})
-        changes = predicted.values  # of this call
+        changes = predicted.values.astype(np.float64, copy=False)  # of this call
         changes -= rows_of(observed, [CONTROL]).values[0]
         return changes.astype(np.float32)
 
