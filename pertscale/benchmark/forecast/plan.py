@@ -24,6 +24,7 @@ from pertscale.benchmark.forecast.units import ExpectedUnit, expected_units
 from pertscale.benchmark.inputs import ingested, locate_stores
 from pertscale.benchmark.options import BenchmarkOptions, read_options
 from pertscale.benchmark.outputs import LAYOUT
+from pertscale.benchmark.units.class_unit import HELD_PER_PAIR
 from pertscale.benchmark.units.label_matrix import BAND_BYTES, STRIP_PAIRS
 from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.diagnostics.progress import duration, say
@@ -66,8 +67,6 @@ from pertscale.storage.publish import working_folder
 
 #: Bytes of a scored pair of profiles while a method is scored: six copies of it, and masks.
 _SCORED_BYTES = 52
-#: Bytes of a predicted pair while it is scored: twice what is predicted, and keys it is ranked by.
-_PREDICTED_BYTES = 60
 #: Bytes of a neighbour of a test perturbation: its row, and its distance.
 _NEIGHBOR_BYTES = 12
 #: Bytes of a predicted pair on disk, class and three scores or expression, as measured.
@@ -666,7 +665,7 @@ def _unit_bytes(unit: ExpectedUnit) -> int:
     neighbors = 0
     if method is not None and method.needs_gaps:  # all training perturbations, in their order
         neighbors = _NEIGHBOR_BYTES * unit.n_test * (unit.n_perturbations - unit.n_test)
-    return min(pairs, BAND_BYTES) + pairs + _PREDICTED_BYTES * min(test, STRIP_PAIRS) + neighbors
+    return min(pairs, BAND_BYTES) + pairs + HELD_PER_PAIR * min(test, STRIP_PAIRS) + neighbors
 
 
 def _seconds(unit: ExpectedUnit, rates: UnitRates | None) -> float:

@@ -32,7 +32,7 @@ from pertscale.storage.folder_names import folder_name
 from pertscale.versions import PREDICTIONS_VERSION
 
 #: Bytes per pair: what is predicted, what is read of it again, and the keys it is ranked by.
-_HELD_PER_PAIR = 60
+HELD_PER_PAIR = 60
 
 
 class Predictor(Protocol):
@@ -129,7 +129,7 @@ class ClassUnit(Unit):
     def n_bytes(self) -> int:
         """Training labels; and predictions in several forms, or a part of them."""
         labels = 2 * len(self.split.train) * len(self.matrix.genes)
-        return labels + min(_HELD_PER_PAIR * self.n_pairs, 4 * HELD_BYTES)
+        return labels + min(HELD_PER_PAIR * self.n_pairs, 4 * HELD_BYTES)
 
     @property
     def is_local(self) -> bool:
