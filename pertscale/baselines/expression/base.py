@@ -21,7 +21,7 @@ from pertscale.errors import InputError, NotFittedError
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 
 #: Profiles that are in memory at a time, as float64; lazy ones may be larger than memory.
-BLOCK_BYTES: Final = 64_000_000
+BLOCK_BYTES: Final = 16_000_000
 
 
 class ExpressionModel(BaseEstimator, ABC):

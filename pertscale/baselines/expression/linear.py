@@ -142,7 +142,8 @@ class BilinearModel(ExpressionModel):
                 f"{len(names)} conditions (the control counts as one)"
             )
         P = np.stack([self._vectors[n] for n in self.matched_])
-        chosen = profiles.isel({GENE: gene_rows})
+        every = np.array_equal(gene_rows, np.arange(len(read_out)))
+        chosen = profiles if every else profiles.isel({GENE: gene_rows})
         control = row_of(chosen, names.index(CONTROL))
         at = [names.index(n) for n in self.matched_]
         self.genes_ = self.genes_[gene_rows]

@@ -18,6 +18,9 @@ from pertscale.errors import InputError
 from pertscale.predictions.predictions import AlignedPredictions
 from pertscale.schema import CONTROL, GENE
 
+#: Pairs that a model predicts at a time, as float64.
+_STRIP_PAIRS = 2_000_000
+
 
 class Changes(Protocol):
     """Changes from control, by perturbation and gene."""
@@ -66,10 +69,17 @@ class ModelChanges(Portable):
     def __call__(self, names: Sequence[str]) -> np.ndarray:
         """Return predicted profiles less the control's; see :class:`Changes`."""
         observed = self.profiles.observed()
-        predicted = self._model.predict(names).reindex({GENE: observed[GENE].values.astype(object)})
-        changes = predicted.values.astype(np.float64, copy=False)  # of this call
-        changes -= rows_of(observed, [CONTROL]).values[0]
-        return changes.astype(np.float32)
+        genes = observed[GENE].values.astype(object)
+        control = rows_of(observed, [CONTROL]).values[0]
+        changes = np.empty((len(names), len(genes)), np.float32)
+        step = max(1, _STRIP_PAIRS // len(genes))
+        for start in range(0, len(names), step):
+            strip = slice(start, start + step)
+            predicted = self._model.predict(names[strip])
+            if not np.array_equal(predicted[GENE].values, genes):
+                predicted = predicted.reindex({GENE: genes})
+            np.subtract(predicted.values, control, out=changes[strip], casting="same_kind")
+        return changes
 
     def params(self) -> dict[str, Any]:
         """Return those of the fitted model."""

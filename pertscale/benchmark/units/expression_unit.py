@@ -152,7 +152,9 @@ class ExpressionUnit(Unit):
         _write_predictions(store, self, truth, predictions)
         return Outcome(params, fitted.failed, seconds)
 
-    def score(self, store: Any, params: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    def score(
+        self, store: Any, params: dict[str, dict[str, Any]], *, held: Any = None
+    ) -> pd.DataFrame:
         """Return the scores of all predictions, in each of the settings that there are."""
         observed, train = self.profiles.observed(), self.profiles.train()
         truth = rows_of(observed, self.held_out).compute()
@@ -199,7 +201,7 @@ def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dic
                 targets=unit.target_genes,
                 components=components,
             )
-            predicted = model.predict(unit.held_out)
+            predicted = model.predict(unit.held_out).astype(np.float32)  # as it is written
         except (ArgumentError, InputError) as error:  # too few conditions for a model
             fitted.failed[name] = str(error)
             continue

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
 
 from pertscale.baselines.expression.base import rows_of
 from pertscale.baselines.expression.linear import own_components
@@ -72,9 +74,34 @@ class ContextProfiles(Portable):
 
     @once
     def values(self) -> xr.DataArray:
-        """The profiles; many of them are read when they are asked for."""
+        """The profiles; many of them are read when they are asked for.
+
+        Few are held, once in a process. Those that are picked of them are copied as late as those
+        that are read: a model takes them block by block.
+        """
         found = open_pseudobulk(self.folder, context=self.context, dask=False)["mean_log1p"]
-        return found.load() if is_held(found.nbytes // 2) else found  # once in a process
+        if not is_held(found.nbytes // 2):
+            return found
+        held = indexing.LazilyIndexedArray(_Held(found.values))
+        return xr.DataArray(xr.Variable(found.dims, held), found.coords, name=found.name)
+
+
+class _Held(BackendArray):
+    """A matrix in memory, of which xarray copies rows and columns when their values are needed."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+        self.shape, self.dtype = values.shape, values.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
+        outer = indexing.IndexingSupport.OUTER
+        return np.asarray(
+            indexing.explicit_indexing_adapter(key, self.shape, outer, self._rows_and_columns)
+        )
+
+    def _rows_and_columns(self, key: tuple[Any, ...]) -> np.ndarray:
+        rows, columns = key
+        return np.asarray(self._values[rows][..., columns])
 
 
 @dataclass(frozen=True, eq=False)

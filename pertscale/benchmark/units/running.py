@@ -14,6 +14,7 @@ import dask
 from pertscale.benchmark.units.base import Unit, check_unit_replaceable
 from pertscale.benchmark.units.learned import LearnedVectors
 from pertscale.execution.blas import one_blas_thread
+from pertscale.execution.buffers import trim
 from pertscale.execution.clients import memory_limit, tasks_per_process
 from pertscale.execution.gate import holding
 from pertscale.execution.memory import MOST_BYTES, task_budget
@@ -26,6 +27,8 @@ from pertscale.storage.atomic import remove
 LOCAL_PAIRS = 20_000_000
 #: By default, where there is as much: room for a unit of a large screen on each thread.
 _BYTES_PER_THREAD = 500_000_000
+#: Bytes of a unit above which its memory is given back when it is done.
+_TRIMMED_BYTES = 50_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +152,8 @@ def do_unit(task: UnitTask, plan: UnitPlan) -> UnitReceipt:
                 unit.score_again(plan.out)
             else:
                 models = unit.run(plan.out)
+        if unit.n_bytes > _TRIMMED_BYTES:
+            trim()
     return UnitReceipt(time.perf_counter() - started, reused, models, tuple(damage))
 
 

@@ -7,6 +7,7 @@ group of it at a time, and no more tasks work at once in a process than fit into
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,7 @@ _turns_lock = threading.Lock()
 def release_memory() -> None:
     """Free what the tiles and parts of this process kept for the next one."""
     tile_task.release_memory()
+    gc.collect()  # the scheduler's graph refers to itself, and to what its tasks returned
     _buffers.clear()
 
 
