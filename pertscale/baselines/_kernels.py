@@ -42,3 +42,18 @@ def count_sizes(
             if size != np.uint32(0):
                 direction = 0 if b >> np.uint32(31) else 2
             counts[label + 1, direction, _U(size >> np.uint32(dropped))] += 1
+
+
+@jit
+def spread_evidence(change: np.ndarray, out: np.ndarray) -> None:
+    """Fill class scores (n, 3) from changes (n,), float32: see `scores_of_changes`."""
+    one, most = np.float32(1), np.float32(np.finfo(np.float32).max)
+    for i in range(_U(len(change))):
+        x = change[i]
+        if x != x:
+            x = np.float32(0)
+        size = min(abs(x), most)
+        size /= one + size
+        out[i, 0] = size if x < 0 else np.float32(0)
+        out[i, 1] = one - size
+        out[i, 2] = size if x > 0 else np.float32(0)

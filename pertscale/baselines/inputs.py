@@ -61,3 +61,11 @@ class Predicted:
     scores: Any
     params: dict[str, Any]
     fell_back: Any = None
+
+    @property
+    def is_held_as_written(self) -> bool:
+        """Whether it is in memory, in the types that predictions are written in."""
+        arrays = (self.labels, self.scores)
+        return all(isinstance(array, np.ndarray) for array in arrays) and [
+            array.dtype for array in arrays
+        ] == [np.int8, np.float32]

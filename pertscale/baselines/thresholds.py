@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines._kernels import count_sizes
+from pertscale.baselines._kernels import count_sizes, spread_evidence
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.confusion_matrix import scores_from_confusion
 from pertscale.schema import CLASSES, Label
@@ -34,8 +34,10 @@ def labels_of_changes(change: NDArray, threshold: float) -> NDArray[np.int8]:
     >>> ps.baselines.labels_of_changes(np.array([0.8, -0.1, -0.6, np.nan]), 0.5)
     array([ 1,  0, -1,  0], dtype=int8)
     """
-    change = np.nan_to_num(change)
-    return np.where(np.abs(change) > threshold, np.sign(change), Label.NON_DE).astype(np.int8)
+    threshold = max(threshold, 0.0)  # no change is never called
+    labels = np.asarray(np.greater(change, threshold), np.int8)
+    labels -= np.less(change, -threshold)
+    return labels
 
 
 @checked
@@ -50,10 +52,10 @@ def scores_of_changes(change: NDArray) -> NDArray[np.float32]:
     array([[0.  , 0.25, 0.75],
            [0.5 , 0.5 , 0.  ]], dtype=float32)
     """
-    evidence = np.nan_to_num(np.asarray(change, np.float32))
-    size = np.abs(evidence) / (1 + np.abs(evidence))
-    down, up = np.where(evidence < 0, size, 0), np.where(evidence > 0, size, 0)
-    return np.stack([down, 1 - size, up], axis=-1)
+    evidence = np.asarray(change, np.float32, order="C")
+    scores = np.empty((*evidence.shape, len(CLASSES)), np.float32)
+    spread_evidence(evidence.reshape(-1), scores.reshape(-1, len(CLASSES)))
+    return scores
 
 
 @checked

@@ -175,7 +175,7 @@ class Unit(ABC):
         `blas` are the libraries that the predictions were made with.
         """
         if outcome.params:
-            scores = self.score(folder / PREDICTION, outcome.params)
+            scores = self.score(folder / PREDICTION, outcome.params, held=outcome.held)
         else:
             scores = declared_frame([], SCORE_COLUMNS)
         write_table(folder / SCORES_FILE, scores)
@@ -195,8 +195,13 @@ class Unit(ABC):
         """Fit, and write the predictions to a path or a Zarr store."""
 
     @abstractmethod
-    def score(self, store: Any, params: dict[str, dict[str, Any]]) -> pd.DataFrame:
-        """Return the scores of the predictions in a path or a Zarr store, which `params` are of."""
+    def score(
+        self, store: Any, params: dict[str, dict[str, Any]], *, held: Any = None
+    ) -> pd.DataFrame:
+        """Return the scores of the predictions in a path or a Zarr store, which `params` are of.
+
+        `held` are the same in memory, where :meth:`predict` has kept them.
+        """
 
     def params(self, out: Path) -> dict[str, dict[str, Any]]:
         """Return the parameters of the methods of the finished unit that have predictions."""
@@ -263,11 +268,14 @@ class Outcome:
         Why others have none.
     seconds : dict of str to float
         Of models that are timed apart.
+    held : object, optional
+        What was written, where it is in memory just as it will be read.
     """
 
     params: dict[str, dict[str, Any]]
     failed: dict[str, str]
     seconds: dict[str, float] = field(default_factory=dict)
+    held: Any = None
 
 
 def _link(source: str, target: str) -> None:

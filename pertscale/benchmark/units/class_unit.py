@@ -148,14 +148,17 @@ class ClassUnit(Unit):
         except (ArgumentError, InputError) as error:
             return Outcome({}, {self.method: str(error)})
         _write_prediction(store, self, predicted)
-        return Outcome({self.method: predicted.params}, {})
+        held = predicted if predicted.is_held_as_written else None
+        return Outcome({self.method: predicted.params}, {}, held=held)
 
-    def score(self, store: Any, params: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    def score(
+        self, store: Any, params: dict[str, dict[str, Any]], *, held: Predicted | None = None
+    ) -> pd.DataFrame:
         """Return the scores in all settings."""
         held_out = self.split.held_out
         truth = np.asarray(self.matrix.rows(held_out))  # a byte per pair, for every strip
         tables = score_settings(
-            read_prediction(store, truth.size, params[self.method]),
+            held or read_prediction(store, truth.size, params[self.method]),
             truth,
             held_out,
             settings=self.settings,

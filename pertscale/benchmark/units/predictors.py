@@ -10,6 +10,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pertscale.baselines import Method
 from pertscale.baselines.inputs import Predicted, UnitInputs
@@ -40,6 +41,9 @@ from pertscale.schema import Label
 
 #: Scores of a pair that a file does not predict: it counts as unchanged.
 _NON_DE_SCORES = np.array([0, 1, 0], np.float32)
+
+#: Where the predicted genes are in another order of genes: all of them, if it is the same.
+Columns = NDArray[np.intp] | slice
 
 #: Why a model is left out.
 PREDICTS_NONE = "it can predict none of the held-out perturbations"
@@ -238,8 +242,9 @@ class ThresholdPredictor:
         n_lacking = sum(int(np.isnan(part).all(axis=1).sum()) for part in parts)
         if not self.is_file and n_lacking == len(unit.split.held_out):
             raise InputError(PREDICTS_NONE)
-        columns = pd.Index(self.genes).get_indexer(list(unit.matrix.genes))
-        step = strip_rows(len(unit.split.train), len(unit.matrix.genes))
+        genes = unit.matrix.genes
+        columns = slice(None) if genes == self.genes else pd.Index(self.genes).get_indexer(genes)
+        step = strip_rows(len(unit.split.train), len(genes))
         known = [name for name in unit.split.train if name in self.covered]
         if known and not (self.is_file and self.rule == "match_rate"):
             blocks = self._training(known, step, columns, unit.matrix)
@@ -258,7 +263,7 @@ class ThresholdPredictor:
         labels, scores = [], []
         for names in batches:
             both = predict(names, columns, threshold)
-            shape = (len(names), len(columns))
+            shape = (len(names), len(genes))
             labels.append(da.from_delayed(both[0], shape, np.int8))
             scores.append(da.from_delayed(both[1], (*shape, 3), np.float32))
         return Predicted(
@@ -271,16 +276,16 @@ class ThresholdPredictor:
         """At the rate of the training part, of those labels that are predicted."""
         return Points(share_changed(unit.matrix.rows(unit.split.train)))
 
-    def _block(self, names: Sequence[str], columns: np.ndarray, threshold: float) -> Any:
+    def _block(self, names: Sequence[str], columns: Columns, threshold: float) -> Any:
         return _called(self.changes(names)[:, columns], threshold)
 
     def _training(
-        self, names: Sequence[str], step: int, columns: np.ndarray, matrix: LabelMatrix
+        self, names: Sequence[str], step: int, columns: Columns, matrix: LabelMatrix
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch in _batches(names, step):
             yield self.changes(batch)[:, columns], np.asarray(matrix.rows(batch))
 
-    def _matched(self, unit: ClassUnit, columns: np.ndarray) -> float:
+    def _matched(self, unit: ClassUnit, columns: Columns) -> float:
         if self.rule != "match_rate":
             raise InputError(
                 f"threshold={self.rule!r} needs predictions of training perturbations, and there "
