@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Perturbations of a swarm that are drawn; more would only be a blot.
 _MAX_POINTS = 2000
+#: Pairs whose errors are worked out at a time.
+_PAIRS_AT_A_TIME = 2_000_000
 _BOOTSTRAP = 10_000
 
 
@@ -219,12 +221,25 @@ class _Curves:
 
     def add(self, dataset: xr.Dataset) -> None:
         """Take in what a split compares."""
-        truth, control = dataset["truth"].values.astype(np.float64), self._of.control
-        left_out = self._of.own_targets(dataset)
+        truth, left_out = dataset["truth"].values, self._of.own_targets(dataset)
         self._without_targets = left_out is not None
         for method, values in self._of.by_method(dataset):
-            errors = error_by_genes(truth, values, control, by=self._by, left_out=left_out)
-            self._found.setdefault(method, []).append(errors.mean(axis=0))
+            mean = self._mean_error(truth, values, left_out)
+            self._found.setdefault(method, []).append(mean)
+
+    def _mean_error(
+        self, truth: np.ndarray, values: np.ndarray, left_out: np.ndarray | None
+    ) -> np.ndarray:
+        """Return the mean over perturbations, (gene,), a few of which are looked at at a time."""
+        total, step = np.zeros(truth.shape[1]), max(1, _PAIRS_AT_A_TIME // truth.shape[1])
+        for start in range(0, len(truth), step):
+            rows = slice(start, start + step)
+            left = None if left_out is None else left_out[rows]
+            errors = error_by_genes(
+                truth[rows], values[rows], self._of.control, by=self._by, left_out=left
+            )
+            total += errors.sum(axis=0)
+        return total / len(truth)
 
     def drawn(self) -> Figure:
         """Return the figure, a line per method."""

@@ -92,7 +92,12 @@ class ComparedTask:
         dataset = self.result.expression(context=self.context, task=self.task, split=split)
         methods = dataset[MODEL].isin(list(mine["method"].unique())).values
         names = dataset[PERTURBATION].isin(list(mine["group"].unique())).values
-        return dataset.isel({MODEL: methods, PERTURBATION: names}).load()
+        dataset = dataset.isel({MODEL: methods, PERTURBATION: names})
+        lazy = dataset["prediction"]
+        values = np.empty(lazy.shape, lazy.dtype)
+        for at in range(len(values)):  # Dask puts what it reads together in a copy
+            values[at] = lazy[at].values
+        return dataset.assign(prediction=lazy.copy(data=values)).load()
 
     def by_method(self, dataset: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
         """Yield each method of a split and what it predicts, (perturbation, gene).

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Profiles up to which all components are computed; of more, only those that are drawn.
 _FEW_PROFILES = 200
+#: Values of profiles that are read at a time.
+_READ_PAIRS = 2_000_000
 
 
 @checked
@@ -71,11 +73,11 @@ def screen_overview(result: BenchmarkResult, *, context: str) -> Figure:
     profiles = result.pseudobulk["mean_log1p"]
     profiles = profiles.isel({PERTURBATION: profiles["context"].values == context})
     names = [str(n) for n in profiles[PERTURBATION].values]
-    values = profiles.values
-    control = values[names.index(CONTROL)]
+    control = profiles[names.index(CONTROL)].values
     at = pd.Index(profiles[GENE].values.astype(str)).get_indexer(names)
-    own = [(control[g], values[i, g]) for i, g in enumerate(at) if g >= 0]
-    scores = _principal_components(values)
+    centred, perturbed = _centred(profiles, at)
+    own = [(control[g], perturbed[i]) for i, g in enumerate(at) if g >= 0]
+    scores = _principal_components(centred)
     n_genes = np.array([0 if n == CONTROL else n.count("+") + 1 for n in names])
     kinds = {"control": n_genes == 0, "single": n_genes == 1, "combination": n_genes > 1}
     with mpl.rc_context(STYLE):
@@ -118,17 +120,35 @@ def _shared(one: xr.DataArray, other: xr.DataArray, dim: str) -> list[str]:
     return [name for name in one[dim].values if name in there]
 
 
-def _principal_components(profiles: np.ndarray) -> np.ndarray:
-    """Return the first two principal components of profiles (profile, gene), a row for each."""
-    centred = profiles.astype(np.float32)
-    centred -= profiles.mean(axis=0)
+def _centred(profiles: xr.DataArray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return profiles less their mean, float32, and of each its value at one gene, float64.
+
+    They are read a few at a time: all of them as float64 would be the most that a report holds.
+    """
+    centred = np.empty(profiles.shape, np.float32)
+    total, chosen = np.zeros(profiles.shape[1]), np.empty(len(at))
+    step = max(1, _READ_PAIRS // profiles.shape[1])
+    for start in range(0, len(at), step):
+        rows = slice(start, start + step)
+        block = profiles[rows].values
+        centred[rows], chosen[rows] = block, block[np.arange(len(block)), at[rows]]
+        total += block.sum(axis=0)
+    centred -= total / len(at)
+    return centred, chosen
+
+
+def _principal_components(centred: np.ndarray) -> np.ndarray:
+    """Return the first two principal components of profiles (profile, gene), a row for each.
+
+    From each gene its mean is subtracted already.
+    """
     if min(centred.shape) <= _FEW_PROFILES:
         left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
     else:
         start = start_vector(min(centred.shape))
         left, lengths, _ = svds(centred, k=2, v0=start, tol=1e-5, return_singular_vectors="u")
     first = np.argsort(-lengths, kind="stable")[:2]
-    scores = np.zeros((len(profiles), 2))  # of a single gene there is one component
+    scores = np.zeros((len(centred), 2))  # of a single gene there is one component
     scores[:, : len(first)] = fix_signs(left[:, first] * lengths[first])
     return scores
 
