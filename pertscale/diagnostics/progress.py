@@ -53,7 +53,7 @@ def _bar_class() -> Any:
 
 
 class Progress:
-    """Counts finished units of one piece of work; safe to call from several threads.
+    """Counts finished tasks of one piece of work; safe to call from several threads.
 
     Shows how many are done, how fast, and how long the rest will take.
 
@@ -62,14 +62,12 @@ class Progress:
     label : str
         What is being done.
     total : int
-        Number of units.
-    unit : str
-        What one of them is.
+        Number of tasks.
     quiet : bool
         Show nothing.
     """
 
-    def __init__(self, label: str, *, total: int, unit: str = "tile", quiet: bool = False) -> None:
+    def __init__(self, label: str, *, total: int, quiet: bool = False) -> None:
         self.label = label
         self.total = total
         self.done = 0
@@ -80,7 +78,7 @@ class Progress:
         if quiet or total == 0:
             return
         if _in_notebook() or sys.stderr.isatty():
-            self._bar = _bar_class()(total=total, desc=label, unit=unit, file=_stream())
+            self._bar = _bar_class()(total=total, desc=label, unit="task", file=_stream())
         else:
             self._lines = True
 
@@ -99,7 +97,7 @@ class Progress:
             self._line()
 
     def advance(self, n: int = 1) -> None:
-        """Count `n` more units as done."""
+        """Count `n` more tasks as done."""
         with self._lock:
             self.done += n
             if self._bar is not None:
