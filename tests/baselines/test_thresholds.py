@@ -37,6 +37,18 @@ def test_labels_and_scores_of_changes():
     assert scores[0, 5].tolist() == [0, 1, 0]
 
 
+def test_extreme_changes_have_classes_and_finite_scores():
+    change = np.array([np.inf, -np.inf, -0.0, 1e38, np.nan], np.float32)
+    assert labels_of_changes(change, 1e10).tolist() == [1, -1, 0, 1, 0]
+    assert labels_of_changes(change, -1e-300).tolist() == [1, -1, 0, 1, 0]  # 0 is no change
+    assert scores_of_changes(change)[:2].tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert scores_of_changes(change)[2:].tolist() == [[0, 1, 0], [0, 0, 1], [0, 1, 0]]
+    assert scores_of_changes(np.float64(3)).tolist() == [0, 0.25, 0.75]
+    assert labels_of_changes(np.float64(3), 1).item() == 1
+    across = np.arange(6.0).reshape(2, 3).T  # not contiguous
+    np.testing.assert_array_equal(scores_of_changes(across), scores_of_changes(across.copy()))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_matching_the_rate_calls_as_many_pairs_as_are_changed(seed):
     change, truth = _case(seed)

@@ -60,9 +60,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
         for name, titles in called.items():
             real = getattr(kind, name)
 
-            def recorded(unit, *arguments, _real=real, _titles=titles):
+            def recorded(unit, *arguments, _real=real, _titles=titles, **named):
                 _titles.append(unit.title)
-                return _real(unit, *arguments)
+                return _real(unit, *arguments, **named)
 
             monkeypatch.setattr(kind, name, recorded)
     monkeypatch.setattr("pertscale.report.write_report", lambda *_: None)

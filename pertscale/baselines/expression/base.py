@@ -105,7 +105,7 @@ def mean_profile(profiles: xr.DataArray, chosen: Sequence[int]) -> np.ndarray:
 def blocks(profiles: xr.DataArray, chosen: Sequence[int]) -> Iterator[tuple[slice, NDArray]]:
     """Yield ranges of the chosen rows and their profiles, float64, a part at a time.
 
-    Raises InputError for values that are not finite.
+    The arrays are the caller's to change. Raises InputError for values that are not finite.
     """
     step = max(1, BLOCK_BYTES // (8 * max(1, profiles.shape[1])))
     for start in range(0, len(chosen), step):

@@ -151,8 +151,8 @@ class BilinearModel(ExpressionModel):
         self._level = control + self.center_
         left = np.zeros((len(control) if G is None else G.shape[1], P.shape[1]))  # G' (Z - b) P
         for rows, block in blocks(chosen, at):
-            change = block - self._level
-            left += (change.T if G is None else G.T @ change.T) @ P[rows]
+            block -= self._level
+            left += (block.T if G is None else G.T @ block.T) @ P[rows]
         if G is None:
             left = left / (1 + self.ridge)
         else:

@@ -29,6 +29,7 @@ from pertscale.benchmark.units.predictors import (
     ClassifierPredictor,
     ThresholdPredictor,
     TrainingLabels,
+    TrainingSet,
 )
 from pertscale.diagnostics.stopwatch import Stopwatch
 from pertscale.embeddings.embedding import Embedding
@@ -183,8 +184,9 @@ class _Drawn:
     def _fitted(self, name: str) -> Predictor:
         return ClassifierPredictor(
             method=METHODS[name],
-            training=(TrainingLabels(self.matrix, self.split.train),),
-            groups=self.split.train,
+            training=TrainingSet(
+                (TrainingLabels(self.matrix, self.split.train),), self.split.train
+            ),
             test_groups={name: name for name in self.split.test},
             embedding=self.embedding,
         )

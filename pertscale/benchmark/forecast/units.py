@@ -169,7 +169,7 @@ def _stand_in(jobs: Sequence[RankSumRun]) -> Embedding:
 def _of_classes(unit: ClassUnit, record: RunRecord) -> ExpectedUnit:
     predictor, n_train = unit.predictor, len(unit.split.train)
     if isinstance(predictor, ClassifierPredictor):
-        n_train = sum(len(part.names) for part in predictor.training)
+        n_train = len(predictor.training.names)
     return _size(unit, record, unit.method, (n_train, len(unit.matrix.genes)))
 
 

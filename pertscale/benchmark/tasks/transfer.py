@@ -29,6 +29,7 @@ from pertscale.benchmark.units.predictors import (
     ClassifierPredictor,
     FilePredictor,
     TrainingLabels,
+    TrainingSet,
     thresholded_file,
 )
 from pertscale.benchmark.units.profiles import (
@@ -166,21 +167,6 @@ def _class_unit(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingSet:
-    """Training labels of all sources, and what their rows are called in the target.
-
-    Attributes
-    ----------
-    parts : tuple of TrainingLabels
-    groups : tuple of str
-        Target genes of each row.
-    """
-
-    parts: tuple[TrainingLabels, ...]
-    groups: tuple[str, ...]
-
-
 def training_labels(
     maps: Sequence[NameMap], kind: str, split: Split, *, exclude: bool
 ) -> TrainingSet:
@@ -237,8 +223,7 @@ def _predictors(
         vectors = None if isinstance(embedding, str) else embedding
         found[name] = ClassifierPredictor(
             method=method,
-            training=training.parts,
-            groups=training.groups,
+            training=training,
             test_groups=target.groups,
             embedding=vectors if method.needs_embedding else None,
         )

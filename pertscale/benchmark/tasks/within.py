@@ -15,6 +15,7 @@ from pertscale.benchmark.units.predictors import (
     FilePredictor,
     ThresholdPredictor,
     TrainingLabels,
+    TrainingSet,
     thresholded_file,
 )
 from pertscale.benchmark.units.profiles import OwnProfiles
@@ -90,8 +91,9 @@ def _classifiers(
     run: ScreenRun, context: str, split: Split, kind: str, train: tuple[str, ...]
 ) -> dict[str, ClassifierPredictor]:
     """Return the methods on labels of a kind; those that lack vectors are skipped."""
-    training = (TrainingLabels(run.matrices[context, kind], train),)
     groups = run.screen.target_groups
+    labels = TrainingLabels(run.matrices[context, kind], train)
+    training = TrainingSet((labels,), tuple(groups[n] for n in train))
     classifiers = {}
     for name, method in run.options.methods_on(kind).items():
         vectors = vectors_for(run, context, split) if method.needs_embedding else None
@@ -100,7 +102,6 @@ def _classifiers(
             classifiers[name] = ClassifierPredictor(
                 method=method,
                 training=training,
-                groups=tuple(groups[n] for n in train),
                 test_groups=groups,
                 embedding=None if isinstance(vectors, str) else vectors,
                 targets=run.screen.targets,

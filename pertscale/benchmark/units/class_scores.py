@@ -69,10 +69,9 @@ def score_settings(
     options: Any = {"perturbations": perturbations, "training_rate": points.training_rate}
     whole = [s for s in settings if not s.endswith("_overlap")]
     tables = _score_whole(predicted, truth, whole, target_pairs, options)
-    for setting in settings:
-        if setting not in tables:
-            on_genes = np.where(overlap(), truth, np.int8(Label.UNTESTED))
-            tables[setting] = _score_pairs(predicted, on_genes, options)
+    rest = [setting for setting in settings if setting not in tables]
+    if rest:
+        tables |= dict.fromkeys(rest, _score_overlap(predicted, truth, overlap(), tables, options))
     if points.same:
         tables = {setting: _at_both_points(table) for setting, table in tables.items()}
     return {s: _with_lacking(tables[s], predicted.params) for s in settings}
@@ -100,6 +99,22 @@ def _score_whole(
         )
     ]
     return {setting: tables[setting == WITHOUT_TARGET] for setting in settings}
+
+
+def _score_overlap(
+    predicted: Predicted,
+    truth: np.ndarray,
+    shared: np.ndarray,
+    whole: Mapping[str, pd.DataFrame],
+    options: dict[str, Any],
+) -> pd.DataFrame:
+    """Score the pairs of shared genes: all pairs, which may be scored already, if all are."""
+    on_genes = np.where(shared, truth, np.int8(Label.UNTESTED))
+    if np.array_equal(on_genes, truth):
+        every = next((table for name, table in whole.items() if name != WITHOUT_TARGET), None)
+        if every is not None:
+            return every
+    return _score_pairs(predicted, on_genes, options)
 
 
 def _score_pairs(predicted: Predicted, truth: np.ndarray, options: dict[str, Any]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import pandas as pd
 import zarr
 
 from pertscale._computing import store
+from pertscale.benchmark.units.held import held_arrays
 from pertscale.benchmark.units.kept import is_kept, keeping
 from pertscale.benchmark.units.portable import Portable, once
 from pertscale.hashing import digest
@@ -48,12 +49,15 @@ class LabelMatrix(Portable):
 
     def rows(self, names: Sequence[str]) -> Any:
         """Labels of some perturbations; of a large matrix lazily, one chunk of rows."""
-        return self._labels[self._index.get_indexer(list(names))]
+        lazy = self._lazy
+        if is_held(lazy.size):
+            lazy = held_arrays.get(("labels", str(self.path)), lazy.size, lambda: lazy[:])
+        return lazy[self._index.get_indexer(list(names))]
 
     @once
-    def _labels(self) -> Any:
+    def _lazy(self) -> Any:
         array: Any = zarr.open_array(self.path, mode="r")
-        return array[:] if is_held(array.size) else da.from_zarr(array)
+        return array if is_held(array.size) else da.from_zarr(array)
 
     @once
     def _index(self) -> pd.Index:

@@ -32,6 +32,7 @@ from pertscale.benchmark.units.label_matrix import (
     strip_rows,
 )
 from pertscale.benchmark.units.learned import Vectors, opened
+from pertscale.benchmark.units.portable import Portable, once
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import InputError
 from pertscale.evaluation import share_changed
@@ -73,11 +74,14 @@ class TrainingLabels:
     def labels(self) -> Any:
         """Return training labels, of many lazily; pairs of genes without labels are untested."""
         rows = self.matrix.rows(self.names)
-        if self.position is None:
+        n_genes = len(self.matrix.genes)
+        if self.position is None or np.array_equal(self.position, np.arange(n_genes)):
             return rows
         there = self.position >= 0
         if isinstance(rows, np.ndarray):
-            return np.where(there, rows[:, self.position], np.int8(Label.UNTESTED))
+            taken = rows[:, self.position]
+            taken[:, ~there] = Label.UNTESTED
+            return taken
         there = da.from_array(there, chunks=GENE_CHUNK)
         taken = da.take(rows, np.maximum(self.position, 0), axis=1).rechunk((-1, GENE_CHUNK))
         return da.where(there[None], taken, np.int8(Label.UNTESTED))
@@ -89,6 +93,50 @@ class TrainingLabels:
         return digest(self.matrix.key, list(self.names), genes)
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingSet(Portable):
+    """Training labels of one or more contexts, which several methods are fitted on.
+
+    Attributes
+    ----------
+    parts : tuple of TrainingLabels
+    groups : tuple of str
+        Target group of each training perturbation, as the predicted context has them.
+    """
+
+    parts: tuple[TrainingLabels, ...]
+    groups: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The training perturbations, context by context."""
+        return [name for part in self.parts for name in part.names]
+
+    @property
+    def key(self) -> list[str]:
+        """Hash of the labels of each context."""
+        return [part.key for part in self.parts]
+
+    def labels(self) -> Any:
+        """Return the labels of all training perturbations, of many lazily."""
+        parts = [part.labels() for part in self.parts]
+        if len(parts) == 1:
+            return parts[0]
+        if all(isinstance(part, np.ndarray) for part in parts):
+            return np.concatenate(parts)
+        return da.concatenate(parts).rechunk({0: -1})
+
+    @once
+    def rate(self) -> float | None:
+        """Share of the tested pairs that are changed; None if no pair was tested."""
+        return share_changed(self.labels())
+
+    @once
+    def is_tested(self) -> np.ndarray:
+        """Which genes were tested in some training perturbation, (n_genes,) bool."""
+        return np.asarray((self.labels() != Label.UNTESTED).any(axis=0))
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClassifierPredictor:
     """A classifier that is fitted on the labels of one or more contexts.
@@ -96,9 +144,7 @@ class ClassifierPredictor:
     Attributes
     ----------
     method : Method
-    training : tuple of TrainingLabels
-    groups : tuple of str
-        Target group of each training perturbation.
+    training : TrainingSet
     test_groups : dict of str to str
         Those of the test perturbations, by name.
     embedding : Vectors, optional
@@ -109,8 +155,7 @@ class ClassifierPredictor:
     """
 
     method: Method
-    training: tuple[TrainingLabels, ...]
-    groups: tuple[str, ...]
+    training: TrainingSet
     test_groups: Mapping[str, str]
     embedding: Vectors | None
     targets: Mapping[str, Sequence[str]] | None = None
@@ -125,23 +170,16 @@ class ClassifierPredictor:
     @property
     def key(self) -> str:
         """Hash of training labels, vectors, groups, and of the method."""
-        parts, method = [part.key for part in self.training], self.method
+        training, method = self.training, self.method
         vectors = "" if self.embedding is None else self.embedding.hash
-        return digest(parts, vectors, list(self.groups), method.version, method.key)
-
-    def labels(self) -> Any:
-        """Return the labels of all training perturbations, of many lazily."""
-        parts = [part.labels() for part in self.training]
-        if all(isinstance(part, np.ndarray) for part in parts):
-            return np.concatenate(parts)
-        return da.concatenate(parts).rechunk({0: -1})
+        return digest(training.key, vectors, list(training.groups), method.version, method.key)
 
     def predict(self, unit: ClassUnit) -> Predicted:
         """Fit, and predict, many pairs lazily; what is fitted is in `params`."""
         held_out = unit.split.held_out
         given = UnitInputs(
-            labels=self.labels(),
-            groups=self.groups,
+            labels=self.training.labels(),
+            groups=self.training.groups,
             test_groups=[self.test_groups[name] for name in held_out],
             seed=unit.split.seed,
             vectors=lambda: self._vectors(held_out),
@@ -159,19 +197,18 @@ class ClassifierPredictor:
         """Return vectors of training, then of test perturbations, (n, d), of length 1."""
         vectors = self._embedding.normalized().vectors
         if self.targets is None:
-            return vectors([*self.groups, *(self.test_groups[name] for name in test)])
-        training = [name for part in self.training for name in part.names]
-        return vectors([*training, *test], targets=self.targets)
+            return vectors([*self.training.groups, *(self.test_groups[name] for name in test)])
+        return vectors([*self.training.names, *test], targets=self.targets)
 
     def overlap(self, matrix: LabelMatrix) -> np.ndarray:
         """Which genes were tested in some training perturbation."""
-        return np.asarray((self.labels() != Label.UNTESTED).any(axis=0))
+        return self.training.is_tested
 
     def points(self, unit: ClassUnit) -> Points:
         """At the rate of what it is fitted on, where its scores rank pairs."""
         if not self.method.ranks:
             return Points(same=True)
-        return Points(share_changed(self.labels()))
+        return Points(self.training.rate)
 
 
 # --- changes of expression ------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from xarray.core import indexing
 
 from pertscale.baselines.expression.base import rows_of
 from pertscale.baselines.expression.linear import own_components
+from pertscale.benchmark.units.held import held_arrays
 from pertscale.benchmark.units.label_matrix import is_held
 from pertscale.benchmark.units.portable import Portable, once
 from pertscale.hashing import digest
@@ -72,18 +73,24 @@ class ContextProfiles(Portable):
     n_genes: int
     key: str
 
-    @once
+    @property
     def values(self) -> xr.DataArray:
         """The profiles; many of them are read when they are asked for.
 
-        Few are held, once in a process. Those that are picked of them are copied as late as those
-        that are read: a model takes them block by block.
+        Few are held for a while. Those that are picked of them are copied as late as those that are
+        read: a model takes them block by block.
         """
-        found = open_pseudobulk(self.folder, context=self.context, dask=False)["mean_log1p"]
-        if not is_held(found.nbytes // 2):
-            return found
-        held = indexing.LazilyIndexedArray(_Held(found.values))
-        return xr.DataArray(xr.Variable(found.dims, held), found.coords, name=found.name)
+        lazy = self._lazy
+        if not is_held(lazy.nbytes // 2):
+            return lazy
+        key = "profiles", self.folder, self.context, self.key
+        values = held_arrays.get(key, lazy.nbytes, lambda: lazy.values)
+        held = xr.Variable(lazy.dims, indexing.LazilyIndexedArray(_Held(values)))
+        return xr.DataArray(held, lazy.coords, name=lazy.name)
+
+    @once
+    def _lazy(self) -> xr.DataArray:
+        return open_pseudobulk(self.folder, context=self.context, dask=False)["mean_log1p"]
 
 
 class _Held(BackendArray):
@@ -101,7 +108,8 @@ class _Held(BackendArray):
 
     def _rows_and_columns(self, key: tuple[Any, ...]) -> np.ndarray:
         rows, columns = key
-        return np.asarray(self._values[rows][..., columns])
+        found = np.asarray(self._values[rows][..., columns])
+        return found.copy() if np.may_share_memory(found, self._values) else found
 
 
 @dataclass(frozen=True, eq=False)

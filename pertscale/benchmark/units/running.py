@@ -12,10 +12,11 @@ from typing import Any
 import dask
 
 from pertscale.benchmark.units.base import Unit, check_unit_replaceable
+from pertscale.benchmark.units.held import held_arrays
 from pertscale.benchmark.units.learned import LearnedVectors
 from pertscale.execution.blas import one_blas_thread
 from pertscale.execution.buffers import trim
-from pertscale.execution.clients import memory_limit, tasks_per_process
+from pertscale.execution.clients import memory_limit, run_on_all_workers, tasks_per_process
 from pertscale.execution.gate import holding
 from pertscale.execution.memory import MOST_BYTES, task_budget
 from pertscale.execution.runner import run
@@ -100,6 +101,7 @@ def run_units(plan: UnitPlan, *, client: Any, quiet: bool) -> list[UnitReceipt]:
         mine = [t for t in rest if place is None or not plan.units[t.number].is_local]
         done = _map(do_unit, mine, plan, "methods", place, quiet)
         receipts |= {task.number: receipt for task, receipt in zip(mine, done, strict=True)}
+    run_on_all_workers(release_memory, where)
     return [receipts[number] for number in range(len(plan.units))]
 
 
@@ -155,6 +157,12 @@ def do_unit(task: UnitTask, plan: UnitPlan) -> UnitReceipt:
         if unit.n_bytes > _TRIMMED_BYTES:
             trim()
     return UnitReceipt(time.perf_counter() - started, reused, models, tuple(damage))
+
+
+def release_memory() -> None:
+    """Free what units of this process kept for the next one."""
+    held_arrays.clear()
+    trim()
 
 
 def unmark(results: Sequence[Path]) -> None:
