@@ -117,9 +117,26 @@ def read_table(path: LocationLike, *, remedy: str = "", **columns: Any) -> pd.Da
     if not where.exists():
         raise NotFoundError(f"there is no file {where}{remedy and f': {remedy}'}")
     with file_errors(str(where), **({"remedy": remedy} if remedy else {})):
-        return pq.read_table(
-            for_arrow(where), partitioning=None, page_checksum_verification=True, **columns
-        ).to_pandas()
+        source: Any = for_arrow(where)
+        schema = pq.read_schema(source)
+        texts = [f.name for f in schema if pa.types.is_string(f.type)]
+        options: Any = {"read_dictionary": texts, "page_checksum_verification": True}
+        return _repeated_texts(pq.read_table(source, partitioning=None, **options, **columns))
+
+
+def _repeated_texts(table: pa.Table) -> pd.DataFrame:
+    """Return a table with columns of texts, each of which is one object however often it is there.
+
+    Columns of a few texts, such as names of methods, and the parameters of each, would take most of
+    the memory of a large table.
+    """
+    frame = table.to_pandas()
+    for at, column in enumerate(table.columns):
+        if pa.types.is_dictionary(column.type):
+            found = frame.iloc[:, at].cat
+            texts = np.array([*found.categories, None], object)  # code -1 is nothing
+            frame[table.column_names[at]] = texts[found.codes]
+    return frame
 
 
 def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
