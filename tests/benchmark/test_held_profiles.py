@@ -9,9 +9,11 @@ import pytest
 import xarray as xr
 from xarray.core import indexing
 
+import pertscale as ps
 from pertscale.baselines import BilinearModel, MeanExpression
 from pertscale.baselines.expression.base import BLOCK_BYTES, rows_of
-from pertscale.benchmark.units.profiles import _Held
+from pertscale.benchmark.units.held import held_arrays
+from pertscale.benchmark.units.profiles import ContextProfiles, _Held
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 
 NAMES = [CONTROL, *(f"G{i}" for i in range(799))]
@@ -42,6 +44,16 @@ def test_picked_values_are_those_of_the_array(held, values):
     columns = [4, 2, 8_999]
     np.testing.assert_array_equal(picked.isel({GENE: columns}).values, values[at][:, columns])
     np.testing.assert_array_equal(held.transpose(GENE, PERTURBATION)[7].values, values[:, 7])
+
+
+def test_profiles_of_a_run_are_held_in_one_place(tiny_store, tmp_path):
+    labels = ps.stats.rank_sum(tiny_store, out=tmp_path, quiet=True)
+    profiles = ContextProfiles(tmp_path, labels.contexts[0], len(labels.genes), labels.key)
+    expected = ps.stats.read_pseudobulk(tmp_path, context=labels.contexts[0])["mean_log1p"]
+    np.testing.assert_array_equal(profiles.values.values, expected.values)
+    assert not profiles._lazy.variable._in_memory
+    held_arrays.clear()
+    np.testing.assert_array_equal(profiles.values[:2].values, expected[:2].values)
 
 
 def test_what_was_picked_can_be_changed_without_harm(held, values):

@@ -84,7 +84,8 @@ class ContextProfiles(Portable):
         if not is_held(lazy.nbytes // 2):
             return lazy
         key = "profiles", self.folder, self.context, self.key
-        values = held_arrays.get(key, lazy.nbytes, lambda: lazy.values)
+        # of a view: xarray keeps what it has read of an array in that array
+        values = held_arrays.get(key, lazy.nbytes, lambda: lazy[...].values)
         held = xr.Variable(lazy.dims, indexing.LazilyIndexedArray(_Held(values)))
         return xr.DataArray(held, lazy.coords, name=lazy.name)
 
