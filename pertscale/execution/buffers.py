@@ -32,6 +32,11 @@ class Buffers:
             held = self._bytes[name] = np.empty(size, np.uint8)
         return held[:size].view(dtype).reshape(shape)
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that are held."""
+        return sum(held.nbytes for held in self._bytes.values())
+
 
 class BufferPool:
     """Buffers for as many threads as work at the same time."""
@@ -50,6 +55,12 @@ class BufferPool:
         finally:
             with self._lock:
                 self._idle.append(buffers)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all buffers that are not in use."""
+        with self._lock:
+            return sum(buffers.n_bytes for buffers in self._idle)
 
     def clear(self) -> None:
         """Free the memory of all buffers that are not in use."""

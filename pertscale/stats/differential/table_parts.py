@@ -57,6 +57,9 @@ PROFILE_BYTES = 8 + sum(STATISTICS_DTYPE[name].itemsize for name in _PROFILE_FIE
 #: Receipts of the parts that are written, in a run's working folder.
 PARTS_DIR = "receipts"
 
+#: Bytes for parts above which what tasks left behind is worth the time to look for it.
+_COLLECTED_BYTES = 20_000_000
+
 #: Of this process: memory for parts, and the number of parts that are being made.
 _buffers = BufferPool()
 _turns: dict[int, threading.Semaphore] = {}
@@ -66,7 +69,8 @@ _turns_lock = threading.Lock()
 def release_memory() -> None:
     """Free what the tiles and parts of this process kept for the next one."""
     tile_task.release_memory()
-    gc.collect()  # the scheduler's graph refers to itself, and to what its tasks returned
+    if _buffers.n_bytes > _COLLECTED_BYTES:
+        gc.collect()  # the scheduler's graph refers to itself, and to what its tasks returned
     _buffers.clear()
 
 
