@@ -19,8 +19,10 @@ def test_texts_that_repeat_are_one_object(tmp_path):
     write_table(tmp_path / "scores.parquet", frame)
     found = read_table(tmp_path / "scores.parquet")
     pd.testing.assert_frame_equal(found, frame)
-    assert found["method"][3] is None
-    assert len({id(text) for text in found["params"]}) == 1
+    assert pd.isna(found["method"][3])
+    if found["params"].dtype == object:  # pandas 3 has texts in Arrow's memory
+        assert found["method"][3] is None
+        assert len({id(text) for text in found["params"]}) == 1
 
 
 def test_columns_rows_and_empty_tables(tmp_path):
