@@ -65,7 +65,7 @@ class Predicted:
     @property
     def is_held_as_written(self) -> bool:
         """Whether it is in memory, in the types that predictions are written in."""
-        arrays = (self.labels, self.scores)
-        return all(isinstance(array, np.ndarray) for array in arrays) and [
-            array.dtype for array in arrays
-        ] == [np.int8, np.float32]
+        written = ((self.labels, np.int8), (self.scores, np.float32))
+        return all(
+            isinstance(found, np.ndarray) and found.dtype == dtype for found, dtype in written
+        )

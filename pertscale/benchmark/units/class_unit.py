@@ -31,7 +31,7 @@ from pertscale.schema import CLASS, CLASS_NAMES, GENE, PERTURBATION
 from pertscale.storage.folder_names import folder_name
 from pertscale.versions import PREDICTIONS_VERSION
 
-#: Bytes per pair: what is predicted, what is read of it again, and the keys it is ranked by.
+#: Bytes per pair: what is predicted, its chunks on their way to the disk, and the keys of rankings.
 HELD_PER_PAIR = 60
 
 

@@ -19,7 +19,7 @@ class HeldArrays:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
         self._found: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._reading = threading.RLock()
+        self._reading = threading.Lock()
 
     def get(self, key: Hashable, n_bytes: int, read: Callable[[], T]) -> T:
         """Return what is held under a key; read it, and let others go for it, where nothing is."""

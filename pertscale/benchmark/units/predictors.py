@@ -114,7 +114,7 @@ class TrainingSet(Portable):
 
     @property
     def key(self) -> list[str]:
-        """Hash of the labels of each context."""
+        """Hashes of the labels, context by context."""
         return [part.key for part in self.parts]
 
     def labels(self) -> Any:

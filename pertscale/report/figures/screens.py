@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from scipy.sparse.linalg import svds
 
 from pertscale.arguments import checked
+from pertscale.baselines.expression.base import blocks
 from pertscale.embeddings.signs import fix_signs, start_vector
 from pertscale.errors import InputError
 from pertscale.report.figures.style import COLORS, STYLE, histogram, new_figure, short
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Profiles up to which all components are computed; of more, only those that are drawn.
 _FEW_PROFILES = 200
-#: Values of profiles that are read at a time.
-_READ_PAIRS = 2_000_000
 
 
 @checked
@@ -127,10 +126,7 @@ def _centred(profiles: xr.DataArray, at: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     centred = np.empty(profiles.shape, np.float32)
     total, chosen = np.zeros(profiles.shape[1]), np.empty(len(at))
-    step = max(1, _READ_PAIRS // profiles.shape[1])
-    for start in range(0, len(at), step):
-        rows = slice(start, start + step)
-        block = profiles[rows].values
+    for rows, block in blocks(profiles, range(len(at))):
         centred[rows], chosen[rows] = block, block[np.arange(len(block)), at[rows]]
         total += block.sum(axis=0)
     centred -= total / len(at)
