@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pertscale.benchmark.called_interactions import CalledInteractions
 from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.run_log import RunLog
@@ -23,7 +24,6 @@ from pertscale.display import shown_path
 from pertscale.schema import WORK_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split
-from pertscale.stats.interactions import Interactions
 from pertscale.stats.labels.curation import Curation, curate
 from pertscale.stats.labels.table import LabelTable
 
@@ -154,7 +154,7 @@ class ScreenRun:
     external : ExternalPredictions
     matrices : dict of (str, str) to LabelMatrix
         By context and kind of labels, full or curated.
-    interactions : dict of str to Interactions
+    interactions : dict of str to CalledInteractions
         By context.
     vectors : dict of (str, str) to Vectors
         By context and name of the split.
@@ -169,7 +169,7 @@ class ScreenRun:
     labels: LabelTable
     external: ExternalPredictions
     matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
-    interactions: dict[str, Interactions] = field(default_factory=dict)
+    interactions: dict[str, CalledInteractions] = field(default_factory=dict)
     vectors: dict[tuple[str, str], Vectors] = field(default_factory=dict)
     class_splits: dict[str, list[Split]] = field(default_factory=dict)
     profiles: dict[str, ContextProfiles] = field(init=False)

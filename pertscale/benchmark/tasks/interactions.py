@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from pertscale.benchmark.called_interactions import CalledInteractions
 from pertscale.benchmark.state import ScreenRun
 from pertscale.benchmark.tasks.base import Task
 from pertscale.benchmark.units.base import with_head
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.errors import InputError
 from pertscale.evaluation import call_curve, own_targets, predicted_pairs
-from pertscale.io.parquet import stacked, write_table
+from pertscale.io.parquet import table_file
 from pertscale.results.unit_files import open_predictions
 from pertscale.schema import (
     DOUBLE,
@@ -27,8 +27,10 @@ from pertscale.schema import (
     MODEL,
     PERTURBATION,
     TOP_EXPRESSED,
+    WORK_DIR,
 )
-from pertscale.stats.interactions import Interactions, complete_doubles, find_interactions
+from pertscale.stats.interactions import complete_doubles, find_interactions
+from pertscale.storage.folder_names import folder_name
 
 _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 
@@ -46,7 +48,7 @@ class GeneticInteractions(Task):
     def scores(self, screens: Sequence[ScreenRun]) -> list[pd.DataFrame]:
         """Return the scores of calls."""
         return [
-            score_interactions(screen.folder, unit, screen.interactions[unit.context])
+            score_interactions(screen.folder, unit, screen.interactions[unit.context].table())
             for screen in screens
             for unit in screen.record.expression
             if unit.task == DOUBLE and unit.context in screen.interactions
@@ -54,31 +56,29 @@ class GeneticInteractions(Task):
 
     def write_tables(self, folder: Path, screens: Sequence[ScreenRun]) -> None:
         """Write all pairs that were judged, screen by screen and context by context."""
-        columns = [c.name for c in INTERACTION_COLUMNS]
-        tables = [
-            called.table.assign(context=context)[columns]
-            for screen in screens
-            for context, called in screen.interactions.items()
-        ]
-        write_table(folder / INTERACTIONS_FILE, stacked(tables, INTERACTION_COLUMNS))
+        with table_file(folder / INTERACTIONS_FILE, declared=INTERACTION_COLUMNS) as write:
+            for screen in screens:
+                for called in screen.interactions.values():
+                    write(called.table())
 
     def manifest(self, screens: Sequence[ScreenRun]) -> dict[str, Any]:
         """Return the null and the limits of the calls, by context."""
         called = {c: found for screen in screens for c, found in screen.interactions.items()}
-        return {INTERACTIONS: {context: _null_of(found) for context, found in called.items()}}
+        return {INTERACTIONS: {context: found.record for context, found in called.items()}}
 
 
-def score_interactions(out: Path, unit: ExpressionUnit, found: Interactions) -> pd.DataFrame:
+def score_interactions(out: Path, unit: ExpressionUnit, judged: pd.DataFrame) -> pd.DataFrame:
     """Score how well each model's deviations from additivity find the interactions (method J5-J7).
 
-    What a model does not predict counts as no change. The targets of a double are left out, unless
-    the unit includes targets. The areas are not defined for a model that is additive, which calls
-    nothing, nor where none or all of the pairs interact.
+    `judged` are the pairs of all doubles, as ``Interactions.table`` has them. What a model does not
+    predict counts as no change. The targets of a double are left out, unless the unit includes
+    targets. The areas are not defined for a model that is additive, which calls nothing, nor where
+    none or all of the pairs interact.
     """
     rows = []
-    scored = _scored_pairs(unit, found.table)
+    scored = _scored_pairs(unit, judged)
     predictions = open_predictions(out / unit.folder)["prediction"]
-    deviating = dict(predicted_pairs(found.table, predictions))
+    deviating = dict(predicted_pairs(judged, predictions))
     for method in map(str, predictions[MODEL].values):
         areas, n = (np.nan, np.nan), 0
         if method in deviating:
@@ -119,25 +119,9 @@ def _call(run: ScreenRun, context: str) -> None:
         return
     with run.log.stage(INTERACTIONS, context):
         try:
-            run.interactions[context] = find_interactions(profiles, targets=targets)
+            found = find_interactions(profiles, targets=targets)
         except InputError as error:
             run.log.skip(INTERACTIONS, context, str(error))
-
-
-def _null_of(found: Interactions) -> dict[str, Any]:
-    """Return the null and the limits of the calls of a context."""
-    return {
-        "null": {name: _finite(value) for name, value in asdict(found.fit.null).items()},
-        "lower": _finite(found.lower),
-        "upper": _finite(found.upper),
-        "rule": found.rule,
-        "threshold": found.threshold,
-        "level": found.level,
-        "misfit": _finite(found.fit.misfit),
-        "notes": list(found.fit.notes),
-    }
-
-
-def _finite(value: float) -> float | None:
-    """Return a number for JSON, which has neither infinity nor NaN."""
-    return value if np.isfinite(value) else None
+            return
+        path = run.folder / WORK_DIR / INTERACTIONS / f"{folder_name(context)}.parquet"
+        run.interactions[context] = CalledInteractions.keep(path, context, found)
