@@ -246,7 +246,8 @@ def test_result_reads_overall_scores_only(result):
     repr(again)
     assert {"scores", "drops", "interactions", "coverage"}.isdisjoint(vars(again))
     pd.testing.assert_frame_equal(
-        again.overall, result.scores.query("level == 'overall'").reset_index(drop=True)
+        again.overall.reset_index(drop=True),
+        result.scores.query("level == 'overall'").reset_index(drop=True),
     )
     again.scores  # noqa: B018
     assert [t.title for t in score_tables(again.overall)] == ["Classes, as called", "Expression"]

@@ -23,6 +23,7 @@ from pertscale.errors import ExistsError
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.io.checksums import Sums, sums_of
 from pertscale.io.parquet import (
+    ROW_GROUP_ROWS,
     declared_frame,
     read_table,
     stacked,
@@ -30,7 +31,7 @@ from pertscale.io.parquet import (
     write_table,
 )
 from pertscale.io.store.layout import STORE_FILES
-from pertscale.report.findings import findings
+from pertscale.report.findings import NEEDED_SCORES, findings
 from pertscale.results.unit_files import UNIT_FILE, read_unit
 from pertscale.schema import (
     COVERAGE_COLUMNS,
@@ -105,13 +106,22 @@ def _scores(records: Sequence[RunRecord], screens: Sequence[ScreenRun]) -> Itera
 
 
 def _write_scores(folder: Path, tables: Iterator[pd.DataFrame], contexts: Collection[str]) -> None:
-    """Write scores table by table, as all together may be large; the means over sources last."""
-    alone = []
+    """Write scores as they come, as all together may be large; rows of no perturbation are last.
+
+    Those are few, and in row groups of their own, so that they can be read without the others.
+    """
+    means, waiting = [], []
     with table_file(folder / SCORES_FILE, declared=SCORE_COLUMNS) as write:
         for table in tables:
-            write(table)
-            alone.append(of_one_source(table, contexts))
-        write(averages(stacked(alone, SCORE_COLUMNS)))
+            single = table["level"] == "perturbation"
+            means.append(table[~single])
+            waiting.append(table[single])
+            if sum(map(len, waiting)) > ROW_GROUP_ROWS:
+                write(stacked(waiting, SCORE_COLUMNS))
+                waiting.clear()
+        write(stacked(waiting, SCORE_COLUMNS))
+        found = stacked(means, SCORE_COLUMNS)
+        write(stacked([found, averages(of_one_source(found, contexts))], SCORE_COLUMNS))
 
 
 def _records(record: RunRecord, screens: Sequence[ScreenRun]) -> list[RunRecord]:
@@ -226,7 +236,7 @@ def manifest(
         "vectors_lack": vectors_lack,
         "genes_seen": genes_seen,
         "findings": findings(
-            read_table(record.folder / SCORES_FILE),
+            read_table(record.folder / SCORES_FILE, filters=NEEDED_SCORES),
             _held_out(records),
             without_changes=without_changes,
             vectors_lack=vectors_lack,

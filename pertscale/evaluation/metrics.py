@@ -130,6 +130,7 @@ _CLASSIFICATION: Final = (
         "average precision; chance is the share of the class",
         heading="AUPRC",
     ),
+    Metric("n_perturbations", None, (0, INF), "held-out perturbations that the pairs are of"),
     Metric("n_without_vector", False, (0, INF), "held-out perturbations without a vector"),
     Metric("share_without_vote", None, (0, 1), "share of pairs without a vote: gene's majority"),
     Metric("auroc_de_per_gene", True, (0, 1), "AUROC of change within a gene, mean over genes"),

@@ -27,7 +27,7 @@ _BARS = (
 
 def class_sections(result: BenchmarkResult) -> list[Section]:
     """Return a section for each context with scores, and one for each that was left out."""
-    scores = result.scores
+    scores = result.means
     within = scores[scores["task"] == WITHIN]
     held_out = {
         (context, name): len(split.held_out)
@@ -47,7 +47,6 @@ def _section(scores: pd.DataFrame, context: str, held_out: dict[tuple[str, str],
     """Scores of one context: overview, bars, tables per class."""
     rows = scores[scores["context"] == context]
     headings = _headings(rows, context, held_out)
-    rows = rows[rows["level"] != "perturbation"]  # of a screen nearly all are
     return Section(
         context,
         side=tuple(overview(rows, context=context, heading=h) for h in headings.values()),

@@ -46,6 +46,17 @@ _NO_EFFECT, _GAP = 0.1, 0.05
 _MOSTLY: Final = 0.5
 #: Settings of classes that leave the target genes out.
 _SETTINGS: Final = ("full_without_target", "curated")
+#: The scores that sentences are made of, as a filter: few of those of single perturbations.
+NEEDED_SCORES: Final = [
+    [("level", "!=", "perturbation")],
+    [("metric", "==", "l2"), ("task", "in", [SINGLE, DOUBLE]), ("setting", "==", TOP_EXPRESSED)],
+    [
+        ("metric", "==", "balanced_accuracy"),
+        ("method", "==", "majority_vote"),
+        ("task", "==", WITHIN),
+        ("operating_point", "==", AS_CALLED),
+    ],
+]
 
 
 def findings(
@@ -61,7 +72,7 @@ def findings(
     Parameters
     ----------
     scores : DataFrame
-        :data:`pertscale.schema.SCORE_COLUMNS`.
+        :data:`pertscale.schema.SCORE_COLUMNS`, of the rows at least :data:`NEEDED_SCORES`.
     held_out : mapping of (context, split) to int
         How many perturbations the splits hold out.
     without_changes : mapping of str to str
@@ -166,8 +177,8 @@ def counted(
     rows: pd.DataFrame, context: str, held_out: Mapping[tuple[str, str], int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how many perturbations of each split have scores of classes, and are held out."""
-    single = rows[rows["level"] == "perturbation"]
-    n = single.groupby("split", sort=False)["group"].nunique()
+    counts = rows[rows["metric"] == "n_perturbations"]
+    n = counts.groupby("split", sort=False)["value"].max().astype(int)
     of = [held_out.get((context, str(split)), int(n[split])) for split in n.index]
     return n.to_numpy(), np.array(of)
 

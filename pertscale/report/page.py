@@ -51,7 +51,7 @@ def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
     One file; nothing is loaded from elsewhere, and everything that comes from the data is escaped.
     Memory: the score table, and the p-values of one part of the label table at a time.
     """
-    scores = result.scores
+    scores = result.means
     alone = not result.screens
     page = _template().render(
         title=result.manifest["options"]["store"],

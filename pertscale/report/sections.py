@@ -24,11 +24,13 @@ from pertscale.results.summaries import EXPRESSION_HEADLINE
 from pertscale.schema import (
     CLASS_NAMES,
     COMMON,
+    DOUBLE,
     FILLED,
     GENE,
     INTERACTIONS,
     PARTIAL,
     PERTURBATION,
+    SINGLE,
     TOP_EXPRESSED,
     TRANSFER,
 )
@@ -76,8 +78,8 @@ class Section:
 
 def expression_sections(result: BenchmarkResult) -> list[Section]:
     """Return a section per context and task of expression that a model was scored on."""
-    rows = result.expression_scores
-    rows = rows[rows["metric"] == "l2"]
+    rows = result.means
+    rows = rows[rows["task"].isin([SINGLE, DOUBLE]) & (rows["setting"] == TOP_EXPRESSED)]
     pairs = dict.fromkeys(zip(rows["context"], rows["task"], strict=True))
     return [_expression(result, context, task) for context, task in pairs]
 
@@ -118,7 +120,7 @@ _CHANGE = "Predicted and observed change of {}, which changes most; cut at 1."
 
 def _means(result: BenchmarkResult, context: str, task: str) -> tuple[Table, ...]:
     """Return the means over splits: of compared perturbations, and of methods that stand apart."""
-    rows = result.scores
+    rows = result.means
     rows = rows[(rows["context"] == context) & (rows["task"] == task)]
     overall = rows[rows["level"] == "overall"]
     tables = []
@@ -169,7 +171,7 @@ def _cell(values: np.ndarray) -> str:
 
 def transfer_sections(result: BenchmarkResult) -> list[Section]:
     """Return a section per context that methods of other contexts were scored on (Table 4)."""
-    scores = without_repeats(result.scores[result.scores["task"] == TRANSFER])
+    scores = without_repeats(result.means[result.means["task"] == TRANSFER])
     if not len(scores):
         return []
     summary = result.transfer_summary()
@@ -291,7 +293,7 @@ _INTERACTION_CAPTIONS = {
 
 def _has_calls(result: BenchmarkResult, context: str) -> bool:
     """Whether a model was scored on held-out interactions."""
-    scores = result.scores
+    scores = result.means
     mine = scores[(scores["context"] == context) & (scores["task"] == INTERACTIONS)]
     return bool(mine["value"].notna().any())
 

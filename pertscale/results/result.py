@@ -122,26 +122,60 @@ class BenchmarkResult:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """Scores, one row per metric (:data:`pertscale.schema.SCORE_COLUMNS`)."""
+        """Scores, one row per metric (:data:`pertscale.schema.SCORE_COLUMNS`).
+
+        Nearly all rows are of single perturbations: millions where there are many splits. Others
+        are read alone by :attr:`means`, those of one metric by :meth:`perturbation_scores`.
+        """
         return self._table(SCORES_FILE)
 
     @cached_property
+    def means(self) -> pd.DataFrame:
+        """Rows of :attr:`scores` that are not of single perturbations, read without the others."""
+        return self._table(SCORES_FILE, filters=[("level", "!=", "perturbation")])
+
+    @property
     def overall(self) -> pd.DataFrame:
-        """Rows of :attr:`scores` at level 'overall', read without the others."""
-        if "scores" in vars(self):
-            return self.scores[self.scores["level"] == "overall"]
-        return self._table(SCORES_FILE, filters=[("level", "==", "overall")])
+        """Rows of :attr:`scores` at level 'overall', read without those of perturbations."""
+        return self.means[self.means["level"] == "overall"]
 
-    @cached_property
-    def expression_scores(self) -> pd.DataFrame:
-        """Scores of held-out singles and doubles over the genes that the control expresses most.
+    def perturbation_scores(
+        self,
+        *,
+        task: str | None = None,
+        setting: str | None = None,
+        context: str | None = None,
+        train_contexts: str | None = None,
+        split: str | None = None,
+        method: str | None = None,
+        metric: str | None = None,
+    ) -> pd.DataFrame:
+        """Read the rows of :attr:`scores` that are of single perturbations, or some of them.
 
-        Of :attr:`scores`, those that figures show: what files and own models leave out counts as
-        no change.
+        Parameters
+        ----------
+        task, setting, context, train_contexts, split, method, metric : str, optional
+            As in :attr:`scores`; all of them by default.
+
+        Examples
+        --------
+        >>> result = ps.run_benchmark("k562.zarr", out="k562.benchmark", quiet=True)
+        >>> errors = result.perturbation_scores(task="single", metric="l2")
+        >>> set(errors["level"]), set(errors["metric"])
+        ({'perturbation'}, {'l2'})
         """
-        scores = self.scores
-        shown = scores["task"].isin([SINGLE, DOUBLE]) & (scores["setting"] == TOP_EXPRESSED)
-        return scores[shown]
+        wanted = {
+            "level": "perturbation",
+            "task": task,
+            "setting": setting,
+            "context": context,
+            "train_contexts": train_contexts,
+            "split": split,
+            "method": method,
+            "metric": metric,
+        }
+        filters = [(key, "==", value) for key, value in wanted.items() if value is not None]
+        return self._table(SCORES_FILE, filters=filters)
 
     @cached_property
     def labels(self) -> LabelTable:
@@ -325,20 +359,20 @@ class BenchmarkResult:
         NotFoundError
             If the benchmark has no such scores.
         """
-        scores = self.scores
-        mine = scores[
-            (scores["context"] == context)
-            & (scores["task"] == task)
-            & (scores["split"] == split)
-            & (scores["train_contexts"] == (train_contexts or context))
-        ]
+        keys = {
+            "context": context,
+            "task": task,
+            "split": split,
+            "train_contexts": train_contexts or context,
+        }
+        mine = self.means[(self.means[list(keys)] == list(keys.values())).all(axis=1)]
         lacking = mine[mine["metric"] == "n_without_prediction"]
         if not len(lacking):
             raise NotFoundError(
                 f"no scores of expression for context {context!r}, task {task!r} and split "
                 f"{split!r} in {self.path}; see .expression_summary()"
             )
-        rows = mine[(mine["setting"] == TOP_EXPRESSED) & (mine["level"] == "perturbation")]
+        rows = self.perturbation_scores(**keys, setting=TOP_EXPRESSED, metric="l2")
         apart = lacking[lacking["setting"] == PARTIAL]
         held_out = int(lacking["n"].iloc[0])
         return Compared(
@@ -385,7 +419,7 @@ class BenchmarkResult:
         scores averaged; or by ``,``, trained together), split, method and operating point: the
         headline scores, and precision, recall and F1 of each class.
         """
-        scores = self.scores[self.scores["task"] == TRANSFER]
+        scores = self.means[self.means["task"] == TRANSFER]
         keys = ["context", "setting", "train_contexts", "split", "method"]
         overall = class_headline(scores, keys)
         keys.append("operating_point")

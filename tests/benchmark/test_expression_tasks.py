@@ -295,7 +295,7 @@ def figures_of(result):
 
 @pytest.mark.parametrize("task", ["single", "double"])
 def test_tables_and_figures_compare_the_same(finished, task):
-    split = finished.expression_scores.query(f"task == '{task}'")["split"].iloc[0]
+    split = finished.perturbation_scores(task=task)["split"].iloc[0]
     where = {"context": "sim", "task": task, "split": split}
     found = finished.compared(**where)
     rows = finished.scores.query(f"task == '{task}' and split == '{split}'")

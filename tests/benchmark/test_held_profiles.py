@@ -51,7 +51,7 @@ def test_profiles_of_a_run_are_held_in_one_place(tiny_store, tmp_path):
     profiles = ContextProfiles(tmp_path, labels.contexts[0], len(labels.genes), labels.key)
     expected = ps.stats.read_pseudobulk(tmp_path, context=labels.contexts[0])["mean_log1p"]
     np.testing.assert_array_equal(profiles.values.values, expected.values)
-    assert not profiles._lazy.variable._in_memory
+    assert not profiles.lazy.variable._in_memory
     held_arrays.clear()
     np.testing.assert_array_equal(profiles.values[:2].values, expected[:2].values)
 

@@ -12,6 +12,7 @@ from pertscale.evaluation.per_gene import OF_GENES
 #: Rows that are counted where units are scored, and areas of called interactions.
 ELSEWHERE = {
     "n_without_prediction",
+    "n_perturbations",
     "n_without_vector",
     "share_without_vote",
     "auprc_interactions",

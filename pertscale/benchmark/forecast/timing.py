@@ -224,7 +224,7 @@ def _predict_and_score(unit: Unit) -> None:
     store = MemoryStore()
     outcome = unit.predict(store)
     if outcome.params:
-        unit.score(store, outcome.params)
+        unit.score(store, outcome.params, held=outcome.held)
 
 
 @dataclass(frozen=True)
@@ -233,6 +233,7 @@ class _DrawnProfiles:
 
     drawn: _Drawn
     key: str = "probe"
+    n_bytes: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -417,11 +417,7 @@ def _linear_by_other_screen(
 
 def of_one_source(scores: pd.DataFrame, contexts: Collection[str]) -> pd.DataFrame:
     """Return the transferred scores of methods that were trained on one of the contexts alone."""
-    transferred = scores[
-        (scores["task"] == TRANSFER)
-        & (scores["level"] != "perturbation")
-        & (scores["train_contexts"] != FROM_FILE)
-    ]
+    transferred = scores[(scores["task"] == TRANSFER) & (scores["train_contexts"] != FROM_FILE)]
     joined = transferred["train_contexts"].str.contains("[,|]", regex=True)
     one = transferred["train_contexts"].isin(contexts)  # a name may have a comma of its own
     return transferred[one | ~joined]

@@ -200,7 +200,7 @@ class Unit(ABC):
     ) -> pd.DataFrame:
         """Return the scores of the predictions in a path or a Zarr store, which `params` are of.
 
-        `held` are the same in memory, where :meth:`predict` has kept them.
+        `held` is what :meth:`predict` has kept for that.
         """
 
     def params(self, out: Path) -> dict[str, dict[str, Any]]:
@@ -269,7 +269,7 @@ class Outcome:
     seconds : dict of str to float
         Of models that are timed apart.
     held : object, optional
-        What was written, where it is in memory just as it will be read.
+        What scoring would read or make again, where it is in memory.
     """
 
     params: dict[str, dict[str, Any]]

@@ -74,7 +74,7 @@ def score_settings(
         tables |= dict.fromkeys(rest, _score_overlap(predicted, truth, overlap(), tables, options))
     if points.same:
         tables = {setting: _at_both_points(table) for setting, table in tables.items()}
-    return {s: _with_lacking(tables[s], predicted.params) for s in settings}
+    return {s: _with_counts(tables[s], predicted.params) for s in settings}
 
 
 def _score_whole(
@@ -170,14 +170,15 @@ def _at_both_points(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, called.assign(operating_point=AT_TRAINING_RATE)], ignore_index=True)
 
 
-def _with_lacking(table: pd.DataFrame, params: dict[str, Any]) -> pd.DataFrame:
-    """Add how many perturbations have no vector, for methods that need one: a row of the scores."""
-    if "n_test_without_embedding" not in params:
-        return table
+def _with_counts(table: pd.DataFrame, params: dict[str, Any]) -> pd.DataFrame:
+    """Add how many perturbations are scored, and how many of all have no vector that is needed."""
     n = table.loc[table["level"] == "perturbation", "group"].nunique()
+    counts = {"n_perturbations": n}
+    if "n_test_without_embedding" in params:
+        counts["n_without_vector"] = params["n_test_without_embedding"]
     row = {"operating_point": "", "level": "overall", "group": "", "n": n}
-    row |= {"metric": "n_without_vector", "value": float(params["n_test_without_embedding"])}
-    return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+    rows = [row | {"metric": name, "value": float(count)} for name, count in counts.items()]
+    return pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
 
 
 def pairs_of_targets(

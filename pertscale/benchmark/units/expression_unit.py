@@ -128,7 +128,7 @@ class ExpressionUnit(Unit):
     @property
     def n_bytes(self) -> int:
         """Predictions of all models and as many values in work, and profiles in blocks."""
-        return 16 * self.n_pairs + 2 * BLOCK_BYTES
+        return 16 * self.n_pairs + 2 * BLOCK_BYTES + self.profiles.n_bytes
 
     @property
     def is_local(self) -> bool:
@@ -146,27 +146,28 @@ class ExpressionUnit(Unit):
         Memory: the profiles that are held out, once per model; training profiles pass in blocks.
         """
         truth = rows_of(self.profiles.observed(), self.held_out).compute()
-        fitted, seconds = _fit_models(self, self.profiles.train())
+        train = self.profiles.train()
+        fitted, seconds = _fit_models(self, train)
         predictions = {**fitted.predictions, **_given_profiles(self, truth)}
         params = fitted.params | {name: g.params() for name, g in self.given.items()}
         _write_predictions(store, self, truth, predictions)
-        return Outcome(params, fitted.failed, seconds)
+        return Outcome(params, fitted.failed, seconds, _Background.of(train) if params else None)
 
     def score(
         self, store: Any, params: dict[str, dict[str, Any]], *, held: Any = None
     ) -> pd.DataFrame:
         """Return the scores of all predictions, in each of the settings that there are."""
-        observed, train = self.profiles.observed(), self.profiles.train()
+        observed = self.profiles.observed()
         truth = rows_of(observed, self.held_out).compute()
-        trained = [name for name in train[PERTURBATION].values.astype(str) if name != CONTROL]
+        background = held or _Background.of(self.profiles.train())
         compare = partial(
             compare_expression,
             truth,
             control=rows_of(observed, [CONTROL])[0].compute(),
-            background=MeanExpression(over="perturbations").fit(train).predict(["mean"])[0],
+            background=background.mean,
             targets=self.targets,
             target_genes=self.target_genes,
-            no_effect=_no_effect(self, trained),
+            no_effect=_no_effect(self, background.names),
         )
         tables = _settings(
             {*self.given, *self.user_models}, _read_predictions(store, truth), compare
@@ -176,6 +177,19 @@ class ExpressionUnit(Unit):
             [with_head(t, params, self.split, **head, setting=s) for s, t in tables],
             ignore_index=True,
         )
+
+
+@dataclass(frozen=True)
+class _Background:
+    """The training perturbations, and their mean profile, (gene,)."""
+
+    names: list[str]
+    mean: xr.DataArray
+
+    @classmethod
+    def of(cls, train: xr.DataArray) -> _Background:
+        names = [name for name in train[PERTURBATION].values.astype(str) if name != CONTROL]
+        return cls(names, MeanExpression(over="perturbations").fit(train).predict(["mean"])[0])
 
 
 @dataclass(frozen=True)

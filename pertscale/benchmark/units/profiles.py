@@ -15,7 +15,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from pertscale.baselines.expression.base import rows_of
+from pertscale.baselines.expression.base import BLOCK_BYTES, blocks, rows_of
 from pertscale.baselines.expression.linear import own_components
 from pertscale.benchmark.units.held import held_arrays
 from pertscale.benchmark.units.label_matrix import is_held
@@ -44,6 +44,10 @@ class Profiles(Protocol):
 
     def components(self, train: xr.DataArray) -> np.ndarray:
         """Return the principal components of genes, (gene, dim), over the profiles to fit on."""
+
+    @property
+    def n_bytes(self) -> int:
+        """What :meth:`train` holds, beside what units share."""
 
 
 class Components(Protocol):
@@ -80,7 +84,7 @@ class ContextProfiles(Portable):
         Few are held for a while. Those that are picked of them are copied as late as those that are
         read: a model takes them block by block.
         """
-        lazy = self._lazy
+        lazy = self.lazy
         if not is_held(lazy.nbytes // 2):
             return lazy
         key = "profiles", self.folder, self.context, self.key
@@ -90,7 +94,8 @@ class ContextProfiles(Portable):
         return xr.DataArray(held, lazy.coords, name=lazy.name)
 
     @once
-    def _lazy(self) -> xr.DataArray:
+    def lazy(self) -> xr.DataArray:
+        """The same, read each time that they are asked for."""
         return open_pseudobulk(self.folder, context=self.context, dask=False)["mean_log1p"]
 
 
@@ -150,6 +155,11 @@ class OwnProfiles:
     def components(self, train: xr.DataArray) -> np.ndarray:
         """Return the shared ones."""
         return self.shared.matrix if self.shared is not None else own_components(train)
+
+    @property
+    def n_bytes(self) -> int:
+        """Nothing: they are picked of the context's when they are asked for."""
+        return 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,21 +224,32 @@ class TransferProfiles:
         """Return those of `train`."""
         return own_components(train)
 
+    @property
+    def n_bytes(self) -> int:
+        """All of them, and a block of a source's."""
+        n_rows, n_genes = self.shape
+        return 8 * (1 + n_rows) * n_genes + BLOCK_BYTES
+
     def train(self) -> xr.DataArray:
-        """Return the training profiles, the target's control first; in memory, float64."""
+        """Return the training profiles, the target's control first; in memory, float64.
+
+        Those of the sources pass in blocks: all of several would fill what units hold together.
+        """
         observed = self.observed()
         control = rows_of(observed, [CONTROL]).values[0]
         values = np.tile(control, (1 + len(self.names), 1))
         row_of = {name: i + 1 for i, name in enumerate(self.names)}
         for number, source in enumerate(self.sources):
             trained = [(n, name) for name, of in self.names.items() for i, n in of if i == number]
-            profiles = source.profiles.values
+            profiles = source.profiles.lazy
             covered = np.flatnonzero(source.position >= 0)
             columns = source.position[covered]
             own = rows_of(profiles, [CONTROL]).values[0][columns]
-            effects = rows_of(profiles, [n for n, _ in trained]).values[:, columns] - own
-            for (_, name), effect in zip(trained, effects, strict=True):
-                values[row_of[name], covered] += effect / len(self.names[name])
+            chosen = rows_of(profiles, [n for n, _ in trained])
+            for rows, block in blocks(chosen, range(len(trained))):
+                for (_, name), profile in zip(trained[rows], block, strict=True):
+                    effect = profile[columns] - own
+                    values[row_of[name], covered] += effect / len(self.names[name])
         return xr.DataArray(
             values,
             dims=(PERTURBATION, GENE),

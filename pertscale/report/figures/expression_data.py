@@ -15,7 +15,7 @@ from pertscale.errors import InputError
 from pertscale.evaluation import own_targets
 from pertscale.report.figures.style import short
 from pertscale.report.findings import compared_errors
-from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION
+from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION, TOP_EXPRESSED
 
 if TYPE_CHECKING:
     from pertscale.results.result import BenchmarkResult
@@ -34,9 +34,10 @@ class ComparedTask:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """Scores that figures show."""
-        rows = self.result.expression_scores
-        return rows[(rows["context"] == self.context) & (rows["task"] == self.task)]
+        """Means of the scores that figures show: what files leave out counts as no change."""
+        rows = self.result.means
+        keys = ["context", "task", "setting"]
+        return rows[(rows[keys] == [self.context, self.task, TOP_EXPRESSED]).all(axis=1)]
 
     @cached_property
     def told(self) -> str:
@@ -59,7 +60,9 @@ class ComparedTask:
 
     @cached_property
     def _single(self) -> pd.DataFrame:
-        return self.rows[self.rows["level"] == "perturbation"]
+        return self.result.perturbation_scores(
+            context=self.context, task=self.task, setting=TOP_EXPRESSED
+        )
 
     @cached_property
     def control(self) -> np.ndarray:
