@@ -6,14 +6,15 @@ that works through tiles takes its arrays from here and gives them back.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+
+from pertscale.execution.allocator import trim
 
 
 class Buffers:
@@ -67,20 +68,3 @@ class BufferPool:
         with self._lock:
             self._idle.clear()
         trim()
-
-
-def trim() -> None:
-    """Give freed memory back to the system, where the C library keeps it for itself (glibc)."""
-    if _malloc_trim is not None:
-        _malloc_trim(0)
-
-
-def _find_malloc_trim() -> Callable[[int], int] | None:
-    """Return glibc's ``malloc_trim``; None with other C libraries, which give memory back."""
-    try:
-        return cast(Callable[[int], int], ctypes.CDLL("libc.so.6").malloc_trim)
-    except (OSError, AttributeError):
-        return None
-
-
-_malloc_trim = _find_malloc_trim()

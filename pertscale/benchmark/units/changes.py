@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+import xarray as xr
 
 from pertscale.baselines import ExpressionMethod, ExpressionModel
 from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.units.learned import Vectors, opened
-from pertscale.benchmark.units.portable import Portable, once
+from pertscale.benchmark.units.portable import Portable
 from pertscale.benchmark.units.profiles import Profiles
 from pertscale.errors import InputError
 from pertscale.predictions.predictions import AlignedPredictions
@@ -23,6 +24,13 @@ _STRIP_PAIRS = 2_000_000
 
 
 class Changes(Protocol):
+    """What changes of expression come from; it is kept as long as there are units."""
+
+    def fitted(self) -> FittedChanges:
+        """Return it ready to predict, with all that this needs in memory."""
+
+
+class FittedChanges(Protocol):
     """Changes from control, by perturbation and gene."""
 
     def __call__(self, names: Sequence[str]) -> np.ndarray:
@@ -34,7 +42,7 @@ class Changes(Protocol):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelChanges(Portable):
-    """Changes that a model predicts, which is fitted when it is first asked.
+    """Changes that a model predicts.
 
     Attributes
     ----------
@@ -53,37 +61,43 @@ class ModelChanges(Portable):
     targets: Mapping[str, Sequence[str]]
     seed: int
 
-    @once
-    def _model(self) -> ExpressionModel:
+    def fitted(self) -> FittedChanges:
+        """Fit the model; it may hold all profiles."""
         if isinstance(self.embedding, str):
             raise InputError(self.embedding)
         train, vectors = self.profiles.train(), self.embedding
-        return self.method.fit(
+        model = self.method.fit(
             train,
             seed=self.seed,
             embedding=None if vectors is None else opened(vectors),
             targets=self.targets,
             components=partial(self.profiles.components, train),
         )
+        return _ChangesOfModel(model, self.profiles.observed())
+
+
+@dataclass(frozen=True, eq=False)
+class _ChangesOfModel:
+    """Predicted profiles less the observed one of the control."""
+
+    model: ExpressionModel
+    observed: xr.DataArray
 
     def __call__(self, names: Sequence[str]) -> np.ndarray:
-        """Return predicted profiles less the control's; see :class:`Changes`."""
-        observed = self.profiles.observed()
-        genes = observed[GENE].values.astype(object)
-        control = rows_of(observed, [CONTROL]).values[0]
+        genes = self.observed[GENE].values.astype(object)
+        control = rows_of(self.observed, [CONTROL]).values[0]
         changes = np.empty((len(names), len(genes)), np.float32)
         step = max(1, _STRIP_PAIRS // len(genes))
         for start in range(0, len(names), step):
             strip = slice(start, start + step)
-            predicted = self._model.predict(names[strip])
+            predicted = self.model.predict(names[strip])
             if not np.array_equal(predicted[GENE].values, genes):
                 predicted = predicted.reindex({GENE: genes})
             np.subtract(predicted.values, control, out=changes[strip], casting="same_kind")
         return changes
 
     def params(self) -> dict[str, Any]:
-        """Return those of the fitted model."""
-        return self._model.fitted_params()
+        return self.model.fitted_params()
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +107,12 @@ class FileChanges:
     predictions: AlignedPredictions
     control: np.ndarray
 
+    def fitted(self) -> FittedChanges:
+        """Return itself."""
+        return self
+
     def __call__(self, names: Sequence[str]) -> np.ndarray:
-        """Return predicted profiles less the control's; see :class:`Changes`."""
+        """Return predicted profiles less the control's."""
         return self.predictions.profiles(names) - self.control.astype(np.float32)
 
     def params(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import dask
@@ -21,7 +22,7 @@ from pertscale.baselines.thresholds import (
     scores_of_changes,
     tune_threshold,
 )
-from pertscale.benchmark.units.changes import Changes, FileChanges
+from pertscale.benchmark.units.changes import Changes, FileChanges, FittedChanges
 from pertscale.benchmark.units.class_scores import Points
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.label_matrix import (
@@ -274,8 +275,9 @@ class ThresholdPredictor:
         rows = strip_rows(len(unit.split.held_out), len(unit.matrix.genes))
         batches = list(_batches(unit.split.held_out, rows))
         held = is_held(PAIR_BYTES * unit.n_pairs)
-        change = self.changes(unit.split.held_out) if held else None
-        parts = map(self.changes, batches) if change is None else [change]
+        changes = self.changes.fitted()
+        change = changes(unit.split.held_out) if held else None
+        parts = map(changes, batches) if change is None else [change]
         n_lacking = sum(int(np.isnan(part).all(axis=1).sum()) for part in parts)
         if not self.is_file and n_lacking == len(unit.split.held_out):
             raise InputError(PREDICTS_NONE)
@@ -284,19 +286,22 @@ class ThresholdPredictor:
         step = strip_rows(len(unit.split.train), len(genes))
         known = [name for name in unit.split.train if name in self.covered]
         if known and not (self.is_file and self.rule == "match_rate"):
-            blocks = self._training(known, step, columns, unit.matrix)
+            blocks = (
+                (changes(batch)[:, columns], np.asarray(unit.matrix.rows(batch)))
+                for batch in _batches(known, step)
+            )
             threshold, origin = tune_threshold(blocks, rule=self.rule), "training"
         else:
-            threshold, origin = self._matched(unit, columns), "rate of training"
+            threshold, origin = self._matched(unit, changes, columns), "rate of training"
         params = {
-            **self.changes.params(),
+            **changes.params(),
             "threshold": threshold,
             "threshold_from": origin,
             "n_without_prediction": n_lacking,
         }
         if change is not None:
             return Predicted(*_called(change[:, columns], threshold), params)
-        predict = dask.delayed(self._block, pure=False)
+        predict = dask.delayed(partial(_block, changes), pure=False)
         labels, scores = [], []
         for names in batches:
             both = predict(names, columns, threshold)
@@ -313,16 +318,7 @@ class ThresholdPredictor:
         """At the rate of the training part, of those labels that are predicted."""
         return Points(share_changed(unit.matrix.rows(unit.split.train)))
 
-    def _block(self, names: Sequence[str], columns: Columns, threshold: float) -> Any:
-        return _called(self.changes(names)[:, columns], threshold)
-
-    def _training(
-        self, names: Sequence[str], step: int, columns: Columns, matrix: LabelMatrix
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in _batches(names, step):
-            yield self.changes(batch)[:, columns], np.asarray(matrix.rows(batch))
-
-    def _matched(self, unit: ClassUnit, columns: Columns) -> float:
+    def _matched(self, unit: ClassUnit, changes: FittedChanges, columns: Columns) -> float:
         if self.rule != "match_rate":
             raise InputError(
                 f"threshold={self.rule!r} needs predictions of training perturbations, and there "
@@ -332,7 +328,13 @@ class ThresholdPredictor:
         if rate is None:
             raise InputError("no training pair was tested, so there is no rate to match")
         asked = np.asarray(unit.matrix.rows(unit.split.held_out) != Label.UNTESTED)
-        return matching_rate(self.changes(unit.split.held_out)[:, columns][asked], rate)
+        return matching_rate(changes(unit.split.held_out)[:, columns][asked], rate)
+
+
+def _block(
+    changes: FittedChanges, names: Sequence[str], columns: Columns, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    return _called(changes(names)[:, columns], threshold)
 
 
 def _called(change: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ import pandas as pd
 from pertscale.arguments import checked
 from pertscale.diagnostics.progress import say
 from pertscale.errors import ArgumentError, ExistsError, PertscaleError
-from pertscale.execution.buffers import trim
+from pertscale.execution.allocator import trim
 from pertscale.execution.clients import ClientLike
 from pertscale.execution.memory import AUTO, check_memory
 from pertscale.hashing import digest
