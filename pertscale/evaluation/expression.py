@@ -454,10 +454,12 @@ def _share(hits: NDArray, among: NDArray) -> np.ndarray:
 
 def _most_changed(change: NDArray, n: int, among: np.ndarray) -> np.ndarray:
     """Mark the `n` genes of each row that change most, of some; of equal ones the first."""
-    order = np.argsort(np.where(among, -np.abs(change), 1.0), axis=1, kind="stable")[:, :n]
-    marked = np.zeros(change.shape, bool)
-    np.put_along_axis(marked, order, True, axis=1)
-    return marked & among
+    size = np.where(among & ~np.isnan(change), np.abs(change), -1.0)
+    last = max(size.shape[1] - n, 0)
+    bound = np.partition(size, last, axis=1)[:, last : last + 1]
+    above, equal = size > bound, size == bound
+    left = n - above.sum(axis=1, keepdims=True)
+    return (above | (equal & (equal.cumsum(axis=1) <= left))) & among
 
 
 def _overlap(delta: NDArray, change: NDArray, there: np.ndarray, n: int) -> np.ndarray:

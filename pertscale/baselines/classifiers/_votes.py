@@ -33,8 +33,9 @@ def class_counts(y: Any) -> NDArray[np.int64]:
     -------
     ndarray of int64, shape (3, gene)
     """
-    counts = np.stack([(y == code).sum(axis=0, dtype=np.int64) for code in CLASSES])
-    return compute(counts)[0]
+    narrow = np.uint16 if len(y) < 2**16 else np.int64  # four times as many sums at a time
+    counts = compute(np.stack([(y == code).sum(axis=0, dtype=narrow) for code in CLASSES]))[0]
+    return np.asarray(counts, np.int64)
 
 
 def winning_class(votes: NDArray, *, order: Sequence[int]) -> NDArray[np.int8]:
