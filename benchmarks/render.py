@@ -22,6 +22,7 @@ TOPICS = (
     "kernel",
     "agreement",
     "scaling",
+    "benchmark-before",
     "cores",
     "study",
     "realism",
@@ -95,12 +96,15 @@ def _peers(results: Path) -> list[dict[str, Any]]:
 
 def _whole(results: Path) -> dict[str, Any]:
     """Sizes with their whole processes, and rows of stages and methods over the sizes."""
-    runs = read(results, "benchmark")["runs"]
-    by_size = {size: select(runs, {"size": size}) for size in SIZES}
-    by_size = {size: some for size, some in by_size.items() if some}
+    found = {}
+    for size, shape in SIZES.items():
+        for topic, title in (("benchmark-before", f"{size} before"), ("benchmark", size)):
+            runs = select(read(results, topic)["runs"], {"size": size})
+            if runs:
+                found[title] = str(shape), runs
     return {
-        "sizes": {size: (str(SIZES[size]), processes(some)) for size, some in by_size.items()},
-        "rows": whole_table(by_size),
+        "sizes": {title: (shape, processes(runs)) for title, (shape, runs) in found.items()},
+        "rows": whole_table({title: runs for title, (_, runs) in found.items()}),
     }
 
 

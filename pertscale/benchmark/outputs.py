@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pertscale.benchmark.inputs import INGESTED_STORE
 from pertscale.benchmark.split_files import SPLITS_RECORD, split_file, write_split_files
@@ -24,6 +26,7 @@ from pertscale.execution.blas_build import blas_libraries
 from pertscale.io.checksums import Sums, sums_of
 from pertscale.io.parquet import (
     ROW_GROUP_ROWS,
+    arrow_table,
     declared_frame,
     read_table,
     stacked,
@@ -97,15 +100,15 @@ def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
     write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))
 
 
-def _scores(records: Sequence[RunRecord], screens: Sequence[ScreenRun]) -> Iterator[pd.DataFrame]:
+def _scores(records: Sequence[RunRecord], screens: Sequence[ScreenRun]) -> Iterator[pa.Table]:
     """Yield the scores of all units, then those that are of none."""
     for one in records:
         yield from (unit.scores(one.folder) for unit in (*one.units, *one.expression))
     for task in ALL_TASKS:
-        yield from task.scores(screens)
+        yield from (arrow_table(table, SCORE_COLUMNS) for table in task.scores(screens))
 
 
-def _write_scores(folder: Path, tables: Iterator[pd.DataFrame], contexts: Collection[str]) -> None:
+def _write_scores(folder: Path, tables: Iterator[pa.Table], contexts: Collection[str]) -> None:
     """Write scores as they come, as all together may be large; rows of no perturbation are last.
 
     Those are few, and in row groups of their own, so that they can be read without the others.
@@ -113,13 +116,14 @@ def _write_scores(folder: Path, tables: Iterator[pd.DataFrame], contexts: Collec
     means, waiting = [], []
     with table_file(folder / SCORES_FILE, declared=SCORE_COLUMNS) as write:
         for table in tables:
-            single = table["level"] == "perturbation"
-            means.append(table[~single])
-            waiting.append(table[single])
+            single = pc.equal(table["level"], "perturbation")
+            means.append(table.filter(pc.invert(single)).to_pandas())
+            waiting.append(table.filter(single))
             if sum(map(len, waiting)) > ROW_GROUP_ROWS:
-                write(stacked(waiting, SCORE_COLUMNS))
+                write(pa.concat_tables(waiting))
                 waiting.clear()
-        write(stacked(waiting, SCORE_COLUMNS))
+        if waiting:
+            write(pa.concat_tables(waiting))
         found = stacked(means, SCORE_COLUMNS)
         write(stacked([found, averages(of_one_source(found, contexts))], SCORE_COLUMNS))
 

@@ -20,6 +20,7 @@ from pertscale.benchmark.options import read_options
 from pertscale.benchmark.outputs import LAYOUT, check_fresh
 from pertscale.benchmark.run_log import RunLog, log_file
 from pertscale.benchmark.stages import (
+    ResultPart,
     RunResources,
     find_finished,
     finish_run,
@@ -234,9 +235,9 @@ def run_benchmark(
         )
         run_across(screens, record, resources)
         check_held()
-        for screen in screens if together else ():
-            finish(screen.record, [screen], files)
-        finish(record, screens, files)
+        if together:
+            finish([ResultPart(one.record, [one]) for one in screens], files, resources)
+        finish([ResultPart(record, screens)], files, resources)
     return BenchmarkResult(output)
 
 

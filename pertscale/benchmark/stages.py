@@ -16,6 +16,7 @@ from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.inputs import OpenedScreen
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.outputs import manifest, result_sums, write_tables
+from pertscale.benchmark.report_tasks import ReportTask, write_on_cluster, write_page
 from pertscale.benchmark.split_files import check_split_files
 from pertscale.benchmark.state import ContextPlan, RunRecord, ScreenRun
 from pertscale.benchmark.tasks.registry import tasks_of
@@ -216,41 +217,68 @@ def run_across(screens: Sequence[ScreenRun], record: RunRecord, resources: RunRe
     record.run_units(resources.memory, resources.client)
 
 
+@dataclass(frozen=True)
+class ResultPart:
+    """What gets a folder with tables, a report and a manifest: a screen, or all of them.
+
+    Attributes
+    ----------
+    record : RunRecord
+    screens : sequence of ScreenRun
+    """
+
+    record: RunRecord
+    screens: Sequence[ScreenRun]
+
+    @property
+    def screen(self) -> Screen | None:
+        """The screen that it is of; None for several."""
+        return self.screens[0].screen if self.screens[0].record is self.record else None
+
+
 def finish_run(
-    record: RunRecord, screens: Sequence[ScreenRun], files: dict[str, list[Predictions]]
-) -> BenchmarkResult:
-    """Write tables and report and, last, the manifest, which says that all is there."""
-    record.unmark()
-    write_tables(record, screens)
-    content = _content(record, screens, files)
-    _report(record, screens, content)
-    for run in screens:  # tables and report read the stores, too
-        check_unchanged(run.screen)
-    write_record(record.folder / MANIFEST_FILE, content)
-    result = BenchmarkResult(record.folder)
-    say(f"report: {shown_path(result.report)}", quiet=record.log.quiet)
-    return result
+    parts: Sequence[ResultPart], files: dict[str, list[Predictions]], resources: RunResources
+) -> None:
+    """Write tables and reports and, last, the manifests, which say that all is there.
+
+    `parts` are the screens, or the whole run, which comes after them: it has their manifests.
+    """
+    contents = []
+    for part in parts:
+        part.record.unmark()
+        write_tables(part.record, part.screens)
+        contents.append(_content(part, files))
+    _report(parts, contents, resources)
+    for part, content in zip(parts, contents, strict=True):
+        record = part.record
+        for run in part.screens:  # tables and report read the stores, too
+            check_unchanged(run.screen)
+        sums = {FILES: result_sums(record, content)}
+        write_record(record.folder / MANIFEST_FILE, {**content, **sums})
+        report = BenchmarkResult(record.folder).report
+        say(f"report: {shown_path(report)}", quiet=record.log.quiet)
 
 
 def find_finished(
-    record: RunRecord, screens: Sequence[ScreenRun], files: dict[str, list[Predictions]]
-) -> BenchmarkResult:
-    """Return the result in a read-only folder, if it is the one asked for."""
-    result = BenchmarkResult(record.folder)
-    result.check()
-    made, asked = result.manifest, _content(record, screens, files)
-    if any(made.get(key) != asked[key] for key in asked.keys() - {"versions", "blas"}):
-        raise StorageError(
-            f"{record.folder} can't be written to, and holds a benchmark with other options; write "
-            "to another place (out=, --out)"
-        )
-    return result
+    parts: Sequence[ResultPart], files: dict[str, list[Predictions]], resources: RunResources
+) -> None:
+    """Check that read-only folders hold the results that are asked for."""
+    for part in parts:
+        folder = part.record.folder
+        result = BenchmarkResult(folder)
+        result.check()
+        made, asked = result.manifest, _content(part, files)
+        asked[FILES] = result_sums(part.record, asked)
+        if any(made.get(key) != asked[key] for key in asked.keys() - {"versions", "blas"}):
+            raise StorageError(
+                f"{folder} can't be written to, and holds a benchmark with other options; write to "
+                "another place (out=, --out)"
+            )
 
 
-def _content(
-    record: RunRecord, screens: Sequence[ScreenRun], files: dict[str, list[Predictions]]
-) -> dict[str, Any]:
-    """Return what the manifest says of the tables that are there."""
+def _content(part: ResultPart, files: dict[str, list[Predictions]]) -> dict[str, Any]:
+    """Return what the manifest says of the tables that are there, without checksums."""
+    record, screens = part.record, part.screens
     options = record.options
     asked = {
         "store": ", ".join(Path(run.screen.path).name for run in screens),
@@ -269,7 +297,7 @@ def _content(
     content: dict[str, Any] = json.loads(
         json.dumps(manifest(record, screens, asked), sort_keys=True)
     )  # as read
-    return {**content, FILES: result_sums(record, content)}
+    return content
 
 
 def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
@@ -282,19 +310,30 @@ def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:
     }
 
 
-def _report(record: RunRecord, screens: Sequence[ScreenRun], content: dict[str, Any]) -> None:
-    """Write the report, and the times before and after it: it shows those of the other stages."""
-    from pertscale.report import write_report  # with matplotlib, which nothing else of a run needs
+def _report(
+    parts: Sequence[ResultPart], contents: Sequence[dict[str, Any]], resources: RunResources
+) -> None:
+    """Write the reports, and the times before and after them: they show those of other stages."""
+    tasks = []
+    for part, content in zip(parts, contents, strict=True):
+        _write_timings(part)
+        name = "report" if part.screen is None else f"report of {Path(part.screen.path).name}"
+        tasks.append(ReportTask(name, part.record.folder, content, part.screen))
+    if resources.client is None or len(parts) == 1:
+        for part, task in zip(parts, tasks, strict=True):
+            with part.record.log.stage("report"):
+                write_page(task)
+    else:
+        seconds = write_on_cluster(tasks, client=resources.client, quiet=resources.quiet)
+        for part, taken in zip(parts, seconds, strict=True):
+            part.record.log.add("report", "", taken)
+    for part in parts:
+        _write_timings(part)
+        part.record.log.say_skipped()
 
-    folder, alone = record.folder, screens[0].record is record
-    timings = [] if alone else [row for run in screens for row in run.log.timings]
 
-    def write_timings() -> None:
-        rows = [*timings, *record.log.timings]
-        write_table(folder / TIMINGS_FILE, declared_frame(rows, TIMING_COLUMNS))
-
-    write_timings()
-    with record.log.stage("report"):
-        write_report(BenchmarkResult(folder, content), screens[0].screen if alone else None)
-    write_timings()
-    record.log.say_skipped()
+def _write_timings(part: ResultPart) -> None:
+    """Write the times of a part; of several screens, theirs among them."""
+    of_screens = [run.log for run in part.screens if run.record is not part.record]
+    rows = [row for log in (*of_screens, part.record.log) for row in log.timings]
+    write_table(part.record.folder / TIMINGS_FILE, declared_frame(rows, TIMING_COLUMNS))

@@ -79,21 +79,30 @@ def pairs_file(
         yield write
 
 
+def arrow_table(frame: pd.DataFrame, declared: Sequence[Column]) -> pa.Table:
+    """Return a frame as a table of the declared columns."""
+    return pa.Table.from_pandas(frame, schema=_plain_schema(declared), preserve_index=False)
+
+
+def _plain_schema(declared: Sequence[Column]) -> pa.Schema:
+    """Return names and types of declared columns."""
+    return pa.schema([pa.field(field.name, field.type) for field in arrow_schema(declared)])
+
+
 @contextmanager
 def table_file(
     path: Path, *, declared: Sequence[Column]
-) -> Iterator[Callable[[pd.DataFrame], None]]:
+) -> Iterator[Callable[[pd.DataFrame | pa.Table], None]]:
     """Write a table atomically, a row group each time that the block calls what it gets."""
-    schema = arrow_schema(declared).remove_metadata()
-    schema = pa.schema([pa.field(field.name, field.type) for field in schema])
+    schema = _plain_schema(declared)
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
 
-        def write(frame: pd.DataFrame) -> None:
-            if len(frame):
-                table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        def write(rows: pd.DataFrame | pa.Table) -> None:
+            if len(rows):
+                table = rows if isinstance(rows, pa.Table) else arrow_table(rows, declared)
                 writer.write_table(table, row_group_size=len(table))
 
         yield write
@@ -113,15 +122,30 @@ def read_table(path: LocationLike, *, remedy: str = "", **columns: Any) -> pd.Da
     ------
     NotFoundError, CorruptFileError
     """
+    with _our_table(path, remedy) as source:
+        texts = [f.name for f in pq.read_schema(source) if pa.types.is_string(f.type)]
+        columns["read_dictionary"] = texts
+        return _repeated_texts(pq.read_table(source, **_AS_IT_IS, **columns))
+
+
+def read_arrow(path: LocationLike, declared: Sequence[Column], *, remedy: str = "") -> pa.Table:
+    """Read a table of ours, as :func:`read_table` does, to write it again; without its index."""
+    with _our_table(path, remedy) as source:
+        return pq.read_table(source, **_AS_IT_IS).cast(_plain_schema(declared))
+
+
+#: A file by itself, and not one of several by a value in the names of folders.
+_AS_IT_IS: Any = {"partitioning": None, "page_checksum_verification": True}
+
+
+@contextmanager
+def _our_table(path: LocationLike, remedy: str) -> Iterator[Any]:
+    """Yield what Arrow reads a table from; say what helps where it is missing, or damaged."""
     where = locate(path)
     if not where.exists():
         raise NotFoundError(f"there is no file {where}{remedy and f': {remedy}'}")
     with file_errors(str(where), **({"remedy": remedy} if remedy else {})):
-        source: Any = for_arrow(where)
-        schema = pq.read_schema(source)
-        texts = [f.name for f in schema if pa.types.is_string(f.type)]
-        options: Any = {"read_dictionary": texts, "page_checksum_verification": True}
-        return _repeated_texts(pq.read_table(source, partitioning=None, **options, **columns))
+        yield for_arrow(where)
 
 
 def _repeated_texts(table: pa.Table) -> pd.DataFrame:

@@ -19,13 +19,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from pertscale.errors import CorruptFileError, NotFoundError
 from pertscale.evaluation.metrics import METRICS
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.hashing import digest
 from pertscale.io.checksums import FILES, all_sums, is_intact, write_record
-from pertscale.io.parquet import declared_frame, read_table, write_table
+from pertscale.io.parquet import declared_frame, read_arrow, write_table
 from pertscale.results.unit_files import REMEDY, UNIT_FILE, read_unit
 from pertscale.schema import (
     CLASS,
@@ -211,9 +212,9 @@ class Unit(ABC):
         """Return why other methods of the finished unit have none, by name."""
         return dict(read_unit(out / self.folder)["failed"])
 
-    def scores(self, out: Path) -> pd.DataFrame:
+    def scores(self, out: Path) -> pa.Table:
         """Return the scores of the finished unit."""
-        return read_table(out / self.folder / SCORES_FILE, remedy=REMEDY)
+        return read_arrow(out / self.folder / SCORES_FILE, SCORE_COLUMNS, remedy=REMEDY)
 
     def is_done(
         self, out: Path, *, content: bool = True, tell: Callable[[str], object] = str
