@@ -16,6 +16,8 @@ SCHEMA_VERSION: Final = 1
 LABELS_VERSION: Final = {"geometric": 2, "arithmetic": 3}
 #: Of the blocks between the two passes of an ingest. Raise when they are written differently.
 BLOCK_FILES_VERSION: Final = 1
+#: Of genetic interactions. Raise when the same profiles give other calls.
+INTERACTIONS_VERSION: Final = 1
 #: Of predictions. Raise when what is written, or what goes in, changes for all methods; where one
 #: method changes, raise the version of its record instead.
 PREDICTIONS_VERSION: Final = 9

@@ -31,10 +31,11 @@ class CalledInteractions:
 
     @classmethod
     def keep(cls, path: Path, context: str, found: Interactions) -> CalledInteractions:
-        """Write the pairs of a context to a file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with table_file(path, declared=INTERACTION_COLUMNS) as write:
-            write(found.table.assign(context=context))
+        """Write the pairs of a context to a file that is named by what they are of, once."""
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with table_file(path, declared=INTERACTION_COLUMNS) as write:
+                write(found.table.assign(context=context))
         return cls(path, _record(found))
 
     def table(self) -> pd.DataFrame:

@@ -14,8 +14,10 @@ from pertscale.benchmark.state import ScreenRun
 from pertscale.benchmark.tasks.base import Task
 from pertscale.benchmark.units.base import with_head
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
+from pertscale.benchmark.units.kept import remove_superseded
 from pertscale.errors import InputError
 from pertscale.evaluation import call_curve, own_targets, predicted_pairs
+from pertscale.hashing import digest
 from pertscale.io.parquet import table_file
 from pertscale.results.unit_files import open_predictions
 from pertscale.schema import (
@@ -30,7 +32,8 @@ from pertscale.schema import (
     WORK_DIR,
 )
 from pertscale.stats.interactions import complete_doubles, find_interactions
-from pertscale.storage.folder_names import folder_name
+from pertscale.storage.folder_names import slug
+from pertscale.versions import INTERACTIONS_VERSION
 
 _INTERACTION_METRICS: Final = ("auprc_interactions", "auroc_interactions")
 
@@ -44,6 +47,8 @@ class GeneticInteractions(Task):
         """Call the interactions of each context."""
         for context in screen.labels.contexts:
             _call(screen, context)
+        used = [called.path for called in screen.interactions.values()]
+        remove_superseded(_folder(screen), used)
 
     def scores(self, screens: Sequence[ScreenRun]) -> list[pd.DataFrame]:
         """Return the scores of calls."""
@@ -123,5 +128,10 @@ def _call(run: ScreenRun, context: str) -> None:
         except InputError as error:
             run.log.skip(INTERACTIONS, context, str(error))
             return
-        path = run.folder / WORK_DIR / INTERACTIONS / f"{folder_name(context)}.parquet"
+        key = digest(INTERACTIONS_VERSION, run.profiles[context].key)
+        path = _folder(run) / f"{slug(context)}-{key[:12]}.parquet"
         run.interactions[context] = CalledInteractions.keep(path, context, found)
+
+
+def _folder(run: ScreenRun) -> Path:
+    return run.folder / WORK_DIR / INTERACTIONS

@@ -30,8 +30,8 @@ def is_kept(path: Path) -> bool:
 
 
 def remove_superseded(folder: Path, used: Iterable[Path]) -> None:
-    """Delete the arrays in a folder that are not in use."""
+    """Delete the arrays and tables in a folder that are not in use."""
     used = set(used)
-    for path in folder.glob("*.zarr"):
+    for path in (*folder.glob("*.zarr"), *folder.glob("*.parquet")):
         if path not in used:
             remove(path)
