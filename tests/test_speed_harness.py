@@ -268,7 +268,7 @@ def test_units_that_run_side_by_side_are_busy_once() -> None:
     from unit_clock import Times, UnitClock
 
     clock = UnitClock()
-    clock.vectors = {"a": Times(0.0, 2.0, 1.0)}
+    clock.vectors = [Times(0.0, 2.0, 1.0)]
     clock.units = {
         "b": Times(1.0, 4.0, 1.0),
         "c": Times(1.5, 3.0, 1.0),

@@ -70,7 +70,7 @@ def _account(timings: Any, clock: UnitClock) -> dict[str, Any]:
         "rows": rows(timings, clock),
         "labels_reused": bool(labels["reused"].all()),
         "unit_seconds": [round(seconds, 4) for seconds in units["seconds"]],
-        "vector_seconds": [round(one.ended - one.began, 4) for one in clock.vectors.values()],
+        "vector_seconds": [round(one.ended - one.began, 4) for one in clock.vectors],
         "busy": round(clock.busy(), 4) if clock.units else None,
     }
 

@@ -26,15 +26,17 @@ class UnitClock:
 
     Attributes
     ----------
-    units, vectors : dict of str to Times
-        By title of the unit, and name of the vectors.
+    units : dict of str to Times
+        By title of the unit.
+    vectors : list of Times
+        Of each that were made; those of several splits have the same name.
     stages : dict of (str, str) to Times
         By name of the stage and its unit.
     """
 
     def __init__(self) -> None:
         self.units: dict[str, Times] = {}
-        self.vectors: dict[str, Times] = {}
+        self.vectors: list[Times] = []
         self.stages: dict[tuple[str, str], Times] = {}
 
     @contextmanager
@@ -53,8 +55,8 @@ class UnitClock:
             ended = time.perf_counter()
             self.stages[name, unit] = Times(began, ended, time.process_time() - cpu)
 
-        running.do_unit = _timed(do_unit, self.units)
-        running.make_vectors = _timed(make_vectors, self.vectors)
+        running.do_unit = _timed(do_unit, self.units.__setitem__)
+        running.make_vectors = _timed(make_vectors, lambda _, times: self.vectors.append(times))
         run_log.RunLog.stage = timed_stage
         try:
             yield
@@ -72,19 +74,21 @@ class UnitClock:
     def busy(self) -> float:
         """Seconds during which at least one task ran."""
         total, until = 0.0, float("-inf")
-        for began, ended, _ in sorted([*self.vectors.values(), *self.units.values()]):
+        for began, ended, _ in sorted([*self.vectors, *self.units.values()]):
             total += max(0.0, ended - max(began, until))
             until = max(until, ended)
         return total
 
 
-def _timed(function: Callable[..., Any], times: dict[str, Times]) -> Callable[..., Any]:
-    """Return the function of a task that notes its times under the name of the task."""
+def _timed(
+    function: Callable[..., Any], note: Callable[[str, Times], object]
+) -> Callable[..., Any]:
+    """Return the function of a task that notes its times, with the name of the task."""
 
     def timed(task: Any, plan: Any) -> Any:
         began, cpu = time.perf_counter(), time.thread_time()
         result = function(task, plan)
-        times[task.name] = Times(began, time.perf_counter(), time.thread_time() - cpu)
+        note(task.name, Times(began, time.perf_counter(), time.thread_time() - cpu))
         return result
 
     return timed
@@ -122,7 +126,7 @@ def _vectors(clock: UnitClock) -> list[dict[str, Any]]:
     """Return the row of the vectors, of which the timings have none; none where there are none."""
     if not clock.vectors:
         return []
-    times = clock.vectors.values()
+    times = clock.vectors
     row = {
         "stage": VECTORS,
         "name": "",
