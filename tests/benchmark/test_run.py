@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from distributed import Client, LocalCluster
 from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
@@ -97,6 +98,20 @@ def test_targets_are_left_out_where_the_setting_says_so(finished):
     )
     assert n["full"] == len(split.test) * len(finished.labels.genes)
     assert n["full_without_target"] == n["full"] - len(split.test)
+
+
+def test_rows_of_single_perturbations_are_apart_in_the_file(finished):
+    with pq.ParquetFile(finished.path / "scores.parquet") as file:
+        groups = [file.read_row_group(i, ["level"])["level"] for i in range(file.num_row_groups)]
+    *single, last = [set(group.to_pylist()) for group in groups]
+    assert single
+    assert all(levels == {"perturbation"} for levels in single)
+    assert last == {"overall", "class"}
+    scores, of_perturbations = finished.scores, finished.perturbation_scores()
+    assert len(finished.means) + len(of_perturbations) == len(scores)
+    errors = finished.perturbation_scores(task="single", metric="l2", method="mean")
+    assert len(errors)
+    assert (errors[["task", "metric", "method"]] == ["single", "l2", "mean"]).all(axis=None)
 
 
 def test_oracle_is_right_and_nothing_else_is(finished):
