@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from pertscale.io.parquet import read_table, table_file
+from pertscale.benchmark.units.kept import is_kept, keeping
+from pertscale.io.parquet import read_arrow, read_table, table_file
 from pertscale.schema import INTERACTION_COLUMNS
 from pertscale.stats.interactions import Interactions
+
+_PAIRS: Final = "pairs.parquet"
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class CalledInteractions:
     Attributes
     ----------
     path : Path
-        File of the pairs.
+        Folder that keeps the pairs.
     record : dict
         The null and the limits of the calls, for the manifest.
     """
@@ -31,16 +35,21 @@ class CalledInteractions:
 
     @classmethod
     def keep(cls, path: Path, context: str, found: Interactions) -> CalledInteractions:
-        """Write the pairs of a context to a file that is named by what they are of, once."""
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with table_file(path, declared=INTERACTION_COLUMNS) as write:
-                write(found.table.assign(context=context))
+        """Write the pairs of a context, unless the folder that is named by them is whole."""
+        if not is_kept(path):
+            with keeping(path) as temporary:
+                temporary.mkdir(parents=True)
+                with table_file(temporary / _PAIRS, declared=INTERACTION_COLUMNS) as write:
+                    write(found.table.assign(context=context))
         return cls(path, _record(found))
 
     def table(self) -> pd.DataFrame:
         """Read the pairs (:data:`pertscale.schema.INTERACTION_COLUMNS`)."""
-        return read_table(self.path)
+        return read_table(self.path / _PAIRS)
+
+    def rows(self) -> pa.Table:
+        """Read the same, to write them again."""
+        return read_arrow(self.path / _PAIRS, INTERACTION_COLUMNS)
 
 
 def _record(found: Interactions) -> dict[str, Any]:

@@ -294,10 +294,7 @@ def _content(part: ResultPart, files: dict[str, list[Predictions]]) -> dict[str,
         **options.rule.as_dict(),
         **screens[0].labels.options,
     }
-    content: dict[str, Any] = json.loads(
-        json.dumps(manifest(record, screens, asked), sort_keys=True)
-    )  # as read
-    return content
+    return dict(json.loads(json.dumps(manifest(record, screens, asked), sort_keys=True)))  # as read
 
 
 def _controls(folder: Path, screen: Screen) -> dict[str, np.ndarray]:

@@ -74,13 +74,18 @@ def test_a_finished_result_is_returned_from_a_folder_that_can_not_be_written_to(
         ps.run_benchmark(tiny_store, out=out, **QUICK)
 
 
-def test_interactions_that_were_called_are_not_written_again(tmp_path, monkeypatch):
+def test_interactions_are_written_again_only_where_they_are_damaged(tmp_path, monkeypatch):
     doubles = {"n_perturbations": 8, "n_doubles": 4, "n_cells": 500, "n_genes": 40}
     ps.simulate_screen(tmp_path / "doubles.h5ad", **doubles, seed=0, quiet=True)
     store = ps.io.ingest(tmp_path / "doubles.h5ad", tmp_path / "doubles.zarr", quiet=True)
     options = {"tasks": ["double", "interactions"], "methods": ["mean", "additive"], "quiet": True}
     made = ps.run_benchmark(store, out=tmp_path / "out", **options)
     assert len(made.interactions)
+    (pairs,) = (tmp_path / "out" / ".work" / "interactions").glob("*/pairs.parquet")
+    whole = pairs.read_bytes()
+    pairs.write_bytes(whole[:-100])
+    assert ps.run_benchmark(store, out=tmp_path / "out", **options).manifest == made.manifest
+    assert pairs.read_bytes() == whole
     read_only = ReadOnly(monkeypatch, tmp_path / "out")
     again = ps.run_benchmark(store, out=tmp_path / "out", **options)
     assert again.manifest == made.manifest

@@ -52,19 +52,23 @@ class GeneticInteractions(Task):
 
     def scores(self, screens: Sequence[ScreenRun]) -> list[pd.DataFrame]:
         """Return the scores of calls."""
-        return [
-            score_interactions(screen.folder, unit, screen.interactions[unit.context].table())
-            for screen in screens
-            for unit in screen.record.expression
-            if unit.task == DOUBLE and unit.context in screen.interactions
-        ]
+        found = []
+        for screen in screens:
+            for context, called in screen.interactions.items():
+                judged = called.table()  # of all splits
+                found += [
+                    score_interactions(screen.folder, unit, judged)
+                    for unit in screen.record.expression
+                    if (unit.task, unit.context) == (DOUBLE, context)
+                ]
+        return found
 
     def write_tables(self, folder: Path, screens: Sequence[ScreenRun]) -> None:
         """Write all pairs that were judged, screen by screen and context by context."""
         with table_file(folder / INTERACTIONS_FILE, declared=INTERACTION_COLUMNS) as write:
             for screen in screens:
                 for called in screen.interactions.values():
-                    write(called.table())
+                    write(called.rows())
 
     def manifest(self, screens: Sequence[ScreenRun]) -> dict[str, Any]:
         """Return the null and the limits of the calls, by context."""
