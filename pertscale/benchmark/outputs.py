@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pertscale.benchmark.inputs import INGESTED_STORE
 from pertscale.benchmark.split_files import SPLITS_RECORD, split_file, write_split_files
-from pertscale.benchmark.state import RunRecord, ScreenRun
+from pertscale.benchmark.state import RunRecord, ScreenRun, records_of
 from pertscale.benchmark.tasks.registry import ALL_TASKS
 from pertscale.benchmark.tasks.transfer import averages, of_one_source
 from pertscale.benchmark.units.base import BLAS, UNIT_FILES
@@ -86,7 +86,7 @@ def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
     """Write all tables, of the run and of its screens, whose records may be the same one."""
     _clear(record)
     write_split_files(record)
-    records, folder = _records(record, screens), record.folder
+    records, folder = records_of(record, screens), record.folder
     skipped = [row for one in records for row in one.log.skipped]
     coverage = [row for one in records for row in one.coverage]
     for run in screens:
@@ -126,11 +126,6 @@ def _write_scores(folder: Path, tables: Iterator[pa.Table], contexts: Collection
             write(pa.concat_tables(waiting))
         found = stacked(means, SCORE_COLUMNS)
         write(stacked([found, averages(of_one_source(found, contexts))], SCORE_COLUMNS))
-
-
-def _records(record: RunRecord, screens: Sequence[ScreenRun]) -> list[RunRecord]:
-    """Return the records of the run and of its screens, each once."""
-    return [record, *(run.record for run in screens if run.record is not record)]
 
 
 def _clear(record: RunRecord) -> None:
@@ -211,7 +206,7 @@ def manifest(
     record: RunRecord, screens: Sequence[ScreenRun], options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what ``manifest.json`` says: versions, options, hashes, splits, units."""
-    records = _records(record, screens)
+    records = records_of(record, screens)
     without_changes = {c: why for one in records for c, why in one.without_changes.items()}
     vectors_lack = [row for one in records for row in one.vectors_lack]
     genes_seen = [row for one in records for row in one.genes_seen]

@@ -24,8 +24,9 @@ from pertscale.benchmark.stages import (
     RunResources,
     find_finished,
     finish_run,
-    run_across,
-    run_screen,
+    plan_across,
+    plan_screen,
+    run_planned,
 )
 from pertscale.benchmark.state import RunRecord
 from pertscale.diagnostics.events import ClusterSeen, emit
@@ -95,8 +96,8 @@ def run_benchmark(
     ----------
     store : path, URL, Screen, or a list of these
         A screen store; or a file that :func:`pertscale.io.ingest` reads, which is then ingested
-        into the output folder. Several are run one by one, into ``screens/`` of the output folder,
-        then methods are transferred between their contexts.
+        into the output folder. Each of several has a result of its own, in ``screens/`` of the
+        output folder, and methods are transferred between their contexts.
     out : path or URL, optional
         Output folder; one on object storage is completed in scratch, then published. By default
         the store's name with the suffix ``.benchmark``. Needed for several stores.
@@ -226,14 +227,15 @@ def run_benchmark(
         opened = [open_or_ingest(one, folder, **vars(resources)) for one in stores]
         if options.rule.given is not None:
             check_names(options.rule.given, [one.screen for one in opened], aliases, quiet=quiet)
-        screens = [run_screen(one, options, files, testing, resources) for one in opened]
+        screens = [plan_screen(one, options, files, testing, resources) for one in opened]
         together = len(screens) > 1
         record = (
             RunRecord(folder=folder, options=options, log=RunLog(quiet=quiet))
             if together
             else screens[0].record
         )
-        run_across(screens, record, resources)
+        plan_across(screens, record)
+        run_planned(screens, record, resources)
         check_held()
         if together:
             finish([ResultPart(one.record, [one]) for one in screens], files, resources)

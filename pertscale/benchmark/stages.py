@@ -18,10 +18,10 @@ from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.outputs import manifest, result_sums, write_tables
 from pertscale.benchmark.report_tasks import ReportTask, write_on_cluster, write_page
 from pertscale.benchmark.split_files import check_split_files
-from pertscale.benchmark.state import ContextPlan, RunRecord, ScreenRun
+from pertscale.benchmark.state import ContextPlan, RunRecord, ScreenRun, records_of
 from pertscale.benchmark.tasks.registry import tasks_of
 from pertscale.benchmark.units.kept import remove_superseded
-from pertscale.benchmark.units.running import unmark
+from pertscale.benchmark.units.running import UnitPlan, run_units, unit_budget, unmark
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
 from pertscale.errors import InputError, StorageError
@@ -152,14 +152,14 @@ class RunResources:
     quiet: bool
 
 
-def run_screen(
+def plan_screen(
     opened: OpenedScreen,
     options: BenchmarkOptions,
     files: dict[str, list[Predictions]],
     testing: RankSumOptions,
     resources: RunResources,
 ) -> ScreenRun:
-    """Label one screen and run all units of its own contexts."""
+    """Label one screen and list the units of its own contexts."""
     screen, folder, log = opened.screen, opened.folder, opened.log
     labels = _label(opened, testing, resources)
     run = ScreenRun(
@@ -187,10 +187,6 @@ def run_screen(
     for kind in {kind for _, kind in run.matrices}:
         used = [matrix.path for (_, one), matrix in run.matrices.items() if one == kind]
         remove_superseded(folder / WORK_DIR / kind, used)
-    run.record.tell_earlier_version()
-    run.record.run_units(resources.memory, resources.client)
-    for task in tasks_of(options.tasks):
-        task.run(run)
     return run
 
 
@@ -207,14 +203,30 @@ def _label(opened: OpenedScreen, testing: RankSumOptions, resources: RunResource
         return label_screen(opened.screen, folder, testing, **vars(resources))
 
 
-def run_across(screens: Sequence[ScreenRun], record: RunRecord, resources: RunResources) -> None:
-    """List and run what is trained on some contexts and predicts others."""
-    tasks = tasks_of(record.options.tasks)
-    for task in tasks:
+def plan_across(screens: Sequence[ScreenRun], record: RunRecord) -> None:
+    """List what is trained on some contexts and predicts others."""
+    for task in tasks_of(record.options.tasks):
         task.plan_across(screens, record)
     check_split_files(record)
-    record.tell_earlier_version()
-    record.run_units(resources.memory, resources.client)
+
+
+def run_planned(screens: Sequence[ScreenRun], record: RunRecord, resources: RunResources) -> None:
+    """Run what is listed, of all screens together, and what are no units."""
+    records = records_of(record, screens)
+    planned = [one.planned() for one in records]
+    for one in records:
+        one.tell_earlier_version()
+    plan = UnitPlan(
+        units=tuple(unit for units in planned for unit in units),
+        learned=tuple(vectors for one in records for vectors in one.learned.values()),
+        memory=unit_budget(resources.memory, resources.client),
+    )
+    receipts = iter(run_units(plan, client=resources.client, quiet=resources.quiet))
+    for one, units in zip(records, planned, strict=True):
+        one.take([next(receipts) for _ in units])
+    for task in tasks_of(record.options.tasks):
+        for screen in screens:
+            task.run(screen)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.benchmark.units.learned import LearnedVectors, Vectors
 from pertscale.benchmark.units.profiles import ContextProfiles
-from pertscale.benchmark.units.running import UnitPlan, run_units, unit_budget, unmark
+from pertscale.benchmark.units.running import PlannedUnit, UnitReceipt, unmark
 from pertscale.diagnostics.events import SplitsDrawn, emit
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
@@ -79,7 +79,6 @@ class RunRecord:
     without_changes: dict[str, str] = field(default_factory=dict)
     learned: dict[str, LearnedVectors] = field(default_factory=dict)
     told_earlier_version: bool = False
-    _ran: set[Unit] = field(default_factory=set)
 
     def unmark(self) -> None:
         """Take the manifest away: what it says is finished is going to change.
@@ -106,27 +105,20 @@ class RunRecord:
                 quiet=self.log.quiet,
             )
 
-    def run_units(self, memory: str | int, client: Any) -> None:
-        """Run the units that are planned, or reuse them from an earlier call.
+    def planned(self) -> list[PlannedUnit]:
+        """Return its units, and where they are kept."""
+        results = (*self.parents, self.folder)
+        return [PlannedUnit(u, self.folder, results) for u in (*self.units, *self.expression)]
 
-        Units of classes that have no predictions are set aside.
-        """
-        units = [unit for unit in (*self.units, *self.expression) if unit not in self._ran]
-        plan = UnitPlan(
-            out=self.folder,
-            results=(*self.parents, self.folder),
-            units=tuple(units),
-            learned=tuple(self.learned.values()),
-            memory=unit_budget(memory, client),
-        )
-        receipts = run_units(plan, client=client, quiet=self.log.quiet)
+    def take(self, receipts: Sequence[UnitReceipt]) -> None:
+        """Log what its units did; those of classes that have no predictions are set aside."""
+        units = [*self.units, *self.expression]
         for unit, receipt in zip(units, receipts, strict=True):
             for text in receipt.damage:
                 say(text, quiet=self.log.quiet)
             for model, seconds in receipt.models.items():
                 self.log.add("model", f"{unit.title} / {model}", seconds)
             self.log.add(unit.stage, unit.title, receipt.seconds, reused=receipt.reused)
-        self._ran.update(units)
         failed = {unit for unit in units if self._skip_failed(unit)}
         self.failed += [unit for unit in self.units if unit in failed]
         self.units = [unit for unit in self.units if unit not in failed]
@@ -232,6 +224,11 @@ class ScreenRun:
                 "in each; seeds that are given decide otherwise",
                 quiet=self.log.quiet,
             )
+
+
+def records_of(record: RunRecord, screens: Sequence[ScreenRun]) -> list[RunRecord]:
+    """Return the records of a run and of its screens, each once."""
+    return [record, *(run.record for run in screens if run.record is not record)]
 
 
 @dataclass(frozen=True, kw_only=True)

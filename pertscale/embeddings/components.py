@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.sparse.linalg import eigsh, svds
+from scipy.sparse.linalg import LinearOperator, eigsh, svds
 
 from pertscale.arguments import checked
 from pertscale.embeddings.embedding import Embedding
@@ -107,7 +107,7 @@ def from_training(
 
     Notes
     -----
-    Memory is one float64 copy of `profiles`; the solver is iterative and starts from a fixed
+    Memory is little beside `profiles` in float64; the solver is iterative and starts from a fixed
     vector. The vectors are those of the exact decomposition, each with its largest entry positive.
 
     References
@@ -121,27 +121,46 @@ def from_training(
     >>> ps.embeddings.from_training(train.values, genes=list(train["gene"].values), dim=4).dim
     4
     """
-    centred = np.array(profiles, dtype=np.float64, order="C")
-    if centred.ndim != 2 or centred.shape[1] != len(genes):
+    values = np.asarray(profiles, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != len(genes):
         raise InputError(
-            f"profiles have shape {centred.shape}, needed is (n_conditions, {len(genes)} genes)"
+            f"profiles have shape {values.shape}, needed is (n_conditions, {len(genes)} genes)"
         )
-    if not np.isfinite(centred).all():
-        row, column = np.argwhere(~np.isfinite(centred))[0]
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
         raise InputError(
             f"the profile of condition {row} has no finite value for {genes[column]!r}"
         )
-    check_dim(dim, *centred.shape)
-    centred -= centred.mean(axis=1, keepdims=True)
-    left, values, _ = svds(centred.T, k=dim, v0=start_vector(min(centred.shape)))
-    leading = np.argsort(-values, kind="stable")
-    matrix = fix_signs(left[:, leading] * values[leading])
+    check_dim(dim, *values.shape)
+    left, lengths, _ = svds(_centred(values), k=dim, v0=start_vector(min(values.shape)))
+    leading = np.argsort(-lengths, kind="stable")
+    matrix = fix_signs(left[:, leading] * lengths[leading])
     provenance = {
         "read as": "principal components of genes over training conditions",
-        "n_conditions": len(centred),
+        "n_conditions": len(values),
         "dim": dim,
     }
     return Embedding(name, tuple(genes), matrix, provenance)
+
+
+def _centred(values: NDArray[np.float64]) -> LinearOperator:
+    """Return the transposed profiles, each without its mean over genes, without a copy of them."""
+    mean = values.mean(axis=1)
+
+    def onto_genes(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(values.T @ x - mean @ x)
+
+    def onto_conditions(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(values @ x - np.multiply.outer(mean, x.sum(axis=0)))
+
+    return LinearOperator(
+        values.T.shape,
+        dtype=np.float64,
+        matvec=onto_genes,
+        matmat=onto_genes,
+        rmatvec=onto_conditions,
+        rmatmat=onto_conditions,
+    )
 
 
 def check_dim(dim: int, n_conditions: int, n_genes: int) -> None:

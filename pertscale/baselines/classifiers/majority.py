@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines.classifiers._random import gene_stream
+from pertscale.baselines.classifiers._random import gene_streams
 from pertscale.baselines.classifiers._votes import (
     DE_FIRST,
     NON_DE_FIRST,
@@ -112,9 +112,9 @@ def _most_frequent(
     labels = winning_class(counts, order=order)
     if ties == "random":
         tied = (counts == counts.max(axis=0)) & (counts > 0)
-        for column in np.flatnonzero(tied.sum(axis=0) > 1):
+        columns = np.flatnonzero(tied.sum(axis=0) > 1)
+        for column, stream in zip(columns, gene_streams(seed, genes[columns]), strict=True):
             candidates = np.flatnonzero(tied[:, column])
-            draw = int(gene_stream(seed, int(genes[column])).integers(len(candidates)))
-            labels[column] = CLASSES[candidates[draw]]
+            labels[column] = CLASSES[candidates[int(stream.integers(len(candidates)))]]
     labels[counts.sum(axis=0) == 0] = Label.NON_DE  # never seen: Non-DE, whatever the order
     return labels, class_shares(counts).T

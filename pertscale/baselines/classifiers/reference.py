@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
-from pertscale.baselines.classifiers._random import gene_stream
+from pertscale.baselines.classifiers._random import gene_streams
 from pertscale.baselines.classifiers._votes import NON_DE, class_counts, class_shares
 from pertscale.baselines.classifiers.base import (
     PAIR,
@@ -95,7 +95,7 @@ def _draws(
     seed: int,
     n_rows: int,
 ) -> tuple[NDArray, NDArray]:
-    uniform = np.stack([gene_stream(seed, int(gene)).random(n_rows) for gene in genes], axis=1)
+    uniform = np.stack([stream.random(n_rows) for stream in gene_streams(seed, genes)], axis=1)
     upper = np.cumsum(frequencies)[:-1]
     labels = np.array(CLASSES, dtype=np.int8)[np.searchsorted(upper, uniform, side="right")]
     return labels, frequencies

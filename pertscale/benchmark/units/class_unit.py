@@ -19,9 +19,9 @@ from pertscale.benchmark.units.class_scores import (
     score_settings,
 )
 from pertscale.benchmark.units.label_matrix import (
-    GENE_CHUNK,
     HELD_BYTES,
     LabelMatrix,
+    chunk_rows,
     strip_rows,
 )
 from pertscale.errors import ArgumentError, InputError
@@ -179,8 +179,10 @@ def _write_prediction(path: Any, unit: ClassUnit, predicted: Predicted) -> None:
     """Write labels and class scores, and which pairs fell back; each block computed once."""
     genes, held_out = unit.matrix.genes, unit.split.held_out
     lazy = dask.is_dask_collection(predicted.labels)
-    width = predicted.labels.chunks[1][0] if lazy else min(GENE_CHUNK, len(genes))
-    chunks = (strip_rows(len(held_out), len(genes)), width)
+    if lazy:
+        chunks = (strip_rows(len(held_out), len(genes)), predicted.labels.chunks[1][0])
+    else:
+        chunks = (chunk_rows(len(held_out), len(genes)), len(genes))
     dims = (PERTURBATION, GENE, CLASS)
     values = {"label": predicted.labels, "score": predicted.scores}
     variables = {

@@ -33,6 +33,8 @@ HELD_BYTES = 2**27
 PAIR_BYTES = 13
 #: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
 STRIP_PAIRS = 5_000_000
+#: Pairs of a chunk on disk of a prediction that is held.
+CHUNK_PAIRS = 2**21
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,19 @@ def is_held(n_bytes: int) -> bool:
 
 
 def strip_rows(n_rows: int, n_genes: int) -> int:
-    """Perturbations of a strip, and so of a chunk on disk."""
+    """Perturbations of a strip, and so of a chunk on disk of a prediction that is lazy."""
+    return _even(n_rows, n_genes, STRIP_PAIRS)
+
+
+def chunk_rows(n_rows: int, n_genes: int) -> int:
+    """Perturbations of a chunk on disk of a prediction that is held.
+
+    A chunk has all genes: it lies in memory as it is written, and there are few files.
+    """
+    return _even(n_rows, n_genes, CHUNK_PAIRS)
+
+
+def _even(n_rows: int, n_genes: int, most_pairs: int) -> int:
+    """Rows of parts of about equal size, of up to so many pairs each."""
     n_rows = max(1, n_rows)
-    return -(-n_rows // -(-n_rows * n_genes // STRIP_PAIRS))
+    return -(-n_rows // -(-n_rows * n_genes // most_pairs))

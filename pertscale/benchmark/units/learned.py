@@ -88,8 +88,9 @@ class LearnedVectors(Portable):
 
     @property
     def n_bytes(self) -> int:
-        """What is held while they are made: profiles, and a copy that is centred."""
-        return 16 * len(self.genes) * sum(len(part.names) for part in self.parts)
+        """What is held while they are made: all profiles, and those of a part."""
+        sizes = [len(part.names) for part in self.parts]
+        return 8 * len(self.genes) * (sum(sizes) + max(sizes))
 
     def describe(self) -> str:
         """Name them in messages."""
@@ -130,7 +131,10 @@ class LearnedVectors(Portable):
     def _profiles(self) -> xr.DataArray:
         if len(self.parts) == 1:
             return self.parts[0].values()
-        joined = np.concatenate([part.values().values for part in self.parts])
+        ends = np.cumsum([len(part.names) for part in self.parts])
+        joined = np.empty((ends[-1], len(self.genes)))
+        for part, end in zip(self.parts, ends, strict=True):  # one at a time: each may be large
+            joined[end - len(part.names) : end] = part.values().values
         return xr.DataArray(joined, dims=(PERTURBATION, GENE))
 
 

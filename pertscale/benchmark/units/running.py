@@ -33,25 +33,37 @@ _TRIMMED_BYTES = 50_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class UnitPlan:
-    """What the tasks of some units have in common, sent to each worker once.
+class PlannedUnit:
+    """A unit, and where it is kept.
 
     Attributes
     ----------
+    unit : Unit
     out : Path
-        Folder that units are kept in.
+        Folder that it is kept in.
     results : tuple of Path
-        Results that are no longer finished once a unit is made, the outermost first.
-    units : tuple of Unit
+        Results that are no longer finished once it is made, the outermost first.
+    """
+
+    unit: Unit
+    out: Path
+    results: tuple[Path, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class UnitPlan:
+    """What the tasks of all units have in common, sent to each worker once.
+
+    Attributes
+    ----------
+    units : tuple of PlannedUnit
     learned : tuple of LearnedVectors
         Vectors that several units use.
     memory : int
         What the units of one process may hold together, in bytes.
     """
 
-    out: Path
-    results: tuple[Path, ...]
-    units: tuple[Unit, ...]
+    units: tuple[PlannedUnit, ...]
     learned: tuple[LearnedVectors, ...]
     memory: int
 
@@ -90,19 +102,20 @@ def run_units(plan: UnitPlan, *, client: Any, quiet: bool) -> list[UnitReceipt]:
 
     Those that take longest are begun first, so that none of them is the last one running.
     """
-    where = client if sum(unit.n_pairs for unit in plan.units) > LOCAL_PAIRS else None
-    tasks = [UnitTask(number, unit.title) for number, unit in enumerate(plan.units)]
+    units = [planned.unit for planned in plan.units]
+    where = client if sum(unit.n_pairs for unit in units) > LOCAL_PAIRS else None
+    tasks = [UnitTask(number, unit.title) for number, unit in enumerate(units)]
     vectors = [UnitTask(number, one.describe()) for number, one in enumerate(plan.learned)]
     _map(make_vectors, vectors, plan, "vectors", where, quiet)
-    tasks.sort(key=lambda task: -plan.units[task.number].cost)
+    tasks.sort(key=lambda task: -units[task.number].cost)
     receipts: dict[int, UnitReceipt] = {}
     for place in (where, None) if where is not None else (None,):
         rest = [task for task in tasks if task.number not in receipts]
-        mine = [t for t in rest if place is None or not plan.units[t.number].is_local]
+        mine = [t for t in rest if place is None or not units[t.number].is_local]
         done = _map(do_unit, mine, plan, "methods", place, quiet)
         receipts |= {task.number: receipt for task, receipt in zip(mine, done, strict=True)}
     run_on_all_workers(release_memory, where)
-    return [receipts[number] for number in range(len(plan.units))]
+    return [receipts[number] for number in range(len(units))]
 
 
 def unit_budget(memory: str | int, client: Any) -> int:
@@ -143,19 +156,20 @@ def make_vectors(task: UnitTask, plan: UnitPlan) -> None:
 def do_unit(task: UnitTask, plan: UnitPlan) -> UnitReceipt:
     """Run a unit, or reuse it from an earlier call."""
     return_large_blocks()
-    unit, started = plan.units[task.number], time.perf_counter()
+    planned, started = plan.units[task.number], time.perf_counter()
+    unit, out = planned.unit, planned.out
     damage: list[str] = []
     models: dict[str, float] = {}
-    reused = unit.is_done(plan.out, tell=damage.append)
+    reused = unit.is_done(out, tell=damage.append)
     if not reused:
-        check_unit_replaceable(plan.out / unit.folder)
-        unmark(plan.results)
+        check_unit_replaceable(out / unit.folder)
+        unmark(planned.results)
         with holding(unit.n_bytes, budget=plan.memory):
             started = time.perf_counter()
-            if unit.is_predicted(plan.out):
-                unit.score_again(plan.out)
+            if unit.is_predicted(out):
+                unit.score_again(out)
             else:
-                models = unit.run(plan.out)
+                models = unit.run(out)
         if unit.n_bytes > _TRIMMED_BYTES:
             trim()
     return UnitReceipt(time.perf_counter() - started, reused, models, tuple(damage))
