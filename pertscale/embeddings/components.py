@@ -121,7 +121,7 @@ def from_training(
     >>> ps.embeddings.from_training(train.values, genes=list(train["gene"].values), dim=4).dim
     4
     """
-    values = np.asarray(profiles, dtype=np.float64)
+    values = np.ascontiguousarray(profiles, dtype=np.float64)  # equal values give equal bits
     if values.ndim != 2 or values.shape[1] != len(genes):
         raise InputError(
             f"profiles have shape {values.shape}, needed is (n_conditions, {len(genes)} genes)"
