@@ -213,7 +213,7 @@ METHODS: Final[dict[str, Method]] = {
         cost=6.0,
         needs_gene_vectors=True,
         most_pairs=STEPS // MOST_EPOCHS,
-        version=2,
+        version=3,
     ),
     "all_non_de": Method(
         make=lambda seed: AllNonDE(),

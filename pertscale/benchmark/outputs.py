@@ -116,9 +116,9 @@ def _write_scores(folder: Path, tables: Iterator[pa.Table], contexts: Collection
     means, waiting = [], []
     with table_file(folder / SCORES_FILE, declared=SCORE_COLUMNS) as write:
         for table in tables:
-            single = pc.equal(table["level"], "perturbation")
-            means.append(table.filter(pc.invert(single)).to_pandas())
-            waiting.append(table.filter(single))
+            some, single = _apart(table)
+            means.append(some.to_pandas())
+            waiting.append(single)
             if sum(map(len, waiting)) > ROW_GROUP_ROWS:
                 write(pa.concat_tables(waiting))
                 waiting.clear()
@@ -126,6 +126,15 @@ def _write_scores(folder: Path, tables: Iterator[pa.Table], contexts: Collection
             write(pa.concat_tables(waiting))
         found = stacked(means, SCORE_COLUMNS)
         write(stacked([found, averages(of_one_source(found, contexts))], SCORE_COLUMNS))
+
+
+def _apart(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the rows of no single perturbation, and the others, which units have at the end."""
+    single = pc.equal(table["level"], "perturbation")
+    n = len(table) - (pc.sum(single).as_py() or 0)
+    if pc.any(single.slice(0, n)).as_py():  # of an earlier version
+        return table.filter(pc.invert(single)), table.filter(single)
+    return table.slice(0, n), table.slice(n)
 
 
 def _clear(record: RunRecord) -> None:

@@ -61,7 +61,7 @@ class AveragedDescent(ClassifierMixin, BaseEstimator):
         classes
             Not needed: they are those of labels.
         """
-        return self.learn((X, np.empty((1, 0))), y[:, None], np.arange(len(X)))
+        return self.learn((X, np.empty((1, 0))), y[:, None], np.arange(len(X), dtype=np.int32))
 
     def learn(
         self, tables: tuple[Floats, Floats], labels: NDArray[np.int8], pairs: NDArray[np.integer]

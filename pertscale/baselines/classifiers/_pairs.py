@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertscale._computing import compute
+from pertscale.baselines.classifiers._kernels.shuffling import shuffle
 from pertscale.schema import Label
 
 #: Pairs whose labels are read and shuffled together.
@@ -71,7 +72,8 @@ class Pairs:
             part = slice(start, start + step)
             (labels,) = compute(self.labels[:, self.genes[part]])
             labels = labels[self.rows]
-            pairs = random.permutation(np.flatnonzero(labels != Label.UNTESTED))
+            pairs = np.flatnonzero(labels != Label.UNTESTED).astype(np.int32)
+            shuffle(pairs, random.random(len(pairs)))
             if len(pairs):
                 yield Window((self.row_features, self.gene_features[part]), labels, pairs)
 
@@ -92,7 +94,7 @@ class Window:
 
     tables: tuple[NDArray[np.float64], NDArray[np.float64]]
     labels: NDArray[np.int8]
-    pairs: NDArray[np.intp]
+    pairs: NDArray[np.int32]
 
     def lazy(self) -> tuple[da.Array, da.Array]:
         """Return features (pair, feature) and labels, a block at a time."""

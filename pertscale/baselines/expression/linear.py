@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -210,7 +211,7 @@ class BilinearModel(ExpressionModel):
         if self.genes == "training":
             return everything, learned
         if self.genes == "random":
-            return everything, np.stack([_random_vector(self.seed, "gene", g) for g in read_out])
+            return everything, _random_vectors_of_genes(self.seed, tuple(read_out))
         return everything, None if self.genes == "identity" else np.zeros((len(read_out), 1))
 
     def _perturbation_vectors(
@@ -256,6 +257,14 @@ def _by_name(embedding: Embedding) -> dict[str, np.ndarray]:
 
 def _random_vector(seed: int, kind: str, name: str) -> np.ndarray:
     return np.random.default_rng(seed_from(seed, kind, name)).standard_normal(RANDOM_DIM)
+
+
+@lru_cache(maxsize=8)
+def _random_vectors_of_genes(seed: int, genes: tuple[str, ...]) -> NDArray:
+    """Return the random vectors of all genes, (gene, dim): the same in all splits of a seed."""
+    vectors = np.stack([_random_vector(seed, "gene", gene) for gene in genes])
+    vectors.flags.writeable = False
+    return vectors
 
 
 @checked

@@ -179,7 +179,9 @@ class Unit(ABC):
             scores = self.score(folder / PREDICTION, outcome.params, held=outcome.held)
         else:
             scores = declared_frame([], SCORE_COLUMNS)
-        write_table(folder / SCORES_FILE, scores)
+        # rows of single perturbations last: tables of many units are put together of both parts
+        order = np.argsort((scores["level"] == "perturbation").to_numpy(), kind="stable")
+        write_table(folder / SCORES_FILE, scores.iloc[order])
         record = {
             "key": self.key,
             "scores_key": self.scores_key,

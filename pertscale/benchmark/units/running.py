@@ -18,7 +18,8 @@ from pertscale.execution.allocator import return_large_blocks, trim
 from pertscale.execution.blas import one_blas_thread
 from pertscale.execution.clients import memory_limit, run_on_all_workers, tasks_per_process
 from pertscale.execution.gate import holding
-from pertscale.execution.memory import MOST_BYTES, task_budget
+from pertscale.execution.memory import task_budget
+from pertscale.execution.order import start_order
 from pertscale.execution.runner import run
 from pertscale.schema import MANIFEST_FILE
 from pertscale.storage.atomic import remove
@@ -26,8 +27,9 @@ from pertscale.storage.atomic import remove
 #: Pairs of all units together up to which they run in the process that asked: a cluster would take
 #: longer to be asked.
 LOCAL_PAIRS = 20_000_000
-#: By default, where there is as much: room for a unit of a large screen on each thread.
-_BYTES_PER_THREAD = 500_000_000
+#: By default, where there is as much: room for a unit of a screen of 2,000 perturbations on each
+#: thread. More makes nothing faster: larger ones run beside smaller ones.
+_BYTES_PER_THREAD = 400_000_000
 #: Bytes of a unit above which its memory is given back when it is done.
 _TRIMMED_BYTES = 50_000_000
 
@@ -98,16 +100,15 @@ class UnitReceipt:
 
 
 def run_units(plan: UnitPlan, *, client: Any, quiet: bool) -> list[UnitReceipt]:
-    """Do what is missing of the units of a plan; return a receipt of each, in their order.
-
-    Those that take longest are begun first, so that none of them is the last one running.
-    """
+    """Do what is missing of the units of a plan; return a receipt of each, in their order."""
     units = [planned.unit for planned in plan.units]
     where = client if sum(unit.n_pairs for unit in units) > LOCAL_PAIRS else None
-    tasks = [UnitTask(number, unit.title) for number, unit in enumerate(units)]
     vectors = [UnitTask(number, one.describe()) for number, one in enumerate(plan.learned)]
-    _map(make_vectors, vectors, plan, "vectors", where, quiet)
-    tasks.sort(key=lambda task: -units[task.number].cost)
+    sizes = [one.n_bytes for one in plan.learned]
+    _map(make_vectors, _ordered(vectors, sizes, sizes, plan, where), plan, "vectors", where, quiet)
+    tasks = [UnitTask(number, unit.title) for number, unit in enumerate(units)]
+    costs, sizes = [unit.cost for unit in units], [unit.n_bytes for unit in units]
+    tasks = _ordered(tasks, costs, sizes, plan, where)
     receipts: dict[int, UnitReceipt] = {}
     for place in (where, None) if where is not None else (None,):
         rest = [task for task in tasks if task.number not in receipts]
@@ -118,10 +119,23 @@ def run_units(plan: UnitPlan, *, client: Any, quiet: bool) -> list[UnitReceipt]:
     return [receipts[number] for number in range(len(units))]
 
 
+def _ordered(
+    tasks: Sequence[UnitTask],
+    costs: Sequence[float],
+    sizes: Sequence[int],
+    plan: UnitPlan,
+    client: Any,
+) -> list[UnitTask]:
+    """Return tasks in the order in which they are started."""
+    n_threads = tasks_per_process(client)
+    order = start_order(costs, sizes, n_threads=n_threads, budget=plan.memory)
+    return [tasks[i] for i in order]
+
+
 def unit_budget(memory: str | int, client: Any) -> int:
     """Return what the units of one process may hold together, in bytes."""
     most = _BYTES_PER_THREAD * tasks_per_process(client)
-    return task_budget(memory, worker_limit=memory_limit(client), most=max(MOST_BYTES, most))
+    return task_budget(memory, worker_limit=memory_limit(client), most=most)
 
 
 def _map(
