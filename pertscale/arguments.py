@@ -161,7 +161,10 @@ def _holds(value: Any, origin: type, inside: tuple[Any, ...]) -> bool:
     if issubclass(origin, Sequence) and isinstance(value, Iterator):
         return False
     if isinstance(value, list | tuple) and inside:
-        return all(_fits(entry, inside[0]) for entry in value[:_ENTRIES])
+        entries = value[:_ENTRIES]
+        if isinstance(inside[0], type):  # of which one of each kind tells
+            entries = list({type(entry): entry for entry in entries}.values())
+        return all(_fits(entry, inside[0]) for entry in entries)
     return not hasattr(value, "columns") and not hasattr(value, "obs")  # tables are no lists
 
 

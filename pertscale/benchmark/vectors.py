@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pertscale.benchmark.state import RunRecord, ScreenRun
-from pertscale.benchmark.units.learned import LearnedVectors, TrainingProfiles, Vectors, covered
+from pertscale.benchmark.units.learned import LearnedVectors, TrainingProfiles, Vectors, any_covered
 from pertscale.schema import CONTROL, WORK_DIR
 from pertscale.splits import Split
 
@@ -53,6 +53,6 @@ def has_none(
     vectors: Vectors, training: Sequence[str], *, targets: Mapping[str, Sequence[str]] | None = None
 ) -> str | None:
     """Return that no training perturbation has a vector, where that is so."""
-    if covered(vectors, training, targets=targets).any():
+    if any_covered(vectors, training, targets=targets):
         return None
     return f"embedding {vectors.name!r} has none of the training perturbations"

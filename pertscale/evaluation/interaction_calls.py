@@ -226,7 +226,11 @@ def strongest(table: pd.DataFrame, *, by: str, n: int) -> pd.DataFrame:
     1   HBZ       -0.9
     0  HBG1        0.4
     """
-    order = np.argsort(-table[by].abs().to_numpy(), kind="stable")
+    size = table[by].abs().fillna(-1.0).to_numpy()
+    at = np.arange(len(size))
+    if n < len(size):  # those that are as large as the n-th, of which there may be many
+        at = np.flatnonzero(size >= np.partition(size, -n)[-n])
+    order = at[np.argsort(-size[at], kind="stable")]
     return table.iloc[order[:n]]
 
 

@@ -154,7 +154,23 @@ def covered(
     targets: Mapping[str, Sequence[str]] | None = None,
 ) -> np.ndarray:
     """Return which perturbations have a vector, (n,) bool; learned ones are not needed for that."""
-    if not isinstance(vectors, Embedding):
-        vectors = Embedding(vectors.name, vectors.genes, np.ones((len(vectors.genes), 1)))
-    found = vectors.vectors(perturbations, targets=targets)
+    found = _of_names(vectors).vectors(perturbations, targets=targets)
     return np.asarray(np.isfinite(found).all(axis=1))
+
+
+def any_covered(
+    vectors: Vectors,
+    perturbations: Sequence[str],
+    *,
+    targets: Mapping[str, Sequence[str]] | None = None,
+) -> bool:
+    """Return whether any perturbation has a vector."""
+    vectors = _of_names(vectors)
+    return any(covered(vectors, [name], targets=targets).all() for name in perturbations)
+
+
+def _of_names(vectors: Vectors) -> Embedding:
+    """Return vectors, or others in place of those that are still to be learned."""
+    if isinstance(vectors, Embedding):
+        return vectors
+    return Embedding(vectors.name, vectors.genes, np.ones((len(vectors.genes), 1)))

@@ -251,13 +251,7 @@ def recurrence(result: BenchmarkResult, *, context: str, of: str = "gene") -> Fi
 
 def draw_recurrence(pairs: JudgedPairs, *, of: str = "gene") -> Figure:
     """Draw :func:`recurrence`."""
-    tables = {"observed": pairs.table.rename(columns={"deviation": "strength"})}
-    for method, table in pairs.predicted.items():
-        tables[method] = table.rename(columns={"predicted_deviation": "strength"})
-    top = {
-        method: strongest(table[same_direction(table)], by="strength", n=_RECURRENT)
-        for method, table in tables.items()
-    }
+    top = pairs.recurrent
     counts = count_recurrence(top, of=GENE if of == "gene" else PERTURBATION)
     named = counts.index[:4]
     with mpl.rc_context(STYLE):
@@ -334,13 +328,19 @@ class JudgedPairs:
     @cached_property
     def predicted(self) -> dict[str, pd.DataFrame]:
         """Predicted pairs of all splits, by method."""
-        found = {
-            method: pd.concat([table.dropna(subset="predicted") for table in tables])
-            for method, tables in self._held_out.items()
-        }
+        found = {method: pd.concat(tables) for method, tables in self._held_out.items()}
         if not found:
             raise InputError(f"{self.context!r} has no predictions of doubles that were judged")
         return found
+
+    @cached_property
+    def recurrent(self) -> dict[str, pd.DataFrame]:
+        """The strongest calls among pairs that change in one direction, observed and by method."""
+        observed = strongest(self.table[same_direction(self.table)], by="deviation", n=_RECURRENT)
+        return {"observed": observed} | {
+            method: strongest(table[same_direction(table)], by="predicted_deviation", n=_RECURRENT)
+            for method, table in self.predicted.items()
+        }
 
     @cached_property
     def curves(self) -> dict[str, list[CallCurve]]:
