@@ -134,8 +134,9 @@ def study_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
             continue
         first = of["whole"][0]
         said = first["said"]
-        vectors = said["vector_seconds"]
-        units, serial = said["unit_seconds"], said["stages"]["call"]["wall"] - said["busy"]
+        vectors, units, reports = (said[f"{what}_seconds"] for what in ("vector", "unit", "report"))
+        alone = said["stages"]["call"]["wall"] - said["busy"]
+        serial = alone - sum(reports)  # pages of several screens are tasks on a cluster
         found.append(
             {
                 "shape": str(shape),
@@ -145,9 +146,11 @@ def study_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 "n_units": len(units),
                 "seconds": sum(units) + sum(vectors),
                 "serial": serial,
+                "n_reports": len(reports),
+                "reports": sum(reports),
                 "largest": max(units + vectors),
                 "largest_share": largest_share(units + vectors),
-                "on_paper": on_paper([vectors, units], serial),
+                "on_paper": on_paper([vectors, units, reports], serial),
             }
         )
     return found

@@ -61,8 +61,8 @@ def _account(timings: Any, clock: UnitClock) -> dict[str, Any]:
     """Return what the benchmark says of its own stages and units.
 
     ``busy`` are the seconds in which at least one unit ran, or vectors that units use were made,
-    where these were threads of this process; ``unit_seconds`` and ``vector_seconds`` are what each
-    took.
+    where these were threads of this process; ``unit_seconds``, ``vector_seconds`` and
+    ``report_seconds`` are what each took.
     """
     labels = timings[timings["stage"] == "labels"]
     units = timings[timings["stage"].isin(UNIT_STAGES)]
@@ -71,6 +71,7 @@ def _account(timings: Any, clock: UnitClock) -> dict[str, Any]:
         "labels_reused": bool(labels["reused"].all()),
         "unit_seconds": [round(seconds, 4) for seconds in units["seconds"]],
         "vector_seconds": [round(one.ended - one.began, 4) for one in clock.vectors],
+        "report_seconds": list(timings.loc[timings["stage"] == "report", "seconds"].round(4)),
         "busy": round(clock.busy(), 4) if clock.units else None,
     }
 

@@ -28,6 +28,8 @@ from pertscale.baselines import (
     WeightedKNNCV,
 )
 from pertscale.baselines.classifiers._folds import folds
+from pertscale.baselines.classifiers._kernels.shuffling import shuffle
+from pertscale.baselines.classifiers._random import gene_streams
 from pertscale.baselines.classifiers._search import nearest
 from pertscale.embeddings import Embedding
 from pertscale.errors import ArgumentError, InputError, NotFittedError
@@ -396,6 +398,25 @@ def test_all_non_de():
     assert labels.shape == (4, 40)
     assert not labels.any()
     assert (scores == [0, 1, 0]).all()
+
+
+def test_streams_of_genes_are_those_of_generators_of_their_own():
+    genes = [0, 7, 3]
+    for draw in (lambda g: g.random(9), lambda g: g.integers(3), lambda g: g.random(4)):
+        for gene, stream in zip(genes, gene_streams(5, genes), strict=True):
+            key = np.array([5, gene], np.uint64)
+            own = np.random.Generator(np.random.Philox(key=key))
+            np.testing.assert_array_equal(draw(stream), draw(own))
+
+
+def test_shuffling_gives_all_orders_alike():
+    random = np.random.default_rng(0)
+    found = np.tile(np.arange(4), (24_000, 1))
+    for row in found:
+        shuffle(row, random.random(4))
+    orders, counts = np.unique(found, axis=0, return_counts=True)
+    assert len(orders) == 24
+    assert np.abs(counts - 1000).max() < 150  # five standard deviations
 
 
 def test_random_draws_follow_the_frequencies_whatever_the_chunks():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -117,6 +119,18 @@ def test_one_store_or_several_give_the_same_scores(together, apart):
     page = apart.report.read_text()
     assert "screens/" in page
     assert "Transfer</h2>" in page
+
+
+def test_units_of_all_stores_are_one_map(apart):
+    """Of several, so that no worker waits for the last unit of each store."""
+    events = [json.loads(line) for line in (apart.path / "log.jsonl").read_text().splitlines()]
+    tasks = [e["stage"] for e in events if e["event"] == "task" and e["stage"] != "rank-sum"]
+    units = [stage for stage in tasks if stage in ("vectors", "methods")]
+    assert units == sorted(units, reverse=True)  # all vectors, then all methods
+    folders = [apart.path, *sorted((apart.path / "screens").iterdir())]
+    assert units.count("methods") == sum(
+        len(list((folder / "predictions").glob("**/unit.json"))) for folder in folders
+    )
 
 
 def test_the_same_call_computes_nothing_again(apart, stores):

@@ -393,6 +393,16 @@ def test_pairs_without_a_prediction_are_called_last():
         curve.auprc("trapezoid")
 
 
+@pytest.mark.parametrize("n", [0, 1, 7, 40, 60, 100])
+def test_the_strongest_are_the_first_of_equal_ones_and_pairs_without_a_value_the_last(n):
+    random = np.random.default_rng(n)
+    values = random.integers(-5, 6, 60).astype(float)
+    values[random.random(60) < 0.3] = np.nan
+    table = pd.DataFrame({"strength": values})
+    order = np.argsort(-np.abs(values), kind="stable")  # NaN last
+    assert list(strongest(table, by="strength", n=n).index) == list(order[:n])
+
+
 def test_recurrence_and_agreement_of_the_strongest_calls():
     table = pd.DataFrame(
         {
