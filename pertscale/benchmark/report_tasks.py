@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import dask
 
+from pertscale.execution.allocator import return_large_blocks, trim
 from pertscale.execution.runner import run
 from pertscale.results.result import BenchmarkResult
 from pertscale.screen import Screen
@@ -45,7 +47,10 @@ def write_page(task: ReportTask) -> None:
     """Write a page in this process."""
     from pertscale.report import write_report  # with matplotlib, which nothing else of a run needs
 
+    return_large_blocks()
     write_report(BenchmarkResult(task.folder, task.content), task.screen)
+    gc.collect()  # figures hold each other, and what they were drawn of
+    trim()
 
 
 def write_on_cluster(tasks: Sequence[ReportTask], *, client: Any, quiet: bool) -> list[float]:

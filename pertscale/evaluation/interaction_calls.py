@@ -200,18 +200,47 @@ def predicted_pairs(
     ...     print(model, len(pairs), list(pairs.columns[-2:]))
     mean 480 ['predicted', 'predicted_deviation']
     """
-    mine = judged[judged[PERTURBATION].isin(predictions[PERTURBATION].values)]
-    if not len(mine):
+    for found in deviating_models(judged, predictions):
+        yield (
+            found.model,
+            judged.iloc[found.at].assign(
+                predicted=found.predicted, predicted_deviation=found.deviation
+            ),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DeviatingModel:
+    """What a model predicts of judged pairs, from whose additive expectation it deviates.
+
+    Attributes
+    ----------
+    model : str
+    at : ndarray (n,), intp
+        Rows of the pairs in the table of those that were judged.
+    predicted, deviation : ndarray (n,), float32
+        The prediction, and that minus the observed additive expectation.
+    """
+
+    model: str
+    at: np.ndarray
+    predicted: np.ndarray
+    deviation: np.ndarray
+
+
+def deviating_models(judged: pd.DataFrame, predictions: xr.DataArray) -> Iterator[DeviatingModel]:
+    """Yield what :func:`predicted_pairs` does, without copies of the table."""
+    at = np.flatnonzero(judged[PERTURBATION].isin(predictions[PERTURBATION].values))
+    if not len(at):
         return
-    doubles, genes = (pd.unique(mine[c].to_numpy()) for c in (PERTURBATION, GENE))
+    doubles, genes = (pd.unique(judged[c].to_numpy()[at]) for c in (PERTURBATION, GENE))
     chosen = predictions.sel({PERTURBATION: doubles, GENE: genes}).values
-    additive = mine["additive"].to_numpy(np.float32)
-    control = mine["control"].to_numpy(np.float32)
+    additive, control = (judged[c].to_numpy(np.float32)[at] for c in ("additive", "control"))
     for model, values in zip(predictions[MODEL].values, chosen, strict=True):
         predicted = np.where(np.isnan(values.ravel()), control, values.ravel())
         deviation = predicted - additive
         if np.abs(deviation).max() >= _ROUNDING:
-            yield str(model), mine.assign(predicted=predicted, predicted_deviation=deviation)
+            yield DeviatingModel(str(model), at, predicted, deviation)
 
 
 @checked
@@ -226,12 +255,17 @@ def strongest(table: pd.DataFrame, *, by: str, n: int) -> pd.DataFrame:
     1   HBZ       -0.9
     0  HBG1        0.4
     """
-    size = table[by].abs().fillna(-1.0).to_numpy()
+    return table.iloc[largest(table[by].to_numpy(), n)]
+
+
+def largest(values: np.ndarray, n: int) -> np.ndarray:
+    """Return where the `n` largest absolute values are, the first of equal ones; NaN are last."""
+    size = np.abs(values)
+    size = np.where(np.isnan(size), -1, size)
     at = np.arange(len(size))
     if n < len(size):  # those that are as large as the n-th, of which there may be many
         at = np.flatnonzero(size >= np.partition(size, -n)[-n])
-    order = at[np.argsort(-size[at], kind="stable")]
-    return table.iloc[order[:n]]
+    return at[np.argsort(-size[at], kind="stable")][:n]
 
 
 @checked

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from pertscale.baselines.expression.base import rows_of
+from pertscale.baselines.expression.base import BLOCK_BYTES, blocks, rows_of
 from pertscale.benchmark.units.kept import is_kept, keeping
 from pertscale.benchmark.units.portable import Portable, once
 from pertscale.benchmark.units.profiles import ContextProfiles
@@ -88,9 +88,8 @@ class LearnedVectors(Portable):
 
     @property
     def n_bytes(self) -> int:
-        """What is held while they are made: all profiles, and those of a part."""
-        sizes = [len(part.names) for part in self.parts]
-        return 8 * len(self.genes) * (sum(sizes) + max(sizes))
+        """What is held while they are made: all profiles, and a block of them."""
+        return 8 * len(self.genes) * sum(len(part.names) for part in self.parts) + BLOCK_BYTES
 
     def describe(self) -> str:
         """Name them in messages."""
@@ -131,10 +130,12 @@ class LearnedVectors(Portable):
     def _profiles(self) -> xr.DataArray:
         if len(self.parts) == 1:
             return self.parts[0].values()
-        ends = np.cumsum([len(part.names) for part in self.parts])
-        joined = np.empty((ends[-1], len(self.genes)))
-        for part, end in zip(self.parts, ends, strict=True):  # one at a time: each may be large
-            joined[end - len(part.names) : end] = part.values().values
+        joined = np.empty((sum(len(part.names) for part in self.parts), len(self.genes)))
+        end = 0
+        for part in self.parts:
+            start, end = end, end + len(part.names)
+            for rows, block in blocks(part.values(), range(end - start)):
+                joined[start:end][rows] = block
         return xr.DataArray(joined, dims=(PERTURBATION, GENE))
 
 

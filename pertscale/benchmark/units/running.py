@@ -164,6 +164,7 @@ def make_vectors(task: UnitTask, plan: UnitPlan) -> None:
     vectors = plan.learned[task.number]
     with holding(vectors.n_bytes, budget=plan.memory):
         vectors.make()
+    trim()
 
 
 @one_blas_thread()

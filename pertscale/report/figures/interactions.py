@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ from pertscale.errors import InputError
 from pertscale.evaluation.interaction_calls import (
     FDP_GRID,
     CallCurve,
+    DeviatingModel,
     call_curve,
-    predicted_pairs,
+    deviating_models,
+    largest,
     strongest,
 )
 from pertscale.evaluation.interaction_calls import recurrence as count_recurrence
@@ -86,8 +89,10 @@ def draw_areas(pairs: JudgedPairs) -> Figure:
             for j, curve in enumerate(curves):
                 style = {"color": color, "linewidth": 1, "alpha": 0.8}
                 label = f"{short(method)}: {areas[0]:.3f}, {areas[1]:.3f}" if j == 0 else None
-                left.plot(curve.recall, 1 - curve.fdp, label=label, **style)
-                right.plot(curve.false_calls / curve.n_negative, curve.recall, **style)
+                at = _drawn_points(len(curve.recall))
+                left.plot(curve.recall[at], 1 - curve.fdp[at], label=label, **style)
+                false = curve.false_calls[at] / curve.n_negative
+                right.plot(false, curve.recall[at], **style)
         right.axline((0, 0), slope=1, color="#999999", linewidth=0.7)
         for axis, x, y in ((left, "recall", "precision"), (right, "false positive rate", "recall")):
             axis.set_xlim(0, 1)
@@ -96,6 +101,12 @@ def draw_areas(pairs: JudgedPairs) -> Figure:
             axis.set_ylabel(y)
         legend_beside(figure, title="areas: precision-recall, ROC")
     return figure
+
+
+def _drawn_points(n: int) -> np.ndarray:
+    """Choose calls of a curve to draw, more of the first ones: precision changes fast there."""
+    every = [np.geomspace(1, n, 2000), np.linspace(1, n, 2000)]
+    return np.unique(np.concatenate(every).astype(int)) - 1
 
 
 @checked
@@ -139,8 +150,8 @@ def draw_deviations(pairs: JudgedPairs) -> Figure:
         n = len(found)
         figure = new_figure(2.5 * n + 0.8, 4.6)
         axes = figure.subplots(2, n, squeeze=False, height_ratios=(3, 2))
-        for (method, table), (top, bottom) in zip(found.items(), axes.T, strict=True):
-            ordered = strongest(table, by="predicted_deviation", n=20 * _STRONGEST)
+        for (method, mine), (top, bottom) in zip(found.items(), axes.T, strict=True):
+            ordered = pairs.rows(mine, largest(mine.deviation, 20 * _STRONGEST))
             strong, rest = ordered.iloc[:_STRONGEST], ordered.iloc[_STRONGEST:]
             top.scatter(
                 rest["predicted_deviation"],
@@ -284,7 +295,7 @@ def draw_genes(pairs: JudgedPairs, *, genes: list[str]) -> Figure:
     width = 0.0 if lower is None else abs(lower)
     with mpl.rc_context(STYLE):
         figure, axes = panels(len(genes) * len(found), columns=len(found), size=(2.8, 2.2))
-        cells = [(g, m, t[t[GENE] == g]) for g in genes for m, t in found.items()]
+        cells = [(g, m, pairs.rows_of_gene(mine, g)) for g in genes for m, mine in found.items()]
         for (gene, method, table), axis in zip(cells, axes, strict=True):
             if not len(table):
                 raise InputError(f"gene {gene!r} is not among those that were judged")
@@ -326,32 +337,44 @@ class JudgedPairs:
         return mine
 
     @cached_property
-    def predicted(self) -> dict[str, pd.DataFrame]:
+    def predicted(self) -> dict[str, DeviatingModel]:
         """Predicted pairs of all splits, by method."""
-        found = {method: pd.concat(tables) for method, tables in self._held_out.items()}
+        found = {method: _joined(of_splits) for method, of_splits in self._held_out.items()}
         if not found:
             raise InputError(f"{self.context!r} has no predictions of doubles that were judged")
         return found
 
+    def rows(self, predicted: DeviatingModel, chosen: np.ndarray) -> pd.DataFrame:
+        """Return some pairs with what is predicted of them."""
+        return self.table.iloc[predicted.at[chosen]].assign(
+            predicted=predicted.predicted[chosen], predicted_deviation=predicted.deviation[chosen]
+        )
+
+    def rows_of_gene(self, predicted: DeviatingModel, gene: str) -> pd.DataFrame:
+        """Return the pairs of a gene with what is predicted of them."""
+        mine = (self.table[GENE] == gene).to_numpy()
+        return self.rows(predicted, np.flatnonzero(mine[predicted.at]))
+
     @cached_property
     def recurrent(self) -> dict[str, pd.DataFrame]:
         """The strongest calls among pairs that change in one direction, observed and by method."""
-        observed = strongest(self.table[same_direction(self.table)], by="deviation", n=_RECURRENT)
-        return {"observed": observed} | {
-            method: strongest(table[same_direction(table)], by="predicted_deviation", n=_RECURRENT)
-            for method, table in self.predicted.items()
-        }
+        alike = same_direction(self.table)
+        found = {"observed": strongest(self.table[alike], by="deviation", n=_RECURRENT)}
+        for method, mine in self.predicted.items():
+            at = np.flatnonzero(alike[mine.at])
+            found[method] = self.rows(mine, at[largest(mine.deviation[at], _RECURRENT)])
+        return found
 
     @cached_property
     def curves(self) -> dict[str, list[CallCurve]]:
         """Calls of each split, from the strongest on, by method."""
+        interaction = self.table["interaction"].to_numpy()
         found: dict[str, list[CallCurve]] = {}
-        for method, tables in self._held_out.items():
-            for table in tables:
-                truth = table["interaction"].to_numpy()
+        for method, of_splits in self._held_out.items():
+            for mine in of_splits:
+                truth = interaction[mine.at]
                 if truth.any() and not truth.all():
-                    curve = call_curve(table["predicted_deviation"].to_numpy(), truth)
-                    found.setdefault(method, []).append(curve)
+                    found.setdefault(method, []).append(call_curve(mine.deviation, truth))
         if not found:
             raise InputError(
                 f"{self.context!r} has no held-out interactions that a method could find"
@@ -359,14 +382,24 @@ class JudgedPairs:
         return found
 
     @cached_property
-    def _held_out(self) -> dict[str, list[pd.DataFrame]]:
-        """Pairs of held-out doubles with what is predicted: a table per method and split."""
-        found: dict[str, list[pd.DataFrame]] = {}
+    def _held_out(self) -> dict[str, list[DeviatingModel]]:
+        """What is predicted of the pairs of held-out doubles, by method and split."""
+        found: dict[str, list[DeviatingModel]] = {}
         for unit in self.result.manifest["expression"]:
             if (unit["context"], unit["task"]) != (self.context, DOUBLE):
                 continue
             where = {"context": self.context, "task": DOUBLE, "split": unit["split"]}
             predictions = self.result.expression(**where)["prediction"]
-            for method, table in predicted_pairs(self.table, predictions):
-                found.setdefault(method, []).append(table)
+            for mine in deviating_models(self.table, predictions):
+                found.setdefault(mine.model, []).append(mine)
         return found
+
+
+def _joined(parts: Sequence[DeviatingModel]) -> DeviatingModel:
+    """Return what a method predicts in several splits, one after the other."""
+    return DeviatingModel(
+        parts[0].model,
+        np.concatenate([part.at for part in parts]),
+        np.concatenate([part.predicted for part in parts]),
+        np.concatenate([part.deviation for part in parts]),
+    )
