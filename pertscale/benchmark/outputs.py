@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ LAYOUT = OutputLayout(
     recorded=(SPLITS_DIR, f"{WORK_DIR}/{SPLITS_RECORD}"),
 )
 
+#: Threads that read the scores of units, and units whose scores are in memory together.
+_READERS, _UNITS_AT_A_TIME = 4, 64
 #: Tables in the output folder.
 TABLES = (SCORES_FILE, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)
 
@@ -102,8 +105,12 @@ def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
 
 def _scores(records: Sequence[RunRecord], screens: Sequence[ScreenRun]) -> Iterator[pa.Table]:
     """Yield the scores of all units, then those that are of none."""
-    for one in records:
-        yield from (unit.scores(one.folder) for unit in (*one.units, *one.expression))
+    with ThreadPoolExecutor(_READERS) as pool:
+        for one in records:
+            units = [*one.units, *one.expression]
+            for start in range(0, len(units), _UNITS_AT_A_TIME):
+                some = units[start : start + _UNITS_AT_A_TIME]
+                yield from pool.map(lambda unit, folder=one.folder: unit.scores(folder), some)
     for task in ALL_TASKS:
         yield from (arrow_table(table, SCORE_COLUMNS) for table in task.scores(screens))
 

@@ -151,7 +151,8 @@ def run_benchmark(
         Of :func:`pertscale.stats.rank_sum`.
     memory : str or int
         What the tasks of one process may hold together: ``'2GB'``, or ``'auto'`` for what the
-        limits of workers, control group or SLURM job leave, 2 GB at most.
+        limits of workers, control group or SLURM job leave: 2 GB at most for labels, and 320 MB
+        for each thread after them.
     client : Client, cluster, address or scheduler file, optional
         Where to run; by default Dask's current scheduler: a distributed client where there is one.
     performance_report : path, optional

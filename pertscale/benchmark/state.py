@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from pertscale.benchmark.called_interactions import CalledInteractions
 from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.options import BenchmarkOptions
@@ -148,6 +150,8 @@ class ScreenRun:
         By context and kind of labels, full or curated.
     interactions : dict of str to CalledInteractions
         By context.
+    interaction_scores : list of DataFrame, optional
+        Once they are known.
     vectors : dict of (str, str) to Vectors
         By context and name of the split.
     class_splits : dict of str to list of Split
@@ -162,6 +166,7 @@ class ScreenRun:
     external: ExternalPredictions
     matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
     interactions: dict[str, CalledInteractions] = field(default_factory=dict)
+    interaction_scores: list[pd.DataFrame] | None = None
     vectors: dict[tuple[str, str], Vectors] = field(default_factory=dict)
     class_splits: dict[str, list[Split]] = field(default_factory=dict)
     profiles: dict[str, ContextProfiles] = field(init=False)

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.linalg.blas import dsyrk
 from scipy.sparse.linalg import LinearOperator, eigsh, svds
 
 from pertscale.arguments import checked
@@ -51,18 +52,31 @@ def principal_scores(profiles: xr.DataArray, dim: int) -> np.ndarray:
         return from_training(profiles.values, genes=names, dim=dim).matrix
     n_conditions, n_genes = profiles.shape
     check_dim(dim, n_conditions, n_genes)
-    products = np.zeros((n_conditions, n_conditions))
+    products = np.zeros((n_conditions, n_conditions), order="F")
     total = np.zeros(n_conditions)
     for _, block in _gene_blocks(profiles):
-        products += block @ block.T
+        products = dsyrk(1.0, block.T, trans=1, beta=1.0, c=products, overwrite_c=1, lower=1)
         total += block.sum(axis=1)
-    products -= np.outer(total, total) / n_genes
+    _centre_and_mirror(products, total, n_genes)
     values, vectors = eigsh(products, k=dim, which="LA", v0=start_vector(n_conditions))
     vectors = vectors[:, np.argsort(-values, kind="stable")]
     scores = np.empty((n_genes, dim))
     for genes, block in _gene_blocks(profiles):
         scores[genes] = (block - (total / n_genes)[:, None]).T @ vectors
     return scores
+
+
+def _centre_and_mirror(
+    products: NDArray[np.float64], total: NDArray[np.float64], n_genes: int
+) -> None:
+    """Make of sums of products, in the lower triangle, those of centred conditions, in place."""
+    step = 256
+    for start in range(0, len(products), step):
+        here, below = slice(start, start + step), slice(start + step, None)
+        products[start:, here] -= np.outer(total[start:], total[here] / n_genes)
+        products[here, below] = products[below, here].T
+        square = products[here, here]
+        square[...] = np.tril(square) + np.tril(square, -1).T
 
 
 def _gene_blocks(profiles: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:

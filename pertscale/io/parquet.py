@@ -130,8 +130,11 @@ def read_table(path: LocationLike, *, remedy: str = "", **columns: Any) -> pd.Da
 
 def read_arrow(path: LocationLike, declared: Sequence[Column], *, remedy: str = "") -> pa.Table:
     """Read a table of ours, as :func:`read_table` does, to write it again; without its index."""
-    with _our_table(path, remedy) as source:
-        return pq.read_table(source, **_AS_IT_IS).cast(_plain_schema(declared))
+    with (
+        _our_table(path, remedy) as source,
+        pq.ParquetFile(source, page_checksum_verification=True) as file,
+    ):
+        return file.read(use_threads=False).cast(_plain_schema(declared))
 
 
 #: A file by itself, and not one of several by a value in the names of folders.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ from pertscale.benchmark.units.base import with_head
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.kept import remove_superseded
 from pertscale.errors import InputError
-from pertscale.evaluation import call_curve, own_targets, predicted_pairs
+from pertscale.evaluation import call_curve, own_targets
+from pertscale.evaluation.interaction_calls import deviating_models
 from pertscale.hashing import digest
 from pertscale.io.parquet import table_file
 from pertscale.results.unit_files import open_predictions
@@ -51,17 +52,11 @@ class GeneticInteractions(Task):
         remove_superseded(_folder(screen), used)
 
     def scores(self, screens: Sequence[ScreenRun]) -> list[pd.DataFrame]:
-        """Return the scores of calls."""
-        found = []
+        """Return the scores of calls; those of a screen are of its own tables and of all."""
         for screen in screens:
-            for context, called in screen.interactions.items():
-                judged = called.table()  # of all splits
-                found += [
-                    score_interactions(screen.folder, unit, judged)
-                    for unit in screen.record.expression
-                    if (unit.task, unit.context) == (DOUBLE, context)
-                ]
-        return found
+            if screen.interaction_scores is None:
+                screen.interaction_scores = list(_scores(screen))
+        return [table for screen in screens for table in screen.interaction_scores or ()]
 
     def write_tables(self, folder: Path, screens: Sequence[ScreenRun]) -> None:
         """Write all pairs that were judged, screen by screen and context by context."""
@@ -76,6 +71,15 @@ class GeneticInteractions(Task):
         return {INTERACTIONS: {context: found.record for context, found in called.items()}}
 
 
+def _scores(screen: ScreenRun) -> Iterator[pd.DataFrame]:
+    """Yield the scores of each split of each context."""
+    for context, called in screen.interactions.items():
+        judged = called.table()  # of all splits
+        for unit in screen.record.expression:
+            if (unit.task, unit.context) == (DOUBLE, context):
+                yield score_interactions(screen.folder, unit, judged)
+
+
 def score_interactions(out: Path, unit: ExpressionUnit, judged: pd.DataFrame) -> pd.DataFrame:
     """Score how well each model's deviations from additivity find the interactions (method J5-J7).
 
@@ -85,17 +89,17 @@ def score_interactions(out: Path, unit: ExpressionUnit, judged: pd.DataFrame) ->
     none or all of the pairs interact.
     """
     rows = []
-    scored = _scored_pairs(unit, judged)
+    scored, interaction = _scored_pairs(unit, judged), judged["interaction"].to_numpy()
     predictions = open_predictions(out / unit.folder)["prediction"]
-    deviating = dict(predicted_pairs(judged, predictions))
+    deviating = {found.model: found for found in deviating_models(judged, predictions)}
     for method in map(str, predictions[MODEL].values):
         areas, n = (np.nan, np.nan), 0
         if method in deviating:
-            pairs = deviating[method]
-            pairs = pairs[scored[pairs.index]]
-            interaction, n = pairs["interaction"].to_numpy(), len(pairs)
-            if interaction.any() and not interaction.all():
-                curve = call_curve(pairs["predicted_deviation"].to_numpy(), interaction)
+            found = deviating[method]
+            counts = scored[found.at]
+            truth, n = interaction[found.at[counts]], int(counts.sum())
+            if truth.any() and not truth.all():
+                curve = call_curve(found.deviation[counts], truth)
                 areas = (curve.auprc(), curve.auroc())
         rows += [
             (method, "overall", "", metric, value, n)

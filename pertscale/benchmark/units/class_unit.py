@@ -9,7 +9,7 @@ import dask
 import numpy as np
 import pandas as pd
 
-from pertscale._computing import store
+from pertscale._computing import compute, store
 from pertscale.baselines.inputs import Predicted
 from pertscale.benchmark.units.base import Outcome, Unit, with_head
 from pertscale.benchmark.units.class_scores import (
@@ -20,8 +20,10 @@ from pertscale.benchmark.units.class_scores import (
 )
 from pertscale.benchmark.units.label_matrix import (
     HELD_BYTES,
+    PAIR_BYTES,
     LabelMatrix,
     chunk_rows,
+    is_held,
     strip_rows,
 )
 from pertscale.errors import ArgumentError, InputError
@@ -127,9 +129,12 @@ class ClassUnit(Unit):
 
     @property
     def n_bytes(self) -> int:
-        """Training labels; and predictions in several forms, or a part of them."""
-        labels = 2 * len(self.split.train) * len(self.matrix.genes)
-        return labels + min(HELD_PER_PAIR * self.n_pairs, 4 * HELD_BYTES)
+        """Training labels and predictions in several forms, or of many a part of them."""
+        labels = len(self.split.train) * len(self.matrix.genes)
+        held_labels = 2 * labels if is_held(labels) else 0
+        if is_held(PAIR_BYTES * self.n_pairs):
+            return held_labels + HELD_PER_PAIR * self.n_pairs
+        return held_labels + 2 * HELD_BYTES
 
     @property
     def is_local(self) -> bool:
@@ -156,7 +161,7 @@ class ClassUnit(Unit):
     ) -> pd.DataFrame:
         """Return the scores in all settings."""
         held_out = self.split.held_out
-        truth = np.asarray(self.matrix.rows(held_out))  # a byte per pair, for every strip
+        (truth,) = compute(self.matrix.rows(held_out))  # a byte per pair, for every strip
         tables = score_settings(
             held or read_prediction(store, truth.size, params[self.method]),
             truth,

@@ -128,7 +128,7 @@ class ExpressionUnit(Unit):
     @property
     def n_bytes(self) -> int:
         """Predictions of all models and as many values in work, and profiles in blocks."""
-        return 16 * self.n_pairs + 2 * BLOCK_BYTES + self.profiles.n_bytes
+        return 8 * self.n_pairs + 2 * BLOCK_BYTES + self.profiles.n_bytes
 
     @property
     def is_local(self) -> bool:

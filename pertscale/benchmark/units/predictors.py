@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pertscale._computing import compute
 from pertscale.baselines import Method
 from pertscale.baselines.inputs import Predicted, UnitInputs
 from pertscale.baselines.thresholds import (
@@ -135,7 +136,8 @@ class TrainingSet(Portable):
     @once
     def is_tested(self) -> np.ndarray:
         """Which genes were tested in some training perturbation, (n_genes,) bool."""
-        return np.asarray((self.labels() != Label.UNTESTED).any(axis=0))
+        (tested,) = compute((self.labels() != Label.UNTESTED).any(axis=0))
+        return np.asarray(tested)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -287,7 +289,7 @@ class ThresholdPredictor:
         known = [name for name in unit.split.train if name in self.covered]
         if known and not (self.is_file and self.rule == "match_rate"):
             blocks = (
-                (changes(batch)[:, columns], np.asarray(unit.matrix.rows(batch)))
+                (changes(batch)[:, columns], compute(unit.matrix.rows(batch))[0])
                 for batch in _batches(known, step)
             )
             threshold, origin = tune_threshold(blocks, rule=self.rule), "training"
@@ -327,7 +329,7 @@ class ThresholdPredictor:
         rate = share_changed(unit.matrix.rows(unit.split.train))
         if rate is None:
             raise InputError("no training pair was tested, so there is no rate to match")
-        asked = np.asarray(unit.matrix.rows(unit.split.held_out) != Label.UNTESTED)
+        (asked,) = compute(unit.matrix.rows(unit.split.held_out) != Label.UNTESTED)
         return matching_rate(changes(unit.split.held_out)[:, columns][asked], rate)
 
 

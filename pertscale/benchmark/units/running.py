@@ -29,7 +29,7 @@ from pertscale.storage.atomic import remove
 LOCAL_PAIRS = 20_000_000
 #: By default, where there is as much: room for a unit of a screen of 2,000 perturbations on each
 #: thread. More makes nothing faster: larger ones run beside smaller ones.
-_BYTES_PER_THREAD = 400_000_000
+_BYTES_PER_THREAD = 320_000_000
 #: Bytes of a unit above which its memory is given back when it is done.
 _TRIMMED_BYTES = 50_000_000
 
