@@ -12,7 +12,7 @@ from typing import Any
 
 import dask
 
-from pertscale.execution.allocator import return_large_blocks, trim
+from pertscale.execution.allocator import keep_little, trim
 from pertscale.execution.runner import run
 from pertscale.results.result import BenchmarkResult
 from pertscale.screen import Screen
@@ -47,7 +47,7 @@ def write_page(task: ReportTask) -> None:
     """Write a page in this process."""
     from pertscale.report import write_report  # with matplotlib, which nothing else of a run needs
 
-    return_large_blocks()
+    keep_little()
     write_report(BenchmarkResult(task.folder, task.content), task.screen)
     gc.collect()  # figures hold each other, and what they were drawn of
     trim()

@@ -34,6 +34,7 @@ from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation.target_genes import Targets
+from pertscale.execution.allocator import keep_little
 from pertscale.execution.clients import ClientLike, cluster_errors, use_client
 from pertscale.execution.memory import AUTO, check_memory
 from pertscale.io.gene_aliases import Aliases
@@ -193,6 +194,7 @@ def run_benchmark(
     2     all_non_de         as_called      0.99
     3     all_non_de  at_training_rate      0.99
     """
+    keep_little()
     check_memory(memory)
     files = read_all(predictions, aliases)
     options = read_options(

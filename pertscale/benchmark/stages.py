@@ -1,4 +1,4 @@
-"""The stages of one screen, and what ends a run."""
+"""The stages of a run: what is listed of each screen, what runs, and what ends it."""
 
 from __future__ import annotations
 

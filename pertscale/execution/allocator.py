@@ -10,6 +10,9 @@ from typing import Final, cast
 #: Number of the option in <malloc.h>, and the bytes from which on blocks are the system's.
 _M_MMAP_THRESHOLD: Final = -3
 _LARGE_BLOCK: Final = 2**23
+#: The same of the pools that there are.
+_M_ARENA_MAX: Final = -8
+_POOLS: Final = 2
 
 
 def trim() -> None:
@@ -19,14 +22,16 @@ def trim() -> None:
 
 
 @cache
-def return_large_blocks() -> None:
-    """Have arrays that are freed go back to the system at once, in this process from now on.
+def keep_little() -> None:
+    """Have what is freed go back to the system, or to all threads, in this process from now on.
 
-    By default blocks as large as the largest that was freed, up to 32 MB, stay in a pool of each
-    thread: a third of a gigabyte, where tasks have arrays of many sizes.
+    By default each thread has a pool of its own, in which blocks stay that are as large as the
+    largest that was freed, up to 32 MB: two thirds of a gigabyte, where a dozen threads of tasks,
+    codecs and BLAS have arrays of many sizes.
     """
     if _mallopt is not None:
         _mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
+        _mallopt(_M_ARENA_MAX, _POOLS)
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:

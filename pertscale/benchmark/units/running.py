@@ -14,7 +14,7 @@ import dask
 from pertscale.benchmark.units.base import Unit, check_unit_replaceable
 from pertscale.benchmark.units.held import held_arrays
 from pertscale.benchmark.units.learned import LearnedVectors
-from pertscale.execution.allocator import return_large_blocks, trim
+from pertscale.execution.allocator import keep_little, trim
 from pertscale.execution.blas import one_blas_thread
 from pertscale.execution.clients import memory_limit, run_on_all_workers, tasks_per_process
 from pertscale.execution.gate import holding
@@ -160,7 +160,7 @@ def _threads() -> Any:
 @one_blas_thread()
 def make_vectors(task: UnitTask, plan: UnitPlan) -> None:
     """Make vectors that several units use, unless they are there."""
-    return_large_blocks()
+    keep_little()
     vectors = plan.learned[task.number]
     with holding(vectors.n_bytes, budget=plan.memory):
         vectors.make()
@@ -170,7 +170,7 @@ def make_vectors(task: UnitTask, plan: UnitPlan) -> None:
 @one_blas_thread()
 def do_unit(task: UnitTask, plan: UnitPlan) -> UnitReceipt:
     """Run a unit, or reuse it from an earlier call."""
-    return_large_blocks()
+    keep_little()
     planned, started = plan.units[task.number], time.perf_counter()
     unit, out = planned.unit, planned.out
     damage: list[str] = []
