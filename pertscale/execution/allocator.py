@@ -7,12 +7,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final, cast
 
+import dask.system
+
 #: Number of the option in <malloc.h>, and the bytes from which on blocks are the system's.
 _M_MMAP_THRESHOLD: Final = -3
 _LARGE_BLOCK: Final = 2**23
-#: The same of the pools that there are.
+#: Number of the option of how many pools there are at most, and the least that this is set to.
 _M_ARENA_MAX: Final = -8
-_POOLS: Final = 2
+_FEWEST_POOLS: Final = 2
 
 
 def trim() -> None:
@@ -27,11 +29,11 @@ def keep_little() -> None:
 
     By default each thread has a pool of its own, in which blocks stay that are as large as the
     largest that was freed, up to 32 MB: two thirds of a gigabyte, where a dozen threads of tasks,
-    codecs and BLAS have arrays of many sizes.
+    codecs and BLAS have arrays of many sizes. Now there are as many pools as cores.
     """
     if _mallopt is not None:
         _mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
-        _mallopt(_M_ARENA_MAX, _POOLS)
+        _mallopt(_M_ARENA_MAX, max(_FEWEST_POOLS, dask.system.CPU_COUNT))
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:
