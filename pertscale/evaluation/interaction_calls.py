@@ -201,12 +201,7 @@ def predicted_pairs(
     mean 480 ['predicted', 'predicted_deviation']
     """
     for found in deviating_models(judged, predictions):
-        yield (
-            found.model,
-            judged.iloc[found.at].assign(
-                predicted=found.predicted, predicted_deviation=found.deviation
-            ),
-        )
+        yield found.model, found.rows(judged, slice(None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,6 +221,12 @@ class DeviatingModel:
     at: np.ndarray
     predicted: np.ndarray
     deviation: np.ndarray
+
+    def rows(self, judged: pd.DataFrame, chosen: np.ndarray | slice) -> pd.DataFrame:
+        """Return some of the pairs, with what is predicted of them."""
+        return judged.iloc[self.at[chosen]].assign(
+            predicted=self.predicted[chosen], predicted_deviation=self.deviation[chosen]
+        )
 
 
 def deviating_models(judged: pd.DataFrame, predictions: xr.DataArray) -> Iterator[DeviatingModel]:

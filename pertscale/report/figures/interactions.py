@@ -151,7 +151,7 @@ def draw_deviations(pairs: JudgedPairs) -> Figure:
         figure = new_figure(2.5 * n + 0.8, 4.6)
         axes = figure.subplots(2, n, squeeze=False, height_ratios=(3, 2))
         for (method, mine), (top, bottom) in zip(found.items(), axes.T, strict=True):
-            ordered = pairs.rows(mine, largest(mine.deviation, 20 * _STRONGEST))
+            ordered = mine.rows(pairs.table, largest(mine.deviation, 20 * _STRONGEST))
             strong, rest = ordered.iloc[:_STRONGEST], ordered.iloc[_STRONGEST:]
             top.scatter(
                 rest["predicted_deviation"],
@@ -344,16 +344,10 @@ class JudgedPairs:
             raise InputError(f"{self.context!r} has no predictions of doubles that were judged")
         return found
 
-    def rows(self, predicted: DeviatingModel, chosen: np.ndarray) -> pd.DataFrame:
-        """Return some pairs with what is predicted of them."""
-        return self.table.iloc[predicted.at[chosen]].assign(
-            predicted=predicted.predicted[chosen], predicted_deviation=predicted.deviation[chosen]
-        )
-
     def rows_of_gene(self, predicted: DeviatingModel, gene: str) -> pd.DataFrame:
         """Return the pairs of a gene with what is predicted of them."""
         mine = (self.table[GENE] == gene).to_numpy()
-        return self.rows(predicted, np.flatnonzero(mine[predicted.at]))
+        return predicted.rows(self.table, np.flatnonzero(mine[predicted.at]))
 
     @cached_property
     def recurrent(self) -> dict[str, pd.DataFrame]:
@@ -362,7 +356,8 @@ class JudgedPairs:
         found = {"observed": strongest(self.table[alike], by="deviation", n=_RECURRENT)}
         for method, mine in self.predicted.items():
             at = np.flatnonzero(alike[mine.at])
-            found[method] = self.rows(mine, at[largest(mine.deviation[at], _RECURRENT)])
+            chosen = at[largest(mine.deviation[at], _RECURRENT)]
+            found[method] = mine.rows(self.table, chosen)
         return found
 
     @cached_property
