@@ -39,25 +39,18 @@ def create_dataset(
     attrs: Mapping[str, str],
     variables: Mapping[str, Variable],
 ) -> dict[str, Any]:
-    """Write names and empty arrays as a Zarr store that xarray opens; return the arrays."""
+    """Write names and empty arrays as a Zarr store that xarray opens; return the arrays.
+
+    Along a dimension without names arrays have no length: what is appended to them is named by
+    :func:`write_names`.
+    """
     root: Any = zarr.open_group(path, mode="w", zarr_format=3, attributes=dict(attrs))
     for dim, names in coords.items():
-        # as xarray writes it, which takes ten times as long
-        array = root.create_array(
-            dim,
-            shape=(len(names),),
-            chunks=(max(1, len(names)),),
-            dtype="str",
-            compressors=packed(),
-            dimension_names=(dim,),
-            config=ALL_CHUNKS,
-        )
-        if len(names):
-            array[:] = np.array(list(names), np.dtypes.StringDType())
+        write_names(root, dim, names)
     return {
         name: root.create_array(
             name,
-            shape=tuple(len(coords[dim]) for dim in variable.dims),
+            shape=tuple(len(coords.get(dim, ())) for dim in variable.dims),
             chunks=tuple(max(1, chunk) for chunk in variable.chunks),
             dtype=variable.dtype,
             compressors=COMPRESSORS,
@@ -66,6 +59,25 @@ def create_dataset(
         )
         for name, variable in variables.items()
     }
+
+
+def write_names(where: Any, dim: str, names: Sequence[str]) -> None:
+    """Write the names along a dimension of a dataset, as a group or where it is.
+
+    As xarray writes them, which takes ten times as long.
+    """
+    root: Any = where if isinstance(where, zarr.Group) else zarr.open_group(where, mode="r+")
+    array = root.create_array(
+        dim,
+        shape=(len(names),),
+        chunks=(max(1, len(names)),),
+        dtype="str",
+        compressors=packed(),
+        dimension_names=(dim,),
+        config=ALL_CHUNKS,
+    )
+    if len(names):
+        array[:] = np.array(list(names), np.dtypes.StringDType())
 
 
 def open_dataset(where: Location, *, remedy: str, dask: bool = True) -> xr.Dataset:

@@ -92,7 +92,7 @@ def _expression(result: BenchmarkResult, context: str, task: str) -> Section:
     if variation is not None:
         drawn["variation"] = variation
     drawn["change"] = figures.draw_change(
-        of, of.first, split=of.first_split, perturbation=strongest
+        of, of.first.predictions, split=of.first_split, perturbation=strongest
     )
     if "mean" in set(of.rows["method"]) and of.rows["method"].nunique() > 1:
         drawn["ratio"] = figures.draw_ratios(of)

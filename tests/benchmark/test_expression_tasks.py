@@ -308,8 +308,8 @@ def test_tables_and_figures_compare_the_same(finished, task):
     assert not set(found.apart) & set(found.methods)
     assert found.n_held_out == finished.expression(**where).sizes["perturbation"]
     first = next(ComparedTask(finished, "sim", task).splits())
-    assert set(first["model"].values) == set(found.methods)
-    assert tuple(sorted(first["perturbation"].values)) == tuple(sorted(found.perturbations))
+    assert {name for name, _ in first.by_method()} == set(found.methods)
+    assert tuple(sorted(first.perturbations)) == tuple(sorted(found.perturbations))
     with pytest.raises(NotFoundError, match="no scores of expression"):
         finished.compared(**{**where, "split": "another"})
 

@@ -12,7 +12,7 @@ models of users) in the first table; a third one compares on what all of these p
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, ClassVar
@@ -30,9 +30,10 @@ from pertscale.benchmark.units.predictors import PREDICTS_NONE
 from pertscale.benchmark.units.profiles import Profiles
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import compare_expression, no_effect, no_effect_elsewhere
+from pertscale.evaluation.expression import N_GENES, top_genes
 from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
-from pertscale.io.zarr_datasets import Variable, create_dataset
+from pertscale.io.zarr_datasets import Variable, create_dataset, write_names
 from pertscale.predictions.predictions import AlignedPredictions
 from pertscale.schema import (
     COMMON,
@@ -127,8 +128,11 @@ class ExpressionUnit(Unit):
 
     @property
     def n_bytes(self) -> int:
-        """Predictions of all models and as many values in work, and profiles in blocks."""
-        return 8 * self.n_pairs + 2 * BLOCK_BYTES + self.profiles.n_bytes
+        """Predictions of one model and the truth, of all on the genes that are scored, profiles."""
+        n_genes = self.profiles.shape[1]
+        scored = self.n_pairs * min(N_GENES, n_genes) // max(1, n_genes)
+        one = len(self.held_out) * n_genes
+        return 16 * one + 16 * scored + 2 * BLOCK_BYTES + self.profiles.n_bytes
 
     @property
     def is_local(self) -> bool:
@@ -143,34 +147,42 @@ class ExpressionUnit(Unit):
     def predict(self, store: Any) -> Outcome:
         """Fit all models, and write their predictions and those of files to a path or Zarr store.
 
-        Memory: the profiles that are held out, once per model; training profiles pass in blocks.
+        Memory: the held-out profiles twice, whatever the number of models; training profiles pass
+        in blocks.
         """
-        truth = rows_of(self.profiles.observed(), self.held_out).compute()
+        truth = rows_of(self.profiles.observed(), self.held_out).astype(np.float32).compute()
         train = self.profiles.train()
-        fitted, seconds = _fit_models(self, train)
-        predictions = {**fitted.predictions, **_given_profiles(self, truth)}
+        made = _create(store, self, truth)
+        fitted, seconds = _fit_models(self, train, made.add)
+        for name, given in self.given.items():
+            made.add(name, truth.copy(data=given.profiles(self.held_out)))
+        made.close()
         params = fitted.params | {name: g.params() for name, g in self.given.items()}
-        _write_predictions(store, self, truth, predictions)
         return Outcome(params, fitted.failed, seconds, _Background.of(train) if params else None)
 
     def score(
         self, store: Any, params: dict[str, dict[str, Any]], *, held: Any = None
     ) -> pd.DataFrame:
-        """Return the scores of all predictions, in each of the settings that there are."""
+        """Return the scores of all predictions, in each of the settings that there are.
+
+        Memory: the genes that are scored, of all models.
+        """
         observed = self.profiles.observed()
-        truth = rows_of(observed, self.held_out).compute()
+        control = rows_of(observed, [CONTROL])[0].compute()
+        genes = np.sort(top_genes(control.values, N_GENES))
+        truth = rows_of(observed, self.held_out)[:, genes].compute()
         background = held or _Background.of(self.profiles.train())
         compare = partial(
             compare_expression,
             truth,
-            control=rows_of(observed, [CONTROL])[0].compute(),
-            background=background.mean,
+            control=control[genes],
+            background=background.mean[genes],
             targets=self.targets,
             target_genes=self.target_genes,
             no_effect=_no_effect(self, background.names),
         )
         tables = _settings(
-            {*self.given, *self.user_models}, _read_predictions(store, truth), compare
+            {*self.given, *self.user_models}, _read_predictions(store, truth, genes), compare
         )
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
         return pd.concat(
@@ -194,15 +206,17 @@ class _Background:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """Predictions of fitted models, their parameters, and why others have none."""
+    """Parameters of fitted models, and why others have no predictions."""
 
-    predictions: dict[str, xr.DataArray]
     params: dict[str, dict[str, Any]]
     failed: dict[str, str]
 
 
-def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dict[str, float]]:
-    fitted, seconds = _Fitted({}, {}, {}), {}
+def _fit_models(
+    unit: ExpressionUnit, train: xr.DataArray, keep: Callable[[str, xr.DataArray], None]
+) -> tuple[_Fitted, dict[str, float]]:
+    """Fit one model after the other; `keep` gets what each predicts."""
+    fitted, seconds = _Fitted({}, {}), {}
     embedding = None if unit.embedding is None else opened(unit.embedding)
     components = cache(partial(unit.profiles.components, train))  # of several models
     for name, method in unit.models.items():
@@ -222,16 +236,10 @@ def _fit_models(unit: ExpressionUnit, train: xr.DataArray) -> tuple[_Fitted, dic
         if predicted.isnull().all():
             fitted.failed[name] = PREDICTS_NONE
             continue
-        fitted.predictions[name] = predicted
         fitted.params[name] = model.fitted_params()
         seconds[name] = time.perf_counter() - started
+        keep(name, predicted)
     return fitted, seconds
-
-
-def _given_profiles(unit: ExpressionUnit, truth: xr.DataArray) -> dict[str, xr.DataArray]:
-    return {
-        name: truth.copy(data=found.profiles(unit.held_out)) for name, found in unit.given.items()
-    }
 
 
 def _settings(
@@ -269,15 +277,32 @@ def _no_effect(unit: ExpressionUnit, train: Sequence[str]) -> dict[str, np.ndarr
     )
 
 
-def _write_predictions(
-    path: Any, unit: ExpressionUnit, truth: xr.DataArray, predictions: dict[str, xr.DataArray]
-) -> None:
+@dataclass(frozen=True)
+class _Written:
+    """A dataset to which the predictions of one model after the other are added."""
+
+    store: Any
+    genes: np.ndarray
+    array: Any
+    names: list[str] = field(default_factory=list)
+
+    def add(self, name: str, prediction: xr.DataArray) -> None:
+        """Write what a model predicts."""
+        self.array.append(prediction.reindex({GENE: self.genes}).values[None])
+        self.names.append(name)
+
+    def close(self) -> None:
+        """Write the names of the models."""
+        write_names(self.store, MODEL, self.names)
+
+
+def _create(store: Any, unit: ExpressionUnit, truth: xr.DataArray) -> _Written:
     genes = truth[GENE].values.astype(object)
     rows = min(truth.shape[0], 4_000_000 // max(1, truth.shape[1]))
     dims = (MODEL, PERTURBATION, GENE)
     made = create_dataset(
-        path,
-        coords={MODEL: list(predictions), PERTURBATION: unit.held_out, GENE: genes.tolist()},
+        store,
+        coords={PERTURBATION: unit.held_out, GENE: genes.tolist()},
         attrs={"context": unit.context, "task": unit.task, "split": unit.split.name},
         variables={
             "prediction": Variable(dims, (1, rows, len(genes)), np.float32),
@@ -285,12 +310,24 @@ def _write_predictions(
         },
     )
     made["truth"][:] = truth.values
-    for i, prediction in enumerate(predictions.values()):
-        made["prediction"][i] = prediction.reindex({GENE: genes}).values
+    return _Written(store, genes, made["prediction"])
 
 
-def _read_predictions(store: Any, truth: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Return what was written, by model; genes that a model does not predict are NaN."""
+def _read_predictions(
+    store: Any, truth: xr.DataArray, genes: np.ndarray
+) -> dict[str, xr.DataArray]:
+    """Return what was written of some genes, by model; what a model does not predict is NaN.
+
+    `truth` is of the same genes.
+    """
     root: Any = zarr.open_group(store, mode="r")
     names, values = root[MODEL][:], root["prediction"]
-    return {str(name): truth.copy(data=values[i]) for i, name in enumerate(names)}
+    step = values.chunks[1]
+    found = {}
+    for i, name in enumerate(names):
+        chosen = np.empty(truth.shape, np.float32)
+        for start in range(0, len(chosen), step):
+            rows = slice(start, start + step)
+            chosen[rows] = values[i, rows][:, genes]
+        found[str(name)] = truth.copy(data=chosen)
+    return found

@@ -6,7 +6,7 @@ matplotlib Figure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +19,7 @@ from pertscale.errors import InputError
 from pertscale.evaluation import error_by_genes
 from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
-from pertscale.report.figures.expression_data import ComparedTask
+from pertscale.report.figures.expression_data import ComparedSplit, ComparedTask
 from pertscale.report.figures.layout import label_all, legend_beside, log_scale
 from pertscale.report.figures.style import (
     COLORS,
@@ -204,46 +204,62 @@ def error_against_genes(
 
     A perturbation's own targets are left out where its scores leave them out, and the axis says so.
     """
-    of = ComparedTask(result, context, task)
-    curves = _Curves(of, by)
-    for dataset in of.splits():
-        curves.add(dataset)
+    curves = _Curves(ComparedTask(result, context, task), by)
+    _look_at_splits(curves)
     return curves.drawn()
+
+
+class _FromPredictions(Protocol):
+    """A figure of the predictions of all splits, which are shown to it one by one."""
+
+    of: ComparedTask
+
+    def begin(self, split: ComparedSplit) -> None:
+        """Take in what a split compares."""
+
+    def add(self, method: str, values: np.ndarray) -> None:
+        """Take in what a method predicts of it, (perturbation, gene)."""
+
+
+def _look_at_splits(*drawings: _FromPredictions) -> None:
+    """Show all predictions to some drawings of one task, reading each once."""
+    for split in drawings[0].of.splits():
+        for drawing in drawings:
+            drawing.begin(split)
+        for method, values in split.by_method():
+            for drawing in drawings:
+                drawing.add(method, values)
 
 
 class _Curves:
     """Errors over more and more genes, of one split after the other."""
 
     def __init__(self, of: ComparedTask, by: By = "expression") -> None:
-        self._of, self._by = of, by
-        self._without_targets = False
+        self.of, self._by = of, by
+        self._truth = np.empty((0, 0))
+        self._left_out: np.ndarray | None = None
         self._found: dict[str, list[np.ndarray]] = {}
 
-    def add(self, dataset: xr.Dataset) -> None:
+    def begin(self, split: ComparedSplit) -> None:
         """Take in what a split compares."""
-        truth, left_out = dataset["truth"].values, self._of.own_targets(dataset)
-        self._without_targets = left_out is not None
-        for method, values in self._of.by_method(dataset):
-            mean = self._mean_error(truth, values, left_out)
-            self._found.setdefault(method, []).append(mean)
+        self._truth, self._left_out = split.truth, self.of.own_targets(split)
 
-    def _mean_error(
-        self, truth: np.ndarray, values: np.ndarray, left_out: np.ndarray | None
-    ) -> np.ndarray:
-        """Return the mean over perturbations, (gene,), a few of which are looked at at a time."""
+    def add(self, method: str, values: np.ndarray) -> None:
+        """Take in the mean error over perturbations, a few of which are looked at at a time."""
+        truth, left_out = self._truth, self._left_out
         total, step = np.zeros(truth.shape[1]), max(1, _PAIRS_AT_A_TIME // truth.shape[1])
         for start in range(0, len(truth), step):
             rows = slice(start, start + step)
             left = None if left_out is None else left_out[rows]
             errors = error_by_genes(
-                truth[rows], values[rows], self._of.control, by=self._by, left_out=left
+                truth[rows], values[rows], self.of.control, by=self._by, left_out=left
             )
             total += errors.sum(axis=0)
-        return total / len(truth)
+        self._found.setdefault(method, []).append(total / len(truth))
 
     def drawn(self) -> Figure:
         """Return the figure, a line per method."""
-        n = gene_numbers(len(self._of.control))
+        n = gene_numbers(len(self.of.control))
         with mpl.rc_context(STYLE):
             figure = new_figure(5.4, 3.4)
             axis = figure.subplots()
@@ -253,9 +269,9 @@ class _Curves:
             log_scale(axis, "x")
             order = "most expressed first" if self._by == "expression" else "most changed first"
             axis.set_xlabel(f"genes, {order}")
-            note = ",\nown targets left out" if self._without_targets else ""
+            note = ",\nown targets left out" if self._left_out is not None else ""
             axis.set_ylabel(f"mean prediction error (L2){note}")
-            axis.set_title(self._of.title)
+            axis.set_title(self.of.title)
             legend_beside(figure)
         return figure
 
@@ -267,10 +283,8 @@ def variation(result: BenchmarkResult, *, context: str, task: str) -> Figure:
     A method that predicts the same for every perturbation has none; the line is the mean of the
     truth's. Splits that compare one perturbation have nothing to show; InputError if all are such.
     """
-    of = ComparedTask(result, context, task)
-    spreads = _Spreads(of)
-    for dataset in of.splits():
-        spreads.add(dataset)
+    spreads = _Spreads(ComparedTask(result, context, task))
+    _look_at_splits(spreads)
     if not spreads.any:
         raise InputError(f"no split of {context}, {task}, compares two perturbations")
     return spreads.drawn()
@@ -280,7 +294,7 @@ class _Spreads:
     """Standard deviations of genes over perturbations, of one split after the other."""
 
     def __init__(self, of: ComparedTask) -> None:
-        self._of, self._genes = of, top_genes(of.control, 1000)
+        self.of, self._genes = of, top_genes(of.control, 1000)
         self._found: dict[str, list[np.ndarray]] = {}
 
     @property
@@ -288,11 +302,13 @@ class _Spreads:
         """Whether a split compares two perturbations."""
         return bool(self._found)
 
-    def add(self, dataset: xr.Dataset) -> None:
-        """Take in what a split compares, where that is two perturbations at least."""
-        if dataset.sizes[PERTURBATION] < 2:
-            return
-        for method, values in (("truth", dataset["truth"].values), *self._of.by_method(dataset)):
+    def begin(self, split: ComparedSplit) -> None:
+        """Take in the truth of a split."""
+        self.add("truth", split.truth)
+
+    def add(self, method: str, values: np.ndarray) -> None:
+        """Take in the spread of each gene, where there are two perturbations at least."""
+        if len(values) > 1:
             spread = values[:, self._genes].std(axis=0, ddof=1)
             self._found.setdefault(method, []).append(spread)
 
@@ -312,7 +328,7 @@ class _Spreads:
                 axis.set_title(short(method))
             axis.set_xticks(np.arcsinh(ticks / 0.02), [f"{t:g}" for t in ticks])
             label_all(
-                figure, x="standard deviation over perturbations", y="genes", title=self._of.title
+                figure, x="standard deviation over perturbations", y="genes", title=self.of.title
             )
         return figure
 
@@ -323,9 +339,7 @@ def errors_and_variation(of: ComparedTask) -> tuple[Figure, Figure | None]:
     Without the second where no split compares two perturbations.
     """
     curves, spreads = _Curves(of), _Spreads(of)
-    for dataset in of.splits():
-        curves.add(dataset)
-        spreads.add(dataset)
+    _look_at_splits(curves, spreads)
     return curves.drawn(), spreads.drawn() if spreads.any else None
 
 

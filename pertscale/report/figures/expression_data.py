@@ -21,12 +21,49 @@ if TYPE_CHECKING:
     from pertscale.results.result import BenchmarkResult
 
 
+@dataclass(frozen=True, eq=False)
+class ComparedSplit:
+    """What one split compares: methods on one set of perturbations.
+
+    Memory: the truth, once it is asked for, and the predictions of one method at a time.
+
+    Attributes
+    ----------
+    predictions : Dataset
+        ``prediction`` and ``truth``, lazily. What files and own models leave out is NaN.
+    control : ndarray (gene,)
+        Mean log1p expression of the controls.
+    """
+
+    predictions: xr.Dataset
+    control: np.ndarray
+
+    @property
+    def perturbations(self) -> list[str]:
+        """Those that are compared."""
+        return [str(name) for name in self.predictions[PERTURBATION].values]
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """Observed profiles, (perturbation, gene)."""
+        return np.asarray(self.predictions["truth"].values)
+
+    def by_method(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield each method and what it predicts, (perturbation, gene).
+
+        What it leaves out counts as no change, as in the scores.
+        """
+        level = self.control.astype(np.float32)
+        lazy = self.predictions["prediction"]
+        for at, name in enumerate(self.predictions[MODEL].values):
+            values = lazy[at].values
+            lacking = np.isnan(values)
+            yield str(name), np.where(lacking, level, values) if lacking.any() else values
+
+
 @dataclass(frozen=True)
 class ComparedTask:
-    """A task of one context, and what of its predictions is compared.
-
-    Memory: the predictions of the first split, and of another while it is looked at.
-    """
+    """A task of one context, and what of its predictions is compared."""
 
     result: BenchmarkResult
     context: str
@@ -72,16 +109,13 @@ class ComparedTask:
         mine &= profiles[PERTURBATION].values == CONTROL
         return np.asarray(profiles.isel({PERTURBATION: mine}).values[0], np.float64)
 
-    def splits(self) -> Iterator[xr.Dataset]:
-        """Yield the predictions of each split that are compared: of one set of perturbations.
-
-        What files and own models leave out is NaN; :meth:`by_method` has no change there.
-        """
+    def splits(self) -> Iterator[ComparedSplit]:
+        """Yield what each split compares."""
         for split in self.scores("l2")["split"].unique():
             yield self.first if split == self.first_split else self._compared(str(split))
 
     @cached_property
-    def first(self) -> xr.Dataset:
+    def first(self) -> ComparedSplit:
         """That of the first split."""
         return self._compared(self.first_split)
 
@@ -90,40 +124,24 @@ class ComparedTask:
         """Name of the first split."""
         return str(self.scores("l2")["split"].iloc[0])
 
-    def _compared(self, split: str) -> xr.Dataset:
+    def _compared(self, split: str) -> ComparedSplit:
         mine = self._single[self._single["split"] == split]
         dataset = self.result.expression(context=self.context, task=self.task, split=split)
         methods = dataset[MODEL].isin(list(mine["method"].unique())).values
         names = dataset[PERTURBATION].isin(list(mine["group"].unique())).values
-        dataset = dataset.isel({MODEL: methods, PERTURBATION: names})
-        lazy = dataset["prediction"]
-        values = np.empty(lazy.shape, lazy.dtype)
-        for at in range(len(values)):  # Dask puts what it reads together in a copy
-            values[at] = lazy[at].values
-        return dataset.assign(prediction=lazy.copy(data=values)).load()
-
-    def by_method(self, dataset: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield each method of a split and what it predicts, (perturbation, gene).
-
-        What it leaves out counts as no change, as in the scores.
-        """
-        level = self.control.astype(np.float32)
-        for name, values in zip(dataset[MODEL].values, dataset["prediction"].values, strict=True):
-            lacking = np.isnan(values)
-            yield str(name), np.where(lacking, level, values) if lacking.any() else values
+        return ComparedSplit(dataset.isel({MODEL: methods, PERTURBATION: names}), self.control)
 
     def strongest(self) -> str:
         """Return the compared perturbation of the first split that changes most."""
-        truth = self.first["truth"]
-        at = int(np.argmax(np.linalg.norm(truth.values - self.control, axis=1)))
-        return str(truth[PERTURBATION].values[at])
+        sizes = np.linalg.norm(self.first.truth - self.control, axis=1)
+        return self.first.perturbations[int(np.argmax(sizes))]
 
-    def own_targets(self, dataset: xr.Dataset) -> np.ndarray | None:
+    def own_targets(self, split: ComparedSplit) -> np.ndarray | None:
         """Mark the genes that each perturbation targets, where scores leave these out."""
         if self.result.manifest["options"]["targets"] != "exclude":
             return None
-        names, genes = ([str(n) for n in dataset[d].values] for d in (PERTURBATION, GENE))
-        return own_targets(names, genes, target_genes=self._target_genes)
+        genes = [str(n) for n in split.predictions[GENE].values]
+        return own_targets(split.perturbations, genes, target_genes=self._target_genes)
 
     @cached_property
     def _target_genes(self) -> dict[str, tuple[str, ...]]:
