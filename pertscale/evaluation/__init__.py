@@ -26,20 +26,29 @@ from pertscale.evaluation.metrics import METRICS, Metric
 from pertscale.evaluation.operating_point import at_operating_point, share_changed
 from pertscale.evaluation.per_gene import auroc_by_gene, evaluate_per_gene
 from pertscale.evaluation.ranking import RankCounts
+from pertscale.evaluation.resampling.comparing import compare_methods, rank_methods
+from pertscale.evaluation.resampling.draws import Draws
+from pertscale.evaluation.resampling.intervals import Interval, bca_interval
+from pertscale.evaluation.resampling.versions import Versions, ratios
 from pertscale.evaluation.shared_control import no_effect, no_effect_elsewhere
 from pertscale.evaluation.target_genes import own_targets
 
 __all__ = [
     "METRICS",
     "CallCurve",
+    "Draws",
+    "Interval",
     "Metric",
     "RankCounts",
+    "Versions",
     "agreement",
     "at_operating_point",
     "auroc_by_gene",
+    "bca_interval",
     "call_curve",
     "common_perturbations",
     "compare_expression",
+    "compare_methods",
     "compared_set",
     "confusion",
     "confusion_per_row",
@@ -52,7 +61,9 @@ __all__ = [
     "no_effect_elsewhere",
     "own_targets",
     "predicted_pairs",
+    "rank_methods",
     "ratio_to_reference",
+    "ratios",
     "recurrence",
     "scores_from_confusion",
     "share_changed",

@@ -1,0 +1,134 @@
+"""Intervals of a statistic from its resamples: bias-corrected and accelerated (method N3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
+
+from pertscale.arguments import checked
+from pertscale.errors import InputError
+
+#: Clusters below which there is no interval, and below which it is marked.
+FEWEST, FEW = 5, 10
+_LEVEL: Final = 0.95
+#: Share of the resamples in which a statistic has to be defined.
+_DEFINED: Final = 0.5
+#: Relative difference up to which a resample is the table again, in another order.
+_ROUNDING: Final = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """Intervals of some statistics.
+
+    Attributes
+    ----------
+    low, high : ndarray (statistic,)
+        NaN where there is none.
+    se : ndarray (statistic,)
+        Standard deviation of the resamples.
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    se: NDArray[np.float64]
+
+
+@checked
+def bca_interval(
+    values: ArrayLike, resamples: ArrayLike, left_out: ArrayLike, *, level: float = _LEVEL
+) -> Interval:
+    """Return bias-corrected and accelerated bootstrap intervals.
+
+    Parameters
+    ----------
+    values : array (statistic,)
+        Of the data.
+    resamples : array (statistic, resample)
+        The same of each resample. Those that are NaN, as where a class is not drawn at all, are
+        left out; where more than half are, there is no interval.
+    left_out : array (statistic, cluster)
+        The same with each cluster left out, for the acceleration.
+    level : float
+        Share of the resamples that lies within, for statistics without bias and skew.
+
+    Returns
+    -------
+    Interval
+        NaN for fewer than 5 clusters. A statistic that is the same in all resamples has an interval
+        without width.
+
+    Raises
+    ------
+    InputError
+        For shapes that do not fit.
+
+    References
+    ----------
+    Efron (1987), https://doi.org/10.1080/01621459.1987.10478410
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).exponential(size=50)
+    >>> draws = np.random.default_rng(1).integers(0, 50, (2000, 50))
+    >>> left_out = (x.sum() - x) / 49
+    >>> found = ps.evaluation.bca_interval([x.mean()], x[draws].mean(axis=1)[None], left_out[None])
+    >>> found.low.round(2), found.high.round(2)
+    (array([0.86]), array([1.48]))
+    """
+    value, many, without = (np.asarray(a, np.float64) for a in (values, resamples, left_out))
+    if value.ndim != 1 or many.shape[:1] != value.shape or without.shape[:1] != value.shape:
+        raise InputError(
+            f"values, resamples and left_out have the shapes {value.shape}, {many.shape} and "
+            f"{without.shape}; needed are (statistic,), (statistic, resample) and (statistic, "
+            "cluster)"
+        )
+    defined = np.isfinite(many)
+    n = defined.sum(axis=1)
+    usable = (n > _DEFINED * many.shape[1]) & np.isfinite(value) & (without.shape[1] >= FEWEST)
+    ordered = np.sort(np.where(defined, many, np.inf), axis=1)  # those that are undefined last
+    se = np.full(len(value), np.nan)
+    low, high = se.copy(), se.copy()
+    rows = np.flatnonzero(usable & (n > 1))
+    if len(rows):
+        se[rows] = np.nanstd(np.where(defined, many, np.nan)[rows], axis=1, ddof=1)
+        off = many[rows] - value[rows, None]
+        equal = np.abs(off) <= _ROUNDING * np.abs(value[rows, None])
+        below, equal = ((off < 0) & ~equal).sum(axis=1), equal.sum(axis=1)
+        bias = ndtri(np.clip((below + equal / 2) / n[rows], 0.5 / n[rows], 1 - 0.5 / n[rows]))
+        acceleration = _acceleration(without[rows])
+        for bound, share in ((low, (1 - level) / 2), (high, (1 + level) / 2)):
+            shift = bias + ndtri(share)
+            at = ndtr(bias + shift / (1 - acceleration * shift))
+            bound[rows] = _quantiles(ordered[rows], n[rows], at)
+    return Interval(low, high, se)
+
+
+def _acceleration(left_out: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the acceleration (statistic,); 0 where no cluster makes a difference."""
+    with np.errstate(invalid="ignore"):
+        there = np.isfinite(left_out)
+        n = np.maximum(there.sum(axis=1), 1)
+        kept = np.where(there, left_out, 0.0)
+        influence = np.where(there, (kept.sum(axis=1) / n)[:, None] - left_out, 0.0)
+    scale = np.abs(influence).max(axis=1, keepdims=True)  # the cube of small ones would vanish
+    influence = np.divide(influence, scale, out=np.zeros_like(influence), where=scale > 0)
+    cubes, squares = (influence**3).sum(axis=1), (influence**2).sum(axis=1)
+    zero = np.zeros(len(cubes))
+    return np.asarray(np.divide(cubes, 6 * squares**1.5, out=zero, where=squares > 0))
+
+
+def _quantiles(
+    ordered: NDArray[np.float64], n: NDArray[np.intp], at: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return a quantile of each row of ascending values, of which the first `n` are defined."""
+    place = np.clip(at, 0, 1) * (n - 1)
+    below = np.minimum(place.astype(np.intp), n - 1)
+    row = np.arange(len(ordered))
+    one, two = ordered[row, below], ordered[row, np.minimum(below + 1, n - 1)]
+    share = place - below
+    return np.where(share >= 0.5, two - (two - one) * (1 - share), one + (two - one) * share)
