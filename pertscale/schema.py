@@ -183,7 +183,8 @@ PSEUDOBULK_VARIABLES: Final = (
 
 # --- results ------------------------------------------------------------------------------
 
-SCORE_COLUMNS: Final = (
+#: Scores as units keep them.
+UNIT_SCORE_COLUMNS: Final = (
     Column(
         "task",
         "str",
@@ -229,6 +230,71 @@ SCORE_COLUMNS: Final = (
         "what the mean of the training perturbations would score if no perturbation had an effect, "
         "as truth and prediction are measured from the same control; NaN where there is no formula",
     ),
+)
+
+#: Of intervals, here and in the tables that are made of resamples.
+_INTERVAL: Final = (
+    Column("low", "float64", "lower bound of the 95 % interval (BCa); NaN where there is none"),
+    Column("high", "float64", "upper bound"),
+    Column("se", "float64", "standard deviation of the resamples"),
+    Column(
+        "n_clusters",
+        "int64",
+        "target groups that are drawn; below 10 an interval is rough, below 5 there is none",
+    ),
+)
+SCORE_COLUMNS: Final = (*UNIT_SCORE_COLUMNS, *_INTERVAL)
+
+_OF_TABLE: Final = UNIT_SCORE_COLUMNS[:4]  # task, setting, context, train_contexts
+_SCORED: Final = (
+    Column("method", "str", "name of the method"),
+    Column("operating_point", "str", "as in scores"),
+    Column("level", "str", "'overall' or 'class'"),
+    Column("group", "str", "the class; empty at level 'overall'"),
+    Column("metric", "str", "name of the metric (pertscale.evaluation.METRICS)"),
+)
+ESTIMATE_COLUMNS: Final = (
+    *_OF_TABLE,
+    *_SCORED,
+    Column("value", "float64", "mean over the splits"),
+    *_INTERVAL,
+    Column("n_splits", "int64", "splits that it is the mean of"),
+    Column("sd_splits", "float64", "standard deviation over the splits; NaN for one"),
+    Column("t_low", "float64", "corrected resampled t interval, lower bound; from 3 splits on"),
+    Column("t_high", "float64", "upper bound"),
+)
+COMPARISON_COLUMNS: Final = (
+    *_OF_TABLE,
+    Column("operating_point", "str", "as in scores"),
+    Column("metric", "str", "name of the metric"),
+    Column("method", "str", "name of the method"),
+    Column("reference", "str", "method that it is compared with"),
+    Column(
+        "kind",
+        "str",
+        "'declared': the table's own reference; 'best_baseline': the best of pertscale's baselines",
+    ),
+    Column("difference", "float64", "positive where the method is better than the reference"),
+    *_INTERVAL,
+    Column("p_value", "float64", "two-sided, from the resamples"),
+    Column("p_holm", "float64", "adjusted over the methods of the table (Holm)"),
+    Column("share_better", "float64", "share of the clusters on which it is better, ties half"),
+)
+RANK_COLUMNS: Final = (
+    *_OF_TABLE,
+    Column("operating_point", "str", "as in scores"),
+    Column("metric", "str", "name of the metric"),
+    Column("method", "str", "name of the method; those that mark the scale are left out"),
+    Column("rank", "float64", "among the methods, 1 is best; equal ones share a rank"),
+    Column("low", "float64", "2.5 % quantile of the rank over the resamples"),
+    Column("high", "float64", "97.5 % quantile"),
+    Column("p_best", "float64", "share of the resamples in which it is the best"),
+    Column(
+        "in_best_set",
+        "bool",
+        "whether it is not worse than the best, at an adjusted 5 %; below 5 clusters all are",
+    ),
+    Column("n_clusters", "int64", "target groups that are drawn; below 5 nothing is told apart"),
 )
 
 INTERACTION_COLUMNS: Final = (
@@ -302,6 +368,9 @@ PSEUDOBULK_DIR: Final = "pseudobulk.zarr"
 SPLITS_DIR: Final = "splits"
 PREDICTIONS_DIR: Final = "predictions"
 SCORES_FILE: Final = "scores.parquet"
+ESTIMATES_FILE: Final = "estimates.parquet"
+COMPARISONS_FILE: Final = "comparisons.parquet"
+RANKS_FILE: Final = "ranks.parquet"
 INTERACTIONS_FILE: Final = "interactions.parquet"
 COVERAGE_FILE: Final = "coverage.parquet"
 DROPS_FILE: Final = "drops.parquet"

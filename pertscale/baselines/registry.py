@@ -306,5 +306,13 @@ DOCS: Final[dict[str, str]] = {
 }
 #: Methods that mark the scale, and never compete.
 REFERENCES: Final = frozenset(name for name, method in METHODS.items() if method.is_reference)
+
+
+def is_baseline(name: str) -> bool:
+    """Whether a method is one of ours that competes, and not a mark on the scale."""
+    ours = {**METHODS, **EXPRESSION_MODELS, **TRANSFER_METHODS, **TRANSFER_MODELS}
+    return name in ours and name not in REFERENCES
+
+
 #: Methods that are given the truth.
 TOLD_THE_TRUTH: Final = frozenset(name for name, method in METHODS.items() if method.needs_truth)

@@ -23,7 +23,7 @@ from pertscale.io.gene_aliases import Aliases, read_aliases
 from pertscale.io.parquet import stacked
 from pertscale.perturbation_names import targets
 from pertscale.predictions.given_split import on_labels
-from pertscale.schema import GENE, PERTURBATION, SCORE_COLUMNS, TRANSFER, WITHIN, Label
+from pertscale.schema import GENE, PERTURBATION, TRANSFER, UNIT_SCORE_COLUMNS, WITHIN, Label
 from pertscale.splits import Split
 from pertscale.stats.labels.table import LabelTable
 
@@ -62,8 +62,8 @@ def score_labels(
     Returns
     -------
     DataFrame
-        :data:`pertscale.schema.SCORE_COLUMNS`; the setting is ``full``. Memory: the label matrix
-        of the context, and 13 bytes per test pair for predictions.
+        :data:`pertscale.schema.UNIT_SCORE_COLUMNS`; the setting is ``full``. Memory: the label
+        matrix of the context, and 13 bytes per test pair for predictions.
 
     Raises
     ------
@@ -140,9 +140,9 @@ def score_transfer(
     Returns
     -------
     DataFrame
-        :data:`pertscale.schema.SCORE_COLUMNS`; settings ``full`` (genes without training labels
-        count as unchanged) and ``full_overlap`` (they are left out). ``train_contexts`` are joined
-        by ``,`` if pooled, by ``|`` if averaged. Memory: the label matrices.
+        :data:`pertscale.schema.UNIT_SCORE_COLUMNS`; settings ``full`` (genes without training
+        labels count as unchanged) and ``full_overlap`` (they are left out). ``train_contexts`` are
+        joined by ``,`` if pooled, by ``|`` if averaged. Memory: the label matrices.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def score_transfer(
             tables.append(_scored(y, names, truth, split, embedding, methods, settings, head))
     scores = pd.concat(tables, ignore_index=True)
     alone = of_one_source(scores, set(scores["context"]))
-    return stacked([scores, averages(alone)], SCORE_COLUMNS)
+    return stacked([scores, averages(alone)], UNIT_SCORE_COLUMNS)
 
 
 def _elsewhere(
@@ -291,11 +291,16 @@ def _scored(
             target_pairs=np.empty((0, 2), np.intp),
             overlap=lambda: seen,
             points=Points(rate) if method.ranks else Points(same=True),
+            keep_sums=False,
         )
         tables += [
             with_head(
-                table.assign(method=name), {name: predicted.params}, split, **head, setting=setting
+                one.table.assign(method=name),
+                {name: predicted.params},
+                split,
+                **head,
+                setting=setting,
             )
-            for setting, table in scores.items()
+            for setting, one in scores.items()
         ]
     return pd.concat(tables, ignore_index=True)

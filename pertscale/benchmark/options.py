@@ -12,6 +12,7 @@ from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Me
 from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, did_you_mean
+from pertscale.evaluation.resampling.draws import Cluster, check_cluster
 from pertscale.evaluation.target_genes import Targets, check_targets
 from pertscale.predictions.given_split import on_screen
 from pertscale.schema import SETTINGS, TASKS
@@ -42,6 +43,12 @@ class BenchmarkOptions:
         Other names of genes → names.
     targets : {'exclude', 'include'}
         Whether the targets of a perturbation are left out of its scores of expression.
+    intervals : bool
+        Whether scores get intervals, and methods are compared and ranked.
+    cluster : {'targets', 'gene'}
+        What resamples draw.
+    reference : str, optional
+        Method that others are compared with, in place of that of their task.
     """
 
     methods: dict[str, Method]
@@ -55,6 +62,9 @@ class BenchmarkOptions:
     exclude_test_perturbations: bool
     aliases: Any
     targets: Targets = "exclude"
+    intervals: bool = True
+    cluster: Cluster = "targets"
+    reference: str | None = None
 
     def on(self, screen: Screen) -> BenchmarkOptions:
         """Return the same options, with the names of a given split as the screen has them."""
@@ -84,6 +94,9 @@ def read_options(
     exclude_test_perturbations: bool,
     aliases: Any,
     targets: Targets = "exclude",
+    intervals: bool = True,
+    cluster: Cluster = "targets",
+    reference: str | None = None,
 ) -> BenchmarkOptions:
     """Check the options of :func:`run_benchmark`, and read the files among them."""
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
@@ -96,6 +109,9 @@ def read_options(
     _check_apart([*METHODS, *EXPRESSION_MODELS], user_models, files)
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(user_models)
+    check_cluster(cluster)
+    if reference is not None:
+        _check_names("reference", [reference], [*chosen, *user_models, *files])
     used = {name: m for name, m in everything.items() if name in chosen or name in user_models}
     if gene_disjoint and split is not None:
         raise ArgumentError(
@@ -114,6 +130,9 @@ def read_options(
         exclude_test_perturbations=exclude_test_perturbations,
         aliases=aliases,
         targets=targets,
+        intervals=intervals,
+        cluster=cluster,
+        reference=reference,
     )
 
 

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pertscale.benchmark.inputs import INGESTED_STORE
+from pertscale.benchmark.resampling.resample import INTERVAL_COLUMNS, INTERVALS_FILE
+from pertscale.benchmark.resampling.tables import ScoredTable, scored_tables
 from pertscale.benchmark.split_files import SPLITS_RECORD, split_file, write_split_files
 from pertscale.benchmark.state import RunRecord, ScreenRun, records_of
 from pertscale.benchmark.tasks.registry import ALL_TASKS
@@ -29,6 +31,8 @@ from pertscale.io.parquet import (
     ROW_GROUP_ROWS,
     arrow_table,
     declared_frame,
+    plain_schema,
+    read_arrow,
     read_table,
     stacked,
     table_file,
@@ -38,16 +42,22 @@ from pertscale.io.store.layout import STORE_FILES
 from pertscale.report.findings import NEEDED_SCORES, findings
 from pertscale.results.unit_files import UNIT_FILE, read_unit
 from pertscale.schema import (
+    COMPARISON_COLUMNS,
+    COMPARISONS_FILE,
     COVERAGE_COLUMNS,
     COVERAGE_FILE,
     DROP_COLUMNS,
     DROPS_FILE,
+    ESTIMATE_COLUMNS,
+    ESTIMATES_FILE,
     INTERACTIONS_FILE,
     LABELS_DIR,
     LOG_FILE,
     MANIFEST_FILE,
     PREDICTIONS_DIR,
     PSEUDOBULK_DIR,
+    RANK_COLUMNS,
+    RANKS_FILE,
     REPORT_FILE,
     SCORE_COLUMNS,
     SCORES_FILE,
@@ -55,6 +65,7 @@ from pertscale.schema import (
     SKIPPED_FILE,
     SPLITS_DIR,
     TIMINGS_FILE,
+    UNIT_SCORE_COLUMNS,
     WORK_DIR,
 )
 from pertscale.stats.differential.rank_sum import TABLE_FILES
@@ -81,8 +92,16 @@ LAYOUT = OutputLayout(
 
 #: Threads that read the scores of units, and units whose scores are in memory together.
 _READERS, _UNITS_AT_A_TIME = 4, 64
+#: Columns of an interval.
+_OF_INTERVAL = ("low", "high", "se", "n_clusters")
+#: Tables that are made of all scores of a table of methods.
+OF_TABLES = {
+    ESTIMATES_FILE: ESTIMATE_COLUMNS,
+    COMPARISONS_FILE: COMPARISON_COLUMNS,
+    RANKS_FILE: RANK_COLUMNS,
+}
 #: Tables in the output folder.
-TABLES = (SCORES_FILE, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)
+TABLES = (SCORES_FILE, *OF_TABLES, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)
 
 
 def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
@@ -97,7 +116,13 @@ def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
     for task in ALL_TASKS:
         task.write_tables(folder, screens)
     contexts = {unit.context for one in records for unit in (*one.units, *one.expression)}
-    _write_scores(folder, _scores(records, screens), contexts)
+    tables = [table for one in records for table in scored_tables(one)]
+    tables = tables if record.options.intervals else []
+    _write_scores(folder, _scores(records, screens), contexts, _intervals(tables))
+    for name, columns in OF_TABLES.items():
+        with table_file(folder / name, declared=columns) as write:
+            for table in tables:
+                write(read_arrow(table.path / name, columns))
     write_table(folder / DROPS_FILE, stacked(list(map(_drops, screens)), DROP_COLUMNS))
     write_table(folder / COVERAGE_FILE, declared_frame(coverage, COVERAGE_COLUMNS))
     write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))
@@ -112,10 +137,19 @@ def _scores(records: Sequence[RunRecord], screens: Sequence[ScreenRun]) -> Itera
                 some = units[start : start + _UNITS_AT_A_TIME]
                 yield from pool.map(lambda unit, folder=one.folder: unit.scores(folder), some)
     for task in ALL_TASKS:
-        yield from (arrow_table(table, SCORE_COLUMNS) for table in task.scores(screens))
+        yield from (arrow_table(table, UNIT_SCORE_COLUMNS) for table in task.scores(screens))
 
 
-def _write_scores(folder: Path, tables: Iterator[pa.Table], contexts: Collection[str]) -> None:
+def _intervals(tables: Sequence[ScoredTable]) -> pd.DataFrame:
+    """Return the intervals of the scores of single splits, by what says whose they are."""
+    found = [read_table(table.path / INTERVALS_FILE) for table in tables]
+    keys = [c.name for c in INTERVAL_COLUMNS if c.name not in (*_OF_INTERVAL, "value")]
+    return stacked(found, INTERVAL_COLUMNS).set_index(keys)[list(_OF_INTERVAL)]
+
+
+def _write_scores(
+    folder: Path, tables: Iterator[pa.Table], contexts: Collection[str], intervals: pd.DataFrame
+) -> None:
     """Write scores as they come, as all together may be large; rows of no perturbation are last.
 
     Those are few, and in row groups of their own, so that they can be read without the others.
@@ -127,12 +161,22 @@ def _write_scores(folder: Path, tables: Iterator[pa.Table], contexts: Collection
             means.append(some.to_pandas())
             waiting.append(single)
             if sum(map(len, waiting)) > ROW_GROUP_ROWS:
-                write(pa.concat_tables(waiting))
+                write(_without_intervals(pa.concat_tables(waiting)))
                 waiting.clear()
         if waiting:
-            write(pa.concat_tables(waiting))
-        found = stacked(means, SCORE_COLUMNS)
-        write(stacked([found, averages(of_one_source(found, contexts))], SCORE_COLUMNS))
+            write(_without_intervals(pa.concat_tables(waiting)))
+        found = stacked(means, UNIT_SCORE_COLUMNS)
+        found = stacked([found, averages(of_one_source(found, contexts))], UNIT_SCORE_COLUMNS)
+        found = found.join(intervals, on=intervals.index.names)
+        write(found.fillna({"n_clusters": 0}).astype({"n_clusters": np.int64}))
+
+
+def _without_intervals(table: pa.Table) -> pa.Table:
+    """Add the columns of intervals, which single perturbations have none of."""
+    nothing = {"n_clusters": np.zeros(len(table), np.int64)}
+    for name in _OF_INTERVAL:
+        table = table.append_column(name, pa.array(nothing.get(name, np.full(len(table), np.nan))))
+    return table.cast(plain_schema(SCORE_COLUMNS))
 
 
 def _apart(table: pa.Table) -> tuple[pa.Table, pa.Table]:

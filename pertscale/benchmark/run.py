@@ -33,6 +33,7 @@ from pertscale.diagnostics.events import ClusterSeen, emit
 from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
+from pertscale.evaluation.resampling.draws import Cluster
 from pertscale.evaluation.target_genes import Targets
 from pertscale.execution.allocator import keep_little
 from pertscale.execution.clients import ClientLike, cluster_errors, use_client
@@ -69,6 +70,9 @@ def run_benchmark(
     exclude_test_perturbations: bool = True,
     aliases: Aliases | None = None,
     targets: Targets = "exclude",
+    intervals: bool = True,
+    cluster: Cluster = "targets",
+    reference: str | None = None,
     test: Test = "mannwhitney",
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
@@ -148,6 +152,16 @@ def run_benchmark(
         Whether the genes that a perturbation targets itself are left out of its scores of
         expression, and those of the whole panel where perturbations are compared; 'include' scores
         as the second paper does. Of classes, ``settings`` has both.
+    intervals : bool
+        Whether scores get 95 % intervals over perturbations, and methods are compared and ranked:
+        the columns ``low, high, se, n_clusters`` of ``scores``, and ``estimates``, ``comparisons``
+        and ``ranks`` of the result.
+    cluster : {'targets', 'gene'}
+        What is drawn again for these: all perturbations of the same targets together, a double as
+        one; or genes, the weight of a double being the product of its genes'.
+    reference : str, optional
+        Method that the others are compared with; by default that of the task: the majority vote for
+        classes, the mean perturbation for singles, the additive model for doubles.
     test, fdr, fold_change, min_cells
         Of :func:`pertscale.stats.rank_sum`.
     memory : str or int
@@ -212,6 +226,9 @@ def run_benchmark(
         exclude_test_perturbations=exclude_test_perturbations,
         aliases=aliases,
         targets=targets,
+        intervals=intervals,
+        cluster=cluster,
+        reference=reference,
     )
     testing = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     output, stores = locate_stores(store, out)

@@ -17,6 +17,8 @@ from pertscale.benchmark.inputs import OpenedScreen
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.outputs import manifest, result_sums, write_tables
 from pertscale.benchmark.report_tasks import ReportTask, write_on_cluster, write_page
+from pertscale.benchmark.resampling.resample import resample_tables
+from pertscale.benchmark.resampling.tables import RESAMPLES, scored_tables
 from pertscale.benchmark.split_files import check_split_files
 from pertscale.benchmark.state import ContextPlan, RunRecord, ScreenRun, records_of
 from pertscale.benchmark.tasks.registry import tasks_of
@@ -227,6 +229,18 @@ def run_planned(screens: Sequence[ScreenRun], record: RunRecord, resources: RunR
     for task in tasks_of(record.options.tasks):
         for screen in screens:
             task.run(screen)
+    if record.options.intervals:
+        _resample(records, resources)
+
+
+def _resample(records: Sequence[RunRecord], resources: RunResources) -> None:
+    """Resample all tables of scores that are not kept of an earlier call."""
+    tables = {one.folder: list(scored_tables(one)) for one in records}
+    every = [table for mine in tables.values() for table in mine]
+    with records[0].log.stage("intervals"):
+        resample_tables(every, client=resources.client, quiet=resources.quiet)
+    for folder, mine in tables.items():
+        remove_superseded(folder / WORK_DIR / RESAMPLES, [table.path for table in mine])
 
 
 @dataclass(frozen=True)
@@ -302,6 +316,9 @@ def _content(part: ResultPart, files: dict[str, list[Predictions]]) -> dict[str,
         "settings": list(options.settings),
         "threshold": options.threshold,
         "targets": options.targets,
+        "intervals": options.intervals,
+        "cluster": options.cluster,
+        "reference": options.reference,
         "exclude_test_perturbations": options.exclude_test_perturbations,
         **options.rule.as_dict(),
         **screens[0].labels.options,

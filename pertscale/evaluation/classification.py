@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Final
@@ -14,15 +14,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError, PertscaleWarning
-from pertscale.evaluation.confusion_matrix import Averaged, scores_from_confusion
+from pertscale.evaluation.class_metrics import (
+    NON_DE,
+    OF_AREAS,
+    OF_COUNTS,
+    ClassAreas,
+    ClassCounts,
+)
+from pertscale.evaluation.confusion_matrix import Averaged
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.operating_point import threshold_at_rate
 from pertscale.evaluation.ranking import RankCounts
+from pertscale.evaluation.resampling.bins import Bins
+from pertscale.evaluation.resampling.pairs import PairSums
 from pertscale.evaluation.sweeps import Ranked, Sweep
-from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES, CLASSES, Label
+from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES, CLASSES
 
 _COLUMNS: Final = ("operating_point", "level", "group", "metric", "value", "n")
-_NON_DE: Final = CLASSES.index(Label.NON_DE)
 
 Row = tuple[str, str, str, str, float, int]
 
@@ -155,55 +163,89 @@ def evaluate_both(
     >>> int(every["n"].max()), int(rest["n"].max())  # pairs, with and without GATA1 itself
     (6, 5)
     """
+    both = scored_both(
+        truth,
+        predicted,
+        perturbations=perturbations,
+        scores=scores,
+        exclude=exclude,
+        labels=labels,
+        training_rate=training_rate,
+        keep_sums=False,
+    )
+    return both[0].table, both[1].table
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredPairs:
+    """A table of scores, and what resampling needs to know of each perturbation, if it is kept."""
+
+    table: pd.DataFrame
+    sums: PairSums | None
+
+
+def scored_both(
+    truth: Any,
+    predicted: Any,
+    *,
+    perturbations: Sequence[str],
+    scores: Any = None,
+    exclude: ArrayLike | None = None,
+    labels: Averaged = "observed",
+    training_rate: float | None = None,
+    keep_sums: bool = True,
+) -> tuple[ScoredPairs, ScoredPairs]:
+    """Return the tables of :func:`evaluate_both` with the sums that they are functions of."""
     shape = _check_shapes(truth, predicted, scores, perturbations)
     left_out = _positions(exclude, shape)
     sweep = Sweep(truth, predicted, scores, left_out)
     counted, rankings = sweep.count()
-    whole, rest = _areas_of(rankings, training_rate, both=len(left_out) > 0)
-    frames = []
-    for i, curves in enumerate((whole, rest) if len(left_out) else (whole,)):
-        areas, counts = curves.areas(counted.areas[i]), counted.counts[i]
-        rows = _Table(AS_CALLED, counts, perturbations, labels, areas).rows()
-        if curves.threshold is not None:
-            counts = sweep.count_at(curves.threshold, rest=i > 0)
-            rows += _Table(AT_TRAINING_RATE, counts, perturbations, labels).rows()
-        frames.append(pd.DataFrame(rows, columns=list(_COLUMNS)))
-    return frames[0], frames[-1]
+    found = _areas_of(rankings, training_rate, both=len(left_out) > 0, keep_bins=keep_sums)
+    threshold = found[0].threshold
+    counts_at, bins = sweep.count_again([f.threshold for f in found], found[0].bins)
+    scored = []
+    for i in range(2 if len(left_out) else 1):
+        called = {AS_CALLED: counted.counts[i]}
+        if threshold is not None:
+            called[AT_TRAINING_RATE] = counts_at[i]
+        areas = found[i].areas(counted.areas[i])
+        table = _table(called, perturbations, labels, areas)
+        n_missing = tuple(one.n_missing for one in found[0].bins)
+        sums = PairSums(called, tuple(of_class[i] for of_class in bins), n_missing)
+        scored.append(ScoredPairs(table, sums if keep_sums else None))
+    return scored[0], scored[-1]
 
 
 @dataclass
 class _Curves:
-    """Areas of all classes; of change; and the score up to which pairs are called at a rate."""
+    """Areas of all classes; the score up to which pairs are called at a rate; bins of scores."""
 
-    auroc: list[float] = field(default_factory=list)
-    auprc: list[float] = field(default_factory=list)
-    auprc_of_change: float = np.nan
+    of_classes: list[tuple[float, float, float]] = field(default_factory=list)
     threshold: float | None = None
+    bins: list[Bins] = field(default_factory=list)
 
     def add(self, ranking: RankCounts, rate: float | None) -> None:
         """Add the areas of the next class."""
-        self.auroc.append(ranking.auroc())
-        self.auprc.append(ranking.average_precision())
-        if len(self.auroc) - 1 == _NON_DE:
-            self.auprc_of_change = ranking.average_precision_reversed()
-            if rate is not None:
-                self.threshold = threshold_at_rate(*ranking.distinct(), rate)
+        is_non_de = len(self.of_classes) == NON_DE
+        reversed_ = ranking.average_precision_reversed() if is_non_de else np.nan
+        self.of_classes.append((ranking.auroc(), ranking.average_precision(), reversed_))
+        if is_non_de and rate is not None:
+            self.threshold = threshold_at_rate(*ranking.distinct(), rate)
 
-    def areas(self, within: NDArray[np.float64] | None) -> _Areas | None:
+    def areas(self, within: NDArray[np.float64] | None) -> ClassAreas | None:
         """Return them with those within perturbations; None without scores."""
-        if within is None:
-            return None
-        of_classes = np.array(self.auroc), np.array(self.auprc)
-        return _Areas(*of_classes, self.auprc_of_change, within)
+        return None if within is None else ClassAreas.of(np.array(self.of_classes), within)
 
 
 def _areas_of(
-    rankings: Iterator[Ranked], rate: float | None, *, both: bool
+    rankings: Iterator[Ranked], rate: float | None, *, both: bool, keep_bins: bool
 ) -> tuple[_Curves, _Curves]:
     """Return the areas of all pairs, and of the rest; one ranking is held at a time."""
     whole, rest = _Curves(), _Curves()
     for ranked in rankings:
         whole.add(ranked.ranking, rate)
+        if keep_bins:
+            whole.bins.append(ranked.ranking.bins())
         if both:
             ranked.leave_out()
             rest.add(ranked.ranking, rate)
@@ -211,147 +253,52 @@ def _areas_of(
     return whole, rest
 
 
-# --- metrics --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """Confusion counts (..., 3, 4), which metrics of calls and of the truth are functions of.
-
-    `scores` are what :func:`scores_from_confusion` makes of them.
-    """
-
-    cells: NDArray[np.int64]
-    scores: Mapping[str, NDArray[np.float64]]
-
-    @property
-    def n(self) -> NDArray[np.int64]:
-        """Pairs, (...)."""
-        return np.asarray(self.cells.sum(axis=(-1, -2)))
-
-    def share(self, n: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Divide numbers of pairs by all; NaN where there is none."""
-        undefined = np.full(self.n.shape, np.nan)
-        return np.divide(n, self.n, out=undefined, where=self.n > 0)
-
-    @property
-    def share_called(self) -> NDArray[np.float64]:
-        """Share of the pairs that are called differentially expressed."""
-        called = self.cells[..., : len(CLASSES)].sum(axis=(-1, -2))
-        return self.share(called - self.cells[..., _NON_DE].sum(axis=-1))
-
-    @property
-    def share_de(self) -> NDArray[np.float64]:
-        """Share of the pairs that are differentially expressed."""
-        return self.share(self.n - self.cells[..., _NON_DE, :].sum(axis=-1))
-
-
-@dataclass(frozen=True)
-class _Areas:
-    """What scores say without a call: per class, of change, and within the perturbations."""
-
-    auroc: NDArray[np.float64]
-    auprc: NDArray[np.float64]
-    auprc_of_change: float
-    auroc_by_perturbation: NDArray[np.float64]
-
-    @property
-    def auprc_macro(self) -> float:
-        """Mean of the average precision of up and of down, where there are such pairs."""
-        directions = np.delete(self.auprc, _NON_DE)
-        defined = directions[~np.isnan(directions)]
-        return float(defined.mean()) if len(defined) else np.nan
-
-
-#: Metrics by level and name, as functions of confusion counts: a value for each class or
-#: perturbation, or one.
-OF_COUNTS: Final[Mapping[str, Mapping[str, Callable[[_Counts], NDArray[Any]]]]] = {
-    "overall": {
-        "accuracy": lambda counts: counts.scores["accuracy"],
-        "balanced_accuracy": lambda counts: counts.scores["balanced_accuracy"],
-        "macro_f1": lambda counts: counts.scores["macro_f1"],
-        "mcc": lambda counts: counts.scores["mcc"],
-        "share_called": lambda counts: counts.share_called,
-        "share_de": lambda counts: counts.share_de,
-    },
-    "class": {
-        "precision": lambda counts: counts.scores["precision"],
-        "recall": lambda counts: counts.scores["recall"],
-        "f1": lambda counts: counts.scores["f1"],
-        "support": lambda counts: counts.scores["support"],
-        "n_predicted_down": lambda counts: counts.cells[..., CLASSES.index(Label.DOWN)],
-        "n_predicted_non_de": lambda counts: counts.cells[..., _NON_DE],
-        "n_predicted_up": lambda counts: counts.cells[..., CLASSES.index(Label.UP)],
-        "n_predicted_none": lambda counts: counts.cells[..., len(CLASSES)],
-    },
-    "perturbation": {
-        "accuracy": lambda counts: counts.scores["accuracy"],
-        "balanced_accuracy": lambda counts: counts.scores["balanced_accuracy"],
-        "macro_f1": lambda counts: counts.scores["macro_f1"],
-    },
-}
-#: The same of areas.
-OF_AREAS: Final[Mapping[str, Mapping[str, Callable[[_Areas], Any]]]] = {
-    "overall": {
-        "auprc_de": lambda areas: areas.auprc_of_change,
-        "auprc_macro": lambda areas: areas.auprc_macro,
-    },
-    "class": {"auroc": lambda areas: areas.auroc, "auprc": lambda areas: areas.auprc},
-    "perturbation": {"auroc": lambda areas: areas.auroc_by_perturbation},
-}
-
-
 # --- rows of the table ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Table:
-    """What the rows of an operating point are made of; those that need no point come as called.
+def _table(
+    called: Mapping[str, NDArray[np.int64]],
+    perturbations: Sequence[str],
+    labels: Averaged,
+    areas: ClassAreas | None,
+) -> pd.DataFrame:
+    """Return the rows of counts (perturbation, 3, 4) by operating point.
 
-    Attributes
-    ----------
-    point : str
-    counts : ndarray (perturbation, 3, 4)
-        Confusion counts.
-    perturbations : sequence of str
-    labels : {'observed', 'all'}
-        Classes that are averaged over.
-    areas : _Areas, optional
+    Those that need no point come with the first.
     """
+    rows: list[Row] = []
+    for point, counts in called.items():
+        total = counts.sum(axis=0)
+        levels = (
+            ("overall", [""], total),
+            ("class", CLASS_NAMES, total),
+            ("perturbation", perturbations, counts),
+        )
+        of_point = areas if point == AS_CALLED else None
+        for level, groups, cells in levels:
+            rows += _level(level, groups, ClassCounts.of(cells, labels=labels), point, of_point)
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
 
-    point: str
-    counts: NDArray[np.int64]
-    perturbations: Sequence[str]
-    labels: Averaged
-    areas: _Areas | None = None
 
-    def rows(self) -> list[Row]:
-        """Return the rows of all levels."""
-        total = self.counts.sum(axis=0)
-        return [
-            *self._level("overall", [""], total),
-            *self._level("class", CLASS_NAMES, total),
-            *self._level("perturbation", self.perturbations, self.counts),
-        ]
-
-    def _level(self, level: str, groups: Sequence[str], cells: NDArray[np.int64]) -> Iterator[Row]:
-        """Yield the rows of a level, in the order of the groups, then of :data:`METRICS`."""
-        counts = _Counts(cells, scores_from_confusion(cells, labels=self.labels))
-        values: dict[str, Any] = {
-            name: metric(counts)
-            for name, metric in OF_COUNTS[level].items()
-            if METRICS[name].needs_calls or self.point == AS_CALLED
-        }
-        if self.areas is not None:
-            values |= {name: metric(self.areas) for name, metric in OF_AREAS[level].items()}
-        columns = [
-            (self.point if metric.needs_calls else "", name, np.atleast_1d(values[name]))
-            for name, metric in METRICS.items()
-            if name in values
-        ]
-        n = np.broadcast_to(counts.n, len(groups))
-        for (at, group), (point, name, column) in product(enumerate(groups), columns):
-            yield point, level, str(group), name, float(column[at]), int(n[at])
+def _level(
+    level: str, groups: Sequence[str], counts: ClassCounts, point: str, areas: ClassAreas | None
+) -> Iterator[Row]:
+    """Yield the rows of a level, in the order of the groups, then of :data:`METRICS`."""
+    values: dict[str, Any] = {
+        name: metric(counts)
+        for name, metric in OF_COUNTS[level].items()
+        if METRICS[name].needs_calls or point == AS_CALLED
+    }
+    if areas is not None:
+        values |= {name: metric(areas) for name, metric in OF_AREAS[level].items()}
+    columns = [
+        (point if metric.needs_calls else "", name, np.atleast_1d(values[name]))
+        for name, metric in METRICS.items()
+        if name in values
+    ]
+    n = np.broadcast_to(counts.n, len(groups))
+    for (at, group), (at_point, name, column) in product(enumerate(groups), columns):
+        yield at_point, level, str(group), name, float(column[at]), int(n[at])
 
 
 # --- checks -------------------------------------------------------------------------------------

@@ -278,6 +278,11 @@ def _blocks(n_rows: int, n_genes: int) -> Iterator[slice]:
     yield from (slice(at, min(at + step, n_rows)) for at in range(0, max(1, n_rows), step))
 
 
+def undefined_counts_as_none(metric: str) -> bool:
+    """Whether what is predicted and has no value counts as 0 in the mean: correlations."""
+    return metric in _CORRELATIONS
+
+
 def _mean(metric: str, values: np.ndarray, predicts: np.ndarray) -> tuple[float, int]:
     """Return the mean over perturbations and how many it is over.
 
@@ -287,7 +292,7 @@ def _mean(metric: str, values: np.ndarray, predicts: np.ndarray) -> tuple[float,
     defined = np.isfinite(values)
     if not defined.any():
         return np.nan, 0
-    if metric in _CORRELATIONS:
+    if undefined_counts_as_none(metric):
         values, defined = np.nan_to_num(values), defined | predicts
     return float(values[defined].mean()), int(defined.sum())
 

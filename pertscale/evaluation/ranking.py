@@ -17,6 +17,7 @@ from pertscale.evaluation._kernels.ranking import (
     roc_area,
     round_keys,
 )
+from pertscale.evaluation.resampling.bins import Bins
 from pertscale.schema import CLASSES, Label
 
 #: Distinct scores that a :class:`RankCounts` holds before it rounds them (12 bytes each).
@@ -175,9 +176,7 @@ class RankCounts:
         Of a class's scores, this ranks all that is not of the class. Missing scores stay last.
         """
         self._merge_pending()
-        keys, counts = self._merged.keys, self._merged.counts
-        n_missing = int(len(keys) > 0 and keys[0] == _MISSING & self._mask())
-        return float(average_precision(counts, 0, n_missing))
+        return float(average_precision(self._merged.counts, 0, self._n_missing))
 
     def distinct(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the distinct scores, ascending, and how many pairs have each.
@@ -192,6 +191,18 @@ class RankCounts:
         scores = _scores_of(keys | ~self._mask())
         scores[keys == _MISSING & self._mask()] = np.nan
         return scores, n
+
+    def bins(self) -> Bins:
+        """Return few bins of the scores; see :class:`Bins`."""
+        self._merge_pending()
+        keys, counts = self._merged.keys, self._merged.counts
+        return Bins.of(keys, counts, missing=self._n_missing > 0)
+
+    @property
+    def _n_missing(self) -> int:
+        """How many of the merged scores are that of missing ones, which is the lowest."""
+        keys = self._merged.keys
+        return int(len(keys) > 0 and keys[0] == _MISSING & self._mask())
 
     def _mask(self) -> np.uint32:
         return np.uint32(2**_SCORE_BITS - 2**self.rounded_bits)

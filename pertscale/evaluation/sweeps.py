@@ -15,6 +15,7 @@ from pertscale._computing import compute
 from pertscale.evaluation.confusion_matrix import called_per_row, confusion_per_row
 from pertscale.evaluation.line_areas import Positions, areas_of_change, packed_pairs
 from pertscale.evaluation.ranking import RankCounts, Tally, tally_class
+from pertscale.evaluation.resampling.bins import Bins
 from pertscale.schema import CLASSES, Label
 
 #: Pairs in a block of matrices that are in memory, and blocks of lazy ones computed at a time.
@@ -84,17 +85,37 @@ class Sweep:
         rankings = iter(ranked) if self._lazy else map(self._ranked, columns)
         return Counted((counts[0], counts[1]), per_row), rankings
 
-    def count_at(self, threshold: float, *, rest: bool) -> NDArray[np.int64]:
-        """Count pairs (perturbation, 3, 4) as called at a threshold, all or the rest."""
+    def count_again(
+        self, thresholds: Sequence[float | None], bins: Sequence[Bins]
+    ) -> tuple[NDArray[np.int64], list[NDArray[np.uint32]]]:
+        """Count pairs as called at thresholds, and in bins of the scores of each class.
+
+        Parameters
+        ----------
+        thresholds : sequence of float or None
+            That of all pairs, and that of the rest.
+        bins : sequence of Bins
+            Of each class, or none.
+
+        Returns
+        -------
+        tuple of (ndarray (2, perturbation, 3, 4), list of ndarray (2, perturbation, bin, 2))
+            Of all pairs and of the rest. The first is empty without thresholds; without anything
+            to count the matrices are not read.
+        """
         truth, _, scores = self._arrays
+        if scores is None or (thresholds[0] is None and not bins):
+            return np.empty((2, 0, 3, 4), np.int64), []
         found = []
         for rows, columns in self._strips:
             calls = [
-                (truth[rows, genes], scores[rows, genes], threshold, self._here(rows, genes, rest))
-                for genes in columns
+                (truth[rows, g], scores[rows, g], thresholds, bins, self._here(rows, g))
+                for g in columns
             ]
-            found.append(np.sum(list(_computed(_count_at, calls)), axis=0))
-        return np.concatenate(found)
+            blocks = list(_computed(_count_again, calls))
+            found.append([np.sum(parts, axis=0) for parts in zip(*blocks, strict=True)])
+        called, *in_bins = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+        return called, in_bins
 
     def _strip(
         self, rows: slice, columns: list[slice], ranked: list[Ranked]
@@ -129,9 +150,9 @@ class Sweep:
     def _block(self, rows: slice, genes: slice) -> list[Any]:
         return [None if array is None else array[rows, genes] for array in self._arrays]
 
-    def _here(self, rows: slice, genes: slice, rest: bool = True) -> Positions:
+    def _here(self, rows: slice, genes: slice) -> Positions:
         """Return the positions to leave out that are in a block, counted from its corner."""
-        row, gene = self._left_out.T if rest else self._left_out[:0].T
+        row, gene = self._left_out.T
         here = (row >= rows.start) & (row < rows.stop) & (gene >= genes.start) & (gene < genes.stop)
         return row[here] - rows.start, gene[here] - genes.start
 
@@ -218,14 +239,32 @@ def _tally_left(
     return tally_class(truth[left_out][None], scores[left_out][None], column=column)
 
 
-def _count_at(
+def _count_again(
     truth: NDArray[np.integer],
     scores: NDArray[np.floating],
-    threshold: float,
+    thresholds: Sequence[float | None],
+    bins: Sequence[Bins],
     left_out: Positions,
-) -> NDArray[np.int64]:
-    truth = np.asarray(truth)
-    if len(left_out[0]):
-        truth = truth.copy()
-        truth[left_out] = Label.UNTESTED
-    return called_per_row(truth, scores, threshold)
+) -> list[NDArray[Any]]:
+    """Count a block, all pairs and the rest: as called at thresholds, then in bins by class."""
+    truth, scores = np.asarray(truth), np.asarray(scores)
+    found: list[NDArray[Any]] = [np.empty((2, len(truth), 0, 0), np.int64)]
+    of_all, of_rest = thresholds
+    if of_all is not None:
+        rest_calls = calls = called_per_row(truth, scores, of_all)
+        if of_rest is not None:
+            rest = truth.copy()
+            rest[left_out] = Label.UNTESTED
+            rest_calls = called_per_row(rest, scores, of_rest)
+        found = [np.stack([calls, rest_calls])]
+    left = truth[left_out][:, None], scores[left_out][:, None]
+    for column, of_class in enumerate(bins):
+        counts = np.zeros((2, len(truth), of_class.n, 2), np.uint32)
+        of_class.count(truth, scores, column, counts[0])
+        counts[1] = counts[0]
+        if len(left_out[0]):
+            less = np.zeros((len(left[0]), of_class.n, 2), np.uint32)
+            of_class.count(*left, column, less)
+            np.subtract.at(counts[1], left_out[0], less)
+        found.append(counts)
+    return found

@@ -81,10 +81,10 @@ def pairs_file(
 
 def arrow_table(frame: pd.DataFrame, declared: Sequence[Column]) -> pa.Table:
     """Return a frame as a table of the declared columns."""
-    return pa.Table.from_pandas(frame, schema=_plain_schema(declared), preserve_index=False)
+    return pa.Table.from_pandas(frame, schema=plain_schema(declared), preserve_index=False)
 
 
-def _plain_schema(declared: Sequence[Column]) -> pa.Schema:
+def plain_schema(declared: Sequence[Column]) -> pa.Schema:
     """Return names and types of declared columns."""
     return pa.schema([pa.field(field.name, field.type) for field in arrow_schema(declared)])
 
@@ -94,7 +94,7 @@ def table_file(
     path: Path, *, declared: Sequence[Column]
 ) -> Iterator[Callable[[pd.DataFrame | pa.Table], None]]:
     """Write a table atomically, a row group each time that the block calls what it gets."""
-    schema = _plain_schema(declared)
+    schema = plain_schema(declared)
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
@@ -134,7 +134,7 @@ def read_arrow(path: LocationLike, declared: Sequence[Column], *, remedy: str = 
         _our_table(path, remedy) as source,
         pq.ParquetFile(source, page_checksum_verification=True) as file,
     ):
-        return file.read(use_threads=False).cast(_plain_schema(declared))
+        return file.read(use_threads=False).cast(plain_schema(declared))
 
 
 #: A file by itself, and not one of several by a value in the names of folders.

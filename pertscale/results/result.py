@@ -30,15 +30,18 @@ from pertscale.results.summaries import (
 from pertscale.results.unit_files import REMEDY, open_predictions, read_unit
 from pertscale.schema import (
     CLASS_NAMES,
+    COMPARISONS_FILE,
     COVERAGE_FILE,
     DOUBLE,
     DROPS_FILE,
+    ESTIMATES_FILE,
     INTERACTIONS_FILE,
     LABELS_DIR,
     LOG_FILE,
     MANIFEST_FILE,
     PARTIAL,
     PSEUDOBULK_DIR,
+    RANKS_FILE,
     REPORT_FILE,
     SCORES_FILE,
     SINGLE,
@@ -138,6 +141,32 @@ class BenchmarkResult:
     def overall(self) -> pd.DataFrame:
         """Rows of :attr:`scores` at level 'overall', read without those of perturbations."""
         return self.means[self.means["level"] == "overall"]
+
+    @cached_property
+    def estimates(self) -> pd.DataFrame:
+        """Scores averaged over splits, with 95 % intervals over perturbations.
+
+        One row per method and metric (:data:`pertscale.schema.ESTIMATE_COLUMNS`); empty where the
+        run was made with ``intervals=False``.
+        """
+        return self._table(ESTIMATES_FILE)
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """Differences between methods, and which are real.
+
+        Each method against the reference of its table, and against the best of the baselines
+        (:data:`pertscale.schema.COMPARISON_COLUMNS`).
+        """
+        return self._table(COMPARISONS_FILE)
+
+    @cached_property
+    def ranks(self) -> pd.DataFrame:
+        """Ranks of methods with intervals, and who may be the best.
+
+        :data:`pertscale.schema.RANK_COLUMNS`.
+        """
+        return self._table(RANKS_FILE)
 
     def perturbation_scores(
         self,

@@ -170,7 +170,7 @@ def scores_of_a_small_world() -> dict[str, str]:
     hashes: dict[str, Any] = {}
     for unit in (*units, drawn.expression_unit(models)):
         store = MemoryStore()
-        table = unit.score(store, unit.predict(store).params).drop(columns="params")
+        table = unit.score(store, unit.predict(store).params).table.drop(columns="params")
         for row in table.itertuples(index=False):
             values = [f"{v:.6g}" if isinstance(v, float) else str(v) for v in row]
             hashes.setdefault(row.metric, hashlib.sha256()).update("|".join(values).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pertscale.evaluation.classification import OF_AREAS, OF_COUNTS
+from pertscale.evaluation.class_metrics import OF_AREAS, OF_COUNTS
 from pertscale.evaluation.expression import OF_ALL, OF_PERTURBATION
 from pertscale.evaluation.metrics import METRICS, headings, headline_metrics
 from pertscale.evaluation.per_gene import OF_GENES

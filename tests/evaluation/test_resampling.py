@@ -99,7 +99,7 @@ def test_genes_are_drawn_where_that_is_asked_for():
     assert draws.clusters == ("A", "B")
     assert np.array_equal(weights[:, 2], weights[:, 0] * weights[:, 1])
     sums = np.array([1.0, 10.0, 100.0])
-    assert draws.without_each(sums, list(targets)).tolist() == [10, 1]
+    assert totals(draws, list(targets), sums[:, None])[-4:, 0].tolist() == [10, 1, 101, 110]
     assert draws.of_each(sums, list(targets)).tolist() == [101, 110]
     with pytest.raises(ArgumentError, match="cluster='guide'"):
         Draws.of("t", targets, cluster="guide")
@@ -148,7 +148,7 @@ def binned(truth, scores, column):
     ranking = RankCounts()
     ranking.add_tally(tally)
     n_missing = bool(np.isnan(scores[..., column]).any())
-    bins = Bins.of(tally.keys, tally.counts.sum(axis=1), missing=n_missing)
+    bins = Bins.of(tally.keys, tally.counts, missing=n_missing)
     counts = np.zeros((len(truth), bins.n, 2), np.uint32)
     bins.count(truth, scores, column, counts)
     return ranking, bins, counts
@@ -178,7 +178,7 @@ def test_binned_areas_of_resamples_are_those_of_the_rows_that_were_drawn(predict
             average_precision_score(~positive, -score),
         )
         shifted = areas[1 + at] - areas[0] + exact
-        assert shifted == pytest.approx(expected, abs=1e-12 if few else 0.002)
+        assert shifted == pytest.approx(expected, abs=1e-12 if few else 0.004)
 
 
 def test_missing_scores_have_a_bin_that_is_last_both_ways(predicted):

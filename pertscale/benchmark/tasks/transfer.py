@@ -164,6 +164,7 @@ def _class_unit(
         method=method,
         predictor=predictor,
         settings=settings,
+        intervals=target.run.options.intervals,
     )
 
 

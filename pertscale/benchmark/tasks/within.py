@@ -82,6 +82,7 @@ def _plan_split(
                 method=name,
                 predictor=predictor,
                 settings=of_kind,
+                intervals=run.options.intervals,
             )
             for name, predictor in predictors.items()
         ]

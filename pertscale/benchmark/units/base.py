@@ -21,8 +21,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pertscale.benchmark.units.sums import SUMS_FILE, write_sums
 from pertscale.errors import CorruptFileError, NotFoundError
 from pertscale.evaluation.metrics import METRICS
+from pertscale.evaluation.resampling.pairs import PairSums
 from pertscale.execution.blas_build import blas_libraries
 from pertscale.hashing import digest
 from pertscale.io.checksums import FILES, all_sums, is_intact, write_record
@@ -34,8 +36,8 @@ from pertscale.schema import (
     MODEL,
     PERTURBATION,
     PREDICTIONS_DIR,
-    SCORE_COLUMNS,
     SCORES_FILE,
+    UNIT_SCORE_COLUMNS,
 )
 from pertscale.splits import Split
 from pertscale.storage.atomic import atomic_path
@@ -53,6 +55,7 @@ UNIT_FILES = "|".join(
     (
         r"unit\.json",
         r"scores\.parquet",
+        r"sums\.parquet",
         r"prediction\.zarr/" + zarr_pattern([*_ARRAYS, CLASS, GENE, MODEL, PERTURBATION]),
     )
 )
@@ -178,10 +181,12 @@ class Unit(ABC):
         if outcome.params:
             scores = self.score(folder / PREDICTION, outcome.params, held=outcome.held)
         else:
-            scores = declared_frame([], SCORE_COLUMNS)
+            scores = UnitScores(declared_frame([], UNIT_SCORE_COLUMNS))
         # rows of single perturbations last: tables of many units are put together of both parts
-        order = np.argsort((scores["level"] == "perturbation").to_numpy(), kind="stable")
-        write_table(folder / SCORES_FILE, scores.iloc[order])
+        order = np.argsort((scores.table["level"] == "perturbation").to_numpy(), kind="stable")
+        write_table(folder / SCORES_FILE, scores.table.iloc[order])
+        if scores.sums:
+            write_sums(folder / SUMS_FILE, scores.sums, self.split.held_out)
         record = {
             "key": self.key,
             "scores_key": self.scores_key,
@@ -200,7 +205,7 @@ class Unit(ABC):
     @abstractmethod
     def score(
         self, store: Any, params: dict[str, dict[str, Any]], *, held: Any = None
-    ) -> pd.DataFrame:
+    ) -> UnitScores:
         """Return the scores of the predictions in a path or a Zarr store, which `params` are of.
 
         `held` is what :meth:`predict` has kept for that.
@@ -216,7 +221,7 @@ class Unit(ABC):
 
     def scores(self, out: Path) -> pa.Table:
         """Return the scores of the finished unit."""
-        return read_arrow(out / self.folder / SCORES_FILE, SCORE_COLUMNS, remedy=REMEDY)
+        return read_arrow(out / self.folder / SCORES_FILE, UNIT_SCORE_COLUMNS, remedy=REMEDY)
 
     def is_done(
         self, out: Path, *, content: bool = True, tell: Callable[[str], object] = str
@@ -257,6 +262,22 @@ class Unit(ABC):
             "folder": self.folder,
             "key": self.key,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class UnitScores:
+    """The scores of a unit, and what resampling needs beside them.
+
+    Attributes
+    ----------
+    table : DataFrame
+        :data:`pertscale.schema.UNIT_SCORE_COLUMNS`.
+    sums : dict of str to PairSums
+        Of classes, by setting: what scores of all pairs are functions of.
+    """
+
+    table: pd.DataFrame
+    sums: Mapping[str, PairSums] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -328,4 +349,4 @@ def with_head(
     columns = {"split": split.name, "seed": split.seed, "params": table["method"].map(texts)}
     defaults = {"operating_point": "", "no_effect": np.nan}
     missing = {name: value for name, value in defaults.items() if name not in table}
-    return table.assign(**head, **columns, **missing)[[c.name for c in SCORE_COLUMNS]]
+    return table.assign(**head, **columns, **missing)[[c.name for c in UNIT_SCORE_COLUMNS]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import zarr
 
 from pertscale.baselines.inputs import Predicted
 from pertscale.benchmark.units.label_matrix import PAIR_BYTES, is_held, strip_rows
-from pertscale.evaluation import evaluate, evaluate_both, evaluate_per_gene
+from pertscale.evaluation import evaluate_per_gene
+from pertscale.evaluation.classification import ScoredPairs, scored_both
 from pertscale.evaluation.per_gene import evaluate_per_gene_both
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, WITHOUT_TARGET, Label
 
@@ -43,7 +44,8 @@ def score_settings(
     target_pairs: np.ndarray,
     overlap: Callable[[], np.ndarray],
     points: Points,
-) -> dict[str, pd.DataFrame]:
+    keep_sums: bool,
+) -> dict[str, ScoredPairs]:
     """Score a prediction in each of the settings.
 
     Parameters
@@ -60,21 +62,30 @@ def score_settings(
     overlap : callable
         Returns which genes ``..._overlap`` is of, (n_genes,) bool.
     points : Points
+    keep_sums : bool
+        Whether the sums are kept that the scores are functions of.
 
     Returns
     -------
-    dict of str to DataFrame
-        As of :func:`pertscale.evaluation.evaluate`, by setting.
+    dict of str to ScoredPairs
+        By setting: a table as of :func:`pertscale.evaluation.evaluate`, and the sums of it.
     """
-    options: Any = {"perturbations": perturbations, "training_rate": points.training_rate}
+    options: Any = {
+        "perturbations": perturbations,
+        "training_rate": points.training_rate,
+        "keep_sums": keep_sums,
+    }
     whole = [s for s in settings if not s.endswith("_overlap")]
-    tables = _score_whole(predicted, truth, whole, target_pairs, options)
-    rest = [setting for setting in settings if setting not in tables]
+    scored = _score_whole(predicted, truth, whole, target_pairs, options)
+    rest = [setting for setting in settings if setting not in scored]
     if rest:
-        tables |= dict.fromkeys(rest, _score_overlap(predicted, truth, overlap(), tables, options))
+        scored |= dict.fromkeys(rest, _score_overlap(predicted, truth, overlap(), scored, options))
     if points.same:
-        tables = {setting: _at_both_points(table) for setting, table in tables.items()}
-    return {s: _with_counts(tables[s], predicted.params) for s in settings}
+        scored = {setting: _at_both_points(one) for setting, one in scored.items()}
+    return {
+        setting: replace(scored[setting], table=_with_counts(scored[setting].table, predicted))
+        for setting in settings
+    }
 
 
 def _score_whole(
@@ -83,43 +94,42 @@ def _score_whole(
     settings: Sequence[str],
     target_pairs: np.ndarray,
     options: dict[str, Any],
-) -> dict[str, pd.DataFrame]:
+) -> dict[str, ScoredPairs]:
     """Score all pairs, and all but the targets in the same pass."""
     if not settings:
         return {}
     if WITHOUT_TARGET not in settings or not len(target_pairs):  # all settings are the same
         return dict.fromkeys(settings, _score_pairs(predicted, truth, options))
     labels, scores = predicted.labels, predicted.scores
-    every, rest = evaluate_both(truth, labels, scores=scores, exclude=target_pairs, **options)
+    both = scored_both(truth, labels, scores=scores, exclude=target_pairs, **options)
     within_genes = evaluate_per_gene_both(truth, scores, exclude=target_pairs)
-    tables = [
-        _with_rest(table, more, predicted, truth, exclude)
-        for table, more, exclude in zip(
-            (every, rest), within_genes, (None, target_pairs), strict=True
-        )
+    scored = [
+        replace(one, table=_with_rest(one.table, more, predicted, truth, exclude))
+        for one, more, exclude in zip(both, within_genes, (None, target_pairs), strict=True)
     ]
-    return {setting: tables[setting == WITHOUT_TARGET] for setting in settings}
+    return {setting: scored[setting == WITHOUT_TARGET] for setting in settings}
 
 
 def _score_overlap(
     predicted: Predicted,
     truth: np.ndarray,
     shared: np.ndarray,
-    whole: Mapping[str, pd.DataFrame],
+    whole: Mapping[str, ScoredPairs],
     options: dict[str, Any],
-) -> pd.DataFrame:
+) -> ScoredPairs:
     """Score the pairs of shared genes: all pairs, which may be scored already, if all are."""
     on_genes = np.where(shared, truth, np.int8(Label.UNTESTED))
     if np.array_equal(on_genes, truth):
-        every = next((table for name, table in whole.items() if name != WITHOUT_TARGET), None)
+        every = next((one for name, one in whole.items() if name != WITHOUT_TARGET), None)
         if every is not None:
             return every
     return _score_pairs(predicted, on_genes, options)
 
 
-def _score_pairs(predicted: Predicted, truth: np.ndarray, options: dict[str, Any]) -> pd.DataFrame:
-    table = evaluate(truth, predicted.labels, scores=predicted.scores, **options)
-    return _with_rest(table, evaluate_per_gene(truth, predicted.scores), predicted, truth)
+def _score_pairs(predicted: Predicted, truth: np.ndarray, options: dict[str, Any]) -> ScoredPairs:
+    one, _ = scored_both(truth, predicted.labels, scores=predicted.scores, **options)
+    within_genes = evaluate_per_gene(truth, predicted.scores)
+    return replace(one, table=_with_rest(one.table, within_genes, predicted, truth))
 
 
 def read_prediction(path: Any, n_pairs: int, params: dict[str, Any]) -> Predicted:
@@ -164,16 +174,21 @@ def share_without_vote(
     return pd.DataFrame([row])
 
 
-def _at_both_points(table: pd.DataFrame) -> pd.DataFrame:
+def _at_both_points(one: ScoredPairs) -> ScoredPairs:
     """Repeat the scores of calls for the training rate, of methods whose calls count there."""
-    called = table[table["operating_point"] == AS_CALLED]
-    return pd.concat([table, called.assign(operating_point=AT_TRAINING_RATE)], ignore_index=True)
+    called = one.table[one.table["operating_point"] == AS_CALLED]
+    at_rate = called.assign(operating_point=AT_TRAINING_RATE)
+    table = pd.concat([one.table, at_rate], ignore_index=True)
+    if one.sums is None:
+        return ScoredPairs(table, None)
+    counts = {**one.sums.called, AT_TRAINING_RATE: one.sums.called[AS_CALLED]}
+    return ScoredPairs(table, replace(one.sums, called=counts))
 
 
-def _with_counts(table: pd.DataFrame, params: dict[str, Any]) -> pd.DataFrame:
+def _with_counts(table: pd.DataFrame, predicted: Predicted) -> pd.DataFrame:
     """Add how many perturbations are scored, and how many of all have no vector that is needed."""
     n = table.loc[table["level"] == "perturbation", "group"].nunique()
-    counts = {"n_perturbations": n}
+    counts, params = {"n_perturbations": n}, predicted.params
     if "n_test_without_embedding" in params:
         counts["n_without_vector"] = params["n_test_without_embedding"]
     row = {"operating_point": "", "level": "overall", "group": "", "n": n}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pertscale._computing import compute, store
 from pertscale.baselines.inputs import Predicted
-from pertscale.benchmark.units.base import Outcome, Unit, with_head
+from pertscale.benchmark.units.base import Outcome, Unit, UnitScores, with_head
 from pertscale.benchmark.units.class_scores import (
     Points,
     pairs_of_targets,
@@ -77,6 +77,8 @@ class ClassUnit(Unit):
     predictor : Predictor
     settings : tuple of str
         Settings to score; see :func:`pertscale.benchmark.units.class_scores.score_settings`.
+    intervals : bool
+        Whether the sums are kept that intervals of the scores are made of.
     """
 
     labels: str
@@ -84,6 +86,7 @@ class ClassUnit(Unit):
     method: str
     predictor: Predictor
     settings: tuple[str, ...]
+    intervals: bool = True
 
     stage: ClassVar[str] = "method"
 
@@ -143,8 +146,8 @@ class ClassUnit(Unit):
 
     @property
     def scoring(self) -> str:
-        """Hash of the settings."""
-        return digest(list(self.settings))
+        """Hash of the settings, and of whether sums are kept."""
+        return digest(list(self.settings), self.intervals)
 
     def predict(self, store: Any) -> Outcome:
         """Fit, and write labels and class scores to a path or a Zarr store."""
@@ -158,11 +161,11 @@ class ClassUnit(Unit):
 
     def score(
         self, store: Any, params: dict[str, dict[str, Any]], *, held: Predicted | None = None
-    ) -> pd.DataFrame:
+    ) -> UnitScores:
         """Return the scores in all settings."""
         held_out = self.split.held_out
         (truth,) = compute(self.matrix.rows(held_out))  # a byte per pair, for every strip
-        tables = score_settings(
+        scored = score_settings(
             held or read_prediction(store, truth.size, params[self.method]),
             truth,
             held_out,
@@ -170,10 +173,12 @@ class ClassUnit(Unit):
             target_pairs=pairs_of_targets(held_out, self.matrix.genes, self.target_genes),
             overlap=lambda: self.predictor.overlap(self.matrix),
             points=self.predictor.points(self),
+            keep_sums=self.intervals,
         )
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
-        parts = [t.assign(setting=s, method=self.method) for s, t in tables.items()]
-        return with_head(pd.concat(parts, ignore_index=True), params, self.split, **head)
+        parts = [one.table.assign(setting=s, method=self.method) for s, one in scored.items()]
+        table = with_head(pd.concat(parts, ignore_index=True), params, self.split, **head)
+        return UnitScores(table, {s: one.sums for s, one in scored.items() if one.sums})
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the manifest says of it."""

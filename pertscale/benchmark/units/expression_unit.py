@@ -24,7 +24,7 @@ import zarr
 
 from pertscale.baselines import ExpressionMethod, MeanExpression
 from pertscale.baselines.expression.base import BLOCK_BYTES, rows_of
-from pertscale.benchmark.units.base import Outcome, Unit, with_head
+from pertscale.benchmark.units.base import Outcome, Unit, UnitScores, with_head
 from pertscale.benchmark.units.learned import Vectors, opened
 from pertscale.benchmark.units.predictors import PREDICTS_NONE
 from pertscale.benchmark.units.profiles import Profiles
@@ -162,7 +162,7 @@ class ExpressionUnit(Unit):
 
     def score(
         self, store: Any, params: dict[str, dict[str, Any]], *, held: Any = None
-    ) -> pd.DataFrame:
+    ) -> UnitScores:
         """Return the scores of all predictions, in each of the settings that there are.
 
         Memory: the genes that are scored, of all models.
@@ -185,10 +185,8 @@ class ExpressionUnit(Unit):
             {*self.given, *self.user_models}, _read_predictions(store, truth, genes), compare
         )
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
-        return pd.concat(
-            [with_head(t, params, self.split, **head, setting=s) for s, t in tables],
-            ignore_index=True,
-        )
+        parts = [with_head(t, params, self.split, **head, setting=s) for s, t in tables]
+        return UnitScores(pd.concat(parts, ignore_index=True))
 
 
 @dataclass(frozen=True)

@@ -34,22 +34,26 @@ class Bins:
 
     @classmethod
     def of(cls, keys: NDArray[np.uint32], counts: NDArray[np.integer], *, missing: bool) -> Bins:
-        """Cut ascending keys into bins of about as many pairs each, or one for each key.
+        """Cut ascending keys into bins of as large shares of the pairs, or one for each key.
+
+        Negatives and positives count alike, however rare they are: the areas depend on where the
+        few are.
 
         Parameters
         ----------
         keys : ndarray (n,)
-        counts : ndarray (n,)
-            Pairs with each.
+        counts : ndarray (n, 2)
+            Negatives and positives with each.
         missing : bool
             Whether the lowest is that of missing scores, which get a bin of their own.
         """
         edges = keys[1:]
         if len(keys) > MOST_BINS:
-            below = np.cumsum(counts)
+            shares = counts / np.maximum(1, counts.sum(axis=0))
+            below = np.cumsum(shares.sum(axis=1))
             wanted = np.arange(1, MOST_BINS) * (below[-1] / MOST_BINS)
-            edges = keys[np.unique(np.searchsorted(below, wanted, side="right"))]
-            edges = edges[edges > keys[0]]
+            places = np.unique(np.searchsorted(below, wanted, side="right"))
+            edges = keys[places[(places > 0) & (places < len(keys))]]
             if missing:
                 edges = np.union1d(edges, keys[1:2])
         return cls(np.ascontiguousarray(edges, np.uint32), int(missing))

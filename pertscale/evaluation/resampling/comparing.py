@@ -190,7 +190,8 @@ def rank_methods(
         table = table.assign(low=np.nan, high=np.nan, p_best=np.nan, in_best_set=None)
         return table.iloc[order].reset_index(drop=True)
     values = -sign * np.stack([scored[m].resamples[0] for m in methods])
-    values = np.where(np.isfinite(values), values, np.inf)  # undefined ones are last
+    defined = np.isfinite(values)
+    values = np.where(defined, values, np.inf)[:, defined.any(axis=0)]  # undefined ones are last
     of_resamples = rankdata(values, axis=0)
     least = rankdata(values, axis=0, method="min") == 1
     table["low"], table["high"] = np.quantile(of_resamples, [0.025, 0.975], axis=1)

@@ -83,8 +83,7 @@ class Draws:
         ------
         ArgumentError
         """
-        if cluster not in get_args(Cluster):
-            raise ArgumentError(f"cluster={cluster!r} is not one of {', '.join(get_args(Cluster))}")
+        check_cluster(cluster)
         if n_resamples < 1:
             raise ArgumentError(f"n_resamples has to be at least 1, got {n_resamples}")
         members: dict[str, tuple[str, ...]] = {}
@@ -108,9 +107,12 @@ class Draws:
             found[:, there] *= drawn[:, of_rank[there]]
         return found
 
-    def without_each(self, sums: NDArray, perturbations: Sequence[str]) -> NDArray[np.float64]:
-        """Return totals of sums (perturbation, ...) with each cluster left out, (cluster, ...)."""
-        return sums.sum(axis=0, dtype=np.float64) - self.of_each(sums, perturbations)
+    def present(self, perturbations: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which clusters some perturbations belong to, (cluster,)."""
+        found = np.zeros(self.n_clusters, np.bool_)
+        for of_rank in self._places(perturbations):
+            found[of_rank[of_rank >= 0]] = True
+        return found
 
     def of_each(self, sums: NDArray, perturbations: Sequence[str]) -> NDArray[np.float64]:
         """Return totals of sums (perturbation, ...) of each cluster alone, (cluster, ...)."""
@@ -129,6 +131,12 @@ class Draws:
             np.array([own[rank] if rank < len(own) else -1 for own in places], np.intp)
             for rank in range(most)
         ]
+
+
+def check_cluster(cluster: str) -> None:
+    """Refuse what can't be drawn."""
+    if cluster not in get_args(Cluster):
+        raise ArgumentError(f"cluster={cluster!r} is not one of {', '.join(get_args(Cluster))}")
 
 
 @lru_cache(maxsize=_KEPT)

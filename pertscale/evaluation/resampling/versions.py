@@ -67,25 +67,33 @@ def totals(
 ) -> NDArray[Any]:
     """Return totals of sums (perturbation, ...) over each version of the table, (version, ...).
 
-    A statistic that is a function of totals is then known of all versions at once. With float32 as
-    `dtype` the product is twice as fast; counts up to 2^24 are exact.
+    A statistic that is a function of totals is then known of all versions at once: those of
+    :class:`Versions`, of the clusters that are there. With float32 as `dtype` the product is twice
+    as fast; counts up to 2^24 are exact.
     """
     flat = sums.reshape(len(sums), -1)
+    present = draws.present(perturbations)
+    n, start = int(present.sum()), 1 + draws.n_resamples
     weights = draws.weights(perturbations).astype(dtype, copy=False)
-    n, start = draws.n_clusters, 1 + draws.n_resamples
     found = np.empty((start + 2 * n, flat.shape[1]), dtype)
     found[0] = flat.sum(axis=0)
     np.matmul(weights, flat.astype(dtype, copy=False), out=found[1:start])
-    alone = draws.of_each(flat, perturbations)
+    alone = draws.of_each(flat, perturbations)[present]
     found[start : start + n] = flat.sum(axis=0) - alone
     found[start + n :] = alone
     return found.reshape(len(found), *sums.shape[1:])
 
 
 def versions(draws: Draws, perturbations: Sequence[str], values: NDArray[np.float64]) -> Versions:
-    """Return statistics (version, statistic) as :class:`Versions`."""
-    present = draws.of_each(np.ones(len(perturbations)), perturbations) > 0
-    return Versions(np.ascontiguousarray(values.T), draws.n_resamples, present)
+    """Return statistics (version, statistic) of :func:`totals`, with the clusters of the table."""
+    present = draws.present(perturbations)
+    start, n, n_there = 1 + draws.n_resamples, draws.n_clusters, int(present.sum())
+    found = np.full((values.shape[1], start + 2 * n), np.nan)
+    found[:, :start] = values[:start].T
+    found[:, start : start + n] = values[:1].T  # without a cluster that is not there
+    found[:, start : start + n][:, present] = values[start : start + n_there].T
+    found[:, start + n :][:, present] = values[start + n_there :].T
+    return Versions(found, draws.n_resamples, present)
 
 
 def ratios(
@@ -110,20 +118,18 @@ _NOTHING = 1e-9
 
 
 def mean_of(parts: Sequence[Versions]) -> Versions:
-    """Return the mean over splits of the same statistics: of splits that define it, of one alone.
+    """Return the mean over splits of the same statistics, of those in which they are defined.
 
     A cluster that a split does not hold out makes no difference to it.
     """
-    first = parts[0]
-    stacked = np.stack([part.values for part in parts])
-    n_with_all = 1 + first.n_resamples + len(first.present)
-    mean = stacked.mean(axis=0)
-    alone = stacked[:, :, n_with_all:]
-    there = np.isfinite(alone)
-    n = there.sum(axis=0)
-    nothing = np.full(n.shape, np.nan)
-    mean[:, n_with_all:] = np.divide(
-        np.where(there, alone, 0.0).sum(axis=0), n, out=nothing, where=n > 0
-    )
+    if len(parts) == 1:
+        return parts[0]
+    total = np.zeros(parts[0].values.shape)
+    n = np.zeros(total.shape, np.int32)
+    for part in parts:
+        there = np.isfinite(part.values)
+        np.add(total, part.values, out=total, where=there)
+        n += there
+    mean = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
     present = np.logical_or.reduce([part.present for part in parts])
-    return Versions(mean, first.n_resamples, present)
+    return Versions(mean, parts[0].n_resamples, present)

@@ -1,0 +1,1 @@
+"""Intervals, comparisons and ranks of all tables of scores, from what units kept."""

@@ -1,0 +1,225 @@
+"""One table resampled: intervals of its scores, and which differences and ranks are real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from scipy.stats import t as student
+
+from pertscale.baselines.registry import REFERENCES, is_baseline
+from pertscale.benchmark.resampling.tables import ScoredTable, ScoredUnit
+from pertscale.benchmark.resampling.versions_of import KEYS, ScoredVersions, versions_of
+from pertscale.benchmark.units.kept import is_kept, keeping
+from pertscale.evaluation.metrics import METRICS
+from pertscale.evaluation.resampling.comparing import compare_methods, rank_methods
+from pertscale.evaluation.resampling.draws import Draws
+from pertscale.evaluation.resampling.intervals import FEWEST, bca_interval
+from pertscale.evaluation.resampling.pairs import ScoreKey
+from pertscale.evaluation.resampling.versions import Versions, mean_of
+from pertscale.execution.allocator import trim
+from pertscale.execution.blas import one_blas_thread
+from pertscale.execution.runner import run
+from pertscale.io.parquet import declared_frame, write_table
+from pertscale.schema import (
+    COMPARISON_COLUMNS,
+    COMPARISONS_FILE,
+    ESTIMATE_COLUMNS,
+    ESTIMATES_FILE,
+    PARTIAL,
+    RANK_COLUMNS,
+    RANKS_FILE,
+    SCORE_COLUMNS,
+)
+
+#: Intervals of the scores of single splits, by the columns that say whose they are.
+INTERVALS_FILE: Final = "intervals.parquet"
+INTERVAL_COLUMNS: Final = tuple(
+    column for column in SCORE_COLUMNS if column.name not in {"seed", "params", "n", "no_effect"}
+)
+_TABLES: Final = {
+    INTERVALS_FILE: INTERVAL_COLUMNS,
+    ESTIMATES_FILE: ESTIMATE_COLUMNS,
+    COMPARISONS_FILE: COMPARISON_COLUMNS,
+    RANKS_FILE: RANK_COLUMNS,
+}
+_LEVEL: Final = 0.975
+#: Splits from which on the corrected resampled t interval is given.
+_SPLITS: Final = 3
+
+
+@dataclass(frozen=True)
+class ResampleTask:
+    """A table by its number in the plan; the name is that of its task in the log."""
+
+    number: int
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class ResamplePlan:
+    """The tables to resample."""
+
+    tables: tuple[ScoredTable, ...]
+
+
+def resample_tables(tables: Sequence[ScoredTable], *, client: Any, quiet: bool) -> None:
+    """Resample all tables that are not kept of an earlier call."""
+    plan = ResamplePlan(tuple(tables))
+    # the largest first, so that none is left at the end
+    order = sorted(range(len(tables)), key=lambda at: -len(tables[at].units))
+    tasks = [ResampleTask(at, tables[at].title) for at in order]
+    run(do_table, tasks, shared=plan, label="intervals", client=client, quiet=quiet)
+
+
+@one_blas_thread()
+def do_table(task: ResampleTask, plan: ResamplePlan) -> None:
+    """Resample one table, unless what is made of it is kept."""
+    table = plan.tables[task.number]
+    if is_kept(table.path):
+        return
+    found = resampled(table)
+    with keeping(table.path) as temporary:
+        temporary.mkdir(parents=True)
+        for name, columns in _TABLES.items():
+            write_table(temporary / name, declared_frame(found[name], columns))
+    trim()
+
+
+def resampled(table: ScoredTable) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each file that is made of a table."""
+    draws, head = table.draws, {"task": table.task, "context": table.context}
+    head["train_contexts"] = table.source
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
+    means: dict[str, dict[str, _Mean]] = {}
+    for units in _by_method(table):
+        for (setting, method), of_splits in _by_split(units, draws).items():
+            splits = []
+            for split, parts in of_splits.items():
+                versions = mean_of([part.versions for part in parts])
+                where = {**head, "setting": setting, "split": split, "method": method}
+                rows[INTERVALS_FILE] += _with_intervals(parts[0].keys, versions, where)
+                splits.append(versions)
+            keys = next(iter(of_splits.values()))[0].keys
+            ratio = _test_to_train(units, list(of_splits))
+            mean = _Mean(keys, mean_of(splits), np.stack([one.estimate for one in splits]), ratio)
+            means.setdefault(setting, {})[method] = mean
+            where = {**head, "setting": setting, "method": method}
+            rows[ESTIMATES_FILE] += _estimates(mean, where)
+    n_splits = len({unit.split for unit in table.units})
+    for setting, of_method in means.items():
+        if setting == PARTIAL:  # each on perturbations of its own
+            continue
+        whole = {m: mean for m, mean in of_method.items() if len(mean.by_split) == n_splits}
+        for key in dict.fromkeys(key for mean in whole.values() for key in mean.keys):
+            if key[1] == "overall":
+                where = {**head, "setting": setting, "operating_point": key[0], "metric": key[3]}
+                scored = {m: mean.of(key) for m, mean in whole.items() if key in mean.keys}
+                rows[COMPARISONS_FILE] += _comparisons(scored, where, table.references)
+                rows[RANKS_FILE] += _ranks(scored, where)
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Mean:
+    """Scores of a method in a setting, averaged over splits."""
+
+    keys: list[ScoreKey]
+    versions: Versions
+    by_split: np.ndarray
+    test_to_train: float
+    _at: dict[ScoreKey, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_at", {key: at for at, key in enumerate(self.keys)})
+
+    def of(self, key: ScoreKey) -> Versions:
+        """Return one of the scores."""
+        at, all_ = self._at[key], self.versions
+        return Versions(all_.values[at : at + 1], all_.n_resamples, all_.present)
+
+
+def _by_method(table: ScoredTable) -> Iterator[list[ScoredUnit]]:
+    """Yield the units of each method; those that have all methods together."""
+    for method in dict.fromkeys(unit.method for unit in table.units):
+        yield [unit for unit in table.units if unit.method == method]
+
+
+def _by_split(
+    units: Sequence[ScoredUnit], draws: Draws
+) -> dict[tuple[str, str], dict[str, list[ScoredVersions]]]:
+    """Return what there is of each setting and method, by split: of each source, if several."""
+    found: dict[tuple[str, str], dict[str, list[ScoredVersions]]] = {}
+    for unit in units:
+        for one in versions_of(unit, draws):
+            of_splits = found.setdefault((one.setting, one.method), {})
+            of_splits.setdefault(unit.split, []).append(one)
+    return found
+
+
+def _test_to_train(units: Sequence[ScoredUnit], splits: Sequence[str]) -> float:
+    return float(np.mean([unit.test_to_train for unit in units if unit.split in splits]))
+
+
+def _with_intervals(
+    keys: Sequence[ScoreKey], versions: Versions, where: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return a row for each score, with its interval."""
+    found = bca_interval(versions.estimate, versions.resamples, versions.left_out)
+    columns = (versions.estimate, found.low, found.high, found.se)
+    return [
+        {
+            **where,
+            **dict(zip(KEYS, key, strict=True)),
+            **dict(zip(("value", "low", "high", "se"), map(float, values), strict=True)),
+            "n_clusters": versions.n_clusters,
+        }
+        for key, *values in zip(keys, *columns, strict=True)
+    ]
+
+
+def _estimates(mean: _Mean, where: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the means over splits with their intervals, and with those of the splits (N4)."""
+    rows = _with_intervals(mean.keys, mean.versions, where)
+    for row, values in zip(rows, mean.by_split.T, strict=True):
+        known = values[np.isfinite(values)]
+        n, sd, half = len(known), np.nan, np.nan
+        if n > 1:
+            sd = float(known.std(ddof=1))
+        if n >= _SPLITS:
+            half = student.ppf(_LEVEL, n - 1) * sd * np.sqrt(1 / n + mean.test_to_train)
+        row |= {"n_splits": n, "sd_splits": sd}
+        row |= {"t_low": row["value"] - half, "t_high": row["value"] + half}
+    return rows
+
+
+def _comparisons(
+    scored: Mapping[str, Versions], where: Mapping[str, str], references: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the differences to the declared reference, and to the best of the baselines."""
+    better = bool(METRICS[where["metric"]].greater_is_better)
+    defined = {m: one for m, one in scored.items() if np.isfinite(one.estimate[0])}
+    chosen = {"declared": next((name for name in references if name in defined), None)}
+    chosen["best_baseline"] = _best(defined, better)
+    for kind, reference in chosen.items():
+        if reference is not None:
+            table = compare_methods(defined, reference=reference, greater_is_better=better)
+            yield from ({**where, "kind": kind, **row} for row in table.to_dict("records"))
+
+
+def _best(scored: Mapping[str, Versions], better: bool) -> str | None:
+    """Return the best of pertscale's own baselines."""
+    own = {m: one.estimate[0] for m, one in scored.items() if is_baseline(m)}
+    return max(own, key=lambda m: own[m] if better else -own[m]) if own else None
+
+
+def _ranks(scored: Mapping[str, Versions], where: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    better = bool(METRICS[where["metric"]].greater_is_better)
+    names = sorted(REFERENCES)
+    table = rank_methods(scored, greater_is_better=better, references=names)
+    n = max((one.n_clusters for one in scored.values()), default=0)
+    for row in table.to_dict("records"):
+        told_apart = row["in_best_set"] if n >= FEWEST else True
+        yield {**where, **row, "in_best_set": told_apart, "n_clusters": n}
