@@ -116,7 +116,7 @@ def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
     for task in ALL_TASKS:
         task.write_tables(folder, screens)
     contexts = {unit.context for one in records for unit in (*one.units, *one.expression)}
-    tables = [table for one in records for table in scored_tables(one)]
+    tables = [table for one in records for table in scored_tables(one, screens)]
     tables = tables if record.options.intervals else []
     _write_scores(folder, _scores(records, screens), contexts, _intervals(tables))
     for name, columns in OF_TABLES.items():

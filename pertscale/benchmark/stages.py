@@ -230,12 +230,14 @@ def run_planned(screens: Sequence[ScreenRun], record: RunRecord, resources: RunR
         for screen in screens:
             task.run(screen)
     if record.options.intervals:
-        _resample(records, resources)
+        _resample(records, screens, resources)
 
 
-def _resample(records: Sequence[RunRecord], resources: RunResources) -> None:
+def _resample(
+    records: Sequence[RunRecord], screens: Sequence[ScreenRun], resources: RunResources
+) -> None:
     """Resample all tables of scores that are not kept of an earlier call."""
-    tables = {one.folder: list(scored_tables(one)) for one in records}
+    tables = {one.folder: list(scored_tables(one, screens)) for one in records}
     every = [table for mine in tables.values() for table in mine]
     with records[0].log.stage("intervals"):
         resample_tables(every, client=resources.client, quiet=resources.quiet)

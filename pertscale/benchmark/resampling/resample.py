@@ -95,7 +95,7 @@ def resampled(table: ScoredTable) -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
     means: dict[str, dict[str, _Mean]] = {}
     for units in _by_method(table):
-        for (setting, method), of_splits in _by_split(units, draws).items():
+        for (setting, method), of_splits in _by_split(units, table, draws).items():
             splits = []
             for split, parts in of_splits.items():
                 versions = mean_of([part.versions for part in parts])
@@ -148,12 +148,12 @@ def _by_method(table: ScoredTable) -> Iterator[list[ScoredUnit]]:
 
 
 def _by_split(
-    units: Sequence[ScoredUnit], draws: Draws
+    units: Sequence[ScoredUnit], table: ScoredTable, draws: Draws
 ) -> dict[tuple[str, str], dict[str, list[ScoredVersions]]]:
     """Return what there is of each setting and method, by split: of each source, if several."""
     found: dict[tuple[str, str], dict[str, list[ScoredVersions]]] = {}
     for unit in units:
-        for one in versions_of(unit, draws):
+        for one in versions_of(unit, table, draws):
             of_splits = found.setdefault((one.setting, one.method), {})
             of_splits.setdefault(unit.split, []).append(one)
     return found
@@ -198,9 +198,17 @@ def _estimates(mean: _Mean, where: Mapping[str, str]) -> list[dict[str, Any]]:
 def _comparisons(
     scored: Mapping[str, Versions], where: Mapping[str, str], references: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the differences to the declared reference, and to the best of the baselines."""
+    """Yield the differences to the declared reference, and to the best of the baselines.
+
+    Methods that mark the scale are left out, unless one is the reference: nobody asks whether
+    something is better than random, and p-values are adjusted for the number of questions.
+    """
     better = bool(METRICS[where["metric"]].greater_is_better)
-    defined = {m: one for m, one in scored.items() if np.isfinite(one.estimate[0])}
+    defined = {
+        method: one
+        for method, one in scored.items()
+        if np.isfinite(one.estimate[0]) and (method not in REFERENCES or method in references)
+    }
     chosen = {"declared": next((name for name in references if name in defined), None)}
     chosen["best_baseline"] = _best(defined, better)
     for kind, reference in chosen.items():

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pertscale.benchmark.state import RunRecord
+from pertscale.benchmark.called_interactions import CalledInteractions
+from pertscale.benchmark.state import RunRecord, ScreenRun
 from pertscale.benchmark.tasks.transfer import FROM_FILE
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.evaluation.resampling.draws import Cluster, Draws
 from pertscale.hashing import digest
-from pertscale.schema import DOUBLE, SINGLE, TRANSFER, WITHIN, WORK_DIR
+from pertscale.schema import DOUBLE, INTERACTIONS, SINGLE, TRANSFER, WITHIN, WORK_DIR
 from pertscale.storage.folder_names import slug
 from pertscale.versions import RESAMPLES_VERSION
 
@@ -23,6 +24,7 @@ DECLARED = {
     WITHIN: ("majority_vote",),
     SINGLE: ("mean_perturbation",),
     DOUBLE: ("additive",),
+    INTERACTIONS: ("mean",),
     TRANSFER: ("majority_vote", "mean"),
 }
 
@@ -50,6 +52,21 @@ class ScoredUnit:
     test_to_train: float
 
 
+@dataclass(frozen=True)
+class JudgedPairs:
+    """Where the pairs are that were judged to interact or not, and which of them count.
+
+    Attributes
+    ----------
+    called : CalledInteractions
+    without_targets : bool
+        Whether the targets of a double are left out.
+    """
+
+    called: CalledInteractions
+    without_targets: bool
+
+
 @dataclass(frozen=True, eq=False)
 class ScoredTable:
     """Scores of all methods on the same perturbations.
@@ -67,6 +84,8 @@ class ScoredTable:
     cluster : {'targets', 'gene'}
     references : tuple of str
         Methods to compare with; the first that there is.
+    interactions : JudgedPairs, optional
+        What the deviations of models from additivity are scored on.
     """
 
     task: str
@@ -77,6 +96,7 @@ class ScoredTable:
     path: Path
     cluster: Cluster
     references: tuple[str, ...]
+    interactions: JudgedPairs | None = None
 
     @property
     def draws(self) -> Draws:
@@ -91,8 +111,8 @@ class ScoredTable:
         return f"{self.context}{source} / {self.task}"
 
 
-def scored_tables(record: RunRecord) -> Iterator[ScoredTable]:
-    """Yield the tables of the units of a record that have scores."""
+def scored_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> Iterator[ScoredTable]:
+    """Yield the tables of the units of a record that have scores; `screens` are all of the run."""
     groups: dict[tuple[str, ...], list[ClassUnit | ExpressionUnit]] = {}
     units: list[ClassUnit | ExpressionUnit] = [*record.units, *record.expression]
     for unit in units:
@@ -102,6 +122,14 @@ def scored_tables(record: RunRecord) -> Iterator[ScoredTable]:
         yield _table(record, mine, source)
     for mine in _averaged(groups):
         yield _table(record, mine, "|".join(sorted({unit.source for unit in mine})))
+    called = {
+        c: one for run in screens if run.record is record for c, one in run.interactions.items()
+    }
+    for context, one in called.items():
+        doubles = groups.get((DOUBLE, context, context, "expression"))
+        if doubles:
+            pairs = JudgedPairs(one, record.options.targets == "exclude")
+            yield _table(record, doubles, context, task=INTERACTIONS, interactions=pairs)
 
 
 def _averaged(
@@ -117,20 +145,25 @@ def _averaged(
 
 
 def _table(
-    record: RunRecord, units: Sequence[ClassUnit | ExpressionUnit], source: str
+    record: RunRecord,
+    units: Sequence[ClassUnit | ExpressionUnit],
+    source: str,
+    *,
+    task: str | None = None,
+    interactions: JudgedPairs | None = None,
 ) -> ScoredTable:
-    options, first = record.options, units[0]
+    options, first, task = record.options, units[0], task or units[0].task
     held_out = {name: unit.target_genes for unit in units for name in unit.split.held_out}
-    declared = DECLARED[first.task]
     key = digest(
         RESAMPLES_VERSION,
         [[unit.folder, unit.scores_key] for unit in units],
         options.cluster,
         options.reference or "",
+        "" if interactions is None else interactions.called.path.name,
     )
-    name = slug(f"{first.task}-{first.context}-{source}-{first.kind}")
+    name = slug(f"{task}-{first.context}-{source}-{first.kind}")
     return ScoredTable(
-        task=first.task,
+        task=task,
         context=first.context,
         source=source,
         units=tuple(
@@ -146,5 +179,6 @@ def _table(
         targets={name: tuple(genes[name]) for name, genes in held_out.items()},
         path=record.folder / WORK_DIR / RESAMPLES / f"{name[:80]}-{key[:12]}.parquet",
         cluster=options.cluster,
-        references=(options.reference,) if options.reference else declared,
+        references=(options.reference,) if options.reference else DECLARED[task],
+        interactions=interactions,
     )

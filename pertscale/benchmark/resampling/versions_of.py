@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from pertscale.benchmark.resampling.tables import ScoredUnit
+from pertscale.benchmark.resampling.tables import JudgedPairs, ScoredTable, ScoredUnit
 from pertscale.benchmark.units.sums import SUMS_FILE, read_sums
+from pertscale.evaluation import RankCounts, own_targets
 from pertscale.evaluation.expression import OF_PERTURBATION, undefined_counts_as_none
+from pertscale.evaluation.interaction_calls import deviating_models
+from pertscale.evaluation.ranking import tally_class
+from pertscale.evaluation.resampling.bins import areas_of_bins
 from pertscale.evaluation.resampling.draws import Draws
 from pertscale.evaluation.resampling.pairs import ScoreKey, resampled_scores
-from pertscale.evaluation.resampling.versions import Versions, ratios
+from pertscale.evaluation.resampling.versions import Versions, ratios, totals, versions
 from pertscale.io.parquet import read_table
-from pertscale.results.unit_files import REMEDY
-from pertscale.schema import SCORES_FILE
+from pertscale.results.unit_files import REMEDY, open_predictions
+from pertscale.schema import CLASSES, GENE, PERTURBATION, SCORES_FILE, TOP_EXPRESSED, Label
 
+_UP = CLASSES.index(Label.UP)
 #: Columns of a score beside its table and method.
 KEYS = ["operating_point", "level", "group", "metric"]
 
@@ -40,8 +45,11 @@ class ScoredVersions:
     versions: Versions
 
 
-def versions_of(unit: ScoredUnit, draws: Draws) -> Iterator[ScoredVersions]:
-    """Yield the scores of a unit's methods in each setting."""
+def versions_of(unit: ScoredUnit, table: ScoredTable, draws: Draws) -> Iterator[ScoredVersions]:
+    """Yield the scores of a unit's methods in each setting of its table."""
+    if table.interactions is not None:
+        yield from _of_interactions(unit, table.interactions, table.targets, draws)
+        return
     scores = read_table(unit.folder / SCORES_FILE, remedy=REMEDY)
     yield from _of_classes(unit, scores, draws) if unit.method else _of_expression(scores, draws)
 
@@ -73,3 +81,36 @@ def _of_expression(scores: pd.DataFrame, draws: Draws) -> Iterator[ScoredVersion
         )
         keys = [("", "overall", "", metric) for metric in metrics]
         yield ScoredVersions(str(setting), str(method), keys, found)
+
+
+def _of_interactions(
+    unit: ScoredUnit, judged: JudgedPairs, targets: Mapping[str, Sequence[str]], draws: Draws
+) -> Iterator[ScoredVersions]:
+    """Yield how well deviations from additivity find the interactions of held-out doubles."""
+    table = judged.called.table()
+    predictions = open_predictions(unit.folder)["prediction"]
+    for found in deviating_models(table, predictions):
+        rows = table.iloc[found.at]
+        names, genes = (pd.unique(rows[column]).tolist() for column in (PERTURBATION, GENE))
+        shape = len(names), len(genes)
+        truth = rows["interaction"].to_numpy(np.int8).reshape(shape).copy()
+        if judged.without_targets:
+            truth[own_targets(names, genes, target_genes=targets)] = Label.UNTESTED
+        scores = np.zeros((*shape, len(CLASSES)), np.float32)
+        scores[..., _UP] = np.abs(found.deviation).reshape(shape)
+        ranking = RankCounts()
+        ranking.add_tally(tally_class(truth, scores, column=_UP))
+        bins = ranking.bins()
+        counts = np.zeros((len(names), bins.n, 2), np.uint32)
+        bins.count(truth, scores, _UP, counts)
+        areas = areas_of_bins(totals(draws, names, counts), bins.n_missing)
+        exact = np.array([ranking.average_precision(), ranking.auroc()])
+        keys = [
+            ("", "overall", "", metric) for metric in ("auprc_interactions", "auroc_interactions")
+        ]
+        yield ScoredVersions(
+            TOP_EXPRESSED,
+            found.model,
+            keys,
+            versions(draws, names, areas[:, [1, 0]]).shifted_to(exact),
+        )
