@@ -352,6 +352,23 @@ _benchmark = _options(
         help="Genes that a perturbation targets itself, in scores of expression.",
     ),
     click.option(
+        "--intervals/--no-intervals",
+        default=True,
+        show_default=True,
+        help="Intervals of scores, and which differences between methods are real.",
+    ),
+    click.option(
+        "--cluster",
+        type=click.Choice(["targets", "gene"]),
+        default="targets",
+        show_default=True,
+        help="What is drawn again for intervals: sets of targets, or genes.",
+    ),
+    click.option(
+        "--reference",
+        help="Method to compare the others with [default: that of the task].",
+    ),
+    click.option(
         "--include-test-perturbations",
         is_flag=True,
         help="Transfer: keep in other contexts what one holds out.",

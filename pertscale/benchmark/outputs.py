@@ -40,6 +40,7 @@ from pertscale.io.parquet import (
 )
 from pertscale.io.store.layout import STORE_FILES
 from pertscale.report.findings import NEEDED_SCORES, findings
+from pertscale.results.averages import averaged_scores
 from pertscale.results.unit_files import UNIT_FILE, read_unit
 from pertscale.schema import (
     COMPARISON_COLUMNS,
@@ -295,7 +296,11 @@ def manifest(
         "vectors_lack": vectors_lack,
         "genes_seen": genes_seen,
         "findings": findings(
-            read_table(record.folder / SCORES_FILE, filters=NEEDED_SCORES),
+            scores := read_table(record.folder / SCORES_FILE, filters=NEEDED_SCORES),
+            averaged_scores(
+                scores[scores["level"] != "perturbation"],
+                *(read_table(record.folder / name) for name in (ESTIMATES_FILE, RANKS_FILE)),
+            ),
             _held_out(records),
             without_changes=without_changes,
             vectors_lack=vectors_lack,

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pertscale.results.result import BenchmarkResult
 
 _BARS = (
-    "Recall, precision and F1 of each class. What the first paper calls per-class accuracy is "
-    "recall."
+    "Recall, precision and F1 of each class, with 95 % intervals over perturbations. What the "
+    "first paper calls per-class accuracy is recall."
 )
 
 
@@ -29,13 +29,17 @@ def class_sections(result: BenchmarkResult) -> list[Section]:
     """Return a section for each context with scores, and one for each that was left out."""
     scores = result.means
     within = scores[scores["task"] == WITHIN]
+    averages = result.averages[result.averages["task"] == WITHIN]
     held_out = {
         (context, name): len(split.held_out)
         for context, splits in result.splits.items()
         for name, split in splits.items()
     }
     return [
-        *(_section(within, context, held_out) for context in dict.fromkeys(within["context"])),
+        *(
+            _section(within, averages, context, held_out)
+            for context in dict.fromkeys(within["context"])
+        ),
         *(
             Section(context, text=f"{context}: {why}.")
             for context, why in result.manifest["without_changes"].items()
@@ -43,18 +47,23 @@ def class_sections(result: BenchmarkResult) -> list[Section]:
     ]
 
 
-def _section(scores: pd.DataFrame, context: str, held_out: dict[tuple[str, str], int]) -> Section:
+def _section(
+    scores: pd.DataFrame,
+    averages: pd.DataFrame,
+    context: str,
+    held_out: dict[tuple[str, str], int],
+) -> Section:
     """Scores of one context: overview, bars, tables per class."""
     rows = scores[scores["context"] == context]
     headings = _headings(rows, context, held_out)
     return Section(
         context,
-        side=tuple(overview(rows, context=context, heading=h) for h in headings.values()),
-        pictures=(_bars(rows, context, headings),),
+        side=tuple(overview(rows, averages, context=context, heading=h) for h in headings.values()),
+        pictures=(_bars(rows, averages, context, headings),),
         folded=tuple(
             table
             for heading in headings.values()
-            for table in class_tables(rows, context=context, heading=heading)
+            for table in class_tables(rows, averages, context=context, heading=heading)
         ),
         folded_title="Scores of each class",
     )
@@ -76,7 +85,9 @@ def _headings(
     return headings
 
 
-def _bars(rows: pd.DataFrame, context: str, headings: dict[str, Heading]) -> Picture:
+def _bars(
+    rows: pd.DataFrame, averages: pd.DataFrame, context: str, headings: dict[str, Heading]
+) -> Picture:
     """Draw the scores of each class without the targets, for the methods that can be compared."""
     settings = [s for s in ("curated", WITHOUT_TARGET) if s in headings] or list(headings)[:1]
     apart = standing_apart(rows[rows["setting"].isin(settings)])
@@ -86,7 +97,7 @@ def _bars(rows: pd.DataFrame, context: str, headings: dict[str, Heading]) -> Pic
         if method not in TOLD_THE_TRUTH and method not in apart
     ]
     titles = {s: f"{s}, {headings[s].told.partition(';')[0]}" for s in settings}
-    classes = rows[rows["level"] == "class"]
+    classes = averages[(averages["level"] == "class") & (averages["context"] == context)]
     figure = figures.class_bars(classes, methods=methods, settings=titles)
     svg = Markup(to_svg(figure, name=f"bars-{context}"))  # matplotlib escapes the text
     return Picture(svg, _BARS)

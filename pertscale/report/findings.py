@@ -2,17 +2,14 @@
 
 A sentence is about one set of perturbations (n of the N that are held out, as it says), about
 methods that all predict these, and about one operating point. It gives means over the splits, with
-the smallest and the largest. Classes are compared where the target genes are left out
+95 % intervals over perturbations. Classes are compared where the target genes are left out
 (``full_without_target``, ``curated``), by the average precision of change, which needs no calls,
 and by macro F1 where all call as large a share of pairs as is differentially expressed in training.
 
 A method is named as the best only where
 
 * at least 5 perturbations are compared in every split, and at least half of those held out;
-* with 4 splits or more, its range over them overlaps with no other method's;
-* with fewer, the 95 % bootstrap interval of its difference to each other one, over perturbations,
-  leaves out 0. That needs a value for each perturbation, which errors of expression have and areas
-  and F1 of all pairs do not: of these, one to three splits name no best.
+* every other one is worse, by the resamples that all methods share, at 5 % after Holm's adjustment.
 
 The oracle, which is given the truth, and random classes never compete.
 """
@@ -27,8 +24,11 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines.registry import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
+from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.operating_point import at_operating_point
-from pertscale.results.comparisons import Comparison, no_target_read_out, span
+from pertscale.evaluation.resampling.draws import N_RESAMPLES
+from pertscale.results.averages import with_interval
+from pertscale.results.comparisons import FEW, Comparison, no_target_read_out, span, told
 from pertscale.schema import (
     AS_CALLED,
     AT_TRAINING_RATE,
@@ -49,7 +49,6 @@ _SETTINGS: Final = ("full_without_target", "curated")
 #: The scores that sentences are made of, as a filter: few of those of single perturbations.
 NEEDED_SCORES: Final = [
     [("level", "!=", "perturbation")],
-    [("metric", "==", "l2"), ("task", "in", [SINGLE, DOUBLE]), ("setting", "==", TOP_EXPRESSED)],
     [
         ("metric", "==", "balanced_accuracy"),
         ("method", "==", "majority_vote"),
@@ -61,6 +60,7 @@ NEEDED_SCORES: Final = [
 
 def findings(
     scores: pd.DataFrame,
+    averages: pd.DataFrame,
     held_out: Mapping[tuple[str, str], int],
     *,
     without_changes: Mapping[str, str],
@@ -73,6 +73,8 @@ def findings(
     ----------
     scores : DataFrame
         :data:`pertscale.schema.SCORE_COLUMNS`, of the rows at least :data:`NEEDED_SCORES`.
+    averages : DataFrame
+        The same averaged over splits, as of :func:`pertscale.results.averages.averaged_scores`.
     held_out : mapping of (context, split) to int
         How many perturbations the splits hold out.
     without_changes : mapping of str to str
@@ -83,12 +85,12 @@ def findings(
         As of :func:`seen_genes`.
     """
     return [
-        *of_classes(scores, held_out),
+        *of_classes(scores, averages, held_out),
         *(f"{context}: {why}." for context, why in without_changes.items()),
         *seen_genes(genes_seen),
         *without_vectors(vectors_lack),
         *without_votes(scores),
-        *of_expression(scores),
+        *of_expression(scores, averages),
     ]
 
 
@@ -106,7 +108,7 @@ def _sentence(comparison: Comparison, head: str, what: str, references: Mapping[
     best, *others = ranked
     named = [best]
     superlative = "highest" if comparison.greater_is_better else "smallest"
-    if others and (comparison.values[ranked].nunique(axis=1) == 1).all():
+    if others and comparison.all_same:
         text += f"all methods have the same {what}, {comparison.value(best)}"
         named = ranked
     elif rivals := comparison.rivals():
@@ -120,7 +122,7 @@ def _sentence(comparison: Comparison, head: str, what: str, references: Mapping[
             named.append(others[0])
             text += f"; next is {others[0]}, {comparison.value(others[0])}"
     for method, words in references.items():
-        if method in comparison.values and method not in named:
+        if method in set(comparison.averages["method"]) and method not in named:
             text += f"; {words} {comparison.value(method)}"
     return text + "."
 
@@ -134,14 +136,16 @@ def _always_told(methods: Mapping[str, Method | ExpressionMethod]) -> dict[str, 
 
 
 def of_classes(
-    scores: pd.DataFrame, held_out: Mapping[tuple[str, str], int] | None = None
+    scores: pd.DataFrame,
+    averages: pd.DataFrame,
+    held_out: Mapping[tuple[str, str], int] | None = None,
 ) -> list[str]:
     """Return sentences on classes within contexts.
 
     Parameters
     ----------
-    scores : DataFrame
-        :data:`pertscale.schema.SCORE_COLUMNS`.
+    scores, averages : DataFrame
+        As of :func:`findings`.
     held_out : mapping of (context, split) to int, optional
         How many perturbations the splits hold out; by default as many as have scores.
     """
@@ -153,7 +157,13 @@ def of_classes(
         for setting in _SETTINGS:
             rows = of_context[of_context["setting"] == setting]
             if len(rows):
-                lines += _of_setting(rows, context, setting, held_out or {})
+                mine = averages[
+                    (averages["task"] == WITHIN)
+                    & (averages["context"] == context)
+                    & (averages["setting"] == setting)
+                    & averages["method"].isin(rows["method"].unique())
+                ]
+                lines += _of_setting(rows, mine, context, setting, held_out or {})
         lines += _contrast(of_context, context, held_out or {})
         if no_target_read_out(of_context):
             lines.append(
@@ -184,30 +194,28 @@ def counted(
 
 
 def _of_setting(
-    rows: pd.DataFrame, context: str, setting: str, held_out: Mapping[tuple[str, str], int]
+    rows: pd.DataFrame,
+    averages: pd.DataFrame,
+    context: str,
+    setting: str,
+    held_out: Mapping[tuple[str, str], int],
 ) -> Iterator[str]:
     n, of = counted(rows, context, held_out)
     head = f"{context}, {setting}"
-    overall = rows[rows["level"] == "overall"]
-    precision = _by_split(overall[overall["metric"] == "auprc_de"])
+    overall = averages[averages["level"] == "overall"]
+    precision = overall[overall["metric"] == "auprc_de"]
     if len(precision):
-        share = _by_split(overall[overall["metric"] == "share_de"]).mean(axis=None)
+        share = overall.loc[overall["metric"] == "share_de", "value"].mean()
         comparison = Comparison(precision, True, n, of)
         line = _sentence(comparison, head, "average precision of change", {})
         yield line if comparison.too_few else f"{line[:-1]}; chance is {share:.2g}."
     at_rate = overall[overall["operating_point"] == AT_TRAINING_RATE]
-    macro = _by_split(at_rate[at_rate["metric"] == "macro_f1"])
+    macro = at_rate[at_rate["metric"] == "macro_f1"]
     if len(macro) and setting == "full_without_target":
         comparison = Comparison(macro, True, n, of)
         if not comparison.too_few:
             what = "macro F1 at the training rate"
             yield _sentence(comparison, head, what, _always_told(METHODS))
-
-
-def _by_split(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return values by split and method; methods without any are left out."""
-    wide = rows.pivot_table(index="split", columns="method", values="value", sort=False)
-    return wide.dropna(axis=1, how="all")
 
 
 def _contrast(
@@ -224,20 +232,28 @@ def _contrast(
     wide = single.pivot_table(index=["split", "group"], columns="setting", values="value").dropna()
     if len(wide.columns) < 2 or not len(wide):
         return []
-    means = wide.groupby("split").mean()
     n = wide.groupby("split").size()
     of = np.array([held_out.get((context, str(split)), n[split]) for split in n.index])
-    by_perturbation = wide.groupby("group").mean()
-    comparison = Comparison(means, True, n.to_numpy(), of, by_perturbation)
-    gap = means["curated"].mean() - means["full_without_target"].mean()
-    if comparison.too_few or gap < _GAP or comparison.rivals():
+    of_each = wide.groupby("group").mean()
+    gap = (of_each["curated"] - of_each["full_without_target"]).to_numpy()
+    few = n.min() < FEW or (2 * n.to_numpy() < of).any()
+    if few or gap.mean() < _GAP or _interval(gap)[0] <= 0:
         return []
+    curated, whole = (_with_interval(of_each[name].to_numpy()) for name in _SETTINGS[::-1])
     return [
         f"{context}: majority vote, which does not look at the perturbation, reaches a balanced "
-        f"accuracy of {comparison.value('curated')} on the curated pairs of a perturbation and "
-        f"{comparison.value('full_without_target')} on all of its pairs ({comparison.told}, as "
-        "called): how pairs are chosen makes the difference."
+        f"accuracy of {curated} on the curated pairs of a perturbation and {whole} on all of its "
+        f"pairs ({told(n.to_numpy(), of)}, as called): how pairs are chosen makes the difference."
     ]
+
+
+def _with_interval(values: np.ndarray) -> str:
+    return with_interval(float(values.mean()), *_interval(values))
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the interval of a mean over perturbations."""
+    return bootstrap_interval(values, n_bootstrap=N_RESAMPLES, seed=0)
 
 
 def without_vectors(lacking: Sequence[Mapping[str, Any]], context: str | None = None) -> list[str]:
@@ -312,31 +328,33 @@ def without_votes(scores: pd.DataFrame) -> list[str]:
 # --- expression -----------------------------------------------------------------------------------
 
 
-def of_expression(scores: pd.DataFrame) -> list[str]:
+def of_expression(scores: pd.DataFrame, averages: pd.DataFrame) -> list[str]:
     """Return sentences on the errors of held-out singles and doubles, against no change."""
     rows = scores[scores["task"].isin([SINGLE, DOUBLE]) & (scores["setting"] == TOP_EXPRESSED)]
     lines = []
     for context, task in dict.fromkeys(zip(rows["context"], rows["task"], strict=True)):
         of_task = rows[(rows["context"] == context) & (rows["task"] == task)]
-        comparison = compared_errors(of_task)
+        of_metric = averages[
+            (averages["task"] == task)
+            & (averages["context"] == context)
+            & (averages["setting"] == TOP_EXPRESSED)
+            & (averages["metric"] == "l2")
+        ]
+        comparison = Comparison(of_metric, False, *compared_numbers(of_task))
         head = f"{context}, held-out {task}s"
         lines.append(_sentence(comparison, head, "error (L2)", _always_told(EXPRESSION_MODELS)))
         lines += _without_effects(of_task, head)
     return lines
 
 
-def compared_errors(rows: pd.DataFrame) -> Comparison:
-    """Return the errors of one task in one context."""
-    errors = rows[rows["metric"] == "l2"]
-    overall = errors[errors["level"] == "overall"]
-    values = _by_split(overall)
+def compared_numbers(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many perturbations of each split are compared in expression, and held out."""
+    overall = rows[(rows["metric"] == "l2") & (rows["level"] == "overall")]
+    overall = overall[overall["value"].notna()]
     n = overall.groupby("split", sort=False)["n"].min()
     whole = rows[rows["metric"] == "n_without_prediction"].groupby("split")["n"].max()
-    single = errors[errors["level"] == "perturbation"]
-    by_perturbation = single.pivot_table(index="group", columns="method", values="value")
-    n = n.reindex(values.index)
-    of = whole.reindex(values.index).fillna(n)
-    return Comparison(values, False, n.to_numpy(int), of.to_numpy(int), by_perturbation)
+    of = whole.reindex(n.index).fillna(n)
+    return n.to_numpy(int), of.to_numpy(int)
 
 
 def _without_effects(rows: pd.DataFrame, head: str) -> list[str]:

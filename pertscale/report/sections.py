@@ -17,9 +17,17 @@ from pertscale.report.figures import interactions as of_interactions
 from pertscale.report.figures import screens
 from pertscale.report.figures.expression_data import ComparedTask
 from pertscale.report.figures.style import CLASS_TITLES, to_svg
-from pertscale.report.findings import compared_errors, counted
-from pertscale.report.tables import CALLS, POINTS, Table, number, plain_table, ranked
-from pertscale.results.comparisons import FEW, in_fewer_splits, told, with_range, without_repeats
+from pertscale.report.findings import compared_numbers, counted
+from pertscale.report.tables import (
+    CALLS,
+    POINTS,
+    Table,
+    cells_of,
+    number,
+    plain_table,
+    ranked,
+)
+from pertscale.results.comparisons import FEW, in_fewer_splits, told, without_repeats
 from pertscale.results.summaries import EXPRESSION_HEADLINE
 from pertscale.schema import (
     CLASS_NAMES,
@@ -123,18 +131,22 @@ def _means(result: BenchmarkResult, context: str, task: str) -> tuple[Table, ...
     rows = result.means
     rows = rows[(rows["context"] == context) & (rows["task"] == task)]
     overall = rows[rows["level"] == "overall"]
+    means = result.averages
+    means = means[(means["context"] == context) & (means["task"] == task)]
     tables = []
     for setting, title in _EXPRESSION_TABLES.items():
-        mine = overall[overall["setting"] == setting]
+        mine, averages = (t[t["setting"] == setting] for t in (overall, means))
         if not len(mine):
             continue
         if setting == PARTIAL:
             tables += [
-                _table_of_means(mine[mine["method"] == method], f"{title.format(method)}")
+                _table_of_means(mine[mine["method"] == method], averages, title.format(method))
                 for method in dict.fromkeys(mine["method"])
             ]
         else:
-            tables.append(_table_of_means(mine, title, no_effect=setting == TOP_EXPRESSED))
+            tables.append(
+                _table_of_means(mine, averages, title, no_effect=setting == TOP_EXPRESSED)
+            )
     return tuple(tables)
 
 
@@ -146,27 +158,23 @@ _EXPRESSION_TABLES = {
 }
 
 
-def _table_of_means(overall: pd.DataFrame, title: str, *, no_effect: bool = False) -> Table:
-    """Return mean scores with their range over splits, the smallest error first."""
+def _table_of_means(
+    overall: pd.DataFrame, averages: pd.DataFrame, title: str, *, no_effect: bool = False
+) -> Table:
+    """Return mean scores with their intervals, the smallest error first."""
     rows: list[tuple[str, ...]] = []
+    cells = cells_of(averages)
     apart = in_fewer_splits(overall)
     for method in sorted(ranked(overall, "l2", ascending=True), key=lambda name: name in apart):
-        mine = overall[overall["method"] == method]
-        values = {metric: mine.loc[mine["metric"] == metric, "value"] for metric in _MEANS}
         name = f"{method}, {apart[method]}" if method in apart else method
-        rows.append((name, *(_cell(v.to_numpy(float)) for v in values.values())))
+        rows.append((name, *(cells[method, metric] for metric in _MEANS)))
     expected = overall.groupby("metric")["no_effect"].mean()
     if no_effect and expected.notna().any():
-        cells = (number(float(expected.get(metric, np.nan))) for metric in _MEANS)
-        rows.append((_NO_EFFECT, *cells))
+        numbers = (number(float(expected.get(metric, np.nan))) for metric in _MEANS)
+        rows.append((_NO_EFFECT, *numbers))
     numeric = (False, *([True] * len(_MEANS)))
-    caption = f"{title} ({compared_errors(overall).told})"
+    caption = f"{title} ({told(*compared_numbers(overall))})"
     return Table(caption, ("method", *_MEANS.values()), tuple(rows), numeric)
-
-
-def _cell(values: np.ndarray) -> str:
-    known = values[np.isfinite(values)]
-    return with_range(known) if len(known) else number(np.nan)
 
 
 def transfer_sections(result: BenchmarkResult) -> list[Section]:
@@ -215,7 +223,7 @@ def _transfer_tables(
         wide = wide[_shown(wide.index.get_level_values("train_contexts").to_series()).to_numpy()]
         caption = (
             f"Expression of {context}, effects of other contexts on its own control "
-            f"({compared_errors(errors).told})"
+            f"({told(*compared_numbers(errors))})"
         )
         yield plain_table(wide.reset_index(), caption=caption, digits=3)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from pertscale.baselines.registry import REFERENCES
 from pertscale.evaluation.metrics import headings
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.report.figures.style import CLASS_TITLES
 from pertscale.report.findings import predicting_fewer
-from pertscale.results.comparisons import in_fewer_splits, with_range
+from pertscale.results.averages import may_be_best, texts
+from pertscale.results.comparisons import in_fewer_splits
 from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CLASS_NAMES
 
 #: Metrics of the overview: those that need no calls, and those at each operating point.
@@ -79,19 +80,23 @@ class Heading:
     told: str
 
 
-def overview(scores: pd.DataFrame, *, context: str, heading: Heading) -> Table:
-    """Headline scores of every method in one setting, the best average precision first."""
-    mine = scores[
-        (scores["level"] == "overall")
-        & (scores["context"] == context)
-        & (scores["setting"] == heading.setting)
-    ]
-    at = {point: at_operating_point(mine, point) for point in POINTS}
-    areas = _means_and_ranges(mine, AREAS)
-    called = {
-        point: _means_and_ranges(rows[rows["operating_point"] == point], HEADLINE)
-        for point, rows in at.items()
-    }
+def overview(
+    scores: pd.DataFrame, averages: pd.DataFrame, *, context: str, heading: Heading
+) -> Table:
+    """Headline scores of every method in one setting, the best average precision first.
+
+    `scores` are of each split, `averages` of all.
+    """
+    mine, means = (
+        table[
+            (table["level"] == "overall")
+            & (table["context"] == context)
+            & (table["setting"] == heading.setting)
+        ]
+        for table in (scores, averages)
+    )
+    areas = cells_of(means[means["operating_point"] == ""])
+    called = {point: cells_of(means[means["operating_point"] == point]) for point in POINTS}
     fewer, apart = predicting_fewer(mine), standing_apart(mine)
     rows = [
         (
@@ -116,22 +121,28 @@ def overview(scores: pd.DataFrame, *, context: str, heading: Heading) -> Table:
     return Table(caption, columns, tuple(rows), numeric, groups)
 
 
-def class_tables(scores: pd.DataFrame, *, context: str, heading: Heading) -> list[Table]:
+def class_tables(
+    scores: pd.DataFrame, averages: pd.DataFrame, *, context: str, heading: Heading
+) -> list[Table]:
     """Scores of each class (the first paper's Table 2), a table for each operating point.
 
     The areas, which need no calls, stand in the first.
     """
     mine = scores[(scores["context"] == context) & (scores["setting"] == heading.setting)]
     methods, apart = ranked(mine[mine["level"] == "overall"], "auprc_de"), standing_apart(mine)
-    mine = mine[mine["level"] == "class"]
+    means = averages[
+        (averages["level"] == "class")
+        & (averages["context"] == context)
+        & (averages["setting"] == heading.setting)
+    ]
     tables = []
     for point, title in POINTS.items():
         shown = PER_CLASS if point == AS_CALLED else CALLS
-        there = mine[mine["operating_point"] == point]
+        there = means[means["operating_point"] == point]
         if not len(there):
             continue
-        chosen = at_operating_point(mine, point)
-        cells = {c: _means_and_ranges(chosen[chosen["group"] == c], shown) for c in CLASS_NAMES}
+        chosen = at_operating_point(means, point)
+        cells = {c: cells_of(chosen[chosen["group"] == c]) for c in CLASS_NAMES}
         scored = set(there["method"])
         rows = tuple(
             (
@@ -168,14 +179,12 @@ def ranked(overall: pd.DataFrame, metric: str, *, ascending: bool = False) -> li
     return sorted(map(str, means.index), key=lambda name: name in REFERENCES)
 
 
-def _means_and_ranges(
-    scores: pd.DataFrame, metrics: Collection[str]
-) -> defaultdict[tuple[str, str], str]:
-    """Cells by method and metric: mean over splits, where there are several with its range."""
-    rows = scores[scores["metric"].isin(metrics) & scores["value"].notna()]
-    values: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for method, metric, value in zip(rows["method"], rows["metric"], rows["value"], strict=True):
-        values[method, metric].append(value)
+def cells_of(averages: pd.DataFrame) -> defaultdict[tuple[str, str], str]:
+    """Cells by method and metric, of one group of one table; bold is who may be the best."""
     cells: defaultdict[tuple[str, str], str] = defaultdict(lambda: MISSING)
-    cells.update((key, with_range(np.array(known))) for key, known in values.items())
+    columns = (averages["method"], averages["metric"], texts(averages), may_be_best(averages))
+    for method, metric, text, is_bold in zip(*columns, strict=True):
+        value, space, bounds = text.partition(" ")
+        bold = Markup("<b>{}</b>{}{}").format(value, space, bounds)
+        cells[method, metric] = bold if is_bold else text
     return cells

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from pertscale import display
-from pertscale.evaluation.metrics import METRICS
-from pertscale.results.comparisons import Comparison
+from pertscale.results.averages import may_be_best, texts
 from pertscale.results.summaries import ScoreTable, score_tables
 from pertscale.schema import MANIFEST_FILE
 from pertscale.splits import Split
@@ -44,6 +42,10 @@ class ShownResult(Protocol):
         """Scores at level 'overall'."""
 
     @property
+    def averages(self) -> pd.DataFrame:
+        """Scores averaged over splits, with what is known of each."""
+
+    @property
     def findings(self) -> list[str]:
         """What they say, in sentences."""
 
@@ -65,7 +67,8 @@ def whole_card(result: ShownResult) -> str:
     name = display.shown_path(result.path)
     if not (result.path / MANIFEST_FILE).exists():
         return display.card("BenchmarkResult", name, display.line(GONE))
-    parts = [part for table in score_tables(result.overall) for part in _shown(result, table)]
+    tables = score_tables(result.overall, result.averages)
+    parts = [part for table in tables for part in _shown(result, table)]
     lead = [display.bullets(result.findings)] if result.findings else []
     return display.card(
         "BenchmarkResult",
@@ -107,51 +110,32 @@ def _time(timings: pd.DataFrame) -> str:
 
 def _shown(result: ShownResult, table: ScoreTable) -> Iterator[Markup]:
     """Yield one folded table per key of the rows, scores averaged over splits."""
-    groups = list(table.frame.groupby(list(table.keys), sort=False, observed=True))
+    groups = list(table.averages.groupby(list(table.keys), sort=False, observed=True))
     for i, (key, rows) in enumerate(groups[:_MOST_TABLES]):
-        splits = result.splits.get(str(key[0]), {})
-        n = [len(splits[name].held_out) for name in rows["split"].unique() if name in splits]
-        averaged = f" (means of {len(n)} splits)" if len(n) > 1 else ""
+        n = int(rows["n_splits"].max())
+        averaged = f" (means of {n} splits)" if n > 1 else ""
         title = f"{table.title}: {', '.join(map(str, key))}{averaged}"
-        yield display.details(title, _score_rows(rows, table.metrics, n), is_open=i == 0)
+        yield display.details(title, _score_rows(rows, table.metrics), is_open=i == 0)
     if len(groups) > _MOST_TABLES:
         yield display.line(f"{table.title}: {len(groups) - _MOST_TABLES:,} more tables in .scores")
 
 
-def _score_rows(rows: pd.DataFrame, metrics: tuple[str, ...], n: Sequence[int]) -> Markup:
-    """Return means over splits as html; in bold what stands out, by the rule of the findings.
-
-    `n` are the perturbations that each split holds out.
-    """
-    best = {metric: _best(rows, metric, n) for metric in metrics}
-    means = rows.groupby("method", sort=False, observed=True)[list(metrics)].mean()
-    shown = []
-    for method, row in zip(means.index, means.to_dict("records"), strict=True):
-        cells: list[object] = [method]
-        for metric in metrics:
-            text = _number(row[metric])
-            stands_out = method == best[metric]
-            cells.append(Markup("<strong>{}</strong>").format(text) if stands_out else text)
-        shown.append(cells)
-    table = display.table(["method", *(m.replace("_", " ") for m in metrics)], shown[:_MOST_ROWS])
-    hidden = len(shown) - _MOST_ROWS
+def _score_rows(averages: pd.DataFrame, metrics: tuple[str, ...]) -> Markup:
+    """Return means over splits as html; in bold what is not worse than the best, if others are."""
+    bold = may_be_best(averages)
+    cells = {
+        (method, metric): Markup("<strong>{}</strong>").format(text) if is_bold else text
+        for method, metric, text, is_bold in zip(
+            averages["method"], averages["metric"], texts(averages), bold, strict=True
+        )
+    }
+    rows = [
+        [method, *(cells.get((method, metric), "–") for metric in metrics)]
+        for method in dict.fromkeys(averages["method"])
+    ]
+    table = display.table(["method", *(m.replace("_", " ") for m in metrics)], rows[:_MOST_ROWS])
+    hidden = len(rows) - _MOST_ROWS
     return table + (display.line(f"and {hidden:,} more methods") if hidden > 0 else Markup(""))
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if np.isfinite(value) else "–"
-
-
-def _best(rows: pd.DataFrame, metric: str, n: Sequence[int]) -> str | None:
-    """Return the method that stands out; None where none does, or no side is better."""
-    better = METRICS[metric].greater_is_better
-    if better is None or not n:
-        return None
-    values = rows.pivot_table(index="split", columns="method", values=metric, sort=False)
-    comparison = Comparison(values, better, np.array(n), np.array(n))
-    if comparison.too_few or len(comparison.ranked) < 2 or comparison.rivals():
-        return None
-    return comparison.ranked[0]
 
 
 def _skipped(result: ShownResult) -> Markup:

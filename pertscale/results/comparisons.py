@@ -9,34 +9,29 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines.registry import REFERENCES
-from pertscale.evaluation.comparison import bootstrap_interval
+from pertscale.results.averages import texts
 
 #: Perturbations below which nothing is compared, and no interval is given.
 FEW: Final = 5
-#: Splits from which on their range tells methods apart.
-_SPLITS: Final = 4
-_BOOTSTRAP: Final = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Scores of several methods on the same perturbations.
+    """Scores of several methods on the same perturbations, by one metric.
 
     Attributes
     ----------
-    values : DataFrame (split, method)
+    averages : DataFrame
+        Rows of :func:`pertscale.results.averages.averaged_scores`: a row per method.
     greater_is_better : bool
     n, n_held_out : ndarray (split,)
         Perturbations that are compared, and held out.
-    by_perturbation : DataFrame (perturbation, method), optional
-        The values behind the means, of metrics that are means.
     """
 
-    values: pd.DataFrame
+    averages: pd.DataFrame
     greater_is_better: bool
     n: np.ndarray
     n_held_out: np.ndarray
-    by_perturbation: pd.DataFrame | None = None
 
     @property
     def told(self) -> str:
@@ -50,35 +45,32 @@ class Comparison:
             return f"fewer than {FEW} perturbations are too few to compare methods"
         if (2 * self.n < self.n_held_out).any():
             return "fewer than half of the held-out perturbations are compared"
+        if not np.isfinite(self.averages["low"]).any():
+            return "scores have no intervals, so no method is named"
         return None
 
     @property
     def ranked(self) -> list[str]:
         """The methods that compete and have a score in every split, the best first."""
-        whole = self.values.drop(columns=[m for m in self.values if m in REFERENCES])
-        means = whole.loc[:, whole.notna().all()].mean()
-        means = means.sort_values(ascending=not self.greater_is_better, kind="stable")
-        return [str(method) for method in means.index]
+        rows = self.averages[~self.averages["method"].isin(REFERENCES)]
+        rows = rows[rows["n_splits"] == self.averages["n_splits"].max()]
+        rows = rows.sort_values("value", ascending=not self.greater_is_better, kind="stable")
+        return [str(method) for method in rows["method"]]
 
     def rivals(self) -> list[str]:
-        """Return the methods that do not differ from the best, in their order."""
-        best, *others = self.ranked
-        return [other for other in others if not self._tells_apart(best, other)]
+        """Return the methods that are not worse than the best, in their order."""
+        worse = set(self.averages.loc[self.averages["in_best_set"].eq(other=False), "method"])
+        return [method for method in self.ranked[1:] if method not in worse]
 
-    def _tells_apart(self, best: str, other: str) -> bool:
-        sign = 1 if self.greater_is_better else -1
-        if len(self.values) >= _SPLITS:
-            gap = (sign * self.values[best]).min() - (sign * self.values[other]).max()
-            return bool(gap > 0)
-        if self.by_perturbation is None:
-            return False
-        difference = sign * (self.by_perturbation[best] - self.by_perturbation[other])
-        values = difference.dropna().to_numpy()
-        return bool(bootstrap_interval(values, n_bootstrap=_BOOTSTRAP, seed=0)[0] > 0)
+    @property
+    def all_same(self) -> bool:
+        """Whether all methods that compete have the same score."""
+        rows = self.averages[self.averages["method"].isin(self.ranked)]
+        return bool(rows["value"].nunique() == 1)
 
     def value(self, method: str) -> str:
-        """Return a method's mean over splits, with its range."""
-        return with_range(self.values[method].to_numpy())
+        """Return a method's mean over splits, with its interval."""
+        return texts(self.averages[self.averages["method"] == method])[0]
 
 
 def told(n: np.ndarray, n_held_out: np.ndarray) -> str:
@@ -93,12 +85,6 @@ def span(numbers: np.ndarray) -> str:
     """Say the smallest and the largest of some numbers, once where they are the same."""
     low, high = int(np.min(numbers)), int(np.max(numbers))
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def with_range(values: np.ndarray) -> str:
-    """Return the mean of the values of several splits as text, with the smallest and largest."""
-    text = f"{values.mean():.3f}"
-    return f"{text} ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else text
 
 
 def no_target_read_out(rows: pd.DataFrame) -> bool:

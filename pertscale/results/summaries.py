@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
+import numpy as np
 import pandas as pd
 
 from pertscale.evaluation.metrics import headline_metrics
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
-from pertscale.results.comparisons import in_fewer_splits, without_repeats
+from pertscale.results.averages import TABLE, may_be_best, texts
+from pertscale.results.comparisons import without_repeats
 from pertscale.schema import (
     AS_CALLED,
     AT_TRAINING_RATE,
@@ -34,12 +36,15 @@ _PRINTED: Final = {
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Headline scores of one kind: `keys` say what a row is for, then `metrics`."""
+    """Headline scores of one kind: `keys` say what a table is for.
+
+    `averages` are rows of :func:`pertscale.results.averages.averaged_scores`.
+    """
 
     title: str
     keys: tuple[str, ...]
     metrics: tuple[str, ...]
-    frame: pd.DataFrame
+    averages: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -86,23 +91,53 @@ def class_headline(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return both[[*keys, "operating_point", *HEADLINE]]
 
 
-def score_tables(overall: pd.DataFrame) -> list[ScoreTable]:
-    """Return the headline tables that are not empty."""
+def summary(averages: pd.DataFrame, metrics: Sequence[str], keys: list[str]) -> pd.DataFrame:
+    """Return overall scores as text, a column per metric; a star marks who may be the best."""
+    rows = averages[(averages["level"] == "overall") & averages["metric"].isin(metrics)]
+    stars = np.where(may_be_best(rows), "*", "")
+    rows = rows.assign(
+        text=[f"{text}{star}" for text, star in zip(texts(rows), stars, strict=True)]
+    )
+    wide = rows.pivot_table(
+        index=keys, columns="metric", values="text", aggfunc="first", sort=False, observed=True
+    )
+    wide = wide.reindex(columns=list(metrics)).fillna("")
+    return wide.reset_index().rename_axis(columns=None)
+
+
+def class_summary(averages: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return :func:`summary` of classes, a row for each operating point of a method."""
+    parts = []
+    for point in get_args(OperatingPoint):
+        scored = averages.loc[averages["operating_point"] == point, keys].drop_duplicates()
+        table = summary(at_operating_point(averages, point), HEADLINE, keys)
+        parts.append(scored.merge(table, on=keys).assign(operating_point=point))
+    both = averages[keys].drop_duplicates().merge(pd.concat(parts), on=keys)
+    return both[[*keys, "operating_point", *HEADLINE]]
+
+
+def score_tables(overall: pd.DataFrame, averages: pd.DataFrame) -> list[ScoreTable]:
+    """Return the headline tables that are not empty.
+
+    `overall` are the scores of single splits, and tell which settings are the same.
+    """
     tables = []
     kinds = overall["task"].map(SCORE_KINDS)
     for kind, table in SCORE_TABLES.items():
-        rows = at_operating_point(without_repeats(overall[kinds == kind]))
-        frame = headline(rows, table.metrics, [*table.keys, "split", "method"])
-        if len(frame):
-            tables.append(ScoreTable(table.title, table.keys, table.metrics, frame))
+        there = without_repeats(overall[kinds == kind])[TABLE].drop_duplicates()
+        rows = at_operating_point(averages.merge(there, on=TABLE))
+        rows = rows[(rows["level"] == "overall") & rows["metric"].isin(table.metrics)]
+        if len(rows):
+            tables.append(ScoreTable(table.title, table.keys, table.metrics, rows))
     return tables
 
 
-def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
+def printed_tables(averages: pd.DataFrame) -> Iterator[str]:
     """Yield what is printed of a result: few scores of each method, means over splits.
 
     Transfer is left to the report, as are classes with their targets, where there are others.
     """
+    overall = averages[averages["level"] == "overall"]
     kinds = overall["task"].map(SCORE_KINDS)
     shown = (kinds == "expression") & (overall["setting"] == TOP_EXPRESSED)
     within = kinds == "classes"
@@ -111,13 +146,16 @@ def printed_tables(overall: pd.DataFrame) -> Iterator[str]:
     for (context, task, setting), rows in chosen.groupby(
         ["context", "task", "setting"], sort=False, observed=True
     ):
-        means = rows.groupby(["operating_point", "metric", "method"], sort=False)["value"].mean()
-        wide = means.unstack(["operating_point", "metric"])
+        n = int(rows["n_splits"].max())
+        rows = rows.assign(text=texts(rows))
+        wide = rows.set_index(["operating_point", "metric", "method"])["text"]
+        wide = wide.unstack(["operating_point", "metric"])
+        wide = wide.reindex(list(dict.fromkeys(rows["method"])))
         there = {title: key for title, key in _PRINTED.items() if key in wide}
-        table = wide[list(there.values())].round(3).set_axis(list(there), axis="columns")
-        apart = in_fewer_splits(rows)
-        table.index = [f"{m}, {apart[m]}" if m in apart else m for m in table.index]
-        n = rows["split"].nunique()
+        table = wide[list(there.values())].set_axis(list(there), axis="columns")
+        most = rows.groupby("method")["n_splits"].max()
+        fewer = {m: f"{m}, {k} of {n} splits" for m, k in most.items() if k < n}
+        table.index = [fewer.get(m, m) for m in table.index]
         of_classes = SCORE_KINDS[task] == "classes"
         what = f"classes, {setting}" if of_classes else f"held-out {task}s"
         title = f"{context}: {what}" + (f", means of {n} splits" if n > 1 else "")

@@ -33,6 +33,7 @@ from pertscale.display import n_bytes
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import StorageError
 from pertscale.evaluation.expression import N_GENES
+from pertscale.evaluation.resampling.draws import Cluster
 from pertscale.evaluation.retrieval import N_THREADS
 from pertscale.evaluation.target_genes import Targets
 from pertscale.execution.clients import ClientLike, memory_limit, use_client
@@ -268,6 +269,9 @@ def plan_benchmark(
     exclude_test_perturbations: bool = True,
     aliases: Any = None,
     targets: Targets = "exclude",
+    intervals: bool = True,
+    cluster: Cluster = "targets",
+    reference: str | None = None,
     test: Test = "mannwhitney",
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
@@ -286,8 +290,10 @@ def plan_benchmark(
     ----------
     store, out, embedding, split, tasks, methods, settings, test_fraction, seed, gene_disjoint
         As of :func:`pertscale.run_benchmark`.
-    threshold, exclude_test_perturbations, aliases, targets, test, fdr, fold_change, min_cells
+    threshold, exclude_test_perturbations, aliases, targets, intervals, cluster, reference
         As of :func:`pertscale.run_benchmark`.
+    test, fdr, fold_change, min_cells
+        As of :func:`pertscale.stats.rank_sum`.
     memory, client
         As of :func:`pertscale.run_benchmark`.
     quiet : bool
@@ -329,6 +335,9 @@ def plan_benchmark(
         exclude_test_perturbations=exclude_test_perturbations,
         aliases=aliases,
         targets=targets,
+        intervals=intervals,
+        cluster=cluster,
+        reference=reference,
     )
     options = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     output, stores = locate_stores(store, out)

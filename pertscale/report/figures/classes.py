@@ -37,8 +37,8 @@ def class_bars(
     Parameters
     ----------
     scores : DataFrame
-        Rows of one context at level ``class``, of which those as called are shown; several splits
-        are averaged.
+        Rows of one context at level ``class``; several splits are averaged. With columns ``low``
+        and ``high``, as those of :attr:`BenchmarkResult.estimates`, bars have these intervals.
     methods : sequence of str
         Bars, in this order.
     settings : mapping
@@ -46,7 +46,10 @@ def class_bars(
     """
     metrics = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
     keys = ["setting", "operating_point", "metric", "method", "group"]
-    mean = scores.groupby(keys)["value"].mean().to_dict()
+    shown = scores.reindex(columns=[*keys, "value", "low", "high"])
+    mean = shown.groupby(keys)[["value", "low", "high"]].mean()
+    nothing = (np.nan, np.nan, np.nan)
+    known = dict(zip(mean.index, mean.itertuples(index=False, name=None), strict=True))
     columns = {
         (setting, point): f"{short(title, 48)}\n{words}"
         for setting, title in settings.items()
@@ -59,14 +62,17 @@ def class_bars(
         figure, axes = panels(3, columns=1, size=(3.6 * len(columns) + 1.2, 2.1), share="xy")
         for (metric, label), axis in zip(metrics.items(), axes, strict=True):
             for i, method in enumerate(methods):
-                heights = [
-                    mean.get((*column, metric, method, c), np.nan)
-                    for column in columns
-                    for c in CLASS_NAMES
-                ]
+                heights, low, high = np.array(
+                    [
+                        known.get((*column, metric, method, c), nothing)
+                        for column in columns
+                        for c in CLASS_NAMES
+                    ]
+                ).T
                 left = at + (i - len(methods) / 2) * width
-                patch = _bars(left, np.array(heights), width * 0.92)
+                patch = _bars(left, heights, width * 0.92)
                 axis.add_artist(patch)
+                axis.add_artist(_intervals(left + width * 0.46, low, high))
                 patch.set(color=COLORS[i % len(COLORS)], linewidth=0, label=short(method))
             axis.set_ylabel(label)
             axis.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -76,7 +82,7 @@ def class_bars(
         axis.set_xticks(at, [CLASS_TITLES[c] for c in CLASS_NAMES] * len(columns))
         middles = starts + (len(CLASS_NAMES) - 1) / 2
         head_columns(figure, axes[0], dict(zip(middles, columns.values(), strict=True)))
-        legend_beside(figure, handles=axes[0].patches)
+        legend_beside(figure, handles=[p for p in axes[0].patches if p.get_label()])
     return figure
 
 
@@ -88,6 +94,14 @@ def _bars(left: np.ndarray, heights: np.ndarray, width: float) -> PathPatch:
     corners = np.stack([x + across, y * up], axis=-1)
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
     return PathPatch(Path(corners.reshape(-1, 2), codes * int(known.sum())))
+
+
+def _intervals(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> PathPatch:
+    """Return upright lines as one outline."""
+    known = np.isfinite(low)
+    ends = np.stack([np.repeat(x[known], 2), np.stack([low, high], axis=1)[known].ravel()], axis=1)
+    path = Path(ends.reshape(-1, 2), [Path.MOVETO, Path.LINETO] * int(known.sum()))
+    return PathPatch(path, edgecolor="#333333", linewidth=0.7, fill=False)
 
 
 def cells_per_perturbation(perturbations: pd.DataFrame, *, contexts: Sequence[str]) -> Figure:

@@ -6,6 +6,7 @@ matplotlib Figure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import matplotlib as mpl
@@ -17,8 +18,10 @@ from matplotlib.figure import Figure
 from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.evaluation import error_by_genes
-from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
+from pertscale.evaluation.resampling.draws import Draws
+from pertscale.evaluation.resampling.intervals import bca_interval
+from pertscale.evaluation.resampling.versions import ratios as weighted
 from pertscale.report.figures.expression_data import ComparedSplit, ComparedTask
 from pertscale.report.figures.layout import label_all, legend_beside, log_scale
 from pertscale.report.figures.style import (
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
 _MAX_POINTS = 2000
 #: Pairs whose errors are worked out at a time.
 _PAIRS_AT_A_TIME = 2_000_000
-_BOOTSTRAP = 10_000
 
 
 @checked
@@ -49,8 +51,8 @@ def prediction_error(
 ) -> Figure:
     """Error of every held-out perturbation, by method, with the means (Fig 1a, 2a).
 
-    Methods are ordered by their mean; a dashed line marks the smallest. All are of one set of
-    perturbations.
+    Methods are ordered by their mean, which has its 95 % interval; a dashed line marks the
+    smallest. All are of one set of perturbations.
     """
     return draw_errors(ComparedTask(result, context, task), metric=metric)
 
@@ -59,6 +61,7 @@ def draw_errors(of: ComparedTask, *, metric: str = "l2") -> Figure:
     """Draw :func:`prediction_error`."""
     rows = of.scores(metric)
     means = rows.groupby("method")["value"].mean().sort_values()
+    found = of.averages[of.averages["metric"] == metric].set_index("method")[["low", "high"]]
     with mpl.rc_context(STYLE):
         figure = new_figure(0.9 * len(means) + 1.6, 3.6)
         axis = figure.subplots()
@@ -77,6 +80,7 @@ def draw_errors(of: ComparedTask, *, metric: str = "l2") -> Figure:
                 rasterized=True,
             )
             axis.plot([i - 0.3, i + 0.3], [means[method]] * 2, color="#c00000", linewidth=2)
+            axis.plot([i, i], found.loc[method], color="#c00000", linewidth=1.2)
         axis.axhline(means.min(), color="#c00000", linewidth=0.8, linestyle="--", zorder=0)
         name_ticks(axis, [short(m) for m in means.index])
         axis.set_ylabel("prediction error (L2)" if metric == "l2" else metric)
@@ -150,7 +154,7 @@ def ratio_forest(
 
 def draw_ratios(of: ComparedTask, *, reference: str = "mean") -> Figure:
     """Draw :func:`ratio_forest`."""
-    table = _ratios(of.scores("l2"), reference)
+    table = _ratios(of.scores("l2"), reference, of.target_genes)
     with mpl.rc_context(STYLE):
         figure = new_figure(5.2, 0.34 * len(table) + 1.1)
         axis = figure.subplots()
@@ -179,7 +183,9 @@ def draw_ratios(of: ComparedTask, *, reference: str = "mean") -> Figure:
     return figure
 
 
-def _ratios(errors: pd.DataFrame, reference: str) -> pd.DataFrame:
+def _ratios(
+    errors: pd.DataFrame, reference: str, target_genes: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
     """Return ``method, n, ratio, low, high`` over perturbations; of few without the bounds."""
     wide = errors.pivot_table(index=["split", "group"], columns="method", values="value")
     if reference not in wide:
@@ -187,10 +193,12 @@ def _ratios(errors: pd.DataFrame, reference: str) -> pd.DataFrame:
     ratios = wide.div(wide[reference], axis=0).groupby("group").mean()
     found = []
     for method in ratios.columns.drop(reference):
-        values = ratios[method].dropna().to_numpy()
-        low, high = np.nan, np.nan
-        if len(values) >= FEW:
-            low, high = bootstrap_interval(values, n_bootstrap=_BOOTSTRAP, seed=0)
+        values = ratios[method].dropna()
+        names = list(map(str, values.index))
+        draws = Draws.of("ratios", {name: target_genes.get(name, ()) for name in names})
+        mean = weighted(draws, names, values.to_numpy()[:, None], np.ones((len(values), 1)))
+        interval = bca_interval(mean.estimate, mean.resamples, mean.left_out)
+        low, high = float(interval.low[0]), float(interval.high[0])
         found.append((str(method), len(values), values.mean(), low, high))
     table = pd.DataFrame(found, columns=["method", "n", "ratio", "low", "high"])
     return table.sort_values("ratio", ascending=False, kind="stable")

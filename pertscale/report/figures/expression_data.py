@@ -14,7 +14,8 @@ import xarray as xr
 from pertscale.errors import InputError
 from pertscale.evaluation import own_targets
 from pertscale.report.figures.style import short
-from pertscale.report.findings import compared_errors
+from pertscale.report.findings import compared_numbers
+from pertscale.results.comparisons import told
 from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION, TOP_EXPRESSED
 
 if TYPE_CHECKING:
@@ -77,9 +78,16 @@ class ComparedTask:
         return rows[(rows[keys] == [self.context, self.task, TOP_EXPRESSED]).all(axis=1)]
 
     @cached_property
+    def averages(self) -> pd.DataFrame:
+        """The same averaged over splits, with intervals."""
+        rows = self.result.averages
+        keys = ["context", "task", "setting"]
+        return rows[(rows[keys] == [self.context, self.task, TOP_EXPRESSED]).all(axis=1)]
+
+    @cached_property
     def told(self) -> str:
         """How many of the held-out perturbations are compared, in words."""
-        return compared_errors(self.rows).told
+        return told(*compared_numbers(self.rows))
 
     @property
     def title(self) -> str:
@@ -141,10 +149,11 @@ class ComparedTask:
         if self.result.manifest["options"]["targets"] != "exclude":
             return None
         genes = [str(n) for n in split.predictions[GENE].values]
-        return own_targets(split.perturbations, genes, target_genes=self._target_genes)
+        return own_targets(split.perturbations, genes, target_genes=self.target_genes)
 
     @cached_property
-    def _target_genes(self) -> dict[str, tuple[str, ...]]:
+    def target_genes(self) -> dict[str, tuple[str, ...]]:
+        """Genes that each perturbation targets."""
         table = self.result.labels.perturbations
         mine = table[table["context"] == self.context]
         return {

@@ -1,0 +1,74 @@
+"""Scores averaged over splits: with their interval, and whether a method may be the best."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+#: What a score is of, whatever the split.
+TABLE: Final = ["task", "setting", "context", "train_contexts"]
+SCORE: Final = [*TABLE, "method", "operating_point", "level", "group", "metric"]
+_FROM_ESTIMATES: Final = ["low", "high", "n_clusters"]
+_FROM_RANKS: Final = ["rank", "in_best_set"]
+
+
+def averaged_scores(
+    means: pd.DataFrame, estimates: pd.DataFrame, ranks: pd.DataFrame
+) -> pd.DataFrame:
+    """Return scores with one row for all splits.
+
+    Parameters
+    ----------
+    means : DataFrame
+        Scores of each split that are not of single perturbations.
+    estimates, ranks : DataFrame
+        Of the same run; empty where it made no intervals.
+
+    Returns
+    -------
+    DataFrame
+        :data:`SCORE`, and ``value``, the mean over splits; ``least`` and ``most`` of them and
+        ``n_splits``; ``low, high, n_clusters`` of the interval; ``rank`` and ``in_best_set`` among
+        the methods of the table. What is not known is NaN, or None.
+    """
+    known = means[means["value"].notna()]
+    found = known.groupby(SCORE, sort=False, observed=True)["value"].agg(
+        value="mean", least="min", most="max", n_splits="size"
+    )
+    found = found.join(estimates.set_index(SCORE)[_FROM_ESTIMATES])
+    ranked = ranks.assign(level="overall", group="").set_index(SCORE)[_FROM_RANKS]
+    found = found.join(ranked)
+    found["in_best_set"] = found["in_best_set"].astype(object).where(found["rank"].notna(), None)
+    return found.reset_index()
+
+
+def texts(averages: pd.DataFrame) -> list[str]:
+    """Return each score as text: with its interval, else with its range over splits."""
+    columns = (averages[name] for name in ("value", "low", "high", "least", "most"))
+    return [
+        with_interval(value, low, high) if np.isfinite(low) else with_range(value, least, most)
+        for value, low, high, least, most in zip(*columns, strict=True)
+    ]
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """Return a score with its interval as text."""
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def may_be_best(averages: pd.DataFrame) -> pd.Series:
+    """Mark the methods that are not worse than the best, where some other one is.
+
+    Where all of a table may be the best, nothing is told apart, and none is marked.
+    """
+    in_set, worse = (averages["in_best_set"].eq(other=known) for known in (True, False))
+    by_score = [averages[key] for key in (*TABLE, "operating_point", "level", "group", "metric")]
+    return in_set & worse.groupby(by_score, observed=True).transform("any")
+
+
+def with_range(value: float, least: float, most: float) -> str:
+    """Return a mean over splits as text, with the smallest and the largest where they differ."""
+    text = f"{value:.3f}"
+    return text if least == most else f"{text} ({least:.3f} to {most:.3f})"
