@@ -301,6 +301,7 @@ def manifest(
                 scores[scores["level"] != "perturbation"],
                 *(read_table(record.folder / name) for name in (ESTIMATES_FILE, RANKS_FILE)),
             ),
+            read_table(record.folder / COMPARISONS_FILE),
             _held_out(records),
             without_changes=without_changes,
             vectors_lack=vectors_lack,

@@ -22,7 +22,7 @@ from pertscale.benchmark.resampling.tables import RESAMPLES, scored_tables
 from pertscale.benchmark.split_files import check_split_files
 from pertscale.benchmark.state import ContextPlan, RunRecord, ScreenRun, records_of
 from pertscale.benchmark.tasks.registry import tasks_of
-from pertscale.benchmark.units.kept import remove_superseded
+from pertscale.benchmark.units.kept import is_kept, remove_superseded
 from pertscale.benchmark.units.running import UnitPlan, run_units, unit_budget, unmark
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
@@ -239,8 +239,12 @@ def _resample(
     """Resample all tables of scores that are not kept of an earlier call."""
     tables = {one.folder: list(scored_tables(one, screens)) for one in records}
     every = [table for mine in tables.values() for table in mine]
-    with records[0].log.stage("intervals"):
-        resample_tables(every, client=resources.client, quiet=resources.quiet)
+    with records[0].log.stage("intervals") as stage:
+        missing = [table for table in every if not is_kept(table.path)]
+        stage.reused = not missing
+        for one in records if missing else ():
+            one.unmark()
+        resample_tables(missing, client=resources.client, quiet=resources.quiet)
     for folder, mine in tables.items():
         remove_superseded(folder / WORK_DIR / RESAMPLES, [table.path for table in mine])
 

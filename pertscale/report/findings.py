@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +26,7 @@ import pandas as pd
 
 from pertscale.baselines.registry import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
 from pertscale.evaluation.comparison import bootstrap_interval
+from pertscale.evaluation.metrics import METRICS as METRIC_RECORDS
 from pertscale.evaluation.operating_point import at_operating_point
 from pertscale.evaluation.resampling.draws import N_RESAMPLES
 from pertscale.results.averages import with_interval
@@ -36,6 +38,7 @@ from pertscale.schema import (
     SINGLE,
     TOP_EXPRESSED,
     WITHIN,
+    WITHOUT_TARGET,
 )
 
 #: Methods that a sentence lists.
@@ -61,6 +64,7 @@ NEEDED_SCORES: Final = [
 def findings(
     scores: pd.DataFrame,
     averages: pd.DataFrame,
+    comparisons: pd.DataFrame,
     held_out: Mapping[tuple[str, str], int],
     *,
     without_changes: Mapping[str, str],
@@ -75,6 +79,8 @@ def findings(
         :data:`pertscale.schema.SCORE_COLUMNS`, of the rows at least :data:`NEEDED_SCORES`.
     averages : DataFrame
         The same averaged over splits, as of :func:`pertscale.results.averages.averaged_scores`.
+    comparisons : DataFrame
+        :data:`pertscale.schema.COMPARISON_COLUMNS`.
     held_out : mapping of (context, split) to int
         How many perturbations the splits hold out.
     without_changes : mapping of str to str
@@ -85,12 +91,12 @@ def findings(
         As of :func:`seen_genes`.
     """
     return [
-        *of_classes(scores, averages, held_out),
+        *of_classes(scores, averages, comparisons, held_out),
         *(f"{context}: {why}." for context, why in without_changes.items()),
         *seen_genes(genes_seen),
         *without_vectors(vectors_lack),
         *without_votes(scores),
-        *of_expression(scores, averages),
+        *of_expression(scores, averages, comparisons),
     ]
 
 
@@ -121,6 +127,8 @@ def _sentence(comparison: Comparison, head: str, what: str, references: Mapping[
         if others:
             named.append(others[0])
             text += f"; next is {others[0]}, {comparison.value(others[0])}"
+            if difference := comparison.difference(best, others[0]):
+                text += f", a difference of {difference}"
     for method, words in references.items():
         if method in set(comparison.averages["method"]) and method not in named:
             text += f"; {words} {comparison.value(method)}"
@@ -138,13 +146,14 @@ def _always_told(methods: Mapping[str, Method | ExpressionMethod]) -> dict[str, 
 def of_classes(
     scores: pd.DataFrame,
     averages: pd.DataFrame,
+    comparisons: pd.DataFrame,
     held_out: Mapping[tuple[str, str], int] | None = None,
 ) -> list[str]:
     """Return sentences on classes within contexts.
 
     Parameters
     ----------
-    scores, averages : DataFrame
+    scores, averages, comparisons : DataFrame
         As of :func:`findings`.
     held_out : mapping of (context, split) to int, optional
         How many perturbations the splits hold out; by default as many as have scores.
@@ -157,13 +166,13 @@ def of_classes(
         for setting in _SETTINGS:
             rows = of_context[of_context["setting"] == setting]
             if len(rows):
-                mine = averages[
-                    (averages["task"] == WITHIN)
-                    & (averages["context"] == context)
-                    & (averages["setting"] == setting)
-                    & averages["method"].isin(rows["method"].unique())
-                ]
-                lines += _of_setting(rows, mine, context, setting, held_out or {})
+                methods = set(rows["method"])
+                means, differences = (
+                    _of_table(table, WITHIN, context, setting) for table in (averages, comparisons)
+                )
+                means = means[means["method"].isin(methods)]
+                compared = _Compared(means, differences, *counted(rows, context, held_out or {}))
+                lines += _of_setting(compared, context, setting)
         lines += _contrast(of_context, context, held_out or {})
         if no_target_read_out(of_context):
             lines.append(
@@ -193,29 +202,43 @@ def counted(
     return n.to_numpy(), np.array(of)
 
 
-def _of_setting(
-    rows: pd.DataFrame,
-    averages: pd.DataFrame,
-    context: str,
-    setting: str,
-    held_out: Mapping[tuple[str, str], int],
-) -> Iterator[str]:
-    n, of = counted(rows, context, held_out)
+def _of_table(table: pd.DataFrame, task: str, context: str, setting: str) -> pd.DataFrame:
+    """Return the rows of one table of methods that are fitted on the context itself."""
+    keys = {"task": task, "context": context, "setting": setting, "train_contexts": context}
+    return table[(table[list(keys)] == list(keys.values())).all(axis=1)]
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Averages and differences of one table, and how many perturbations they are of."""
+
+    averages: pd.DataFrame
+    differences: pd.DataFrame
+    n: np.ndarray
+    n_held_out: np.ndarray
+
+    def by(self, metric: str, point: str = "") -> Comparison:
+        """Return the comparison by one metric of all pairs, or all errors."""
+        means, differences = (
+            rows[(rows["metric"] == metric) & (rows["operating_point"] == point)]
+            for rows in (self.averages, self.differences)
+        )
+        means = means[means["level"] == "overall"]
+        better = bool(METRIC_RECORDS[metric].greater_is_better)
+        return Comparison(means, better, self.n, self.n_held_out, differences)
+
+
+def _of_setting(compared: _Compared, context: str, setting: str) -> Iterator[str]:
     head = f"{context}, {setting}"
-    overall = averages[averages["level"] == "overall"]
-    precision = overall[overall["metric"] == "auprc_de"]
-    if len(precision):
-        share = overall.loc[overall["metric"] == "share_de", "value"].mean()
-        comparison = Comparison(precision, True, n, of)
+    comparison = compared.by("auprc_de")
+    if len(comparison.averages):
+        share = compared.averages.query("metric == 'share_de'")["value"].mean()
         line = _sentence(comparison, head, "average precision of change", {})
         yield line if comparison.too_few else f"{line[:-1]}; chance is {share:.2g}."
-    at_rate = overall[overall["operating_point"] == AT_TRAINING_RATE]
-    macro = at_rate[at_rate["metric"] == "macro_f1"]
-    if len(macro) and setting == "full_without_target":
-        comparison = Comparison(macro, True, n, of)
-        if not comparison.too_few:
-            what = "macro F1 at the training rate"
-            yield _sentence(comparison, head, what, _always_told(METHODS))
+    comparison = compared.by("macro_f1", AT_TRAINING_RATE)
+    if len(comparison.averages) and setting == WITHOUT_TARGET and not comparison.too_few:
+        what = "macro F1 at the training rate"
+        yield _sentence(comparison, head, what, _always_told(METHODS))
 
 
 def _contrast(
@@ -328,19 +351,18 @@ def without_votes(scores: pd.DataFrame) -> list[str]:
 # --- expression -----------------------------------------------------------------------------------
 
 
-def of_expression(scores: pd.DataFrame, averages: pd.DataFrame) -> list[str]:
+def of_expression(
+    scores: pd.DataFrame, averages: pd.DataFrame, comparisons: pd.DataFrame
+) -> list[str]:
     """Return sentences on the errors of held-out singles and doubles, against no change."""
     rows = scores[scores["task"].isin([SINGLE, DOUBLE]) & (scores["setting"] == TOP_EXPRESSED)]
     lines = []
     for context, task in dict.fromkeys(zip(rows["context"], rows["task"], strict=True)):
         of_task = rows[(rows["context"] == context) & (rows["task"] == task)]
-        of_metric = averages[
-            (averages["task"] == task)
-            & (averages["context"] == context)
-            & (averages["setting"] == TOP_EXPRESSED)
-            & (averages["metric"] == "l2")
-        ]
-        comparison = Comparison(of_metric, False, *compared_numbers(of_task))
+        means, differences = (
+            _of_table(table, task, context, TOP_EXPRESSED) for table in (averages, comparisons)
+        )
+        comparison = _Compared(means, differences, *compared_numbers(of_task)).by("l2")
         head = f"{context}, held-out {task}s"
         lines.append(_sentence(comparison, head, "error (L2)", _always_told(EXPRESSION_MODELS)))
         lines += _without_effects(of_task, head)

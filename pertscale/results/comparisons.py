@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines.registry import REFERENCES
-from pertscale.results.averages import texts
+from pertscale.results.averages import texts, with_interval
 
 #: Perturbations below which nothing is compared, and no interval is given.
 FEW: Final = 5
@@ -26,12 +26,15 @@ class Comparison:
     greater_is_better : bool
     n, n_held_out : ndarray (split,)
         Perturbations that are compared, and held out.
+    differences : DataFrame
+        :data:`pertscale.schema.COMPARISON_COLUMNS`, of the same metric and table.
     """
 
     averages: pd.DataFrame
     greater_is_better: bool
     n: np.ndarray
     n_held_out: np.ndarray
+    differences: pd.DataFrame
 
     @property
     def told(self) -> str:
@@ -67,6 +70,17 @@ class Comparison:
         """Whether all methods that compete have the same score."""
         rows = self.averages[self.averages["method"].isin(self.ranked)]
         return bool(rows["value"].nunique() == 1)
+
+    def difference(self, better: str, worse: str) -> str:
+        """Return by how much a method is better than another, with the interval; "" if unknown."""
+        rows = self.differences[self.differences["low"].notna()]
+        for one, two, sign in ((better, worse, 1), (worse, better, -1)):
+            found = rows[(rows["method"] == one) & (rows["reference"] == two)]
+            if len(found):
+                row = found.iloc[0]
+                low, high = sorted((sign * row["low"], sign * row["high"]))
+                return with_interval(sign * row["difference"], low, high)
+        return ""
 
     def value(self, method: str) -> str:
         """Return a method's mean over splits, with its interval."""

@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pertscale.baselines.registry import REFERENCES
+from pertscale.evaluation.metrics import METRICS
+from pertscale.io.parquet import declared_frame
 from pertscale.report.findings import (
     of_classes,
     of_expression,
@@ -13,12 +16,15 @@ from pertscale.report.findings import (
     without_vectors,
     without_votes,
 )
-from pertscale.results.comparisons import Comparison, in_fewer_splits, without_repeats
+from pertscale.results.averages import SCORE, TABLE, averaged_scores
+from pertscale.results.comparisons import in_fewer_splits, without_repeats
+from pertscale.schema import COMPARISON_COLUMNS, ESTIMATE_COLUMNS, RANK_COLUMNS
 
 COLUMNS = [
     "task",
     "setting",
     "context",
+    "train_contexts",
     "split",
     "method",
     "operating_point",
@@ -32,7 +38,39 @@ COLUMNS = [
 
 
 def table(rows):
+    rows = [(*row[:3], row[2], *row[3:]) for row in rows]
     return pd.DataFrame(rows, columns=COLUMNS).assign(params="{}")
+
+
+def averaged(scores, *, half=0.1):
+    """Averages with intervals of a half-width; methods differ that lie further apart than that."""
+    means = scores[scores["level"] != "perturbation"]
+    estimates = means.groupby(SCORE, sort=False)["value"].mean().reset_index()
+    estimates = estimates.assign(
+        low=estimates["value"] - half, high=estimates["value"] + half, n_clusters=9
+    )
+    ranks = []
+    competing = estimates[~estimates["method"].isin(REFERENCES)]
+    for _, rows in competing.groupby([*TABLE, "operating_point", "metric"], sort=False):
+        sign = 1 if METRICS[rows["metric"].iloc[0]].greater_is_better else -1
+        gap = (sign * rows["value"]).max() - sign * rows["value"]
+        ranks.append(rows.assign(rank=gap.rank(), in_best_set=gap <= half))
+    no_estimates, no_ranks = (declared_frame([], c) for c in (ESTIMATE_COLUMNS, RANK_COLUMNS))
+    if not half:
+        return averaged_scores(means, no_estimates, no_ranks)
+    ranked = pd.concat(ranks).drop(columns=["level", "group"]) if ranks else no_ranks
+    return averaged_scores(means, estimates, ranked)
+
+
+NO_DIFFERENCES = declared_frame([], COMPARISON_COLUMNS)
+
+
+def lines_of_expression(scores, differences=NO_DIFFERENCES, **how):
+    return of_expression(scores, averaged(scores, **how), differences)
+
+
+def lines_of_classes(scores, held_out=None, **how):
+    return of_classes(scores, averaged(scores, **how), NO_DIFFERENCES, held_out)
 
 
 def errors(methods, *, n=7, n_held_out=None, splits=5, setting="top_expressed", no_effect=0.0):
@@ -70,17 +108,45 @@ def classes(methods, *, n=7, setting="full_without_target", metric="auprc_de", p
 SPLITS = np.linspace(-0.1, 0.1, 5)
 
 
-def test_a_best_is_named_where_ranges_over_splits_do_not_meet():
+def test_a_best_is_named_where_all_others_are_worse():
     methods = {"mean": 2 + SPLITS[:, None], "additive": 1 + SPLITS[:, None], "no_change": 4.0}
-    assert of_expression(errors(methods)) == [
+    assert lines_of_expression(errors(methods)) == [
         "k562, held-out singles (7 of 7 held out, 5 splits): error (L2) is smallest for additive, "
-        "1.000 (0.900 to 1.100); next is mean, 2.000 (1.900 to 2.100); no change has "
-        "4.000 (4.000 to 4.000)."
+        "1.000 [0.900, 1.100]; next is mean, 2.000 [1.900, 2.100]; no change has "
+        "4.000 [3.900, 4.100]."
     ]
-    close = {**methods, "mean": 1.15 + SPLITS[:, None]}
-    (line,) = of_expression(errors(close))
-    assert "no method stands out by error (L2): additive 1.000 (0.900 to 1.100), mean 1.150" in line
+    close = {**methods, "mean": 1.05 + SPLITS[:, None]}
+    (line,) = lines_of_expression(errors(close))
+    assert "no method stands out by error (L2): additive 1.000 [0.900, 1.100], mean 1.050" in line
     assert "can't be told apart; no change has 4.000" in line
+
+
+def test_the_difference_to_the_next_is_told():
+    methods = {"mean": 2 + SPLITS[:, None], "additive": 1 + SPLITS[:, None]}
+    difference = {
+        "task": "single",
+        "setting": "top_expressed",
+        "context": "k562",
+        "train_contexts": "k562",
+        "operating_point": "",
+        "metric": "l2",
+        "method": "mean",
+        "reference": "additive",
+        "difference": -1.0,
+        "low": -1.1,
+        "high": -0.8,
+    }
+    told = "next is mean, 2.000 [1.900, 2.100], a difference of 1.000 [0.800, 1.100]."
+    (line,) = lines_of_expression(errors(methods), pd.DataFrame([difference]))
+    assert line.endswith(told)
+    turned = {"method": "additive", "reference": "mean", "difference": 1.0, "low": 0.8, "high": 1.1}
+    (line,) = lines_of_expression(errors(methods), pd.DataFrame([{**difference, **turned}]))
+    assert line.endswith(told)
+
+
+def test_without_intervals_no_method_is_named():
+    (line,) = lines_of_expression(errors({"mean": 2.0, "additive": 1.0}), half=0)
+    assert line.endswith("scores have no intervals, so no method is named.")
 
 
 @pytest.mark.parametrize(
@@ -92,21 +158,10 @@ def test_a_best_is_named_where_ranges_over_splits_do_not_meet():
     ],
 )
 def test_of_few_no_best_is_named(how, message):
-    lines = of_expression(errors({"mean": 2.0, "additive": 1.0, "no_change": 4.0}, **how))
+    lines = lines_of_expression(errors({"mean": 2.0, "additive": 1.0, "no_change": 4.0}, **how))
     assert len(lines) == 1
     assert message in lines[0]
     assert not any(word in lines[0] for word in ("mean", "additive", "smallest"))
-
-
-def test_one_split_needs_an_interval_over_perturbations():
-    random = np.random.default_rng(0)
-    base = random.uniform(1, 5, 40)
-    apart = {"mean": base, "additive": base - 0.2 + random.normal(0, 0.1, 40)}
-    (line,) = of_expression(errors(apart, n=40, splits=1))
-    assert "is smallest for additive" in line
-    noise = {"mean": base, "additive": base + random.normal(0, 0.5, 40)}
-    (line,) = of_expression(errors(noise, n=40, splits=1))
-    assert "no method stands out" in line
 
 
 def test_a_method_that_predicts_fewer_is_in_no_sentence():
@@ -117,36 +172,35 @@ def test_a_method_that_predicts_fewer_is_in_no_sentence():
             errors({"linear": 0.1, "mean": 2.0}, setting="top_expressed_filled"),
         ]
     )
-    assert of_expression(both) == of_expression(errors({"mean": 2.0, "no_change": 4.0}))
+    assert lines_of_expression(both) == lines_of_expression(errors({"mean": 2.0, "no_change": 4.0}))
 
 
 def test_a_method_that_some_splits_lack_is_not_compared():
     whole = errors({"mean": 2 + SPLITS[:, None], "no_change": 4.0})
     some = errors({"linear": 0.1}, splits=2)
-    assert of_expression(pd.concat([whole, some])) == of_expression(whole)
+    assert lines_of_expression(pd.concat([whole, some])) == lines_of_expression(whole)
     assert in_fewer_splits(pd.concat([whole, some])) == {"linear": "2 of 5 splits"}
 
 
 def test_the_noise_of_shared_controls_is_told():
-    assert len(of_expression(errors({"mean": 1.0}, no_effect=0.09))) == 1
-    lines = of_expression(errors({"mean": 1.0}, no_effect=0.42))
+    assert len(lines_of_expression(errors({"mean": 1.0}, no_effect=0.09))) == 1
+    lines = lines_of_expression(errors({"mean": 1.0}, no_effect=0.42))
     assert "Pearson delta of 0.42 and a direction of 0.71" in lines[1]
 
 
 def test_classes_are_compared_by_average_precision_without_their_targets():
     methods = {"knn_1": 0.6 + SPLITS, "majority_vote": 0.3 + SPLITS, "oracle": 1 + 0 * SPLITS}
-    lines = of_classes(classes(methods), {("k562", f"s{i}"): 9 for i in range(5)})
+    lines = lines_of_classes(classes(methods), {("k562", f"s{i}"): 9 for i in range(5)})
     assert lines == [
         "k562, full_without_target (7 of 9 held out, 5 splits): average precision of change is "
-        "highest for knn_1, 0.600 (0.500 to 0.700); next is majority_vote, 0.300 (0.200 to 0.400); "
+        "highest for knn_1, 0.600 [0.500, 0.700]; next is majority_vote, 0.300 [0.200, 0.400]; "
         "chance is 0.1."
     ]
-    assert of_classes(classes(methods, setting="full")) == []
-    one = {method: values[:1] for method, values in methods.items()}
-    (line,) = of_classes(classes(one))
-    assert "no method stands out by average precision of change: knn_1 0.500" in line
+    assert lines_of_classes(classes(methods, setting="full")) == []
+    (line,) = lines_of_classes(classes(methods), half=0.4)
+    assert "no method stands out by average precision of change: knn_1 0.600" in line
     only = {"oracle": [1.0], "random": [0.1]}
-    assert "no method has average precision" in of_classes(classes(only))[0]
+    assert "no method has average precision" in lines_of_classes(classes(only))[0]
 
 
 def test_settings_that_are_the_same_are_shown_once():
@@ -157,10 +211,10 @@ def test_settings_that_are_the_same_are_shown_once():
     same = pd.concat(scored)
     assert set(without_repeats(same)["setting"]) == {"full_without_target"}
     line = "k562: no target of a held-out perturbation is read out, so full is full_without_target"
-    assert [text.startswith(line) for text in of_classes(same)] == [True]
+    assert [text.startswith(line) for text in lines_of_classes(same)] == [True]
     apart = pd.concat([scored[0], scored[1].assign(n=99)])
     assert without_repeats(apart).equals(apart)
-    assert of_classes(apart) == []
+    assert lines_of_classes(apart) == []
 
 
 def test_methods_that_hardly_vote_are_named():
@@ -178,16 +232,16 @@ def test_classes_of_a_method_that_predicts_fewer_are_not_compared():
     complete = {"knn_1": 0.6 + SPLITS, "majority_vote": 0.3 + SPLITS}
     fewer = classes({"linear": 0.9 + SPLITS}).assign(params='{"n_without_prediction": 5}')
     both = pd.concat([classes(complete), fewer])
-    assert of_classes(both) == of_classes(classes(complete))
+    assert lines_of_classes(both) == lines_of_classes(classes(complete))
     assert predicting_fewer(both) == {"linear": "5"}
 
 
 def test_calls_are_compared_at_one_operating_point():
     called = classes({"a": [0.9] * 5, "b": [0.1] * 5}, metric="macro_f1", point="as_called")
-    assert of_classes(called) == []
+    assert lines_of_classes(called) == []
     rate = {"a": [0.4] * 5, "b": [0.3] * 5, "all_non_de": [0.2] * 5}
     at_rate = classes(rate, metric="macro_f1", point="at_training_rate")
-    (line,) = of_classes(pd.concat([called, at_rate]))
+    (line,) = lines_of_classes(pd.concat([called, at_rate]))
     assert "macro F1 at the training rate is highest for a, 0.400" in line
     assert "calling no change scores 0.200" in line
     assert "0.900" not in line
@@ -218,11 +272,11 @@ def test_what_curation_makes_is_told_of_the_same_perturbations():
     curated = balanced("curated", [0.7] * 6)  # P6 has no curated pair
     everything = balanced("full_without_target", [0.4] * 6 + [1.0])
     held_out = {("k562", f"s{i}"): 7 for i in range(5)}
-    (line,) = of_classes(pd.concat([curated, everything]), held_out)
-    assert "0.700 (0.700 to 0.700) on the curated pairs" in line
-    assert "0.400 (0.400 to 0.400) on all of its pairs (6 of 7 held out, 5 splits" in line
+    (line,) = lines_of_classes(pd.concat([curated, everything]), held_out)
+    assert "0.700 [0.700, 0.700] on the curated pairs" in line
+    assert "0.400 [0.400, 0.400] on all of its pairs (6 of 7 held out, 5 splits" in line
     few = balanced("curated", [0.7] * 4)
-    assert of_classes(pd.concat([few, everything]), held_out) == []
+    assert lines_of_classes(pd.concat([few, everything]), held_out) == []
 
 
 def test_held_out_perturbations_without_a_vector_are_told():
@@ -244,15 +298,3 @@ def test_held_out_perturbations_without_a_vector_are_told():
         "k562: embedding 'genept' has no vector for 2 of 7 held-out perturbations"
     ]
     assert without_vectors([row("s0", 5)], "rpe1") == []
-
-
-def test_no_winner_comes_out_of_noise():
-    """Eight equal methods on five splits that hardly differ for all of them together."""
-    random = np.random.default_rng(1)
-    named = 0
-    for _ in range(300):
-        values = random.normal(0, 1, (5, 1)) + random.normal(0, 1, (5, 8))
-        n = np.full(5, 10)
-        found = Comparison(pd.DataFrame(values, columns=list("abcdefgh")), True, n, n)
-        named += not found.rivals()
-    assert named <= 6

@@ -66,7 +66,7 @@ class ResamplePlan:
 
 
 def resample_tables(tables: Sequence[ScoredTable], *, client: Any, quiet: bool) -> None:
-    """Resample all tables that are not kept of an earlier call."""
+    """Resample tables, each in a task."""
     plan = ResamplePlan(tuple(tables))
     # the largest first, so that none is left at the end
     order = sorted(range(len(tables)), key=lambda at: -len(tables[at].units))
@@ -76,7 +76,7 @@ def resample_tables(tables: Sequence[ScoredTable], *, client: Any, quiet: bool) 
 
 @one_blas_thread()
 def do_table(task: ResampleTask, plan: ResamplePlan) -> None:
-    """Resample one table, unless what is made of it is kept."""
+    """Resample one table, and keep what is made of it; a task that is done again finds it there."""
     table = plan.tables[task.number]
     if is_kept(table.path):
         return

@@ -1,0 +1,214 @@
+"""Intervals, comparisons and ranks of a run: of its scores, on every scheduler, kept and taken."""
+
+from __future__ import annotations
+
+import dask
+import numpy as np
+import pandas as pd
+import pytest
+from distributed import Client, LocalCluster
+
+import pertscale as ps
+from pertscale.baselines.registry import REFERENCES
+from pertscale.errors import ArgumentError
+from pertscale.evaluation import Draws
+from pertscale.results.averages import SCORE
+from pertscale.schema import (
+    COMPARISON_COLUMNS,
+    COMPARISONS_FILE,
+    ESTIMATE_COLUMNS,
+    ESTIMATES_FILE,
+    RANK_COLUMNS,
+    RANKS_FILE,
+    SCORES_FILE,
+)
+
+pytestmark = pytest.mark.usefixtures("without_report")
+FILES = (SCORES_FILE, ESTIMATES_FILE, COMPARISONS_FILE, RANKS_FILE)
+METHODS = [
+    "majority_vote",
+    "knn_10",
+    "random",
+    "no_change",
+    "mean",
+    "mean_perturbation",
+    "additive",
+]
+QUICK = {"methods": METHODS, "seed": [0, 1, 2], "test_fraction": 0.5, "quiet": True}
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("screen")
+    ps.simulate_screen(
+        folder / "s.h5ad",
+        n_cells=6000,
+        n_genes=150,
+        n_perturbations=16,
+        n_doubles=24,
+        umi_per_cell=4000,
+        seed=3,
+        quiet=True,
+    )
+    return ps.io.ingest(folder / "s.h5ad", folder / "s.zarr", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def finished(screen, without_report, tmp_path_factory):
+    return ps.run_benchmark(screen, out=tmp_path_factory.mktemp("runs") / "run", **QUICK)
+
+
+def content(result) -> dict[str, bytes]:
+    return {name: (result.path / name).read_bytes() for name in FILES}
+
+
+def test_tables_have_their_columns_and_belong_together(finished):
+    for table, columns in (
+        (finished.estimates, ESTIMATE_COLUMNS),
+        (finished.comparisons, COMPARISON_COLUMNS),
+        (finished.ranks, RANK_COLUMNS),
+    ):
+        assert list(table.columns) == [column.name for column in columns]
+        assert len(table)
+    estimates = finished.estimates.set_index(SCORE)
+    assert estimates.index.is_unique
+    means = finished.means[finished.means["value"].notna()].groupby(SCORE)["value"].mean()
+    known = estimates["value"].dropna()
+    assert known.to_numpy() == pytest.approx(means.reindex(known.index).to_numpy(), rel=1e-12)
+    inside = estimates.dropna(subset=["low"])
+    assert len(inside) > 100
+    assert (inside["low"] <= inside["value"] + 1e-12).mean() > 0.99
+    assert (inside["high"] >= inside["value"] - 1e-12).mean() > 0.99
+    assert set(estimates.reset_index()["task"]) == {"within", "single", "double", "interactions"}
+
+
+def test_every_score_with_a_better_side_has_an_interval_where_there_are_enough(finished):
+    scores = finished.means[finished.means["value"].notna()]
+    has_none = {"spread_ratio", "auroc_de_per_gene", "auroc_direction_per_gene"}
+    sided = [n for n, m in ps.evaluation.METRICS.items() if m.greater_is_better is not None]
+    rows = scores[scores["metric"].isin(set(sided) - has_none)]
+    rows = rows[~rows["metric"].str.startswith("n_")]
+    enough = rows[rows["n_clusters"] >= 5]
+    assert len(enough) > 500
+    assert enough["low"].notna().mean() > 0.97  # those of classes that few resamples have
+    few = rows[rows["n_clusters"] < 5]
+    assert few["low"].isna().all()
+    assert scores.loc[scores["metric"].isin(has_none), "low"].isna().all()
+
+
+def test_intervals_of_errors_are_those_of_their_means(finished):
+    rows = finished.perturbation_scores(task="double", setting="top_expressed", metric="l2")
+    split = rows["split"].iloc[0]
+    rows = rows[(rows["split"] == split) & (rows["method"] == "additive")]
+    targets = {name: name.split("+") for name in finished.splits["sim"][split].held_out}
+    every = finished.perturbation_scores(task="double", setting="top_expressed", metric="l2")
+    targets = {name: name.split("+") for name in every["group"].unique()}
+    draws = Draws.of("double / sim / sim", targets)
+    weights = draws.weights(list(rows["group"]))
+    resamples = (weights @ rows["value"].to_numpy()) / weights.sum(axis=1)
+    mine = finished.means.query(
+        "task == 'double' and metric == 'l2' and method == 'additive' and split == @split"
+    )
+    assert mine["se"].iloc[0] == pytest.approx(np.nanstd(resamples, ddof=1), rel=1e-6)
+
+
+def test_ranks_and_comparisons_agree(finished):
+    ranks, comparisons = finished.ranks, finished.comparisons
+    assert not set(ranks["method"]) & REFERENCES
+    keys = ["task", "setting", "context", "train_contexts", "operating_point", "metric"]
+    for key, rows in ranks.groupby(keys):
+        best = rows.loc[rows["rank"].idxmin()]
+        assert best["in_best_set"], key
+        if rows["n_clusters"].iloc[0] >= 5:
+            assert rows["p_best"].sum() == pytest.approx(1)
+            assert (rows["low"] <= rows["high"]).all()
+    declared = comparisons[comparisons["kind"] == "declared"]
+    assert declared.groupby("task")["reference"].unique().map(list).to_dict() == {
+        "within": ["majority_vote"],
+        "single": ["mean_perturbation"],
+        "double": ["additive"],
+        "interactions": ["mean"],
+    }
+    known = comparisons.dropna(subset=["p_holm"])
+    assert (known["p_holm"] >= known["p_value"]).all()
+    outside = known[(known["low"] > 0) | (known["high"] < 0)]
+    assert (outside["p_value"] < 0.2).all()
+
+
+def test_the_summary_shows_intervals_and_stars(finished):
+    shown = finished.expression_summary().query("task == 'double'").set_index("method")
+    assert shown["l2"].str.fullmatch(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]\*?").all()
+    starred = shown.map(lambda text: text.endswith("*"))
+    assert starred.loc[["mean", "no_change", "additive"], "l2"].tolist() == [True, False, False]
+    assert starred.loc["additive", "pearson_delta"]
+    assert " [" in repr(finished)
+
+
+def test_a_second_call_takes_them_and_lost_ones_are_made_anew(screen, finished):
+    before = content(finished)
+    again = ps.run_benchmark(screen, out=finished.path, **QUICK)
+    stages = again.timings[again.timings["level"] == "stage"]
+    assert stages.loc[stages["stage"] == "intervals", "reused"].all()
+    assert content(again) == before
+    kept = sorted((finished.path / ".work" / "resamples").iterdir())
+    (kept[0] / "ranks.parquet").unlink()
+    again = ps.run_benchmark(screen, out=finished.path, **QUICK)
+    stages = again.timings[again.timings["level"] == "stage"]
+    assert not stages.loc[stages["stage"] == "intervals", "reused"].any()
+    assert stages.loc[stages["stage"] == "method", "reused"].all()
+    assert content(again) == before
+
+
+def test_the_same_bytes_on_every_scheduler(screen, finished, tmp_path):
+    with dask.config.set(scheduler="synchronous"):
+        alone = ps.run_benchmark(screen, out=tmp_path / "alone", **QUICK)
+    assert content(alone) == content(finished)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        spread = ps.run_benchmark(screen, out=tmp_path / "spread", client=client, **QUICK)
+    assert content(spread) == content(finished)
+
+
+def test_without_intervals_scores_stay_and_nothing_is_claimed(screen, finished, tmp_path):
+    result = ps.run_benchmark(screen, out=tmp_path / "run", intervals=False, **QUICK)
+    columns = ["low", "high", "se", "n_clusters"]
+    assert result.scores.drop(columns=columns).equals(finished.scores.drop(columns=columns))
+    assert result.scores[columns[:3]].isna().all(axis=None)
+    assert result.estimates.empty
+    assert result.comparisons.empty
+    assert result.ranks.empty
+    assert not list(result.path.rglob("sums.parquet"))
+    assert not any("is smallest" in line or "is highest" in line for line in result.findings)
+    assert "*" not in "".join(result.summary()["macro_f1"])
+    with_them = ps.run_benchmark(screen, out=tmp_path / "run", **QUICK)
+    assert content(with_them) == content(finished)
+
+
+def test_genes_are_drawn_and_another_reference_is_taken(screen, finished, tmp_path):
+    how = {"tasks": ["double"], "cluster": "gene", "reference": "no_change", **QUICK}
+    result = ps.run_benchmark(screen, out=tmp_path / "run", **how)
+    declared = result.comparisons.query("kind == 'declared'")
+    assert set(declared["reference"]) == {"no_change"}
+    row = "task == 'double' and metric == 'l2' and method == 'additive'"
+    mine, theirs = (r.estimates.query(row).iloc[0] for r in (result, finished))
+    assert mine["value"] == pytest.approx(theirs["value"], rel=1e-12)
+    assert mine["n_clusters"] != theirs["n_clusters"]  # genes, not pairs of genes
+    assert mine["se"] != theirs["se"]
+
+
+def test_options_that_do_not_exist_are_refused(screen, tmp_path):
+    with pytest.raises(ArgumentError, match=r"reference has .majorty_vote.+majority_vote"):
+        ps.run_benchmark(screen, out=tmp_path / "run", reference="majorty_vote", quiet=True)
+    with pytest.raises(ArgumentError, match="cluster='guide'"):
+        ps.run_benchmark(screen, out=tmp_path / "run", cluster="guide", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_earlier_results_without_these_tables_are_read(finished, tmp_path):
+    manifest = {k: v for k, v in finished.manifest.items() if k != "files"}
+    earlier = ps.results.result.BenchmarkResult(finished.path)
+    earlier.__dict__["manifest"] = {**manifest, "files": {}}
+    assert earlier.estimates.empty
+    assert isinstance(earlier.summary(), pd.DataFrame)
