@@ -26,6 +26,7 @@ TOPICS = (
     "cores",
     "study",
     "realism",
+    "intervals",
     GENOME_WIDE.name,
 )
 
@@ -60,6 +61,7 @@ def main() -> None:
         agreement=read(arguments.results, "agreement")["runs"],
         scaling=scaling,
         realism=_realism(arguments.results),
+        intervals=read(arguments.results, "intervals")["runs"],
         genome_wide=_genome_wide(arguments.results),
     )
     arguments.page.write_text(page)

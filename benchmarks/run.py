@@ -13,6 +13,7 @@ from against_peers import PEERS, compare
 from agreement import agree
 from cores import measure_cores
 from environment import peer_python
+from intervals import measure_intervals
 from kernels import compare_kernels
 from realism import compare_realism
 from scaling import genome_wide, scale
@@ -28,7 +29,7 @@ OF_PEERS = {"agreement", "kernel", "peers"}
 #: Parts that run the whole benchmark.
 WHOLE = {"benchmark", "cores", "study"}
 #: Parts that are run only where they are named.
-LARGE_PARTS = ("cores", "study", "genome-wide")
+LARGE_PARTS = ("cores", "study", "genome-wide", "intervals")
 
 
 def main() -> None:
@@ -61,6 +62,8 @@ def main() -> None:
         measure_study(session, resized(STUDY, **sizes))
     if "genome-wide" in wanted:
         genome_wide(session, resized(GENOME_WIDE, **sizes))
+    if "intervals" in wanted:
+        measure_intervals(session)
     print(f"done; python {Path(__file__).with_name('render.py').name} makes the page")
 
 
