@@ -292,7 +292,8 @@ RANK_COLUMNS: Final = (
     Column(
         "in_best_set",
         "bool",
-        "whether it is not worse than the best, at an adjusted 5 %; below 5 clusters all are",
+        "whether it is not worse than the best, at an adjusted 5 %; where a split has fewer than "
+        "5 clusters, all are",
     ),
     Column("n_clusters", "int64", "target groups that are drawn; below 5 nothing is told apart"),
 )

@@ -258,7 +258,10 @@ def test_result_reads_overall_scores_only(result):
         result.scores.query("level == 'overall'").reset_index(drop=True),
     )
     again.scores  # noqa: B018
-    assert [t.title for t in score_tables(again.overall)] == ["Classes, as called", "Expression"]
+    assert [t.title for t in score_tables(again.overall, again.averages)] == [
+        "Classes, as called",
+        "Expression",
+    ]
 
 
 def test_result_whose_folder_is_gone(result, tmp_path):

@@ -238,7 +238,7 @@ def test_all_training_perturbations_as_neighbours_are_in_the_estimate_of_memory(
 def test_settings_without_a_target_among_the_genes_are_scored_once(monkeypatch):
     drawn = _Drawn.of(24, 80, 5)
     calls = []
-    for name in ("evaluate", "evaluate_both", "evaluate_per_gene", "evaluate_per_gene_both"):
+    for name in ("scored_both", "evaluate_per_gene", "evaluate_per_gene_both"):
         real = getattr(class_scores, name)
         monkeypatch.setattr(
             class_scores,
@@ -250,11 +250,11 @@ def test_settings_without_a_target_among_the_genes_are_scored_once(monkeypatch):
     unit = replace(drawn.class_unit("knn_1"), settings=settings, target_genes=nobody)
     store = MemoryStore()
     params = unit.predict(store).params
-    scores = unit.score(store, params)
-    assert calls == ["evaluate", "evaluate_per_gene"]
+    scores = unit.score(store, params).table
+    assert calls == ["scored_both", "evaluate_per_gene"]
     full, rest = (scores[scores["setting"] == s].drop(columns="setting") for s in settings)
     assert full.reset_index(drop=True).equals(rest.reset_index(drop=True))
     calls.clear()
     own = {name: (name,) for name in drawn.matrix.perturbations}
     replace(unit, target_genes=own).score(store, params)
-    assert calls == ["evaluate_both", "evaluate_per_gene_both"]
+    assert calls == ["scored_both", "evaluate_per_gene_both"]

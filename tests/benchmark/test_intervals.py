@@ -10,6 +10,7 @@ from distributed import Client, LocalCluster
 
 import pertscale as ps
 from pertscale.baselines.registry import REFERENCES
+from pertscale.benchmark.resampling import resample
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import Draws
 from pertscale.results.averages import SCORE
@@ -159,15 +160,18 @@ def test_a_second_call_takes_them_and_lost_ones_are_made_anew(screen, finished):
     assert content(again) == before
 
 
-def test_the_same_bytes_on_every_scheduler(screen, finished, tmp_path):
+def test_the_same_bytes_on_every_scheduler(screen, finished, tmp_path, monkeypatch):
     with dask.config.set(scheduler="synchronous"):
         alone = ps.run_benchmark(screen, out=tmp_path / "alone", **QUICK)
     assert content(alone) == content(finished)
+    monkeypatch.setattr(resample, "LOCAL_DRAWN", 0)
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         spread = ps.run_benchmark(screen, out=tmp_path / "spread", client=client, **QUICK)
+        done = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.task_prefixes)
+    assert "intervals" in done
     assert content(spread) == content(finished)
 
 

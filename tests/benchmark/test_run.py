@@ -141,6 +141,9 @@ def test_everything_is_there(finished):
         "splits",
         "predictions",
         "scores.parquet",
+        "estimates.parquet",
+        "comparisons.parquet",
+        "ranks.parquet",
         "drops.parquet",
         "skipped.parquet",
         "timings.parquet",
@@ -161,7 +164,7 @@ def test_everything_is_there(finished):
 
 def test_again_computes_nothing(example, finished, tmp_path, monkeypatch):
     before = stable_hash(finished.path)
-    for module, name in ((class_scores, "evaluate_both"), (ClassUnit, "run")):
+    for module, name in ((class_scores, "scored_both"), (ClassUnit, "run")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed again"))
     again = ps.run_benchmark(example.screen, out=finished.path, quiet=True, seed=0)
     assert again.timings.query("stage != 'report'")["reused"].all()

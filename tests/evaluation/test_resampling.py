@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
+from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from pertscale.errors import ArgumentError, InputError
@@ -13,6 +14,7 @@ from pertscale.evaluation.confusion_matrix import confusion_per_row, scores_from
 from pertscale.evaluation.ranking import RankCounts, tally_class
 from pertscale.evaluation.resampling.bins import MOST_BINS, Bins, areas_of_bins
 from pertscale.evaluation.resampling.comparing import holm, two_sided_p
+from pertscale.evaluation.resampling.intervals import expanded_level
 from pertscale.evaluation.resampling.versions import mean_of, totals, versions
 from pertscale.hashing import seed_from
 from pertscale.schema import CLASSES
@@ -36,7 +38,10 @@ def test_intervals_are_those_of_scipy_on_the_same_resamples(n, skewed):
     found = means_of(draws, names, values)
     interval = bca_interval(found.estimate, found.resamples, found.left_out)
     seeded = np.random.default_rng(seed_from("a table", *names))
-    expected = bootstrap((values,), np.mean, n_resamples=2000, method="BCa", rng=seeded)
+    level = expanded_level(n)
+    expected = bootstrap(
+        (values,), np.mean, n_resamples=2000, method="BCa", rng=seeded, confidence_level=level
+    )
     assert interval.low[0] == pytest.approx(expected.confidence_interval.low, rel=1e-10)
     assert interval.high[0] == pytest.approx(expected.confidence_interval.high, rel=1e-10)
     assert interval.se[0] == pytest.approx(expected.standard_error, rel=1e-10)
@@ -55,9 +60,27 @@ def test_intervals_of_a_ratio_are_those_of_scipy():
 
     seeded = np.random.default_rng(seed_from("ratio", *names))
     expected = bootstrap(
-        (above, below), ratio, paired=True, n_resamples=2000, method="BCa", rng=seeded
+        (above, below),
+        ratio,
+        paired=True,
+        n_resamples=2000,
+        method="BCa",
+        rng=seeded,
+        confidence_level=expanded_level(40),
     ).confidence_interval
     assert (interval.low[0], interval.high[0]) == pytest.approx(tuple(expected), rel=1e-10)
+
+
+def test_few_clusters_have_wider_intervals():
+    """As wide as those of Student's t where the statistic is a mean of normal values."""
+    assert expanded_level(20) == pytest.approx(0.9682, abs=1e-4)
+    assert expanded_level(10_000) == pytest.approx(0.95, abs=1e-4)
+    values = np.random.default_rng(0).normal(size=8)
+    found = means_of(Draws.of("t", singles(8), n_resamples=50_000), list(singles(8)), values)
+    interval = bca_interval(found.estimate, found.resamples, found.left_out)
+    expected = student.interval(0.95, 7, loc=values.mean(), scale=values.std(ddof=1) / np.sqrt(8))
+    width = interval.high[0] - interval.low[0]
+    assert width == pytest.approx(expected[1] - expected[0], rel=0.08)
 
 
 def test_no_interval_below_five_clusters_and_none_without_width():

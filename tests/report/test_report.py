@@ -76,13 +76,13 @@ def test_sections_are_there(page):
 
 
 def test_numbers_are_those_of_the_scores(finished, page):
-    """Of both operating points, with n of N in the heading; the mean, below it the range."""
-    within = finished.scores.query("task == 'within'")
-    scores = within.query(
-        "level == 'overall' and context == 'beta' and setting == 'full' and method == 'knn_10'"
-    )
+    """Of both operating points, with n of N in the heading; the mean, below it the interval."""
+    within = finished.means.query("task == 'within'")
+    mine = "level == 'overall' and context == 'beta' and setting == 'full' and method == 'knn_10'"
+    scores = finished.estimates.query(f"task == 'within' and {mine}")
     heading = Heading("full", "3 of 3 held out, 2 splits")
-    table = overview(within, context="beta", heading=heading)
+    averages = finished.averages.query("task == 'within'")
+    table = overview(within, averages, context="beta", heading=heading)
     row = next(r for r in table.rows if r[0] == "knn_10")
     expected = [
         ("", "auprc_de"),
@@ -95,13 +95,13 @@ def test_numbers_are_those_of_the_scores(finished, page):
     ]
     for cell, (point, metric) in zip(row[1:], expected, strict=True):
         there = (scores["operating_point"] == point) & (scores["metric"] == metric)
-        values = scores.loc[there, "value"]
-        assert cell == f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
-        low = f"<small>{values.min():.3f} – {values.max():.3f}</small>"
-        assert f">{values.mean():.3f}<br>{low}</td>" in page
+        score = scores[there].iloc[0]
+        assert cell == f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+        bounds = f"<small>{score.low:.3f} – {score.high:.3f}</small>"
+        assert f">{score.value:.3f}<br>{bounds}</td>" in page
     assert "full (3 of 3 held out, 2 splits), " in page
     assert "alpha: singles, 3 of 3 held out, 2 splits" in page
-    by_class = class_tables(within, context="beta", heading=heading)
+    by_class = class_tables(within, averages, context="beta", heading=heading)
     assert [t.caption.split(" (")[0] for t in by_class] == [
         "full, as called",
         "full, at the training rate",

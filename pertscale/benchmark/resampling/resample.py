@@ -13,6 +13,7 @@ from pertscale.baselines.registry import REFERENCES, is_baseline
 from pertscale.benchmark.resampling.tables import ScoredTable, ScoredUnit
 from pertscale.benchmark.resampling.versions_of import KEYS, ScoredVersions, versions_of
 from pertscale.benchmark.units.kept import is_kept, keeping
+from pertscale.benchmark.units.running import map_tasks
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.resampling.comparing import compare_methods, rank_methods
 from pertscale.evaluation.resampling.draws import Draws
@@ -21,7 +22,6 @@ from pertscale.evaluation.resampling.pairs import ScoreKey
 from pertscale.evaluation.resampling.versions import Versions, mean_of
 from pertscale.execution.allocator import trim
 from pertscale.execution.blas import one_blas_thread
-from pertscale.execution.runner import run
 from pertscale.io.parquet import declared_frame, write_table
 from pertscale.schema import (
     COMPARISON_COLUMNS,
@@ -45,6 +45,8 @@ _TABLES: Final = {
     COMPARISONS_FILE: COMPARISON_COLUMNS,
     RANKS_FILE: RANK_COLUMNS,
 }
+#: Perturbations of all units together up to which tables are resampled in the process that asked.
+LOCAL_DRAWN: Final = 20_000
 _LEVEL: Final = 0.975
 #: Splits from which on the corrected resampled t interval is given.
 _SPLITS: Final = 3
@@ -71,7 +73,9 @@ def resample_tables(tables: Sequence[ScoredTable], *, client: Any, quiet: bool) 
     # the largest first, so that none is left at the end
     order = sorted(range(len(tables)), key=lambda at: -len(tables[at].units))
     tasks = [ResampleTask(at, tables[at].title) for at in order]
-    run(do_table, tasks, shared=plan, label="intervals", client=client, quiet=quiet)
+    n_drawn = sum(len(table.units) * len(table.targets) for table in tables)
+    where = client if n_drawn > LOCAL_DRAWN else None
+    map_tasks(do_table, tasks, plan, "intervals", where, quiet)
 
 
 @one_blas_thread()
@@ -104,7 +108,13 @@ def resampled(table: ScoredTable) -> dict[str, list[dict[str, Any]]]:
                 splits.append(versions)
             keys = next(iter(of_splits.values()))[0].keys
             ratio = _test_to_train(units, list(of_splits))
-            mean = _Mean(keys, mean_of(splits), np.stack([one.estimate for one in splits]), ratio)
+            mean = _Mean(
+                keys=keys,
+                versions=mean_of(splits),
+                by_split=np.stack([one.estimate for one in splits]),
+                test_to_train=ratio,
+                fewest=min(one.n_clusters for one in splits),
+            )
             means.setdefault(setting, {})[method] = mean
             where = {**head, "setting": setting, "method": method}
             rows[ESTIMATES_FILE] += _estimates(mean, where)
@@ -118,18 +128,20 @@ def resampled(table: ScoredTable) -> dict[str, list[dict[str, Any]]]:
                 where = {**head, "setting": setting, "operating_point": key[0], "metric": key[3]}
                 scored = {m: mean.of(key) for m, mean in whole.items() if key in mean.keys}
                 rows[COMPARISONS_FILE] += _comparisons(scored, where, table.references)
-                rows[RANKS_FILE] += _ranks(scored, where)
+                fewest = min(mean.fewest for mean in whole.values())
+                rows[RANKS_FILE] += _ranks(scored, where, fewest)
     return rows
 
 
 @dataclass(frozen=True, eq=False)
 class _Mean:
-    """Scores of a method in a setting, averaged over splits."""
+    """Scores of a method in a setting, averaged over splits; `fewest` are the clusters of one."""
 
     keys: list[ScoreKey]
     versions: Versions
     by_split: np.ndarray
     test_to_train: float
+    fewest: int
     _at: dict[ScoreKey, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -223,11 +235,14 @@ def _best(scored: Mapping[str, Versions], better: bool) -> str | None:
     return max(own, key=lambda m: own[m] if better else -own[m]) if own else None
 
 
-def _ranks(scored: Mapping[str, Versions], where: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _ranks(
+    scored: Mapping[str, Versions], where: Mapping[str, str], fewest: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the ranks; where a split has few clusters nothing is told apart, as in sentences."""
     better = bool(METRICS[where["metric"]].greater_is_better)
-    names = sorted(REFERENCES)
-    table = rank_methods(scored, greater_is_better=better, references=names)
+    table = rank_methods(scored, greater_is_better=better, references=sorted(REFERENCES))
     n = max((one.n_clusters for one in scored.values()), default=0)
     for row in table.to_dict("records"):
-        told_apart = row["in_best_set"] if n >= FEWEST else True
-        yield {**where, **row, "in_best_set": told_apart, "n_clusters": n}
+        if fewest < FEWEST:
+            row |= {"low": np.nan, "high": np.nan, "p_best": np.nan, "in_best_set": True}
+        yield {**where, **row, "n_clusters": n}

@@ -105,7 +105,9 @@ def run_units(plan: UnitPlan, *, client: Any, quiet: bool) -> list[UnitReceipt]:
     where = client if sum(unit.n_pairs for unit in units) > LOCAL_PAIRS else None
     vectors = [UnitTask(number, one.describe()) for number, one in enumerate(plan.learned)]
     sizes = [one.n_bytes for one in plan.learned]
-    _map(make_vectors, _ordered(vectors, sizes, sizes, plan, where), plan, "vectors", where, quiet)
+    map_tasks(
+        make_vectors, _ordered(vectors, sizes, sizes, plan, where), plan, "vectors", where, quiet
+    )
     tasks = [UnitTask(number, unit.title) for number, unit in enumerate(units)]
     costs, sizes = [unit.cost for unit in units], [unit.n_bytes for unit in units]
     tasks = _ordered(tasks, costs, sizes, plan, where)
@@ -113,7 +115,7 @@ def run_units(plan: UnitPlan, *, client: Any, quiet: bool) -> list[UnitReceipt]:
     for place in (where, None) if where is not None else (None,):
         rest = [task for task in tasks if task.number not in receipts]
         mine = [t for t in rest if place is None or not units[t.number].is_local]
-        done = _map(do_unit, mine, plan, "methods", place, quiet)
+        done = map_tasks(do_unit, mine, plan, "methods", place, quiet)
         receipts |= {task.number: receipt for task, receipt in zip(mine, done, strict=True)}
     run_on_all_workers(release_memory, where)
     return [receipts[number] for number in range(len(units))]
@@ -138,14 +140,15 @@ def unit_budget(memory: str | int, client: Any) -> int:
     return task_budget(memory, worker_limit=memory_limit(client), most=most)
 
 
-def _map(
-    function: Callable[[UnitTask, UnitPlan], Any],
-    tasks: Sequence[UnitTask],
-    plan: UnitPlan,
+def map_tasks(
+    function: Callable[[Any, Any], Any],
+    tasks: Sequence[Any],
+    plan: Any,
     label: str,
     client: Any,
     quiet: bool,
 ) -> list[Any]:
+    """Do tasks on a cluster, or as threads of this process; return what each returns."""
     with _threads() if client is None else nullcontext():
         return run(function, tasks, shared=plan, label=label, client=client, quiet=quiet)
 

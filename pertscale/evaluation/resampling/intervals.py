@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
+from scipy.stats import t as student
 
 from pertscale.arguments import checked
 from pertscale.errors import InputError
@@ -31,6 +32,15 @@ class Interval:
         NaN where there is none.
     se : ndarray (statistic,)
         Standard deviation of the resamples.
+
+    Examples
+    --------
+    >>> names = [f"GENE{i}" for i in range(10)]
+    >>> draws = ps.evaluation.Draws.of("errors", {name: (name,) for name in names})
+    >>> mean = ps.evaluation.ratios(draws, names, np.arange(10.0)[:, None], np.ones((10, 1)))
+    >>> found = ps.evaluation.bca_interval(mean.estimate, mean.resamples, mean.left_out)
+    >>> bool(found.low[0] < 4.5 < found.high[0])
+    True
     """
 
     low: NDArray[np.float64]
@@ -42,7 +52,12 @@ class Interval:
 def bca_interval(
     values: ArrayLike, resamples: ArrayLike, left_out: ArrayLike, *, level: float = _LEVEL
 ) -> Interval:
-    """Return bias-corrected and accelerated bootstrap intervals.
+    """Return bias-corrected and accelerated bootstrap intervals, widened for few clusters.
+
+    Resamples of n clusters vary by n − 1 over n too little, and their quantiles are those of a
+    normal where n clusters have those of Student's t. So the quantiles that are taken are not 2.5
+    and 97.5 % but, for 20 clusters, 1.6 and 98.4 %: :func:`expanded_level`. Without that, intervals
+    of 20 clusters hold the truth in 90 to 92 % of the cases.
 
     Parameters
     ----------
@@ -54,7 +69,7 @@ def bca_interval(
     left_out : array (statistic, cluster)
         The same with each cluster left out, for the acceleration.
     level : float
-        Share of the resamples that lies within, for statistics without bias and skew.
+        How often an interval is to hold the truth.
 
     Returns
     -------
@@ -70,6 +85,7 @@ def bca_interval(
     References
     ----------
     Efron (1987), https://doi.org/10.1080/01621459.1987.10478410
+    Hesterberg (2015), https://doi.org/10.1080/00031305.2015.1089789
 
     Examples
     --------
@@ -89,6 +105,7 @@ def bca_interval(
         )
     defined = np.isfinite(many)
     n = defined.sum(axis=1)
+    level = expanded_level(without.shape[1], level=level)
     usable = (n > _DEFINED * many.shape[1]) & np.isfinite(value) & (without.shape[1] >= FEWEST)
     ordered = np.sort(np.where(defined, many, np.inf), axis=1)  # those that are undefined last
     se = np.full(len(value), np.nan)
@@ -106,6 +123,14 @@ def bca_interval(
             at = ndtr(bias + shift / (1 - acceleration * shift))
             bound[rows] = _quantiles(ordered[rows], n[rows], at)
     return Interval(low, high, se)
+
+
+def expanded_level(n: int, *, level: float = _LEVEL) -> float:
+    """Return the share of the resamples that an interval of `n` clusters spans (method N3)."""
+    if n < 2:
+        return level
+    bound = student.ppf((1 - level) / 2, n - 1) * np.sqrt(n / (n - 1))
+    return float(1 - 2 * ndtr(bound))
 
 
 def _acceleration(left_out: NDArray[np.float64]) -> NDArray[np.float64]:

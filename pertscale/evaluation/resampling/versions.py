@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from pertscale.arguments import checked
+from pertscale.errors import InputError
 from pertscale.evaluation.resampling.draws import Draws
 
 
@@ -24,6 +26,14 @@ class Versions:
     n_resamples : int
     present : ndarray (cluster,), bool
         Clusters that the method is scored on.
+
+    Examples
+    --------
+    >>> names = ["GATA1", "KLF1", "HBG1"]
+    >>> draws = ps.evaluation.Draws.of("errors", {name: (name,) for name in names})
+    >>> found = ps.evaluation.ratios(draws, names, [[1.0], [2.0], [6.0]], np.ones((3, 1)))
+    >>> found.estimate, found.left_out  # the mean of three, and of two each
+    (array([3.]), array([[4. , 1.5, 3.5]]))
     """
 
     values: NDArray[np.float64]
@@ -96,17 +106,49 @@ def versions(draws: Draws, perturbations: Sequence[str], values: NDArray[np.floa
     return Versions(found, draws.n_resamples, present)
 
 
+@checked
 def ratios(
     draws: Draws,
     perturbations: Sequence[str],
-    numerators: NDArray[np.float64],
-    denominators: NDArray[np.float64],
+    numerators: ArrayLike,
+    denominators: ArrayLike,
 ) -> Versions:
-    """Return weighted sums over weighted sums of values (perturbation, statistic).
+    """Return weighted sums over weighted sums, on each version of a table (method N2).
 
-    Weighted means have denominators of 1, or 0 for what is not counted.
+    Parameters
+    ----------
+    draws : Draws
+        Of the table that the perturbations are of.
+    perturbations : sequence of str
+    numerators, denominators : array (perturbation, statistic)
+        Of a mean the values and 1; both are 0 for what is not counted.
+
+    Returns
+    -------
+    Versions
+        NaN where denominators sum up to 0.
+
+    Raises
+    ------
+    InputError
+        For shapes that do not fit.
+
+    Examples
+    --------
+    >>> errors, of_mean = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [2.0], [4.0]])
+    >>> names = ["GATA1", "KLF1", "HBG1"]
+    >>> draws = ps.evaluation.Draws.of("errors", {name: (name,) for name in names})
+    >>> found = ps.evaluation.ratios(draws, names, errors, of_mean)
+    >>> found.estimate, found.resamples.shape
+    (array([0.75]), (1, 2000))
     """
-    above, below = (totals(draws, perturbations, x) for x in (numerators, denominators))
+    one, two = (np.asarray(x, np.float64) for x in (numerators, denominators))
+    if one.ndim != 2 or one.shape != two.shape or len(one) != len(perturbations):
+        raise InputError(
+            f"numerators and denominators have the shapes {one.shape} and {two.shape} with "
+            f"{len(perturbations)} perturbations; both have to be (perturbation, statistic)"
+        )
+    above, below = (totals(draws, perturbations, x) for x in (one, two))
     nothing = np.full(above.shape, np.nan)
     return versions(
         draws, perturbations, np.divide(above, below, out=nothing, where=below > _NOTHING)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
@@ -61,6 +62,7 @@ def class_bars(
     with mpl.rc_context(STYLE):
         figure, axes = panels(3, columns=1, size=(3.6 * len(columns) + 1.2, 2.1), share="xy")
         for (metric, label), axis in zip(metrics.items(), axes, strict=True):
+            lines: list[list[tuple[float, float]]] = []
             for i, method in enumerate(methods):
                 heights, low, high = np.array(
                     [
@@ -72,8 +74,11 @@ def class_bars(
                 left = at + (i - len(methods) / 2) * width
                 patch = _bars(left, heights, width * 0.92)
                 axis.add_artist(patch)
-                axis.add_artist(_intervals(left + width * 0.46, low, high))
+                middle = left + width * 0.46
+                lines += [[(x, a), (x, b)] for x, a, b in zip(middle, low, high, strict=True)]
                 patch.set(color=COLORS[i % len(COLORS)], linewidth=0, label=short(method))
+            known_ones = [line for line in lines if np.isfinite(line).all()]
+            axis.add_collection(LineCollection(known_ones, colors="#333333", linewidths=0.7))
             axis.set_ylabel(label)
             axis.grid(axis="y", color="#dddddd", linewidth=0.6)
             axis.set_axisbelow(True)
@@ -82,7 +87,7 @@ def class_bars(
         axis.set_xticks(at, [CLASS_TITLES[c] for c in CLASS_NAMES] * len(columns))
         middles = starts + (len(CLASS_NAMES) - 1) / 2
         head_columns(figure, axes[0], dict(zip(middles, columns.values(), strict=True)))
-        legend_beside(figure, handles=[p for p in axes[0].patches if p.get_label()])
+        legend_beside(figure, handles=axes[0].patches)
     return figure
 
 
@@ -94,14 +99,6 @@ def _bars(left: np.ndarray, heights: np.ndarray, width: float) -> PathPatch:
     corners = np.stack([x + across, y * up], axis=-1)
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
     return PathPatch(Path(corners.reshape(-1, 2), codes * int(known.sum())))
-
-
-def _intervals(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> PathPatch:
-    """Return upright lines as one outline."""
-    known = np.isfinite(low)
-    ends = np.stack([np.repeat(x[known], 2), np.stack([low, high], axis=1)[known].ravel()], axis=1)
-    path = Path(ends.reshape(-1, 2), [Path.MOVETO, Path.LINETO] * int(known.sum()))
-    return PathPatch(path, edgecolor="#333333", linewidth=0.7, fill=False)
 
 
 def cells_per_perturbation(perturbations: pd.DataFrame, *, contexts: Sequence[str]) -> Figure:

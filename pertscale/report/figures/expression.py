@@ -80,7 +80,10 @@ def draw_errors(of: ComparedTask, *, metric: str = "l2") -> Figure:
                 rasterized=True,
             )
             axis.plot([i - 0.3, i + 0.3], [means[method]] * 2, color="#c00000", linewidth=2)
-            axis.plot([i, i], found.loc[method], color="#c00000", linewidth=1.2)
+        bounds = found.reindex(means.index)
+        axis.vlines(
+            range(len(means)), bounds["low"], bounds["high"], color="#c00000", linewidth=1.2
+        )
         axis.axhline(means.min(), color="#c00000", linewidth=0.8, linestyle="--", zorder=0)
         name_ticks(axis, [short(m) for m in means.index])
         axis.set_ylabel("prediction error (L2)" if metric == "l2" else metric)
