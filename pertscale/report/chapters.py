@@ -92,13 +92,30 @@ def _words_of_classes(result: BenchmarkResult) -> Markup:
         "held-out ones. <b>full</b>: all pairs of a held-out perturbation and a gene; "
         "<b>full_without_target</b>: the perturbed genes themselves left out; <b>curated</b>: "
         "pairs sampled as PerturbQA does, where differentially expressed ones are far more "
-        "frequent. Numbers are means over splits, with the range where there are several.</p>\n"
+        "frequent.</p>\n"
         "<p>How many pairs a method calls differentially expressed decides much of its scores. So "
         "methods are compared at one operating point: <b>as called</b>, by the method itself, or "
         "<b>at the training rate</b>, where each calls as large a share of pairs as is "
         "differentially expressed in training. <b>Average precision</b> needs no calls: of change "
-        "against no change, and the mean of up and down; chance is the share of such pairs.</p>"
+        "against no change, and the mean of up and down; chance is the share of such pairs.</p>\n"
+        + _HOW_TO_READ
     )
+
+
+_HOW_TO_READ = (
+    "<p>Scores are means over splits. Below each stands its <b>95 % interval</b>: how far it would "
+    "lie off had other perturbations been held out, as many and as different as these. It is made "
+    "by drawing the target groups of the held-out perturbations again, 2,000 times (bias-corrected "
+    "and accelerated bootstrap). It says nothing of other cells of the same perturbations, of "
+    "another cell line, or of other training sets; below 10 groups it is rough, and below 5 there "
+    "is none, but the range over splits.</p>\n"
+    "<p>Whether two methods differ is not whether their intervals meet: all are scored on the same "
+    "draws, and what is hard for one is hard for all, so their <b>difference</b> is known far "
+    "better than either score. <b>Bold</b> are the methods that are not worse than the best of a "
+    "column, at 5 % after adjusting for the number of methods (Holm); where nothing is bold, "
+    "nothing is told apart. comparisons.parquet has each difference with its interval, "
+    "ranks.parquet how often each method comes first.</p>"
+)
 
 
 def _words_of_transfer(result: BenchmarkResult) -> Markup:
@@ -132,7 +149,8 @@ def _words_of_expression(result: BenchmarkResult) -> Markup:
         "changed</b>: share of the 20 most changed genes found; <b>rank</b>: 1 if no other "
         "perturbation's truth is nearer to the prediction, 0.5 is chance; <b>spread</b>: standard "
         "deviation over perturbations against the truth's; <b>eff. rank</b>: directions in which "
-        "predictions vary.</p>"
+        "predictions vary. Below each score stands its 95 % interval over perturbations; bold are "
+        "the methods that are not worse than the best.</p>"
     )
 
 

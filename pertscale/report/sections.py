@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pertscale.evaluation.metrics import headings
+from pertscale.evaluation.metrics import METRICS, headings
 from pertscale.report.figures import expression as figures
 from pertscale.report.figures import interactions as of_interactions
 from pertscale.report.figures import screens
@@ -182,61 +182,68 @@ def transfer_sections(result: BenchmarkResult) -> list[Section]:
     scores = without_repeats(result.means[result.means["task"] == TRANSFER])
     if not len(scores):
         return []
-    summary = result.transfer_summary()
     return [
         Section(
             f"{context}, from other contexts",
-            tables=tuple(_transfer_tables(result, scores[scores["context"] == context], summary)),
+            tables=tuple(_transfer_tables(result, scores[scores["context"] == context], context)),
         )
         for context in dict.fromkeys(scores["context"])
     ]
 
 
 def _transfer_tables(
-    result: BenchmarkResult, scores: pd.DataFrame, summary: pd.DataFrame
+    result: BenchmarkResult, scores: pd.DataFrame, context: str
 ) -> Iterator[Table]:
-    context = str(scores["context"].iloc[0])
-    mine = summary[
-        (summary["context"] == context) & summary["setting"].isin(scores["setting"].unique())
-    ]
     held_out = {
         (context, name): len(split.held_out)
         for name, split in result.splits.get(context, {}).items()
     }
-    for setting, rows in mine.groupby("setting", sort=False):
+    means = result.averages
+    means = means[(means["task"] == TRANSFER) & (means["context"] == context)]
+    means = means[_shown(means["train_contexts"])]
+    for setting in dict.fromkeys(scores.loc[scores["setting"] != TOP_EXPRESSED, "setting"]):
         numbers = told(*counted(scores[scores["setting"] == setting], context, held_out))
         for point, title in POINTS.items():
-            means = rows[(rows["operating_point"] == point) & _shown(rows["train_contexts"])]
-            if not means["macro_f1"].notna().any():
-                continue
-            means = means[["train_contexts", "method", *_TABLE_4]]
-            means = means.groupby(["train_contexts", "method"], sort=False).mean().reset_index()
-            caption = f"{setting}, {title.lower()} ({numbers}; Table 4)"
-            table = plain_table(means, caption=caption, digits=3)
-            yield replace(table, columns=_TRANSFER_COLUMNS, groups=_TRANSFER_GROUPS)
+            mine = means[(means["setting"] == setting) & (means["operating_point"] == point)]
+            if len(mine):
+                caption = f"{setting}, {title.lower()} ({numbers}; Table 4)"
+                yield _by_source(mine, _TABLE_4, caption, _TRANSFER_TITLES, _TRANSFER_GROUPS)
     errors = scores[scores["setting"] == TOP_EXPRESSED]
     if len(errors):
-        wide = errors[errors["level"] == "overall"].pivot_table(
-            index=["train_contexts", "method"], columns="metric", values="value", sort=False
-        )
-        wide = wide.reindex(columns=list(EXPRESSION_HEADLINE))
-        wide = wide[_shown(wide.index.get_level_values("train_contexts").to_series()).to_numpy()]
         caption = (
             f"Expression of {context}, effects of other contexts on its own control "
             f"({told(*compared_numbers(errors))})"
         )
-        yield plain_table(wide.reset_index(), caption=caption, digits=3)
+        titles = tuple(METRICS[metric].heading for metric in EXPRESSION_HEADLINE)
+        wanted = [("", metric) for metric in EXPRESSION_HEADLINE]
+        yield _by_source(means[means["setting"] == TOP_EXPRESSED], wanted, caption, titles)
+
+
+def _by_source(
+    averages: pd.DataFrame,
+    wanted: Sequence[tuple[str, str]],
+    caption: str,
+    titles: Sequence[str],
+    groups: tuple[tuple[str, int], ...] = (),
+) -> Table:
+    """Return scores of methods, by what they were trained on; `wanted` are groups and metrics."""
+    rows = []
+    for source in dict.fromkeys(averages["train_contexts"]):
+        mine = averages[averages["train_contexts"] == source]
+        cells = {g: cells_of(mine[mine["group"] == g]) for g in dict.fromkeys(g for g, _ in wanted)}
+        rows += [
+            (source, method, *(cells[group][method, metric] for group, metric in wanted))
+            for method in dict.fromkeys(mine["method"])
+        ]
+    numeric = (False, False, *([True] * len(wanted)))
+    return Table(caption, ("Trained on", "Method", *titles), tuple(rows), numeric, groups)
 
 
 _TABLE_4 = [
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    *(f"{metric}_{name}" for name in CLASS_NAMES for metric in CALLS),
+    *(("", metric) for metric in ("accuracy", "balanced_accuracy", "macro_f1")),
+    *((name, metric) for name in CLASS_NAMES for metric in CALLS),
 ]
-_TRANSFER_COLUMNS = (
-    "Trained on",
-    "Method",
+_TRANSFER_TITLES = (
     "Accuracy",
     "Balanced acc.",
     "Macro F1",
@@ -281,7 +288,25 @@ def _interactions(result: BenchmarkResult, context: str) -> Section:
     )
     caption = f"{table[PERTURBATION].nunique():,} doubles, {len(table):,} pairs"
     shown = plain_table(frame, caption=caption)
-    return Section(f"{context}: genetic interactions", tables=(shown,), pictures=pictures)
+    tables = (shown, *_areas_of_calls(result, context))
+    return Section(f"{context}: genetic interactions", tables=tables, pictures=pictures)
+
+
+def _areas_of_calls(result: BenchmarkResult, context: str) -> Iterator[Table]:
+    """Yield the areas of each method that deviates from additivity, where one was scored."""
+    rows = result.averages
+    rows = rows[(rows["context"] == context) & (rows["task"] == INTERACTIONS)]
+    if len(rows):
+        cells, titles = (
+            cells_of(rows),
+            {"auprc_interactions": "AUPRC", "auroc_interactions": "AUROC"},
+        )
+        listed = tuple(
+            (method, *(cells[method, metric] for metric in titles))
+            for method in dict.fromkeys(rows["method"])
+        )
+        caption = "How well deviations from additivity find interactions of held-out doubles"
+        yield Table(caption, ("Method", *titles.values()), listed, (False, True, True))
 
 
 _INTERACTION_CAPTIONS = {
