@@ -244,6 +244,8 @@ _INTERVAL: Final = (
     ),
 )
 SCORE_COLUMNS: Final = (*UNIT_SCORE_COLUMNS, *_INTERVAL)
+#: Names of the columns of an interval.
+INTERVAL: Final = [column.name for column in _INTERVAL]
 
 _OF_TABLE: Final = UNIT_SCORE_COLUMNS[:4]  # task, setting, context, train_contexts
 _SCORED: Final = (

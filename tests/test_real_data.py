@@ -193,5 +193,9 @@ def test_neighbours_beat_the_vote_on_perturbqa(file):
         labels, split, embedding=embedding, methods=["majority_vote", "knn_10"]
     )
     macro = at_operating_point(scores).query("metric == 'macro_f1' and level == 'overall'")
-    value = macro.set_index("method")["value"]
-    assert value["knn_10"] > value["majority_vote"]
+    row = macro.set_index("method")
+    assert row.loc["knn_10", "value"] > row.loc["majority_vote", "value"]
+    assert (row["low"] < row["value"]).all()
+    assert (row["value"] < row["high"]).all()
+    assert (row["high"] - row["low"] < 0.05).all()
+    assert (row["n_clusters"] == len(split.held_out)).all()

@@ -17,13 +17,17 @@ from pertscale.benchmark.units.class_scores import Points, score_settings
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import share_changed
+from pertscale.evaluation.classification import ScoredPairs
+from pertscale.evaluation.resampling.draws import Draws
+from pertscale.evaluation.resampling.intervals import bca_interval
+from pertscale.evaluation.resampling.pairs import resampled_scores
 from pertscale.gene_names import match_genes
 from pertscale.guide_names import target_group
 from pertscale.io.gene_aliases import Aliases, read_aliases
 from pertscale.io.parquet import stacked
 from pertscale.perturbation_names import targets
 from pertscale.predictions.given_split import on_labels
-from pertscale.schema import GENE, PERTURBATION, TRANSFER, UNIT_SCORE_COLUMNS, WITHIN, Label
+from pertscale.schema import GENE, INTERVAL, PERTURBATION, SCORE_COLUMNS, TRANSFER, WITHIN, Label
 from pertscale.splits import Split
 from pertscale.stats.labels.table import LabelTable
 
@@ -62,8 +66,9 @@ def score_labels(
     Returns
     -------
     DataFrame
-        :data:`pertscale.schema.UNIT_SCORE_COLUMNS`; the setting is ``full``. Memory: the label
-        matrix of the context, and 13 bytes per test pair for predictions.
+        :data:`pertscale.schema.SCORE_COLUMNS`, with intervals over perturbations; the setting is
+        ``full``. Memory: the label matrix of the context, and 13 bytes per test pair for
+        predictions.
 
     Raises
     ------
@@ -140,9 +145,10 @@ def score_transfer(
     Returns
     -------
     DataFrame
-        :data:`pertscale.schema.UNIT_SCORE_COLUMNS`; settings ``full`` (genes without training
-        labels count as unchanged) and ``full_overlap`` (they are left out). ``train_contexts`` are
-        joined by ``,`` if pooled, by ``|`` if averaged. Memory: the label matrices.
+        :data:`pertscale.schema.SCORE_COLUMNS`; settings ``full`` (genes without training labels
+        count as unchanged) and ``full_overlap`` (they are left out). ``train_contexts`` are joined
+        by ``,`` if pooled, by ``|`` if averaged: these have no intervals. Memory: the label
+        matrices.
 
     Raises
     ------
@@ -210,7 +216,9 @@ def score_transfer(
             tables.append(_scored(y, names, truth, split, embedding, methods, settings, head))
     scores = pd.concat(tables, ignore_index=True)
     alone = of_one_source(scores, set(scores["context"]))
-    return stacked([scores, averages(alone)], UNIT_SCORE_COLUMNS)
+    mean = averages(alone.drop(columns=INTERVAL))
+    without = dict.fromkeys(INTERVAL, np.nan) | {"n_clusters": 0}
+    return stacked([scores, mean.assign(**without)], SCORE_COLUMNS)
 
 
 def _elsewhere(
@@ -277,6 +285,8 @@ def _scored(
         gene_vectors=gene_vectors,
         truth=lambda: truth.values,
     )
+    drawn = " / ".join(head.values())
+    draws = Draws.of(drawn, {row: targets(groups[row]) for row in test})
     tables = []
     for name in chosen:
         method = METHODS[name]
@@ -291,16 +301,30 @@ def _scored(
             target_pairs=np.empty((0, 2), np.intp),
             overlap=lambda: seen,
             points=Points(rate) if method.ranks else Points(same=True),
-            keep_sums=False,
+            keep_sums=True,
         )
-        tables += [
-            with_head(
+        for setting, one in scores.items():
+            table = with_head(
                 one.table.assign(method=name),
                 {name: predicted.params},
                 split,
                 **head,
                 setting=setting,
             )
-            for setting, one in scores.items()
-        ]
+            tables.append(_with_intervals(table, one, draws, test))
     return pd.concat(tables, ignore_index=True)
+
+
+def _with_intervals(
+    rows: pd.DataFrame, scored: ScoredPairs, draws: Draws, test: Sequence[str]
+) -> pd.DataFrame:
+    """Add the columns of intervals to the scores of a method in a setting."""
+    assert scored.sums is not None
+    keys, found = resampled_scores(scored.sums, draws, test)
+    key_names = ["operating_point", "level", "group", "metric"]
+    exact = rows.set_index(key_names)["value"]
+    found = found.shifted_to(np.array([exact[key] for key in keys]))
+    interval = bca_interval(found.estimate, found.resamples, found.left_out)
+    frame = pd.DataFrame(keys, columns=key_names).assign(**vars(interval))
+    both = rows.merge(frame.assign(n_clusters=found.n_clusters), on=key_names, how="left")
+    return both.assign(n_clusters=both["n_clusters"].fillna(0).astype(np.int64))

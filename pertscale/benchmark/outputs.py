@@ -52,6 +52,7 @@ from pertscale.schema import (
     ESTIMATE_COLUMNS,
     ESTIMATES_FILE,
     INTERACTIONS_FILE,
+    INTERVAL,
     LABELS_DIR,
     LOG_FILE,
     MANIFEST_FILE,
@@ -93,8 +94,6 @@ LAYOUT = OutputLayout(
 
 #: Threads that read the scores of units, and units whose scores are in memory together.
 _READERS, _UNITS_AT_A_TIME = 4, 64
-#: Columns of an interval.
-_OF_INTERVAL = ("low", "high", "se", "n_clusters")
 #: Tables that are made of all scores of a table of methods.
 OF_TABLES = {
     ESTIMATES_FILE: ESTIMATE_COLUMNS,
@@ -144,8 +143,8 @@ def _scores(records: Sequence[RunRecord], screens: Sequence[ScreenRun]) -> Itera
 def _intervals(tables: Sequence[ScoredTable]) -> pd.DataFrame:
     """Return the intervals of the scores of single splits, by what says whose they are."""
     found = [read_table(table.path / INTERVALS_FILE) for table in tables]
-    keys = [c.name for c in INTERVAL_COLUMNS if c.name not in (*_OF_INTERVAL, "value")]
-    return stacked(found, INTERVAL_COLUMNS).set_index(keys)[list(_OF_INTERVAL)]
+    keys = [c.name for c in INTERVAL_COLUMNS if c.name not in (*INTERVAL, "value")]
+    return stacked(found, INTERVAL_COLUMNS).set_index(keys)[INTERVAL]
 
 
 def _write_scores(
@@ -175,7 +174,7 @@ def _write_scores(
 def _without_intervals(table: pa.Table) -> pa.Table:
     """Add the columns of intervals, which single perturbations have none of."""
     nothing = {"n_clusters": np.zeros(len(table), np.int64)}
-    for name in _OF_INTERVAL:
+    for name in INTERVAL:
         table = table.append_column(name, pa.array(nothing.get(name, np.full(len(table), np.nan))))
     return table.cast(plain_schema(SCORE_COLUMNS))
 

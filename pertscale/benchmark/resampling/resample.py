@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.stats import t as student
 
 from pertscale.baselines.registry import REFERENCES, is_baseline
 from pertscale.benchmark.resampling.tables import ScoredTable, ScoredUnit
-from pertscale.benchmark.resampling.versions_of import KEYS, ScoredVersions, versions_of
+from pertscale.benchmark.resampling.versions_of import KEYS, versions_of
 from pertscale.benchmark.units.kept import is_kept, keeping
 from pertscale.benchmark.units.running import map_tasks
 from pertscale.evaluation.metrics import METRICS
@@ -94,63 +94,97 @@ def do_table(task: ResampleTask, plan: ResamplePlan) -> None:
 
 def resampled(table: ScoredTable) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of each file that is made of a table."""
-    draws, head = table.draws, {"task": table.task, "context": table.context}
-    head["train_contexts"] = table.source
+    draws = table.draws
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
+    head = {"task": table.task, "context": table.context, "train_contexts": table.source}
     means: dict[str, dict[str, _Mean]] = {}
     for units in _by_method(table):
         for (setting, method), of_splits in _by_split(units, table, draws).items():
-            splits = []
-            for split, parts in of_splits.items():
-                versions = mean_of([part.versions for part in parts])
-                where = {**head, "setting": setting, "split": split, "method": method}
-                rows[INTERVALS_FILE] += _with_intervals(parts[0].keys, versions, where)
-                splits.append(versions)
-            keys = next(iter(of_splits.values()))[0].keys
-            ratio = _test_to_train(units, list(of_splits))
-            mean = _Mean(
-                keys=keys,
-                versions=mean_of(splits),
-                by_split=np.stack([one.estimate for one in splits]),
-                test_to_train=ratio,
-                fewest=min(one.n_clusters for one in splits),
-            )
-            means.setdefault(setting, {})[method] = mean
             where = {**head, "setting": setting, "method": method}
+            for split, one in of_splits.items():
+                rows[INTERVALS_FILE] += _with_intervals(one, {**where, "split": split})
+            mean = _Mean.of_splits(of_splits, units)
             rows[ESTIMATES_FILE] += _estimates(mean, where)
+            means.setdefault(setting, {})[method] = mean
     n_splits = len({unit.split for unit in table.units})
     for setting, of_method in means.items():
-        if setting == PARTIAL:  # each on perturbations of its own
-            continue
         whole = {m: mean for m, mean in of_method.items() if len(mean.by_split) == n_splits}
-        for key in dict.fromkeys(key for mean in whole.values() for key in mean.keys):
-            if key[1] == "overall":
-                where = {**head, "setting": setting, "operating_point": key[0], "metric": key[3]}
-                scored = {m: mean.of(key) for m, mean in whole.items() if key in mean.keys}
+        if setting == PARTIAL or not whole:  # the first are each on perturbations of their own
+            continue
+        fewest = min(mean.fewest for mean in whole.values())
+        for key in dict.fromkeys(key for mean in whole.values() for key in mean.scores.keys):
+            point, level, _, metric = key
+            if level == "overall":
+                where = {**head, "setting": setting, "operating_point": point, "metric": metric}
+                scored = {m: v for m, mean in whole.items() if (v := mean.scores.of(key))}
                 rows[COMPARISONS_FILE] += _comparisons(scored, where, table.references)
-                fewest = min(mean.fewest for mean in whole.values())
                 rows[RANKS_FILE] += _ranks(scored, where, fewest)
     return rows
 
 
 @dataclass(frozen=True, eq=False)
-class _Mean:
-    """Scores of a method in a setting, averaged over splits; `fewest` are the clusters of one."""
+class _Scores:
+    """Scores of a method in a setting, on each version of the table."""
 
     keys: list[ScoreKey]
     versions: Versions
+
+    @classmethod
+    def mean(cls, parts: Sequence[_Scores]) -> _Scores:
+        """Return the mean of each score over the parts that have it."""
+        keys = list(dict.fromkeys(key for part in parts for key in part.keys))
+        return cls(keys, mean_of([part.with_keys(keys) for part in parts]))
+
+    def with_keys(self, keys: list[ScoreKey]) -> Versions:
+        """Return the scores of some keys; NaN for those that are not there."""
+        if keys == self.keys:
+            return self.versions
+        at = {key: i for i, key in enumerate(self.keys)}
+        values = np.full((len(keys), self.versions.values.shape[1]), np.nan)
+        for i, key in enumerate(keys):
+            if key in at:
+                values[i] = self.versions.values[at[key]]
+        return replace(self.versions, values=values)
+
+    def of(self, key: ScoreKey) -> Versions | None:
+        """Return one of the scores, if it is there."""
+        if key not in self.keys:
+            return None
+        at = self.keys.index(key)
+        return replace(self.versions, values=self.versions.values[at : at + 1])
+
+
+@dataclass(frozen=True, eq=False)
+class _Mean:
+    """Scores averaged over splits.
+
+    Attributes
+    ----------
+    scores : _Scores
+    by_split : ndarray (split, score)
+    test_to_train : float
+        Perturbations that are held out for each that is trained on, over splits.
+    fewest : int
+        Clusters of the split that has fewest.
+    """
+
+    scores: _Scores
     by_split: np.ndarray
     test_to_train: float
     fewest: int
-    _at: dict[ScoreKey, int] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_at", {key: at for at, key in enumerate(self.keys)})
-
-    def of(self, key: ScoreKey) -> Versions:
-        """Return one of the scores."""
-        at, all_ = self._at[key], self.versions
-        return Versions(all_.values[at : at + 1], all_.n_resamples, all_.present)
+    @classmethod
+    def of_splits(cls, of_splits: Mapping[str, _Scores], units: Sequence[ScoredUnit]) -> _Mean:
+        """Return the mean over splits; `units` are those of the method, of whichever splits."""
+        splits = list(of_splits.values())
+        scores = _Scores.mean(splits)
+        ratios = [unit.test_to_train for unit in units if unit.split in of_splits]
+        return cls(
+            scores=scores,
+            by_split=np.stack([one.with_keys(scores.keys).estimate for one in splits]),
+            test_to_train=float(np.mean(ratios)),
+            fewest=min(one.versions.n_clusters for one in splits),
+        )
 
 
 def _by_method(table: ScoredTable) -> Iterator[list[ScoredUnit]]:
@@ -161,24 +195,22 @@ def _by_method(table: ScoredTable) -> Iterator[list[ScoredUnit]]:
 
 def _by_split(
     units: Sequence[ScoredUnit], table: ScoredTable, draws: Draws
-) -> dict[tuple[str, str], dict[str, list[ScoredVersions]]]:
-    """Return what there is of each setting and method, by split: of each source, if several."""
-    found: dict[tuple[str, str], dict[str, list[ScoredVersions]]] = {}
+) -> dict[tuple[str, str], dict[str, _Scores]]:
+    """Return the scores of each setting and method by split, averaged over sources if several."""
+    found: dict[tuple[str, str], dict[str, list[_Scores]]] = {}
     for unit in units:
         for one in versions_of(unit, table, draws):
             of_splits = found.setdefault((one.setting, one.method), {})
-            of_splits.setdefault(unit.split, []).append(one)
-    return found
+            of_splits.setdefault(unit.split, []).append(_Scores(one.keys, one.versions))
+    return {
+        key: {split: _Scores.mean(parts) for split, parts in of_splits.items()}
+        for key, of_splits in found.items()
+    }
 
 
-def _test_to_train(units: Sequence[ScoredUnit], splits: Sequence[str]) -> float:
-    return float(np.mean([unit.test_to_train for unit in units if unit.split in splits]))
-
-
-def _with_intervals(
-    keys: Sequence[ScoreKey], versions: Versions, where: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def _with_intervals(scores: _Scores, where: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return a row for each score, with its interval."""
+    versions = scores.versions
     found = bca_interval(versions.estimate, versions.resamples, versions.left_out)
     columns = (versions.estimate, found.low, found.high, found.se)
     return [
@@ -188,13 +220,13 @@ def _with_intervals(
             **dict(zip(("value", "low", "high", "se"), map(float, values), strict=True)),
             "n_clusters": versions.n_clusters,
         }
-        for key, *values in zip(keys, *columns, strict=True)
+        for key, *values in zip(scores.keys, *columns, strict=True)
     ]
 
 
 def _estimates(mean: _Mean, where: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the means over splits with their intervals, and with those of the splits (N4)."""
-    rows = _with_intervals(mean.keys, mean.versions, where)
+    rows = _with_intervals(mean.scores, where)
     for row, values in zip(rows, mean.by_split.T, strict=True):
         known = values[np.isfinite(values)]
         n, sd, half = len(known), np.nan, np.nan
