@@ -94,7 +94,7 @@ def bca_interval(
     >>> left_out = (x.sum() - x) / 49
     >>> found = ps.evaluation.bca_interval([x.mean()], x[draws].mean(axis=1)[None], left_out[None])
     >>> found.low.round(2), found.high.round(2)
-    (array([0.86]), array([1.48]))
+    (array([0.86]), array([1.5]))
     """
     value, many, without = (np.asarray(a, np.float64) for a in (values, resamples, left_out))
     if value.ndim != 1 or many.shape[:1] != value.shape or without.shape[:1] != value.shape:
