@@ -265,6 +265,7 @@ def _count_again(
         if len(left_out[0]):
             less = np.zeros((len(left[0]), of_class.n, 2), np.uint32)
             of_class.count(*left, column, less)
-            np.subtract.at(counts[1], left_out[0], less)
+            pair, at, side = np.nonzero(less)
+            np.subtract.at(counts[1], (left_out[0][pair], at, side), 1)
         found.append(counts)
     return found

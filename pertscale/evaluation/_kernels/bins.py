@@ -11,6 +11,40 @@ from pertscale.evaluation._kernels.ranking import ordered
 
 
 @jit
+def cut(counts: np.ndarray, n_bins: int, places: np.ndarray) -> Any:
+    """Find where bins begin that have the same share of negatives and positives together.
+
+    Parameters
+    ----------
+    counts : ndarray (n, 2)
+        Negatives and positives with each score, in the order of the scores.
+    n_bins : int
+    places : ndarray (n_bins - 1,)
+        Filled: the first score of each bin but the lowest; several may begin at one.
+
+    Returns
+    -------
+    int
+        How many places were filled.
+    """
+    negatives = positives = np.int64(0)
+    for i in range(len(counts)):
+        negatives += np.int64(counts[i, 0])
+        positives += np.int64(counts[i, 1])
+    n_sides = np.int64(negatives > 0) + np.int64(positives > 0)
+    of_negative = 1 / np.float64(negatives) if negatives > 0 else 0.0
+    of_positive = 1 / np.float64(positives) if positives > 0 else 0.0
+    step = n_sides / n_bins
+    below, n = 0.0, np.int64(0)
+    for i in range(len(counts)):
+        below += np.int64(counts[i, 0]) * of_negative + np.int64(counts[i, 1]) * of_positive
+        while n < n_bins - 1 and below > (n + 1) * step:
+            places[n] = i
+            n += 1
+    return n
+
+
+@jit
 def count_in_bins(
     truth: np.ndarray,
     bits: np.ndarray,
@@ -67,34 +101,31 @@ def binned_areas(counts: np.ndarray, n_missing: int, areas: np.ndarray) -> None:
     """
     n_bins = counts.shape[1]
     for version in range(counts.shape[0]):
-        negatives = positives = 0.0
-        u = 0.0
-        for i in range(n_bins):
-            negative, positive = counts[version, i, 0], counts[version, i, 1]
-            u += positive * (negatives + negative / 2)
-            negatives += negative
-            positives += positive
-        if negatives <= 0 or positives <= 0:
+        hits = misses = wins = precision = 0.0
+        for k in range(n_bins):  # from the highest score on
+            negative = np.float64(counts[version, n_bins - 1 - k, 0])
+            positive = np.float64(counts[version, n_bins - 1 - k, 1])
+            wins += negative * (hits + positive / 2)
+            hits += positive
+            misses += negative
+            if positive > 0:
+                precision += positive * (hits / (hits + misses))
+        if hits <= 0 or misses <= 0:
             areas[version, :] = np.nan
             continue
-        areas[version, 0] = u / (positives * negatives)
-        areas[version, 1] = _precision(counts[version], 1, n_bins)
-        areas[version, 2] = _precision(counts[version], 0, n_missing)
+        areas[version, 0] = wins / (hits * misses)
+        areas[version, 1] = precision / hits
+        areas[version, 2] = _precision_of_negatives(counts[version], n_missing)
 
 
 @jit
-def _precision(counts: np.ndarray, side: int, n_first: int) -> Any:
-    """Return the average precision of one side; bins after `n_first` are in reversed order."""
-    hits = misses = 0.0
-    for i in range(len(counts)):
-        hits += np.float64(counts[i, side])
-        misses += np.float64(counts[i, 1 - side])
-    all_hits, total = hits, 0.0
+def _precision_of_negatives(counts: np.ndarray, n_missing: int) -> Any:
+    """Return the average precision of negatives, the lowest scores first, missing ones last."""
+    hits = misses = total = 0.0
     for k in range(len(counts)):
-        i = k if k < n_first else len(counts) - 1 - (k - n_first)
-        n = np.float64(counts[i, side])
-        if n > 0:
-            total += n * (hits / (hits + misses))
-        hits -= n
-        misses -= np.float64(counts[i, 1 - side])
-    return total / all_hits
+        i = (k + n_missing) % len(counts)
+        hits += np.float64(counts[i, 0])
+        misses += np.float64(counts[i, 1])
+        if counts[i, 0] > 0:
+            total += np.float64(counts[i, 0]) * (hits / (hits + misses))
+    return total / hits

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pertscale.evaluation._kernels.bins import binned_areas, count_in_bins
+from pertscale.evaluation._kernels.bins import binned_areas, count_in_bins, cut
 from pertscale.schema import CLASSES, Label
 
 #: Bins of the scores of a class. The areas are exact, only their spread is of the bins: with 256
@@ -49,11 +49,10 @@ class Bins:
         """
         edges = keys[1:]
         if len(keys) > MOST_BINS:
-            shares = counts / np.maximum(1, counts.sum(axis=0))
-            below = np.cumsum(shares.sum(axis=1))
-            wanted = np.arange(1, MOST_BINS) * (below[-1] / MOST_BINS)
-            places = np.unique(np.searchsorted(below, wanted, side="right"))
-            edges = keys[places[(places > 0) & (places < len(keys))]]
+            places = np.empty(MOST_BINS - 1, np.intp)
+            n = cut(np.ascontiguousarray(counts), MOST_BINS, places)
+            edges = keys[np.unique(places[:n])]
+            edges = edges[edges > keys[0]]
             if missing:
                 edges = np.union1d(edges, keys[1:2])
         return cls(np.ascontiguousarray(edges, np.uint32), int(missing))

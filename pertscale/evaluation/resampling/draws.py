@@ -118,8 +118,14 @@ class Draws:
         """Return totals of sums (perturbation, ...) of each cluster alone, (cluster, ...)."""
         found = np.zeros((self.n_clusters, *sums.shape[1:]))
         for of_rank in self._places(perturbations):
-            there = of_rank >= 0
-            np.add.at(found, of_rank[there], sums[there])
+            there = np.flatnonzero(of_rank >= 0)
+            first = np.unique(of_rank[there])
+            if len(first) == len(there):  # no two in a cluster
+                found[of_rank[there]] += sums[there]
+            else:
+                order = there[np.argsort(of_rank[there], kind="stable")]
+                starts = np.searchsorted(of_rank[order], first)
+                found[first] += np.add.reduceat(sums[order], starts, axis=0, dtype=np.float64)
         return found
 
     def _places(self, perturbations: Sequence[str]) -> list[NDArray[np.intp]]:
