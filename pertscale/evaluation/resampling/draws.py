@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,20 @@ class Draws:
             there = of_rank >= 0
             found[:, there] *= drawn[:, of_rank[there]]
         return found
+
+    def factors(
+        self, perturbations: Sequence[str], sums: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Return weights (resample, n), and what they weight (n, ...): clusters, where that is all.
+
+        Sums of perturbations that are drawn together are added up first.
+        """
+        if any(len(own) > 1 for own in map(self.members.__getitem__, perturbations)):
+            return self.weights(perturbations), sums
+        present = self.present(perturbations)
+        drawn = _drawn(self)
+        weights = drawn if present.all() else drawn[:, present]
+        return weights, self.of_each(sums, perturbations)[present]
 
     def present(self, perturbations: Sequence[str]) -> NDArray[np.bool_]:
         """Return which clusters some perturbations belong to, (cluster,)."""

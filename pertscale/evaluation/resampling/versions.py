@@ -13,6 +13,9 @@ from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.evaluation.resampling.draws import Draws
 
+#: Resamples whose weights are in double precision at a time.
+_RESAMPLES_AT_ONCE = 2000
+
 
 @dataclass(frozen=True, eq=False)
 class Versions:
@@ -84,10 +87,13 @@ def totals(
     flat = sums.reshape(len(sums), -1)
     present = draws.present(perturbations)
     n, start = int(present.sum()), 1 + draws.n_resamples
-    weights = draws.weights(perturbations).astype(dtype, copy=False)
+    weights, factors = draws.factors(perturbations, flat)
+    factors = factors.astype(dtype, copy=False)
     found = np.empty((start + 2 * n, flat.shape[1]), dtype)
     found[0] = flat.sum(axis=0)
-    np.matmul(weights, flat.astype(dtype, copy=False), out=found[1:start])
+    for at in range(0, draws.n_resamples, _RESAMPLES_AT_ONCE):
+        rows = weights[at : at + _RESAMPLES_AT_ONCE].astype(dtype, copy=False)
+        np.matmul(rows, factors, out=found[1 + at : 1 + at + len(rows)])
     alone = draws.of_each(flat, perturbations)[present]
     found[start : start + n] = flat.sum(axis=0) - alone
     found[start + n :] = alone
