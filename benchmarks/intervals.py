@@ -29,6 +29,7 @@ SHAPES = ("normal", "skewed")
 _GENES, _AT_ONCE = 50, 100
 #: Clusters of the table that stands for the population.
 _MANY = 40_000
+_ERRORS: dict[str, Any] = {"greater_is_better": False}
 #: True differences of four methods from the first.
 _METHODS = {"a": 0.0, "b": 0.1, "c": 0.3, "d": 0.6}
 
@@ -119,19 +120,22 @@ def one_table(shape: str, n: int, number: int) -> dict[str, float]:
 
     values = errors(random, shape, of)
     scored = {method: mean(x) for method, x in values.items()}
-    difference = compare_methods(scored, reference="a", greater_is_better=False).iloc[0]
-    ranks = rank_methods(scored, greater_is_better=False).set_index("method")
+    difference = compare_methods(scored, reference="a", **_ERRORS).iloc[0]
+    ranks = rank_methods(scored, **_ERRORS).set_index("method")
     true_rank = np.arange(1, len(_METHODS) + 1)
     ranks = ranks.loc[list(_METHODS)]
     in_rank = (ranks["low"] <= true_rank) & (true_rank <= ranks["high"])
     ratio = ratios(draws, names, values["d"][:, None], values["a"][:, None])
     keys, of_classes = resampled_scores(sums_of(*classes(random, shape, of)), draws, names)
+    twin = values["a"] + 0.3 * (draw(random, shape, len(of)) - draw(random, shape, len(of)))
+    null = compare_methods({"a": scored["a"], "twin": mean(twin)}, reference="a", **_ERRORS)
     found = {
         "mean": holds(mean(effects(random, shape, of)), 0.0),
         "ratio": holds(ratio, (5 + _METHODS["d"]) / 5),
         "difference": bool(difference["low"] <= -_METHODS["b"] <= difference["high"]),
         "rank": float(in_rank.mean()),
         "best in best set": bool(ranks.loc["a", "in_best_set"]),
+        "equal ones told apart": bool(null["p_value"].iloc[0] <= 0.05),
     }
     wanted = {
         "macro F1": (AS_CALLED, "overall", "", "macro_f1"),

@@ -326,5 +326,5 @@ def _with_intervals(
     found = found.shifted_to(np.array([exact[key] for key in keys]))
     interval = bca_interval(found.estimate, found.resamples, found.left_out)
     frame = pd.DataFrame(keys, columns=key_names).assign(**vars(interval))
-    both = rows.merge(frame.assign(n_clusters=found.n_clusters), on=key_names, how="left")
+    both = rows.merge(frame, on=key_names, how="left")
     return both.assign(n_clusters=both["n_clusters"].fillna(0).astype(np.int64))

@@ -113,7 +113,9 @@ class Sweep:
                 for g in columns
             ]
             blocks = list(_computed(_count_again, calls))
-            found.append([np.sum(parts, axis=0) for parts in zip(*blocks, strict=True)])
+            found.append(
+                [np.sum(parts, axis=0, dtype=parts[0].dtype) for parts in zip(*blocks, strict=True)]
+            )
         called, *in_bins = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
         return called, in_bins
 

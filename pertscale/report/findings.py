@@ -25,10 +25,11 @@ import numpy as np
 import pandas as pd
 
 from pertscale.baselines.registry import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
-from pertscale.evaluation.comparison import bootstrap_interval
 from pertscale.evaluation.metrics import METRICS as METRIC_RECORDS
 from pertscale.evaluation.operating_point import at_operating_point
-from pertscale.evaluation.resampling.draws import N_RESAMPLES
+from pertscale.evaluation.resampling.draws import Draws
+from pertscale.evaluation.resampling.intervals import bca_interval
+from pertscale.evaluation.resampling.versions import ratios
 from pertscale.results.averages import with_interval
 from pertscale.results.comparisons import FEW, Comparison, no_target_read_out, span, told
 from pertscale.schema import (
@@ -258,11 +259,11 @@ def _contrast(
     n = wide.groupby("split").size()
     of = np.array([held_out.get((context, str(split)), n[split]) for split in n.index])
     of_each = wide.groupby("group").mean()
-    gap = (of_each["curated"] - of_each["full_without_target"]).to_numpy()
+    gap = of_each["curated"] - of_each["full_without_target"]
     few = n.min() < FEW or (2 * n.to_numpy() < of).any()
     if few or gap.mean() < _GAP or _interval(gap)[0] <= 0:
         return []
-    curated, whole = (_with_interval(of_each[name].to_numpy()) for name in _SETTINGS[::-1])
+    curated, whole = (_with_interval(of_each[name]) for name in _SETTINGS[::-1])
     return [
         f"{context}: majority vote, which does not look at the perturbation, reaches a balanced "
         f"accuracy of {curated} on the curated pairs of a perturbation and {whole} on all of its "
@@ -270,13 +271,17 @@ def _contrast(
     ]
 
 
-def _with_interval(values: np.ndarray) -> str:
+def _with_interval(values: pd.Series) -> str:
     return with_interval(float(values.mean()), *_interval(values))
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the interval of a mean over perturbations."""
-    return bootstrap_interval(values, n_bootstrap=N_RESAMPLES, seed=0)
+def _interval(values: pd.Series) -> tuple[float, float]:
+    """Return the interval of a mean over perturbations, each of which is drawn by itself."""
+    names = list(map(str, values.index))
+    draws = Draws.of("perturbations", {name: (name,) for name in names})
+    mean = ratios(draws, names, values.to_numpy()[:, None], np.ones((len(names), 1)))
+    found = bca_interval(mean.estimate, mean.resamples, mean.left_out)
+    return float(found.low[0]), float(found.high[0])
 
 
 def without_vectors(lacking: Sequence[Mapping[str, Any]], context: str | None = None) -> list[str]:

@@ -27,7 +27,7 @@ from pertscale.report.tables import (
     plain_table,
     ranked,
 )
-from pertscale.results.comparisons import FEW, in_fewer_splits, told, without_repeats
+from pertscale.results.comparisons import in_fewer_splits, told, without_repeats
 from pertscale.results.summaries import EXPRESSION_HEADLINE
 from pertscale.schema import (
     CLASS_NAMES,
@@ -120,8 +120,8 @@ _EXPRESSION_CAPTIONS = {
     "genes": "Mean error over more and more genes, the most expressed first.",
     "variation": "How much each gene varies over the perturbations, in truth and in the "
     "predictions; red: the truth's mean. Without spread a method predicts the same for all.",
-    "ratio": "Mean over perturbations of the error divided by the mean baseline's, with the 95 % "
-    f"bootstrap interval, which below {FEW} perturbations there is not; faded where it contains 1.",
+    "ratio": "Mean over perturbations of the error divided by the mean baseline's, with its 95 % "
+    "interval, which few perturbations do not have; faded where it contains 1.",
 }
 _CHANGE = "Predicted and observed change of {}, which changes most; cut at 1."
 
@@ -201,7 +201,7 @@ def _transfer_tables(
     means = result.averages
     means = means[(means["task"] == TRANSFER) & (means["context"] == context)]
     means = means[_shown(means["train_contexts"])]
-    for setting in dict.fromkeys(scores.loc[scores["setting"] != TOP_EXPRESSED, "setting"]):
+    for setting in dict.fromkeys(scores.loc[scores["metric"] == "n_perturbations", "setting"]):
         numbers = told(*counted(scores[scores["setting"] == setting], context, held_out))
         for point, title in POINTS.items():
             mine = means[(means["setting"] == setting) & (means["operating_point"] == point)]

@@ -108,7 +108,11 @@ def resampled(table: ScoredTable) -> dict[str, list[dict[str, Any]]]:
             means.setdefault(setting, {})[method] = mean
     n_splits = len({unit.split for unit in table.units})
     for setting, of_method in means.items():
-        whole = {m: mean for m, mean in of_method.items() if len(mean.by_split) == n_splits}
+        whole = {
+            method: mean
+            for method, mean in of_method.items()
+            if len(mean.by_split) == n_splits and mean.scores.is_complete
+        }
         if setting == PARTIAL or not whole:  # the first are each on perturbations of their own
             continue
         fewest = min(mean.fewest for mean in whole.values())
@@ -128,12 +132,14 @@ class _Scores:
 
     keys: list[ScoreKey]
     versions: Versions
+    is_complete: bool
 
     @classmethod
     def mean(cls, parts: Sequence[_Scores]) -> _Scores:
         """Return the mean of each score over the parts that have it."""
         keys = list(dict.fromkeys(key for part in parts for key in part.keys))
-        return cls(keys, mean_of([part.with_keys(keys) for part in parts]))
+        mean = mean_of([part.with_keys(keys) for part in parts])
+        return cls(keys, mean, all(part.is_complete for part in parts))
 
     def with_keys(self, keys: list[ScoreKey]) -> Versions:
         """Return the scores of some keys; NaN for those that are not there."""
@@ -196,16 +202,22 @@ def _by_method(table: ScoredTable) -> Iterator[list[ScoredUnit]]:
 def _by_split(
     units: Sequence[ScoredUnit], table: ScoredTable, draws: Draws
 ) -> dict[tuple[str, str], dict[str, _Scores]]:
-    """Return the scores of each setting and method by split, averaged over sources if several."""
+    """Return the scores of each setting and method by split.
+
+    Where a table is of several sources they are averaged, if the method was fitted on all of them.
+    """
+    n_sources = len({unit.source for unit in table.units})
     found: dict[tuple[str, str], dict[str, list[_Scores]]] = {}
     for unit in units:
         for one in versions_of(unit, table, draws):
             of_splits = found.setdefault((one.setting, one.method), {})
-            of_splits.setdefault(unit.split, []).append(_Scores(one.keys, one.versions))
-    return {
-        key: {split: _Scores.mean(parts) for split, parts in of_splits.items()}
+            mine = _Scores(one.keys, one.versions, one.is_complete)
+            of_splits.setdefault(unit.split, []).append(mine)
+    means = {
+        key: {s: _Scores.mean(parts) for s, parts in of_splits.items() if len(parts) == n_sources}
         for key, of_splits in found.items()
     }
+    return {key: of_splits for key, of_splits in means.items() if of_splits}
 
 
 def _with_intervals(scores: _Scores, where: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -218,9 +230,9 @@ def _with_intervals(scores: _Scores, where: Mapping[str, str]) -> list[dict[str,
             **where,
             **dict(zip(KEYS, key, strict=True)),
             **dict(zip(("value", "low", "high", "se"), map(float, values), strict=True)),
-            "n_clusters": versions.n_clusters,
+            "n_clusters": int(n),
         }
-        for key, *values in zip(scores.keys, *columns, strict=True)
+        for key, n, *values in zip(scores.keys, found.n_clusters, *columns, strict=True)
     ]
 
 
@@ -270,11 +282,14 @@ def _best(scored: Mapping[str, Versions], better: bool) -> str | None:
 def _ranks(
     scored: Mapping[str, Versions], where: Mapping[str, str], fewest: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the ranks; where a split has few clusters nothing is told apart, as in sentences."""
+    """Yield the ranks, where there are two methods at least.
+
+    Where a split has few clusters nothing is told apart, as in sentences.
+    """
     better = bool(METRICS[where["metric"]].greater_is_better)
     table = rank_methods(scored, greater_is_better=better, references=sorted(REFERENCES))
     n = max((one.n_clusters for one in scored.values()), default=0)
-    for row in table.to_dict("records"):
+    for row in table.to_dict("records") if len(table) > 1 else ():
         if fewest < FEWEST:
             row |= {"low": np.nan, "high": np.nan, "p_best": np.nan, "in_best_set": True}
         yield {**where, **row, "n_clusters": n}

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pertscale.benchmark.called_interactions import CalledInteractions
 from pertscale.benchmark.state import RunRecord, ScreenRun
 from pertscale.benchmark.tasks.transfer import FROM_FILE
@@ -42,7 +44,8 @@ class ScoredUnit:
         Contexts that the methods are fitted on.
     split : str
     test_to_train : float
-        Perturbations that are held out for each that is trained on.
+        Perturbations that are held out for each that is trained on; NaN for other contexts, whose
+        training perturbations are others.
     """
 
     folder: Path
@@ -172,13 +175,15 @@ def _table(
                 method=unit.method if isinstance(unit, ClassUnit) else "",
                 source=unit.source,
                 split=unit.split.name,
-                test_to_train=len(unit.split.held_out) / max(1, len(unit.split.train)),
+                test_to_train=np.nan
+                if unit.train_contexts
+                else len(unit.split.held_out) / max(1, len(unit.split.train)),
             )
             for unit in units
         ),
         targets={name: tuple(genes[name]) for name, genes in held_out.items()},
         path=record.folder / WORK_DIR / RESAMPLES / f"{name[:80]}-{key[:12]}.parquet",
         cluster=options.cluster,
-        references=(options.reference,) if options.reference else DECLARED[task],
+        references=(*filter(None, [options.reference]), *DECLARED[task]),
         interactions=interactions,
     )

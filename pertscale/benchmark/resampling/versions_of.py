@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,12 +38,16 @@ class ScoredVersions:
     keys : list of (str, str, str, str)
         Operating point, level, group and metric of each score.
     versions : Versions
+    is_complete : bool
+        Whether all perturbations are predicted: else some count as no change, and the method is
+        not ranked among the others (method O9).
     """
 
     setting: str
     method: str
     keys: list[ScoreKey]
     versions: Versions
+    is_complete: bool = True
 
 
 def versions_of(unit: ScoredUnit, table: ScoredTable, draws: Draws) -> Iterator[ScoredVersions]:
@@ -56,10 +61,11 @@ def versions_of(unit: ScoredUnit, table: ScoredTable, draws: Draws) -> Iterator[
 
 def _of_classes(unit: ScoredUnit, scores: pd.DataFrame, draws: Draws) -> Iterator[ScoredVersions]:
     exact = scores[scores["level"] != "perturbation"].set_index(["setting", *KEYS])["value"]
+    is_complete = not json.loads(scores["params"].iloc[0]).get("n_without_prediction", 0)
     for setting, (names, sums) in read_sums(unit.folder / SUMS_FILE).items():
         keys, found = resampled_scores(sums, draws, names)
         values = np.array([exact[(setting, *key)] for key in keys])
-        yield ScoredVersions(setting, unit.method, keys, found.shifted_to(values))
+        yield ScoredVersions(setting, unit.method, keys, found.shifted_to(values), is_complete)
 
 
 def _of_expression(scores: pd.DataFrame, draws: Draws) -> Iterator[ScoredVersions]:

@@ -12,11 +12,13 @@ from scipy.stats import rankdata
 
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError
-from pertscale.evaluation.resampling.intervals import FEWEST, bca_interval
+from pertscale.evaluation.resampling.intervals import FEWEST, bca_interval, bca_p_values
 from pertscale.evaluation.resampling.versions import Versions
 
 #: Family-wise error at which a method is told from the best.
 ALPHA: Final = 0.05
+#: Relative difference below which two scores are the same.
+_ROUNDING: Final = 1e-9
 _COMPARISON: Final = (
     "method",
     "reference",
@@ -51,10 +53,10 @@ def compare_methods(
     -------
     DataFrame
         A row per other method: ``method, reference, difference, low, high, se, p_value, p_holm,
-        share_better, n_clusters``. The interval is of 95 % (BCa); the p-value is two-sided, twice
-        the smaller share of the resamples on either side of 0; `p_holm` is adjusted over the
-        methods; `share_better` is that of the clusters on which the method is better, ties half.
-        NaN below 5 clusters, and for methods of which the statistic is not defined.
+        share_better, n_clusters``. The interval is of 95 % (BCa), and the two-sided p-value 1 less
+        the level at which it just leaves out 0; `p_holm` is adjusted over the methods;
+        `share_better` is that of the clusters on which the method is better, ties half. NaN below 5
+        clusters, and for methods of which the statistic is not defined.
 
     Raises
     ------
@@ -92,13 +94,17 @@ def compare_methods(
 
 
 def _difference(one: Versions, two: Versions, sign: int) -> Versions:
-    both = one.present | two.present
-    return Versions(sign * (one.values - two.values), one.n_resamples, both)
+    """Return the difference; what is within rounding of two scores is none."""
+    size = np.maximum(np.abs(one.values), np.abs(two.values))
+    with np.errstate(invalid="ignore"):
+        values = sign * (one.values - two.values)
+        values[np.abs(values) <= _ROUNDING * size] = 0.0
+    return Versions(values, one.n_resamples, one.present | two.present)
 
 
 def _compared(method: str, reference: str, difference: Versions) -> tuple[object, ...]:
-    found = bca_interval(difference.estimate, difference.resamples, difference.left_out)
-    there = np.isfinite(found.low[0])
+    given = difference.estimate, difference.resamples, difference.left_out
+    found = bca_interval(*given)
     alone = difference.alone[0]
     alone = alone[np.isfinite(alone)]
     share = float(((alone > 0) + (alone == 0) / 2).mean()) if len(alone) else np.nan
@@ -109,18 +115,11 @@ def _compared(method: str, reference: str, difference: Versions) -> tuple[object
         float(found.low[0]),
         float(found.high[0]),
         float(found.se[0]),
-        two_sided_p(difference.resamples[0]) if there else np.nan,
+        float(bca_p_values(*given)[0]),
         np.nan,
         share,
-        difference.n_clusters,
+        int(found.n_clusters[0]),
     )
-
-
-def two_sided_p(differences: NDArray[np.float64]) -> float:
-    """Return twice the smaller share of the resamples on either side of 0, which count to both."""
-    known = differences[np.isfinite(differences)]
-    fewer = min((known <= 0).sum(), (known >= 0).sum())
-    return float(min(1.0, 2 * (fewer + 1) / (len(known) + 1)))
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:

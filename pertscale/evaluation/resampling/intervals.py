@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +13,8 @@ from scipy.stats import t as student
 from pertscale.arguments import checked
 from pertscale.errors import InputError
 
-#: Clusters below which there is no interval, and below which it is marked.
-FEWEST, FEW = 5, 10
+#: Clusters below which there is no interval.
+FEWEST: Final = 5
 _LEVEL: Final = 0.95
 #: Share of the resamples in which a statistic has to be defined.
 _DEFINED: Final = 0.5
@@ -32,6 +32,9 @@ class Interval:
         NaN where there is none.
     se : ndarray (statistic,)
         Standard deviation of the resamples.
+    n_clusters : ndarray (statistic,)
+        Clusters that make a difference to it, as those without any pair of a class do not; all,
+        where none does.
 
     Examples
     --------
@@ -46,6 +49,7 @@ class Interval:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     se: NDArray[np.float64]
+    n_clusters: NDArray[np.intp]
 
 
 @checked
@@ -74,8 +78,8 @@ def bca_interval(
     Returns
     -------
     Interval
-        NaN for fewer than 5 clusters. A statistic that is the same in all resamples has an interval
-        without width.
+        NaN for fewer than 5 clusters that make a difference to a statistic. One that is the same in
+        all resamples has an interval without width.
 
     Raises
     ------
@@ -96,41 +100,108 @@ def bca_interval(
     >>> found.low.round(2), found.high.round(2)
     (array([0.86]), array([1.5]))
     """
-    value, many, without = (np.asarray(a, np.float64) for a in (values, resamples, left_out))
-    if value.ndim != 1 or many.shape[:1] != value.shape or without.shape[:1] != value.shape:
-        raise InputError(
-            f"values, resamples and left_out have the shapes {value.shape}, {many.shape} and "
-            f"{without.shape}; needed are (statistic,), (statistic, resample) and (statistic, "
-            "cluster)"
-        )
-    defined = np.isfinite(many)
-    n = defined.sum(axis=1)
-    level = expanded_level(without.shape[1], level=level)
-    usable = (n > _DEFINED * many.shape[1]) & np.isfinite(value) & (without.shape[1] >= FEWEST)
-    ordered = np.sort(np.where(defined, many, np.inf), axis=1)  # those that are undefined last
-    se = np.full(len(value), np.nan)
-    low, high = se.copy(), se.copy()
-    rows = np.flatnonzero(usable & (n > 1))
-    if len(rows):
+    found = _Resampled.of(values, resamples, left_out)
+    low, high = np.full((2, len(found.se)), np.nan)
+    rows = found.usable
+    for bound, side in ((low, -1), (high, 1)):
+        shift = found.bias + side * -_quantile((1 - level) / 2, found.n_clusters[rows])
+        at = ndtr(found.bias + shift / (1 - found.acceleration * shift))
+        bound[rows] = _quantiles(found.ordered, found.n_defined, at)
+    return Interval(low, high, found.se, found.n_clusters)
+
+
+def bca_p_values(
+    values: ArrayLike, resamples: ArrayLike, left_out: ArrayLike
+) -> NDArray[np.float64]:
+    """Return two-sided p-values of 0: 1 less the level at which an interval just leaves it out.
+
+    Parameters are those of :func:`bca_interval`. NaN where there is no interval.
+    """
+    found = _Resampled.of(values, resamples, left_out)
+    p_values, rows = np.full(len(found.se), np.nan), found.usable
+    below = (found.ordered < 0).sum(axis=1)
+    equal = (found.ordered == 0).sum(axis=1)
+    off = ndtri(_share(below, equal, found.n_defined)) - found.bias
+    with np.errstate(divide="ignore"):
+        z = off / (1 + found.acceleration * off) - found.bias
+    z = np.where(1 + found.acceleration * off > 0, z, np.inf)
+    n = found.n_clusters[rows]
+    p_values[rows] = 2 * student.sf(np.abs(z) * np.sqrt((n - 1) / n), n - 1)
+    p_values[rows[equal == found.n_defined]] = 1.0
+    return p_values
+
+
+@dataclass(frozen=True, eq=False)
+class _Resampled:
+    """What intervals and p-values are made of.
+
+    Attributes
+    ----------
+    se, n_clusters : ndarray (statistic,)
+    usable : ndarray of intp, (row,)
+        Statistics that have an interval, which the other attributes are of.
+    ordered : ndarray (row, resample)
+        Ascending, those that are not defined last.
+    n_defined : ndarray (row,)
+    bias, acceleration : ndarray (row,)
+    """
+
+    se: NDArray[np.float64]
+    n_clusters: NDArray[np.intp]
+    usable: NDArray[np.intp]
+    ordered: NDArray[np.float64]
+    n_defined: NDArray[np.intp]
+    bias: NDArray[np.float64]
+    acceleration: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, values: ArrayLike, resamples: ArrayLike, left_out: ArrayLike) -> _Resampled:
+        value, many, without = (np.asarray(a, np.float64) for a in (values, resamples, left_out))
+        if value.ndim != 1 or many.shape[:1] != value.shape or without.shape[:1] != value.shape:
+            raise InputError(
+                f"values, resamples and left_out have the shapes {value.shape}, {many.shape} and "
+                f"{without.shape}; needed are (statistic,), (statistic, resample) and (statistic, "
+                "cluster)"
+            )
+        defined = np.isfinite(many)
+        n_defined, scale = defined.sum(axis=1), np.abs(value[:, None])
+        with np.errstate(invalid="ignore"):
+            off = many - value[:, None]
+            equal = np.abs(off) <= _ROUNDING * scale
+            matters = ~(np.abs(without - value[:, None]) <= _ROUNDING * scale)
+        constant = equal.sum(axis=1) == n_defined
+        n_clusters = np.where(constant, without.shape[1], matters.sum(axis=1))
+        enough = (n_defined > _DEFINED * many.shape[1]) & (n_defined > 1)
+        rows = np.flatnonzero(enough & np.isfinite(value) & (n_clusters >= FEWEST))
+        se = np.full(len(value), np.nan)
         se[rows] = np.nanstd(np.where(defined, many, np.nan)[rows], axis=1, ddof=1)
-        off = many[rows] - value[rows, None]
-        equal = np.abs(off) <= _ROUNDING * np.abs(value[rows, None])
-        below, equal = ((off < 0) & ~equal).sum(axis=1), equal.sum(axis=1)
-        bias = ndtri(np.clip((below + equal / 2) / n[rows], 0.5 / n[rows], 1 - 0.5 / n[rows]))
-        acceleration = _acceleration(without[rows])
-        for bound, share in ((low, (1 - level) / 2), (high, (1 + level) / 2)):
-            shift = bias + ndtri(share)
-            at = ndtr(bias + shift / (1 - acceleration * shift))
-            bound[rows] = _quantiles(ordered[rows], n[rows], at)
-    return Interval(low, high, se)
+        below = ((off < 0) & ~equal).sum(axis=1)
+        return cls(
+            se=se,
+            n_clusters=n_clusters,
+            usable=rows,
+            ordered=np.sort(np.where(defined, many, np.inf)[rows], axis=1),
+            n_defined=n_defined[rows],
+            bias=ndtri(_share(below[rows], equal.sum(axis=1)[rows], n_defined[rows])),
+            acceleration=_acceleration(without[rows]),
+        )
+
+
+def _share(
+    below: NDArray[np.intp], equal: NDArray[np.intp], n: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the share of resamples below, ties half; never none nor all."""
+    return np.asarray(np.clip((below + equal / 2) / n, 0.5 / n, 1 - 0.5 / n))
+
+
+def _quantile(share: float, n: Any) -> Any:
+    """Return the quantile of resamples of `n` clusters that has the share of Student's t."""
+    return student.ppf(share, n - 1) * np.sqrt(n / (n - 1))
 
 
 def expanded_level(n: int, *, level: float = _LEVEL) -> float:
     """Return the share of the resamples that an interval of `n` clusters spans (method N3)."""
-    if n < 2:
-        return level
-    bound = student.ppf((1 - level) / 2, n - 1) * np.sqrt(n / (n - 1))
-    return float(1 - 2 * ndtr(bound))
+    return float(1 - 2 * ndtr(_quantile((1 - level) / 2, n)))
 
 
 def _acceleration(left_out: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,8 @@ from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.evaluation.resampling.draws import Draws
 
+#: Shift beyond which values of single clusters are not those of the statistic.
+_INEXACT = 1e-9
 #: Resamples whose weights are in double precision at a time.
 _RESAMPLES_AT_ONCE = 2000
 
@@ -70,9 +72,15 @@ class Versions:
         return int(self.present.sum())
 
     def shifted_to(self, exact: NDArray[np.float64]) -> Versions:
-        """Return the same around exact values (statistic,) of the table as it is."""
+        """Return the same around exact values (statistic,) of the table as it is.
+
+        What is far off, as areas of bins are, is not known of single clusters: it is NaN there.
+        """
         shift = np.asarray(exact, np.float64) - self.estimate
-        return Versions(self.values + shift[:, None], self.n_resamples, self.present)
+        values = self.values + shift[:, None]
+        inexact = np.abs(shift) > _INEXACT
+        values[inexact, 1 + self.n_resamples + len(self.present) :] = np.nan
+        return Versions(values, self.n_resamples, self.present)
 
 
 def totals(
@@ -156,13 +164,12 @@ def ratios(
         )
     above, below = (totals(draws, perturbations, x) for x in (one, two))
     nothing = np.full(above.shape, np.nan)
-    return versions(
-        draws, perturbations, np.divide(above, below, out=nothing, where=below > _NOTHING)
-    )
+    there = below > _NOTHING * below[:1]
+    return versions(draws, perturbations, np.divide(above, below, out=nothing, where=there))
 
 
-#: Denominators below this are the rounding of what was left out.
-_NOTHING = 1e-9
+#: Share of all below which a denominator is the rounding of what was left out.
+_NOTHING = 1e-12
 
 
 def mean_of(parts: Sequence[Versions]) -> Versions:

@@ -33,7 +33,6 @@ from pertscale.report.figures.style import (
     panels,
     short,
 )
-from pertscale.results.comparisons import FEW
 from pertscale.schema import MODEL, PERTURBATION
 
 if TYPE_CHECKING:
@@ -60,8 +59,8 @@ def prediction_error(
 def draw_errors(of: ComparedTask, *, metric: str = "l2") -> Figure:
     """Draw :func:`prediction_error`."""
     rows = of.scores(metric)
-    means = rows.groupby("method")["value"].mean().sort_values()
-    found = of.averages[of.averages["metric"] == metric].set_index("method")[["low", "high"]]
+    found = of.averages[of.averages["metric"] == metric].set_index("method").sort_values("value")
+    means = found["value"]
     with mpl.rc_context(STYLE):
         figure = new_figure(0.9 * len(means) + 1.6, 3.6)
         axis = figure.subplots()
@@ -166,7 +165,7 @@ def draw_ratios(of: ComparedTask, *, reference: str = "mean") -> Figure:
             alpha = 1.0 if row.high < 1 or row.low > 1 else 0.4
             axis.plot([row.low, row.high], [i, i], color=COLORS[0], alpha=alpha, linewidth=1.6)
             axis.plot(row.ratio, i, "o", color=COLORS[0], alpha=alpha, markersize=5)
-            if row.n < FEW:
+            if not np.isfinite(row.low):
                 axis.annotate(
                     f"n = {row.n}, no interval",
                     (row.ratio, i),
