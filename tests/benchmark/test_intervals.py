@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata
 import dask
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from pertscale.baselines.registry import REFERENCES
 from pertscale.benchmark.resampling import resample
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import Draws
+from pertscale.report import write_report
 from pertscale.results.averages import SCORE
 from pertscale.schema import (
     COMPARISON_COLUMNS,
@@ -147,7 +149,9 @@ def test_scores_that_some_splits_lack_are_averaged_over_the_others():
         for n in (2, 1)
     )
     a, b = (("", "overall", "", metric) for metric in ("accuracy", "auprc_de"))
-    both = resample._Scores.mean([resample._Scores([a, b], one), resample._Scores([a], two)])
+    both = resample._Scores.mean(
+        [resample._Scores([a, b], one, True), resample._Scores([a], two, True)]
+    )
     assert both.keys == [a, b]
     assert both.versions.estimate.tolist() == [1.5, 2.0]
     assert both.of(("", "overall", "", "mcc")) is None
@@ -210,7 +214,7 @@ def test_without_intervals_scores_stay_and_nothing_is_claimed(screen, finished, 
 def test_genes_are_drawn_and_another_reference_is_taken(screen, finished, tmp_path):
     how = {"tasks": ["double"], "cluster": "gene", "reference": "no_change", **QUICK}
     result = ps.run_benchmark(screen, out=tmp_path / "run", **how)
-    declared = result.comparisons.query("kind == 'declared'")
+    declared = result.comparisons.query("kind == 'declared' and metric == 'l2'")
     assert set(declared["reference"]) == {"no_change"}
     row = "task == 'double' and metric == 'l2' and method == 'additive'"
     mine, theirs = (r.estimates.query(row).iloc[0] for r in (result, finished))
@@ -233,3 +237,65 @@ def test_earlier_results_without_these_tables_are_read(finished, tmp_path):
     earlier.__dict__["manifest"] = {**manifest, "files": {}}
     assert earlier.estimates.empty
     assert isinstance(earlier.summary(), pd.DataFrame)
+
+
+@pytest.fixture(scope="module")
+def two_contexts(tmp_path_factory):
+    """A screen of two contexts, of some of whose targets nothing is read out."""
+    random = np.random.default_rng(0)
+    labels = ["ctrl"] * 40 + [f"G{i}" for i in range(18) for _ in range(12)]
+    parts = []
+    for context in ("a", "b"):
+        counts = random.poisson(3, (len(labels), 40)).astype(np.float32)
+        for i in range(18):
+            counts[40 + 12 * i : 52 + 12 * i, (i * 2) % 40 :: 7] *= 3
+        obs = pd.DataFrame({"gene": labels, "cell_line": context})
+        obs.index = [f"{context}{i}" for i in range(len(labels))]
+        var = pd.DataFrame(index=[f"G{i + 6}" for i in range(40)])
+        parts.append(anndata.AnnData(counts, obs=obs, var=var))
+    folder = tmp_path_factory.mktemp("contexts")
+    anndata.concat(parts).write_h5ad(folder / "s.h5ad")
+    return ps.io.ingest(folder / "s.h5ad", folder / "s.zarr", quiet=True)
+
+
+@pytest.mark.once
+def test_methods_of_targets_that_are_not_read_out_are_in_transfer_too(two_contexts, tmp_path):
+    """Expression has settings of its own there, and the page shows all of them."""
+    methods = ["majority_vote", "mean", "linear"]
+    how = {"tasks": ["single", "transfer"], "methods": methods, "seed": [0, 1], "quiet": True}
+    result = ps.run_benchmark(two_contexts, out=tmp_path / "run", **how)
+    transferred = result.means[result.means["task"] == "transfer"]
+    assert "top_expressed_partial" in set(transferred["setting"])
+    write_report(result, None)
+    page = result.report.read_text()
+    assert "a, from other contexts" in page
+    ranks = result.ranks[result.ranks["setting"] == "top_expressed"]
+    assert "linear" not in set(ranks["method"])
+
+
+@pytest.mark.once
+def test_a_method_that_predicts_fewer_is_not_ranked_among_classes(screen, finished, tmp_path):
+    """Nor are the others then worse than it."""
+    split = finished.splits["sim"]["holdout-seed0"]
+    profiles = finished.pseudobulk["mean_log1p"].compute().to_pandas()
+    known = profiles.loc[list(split.held_out)[1:]]
+    known.to_csv(tmp_path / "told.csv", index_label="perturbation")
+    how = {**QUICK, "seed": [0], "tasks": ["within"]}
+    result = ps.run_benchmark(
+        screen, out=tmp_path / "run", predictions={"told": tmp_path / "told.csv"}, **how
+    )
+    scores = result.means.query("metric == 'auprc_de' and setting == 'full'").set_index("method")
+    assert scores["value"].drop("random").idxmax() == "told"
+    ranked = result.ranks.query("metric == 'auprc_de' and setting == 'full'").set_index("method")
+    assert "told" not in ranked.index
+    assert ranked["in_best_set"].any()
+    assert "told" not in set(result.comparisons.query("setting == 'full'")["method"])
+
+
+@pytest.mark.once
+def test_another_reference_leaves_those_of_tasks_without_it(screen, tmp_path):
+    how = {**QUICK, "tasks": ["within", "double"], "reference": "majority_vote"}
+    result = ps.run_benchmark(screen, out=tmp_path / "run", **how)
+    declared = result.comparisons.query("kind == 'declared'")
+    assert set(declared.loc[declared["task"] == "within", "reference"]) == {"majority_vote"}
+    assert set(declared.loc[declared["task"] == "double", "reference"]) == {"additive"}

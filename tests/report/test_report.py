@@ -75,11 +75,16 @@ def test_sections_are_there(page):
         assert text in page
 
 
+def of_keys(scores, point, metric):
+    return (scores["operating_point"] == point) & (scores["metric"] == metric)
+
+
 def test_numbers_are_those_of_the_scores(finished, page):
     """Of both operating points, with n of N in the heading; the mean, below it the interval."""
     within = finished.means.query("task == 'within'")
     mine = "level == 'overall' and context == 'beta' and setting == 'full' and method == 'knn_10'"
-    scores = finished.estimates.query(f"task == 'within' and {mine}")
+    scores, of_splits = finished.estimates.query(f"task == 'within' and {mine}"), within.query(mine)
+    n_intervals = 0
     heading = Heading("full", "3 of 3 held out, 2 splits")
     averages = finished.averages.query("task == 'within'")
     table = overview(within, averages, context="beta", heading=heading)
@@ -94,11 +99,17 @@ def test_numbers_are_those_of_the_scores(finished, page):
         ),
     ]
     for cell, (point, metric) in zip(row[1:], expected, strict=True):
-        there = (scores["operating_point"] == point) & (scores["metric"] == metric)
-        score = scores[there].iloc[0]
-        assert cell == f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
-        bounds = f"<small>{score.low:.3f} – {score.high:.3f}</small>"
-        assert f">{score.value:.3f}<br>{bounds}</td>" in page
+        score = scores[of_keys(scores, point, metric)].iloc[0]
+        text, bounds = f"{score.value:.3f}", f"{score.low:.3f} – {score.high:.3f}"
+        n_intervals += np.isfinite(score.low)
+        if np.isfinite(score.low):
+            assert cell == f"{text} [{score.low:.3f}, {score.high:.3f}]"
+        else:  # few target groups make a difference: the range over splits
+            values = of_splits.loc[of_keys(of_splits, point, metric), "value"]
+            assert cell == f"{text} ({values.min():.3f} to {values.max():.3f})"
+            bounds = f"{values.min():.3f} to {values.max():.3f}"
+        assert f">{text}<br><small>{bounds}</small></td>" in page
+    assert n_intervals > 3
     assert "full (3 of 3 held out, 2 splits), " in page
     assert "alpha: singles, 3 of 3 held out, 2 splits" in page
     by_class = class_tables(within, averages, context="beta", heading=heading)
