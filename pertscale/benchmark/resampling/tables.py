@@ -103,7 +103,7 @@ class ScoredTable:
 
     @property
     def draws(self) -> Draws:
-        """Its resamples; curated and all pairs of the same perturbations share them."""
+        """Its resamples; settings of the same perturbations share them."""
         name = f"{self.task} / {self.context} / {self.source}"
         return Draws.of(name, self.targets, cluster=self.cluster)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pertscale.benchmark.resampling.tables import JudgedPairs, ScoredTable, ScoredUnit
-from pertscale.benchmark.units.sums import SUMS_FILE, read_sums
+from pertscale.benchmark.units.sums import PAIR_SUMS_FILE, read_sums
 from pertscale.evaluation import RankCounts, own_targets
 from pertscale.evaluation.expression import OF_PERTURBATION, undefined_counts_as_none
 from pertscale.evaluation.interaction_calls import deviating_models
@@ -62,7 +62,7 @@ def versions_of(unit: ScoredUnit, table: ScoredTable, draws: Draws) -> Iterator[
 def _of_classes(unit: ScoredUnit, scores: pd.DataFrame, draws: Draws) -> Iterator[ScoredVersions]:
     exact = scores[scores["level"] != "perturbation"].set_index(["setting", *KEYS])["value"]
     is_complete = not json.loads(scores["params"].iloc[0]).get("n_without_prediction", 0)
-    for setting, (names, sums) in read_sums(unit.folder / SUMS_FILE).items():
+    for setting, (names, sums) in read_sums(unit.folder / PAIR_SUMS_FILE).items():
         keys, found = resampled_scores(sums, draws, names)
         values = np.array([exact[(setting, *key)] for key in keys])
         yield ScoredVersions(setting, unit.method, keys, found.shifted_to(values), is_complete)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pertscale.benchmark.units.sums import SUMS_FILE, write_sums
+from pertscale.benchmark.units.sums import PAIR_SUMS_FILE, write_sums
 from pertscale.errors import CorruptFileError, NotFoundError
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.resampling.pairs import PairSums
@@ -186,7 +186,7 @@ class Unit(ABC):
         order = np.argsort((scores.table["level"] == "perturbation").to_numpy(), kind="stable")
         write_table(folder / SCORES_FILE, scores.table.iloc[order])
         if scores.sums:
-            write_sums(folder / SUMS_FILE, scores.sums, self.split.held_out)
+            write_sums(folder / PAIR_SUMS_FILE, scores.sums, self.split.held_out)
         record = {
             "key": self.key,
             "scores_key": self.scores_key,

@@ -20,7 +20,7 @@ from pertscale.schema import CLASS_NAMES, CLASSES, OPERATING_POINTS, PERTURBATIO
 from pertscale.storage.atomic import atomic_path
 
 #: Name of the file, in the folder of a unit.
-SUMS_FILE = "sums.parquet"
+PAIR_SUMS_FILE = "sums.parquet"
 
 
 def write_sums(path: Path, sums: Mapping[str, PairSums], perturbations: Sequence[str]) -> None:
