@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pertscale.evaluation import Draws, bca_interval, compare_methods, rank_methods, ratios
+from pertscale.evaluation import Draws, compare_methods, rank_methods, ratios
+from pertscale.evaluation.classification import scored_both
 from pertscale.evaluation.ranking import RankCounts, tally_class
 from pertscale.evaluation.resampling.pairs import PairSums, resampled_scores
 from pertscale.evaluation.resampling.versions import Versions
-from pertscale.schema import AS_CALLED
+from pertscale.schema import AS_CALLED, CLASSES
 from session import Session
 
 N_TABLES = 2000
@@ -71,20 +72,12 @@ def classes(
     return truth, (1 / (1 + np.exp(-latent))).astype(np.float32)
 
 
-def sums_of(truth: np.ndarray, scores: np.ndarray) -> PairSums:
+def sums_of(truth: np.ndarray, scores: np.ndarray, names: list[str]) -> PairSums:
     """Return what a unit keeps."""
-    calls = scores.argmax(axis=2)
-    counts = np.zeros((len(truth), 3, 4), np.int64)
-    np.add.at(counts, (np.arange(len(truth))[:, None], truth + 1, calls), 1)
-    bins = []
-    for column in range(3):
-        ranking = RankCounts()
-        ranking.add_tally(tally_class(truth, scores, column=column))
-        cut = ranking.bins()
-        found = np.zeros((len(truth), cut.n, 2), np.uint32)
-        cut.count(truth, scores, column, found)
-        bins.append(found)
-    return PairSums({AS_CALLED: counts}, tuple(bins), (0, 0, 0))
+    calls = np.array(CLASSES, np.int8)[scores.argmax(axis=2)]
+    sums = scored_both(truth, calls, perturbations=names, scores=scores)[0].sums
+    assert sums is not None
+    return sums
 
 
 @cache
@@ -103,7 +96,7 @@ def population(shape: str) -> dict[str, float]:
 
 def holds(found: Versions, truth: float) -> bool:
     """Say whether an interval holds the truth."""
-    interval = bca_interval(found.estimate, found.resamples, found.left_out)
+    interval = found.interval()
     return bool(interval.low[0] <= truth <= interval.high[0])
 
 
@@ -126,7 +119,7 @@ def one_table(shape: str, n: int, number: int) -> dict[str, float]:
     ranks = ranks.loc[list(_METHODS)]
     in_rank = (ranks["low"] <= true_rank) & (true_rank <= ranks["high"])
     ratio = ratios(draws, names, values["d"][:, None], values["a"][:, None])
-    keys, of_classes = resampled_scores(sums_of(*classes(random, shape, of)), draws, names)
+    keys, of_classes = resampled_scores(sums_of(*classes(random, shape, of), names), draws, names)
     twin = values["a"] + 0.3 * (draw(random, shape, len(of)) - draw(random, shape, len(of)))
     null = compare_methods({"a": scored["a"], "twin": mean(twin)}, reference="a", **_ERRORS)
     found = {

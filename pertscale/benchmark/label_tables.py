@@ -11,6 +11,7 @@ import pandas as pd
 from pertscale.arguments import checked
 from pertscale.baselines import METHODS
 from pertscale.baselines.inputs import UnitInputs
+from pertscale.benchmark.resampling.versions_of import KEYS
 from pertscale.benchmark.tasks.transfer import averages, of_one_source
 from pertscale.benchmark.units.base import with_head
 from pertscale.benchmark.units.class_scores import Points, score_settings
@@ -19,7 +20,6 @@ from pertscale.errors import ArgumentError
 from pertscale.evaluation import share_changed
 from pertscale.evaluation.classification import ScoredPairs
 from pertscale.evaluation.resampling.draws import Draws
-from pertscale.evaluation.resampling.intervals import bca_interval
 from pertscale.evaluation.resampling.pairs import resampled_scores
 from pertscale.gene_names import match_genes
 from pertscale.guide_names import target_group
@@ -321,10 +321,8 @@ def _with_intervals(
     """Add the columns of intervals to the scores of a method in a setting."""
     assert scored.sums is not None
     keys, found = resampled_scores(scored.sums, draws, test)
-    key_names = ["operating_point", "level", "group", "metric"]
-    exact = rows.set_index(key_names)["value"]
+    exact = rows.set_index(KEYS)["value"]
     found = found.shifted_to(np.array([exact[key] for key in keys]))
-    interval = bca_interval(found.estimate, found.resamples, found.left_out)
-    frame = pd.DataFrame(keys, columns=key_names).assign(**vars(interval))
-    both = rows.merge(frame, on=key_names, how="left")
+    frame = pd.DataFrame(keys, columns=KEYS).assign(**vars(found.interval()))
+    both = rows.merge(frame, on=KEYS, how="left")
     return both.assign(n_clusters=both["n_clusters"].fillna(0).astype(np.int64))

@@ -27,9 +27,7 @@ import pandas as pd
 from pertscale.baselines.registry import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
 from pertscale.evaluation.metrics import METRICS as METRIC_RECORDS
 from pertscale.evaluation.operating_point import at_operating_point
-from pertscale.evaluation.resampling.draws import Draws
-from pertscale.evaluation.resampling.intervals import bca_interval
-from pertscale.evaluation.resampling.versions import ratios
+from pertscale.evaluation.resampling.versions import interval_of_mean
 from pertscale.results.averages import with_interval
 from pertscale.results.comparisons import FEW, Comparison, no_target_read_out, span, told
 from pertscale.schema import (
@@ -277,11 +275,7 @@ def _with_interval(values: pd.Series) -> str:
 
 def _interval(values: pd.Series) -> tuple[float, float]:
     """Return the interval of a mean over perturbations, each of which is drawn by itself."""
-    names = list(map(str, values.index))
-    draws = Draws.of("perturbations", {name: (name,) for name in names})
-    mean = ratios(draws, names, values.to_numpy()[:, None], np.ones((len(names), 1)))
-    found = bca_interval(mean.estimate, mean.resamples, mean.left_out)
-    return float(found.low[0]), float(found.high[0])
+    return interval_of_mean("perturbations", values.rename(str).to_dict(), {})
 
 
 def without_vectors(lacking: Sequence[Mapping[str, Any]], context: str | None = None) -> list[str]:

@@ -297,10 +297,8 @@ def _areas_of_calls(result: BenchmarkResult, context: str) -> Iterator[Table]:
     rows = result.averages
     rows = rows[(rows["context"] == context) & (rows["task"] == INTERACTIONS)]
     if len(rows):
-        cells, titles = (
-            cells_of(rows),
-            {"auprc_interactions": "AUPRC", "auroc_interactions": "AUROC"},
-        )
+        cells = cells_of(rows)
+        titles = {"auprc_interactions": "AUPRC", "auroc_interactions": "AUROC"}
         listed = tuple(
             (method, *(cells[method, metric] for metric in titles))
             for method in dict.fromkeys(rows["method"])

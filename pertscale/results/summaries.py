@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -77,21 +77,29 @@ def headline(scores: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) ->
 
 
 def class_headline(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return the headline scores of classes, a row for each operating point of a method.
+    """Return :func:`headline` of classes, a row for each operating point of a method."""
+    return _by_point(headline, scores, keys)
+
+
+def _by_point(
+    table_of: Callable[[pd.DataFrame, tuple[str, ...], list[str]], pd.DataFrame],
+    scores: pd.DataFrame,
+    keys: list[str],
+) -> pd.DataFrame:
+    """Return a table of classes with a row for each operating point of a method.
 
     Areas need no point: they stand in the rows of both.
     """
-    order = scores[keys].drop_duplicates()
     parts = []
     for point in get_args(OperatingPoint):
         scored = scores.loc[scores["operating_point"] == point, keys].drop_duplicates()
-        table = headline(at_operating_point(scores, point), HEADLINE, keys)
+        table = table_of(at_operating_point(scores, point), HEADLINE, keys)
         parts.append(scored.merge(table, on=keys).assign(operating_point=point))
-    both = order.merge(pd.concat(parts), on=keys)
+    both = scores[keys].drop_duplicates().merge(pd.concat(parts), on=keys)
     return both[[*keys, "operating_point", *HEADLINE]]
 
 
-def summary(averages: pd.DataFrame, metrics: Sequence[str], keys: list[str]) -> pd.DataFrame:
+def summary(averages: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) -> pd.DataFrame:
     """Return overall scores as text, a column per metric; a star marks who may be the best."""
     rows = averages[(averages["level"] == "overall") & averages["metric"].isin(metrics)]
     stars = np.where(may_be_best(rows), "*", "")
@@ -107,13 +115,7 @@ def summary(averages: pd.DataFrame, metrics: Sequence[str], keys: list[str]) -> 
 
 def class_summary(averages: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Return :func:`summary` of classes, a row for each operating point of a method."""
-    parts = []
-    for point in get_args(OperatingPoint):
-        scored = averages.loc[averages["operating_point"] == point, keys].drop_duplicates()
-        table = summary(at_operating_point(averages, point), HEADLINE, keys)
-        parts.append(scored.merge(table, on=keys).assign(operating_point=point))
-    both = averages[keys].drop_duplicates().merge(pd.concat(parts), on=keys)
-    return both[[*keys, "operating_point", *HEADLINE]]
+    return _by_point(summary, averages, keys)
 
 
 def score_tables(overall: pd.DataFrame, averages: pd.DataFrame) -> list[ScoreTable]:

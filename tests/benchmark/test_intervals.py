@@ -12,6 +12,7 @@ from distributed import Client, LocalCluster
 import pertscale as ps
 from pertscale.baselines.registry import REFERENCES
 from pertscale.benchmark.resampling import resample
+from pertscale.benchmark.resampling.versions_of import Scores
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import Draws
 from pertscale.report import write_report
@@ -149,9 +150,7 @@ def test_scores_that_some_splits_lack_are_averaged_over_the_others():
         for n in (2, 1)
     )
     a, b = (("", "overall", "", metric) for metric in ("accuracy", "auprc_de"))
-    both = resample._Scores.mean(
-        [resample._Scores([a, b], one, True), resample._Scores([a], two, True)]
-    )
+    both = Scores.mean([Scores([a, b], one, True), Scores([a], two, True)])
     assert both.keys == [a, b]
     assert both.versions.estimate.tolist() == [1.5, 2.0]
     assert both.of(("", "overall", "", "mcc")) is None

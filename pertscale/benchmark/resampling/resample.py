@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -11,15 +11,14 @@ from scipy.stats import t as student
 
 from pertscale.baselines.registry import REFERENCES, is_baseline
 from pertscale.benchmark.resampling.tables import ScoredTable, ScoredUnit
-from pertscale.benchmark.resampling.versions_of import KEYS, versions_of
+from pertscale.benchmark.resampling.versions_of import KEYS, Scores, versions_of
 from pertscale.benchmark.units.kept import is_kept, keeping
 from pertscale.benchmark.units.running import map_tasks
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.resampling.comparing import compare_methods, rank_methods
 from pertscale.evaluation.resampling.draws import Draws
-from pertscale.evaluation.resampling.intervals import FEWEST, bca_interval
-from pertscale.evaluation.resampling.pairs import ScoreKey
-from pertscale.evaluation.resampling.versions import Versions, mean_of
+from pertscale.evaluation.resampling.intervals import FEWEST
+from pertscale.evaluation.resampling.versions import Versions
 from pertscale.execution.allocator import trim
 from pertscale.execution.blas import one_blas_thread
 from pertscale.io.parquet import declared_frame, write_table
@@ -127,46 +126,12 @@ def resampled(table: ScoredTable) -> dict[str, list[dict[str, Any]]]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Scores:
-    """Scores of a method in a setting, on each version of the table."""
-
-    keys: list[ScoreKey]
-    versions: Versions
-    is_complete: bool
-
-    @classmethod
-    def mean(cls, parts: Sequence[_Scores]) -> _Scores:
-        """Return the mean of each score over the parts that have it."""
-        keys = list(dict.fromkeys(key for part in parts for key in part.keys))
-        mean = mean_of([part.with_keys(keys) for part in parts])
-        return cls(keys, mean, all(part.is_complete for part in parts))
-
-    def with_keys(self, keys: list[ScoreKey]) -> Versions:
-        """Return the scores of some keys; NaN for those that are not there."""
-        if keys == self.keys:
-            return self.versions
-        at = {key: i for i, key in enumerate(self.keys)}
-        values = np.full((len(keys), self.versions.values.shape[1]), np.nan)
-        for i, key in enumerate(keys):
-            if key in at:
-                values[i] = self.versions.values[at[key]]
-        return replace(self.versions, values=values)
-
-    def of(self, key: ScoreKey) -> Versions | None:
-        """Return one of the scores, if it is there."""
-        if key not in self.keys:
-            return None
-        at = self.keys.index(key)
-        return replace(self.versions, values=self.versions.values[at : at + 1])
-
-
-@dataclass(frozen=True, eq=False)
 class _Mean:
     """Scores averaged over splits.
 
     Attributes
     ----------
-    scores : _Scores
+    scores : Scores
     by_split : ndarray (split, score)
     test_to_train : float
         Perturbations that are held out for each that is trained on, over splits.
@@ -174,16 +139,16 @@ class _Mean:
         Clusters of the split that has fewest.
     """
 
-    scores: _Scores
+    scores: Scores
     by_split: np.ndarray
     test_to_train: float
     fewest: int
 
     @classmethod
-    def of_splits(cls, of_splits: Mapping[str, _Scores], units: Sequence[ScoredUnit]) -> _Mean:
+    def of_splits(cls, of_splits: Mapping[str, Scores], units: Sequence[ScoredUnit]) -> _Mean:
         """Return the mean over splits; `units` are those of the method, of whichever splits."""
         splits = list(of_splits.values())
-        scores = _Scores.mean(splits)
+        scores = Scores.mean(splits)
         ratios = [unit.test_to_train for unit in units if unit.split in of_splits]
         return cls(
             scores=scores,
@@ -201,29 +166,28 @@ def _by_method(table: ScoredTable) -> Iterator[list[ScoredUnit]]:
 
 def _by_split(
     units: Sequence[ScoredUnit], table: ScoredTable, draws: Draws
-) -> dict[tuple[str, str], dict[str, _Scores]]:
+) -> dict[tuple[str, str], dict[str, Scores]]:
     """Return the scores of each setting and method by split.
 
     Where a table is of several sources they are averaged, if the method was fitted on all of them.
     """
     n_sources = len({unit.source for unit in table.units})
-    found: dict[tuple[str, str], dict[str, list[_Scores]]] = {}
+    found: dict[tuple[str, str], dict[str, list[Scores]]] = {}
     for unit in units:
-        for one in versions_of(unit, table, draws):
-            of_splits = found.setdefault((one.setting, one.method), {})
-            mine = _Scores(one.keys, one.versions, one.is_complete)
-            of_splits.setdefault(unit.split, []).append(mine)
+        for setting, method, scores in versions_of(unit, table, draws):
+            of_splits = found.setdefault((setting, method), {})
+            of_splits.setdefault(unit.split, []).append(scores)
     means = {
-        key: {s: _Scores.mean(parts) for s, parts in of_splits.items() if len(parts) == n_sources}
+        key: {s: Scores.mean(parts) for s, parts in of_splits.items() if len(parts) == n_sources}
         for key, of_splits in found.items()
     }
     return {key: of_splits for key, of_splits in means.items() if of_splits}
 
 
-def _with_intervals(scores: _Scores, where: Mapping[str, str]) -> list[dict[str, Any]]:
+def _with_intervals(scores: Scores, where: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return a row for each score, with its interval."""
     versions = scores.versions
-    found = bca_interval(versions.estimate, versions.resamples, versions.left_out)
+    found = versions.interval()
     columns = (versions.estimate, found.low, found.high, found.se)
     return [
         {

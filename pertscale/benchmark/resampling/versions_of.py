@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from pertscale.evaluation.ranking import tally_class
 from pertscale.evaluation.resampling.bins import areas_of_bins
 from pertscale.evaluation.resampling.draws import Draws
 from pertscale.evaluation.resampling.pairs import ScoreKey, resampled_scores
-from pertscale.evaluation.resampling.versions import Versions, ratios, totals, versions
+from pertscale.evaluation.resampling.versions import Versions, mean_of, ratios, totals, versions
 from pertscale.io.parquet import read_table
 from pertscale.results.unit_files import REMEDY, open_predictions
 from pertscale.schema import CLASSES, GENE, PERTURBATION, SCORES_FILE, TOP_EXPRESSED, Label
@@ -29,12 +29,11 @@ KEYS = ["operating_point", "level", "group", "metric"]
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredVersions:
+class Scores:
     """Scores of a method in a setting, on each version of the table.
 
     Attributes
     ----------
-    setting, method : str
     keys : list of (str, str, str, str)
         Operating point, level, group and metric of each score.
     versions : Versions
@@ -43,14 +42,41 @@ class ScoredVersions:
         not ranked among the others (method O9).
     """
 
-    setting: str
-    method: str
     keys: list[ScoreKey]
     versions: Versions
     is_complete: bool = True
 
+    @classmethod
+    def mean(cls, parts: Sequence[Scores]) -> Scores:
+        """Return the mean of each score over the parts that have it."""
+        keys = list(dict.fromkeys(key for part in parts for key in part.keys))
+        mean = mean_of([part.with_keys(keys) for part in parts])
+        return cls(keys, mean, all(part.is_complete for part in parts))
 
-def versions_of(unit: ScoredUnit, table: ScoredTable, draws: Draws) -> Iterator[ScoredVersions]:
+    def with_keys(self, keys: list[ScoreKey]) -> Versions:
+        """Return the scores of some keys; NaN for those that are not there."""
+        if keys == self.keys:
+            return self.versions
+        at = {key: i for i, key in enumerate(self.keys)}
+        values = np.full((len(keys), self.versions.values.shape[1]), np.nan)
+        for i, key in enumerate(keys):
+            if key in at:
+                values[i] = self.versions.values[at[key]]
+        return replace(self.versions, values=values)
+
+    def of(self, key: ScoreKey) -> Versions | None:
+        """Return one of the scores, if it is there."""
+        if key not in self.keys:
+            return None
+        at = self.keys.index(key)
+        return replace(self.versions, values=self.versions.values[at : at + 1])
+
+
+#: Setting, method, and its scores there.
+Found = tuple[str, str, Scores]
+
+
+def versions_of(unit: ScoredUnit, table: ScoredTable, draws: Draws) -> Iterator[Found]:
     """Yield the scores of a unit's methods in each setting of its table."""
     if table.interactions is not None:
         yield from _of_interactions(unit, table.interactions, table.targets, draws)
@@ -59,16 +85,16 @@ def versions_of(unit: ScoredUnit, table: ScoredTable, draws: Draws) -> Iterator[
     yield from _of_classes(unit, scores, draws) if unit.method else _of_expression(scores, draws)
 
 
-def _of_classes(unit: ScoredUnit, scores: pd.DataFrame, draws: Draws) -> Iterator[ScoredVersions]:
+def _of_classes(unit: ScoredUnit, scores: pd.DataFrame, draws: Draws) -> Iterator[Found]:
     exact = scores[scores["level"] != "perturbation"].set_index(["setting", *KEYS])["value"]
     is_complete = not json.loads(scores["params"].iloc[0]).get("n_without_prediction", 0)
     for setting, (names, sums) in read_sums(unit.folder / PAIR_SUMS_FILE).items():
         keys, found = resampled_scores(sums, draws, names)
         values = np.array([exact[(setting, *key)] for key in keys])
-        yield ScoredVersions(setting, unit.method, keys, found.shifted_to(values), is_complete)
+        yield setting, unit.method, Scores(keys, found.shifted_to(values), is_complete)
 
 
-def _of_expression(scores: pd.DataFrame, draws: Draws) -> Iterator[ScoredVersions]:
+def _of_expression(scores: pd.DataFrame, draws: Draws) -> Iterator[Found]:
     """Yield weighted means over perturbations."""
     single = scores[scores["level"] == "perturbation"]
     metrics = list(OF_PERTURBATION)
@@ -86,12 +112,12 @@ def _of_expression(scores: pd.DataFrame, draws: Draws) -> Iterator[ScoredVersion
             defined.astype(np.float64),
         )
         keys = [("", "overall", "", metric) for metric in metrics]
-        yield ScoredVersions(str(setting), str(method), keys, found)
+        yield str(setting), str(method), Scores(keys, found)
 
 
 def _of_interactions(
     unit: ScoredUnit, judged: JudgedPairs, targets: Mapping[str, Sequence[str]], draws: Draws
-) -> Iterator[ScoredVersions]:
+) -> Iterator[Found]:
     """Yield how well deviations from additivity find the interactions of held-out doubles."""
     table = judged.called.table()
     predictions = open_predictions(unit.folder)["prediction"]
@@ -114,9 +140,5 @@ def _of_interactions(
         keys = [
             ("", "overall", "", metric) for metric in ("auprc_interactions", "auroc_interactions")
         ]
-        yield ScoredVersions(
-            TOP_EXPRESSED,
-            found.model,
-            keys,
-            versions(draws, names, areas[:, [1, 0]]).shifted_to(exact),
-        )
+        resampled = versions(draws, names, areas[:, [1, 0]]).shifted_to(exact)
+        yield TOP_EXPRESSED, found.model, Scores(keys, resampled)

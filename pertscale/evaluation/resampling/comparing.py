@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError
-from pertscale.evaluation.resampling.intervals import FEWEST, bca_interval, bca_p_values
+from pertscale.evaluation.resampling.intervals import FEWEST, bca_p_values
 from pertscale.evaluation.resampling.versions import Versions
 
 #: Family-wise error at which a method is told from the best.
@@ -103,8 +103,8 @@ def _difference(one: Versions, two: Versions, sign: int) -> Versions:
 
 
 def _compared(method: str, reference: str, difference: Versions) -> tuple[object, ...]:
-    given = difference.estimate, difference.resamples, difference.left_out
-    found = bca_interval(*given)
+    found = difference.interval()
+    p_values = bca_p_values(difference.estimate, difference.resamples, difference.left_out)
     alone = difference.alone[0]
     alone = alone[np.isfinite(alone)]
     share = float(((alone > 0) + (alone == 0) / 2).mean()) if len(alone) else np.nan
@@ -115,7 +115,7 @@ def _compared(method: str, reference: str, difference: Versions) -> tuple[object
         float(found.low[0]),
         float(found.high[0]),
         float(found.se[0]),
-        float(bca_p_values(*given)[0]),
+        float(p_values[0]),
         np.nan,
         share,
         int(found.n_clusters[0]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.evaluation.resampling.draws import Draws
+from pertscale.evaluation.resampling.intervals import Interval, bca_interval
 
 #: Shift beyond which values of single clusters are not those of the statistic.
 _INEXACT = 1e-9
@@ -65,6 +66,10 @@ class Versions:
     def alone(self) -> NDArray[np.float64]:
         """Of each cluster alone, (statistic, cluster)."""
         return self.values[:, 1 + self.n_resamples + len(self.present) :]
+
+    def interval(self) -> Interval:
+        """Return the interval of each statistic."""
+        return bca_interval(self.estimate, self.resamples, self.left_out)
 
     @property
     def n_clusters(self) -> int:
@@ -170,6 +175,17 @@ def ratios(
 
 #: Share of all below which a denominator is the rounding of what was left out.
 _NOTHING = 1e-12
+
+
+def interval_of_mean(
+    table: str, values: Mapping[str, float], target_genes: Mapping[str, Collection[str]]
+) -> tuple[float, float]:
+    """Return the interval of the mean of a value for each perturbation."""
+    names = list(values)
+    draws = Draws.of(table, {name: target_genes.get(name, ()) for name in names})
+    column = np.array([[values[name]] for name in names])
+    found = ratios(draws, names, column, np.ones(column.shape)).interval()
+    return float(found.low[0]), float(found.high[0])
 
 
 def mean_of(parts: Sequence[Versions]) -> Versions:

@@ -19,9 +19,7 @@ from pertscale.arguments import checked
 from pertscale.errors import InputError
 from pertscale.evaluation import error_by_genes
 from pertscale.evaluation.expression import By, gene_numbers, top_genes
-from pertscale.evaluation.resampling.draws import Draws
-from pertscale.evaluation.resampling.intervals import bca_interval
-from pertscale.evaluation.resampling.versions import ratios as weighted
+from pertscale.evaluation.resampling.versions import interval_of_mean
 from pertscale.report.figures.expression_data import ComparedSplit, ComparedTask
 from pertscale.report.figures.layout import label_all, legend_beside, log_scale
 from pertscale.report.figures.style import (
@@ -196,11 +194,7 @@ def _ratios(
     found = []
     for method in ratios.columns.drop(reference):
         values = ratios[method].dropna()
-        names = list(map(str, values.index))
-        draws = Draws.of("ratios", {name: target_genes.get(name, ()) for name in names})
-        mean = weighted(draws, names, values.to_numpy()[:, None], np.ones((len(values), 1)))
-        interval = bca_interval(mean.estimate, mean.resamples, mean.left_out)
-        low, high = float(interval.low[0]), float(interval.high[0])
+        low, high = interval_of_mean("ratios", values.rename(str).to_dict(), target_genes)
         found.append((str(method), len(values), values.mean(), low, high))
     table = pd.DataFrame(found, columns=["method", "n", "ratio", "low", "high"])
     return table.sort_values("ratio", ascending=False, kind="stable")
