@@ -280,6 +280,12 @@ ESTIMATE_COLUMNS: Final = (
     Column("sd_splits", "float64", "standard deviation over the splits; NaN for one"),
     Column("t_low", "float64", "corrected resampled t interval, lower bound; from 3 splits on"),
     Column("t_high", "float64", "upper bound"),
+    Column(
+        "scaled",
+        "float64",
+        "0 at the best floor, 1 at the replicate (method O5); NaN where the metric can't tell "
+        "these apart, or nobody measured a replicate",
+    ),
 )
 COMPARISON_COLUMNS: Final = (
     *_OF_TABLE,
@@ -314,6 +320,31 @@ RANK_COLUMNS: Final = (
         "5 clusters, all are",
     ),
     Column("n_clusters", "int64", "target groups that are drawn; below 5 nothing is told apart"),
+)
+
+CALIBRATION_COLUMNS: Final = (
+    *_OF_TABLE,
+    *_SCORED[1:],
+    Column("positive", "str", "'replicate' or 'interpolated_duplicate'"),
+    Column("negative", "str", "method that knows nothing of the perturbation"),
+    Column("positive_value", "float64", "score of the first; mean over the splits"),
+    Column("negative_value", "float64", "score of the second"),
+    Column(
+        "full_depth",
+        "float64",
+        "of correlations: what all cells would give where half of them give that (Spearman-Brown)",
+    ),
+    Column("difference", "float64", "positive where the first is better"),
+    *_INTERVAL,
+    Column("is_scale", "bool", "replicate and best floor: the ends of the scale of scaled scores"),
+    Column("can_tell", "bool", "whether the first is better, by the interval"),
+    Column(
+        "drf",
+        "float64",
+        "part of the way from the second to perfection that the first goes, mean over clusters",
+    ),
+    Column("bds", "float64", "share of the clusters on which the first is better"),
+    Column("n_undefined", "int64", "clusters without a value, which are left out of these"),
 )
 
 INTERACTION_COLUMNS: Final = (
@@ -391,6 +422,7 @@ SCORES_FILE: Final = "scores.parquet"
 ESTIMATES_FILE: Final = "estimates.parquet"
 COMPARISONS_FILE: Final = "comparisons.parquet"
 RANKS_FILE: Final = "ranks.parquet"
+CALIBRATION_FILE: Final = "calibration.parquet"
 INTERACTIONS_FILE: Final = "interactions.parquet"
 COVERAGE_FILE: Final = "coverage.parquet"
 DROPS_FILE: Final = "drops.parquet"

@@ -20,6 +20,8 @@ from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction
 from pertscale.splits.rule import SplitRule
+from pertscale.stats.differential.rank_sum import check_replicates
+from pertscale.stats.halves import REPLICATES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,8 @@ class BenchmarkOptions:
         What resamples draw.
     reference : str, optional
         Method that others are compared with, in place of that of their task.
+    replicates : int
+        Ways in which cells are halved, to score replicates.
     """
 
     methods: dict[str, Method]
@@ -65,6 +69,7 @@ class BenchmarkOptions:
     intervals: bool = True
     cluster: Cluster = "targets"
     reference: str | None = None
+    replicates: int = REPLICATES
 
     def on(self, screen: Screen) -> BenchmarkOptions:
         """Return the same options, with the names of a given split as the screen has them."""
@@ -97,6 +102,7 @@ def read_options(
     intervals: bool = True,
     cluster: Cluster = "targets",
     reference: str | None = None,
+    replicates: int = REPLICATES,
 ) -> BenchmarkOptions:
     """Check the options of :func:`run_benchmark`, and read the files among them."""
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
@@ -110,6 +116,7 @@ def read_options(
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(user_models)
     check_cluster(cluster)
+    check_replicates(replicates)
     if reference is not None:
         _check_names("reference", [reference], [*chosen, *user_models, *files])
     used = {name: m for name, m in everything.items() if name in chosen or name in user_models}
@@ -133,6 +140,7 @@ def read_options(
         intervals=intervals,
         cluster=cluster,
         reference=reference,
+        replicates=replicates,
     )
 
 

@@ -43,6 +43,8 @@ from pertscale.report.findings import NEEDED_SCORES, findings
 from pertscale.results.averages import averaged_scores
 from pertscale.results.unit_files import UNIT_FILE, read_unit
 from pertscale.schema import (
+    CALIBRATION_COLUMNS,
+    CALIBRATION_FILE,
     COMPARISON_COLUMNS,
     COMPARISONS_FILE,
     COVERAGE_COLUMNS,
@@ -51,6 +53,7 @@ from pertscale.schema import (
     DROPS_FILE,
     ESTIMATE_COLUMNS,
     ESTIMATES_FILE,
+    HALVES_DIR,
     INTERACTIONS_FILE,
     INTERVAL,
     LABELS_DIR,
@@ -85,7 +88,16 @@ _FILES = "|".join(
 )
 #: What is published on object storage.
 LAYOUT = OutputLayout(
-    (LABELS_DIR, PSEUDOBULK_DIR, SPLITS_DIR, PREDICTIONS_DIR, INGESTED_STORE, "screens", WORK_DIR),
+    (
+        LABELS_DIR,
+        PSEUDOBULK_DIR,
+        HALVES_DIR,
+        SPLITS_DIR,
+        PREDICTIONS_DIR,
+        INGESTED_STORE,
+        "screens",
+        WORK_DIR,
+    ),
     MANIFEST_FILE,
     keep=True,
     files=rf"\{WORK_DIR}/.*|(?:screens/[^/]+/)?(?:[^/]+|{_FILES})|screens/[^/]+/\{WORK_DIR}/.*",
@@ -99,6 +111,7 @@ OF_TABLES = {
     ESTIMATES_FILE: ESTIMATE_COLUMNS,
     COMPARISONS_FILE: COMPARISON_COLUMNS,
     RANKS_FILE: RANK_COLUMNS,
+    CALIBRATION_FILE: CALIBRATION_COLUMNS,
 }
 #: Tables in the output folder.
 TABLES = (SCORES_FILE, *OF_TABLES, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)

@@ -45,6 +45,7 @@ from pertscale.schema import MANIFEST_FILE, SETTINGS, TASKS, Setting, Task
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
+from pertscale.stats.halves import REPLICATES
 from pertscale.storage.disk_errors import disk_errors
 from pertscale.storage.locations import Location, check_apart
 from pertscale.storage.lock import locked
@@ -73,6 +74,7 @@ def run_benchmark(
     intervals: bool = True,
     cluster: Cluster = "targets",
     reference: str | None = None,
+    replicates: int = REPLICATES,
     test: Test = "mannwhitney",
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
@@ -162,6 +164,10 @@ def run_benchmark(
     reference : str, optional
         Method that the others are compared with; by default that of the task: the majority vote for
         classes, the mean perturbation for singles, the additive model for doubles.
+    replicates : int
+        Ways to split the cells of each perturbation into halves, which are measured in the same
+        pass as all of them: what one half says of the other is the ceiling of every score, the
+        method ``replicate``. 0 switches this off.
     test, fdr, fold_change, min_cells
         Of :func:`pertscale.stats.rank_sum`.
     memory : str or int
@@ -229,6 +235,7 @@ def run_benchmark(
         intervals=intervals,
         cluster=cluster,
         reference=reference,
+        replicates=replicates,
     )
     testing = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     output, stores = locate_stores(store, out)

@@ -48,9 +48,8 @@ from pertscale.splits import Split, with_seen_genes
 from pertscale.stats.differential.options import RankSumOptions
 from pertscale.stats.differential.rank_sum import (
     check_tables_replaceable,
-    is_finished,
     label_screen,
-    labels_key,
+    prepare_run,
 )
 from pertscale.stats.labels.table import LabelTable, read_labels
 from pertscale.stats.pseudobulk import open_pseudobulk
@@ -163,7 +162,7 @@ def plan_screen(
 ) -> ScreenRun:
     """Label one screen and list the units of its own contexts."""
     screen, folder, log = opened.screen, opened.folder, opened.log
-    labels = _label(opened, testing, resources)
+    labels = _label(opened, testing, options.replicates, resources)
     run = ScreenRun(
         record=RunRecord(
             folder=folder, options=options.on(screen), log=log, parents=opened.parents
@@ -192,17 +191,23 @@ def plan_screen(
     return run
 
 
-def _label(opened: OpenedScreen, testing: RankSumOptions, resources: RunResources) -> LabelTable:
+def _label(
+    opened: OpenedScreen, testing: RankSumOptions, replicates: int, resources: RunResources
+) -> LabelTable:
     """Return the labels of a screen, of an earlier call or new ones."""
     folder = opened.folder
     with opened.log.stage("labels") as stage:
-        stage.reused = is_finished(folder, labels_key(opened.screen, testing))
+        run = prepare_run(opened.screen, folder, testing, replicates=replicates)
+        stage.reused = run.is_finished(quiet=resources.quiet)
         if stage.reused:
+            run.remove_staging()
             return read_labels(folder)
         # the folder is of other labels, and no longer a result
         check_tables_replaceable(folder)
         unmark((*opened.parents, folder))
-        return label_screen(opened.screen, folder, testing, **vars(resources))
+        return label_screen(
+            opened.screen, folder, testing, replicates=replicates, **vars(resources)
+        )
 
 
 def plan_across(screens: Sequence[ScreenRun], record: RunRecord) -> None:
@@ -325,6 +330,7 @@ def _content(part: ResultPart, files: dict[str, list[Predictions]]) -> dict[str,
         "intervals": options.intervals,
         "cluster": options.cluster,
         "reference": options.reference,
+        "replicates": options.replicates,
         "exclude_test_perturbations": options.exclude_test_perturbations,
         **options.rule.as_dict(),
         **screens[0].labels.options,

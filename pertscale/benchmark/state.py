@@ -16,6 +16,7 @@ from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.units.base import Unit, is_of_earlier_version
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
+from pertscale.benchmark.units.halves import ContextHalves
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.benchmark.units.learned import LearnedVectors, Vectors
 from pertscale.benchmark.units.profiles import ContextProfiles
@@ -158,6 +159,8 @@ class ScreenRun:
         Splits of each context by which classes are held out, in the order of the seeds.
     profiles : dict of str to ContextProfiles
         By context.
+    halves : dict of str to ContextHalves
+        By context, where cells were halved.
     """
 
     record: RunRecord
@@ -170,11 +173,17 @@ class ScreenRun:
     vectors: dict[tuple[str, str], Vectors] = field(default_factory=dict)
     class_splits: dict[str, list[Split]] = field(default_factory=dict)
     profiles: dict[str, ContextProfiles] = field(init=False)
+    halves: dict[str, ContextHalves] = field(init=False)
 
     def __post_init__(self) -> None:
         self.profiles = {
             context: ContextProfiles(self.folder, context, self.screen.n_genes, self.labels.key)
             for context in self.screen.contexts
+        }
+        self.halves = {
+            context: ContextHalves(self.folder, context, self.options.replicates, self.labels.key)
+            for context in self.screen.contexts
+            if self.options.replicates
         }
 
     @property

@@ -1,6 +1,10 @@
 """Scores of predictions: every method, ours or not, on the same footing."""
 
 from pertscale._lazy import public_dir
+from pertscale.evaluation.calibration import (
+    bound_discrimination_score,
+    dynamic_range_fraction,
+)
 from pertscale.evaluation.classification import evaluate, evaluate_both
 from pertscale.evaluation.comparison import (
     common_perturbations,
@@ -13,6 +17,7 @@ from pertscale.evaluation.confusion_matrix import (
     confusion_per_row,
     scores_from_confusion,
 )
+from pertscale.evaluation.duplicates import interpolated_duplicate
 from pertscale.evaluation.expression import error_by_genes, evaluate_expression
 from pertscale.evaluation.interaction_calls import (
     CallCurve,
@@ -45,6 +50,7 @@ __all__ = [
     "at_operating_point",
     "auroc_by_gene",
     "bca_interval",
+    "bound_discrimination_score",
     "call_curve",
     "common_perturbations",
     "compare_expression",
@@ -52,11 +58,13 @@ __all__ = [
     "compared_set",
     "confusion",
     "confusion_per_row",
+    "dynamic_range_fraction",
     "error_by_genes",
     "evaluate",
     "evaluate_both",
     "evaluate_expression",
     "evaluate_per_gene",
+    "interpolated_duplicate",
     "no_effect",
     "no_effect_elsewhere",
     "own_targets",

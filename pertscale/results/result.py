@@ -32,6 +32,8 @@ from pertscale.results.summaries import (
 )
 from pertscale.results.unit_files import REMEDY, open_predictions, read_unit
 from pertscale.schema import (
+    CALIBRATION_COLUMNS,
+    CALIBRATION_FILE,
     CLASS_NAMES,
     COMPARISON_COLUMNS,
     COMPARISONS_FILE,
@@ -174,6 +176,14 @@ class BenchmarkResult:
         :data:`pertscale.schema.RANK_COLUMNS`.
         """
         return self._later_table(RANKS_FILE, RANK_COLUMNS)
+
+    @property
+    def calibration(self) -> pd.DataFrame:
+        """What each metric can tell on this screen: :data:`pertscale.schema.CALIBRATION_COLUMNS`.
+
+        A row for each measurement on other cells against each method that knows nothing.
+        """
+        return self._later_table(CALIBRATION_FILE, CALIBRATION_COLUMNS)
 
     @cached_property
     def averages(self) -> pd.DataFrame:

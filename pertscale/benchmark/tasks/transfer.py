@@ -338,6 +338,7 @@ def _plan_expression(
         given=with_profiles(given),
         embedding=None if isinstance(embedding, str) else embedding,
         targets=options.targets,
+        halves=target.run.halves.get(target.context),
     )
     record.expression.append(unit)
 
