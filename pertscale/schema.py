@@ -91,6 +91,8 @@ MODEL: Final = "model"
 #: Way in which the cells are halved, and the half.
 REPLICATE: Final = "replicate"
 HALF: Final = "half"
+#: Ways to halve the cells of a benchmark's profiles by default. Labels are made of the first.
+REPLICATES: Final = 5
 
 #: Canonical name of the controls of every context.
 CONTROL: Final = "control"

@@ -306,6 +306,12 @@ CEILINGS: Final[dict[str, str]] = {
     INTERPOLATED: "the same, with the mean of the others where a gene is not known to differ",
 }
 
+#: Methods that know nothing of the perturbation that they predict: of classes, of expression.
+FLOORS: Final = (
+    *("majority_vote", "all_non_de", "random"),
+    *("no_change", "mean_perturbation"),
+)
+
 #: What each of these is, in one line: of the methods that always run, then of those of transfer.
 DOCS: Final[dict[str, str]] = {
     name: record.doc

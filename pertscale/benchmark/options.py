@@ -15,13 +15,12 @@ from pertscale.errors import ArgumentError, did_you_mean
 from pertscale.evaluation.resampling.draws import Cluster, check_cluster
 from pertscale.evaluation.target_genes import Targets, check_targets
 from pertscale.predictions.given_split import on_screen
-from pertscale.schema import SETTINGS, TASKS
+from pertscale.schema import REPLICATES, SETTINGS, TASKS
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction
 from pertscale.splits.rule import SplitRule
 from pertscale.stats.differential.rank_sum import check_replicates
-from pertscale.stats.halves import REPLICATES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,6 +113,8 @@ OF_TABLES = {
     RANKS_FILE: RANK_COLUMNS,
     CALIBRATION_FILE: CALIBRATION_COLUMNS,
 }
+#: Those that averages are made of.
+_AVERAGED = (ESTIMATES_FILE, RANKS_FILE, CALIBRATION_FILE)
 #: Tables in the output folder.
 TABLES = (SCORES_FILE, *OF_TABLES, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)
 
@@ -311,7 +313,7 @@ def manifest(
             scores := read_table(record.folder / SCORES_FILE, filters=NEEDED_SCORES),
             averaged_scores(
                 scores[scores["level"] != "perturbation"],
-                *(read_table(record.folder / name) for name in (ESTIMATES_FILE, RANKS_FILE)),
+                *(read_table(record.folder / name) for name in _AVERAGED),
             ),
             read_table(record.folder / COMPARISONS_FILE),
             _held_out(records),

@@ -41,11 +41,10 @@ from pertscale.execution.memory import AUTO, check_memory
 from pertscale.io.gene_aliases import Aliases
 from pertscale.predictions.given_split import check_names
 from pertscale.results.result import BenchmarkResult
-from pertscale.schema import MANIFEST_FILE, SETTINGS, TASKS, Setting, Task
+from pertscale.schema import MANIFEST_FILE, REPLICATES, SETTINGS, TASKS, Setting, Task
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
-from pertscale.stats.halves import REPLICATES
 from pertscale.storage.disk_errors import disk_errors
 from pertscale.storage.locations import Location, check_apart
 from pertscale.storage.lock import locked

@@ -188,7 +188,7 @@ class BenchmarkResult:
     @cached_property
     def averages(self) -> pd.DataFrame:
         """Scores averaged over splits, with what is known of each (:func:`averaged_scores`)."""
-        return averaged_scores(self.means, self.estimates, self.ranks)
+        return averaged_scores(self.means, self.estimates, self.ranks, self.calibration)
 
     def perturbation_scores(
         self,

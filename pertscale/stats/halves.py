@@ -32,8 +32,6 @@ from pertscale.storage.own_files import zarr_pattern
 if TYPE_CHECKING:
     import xarray as xr
 
-#: Ways to halve the cells of a benchmark's profiles by default. Labels are made of the first.
-REPLICATES: Final = 5
 #: Arrays of one value for each half of a group, and of a value per gene.
 _N_CELLS: Final = "n_cells"
 _DIMS: Final = {

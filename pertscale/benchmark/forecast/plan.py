@@ -48,6 +48,7 @@ from pertscale.schema import (
     GENE,
     LOG1P_1E4,
     MATRIX,
+    REPLICATES,
     REPORT_FILE,
     SETTINGS,
     TASKS,
@@ -62,7 +63,6 @@ from pertscale.stats.differential.rank_sum import RankSumRun, prepare_run
 from pertscale.stats.differential.table_parts import PART_PAIRS
 from pertscale.stats.differential.tile_plan import gene_densities
 from pertscale.stats.differential.timing import LabelRates, ProbeCells, probe_labels, rates_of
-from pertscale.stats.halves import REPLICATES
 from pertscale.storage.files import size_of
 from pertscale.storage.locations import Remote, locate
 from pertscale.storage.publish import working_folder

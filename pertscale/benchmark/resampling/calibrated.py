@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from pertscale.baselines.registry import CEILINGS, REPLICATE
+from pertscale.baselines.registry import CEILINGS, FLOORS, REPLICATE
 from pertscale.evaluation.calibration import (
     at_full_depth,
     bound_discrimination_score,
@@ -19,12 +19,6 @@ from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.resampling.comparing import compare_methods
 from pertscale.evaluation.resampling.pairs import ScoreKey
 from pertscale.evaluation.resampling.versions import Versions
-
-#: Methods that know nothing of the perturbation that they predict: of classes, and of expression.
-FLOORS: Final = (
-    *("majority_vote", "all_non_de", "random"),
-    *("no_change", "mean_perturbation"),
-)
 
 
 def calibrations(
