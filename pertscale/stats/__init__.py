@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pertscale.stats.labels.perturbqa import read_perturbqa
     from pertscale.stats.labels.table import LabelTable, read_labels
     from pertscale.stats.pseudobulk import read_pseudobulk
+    from pertscale.stats.statistical_power import power, power_at, power_summary
 
 __all__ = [
     "Curation",
@@ -24,6 +25,9 @@ __all__ = [
     "curate",
     "find_interactions",
     "local_fdr",
+    "power",
+    "power_at",
+    "power_summary",
     "rank_sum",
     "rank_sum_share",
     "read_label_table",
@@ -43,6 +47,9 @@ if not TYPE_CHECKING:
             "curate": "pertscale.stats.labels.curation",
             "find_interactions": "pertscale.stats.interactions",
             "local_fdr": "pertscale.stats.empirical_null",
+            "power": "pertscale.stats.statistical_power",
+            "power_at": "pertscale.stats.statistical_power",
+            "power_summary": "pertscale.stats.statistical_power",
             "rank_sum": "pertscale.stats.differential.rank_sum",
             "rank_sum_share": "pertscale.stats.differential.rank_sum",
             "read_label_table": "pertscale.stats.labels.files",
