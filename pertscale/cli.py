@@ -369,6 +369,12 @@ _benchmark = _options(
         help="Method to compare the others with [default: that of the task].",
     ),
     click.option(
+        "--min-knockdown",
+        type=float,
+        help="Leave out perturbations whose target's expression is not lowered by this share, such "
+        "as 0.3 [default: none].",
+    ),
+    click.option(
         "--include-test-perturbations",
         is_flag=True,
         help="Transfer: keep in other contexts what one holds out.",

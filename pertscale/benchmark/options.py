@@ -49,6 +49,8 @@ class BenchmarkOptions:
         What resamples draw.
     reference : str, optional
         Method that others are compared with, in place of that of their task.
+    min_knockdown : float, optional
+        Share by which a target's expression has to be lowered; without it nobody is left out.
     """
 
     methods: dict[str, Method]
@@ -65,6 +67,7 @@ class BenchmarkOptions:
     intervals: bool = True
     cluster: Cluster = "targets"
     reference: str | None = None
+    min_knockdown: float | None = None
 
     def on(self, screen: Screen) -> BenchmarkOptions:
         """Return the same options, with the names of a given split as the screen has them."""
@@ -97,6 +100,7 @@ def read_options(
     intervals: bool = True,
     cluster: Cluster = "targets",
     reference: str | None = None,
+    min_knockdown: float | None = None,
 ) -> BenchmarkOptions:
     """Check the options of :func:`run_benchmark`, and read the files among them."""
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
@@ -110,6 +114,11 @@ def read_options(
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(user_models)
     check_cluster(cluster)
+    if min_knockdown is not None and not 0 < min_knockdown <= 1:
+        raise ArgumentError(
+            f"min_knockdown={min_knockdown} is the share by which a target's expression has to be "
+            "lowered, such as 0.3; it has to lie above 0 and at most at 1"
+        )
     if reference is not None:
         _check_names("reference", [reference], [*chosen, *user_models, *files])
     used = {name: m for name, m in everything.items() if name in chosen or name in user_models}
@@ -133,6 +142,7 @@ def read_options(
         intervals=intervals,
         cluster=cluster,
         reference=reference,
+        min_knockdown=min_knockdown,
     )
 
 

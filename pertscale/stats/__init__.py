@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pertscale.stats.labels.table import LabelTable, read_labels
     from pertscale.stats.pseudobulk import read_pseudobulk
     from pertscale.stats.statistical_power import power, power_at, power_summary
+    from pertscale.stats.target_expression import knockdown
 
 __all__ = [
     "Curation",
@@ -24,6 +25,7 @@ __all__ = [
     "LocalFdr",
     "curate",
     "find_interactions",
+    "knockdown",
     "local_fdr",
     "power",
     "power_at",
@@ -46,6 +48,7 @@ if not TYPE_CHECKING:
             "LocalFdr": "pertscale.stats.empirical_null",
             "curate": "pertscale.stats.labels.curation",
             "find_interactions": "pertscale.stats.interactions",
+            "knockdown": "pertscale.stats.target_expression",
             "local_fdr": "pertscale.stats.empirical_null",
             "power": "pertscale.stats.statistical_power",
             "power_at": "pertscale.stats.statistical_power",

@@ -272,6 +272,7 @@ def plan_benchmark(
     intervals: bool = True,
     cluster: Cluster = "targets",
     reference: str | None = None,
+    min_knockdown: float | None = None,
     test: Test = "mannwhitney",
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
@@ -291,6 +292,8 @@ def plan_benchmark(
     store, out, embedding, split, tasks, methods, settings, test_fraction, seed, gene_disjoint
         As of :func:`pertscale.run_benchmark`.
     threshold, exclude_test_perturbations, aliases, targets, intervals, cluster, reference
+        As of :func:`pertscale.run_benchmark`.
+    min_knockdown
         As of :func:`pertscale.run_benchmark`.
     test, fdr, fold_change, min_cells
         As of :func:`pertscale.stats.rank_sum`.
@@ -338,6 +341,7 @@ def plan_benchmark(
         intervals=intervals,
         cluster=cluster,
         reference=reference,
+        min_knockdown=min_knockdown,
     )
     options = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     output, stores = locate_stores(store, out)

@@ -250,9 +250,10 @@ def _embedding(
 
 
 def _train_names(mapping: NameMap, split: Split, exclude: bool) -> list[str]:
-    """Return the tested perturbations of a source, without those that the target holds out."""
+    """Return the perturbations of a source that count, without those that the target holds out."""
     target, table = mapping.target, mapping.source.run.labels.perturbations
     mine = table[(table["context"] == mapping.source.context) & table["tested"]][PERTURBATION]
+    mine = mine[~mine.isin(mapping.source.run.left_out.get(mapping.source.context, {}))]
     held_out = {target.groups[n] for n in split.held_out}
     return [n for n in mine if not (exclude and mapping.group[n] in held_out)]
 
