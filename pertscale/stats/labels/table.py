@@ -289,6 +289,8 @@ class LabelTable:
         wanted = [PERTURBATION, GENE, *columns]
         if self._pairs is not None:
             return self._pairs.loc[self._pairs["is_target"], wanted].reset_index(drop=True)
+        if not self.perturbations["tested"].any():  # then there are no files
+            return arrow_schema(LABEL_COLUMNS).empty_table().select(wanted).to_pandas()
         self._check_parts()
         with file_errors(str(self._folder()), remedy=REMEDY):
             found = self._dataset().to_table(
