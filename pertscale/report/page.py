@@ -34,6 +34,8 @@ P_VALUE_BINS = 50
 _NAMES_SHOWN = 5
 #: Targets that are not knocked down, of which the page shows so many.
 _TARGETS_SHOWN = 50
+#: Of a reason: what is left of each target, and what stands for it where reasons are counted.
+_WHAT_IS_LEFT, _KEEPS = r"^.*; (?=min_knockdown=)", "the target keeps more of its expression: "
 #: With so few cells the test's normal approximation is rough, and hardly any gene can be called.
 FEW_CELLS = 25
 
@@ -128,8 +130,9 @@ def _dropped(drops: pd.DataFrame, screen: Screen | None) -> dict[str, Any]:
     """Count by reason, and state the sum that they have to make."""
     counts = drops.groupby(["kind", "reason", "label"], dropna=False).size().rename("number")
     cells = counts[counts.index.get_level_values("kind") == "cell"].reset_index()
-    other = counts[counts.index.get_level_values("kind") != "cell"]
-    other = other.groupby(["kind", "reason"]).sum().reset_index()
+    other = counts[counts.index.get_level_values("kind") != "cell"].reset_index()
+    other["reason"] = other["reason"].astype(str).str.replace(_WHAT_IS_LEFT, _KEEPS, regex=True)
+    other = other.groupby(["kind", "reason"])["number"].sum().reset_index()
     listed = pd.concat([cells, other], ignore_index=True).fillna("")
     listed = listed.sort_values("number", ascending=False, kind="stable").head(50)
     total = None
@@ -172,7 +175,7 @@ def _targets(targets: pd.DataFrame) -> dict[str, Any] | None:
     kept = targets[targets["verdict"].isin([NOT_KNOCKED_DOWN, ACTIVATED])]
     kept = kept.sort_values("residual", ascending=False, kind="stable")
     columns = ["context", "perturbation", "target", "residual", "low", "high", "fdr", "n_cells"]
-    caption = f"The {min(len(kept), _TARGETS_SHOWN):,} of {len(kept):,} with most expression"
+    caption = f"{min(len(kept), _TARGETS_SHOWN):,} of {len(kept):,}, most expression first"
     return {
         "table": plain_table(counts.reset_index(), caption="Targets of perturbations, by verdict"),
         "kept": _table(kept[[*columns, "verdict"]].head(_TARGETS_SHOWN), caption),

@@ -222,6 +222,13 @@ def test_predicted_recall_is_realised():
     assert expected.max() > 0.95
 
 
+def test_where_nothing_was_tested_there_is_no_row(example, tmp_path):
+    labels = ps.stats.rank_sum(example.screen, out=tmp_path, min_cells=10_000, quiet=True)
+    assert len(labels.frame.compute()) == len(power(labels).compute()) == 0
+    assert list(power_summary(labels).columns)[:3] == ["context", "perturbation", "n_cells"]
+    assert not len(power_summary(labels))
+
+
 def test_a_table_of_labels_alone_has_no_power():
     pairs = pd.DataFrame({"perturbation": ["A"], "gene": ["x"], "label": [1]})
     with pytest.raises(InputError, match=r"no n_cells, .*u_statistic.*rank_sum"):

@@ -188,6 +188,8 @@ class LabelTable:
         self._check_parts()
         files = [str(file) for context in self.contexts for file in self._files(context)]
         meta = arrow_schema(LABEL_COLUMNS).empty_table().to_pandas()
+        if not files:  # no perturbation was tested
+            return dd.from_pandas(meta, npartitions=1)
         return dd.from_map(_read_frame, files, meta=meta, enforce_metadata=False)
 
     def to_pandas(
