@@ -15,6 +15,7 @@ from pertscale.benchmark.knocked_down import without_knockdown
 from pertscale.errors import ArgumentError
 from pertscale.io.checksums import write_record
 from pertscale.schema import TARGET_COLUMNS, VERDICTS
+from pertscale.splits.rule import SplitRule
 from tests.support.helpers import stable_hash
 from tests.support.screens import write_h5ad
 
@@ -133,16 +134,31 @@ def test_each_has_a_row_with_the_reason(usual, strict):
     pd.testing.assert_frame_equal(rest.reset_index(drop=True), usual.drops)
 
 
-def test_scores_are_those_of_a_screen_without_their_cells(strict, tmp_path):
-    """Of all tasks, with curated pairs, transfer and interactions."""
+@pytest.fixture(scope="module")
+def without_them(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A screen that never had the cells of those that are left out."""
     _, perturbation, _ = draw()
-    store = write(tmp_path / "screen.zarr", ~np.isin(perturbation, list(FAILED)))
-    reduced = ps.run_benchmark(store, out=tmp_path / "run", **QUICK)
+    folder = tmp_path_factory.mktemp("without")
+    return write(folder / "screen.zarr", ~np.isin(perturbation, list(FAILED)))
+
+
+def test_scores_are_those_of_a_screen_without_their_cells(strict, without_them, tmp_path):
+    """Of all tasks, with curated pairs, transfer and interactions."""
+    reduced = ps.run_benchmark(without_them, out=tmp_path / "run", **QUICK)
     assert set(strict.scores["task"]) == {"within", "single", "double", "interactions", "transfer"}
     assert "curated" in set(strict.scores["setting"])
     pd.testing.assert_frame_equal(strict.scores, reduced.scores)
     pd.testing.assert_frame_equal(strict.interactions, reduced.interactions)
     assert strict.manifest["splits"] == reduced.manifest["splits"]
+
+
+def test_what_other_contexts_do_is_that_of_a_screen_without_them(store, without_them, tmp_path):
+    """Also of methods that copy the same perturbation there, or take its vector."""
+    how = {**QUICK, "tasks": ["transfer"], "exclude_test_perturbations": False}
+    strict = ps.run_benchmark(store, out=tmp_path / "strict", min_knockdown=0.3, **how)
+    reduced = ps.run_benchmark(without_them, out=tmp_path / "reduced", **how)
+    assert {"same_perturbation", "linear_other_screen"} <= set(strict.scores["method"])
+    pd.testing.assert_frame_equal(strict.scores, reduced.scores)
 
 
 def outputs(folder: Path) -> dict[str, str]:
@@ -192,6 +208,13 @@ def test_of_an_activation_screen_nothing_is_left_and_why_is_told(store, tmp_path
     assert not len(result.scores)
     assert set(result.skipped["what"]) >= {"all methods"}
     assert set(result.drops["name"]) >= {"G9", "G3"}
+
+
+def test_a_split_says_what_it_is_drawn_of(strict):
+    split = strict.splits["alpha"]["holdout-seed0"]
+    told = SplitRule(None, (0,), 0.25).in_words(split, min_cells=2, min_knockdown=0.3)
+    assert told.startswith("drawn with test_fraction=0.25, min_cells=2, min_knockdown=0.3; ")
+    assert "min_knockdown" not in SplitRule(None, (0,), 0.25).in_words(split, min_cells=2)
 
 
 def test_all_measured_targets_have_to_be_down():
