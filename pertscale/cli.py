@@ -296,9 +296,9 @@ def ingest(files: tuple[str, ...], store: str, **how: Any) -> None:
 def labels(store: str, share: str | None, **how: Any) -> None:
     """Test every perturbation of STORE against its controls: the label table alone.
 
-    Writes labels/ (Parquet) and pseudobulk.zarr, with --replicates halves.zarr. With --share only a part of the work is done, by
-    as many processes as there are shares, that need nothing but the same --out; then the same
-    command without it, or `run`, puts everything together.
+    Writes labels/ (Parquet) and pseudobulk.zarr, with --replicates halves.zarr. With --share only a
+    part of the work is done, by as many processes as there are shares, that need nothing but the
+    same --out; then the same command without it, or `run`, puts everything together.
     """
     from pertscale.stats import rank_sum, rank_sum_share
 
@@ -383,6 +383,12 @@ _benchmark = _options(
         default=REPLICATES,
         show_default=True,
         help="Ways to halve the cells: what halves say of each other is the ceiling. 0: none.",
+    ),
+    click.option(
+        "--min-knockdown",
+        type=float,
+        help="Leave out perturbations whose target's expression is not lowered by this share, such "
+        "as 0.3 [default: none].",
     ),
     click.option(
         "--include-test-perturbations",

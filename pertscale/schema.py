@@ -178,6 +178,38 @@ LABEL_COLUMNS: Final = (
     Column("is_target", "bool", "whether the perturbation targets the gene (method B4)"),
 )
 
+#: Verdicts on a target: what its perturbation does to it, or why that is not known.
+KNOCKED_DOWN: Final = "knocked_down"
+ACTIVATED: Final = "activated"
+NOT_KNOCKED_DOWN: Final = "not"
+NOT_MEASURED: Final = "not_measured"
+FEW_CELLS: Final = "few_cells"
+VERDICTS: Final = (KNOCKED_DOWN, ACTIVATED, NOT_KNOCKED_DOWN, NOT_MEASURED, FEW_CELLS)
+
+TARGET_COLUMNS: Final = (
+    Column("context", "str", "context of the perturbation"),
+    Column("perturbation", "str", "the perturbation"),
+    Column("target", "str", "a gene that it targets"),
+    Column("log2_fold_change", "float32", "as in the label table (method B3)", "log2"),
+    Column("p_value", "float64", "two-sided p-value of the rank-sum test"),
+    Column("fdr", "float64", "Benjamini-Hochberg over the genes of the perturbation (method B2)"),
+    Column(
+        "residual",
+        "float64",
+        "ratio of perturbed to control mean of normalised counts; 1 is unchanged (method P5)",
+    ),
+    Column("low", "float64", "lower bound of its 95 % interval"),
+    Column("high", "float64", "upper bound"),
+    Column("n_cells", "int64", "perturbed cells", "cells"),
+    Column("n_control", "int64", "control cells", "cells"),
+    Column(
+        "verdict",
+        "str",
+        "'knocked_down' or 'activated' (the pair is differentially expressed, down or up), 'not', "
+        "'not_measured' (no read-out gene, or no control expresses it), 'few_cells' (not tested)",
+    ),
+)
+
 PSEUDOBULK_VARIABLES: Final = (
     Column("mean_log1p", "float64", "mean of log1p expression (method A3)", "ln(1 + 1e4 c/S)"),
     Column("mean", "float64", "mean of normalised counts", "counts per 1e4"),
@@ -428,6 +460,7 @@ CALIBRATION_FILE: Final = "calibration.parquet"
 INTERACTIONS_FILE: Final = "interactions.parquet"
 COVERAGE_FILE: Final = "coverage.parquet"
 DROPS_FILE: Final = "drops.parquet"
+TARGETS_FILE: Final = "targets.parquet"
 SKIPPED_FILE: Final = "skipped.parquet"
 TIMINGS_FILE: Final = "timings.parquet"
 LOG_FILE: Final = "log.jsonl"

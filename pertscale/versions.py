@@ -26,5 +26,7 @@ PREDICTIONS_VERSION: Final = 9
 SCORES_VERSION: Final = 1
 #: Of intervals, comparisons and ranks. Raise when the same scores give others.
 RESAMPLES_VERSION: Final = 2
+#: Of the table of targets. Raise when the same labels and profiles give another.
+TARGETS_VERSION: Final = 1
 #: Of the folder that an external model is given. Raise when the model has to read it differently.
 MODEL_TASK_VERSION: Final = 1

@@ -52,6 +52,8 @@ class BenchmarkOptions:
         Method that others are compared with, in place of that of their task.
     replicates : int
         Ways in which cells are halved, to score replicates.
+    min_knockdown : float, optional
+        Share by which a target's expression has to be lowered; without it nobody is left out.
     """
 
     methods: dict[str, Method]
@@ -69,6 +71,7 @@ class BenchmarkOptions:
     cluster: Cluster = "targets"
     reference: str | None = None
     replicates: int = REPLICATES
+    min_knockdown: float | None = None
 
     def on(self, screen: Screen) -> BenchmarkOptions:
         """Return the same options, with the names of a given split as the screen has them."""
@@ -102,6 +105,7 @@ def read_options(
     cluster: Cluster = "targets",
     reference: str | None = None,
     replicates: int = REPLICATES,
+    min_knockdown: float | None = None,
 ) -> BenchmarkOptions:
     """Check the options of :func:`run_benchmark`, and read the files among them."""
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
@@ -116,6 +120,11 @@ def read_options(
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(user_models)
     check_cluster(cluster)
     check_replicates(replicates)
+    if min_knockdown is not None and not 0 < min_knockdown <= 1:
+        raise ArgumentError(
+            f"min_knockdown={min_knockdown} is the share by which a target's expression has to be "
+            "lowered, such as 0.3; it has to lie above 0 and at most at 1"
+        )
     if reference is not None:
         _check_names("reference", [reference], [*chosen, *user_models, *files])
     used = {name: m for name, m in everything.items() if name in chosen or name in user_models}
@@ -140,6 +149,7 @@ def read_options(
         cluster=cluster,
         reference=reference,
         replicates=replicates,
+        min_knockdown=min_knockdown,
     )
 
 

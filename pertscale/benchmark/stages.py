@@ -14,6 +14,7 @@ import pandas as pd
 from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.inputs import OpenedScreen
+from pertscale.benchmark.left_out import leave_out
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.outputs import manifest, result_sums, write_tables
 from pertscale.benchmark.report_tasks import ReportTask, write_on_cluster, write_page
@@ -64,7 +65,7 @@ _NO_GAPS = (
 def plan_context(run: ScreenRun, context: str) -> None:
     """Split the perturbations of a context and list what to fit and score."""
     options, table = run.options, run.labels.perturbations
-    tested = table[(table["context"] == context) & table["tested"]]
+    tested = leave_out(run, context, table[(table["context"] == context) & table["tested"]])
     names = list(tested[PERTURBATION])
     if options.rule.given is not None:
         row = coverage(options.rule.given, run.screen, context, names, quiet=run.log.quiet)
@@ -175,6 +176,7 @@ def plan_screen(
             controls=_controls(folder, screen),
             rule=options.rule,
             min_cells=testing.min_cells,
+            min_knockdown=options.min_knockdown,
             alone=opened.alone,
         ),
     )
@@ -332,6 +334,7 @@ def _content(part: ResultPart, files: dict[str, list[Predictions]]) -> dict[str,
         "reference": options.reference,
         "replicates": options.replicates,
         "exclude_test_perturbations": options.exclude_test_perturbations,
+        **({} if options.min_knockdown is None else {"min_knockdown": options.min_knockdown}),
         **options.rule.as_dict(),
         **screens[0].labels.options,
     }

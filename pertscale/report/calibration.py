@@ -69,8 +69,8 @@ def _without_empty(table: Table) -> Table:
     """Leave out columns without any value."""
     kept = [i for i in range(len(table.columns)) if {row[i] for row in table.rows} != {MISSING}]
     rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
-    columns, numeric = (tuple(of[i] for i in kept) for of in (table.columns, table.numeric))
-    return replace(table, columns=columns, rows=rows, numeric=numeric)
+    columns = tuple(table.columns[i] for i in kept)
+    return replace(table, columns=columns, rows=rows, numeric=tuple(table.numeric[i] for i in kept))
 
 
 _METRIC = ["operating_point", "metric"]

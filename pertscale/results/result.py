@@ -55,6 +55,8 @@ from pertscale.schema import (
     SINGLE,
     SKIPPED_FILE,
     SPLITS_DIR,
+    TARGET_COLUMNS,
+    TARGETS_FILE,
     TIMINGS_FILE,
     TOP_EXPRESSED,
     TRANSFER,
@@ -317,6 +319,11 @@ class BenchmarkResult:
     def drops(self) -> pd.DataFrame:
         """Cells, genes and perturbations that were left out, each with the reason."""
         return self._table(DROPS_FILE)
+
+    @cached_property
+    def targets(self) -> pd.DataFrame:
+        """What perturbations do to their own targets (:data:`pertscale.schema.TARGET_COLUMNS`)."""
+        return self._later_table(TARGETS_FILE, TARGET_COLUMNS)
 
     @cached_property
     def coverage(self) -> pd.DataFrame:

@@ -274,6 +274,7 @@ def plan_benchmark(
     cluster: Cluster = "targets",
     reference: str | None = None,
     replicates: int = REPLICATES,
+    min_knockdown: float | None = None,
     test: Test = "mannwhitney",
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
@@ -294,7 +295,7 @@ def plan_benchmark(
         As of :func:`pertscale.run_benchmark`.
     threshold, exclude_test_perturbations, aliases, targets, intervals, cluster, reference
         As of :func:`pertscale.run_benchmark`.
-    replicates : int
+    replicates, min_knockdown
         As of :func:`pertscale.run_benchmark`.
     test, fdr, fold_change, min_cells
         As of :func:`pertscale.stats.rank_sum`.
@@ -343,6 +344,7 @@ def plan_benchmark(
         cluster=cluster,
         reference=reference,
         replicates=replicates,
+        min_knockdown=min_knockdown,
     )
     options = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     output, stores = locate_stores(store, out)
