@@ -163,8 +163,6 @@ class ScreenRun:
         Perturbations of each context that are left out for their target's expression, and why.
     profiles : dict of str to ContextProfiles
         By context.
-    halves : dict of str to ContextHalves
-        By context, where cells were halved.
     """
 
     record: RunRecord
@@ -178,17 +176,11 @@ class ScreenRun:
     class_splits: dict[str, list[Split]] = field(default_factory=dict)
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     profiles: dict[str, ContextProfiles] = field(init=False)
-    halves: dict[str, ContextHalves] = field(init=False)
 
     def __post_init__(self) -> None:
         self.profiles = {
             context: ContextProfiles(self.folder, context, self.screen.n_genes, self.labels.key)
             for context in self.screen.contexts
-        }
-        self.halves = {
-            context: ContextHalves(self.folder, context, self.options.replicates, self.labels.key)
-            for context in self.screen.contexts
-            if self.options.replicates
         }
 
     @property
@@ -223,6 +215,11 @@ class ScreenRun:
         if kind == "curated":
             labels = curate(self.labels_to_curate(context), context=context, recipe=Curation())
         return label_matrix(labels, context, self.folder / WORK_DIR / kind)
+
+    def halves(self, context: str) -> ContextHalves | None:
+        """Return the halves of the cells of a context, where cells were halved."""
+        n, left_out = self.options.replicates, frozenset(self.left_out.get(context, {}))
+        return ContextHalves(self.folder, context, n, self.labels.key, left_out) if n else None
 
     def labels_to_curate(self, context: str) -> LabelTable:
         """Return the labels as if what is left out of a context had not been tested."""

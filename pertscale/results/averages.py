@@ -51,7 +51,8 @@ def averaged_scores(
     found["can_tell"] = None
     if calibration is not None and len(calibration):
         keys = [key for key in SCORE if key != "method"]
-        scale = calibration[calibration["is_scale"]].set_index(keys)["can_tell"].astype(object)
+        scale = calibration[calibration["is_scale"]].drop_duplicates(keys).set_index(keys)
+        scale = scale["can_tell"].astype(object)
         known = found[keys].join(scale, on=keys)["can_tell"]
         found["can_tell"] = known.where(known.notna(), None)
     return found

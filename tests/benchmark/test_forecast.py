@@ -20,6 +20,7 @@ import pertscale as ps
 from pertscale.benchmark.forecast import plan as estimate
 from pertscale.diagnostics.events import TaskDone, recording
 from pertscale.errors import ArgumentError, MemoryBudgetError, NotFoundError, StorageError
+from pertscale.schema import REPLICATES
 from pertscale.splits.rule import SplitRule
 from pertscale.stats import rank_sum, rank_sum_share
 from tests.support.commands import run_command
@@ -93,7 +94,9 @@ def test_tiles_and_bytes_are_those_of_the_run(example, tmp_path, one_thread, mem
     plan = ps.plan_benchmark(example.screen, out=tmp_path / "o", **{**OPTIONS, "memory": memory})
     done = tasks_of(
         "rank-sum",
-        lambda: rank_sum(example.screen, out=tmp_path / "o", memory=memory, quiet=True),
+        lambda: rank_sum(
+            example.screen, out=tmp_path / "o", replicates=REPLICATES, memory=memory, quiet=True
+        ),
     )
     assert plan.n_tiles == len(done) > 0
     assert stage(plan, "labels")["bytes_read"] == sum(task.bytes_read for task in done)
@@ -104,7 +107,9 @@ def test_tiles_of_two_threads(example, tmp_path):
         plan = ps.plan_benchmark(example.screen, out=tmp_path / "o", **SMALL)
         done = tasks_of(
             "rank-sum",
-            lambda: rank_sum(example.screen, out=tmp_path / "o", memory="12MB", quiet=True),
+            lambda: rank_sum(
+                example.screen, out=tmp_path / "o", replicates=REPLICATES, memory="12MB", quiet=True
+            ),
         )
     assert plan.n_tiles == len(done)
     assert plan.n_threads == 2
@@ -176,7 +181,7 @@ def test_another_option_leaves_what_depends_on_it(example, finished):
 
 
 def test_after_the_labels_the_rest_is_left(example, tmp_path):
-    rank_sum(example.screen, out=tmp_path, quiet=True)
+    rank_sum(example.screen, out=tmp_path, replicates=REPLICATES, quiet=True)
     plan = ps.plan_benchmark(example.screen, out=tmp_path, **OPTIONS)
     assert stage(plan, "labels")["n_tasks"] == 0
     assert plan.n_tiles == plan.n_tiles_done
@@ -186,11 +191,13 @@ def test_after_the_labels_the_rest_is_left(example, tmp_path):
 
 def test_tiles_of_a_kept_plan_count(example, tmp_path, one_thread):
     whole = ps.plan_benchmark(example.screen, out=tmp_path, **SMALL)
-    n = rank_sum_share(example.screen, share="1/3", out=tmp_path, memory="12MB", quiet=True)
+    how = {"out": tmp_path, "replicates": REPLICATES, "memory": "12MB", "quiet": True}
+    n = rank_sum_share(example.screen, share="1/3", **how)
     plan = ps.plan_benchmark(example.screen, out=tmp_path, **SMALL)
     assert 0 < n == plan.n_tiles_done < plan.n_tiles == whole.n_tiles
     done = tasks_of(
-        "rank-sum", lambda: rank_sum(example.screen, out=tmp_path, memory="12MB", quiet=True)
+        "rank-sum",
+        lambda: rank_sum(example.screen, **how),
     )
     assert len(done) == plan.n_tiles - n
     assert stage(plan, "labels")["bytes_read"] == sum(task.bytes_read for task in done)
@@ -205,7 +212,7 @@ def test_too_little_memory_is_refused_with_what_would_do(example, tmp_path):
     enough = re.search(r"pass memory='(\d+MB)'", str(refused.value)).group(1)
     plan = ps.plan_benchmark(example.screen, out=tmp_path / "o", **{**OPTIONS, "memory": enough})
     assert plan.tile_bytes * plan.n_threads <= plan.memory_budget
-    rank_sum(example.screen, out=tmp_path / "o", memory=enough, quiet=True)
+    rank_sum(example.screen, out=tmp_path / "o", replicates=REPLICATES, memory=enough, quiet=True)
 
 
 def test_too_small_a_disk_is_refused_with_both_numbers(example, tmp_path, monkeypatch):
@@ -275,7 +282,9 @@ def test_workers_with_a_limit(example, tmp_path):
             )
         done = tasks_of(
             "rank-sum",
-            lambda: rank_sum(example.screen, out=tmp_path / "o", client=client, quiet=True),
+            lambda: rank_sum(
+                example.screen, out=tmp_path / "o", replicates=REPLICATES, client=client, quiet=True
+            ),
         )
         assert plan.n_tiles == len(done)
 
@@ -340,7 +349,7 @@ def test_the_run_tells_how_many_splits_there_are_and_why(example, tmp_path, caps
     planned = ps.plan_benchmark(example.screen, out=tmp_path, **only, quiet=True)
     result = ps.run_benchmark(example.screen, out=tmp_path, **only)
     assert set(result.scores["seed"]) == {0, 1, 2, 3, 4}
-    assert stage(planned, "methods")["n_tasks"] == 2 * 5
+    assert stage(planned, "methods")["n_tasks"] == 2 * 5 * 2  # a method, and the replicate
     said = capsys.readouterr().err
     assert re.search(r"beta: 5 splits, as only 3 of \d+ perturbations are held out in each", said)
     told = result.manifest["drawn_splits"]

@@ -38,7 +38,13 @@ METHODS = [
     "mean_perturbation",
     "additive",
 ]
-QUICK = {"methods": METHODS, "seed": [0, 1, 2], "test_fraction": 0.5, "quiet": True}
+QUICK = {
+    "methods": METHODS,
+    "seed": [0, 1, 2],
+    "test_fraction": 0.5,
+    "replicates": 0,
+    "quiet": True,
+}
 
 
 @pytest.fixture(scope="module")

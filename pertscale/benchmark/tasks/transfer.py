@@ -339,7 +339,7 @@ def _plan_expression(
         given=with_profiles(given),
         embedding=None if isinstance(embedding, str) else embedding,
         targets=options.targets,
-        halves=target.run.halves.get(target.context),
+        halves=target.run.halves(target.context),
     )
     record.expression.append(unit)
 

@@ -88,7 +88,8 @@ def _plan_split(
             )
             for name, predictor in predictors.items()
         ]
-        if context in run.halves:
+        halves = run.halves(context)
+        if halves is not None:
             run.record.units.append(
                 ReplicateUnit(
                     task=WITHIN,
@@ -98,7 +99,7 @@ def _plan_split(
                     labels=kind,
                     matrix=matrix,
                     method=REPLICATE,
-                    predictor=ReplicatePredictor(run.halves[context]),
+                    predictor=ReplicatePredictor(halves),
                     settings=of_kind,
                     intervals=run.options.intervals,
                 )

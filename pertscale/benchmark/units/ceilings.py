@@ -130,18 +130,20 @@ class Ceilings:
 
         All profiles of the context pass, once in a process for all of its units.
         """
-        key = "cells", self.halves.folder, self.halves.context, digest(self.genes)
+        left_out = sorted(self.halves.left_out)
+        key = "cells", self.halves.folder, self.halves.context, digest(self.genes, left_out)
         found: tuple[float, np.ndarray, np.ndarray] = held_arrays.get(
             key, 16 * len(self.genes), self._sums_of_all_cells
         )
         return found
 
     def _sums_of_all_cells(self) -> tuple[float, np.ndarray, np.ndarray]:
-        names = [str(n) for n in self.observed[PERTURBATION].values if str(n) != CONTROL]
-        at = [i for i, n in enumerate(self.observed[PERTURBATION].values) if str(n) != CONTROL]
+        everyone = self.observed[PERTURBATION].values.astype(str)
+        at = np.flatnonzero(~np.isin(everyone, [CONTROL, *self.halves.left_out]))
+        names = everyone[at].tolist()
         sizes = self.halves.sizes(names).astype(float)
         total, squares = np.zeros(len(self.genes)), np.zeros(len(self.genes))
-        for rows, block in blocks(self.observed, at):
+        for rows, block in blocks(self.observed, at.tolist()):
             mean, n = block[:, self.genes], sizes[rows, None]
             variance = np.nan_to_num(self.halves.variances(names[rows], self.genes))
             total += (n * mean).sum(axis=0)

@@ -153,8 +153,10 @@ class ExpressionUnit(Unit):
     @property
     def scoring(self) -> str:
         """Hash of whether targets are left out, and of the halves of the cells."""
-        of_halves = () if self.halves is None else (self.halves.key, self.halves.n_replicates)
-        return digest(self.targets, *of_halves)
+        if self.halves is None:
+            return digest(self.targets)
+        left_out = sorted(self.halves.left_out)
+        return digest(self.targets, self.halves.key, self.halves.n_replicates, left_out)
 
     def predict(self, store: Any) -> Outcome:
         """Fit all models, and write their predictions and those of files to a path or Zarr store.

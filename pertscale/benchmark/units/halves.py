@@ -37,12 +37,15 @@ class ContextHalves(Portable):
         Ways to halve the cells.
     key : str
         Hash of the labels, which are made in the same pass.
+    left_out : frozenset of str
+        Perturbations that the run leaves out.
     """
 
     folder: Path
     context: str
     n_replicates: int
     key: str
+    left_out: frozenset[str] = frozenset()
 
     def labels(self, half: int, names: Sequence[str], genes: Sequence[str]) -> tuple[Any, Any]:
         """Return labels and statistics of a half of the first way, (perturbation, gene).
