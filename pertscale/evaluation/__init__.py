@@ -1,6 +1,9 @@
 """Scores of predictions: every method, ours or not, on the same footing."""
 
 from pertscale._lazy import public_dir
+from pertscale.evaluation.attacks.audit import audit_metrics
+from pertscale.evaluation.attacks.registry import ATTACKS, Attack
+from pertscale.evaluation.attacks.values import AuditedClasses
 from pertscale.evaluation.classification import evaluate, evaluate_both
 from pertscale.evaluation.comparison import (
     common_perturbations,
@@ -34,7 +37,10 @@ from pertscale.evaluation.shared_control import no_effect, no_effect_elsewhere
 from pertscale.evaluation.target_genes import own_targets
 
 __all__ = [
+    "ATTACKS",
     "METRICS",
+    "Attack",
+    "AuditedClasses",
     "CallCurve",
     "Draws",
     "Interval",
@@ -43,6 +49,7 @@ __all__ = [
     "Versions",
     "agreement",
     "at_operating_point",
+    "audit_metrics",
     "auroc_by_gene",
     "bca_interval",
     "call_curve",

@@ -1,0 +1,262 @@
+"""Attacks on the metrics of a screen: its labels and profiles, splits, a table (method R3)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pertscale.arguments import checked
+from pertscale.baselines.thresholds import labels_of_changes, matching_rate, scores_of_changes
+from pertscale.benchmark.attacked_cells import CellSource
+from pertscale.diagnostics.progress import say
+from pertscale.errors import InputError
+from pertscale.evaluation import AuditedClasses
+from pertscale.evaluation.attacks.audit import as_audited, judged
+from pertscale.evaluation.attacks.values import Audited
+from pertscale.evaluation.target_genes import Targets, check_targets
+from pertscale.execution.clients import ClientLike
+from pertscale.execution.memory import AUTO
+from pertscale.io.parquet import write_table
+from pertscale.schema import (
+    ATTACK_COLUMNS,
+    ATTACKS_FILE,
+    CONTEXT,
+    CONTROL,
+    GENE,
+    PERTURBATION,
+)
+from pertscale.screen import Screen, open_screen
+from pertscale.splits import Split
+from pertscale.splits.rule import SplitRule
+from pertscale.stats.differential.rank_sum import rank_sum
+from pertscale.stats.pseudobulk import read_pseudobulk
+from pertscale.storage.locations import local_path
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: As the benchmark holds out perturbations by default.
+_RULE: Final = SplitRule(given=None, seeds=None, test_fraction=0.25)
+
+
+@checked
+def audit_screen(
+    store: str | os.PathLike[str] | Screen,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    targets: Targets = "exclude",
+    halves: Mapping[str, xr.Dataset] | None = None,
+    memory: str | int = AUTO,
+    client: ClientLike = None,
+    quiet: bool = False,
+) -> pd.DataFrame:
+    """Run every attack through every metric on a screen, and say which metrics it games.
+
+    Perturbations are held out as the benchmark does by default; attacks that predict cells are
+    written as files, read and tested like those of a model, for the first split. See
+    :func:`pertscale.evaluation.audit_metrics` for what is compared with what.
+
+    Parameters
+    ----------
+    store : path, URL or Screen
+        A screen store.
+    out : path, optional
+        Folder for ``attacks.parquet``, beside ``labels/`` and ``pseudobulk.zarr``, which are taken
+        as they are where they are finished; by default the store's name with the suffix
+        ``.labels``.
+    targets : {'exclude', 'include'}
+        Whether the genes that a perturbation targets are left out of its scores.
+    halves : mapping of str to Dataset, optional
+        By context ``mean_log1p`` (replicate, half, perturbation, gene) of halves of the cells, each
+        with its own controls, which are the rows named ``control``. Scores of expression then
+        compare one half with the other, both ways, and their ceiling is a replicate: what is known
+        and the replicate come from one half, the truth from the other. Perturbations without halves
+        are left out of these scores.
+    memory, client, quiet
+        As of :func:`pertscale.stats.rank_sum`.
+
+    Returns
+    -------
+    DataFrame
+        :data:`pertscale.schema.ATTACK_COLUMNS`, also in ``attacks.parquet``.
+
+    Raises
+    ------
+    InputError
+        If no context has enough perturbations to hold some out.
+
+    Examples
+    --------
+    >>> table = ps.audit_screen("k562.zarr", quiet=True)
+    >>> table.query("attack == 'sign_flipped' and metric == 'l2'")["verdict"].tolist()
+    ['ok']
+    """
+    check_targets(targets)
+    screen = open_screen(store)
+    folder = local_path(
+        screen.path.removesuffix(".zarr") + ".labels" if out is None else out, "the output folder"
+    )
+    labels = rank_sum(screen, out=folder, memory=memory, client=client, quiet=quiet)
+    tables, reasons = [], []
+    for context in screen.contexts:
+        say(f"attacks: {context}", quiet=quiet)
+        profiles = read_pseudobulk(folder, context=context).compute()
+        matrix = labels.matrix(context).compute()
+        half = None if halves is None else halves.get(context)
+        audited = _AuditedContext(screen, context, targets, profiles, matrix, half)
+        try:
+            tables.append(judged(audited.values(), targets=targets).assign(context=context))
+        except InputError as error:  # too few perturbations to hold some out
+            reasons.append(f"{context}: {error}")
+            say(f"context {context!r} is left out: {error}", quiet=quiet)
+    if not tables:
+        raise InputError(f"no context of {screen.path} can be audited: {'; '.join(reasons)}")
+    table = pd.concat(tables, ignore_index=True)[[column.name for column in ATTACK_COLUMNS]]
+    write_table(folder / ATTACKS_FILE, table)
+    return table
+
+
+@dataclass(frozen=True, eq=False)
+class _AuditedContext:
+    """Profiles and labels of a context, and halves of its cells where there are any."""
+
+    screen: Screen
+    context: str
+    targets: Targets
+    profiles: xr.Dataset
+    labels: xr.DataArray
+    halves: xr.Dataset | None
+
+    def values(self) -> pd.DataFrame:
+        """Return what attacks score on every split."""
+        names = [str(name) for name in self.labels[PERTURBATION].values]
+        groups = self.screen.target_groups
+        splits = _RULE.splits(names, groups)
+        tables = [self._cells(splits[0])]
+        for split in splits:
+            tables += [t.assign(split=s) for s, t in self._of_split(split)]
+        return pd.concat(tables, ignore_index=True)
+
+    def _of_split(self, split: Split) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield the scores of a split, or of each half of it."""
+        whole = self._whole(split)
+        assert whole.classes is not None
+        yield split.name, whole.class_values(whole.classes)
+        if self.halves is None:
+            yield split.name, whole.expression_values()
+            return
+        for name, audited in self._halved(split, self.halves["mean_log1p"]):
+            yield name, audited.expression_values()
+
+    def _whole(self, split: Split) -> Audited:
+        """Return the measured profiles and labels of a split; the ceiling is the truth itself."""
+        mean = self.profiles["mean_log1p"]
+        train, truth, control = (
+            mean.sel({PERTURBATION: list(names)}).values
+            for names in (split.train, split.held_out, [CONTROL])
+        )
+        observed = (self.labels.sel({PERTURBATION: list(n)}) for n in (split.train, split.held_out))
+        classes = _classes(*(one.values for one in observed))
+        return self._audited(split, train, truth, control[0], None, classes)
+
+    def _halved(self, split: Split, mean: xr.DataArray) -> Iterator[tuple[str, Audited]]:
+        """Yield one half as what is known, and the other as the truth, both ways.
+
+        The truth is measured from its own controls, whose noise no prediction shares.
+        """
+        mean = mean.transpose("replicate", "half", PERTURBATION, GENE)
+        there = mean[PERTURBATION].values[~mean.isnull().any(["replicate", "half", GENE]).values]
+        mine = split.restrict([n for n in (*split.train, *split.held_out) if n in set(there)])
+        parts = (
+            mean.sel({PERTURBATION: list(names)}).values
+            for names in (mine.train, mine.held_out, [CONTROL])
+        )
+        for i, (train, held_out, control) in enumerate(zip(*parts, strict=True)):
+            for a, b in ((0, 1), (1, 0)):
+                own = control[a][0]
+                truth = held_out[b] - control[b] + own
+                audited = self._audited(mine, train[a], truth, own, held_out[a], None)
+                yield f"{split.name}, {i}, {a}", audited
+
+    def _audited(
+        self,
+        split: Split,
+        train: NDArray,
+        truth: NDArray,
+        control: np.ndarray,
+        replicate: NDArray | None,
+        classes: AuditedClasses | None,
+    ) -> Audited:
+        return as_audited(
+            train,
+            truth,
+            control,
+            perturbations=split.train,
+            held_out=split.held_out,
+            genes=[str(gene) for gene in self.labels[GENE].values],
+            target_genes=self.screen.targets,
+            targets=self.targets,
+            replicate=replicate,
+            classes=classes,
+        )
+
+    def _cells(self, split: Split) -> pd.DataFrame:
+        """Return the scores of predicted cells; of many perturbations, of some only."""
+        counts = self.profiles["n_cells"]
+        n_cells = dict(zip(counts[PERTURBATION].values.astype(str), counts.values, strict=True))
+        control = self.profiles["mean_log1p"].sel({PERTURBATION: CONTROL}).values
+        source = CellSource(
+            screen=self.screen,
+            context=self.context,
+            control=control,
+            n_cells={name: int(n) for name, n in n_cells.items()},
+        )
+        some = source.affordable(split.held_out)
+        mine = split.restrict([*split.train, *some])
+        audited = self._whole(mine)
+        values = audited.values_of_cells(source.test(some, audited.known.mean))
+        if some == split.held_out and self.halves is None:
+            return values.assign(split=split.name)
+        # floors of the same perturbations, from the same cells
+        both = pd.concat([values, audited.values()], ignore_index=True)
+        return both.assign(split=f"{split.name}, cells")
+
+
+def _classes(train: NDArray[np.int8], truth: NDArray[np.int8]) -> AuditedClasses:
+    return AuditedClasses(train=train, truth=truth, classify=_classify)
+
+
+def _classify(
+    change: NDArray, tested: np.ndarray, rate: float
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return classes by the rule for files (method G2)."""
+    change = change.astype(np.float32)  # as predictions are kept
+    threshold = matching_rate(change[tested], rate)
+    return labels_of_changes(change, threshold), scores_of_changes(change)
+
+
+def worst_attacks(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the largest gain in each headline metric, and of which attack, by context.
+
+    Columns ``context, metric, operating_point, floor, ceiling, attack, gain, verdict``; ``attack``
+    is empty where nothing can be told.
+
+    Examples
+    --------
+    >>> table = ps.audit_screen("k562.zarr", quiet=True)
+    >>> worst = ps.benchmark.worst_attacks(table)
+    >>> list(worst["metric"].unique()[:2])
+    ['l2', 'pearson_delta']
+    """
+    keys = [CONTEXT, "metric", "operating_point"]
+    mine = table[table["is_headline"]]
+    order = mine.assign(sorted=-mine["gain"].fillna(-np.inf)).sort_values("sorted", kind="stable")
+    first = order.groupby(keys, sort=False).head(1).sort_index()
+    first = mine.loc[first.index, [*keys, "floor", "ceiling", "attack", "gain", "verdict"]]
+    return first.reset_index(drop=True)
