@@ -40,6 +40,7 @@ class _Commands(click.Group):
             "run",
             "score",
             "report",
+            "audit-metrics",
             "models",
             "slurm",
             "simulate",
@@ -525,6 +526,38 @@ def report(folder: str, store: str | None) -> None:
     result = read_result(folder)
     write_report(result, open_screen(store) if store is not None else None)
     _show(str(result.report))
+
+
+@main.command("audit-metrics")
+@click.argument("store", type=click.Path())
+@click.option("--out", type=click.Path(), help="Folder to write to [default: STORE with .labels].")
+@click.option(
+    "--targets",
+    type=click.Choice(["exclude", "include"]),
+    default="exclude",
+    show_default=True,
+    help="Genes that a perturbation targets itself, in all scores.",
+)
+@_memory
+@_client
+@_quiet
+def audit_metrics(store: str, **how: Any) -> None:
+    """Attack the metrics on STORE with predictions that know nothing of what is held out.
+
+    Writes attacks.parquet, beside labels/ and pseudobulk.zarr, which are made where they are not
+    there. The table that is printed has the headline metrics, and which attack gains most in each,
+    in parts of the way from the best honest guess to the truth. The exit code is 1 if one gains
+    more than 0.02 in a metric that is not known for it.
+    """
+    from pertscale.benchmark import audit_screen, worst_attacks
+
+    worst = worst_attacks(audit_screen(store, **how))
+    _show(worst.drop(columns="note").to_string(index=False, float_format="{:.3f}".format))
+    notes = worst.loc[worst["note"] != "", ["metric", "operating_point", "note"]]
+    for line in dict.fromkeys(" ".join(filter(None, row)) for row in notes.values.tolist()):
+        _show(line)
+    if ((worst["verdict"] == "gains") & (worst["note"] == "")).any():
+        sys.exit(1)
 
 
 @main.group()
