@@ -550,11 +550,12 @@ def audit_metrics(store: str, **how: Any) -> None:
     more than 0.02 in a metric that is not known for it.
     """
     from pertscale.benchmark import audit_screen, worst_attacks
+    from pertscale.benchmark.audit import notes_on_gains
 
-    worst = worst_attacks(audit_screen(store, **how))
+    table = audit_screen(store, **how)
+    worst = worst_attacks(table)
     _show(worst.drop(columns="note").to_string(index=False, float_format="{:.3f}".format))
-    notes = worst.loc[worst["note"] != "", ["metric", "operating_point", "note"]]
-    for line in dict.fromkeys(" ".join(filter(None, row)) for row in notes.values.tolist()):
+    for line in notes_on_gains(table):
         _show(line)
     if ((worst["verdict"] == "gains") & (worst["note"] == "")).any():
         sys.exit(1)

@@ -317,11 +317,13 @@ ATTACK_COLUMNS: Final = (
     Column("ceiling", "float64", "score of a replicate, or without one of the truth itself"),
     Column("span", "float64", "from floor to ceiling, positive where the ceiling is better"),
     Column("gain", "float64", "(value - floor) / (ceiling - floor); positive: better than it"),
+    Column("low", "float64", "lower bound of its 95 % interval over perturbations"),
+    Column("high", "float64", "upper bound"),
     Column(
         "verdict",
         "str",
-        "'ok'; 'gains' above 0.02 of the span; 'cannot tell': the ceiling is no better than the "
-        "floor",
+        "'ok': no gain above 0.02; 'gains': one beyond chance; 'cannot tell': one that may be "
+        "chance, or the ceiling is no better than the floor",
     ),
     Column("note", "str", "of a gain: why it is known; empty where it is not"),
     Column("n_splits", "int64", "splits that the values are means of"),

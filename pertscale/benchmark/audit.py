@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,7 +19,8 @@ from pertscale.diagnostics.progress import say
 from pertscale.errors import InputError
 from pertscale.evaluation import ATTACKS, AuditedClasses
 from pertscale.evaluation.attacks.audit import as_audited, judged
-from pertscale.evaluation.attacks.values import Audited
+from pertscale.evaluation.attacks.values import TRUTH, Audited, Scores
+from pertscale.evaluation.resampling.draws import Draws
 from pertscale.evaluation.target_genes import Targets, check_targets
 from pertscale.execution.clients import ClientLike
 from pertscale.execution.memory import AUTO
@@ -28,6 +30,7 @@ from pertscale.schema import (
     ATTACKS_FILE,
     CONTEXT,
     CONTROL,
+    GAINS,
     GENE,
     PERTURBATION,
 )
@@ -111,7 +114,7 @@ def audit_screen(
         half = None if halves is None else halves.get(context)
         audited = _AuditedContext(screen, context, targets, profiles, matrix, half)
         try:
-            tables.append(judged(audited.values(), targets=targets).assign(context=context))
+            tables.append(judged(audited.scores(), targets=targets).assign(context=context))
         except InputError as error:  # too few perturbations to hold some out
             reasons.append(f"{context}: {error}")
             say(f"context {context!r} is left out: {error}", quiet=quiet)
@@ -133,26 +136,34 @@ class _AuditedContext:
     labels: xr.DataArray
     halves: xr.Dataset | None
 
-    def values(self) -> pd.DataFrame:
-        """Return what attacks score on every split."""
-        names = [str(name) for name in self.labels[PERTURBATION].values]
-        groups = self.screen.target_groups
-        splits = _RULE.splits(names, groups)
-        tables = [self._cells(splits[0])]
-        for split in splits:
-            tables += [t.assign(split=s) for s, t in self._of_split(split)]
-        return pd.concat(tables, ignore_index=True)
+    def scores(self) -> dict[str, dict[str, Scores]]:
+        """Return what attacks score, by split and attack."""
+        splits = self._splits()
+        found = {name: scores for split in splits for name, scores in self._of_split(split)}
+        name, of_cells = self._cells(splits[0])
+        found[name] = found.get(name, {}) | of_cells
+        return found
 
-    def _of_split(self, split: Split) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Yield the scores of a split, or of each half of it."""
+    def _splits(self) -> list[Split]:
+        names = [str(name) for name in self.labels[PERTURBATION].values]
+        return _RULE.splits(names, self.screen.target_groups)
+
+    @cached_property
+    def _draws(self) -> Draws:
+        held_out = {name for split in self._splits() for name in split.held_out}
+        targets = self.screen.targets
+        return Draws.of(f"attacks / {self.context}", {n: targets[n] for n in sorted(held_out)})
+
+    def _of_split(self, split: Split) -> Iterator[tuple[str, dict[str, Scores]]]:
+        """Yield the scores of a split; of expression those of each half of the cells."""
         whole = self._whole(split)
         assert whole.classes is not None
-        yield split.name, whole.class_values(whole.classes)
         if self.halves is None:
-            yield split.name, whole.expression_values()
+            yield split.name, whole.scores()
             return
+        yield split.name, whole.class_scores(whole.classes)
         for name, audited in self._halved(split, self.halves["mean_log1p"]):
-            yield name, audited.expression_values()
+            yield name, audited.expression_scores()
 
     def _whole(self, split: Split) -> Audited:
         """Return the measured profiles and labels of a split; the ceiling is the truth itself."""
@@ -204,9 +215,10 @@ class _AuditedContext:
             targets=self.targets,
             replicate=replicate,
             classes=classes,
+            draws=self._draws,
         )
 
-    def _cells(self, split: Split) -> pd.DataFrame:
+    def _cells(self, split: Split) -> tuple[str, dict[str, Scores]]:
         """Return the scores of predicted cells; of many perturbations, of some only."""
         counts = self.profiles["n_cells"]
         n_cells = dict(zip(counts[PERTURBATION].values.astype(str), counts.values, strict=True))
@@ -218,14 +230,13 @@ class _AuditedContext:
             n_cells={name: int(n) for name, n in n_cells.items()},
         )
         some = source.affordable(split.held_out)
-        mine = split.restrict([*split.train, *some])
-        audited = self._whole(mine)
-        values = audited.values_of_cells(source.test(some, audited.known.mean))
+        audited = self._whole(split.restrict([*split.train, *some]))
+        scores = audited.scores_of_cells(source.test(some, audited.known.mean))
         if some == split.held_out and self.halves is None:
-            return values.assign(split=split.name)
-        # floors of the same perturbations, from the same cells
-        both = pd.concat([values, audited.values()], ignore_index=True)
-        return both.assign(split=f"{split.name}, cells")
+            return split.name, scores
+        marks = {*(n for n, attack in ATTACKS.items() if attack.is_floor), TRUTH}
+        of_marks = {name: one for name, one in audited.scores().items() if name in marks}
+        return f"{split.name}, cells", scores | of_marks  # compared on the same perturbations
 
 
 def _classes(train: NDArray[np.int8], truth: NDArray[np.int8]) -> AuditedClasses:
@@ -256,8 +267,8 @@ def worst_attacks(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``context, metric, operating_point, floor, ceiling, attack, gain, verdict, note``; of equal
-        gains the first attack.
+        ``context, metric, operating_point, floor, ceiling, attack, gain, verdict, note``: of gains
+        beyond chance the largest, else of all; of equal ones the first.
 
     Examples
     --------
@@ -269,7 +280,19 @@ def worst_attacks(table: pd.DataFrame) -> pd.DataFrame:
     keys = [CONTEXT, "metric", "operating_point"]
     knows = [name for name, attack in ATTACKS.items() if attack.knows]
     mine = table[table["is_headline"] & ~table["attack"].isin(knows)]
-    gain = mine["gain"].fillna(-np.inf)
+    gain = mine["gain"].fillna(-np.inf) + np.where(mine["verdict"] == GAINS, 1e9, 0)  # these first
     first = gain.groupby([mine[key] for key in keys], sort=False).idxmax()
     shown = [*keys, "floor", "ceiling", "attack", "gain", "verdict", "note"]
     return mine.loc[first, shown].reset_index(drop=True)
+
+
+def notes_on_gains(table: pd.DataFrame) -> list[str]:
+    """Return a line for each reason why attacks gain in headline metrics, with who and where."""
+    mine = table[table["is_headline"] & (table["note"] != "")]
+    lines = []
+    for note, rows in mine.groupby("note", sort=False):
+        first = str(rows["attack"].iloc[0])
+        by = f"{first} gains" if ATTACKS[first].knows == note else "attacks gain"
+        where = dict.fromkeys(rows["metric"] + (" " + rows["operating_point"]).str.rstrip())
+        lines.append(f"{by} in {', '.join(where)}: {note}")
+    return lines

@@ -8,20 +8,33 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from pertscale.arguments import checked
 from pertscale.evaluation.attacks.known import Known
 from pertscale.evaluation.attacks.registry import ATTACKS, GAMED
-from pertscale.evaluation.attacks.values import REPLICATE, TRUTH, Audited, AuditedClasses
+from pertscale.evaluation.attacks.values import (
+    REPLICATE,
+    TRUTH,
+    Audited,
+    AuditedClasses,
+    Scores,
+)
 from pertscale.evaluation.metrics import METRICS
+from pertscale.evaluation.resampling.comparing import ALPHA, compare_methods, holm
+from pertscale.evaluation.resampling.draws import Draws
+from pertscale.evaluation.resampling.versions import Versions, mean_of
 from pertscale.evaluation.target_genes import Targets, check_targets
-from pertscale.schema import CANNOT_TELL, GAINS, NO_GAIN
+from pertscale.guide_names import target_group
+from pertscale.perturbation_names import targets as targets_of
+from pertscale.schema import ATTACK_COLUMNS, CANNOT_TELL, CONTEXT, GAINS, NO_GAIN
 
 #: A gain up to this share of the span from floor to ceiling is none.
 MOST_GAIN: Final = 0.02
 #: Metrics without a better side that are best where they equal the truth's.
 _LIKE_THE_TRUTH: Final = ("spread_ratio", "effective_rank")
-_KEYS: Final = ["metric", "operating_point"]
+#: Span from floor to ceiling that is none.
+_ROUNDING: Final = 1e-12
 
 
 @checked
@@ -70,12 +83,15 @@ def audit_metrics(
     -------
     DataFrame
         A row per attack, metric and operating point: ``targets, attack, metric, operating_point,
-        is_headline, value, floor, best_floor, ceiling, span, gain, verdict, note, n_splits``
+        is_headline, value, floor, best_floor, ceiling, span, gain, low, high, verdict, note,
+        n_splits``
         (:data:`pertscale.schema.ATTACK_COLUMNS` without the context). ``floor`` is the best of the
         honest guesses, ``best_floor`` which one that is; ``gain`` = (value - floor) / (ceiling -
-        floor), positive where the attack is better than the floor. ``verdict``: 'gains' above 0.02;
-        'cannot tell' where the ceiling is not better than the floor; else 'ok'. ``note`` says of a
-        gain why it is known, and no surprise. ``spread_ratio``
+        floor), positive where the attack is better than the floor, with its interval over
+        perturbations. ``verdict``: 'ok' up to a gain of 0.02; 'gains' above, where that is beyond
+        the chance of which perturbations are held out (adjusted p below 0.05 over the attacks);
+        'cannot tell' where it is not, or where the ceiling is not better than the floor. ``note``
+        says of a gain why it is known, and no surprise. ``spread_ratio``
         and ``effective_rank`` count as better the nearer they are to the truth's; other figures
         without a better side, such as counts, are left out. Of random attacks rows are dealt out
         again and again, and scores averaged. Memory: as many copies of the held-out profiles as
@@ -113,7 +129,7 @@ def audit_metrics(
         replicate=replicate,
         classes=classes,
     )
-    return judged(audited.values().assign(split=""), targets=targets)
+    return judged({"": audited.scores()}, targets=targets)
 
 
 def as_audited(
@@ -128,6 +144,7 @@ def as_audited(
     targets: Targets,
     replicate: NDArray | None,
     classes: AuditedClasses | None,
+    draws: Draws | None = None,
 ) -> Audited:
     """Return what attacks are scored on; parameters and errors of :func:`audit_metrics`."""
     known = Known.of(
@@ -147,41 +164,35 @@ def as_audited(
         targets=targets,
         replicate=None if replicate is None else np.asarray(replicate, np.float64),
         classes=classes,
+        draws=draws or _draws(held_out, genes, target_genes),
     )
 
 
-def judged(values: pd.DataFrame, *, targets: Targets) -> pd.DataFrame:
+def _draws(
+    held_out: Sequence[str], genes: Sequence[str], target_genes: Mapping[str, Sequence[str]] | None
+) -> Draws:
+    known, groups = target_genes or {}, target_group(held_out, set(genes))
+    return Draws.of("attacks", {n: known.get(n, targets_of(groups[n])) for n in held_out})
+
+
+def judged(scores: Mapping[str, Mapping[str, Scores]], *, targets: Targets) -> pd.DataFrame:
     """Return gains and verdicts of scores, which are averaged over splits first.
 
     Parameters
     ----------
-    values : DataFrame
-        ``split, attack, metric, operating_point, value``, as of :meth:`Audited.values`. An attack
-        is compared with the floors on the splits in which it has a value.
+    scores : mapping of str to mapping of str to dict
+        By split and attack, as of :meth:`Audited.scores`. An attack is compared with the floors on
+        the splits in which it has a value.
     targets : {'exclude', 'include'}
     """
-    scored = [m for m in values["metric"].unique() if _is_score(m)]
-    rows = []
-    for key, mine in values[values["metric"].isin(scored)].groupby(_KEYS, sort=False):
-        wide = mine.pivot(index="split", columns="attack", values="value")
-        rows += [_row(str(key[0]), str(key[1]), a, wide) for a in ATTACKS if a in wide]
-    return pd.DataFrame(rows).assign(targets=targets)[
-        [
-            "targets",
-            "attack",
-            *_KEYS,
-            "is_headline",
-            "value",
-            "floor",
-            "best_floor",
-            "ceiling",
-            "span",
-            "gain",
-            "verdict",
-            "note",
-            "n_splits",
-        ]
-    ]
+    keys = dict.fromkeys(key for split in scores.values() for one in split.values() for key in one)
+    tables = []
+    for metric, point in keys:
+        if _is_score(metric):
+            rows = [_row(metric, point, attack, scores) for attack in ATTACKS]
+            tables.append(_with_verdicts(pd.DataFrame([row for row in rows if row is not None])))
+    columns = [column.name for column in ATTACK_COLUMNS if column.name != CONTEXT]
+    return pd.concat(tables, ignore_index=True).assign(targets=targets)[columns]
 
 
 def _is_score(metric: str) -> bool:
@@ -189,34 +200,75 @@ def _is_score(metric: str) -> bool:
     return METRICS[metric].greater_is_better is not None or metric in _LIKE_THE_TRUTH
 
 
-def _row(metric: str, point: str, attack: str, wide: pd.DataFrame) -> dict[str, object]:
-    """Return the row of an attack from scores by split and attack."""
-    there = wide[wide[attack].notna()]
-    means = (there if len(there) else wide).mean()
-    merits = _merit(metric, means, float(means[TRUTH]))
-    top = REPLICATE if REPLICATE in means else TRUTH
-    floors = merits[[name for name in _floors(attack) if name in merits]]
-    best = str(floors.idxmax()) if floors.notna().any() else ""
-    floor = float(merits[best]) if best else np.nan
-    span = float(merits[top]) - floor
-    can_tell = span > 1e-12  # NaN can't
-    gain = (float(merits[attack]) - floor) / span if can_tell else np.nan
-    verdict = GAINS if gain > MOST_GAIN else NO_GAIN
+def _row(
+    metric: str, point: str, attack: str, scores: Mapping[str, Mapping[str, Scores]]
+) -> dict[str, object] | None:
+    """Return the row of an attack in a metric; None where it is not scored in it."""
+    key = (metric, point)
+    mine = [one for one in scores.values() if key in one.get(attack, {})]
+    if not mine:
+        return None
+    there = [one for one in mine if np.isfinite(one[attack][key].estimate[0])]
+
+    def mean(name: str) -> Versions:
+        return mean_of([one[name][key] for one in there or mine])
+
+    perfect = float(mean(TRUTH).estimate[0])
+    value, ceiling = mean(attack), mean(REPLICATE if REPLICATE in mine[0] else TRUTH)
+    floors = {name: mean(name) for name in _floors(attack) if key in mine[0].get(name, {})}
+    merits = {name: _merit(metric, one.estimate[0], perfect) for name, one in floors.items()}
+    best = max(merits, key=lambda name: np.nan_to_num(merits[name], nan=-np.inf))
+    span = _merit(metric, ceiling.estimate[0], perfect) - merits[best]
+    span = span if span > _ROUNDING else np.nan  # the ceiling is no better
+    gain = (_merit(metric, value.estimate[0], perfect) - merits[best]) / span
     return {
         "attack": attack,
         "metric": metric,
         "operating_point": point,
         "is_headline": METRICS[metric].is_headline,
-        "value": float(means[attack]),
-        "floor": float(means[best]) if best else np.nan,
-        "best_floor": best,
-        "ceiling": float(means[top]),
+        "value": float(value.estimate[0]),
+        "floor": float(floors[best].estimate[0]),
+        "best_floor": best if np.isfinite(merits[best]) else "",
+        "ceiling": float(ceiling.estimate[0]),
         "span": span,
         "gain": gain,
-        "verdict": verdict if can_tell else CANNOT_TELL,
-        "note": ATTACKS[attack].knows or GAMED.get((metric, point), "") if gain > MOST_GAIN else "",
         "n_splits": len(there),
+        **_resampled(metric, value, floors[best], span),
     }
+
+
+def _resampled(metric: str, value: Versions, floor: Versions, span: float) -> dict[str, float]:
+    """Return the interval of a gain, and its p-value; NaN for figures of all perturbations.
+
+    The p-value is that of a t-test with the resamples' standard deviation: theirs are not small
+    enough to be adjusted for as many attacks.
+    """
+    found = compare_methods(
+        {"attack": value, "floor": floor},
+        reference="floor",
+        greater_is_better=METRICS[metric].greater_is_better is not False,
+    ).iloc[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(np.float64(found["difference"]) / found["se"])
+    return {
+        "low": float(found["low"]) / span,
+        "high": float(found["high"]) / span,
+        "p_value": float(2 * student.sf(t, found["n_clusters"] - 1)),
+    }
+
+
+def _with_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add verdicts on the attacks in one metric, and why gains are known."""
+    metric, point = rows["metric"].iloc[0], rows["operating_point"].iloc[0]
+    is_real = holm(rows["p_value"].to_numpy(float)) < ALPHA
+    if metric in _LIKE_THE_TRUTH:
+        is_real[:] = True  # these have no intervals
+    is_above = (rows["gain"] > MOST_GAIN).to_numpy()
+    verdicts = np.where(is_above, np.where(is_real, GAINS, CANNOT_TELL), NO_GAIN).astype(object)
+    verdicts[rows["span"].isna()] = CANNOT_TELL
+    game = GAMED.get((metric, point), "")
+    notes = [ATTACKS[name].knows or game for name in rows["attack"]]
+    return rows.assign(verdict=verdicts, note=np.where(verdicts == GAINS, notes, "").astype(object))
 
 
 def _floors(attack: str) -> list[str]:
@@ -225,8 +277,8 @@ def _floors(attack: str) -> list[str]:
     return [n for n, one in ATTACKS.items() if one.is_floor and not (without and one.is_label_only)]
 
 
-def _merit(metric: str, values: pd.Series, perfect: float) -> pd.Series:
-    """Return values so that larger is better."""
+def _merit(metric: str, value: float, perfect: float) -> float:
+    """Return a value so that larger is better."""
     if metric in _LIKE_THE_TRUTH:
-        return -(values - perfect).abs()
-    return values if METRICS[metric].greater_is_better else -values
+        return -abs(float(value) - perfect)
+    return float(value) if METRICS[metric].greater_is_better else -float(value)

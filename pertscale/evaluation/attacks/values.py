@@ -19,9 +19,17 @@ from pertscale.errors import InputError
 from pertscale.evaluation.attacks.classes import Called
 from pertscale.evaluation.attacks.known import Known
 from pertscale.evaluation.attacks.registry import ATTACKS, Attack, Kind
-from pertscale.evaluation.classification import evaluate
-from pertscale.evaluation.expression import N_GENES, evaluate_expression, top_genes
+from pertscale.evaluation.classification import ScoredPairs, scored_both
+from pertscale.evaluation.expression import (
+    N_GENES,
+    evaluate_expression,
+    top_genes,
+    undefined_counts_as_none,
+)
 from pertscale.evaluation.operating_point import share_changed
+from pertscale.evaluation.resampling.draws import Draws
+from pertscale.evaluation.resampling.pairs import resampled_scores
+from pertscale.evaluation.resampling.versions import Versions, mean_of, ratios
 from pertscale.evaluation.target_genes import Targets
 from pertscale.schema import CLASSES, Label
 
@@ -30,10 +38,16 @@ TRUTH: Final = "truth"
 REPLICATE: Final = "replicate"
 #: Times that rows of a random attack are dealt out anew; of classes, where a row has many pairs.
 _DEALS: Final = 50
-_CLASS_DEALS: Final = 10
+_CLASS_DEALS: Final = 5
 #: Says how many perturbations are not predicted, which is no score here: they count as unchanged.
 _COUNT: Final = "n_without_prediction"
-_COLUMNS: Final = ["attack", "metric", "operating_point", "value"]
+
+#: Columns that name a score of classes.
+_OF_SCORE: Final = ["operating_point", "level", "group", "metric"]
+#: Metric and operating point.
+Key = tuple[str, str]
+#: What one attack scores: the mean over perturbations, also resampled.
+Scores = dict[Key, Versions]
 
 #: Changes from the control (perturbation, gene), which pairs are tested, the share that is
 #: differentially expressed in training → labels and class scores.
@@ -82,6 +96,8 @@ class Audited:
     targets : {'exclude', 'include'}
     replicate : ndarray (perturbation, gene), optional
     classes : AuditedClasses, optional
+    draws : Draws
+        Of all perturbations that any split holds out.
     """
 
     known: Known
@@ -91,6 +107,7 @@ class Audited:
     targets: Targets
     replicate: NDArray | None
     classes: AuditedClasses | None
+    draws: Draws
 
     def __post_init__(self) -> None:
         wanted = (len(self.known.held_out), len(self.genes))
@@ -104,24 +121,21 @@ class Audited:
                     f"{wanted[1]} genes it has to be {wanted}"
                 )
 
-    def values(self) -> pd.DataFrame:
-        """Return what all attacks score that need no cells.
-
-        Columns ``attack, metric, operating_point, value``; the ends of the scale are rows, too.
-        """
-        tables = [self.expression_values()]
+    def scores(self) -> dict[str, Scores]:
+        """Return what each attack scores that needs no cells, and the ends of the scale."""
+        found = self.expression_scores()
         if self.classes is not None:
-            tables.append(self.class_values(self.classes))
-        return pd.concat(tables, ignore_index=True)
+            for name, scores in self.class_scores(self.classes).items():
+                found[name] = found.get(name, {}) | scores
+        return found
 
-    def expression_values(self) -> pd.DataFrame:
+    def expression_scores(self) -> dict[str, Scores]:
         """Return the scores of expression."""
-        rows = [self._expression(name, values) for name, values in self._predicted.items()]
         ends = {TRUTH: self.truth, REPLICATE: self.replicate}
-        rows += [self._expression(n, values) for n, values in ends.items() if values is not None]
-        return pd.concat(rows, ignore_index=True)
+        predicted = self._predicted | {n: one for n, one in ends.items() if one is not None}
+        return {name: self._expression(name, values) for name, values in predicted.items()}
 
-    def class_values(self, classes: AuditedClasses) -> pd.DataFrame:
+    def class_scores(self, classes: AuditedClasses) -> dict[str, Scores]:
         """Return the scores of classes."""
         tested = classes.truth != Label.UNTESTED
         rate = share_changed(classes.truth) or 0.0
@@ -134,15 +148,15 @@ class Audited:
         for name, predicted in self._predicted.items():
             change = predicted - self.known.control
             called[name] = classes.classify(change, tested, classes.rate)
-        rows = [self._classes(name, *both, classes) for name, both in called.items()]
-        return pd.concat(rows, ignore_index=True)
+        return {name: self._classes(name, *both, classes) for name, both in called.items()}
 
-    def values_of_cells(self, found: Mapping[str, tuple[NDArray, Called]]) -> pd.DataFrame:
+    def scores_of_cells(self, found: Mapping[str, tuple[NDArray, Called]]) -> dict[str, Scores]:
         """Return both of predicted cells, which were tested: profiles and classes by attack."""
         assert self.classes is not None
-        rows = [self._expression(name, profiles) for name, (profiles, _) in found.items()]
-        rows += [self._classes(n, *called, self.classes) for n, (_, called) in found.items()]
-        return pd.concat(rows, ignore_index=True)
+        return {
+            name: self._expression(name, profiles) | self._classes(name, *called, self.classes)
+            for name, (profiles, called) in found.items()
+        }
 
     # --- one prediction -------------------------------------------------------------------------
 
@@ -154,12 +168,12 @@ class Audited:
             for name, attack in of_kind("profiles").items()
         }
 
-    def _expression(self, name: str, predicted: NDArray) -> pd.DataFrame:
+    def _expression(self, name: str, predicted: NDArray) -> Scores:
         """Score profiles; only the genes that count are looked at."""
         chosen, control = self._chosen, self.known.control[self._chosen]
         predicted = predicted[:, chosen]
         predicted = np.where(np.isnan(predicted), control, predicted)
-        tables = [
+        tables = (
             evaluate_expression(
                 self.truth[:, chosen],
                 values,
@@ -171,9 +185,25 @@ class Audited:
                 target_genes=self.target_genes,
             )
             for (values,) in _dealt(name, _DEALS, predicted)
-        ]
-        table = _mean(name, [one.assign(operating_point="") for one in tables])
-        return table[table["metric"] != _COUNT]
+        )
+        return _means([self._of_perturbations(table) for table in tables])
+
+    def _of_perturbations(self, table: pd.DataFrame) -> Scores:
+        """Return means over perturbations, also resampled; figures of all have no resamples."""
+        names = self.known.held_out
+        details = table[table["level"] == "perturbation"]
+        metrics = list(dict.fromkeys(details["metric"]))
+        values = details["value"].to_numpy(np.float64).reshape(len(names), len(metrics))
+        counted = np.isfinite(values)
+        none = np.array([undefined_counts_as_none(m) for m in metrics]) & counted.any(axis=0)
+        found = ratios(self.draws, names, np.where(counted, values, 0.0), counted | none)
+        scores = {(m, ""): _statistic(found, i) for i, m in enumerate(metrics)}
+        overall = table[(table["level"] == "overall") & ~table["metric"].isin([*metrics, _COUNT])]
+        for metric, value in zip(overall["metric"], overall["value"], strict=True):
+            alone = np.full((1, found.values.shape[1]), np.nan)
+            alone[0, 0] = value
+            scores[metric, ""] = Versions(alone, found.n_resamples, found.present)
+        return scores
 
     @cached_property
     def _chosen(self) -> np.ndarray:
@@ -181,10 +211,10 @@ class Audited:
 
     def _classes(
         self, name: str, labels: NDArray, scores: NDArray, classes: AuditedClasses
-    ) -> pd.DataFrame:
+    ) -> Scores:
         left_out = np.argwhere(self.known.asked) if self.targets == "exclude" else None
-        tables = [
-            evaluate(
+        both = (
+            scored_both(
                 classes.truth,
                 called,
                 perturbations=self.known.held_out,
@@ -193,8 +223,16 @@ class Audited:
                 training_rate=classes.rate,
             )
             for called, its_scores in _dealt(name, _CLASS_DEALS, labels, scores)
-        ]
-        return _mean(name, tables)
+        )
+        return _means([self._of_pairs(scored) for _, scored in both])
+
+    def _of_pairs(self, scored: ScoredPairs) -> Scores:
+        assert scored.sums is not None
+        keys, found = resampled_scores(scored.sums, self.draws, self.known.held_out)
+        exact = scored.table.set_index(_OF_SCORE)["value"]
+        found = found.shifted_to(np.array([exact[key] for key in keys]))
+        of_all = [(i, key) for i, key in enumerate(keys) if key[1] == "overall"]
+        return {(metric, point): _statistic(found, i) for i, (point, _, _, metric) in of_all}
 
 
 def of_kind(kind: Kind) -> dict[str, Attack]:
@@ -216,12 +254,13 @@ def _dealt(name: str, most: int, *arrays: NDArray) -> Iterator[tuple[NDArray, ..
             return
 
 
-def _mean(name: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the mean over tables of the scores of all perturbations together."""
-    table = pd.concat(tables, ignore_index=True)
-    table = table[table["level"] == "overall"]
-    means = table.groupby(["metric", "operating_point"], sort=False, as_index=False)["value"].mean()
-    return means.assign(attack=name)[_COLUMNS]
+def _statistic(found: Versions, i: int) -> Versions:
+    return Versions(found.values[i : i + 1], found.n_resamples, found.present)
+
+
+def _means(deals: Sequence[Scores]) -> Scores:
+    """Return the means over deals."""
+    return {key: mean_of([one[key] for one in deals]) for key in deals[0]}
 
 
 def _certain(labels: NDArray[np.int8]) -> NDArray[np.float32]:
