@@ -146,7 +146,9 @@ def test_halves_give_a_replicate_as_ceiling(small, tmp_path):
     assert 0 < rows["half"].loc[("pearson_delta", ""), "ceiling"] < 0.99
     assert rows["half"].loc[("l2", ""), "ceiling"] == pytest.approx(0.1 * np.sqrt(29), rel=0.3)
     n = rows["whole"].loc[("l2", ""), "n_splits"]
-    assert rows["half"].loc[("l2", ""), "n_splits"] == 4 * n + 1  # both ways, twice; and cells
+    assert rows["half"].loc[("l2", ""), "n_splits"] == 4 * n  # both ways, twice
+    moved = table.query("attack == 'cells_moved' and metric == 'l2'")
+    assert moved["ceiling"].item() == 0  # predicted cells are compared with whole profiles
     assert rows["half"].loc[("accuracy", "as_called"), "ceiling"] == 1
 
 
@@ -220,6 +222,6 @@ def test_too_few_perturbations_are_refused(tmp_path):
         quiet=True,
     )  # fmt: skip
     store = ps.io.ingest(tmp_path / "s.h5ad", tmp_path / "s.zarr", quiet=True)
-    with pytest.raises(InputError, match="no context of .* can be audited: sim: "):
+    with pytest.raises(InputError, match=r"no context of .* can be audited: sim: "):
         audit_screen(store, quiet=True)
     assert not (tmp_path / "s.labels" / "attacks.parquet").exists()

@@ -208,13 +208,14 @@ def _row(
     mine = [one for one in scores.values() if key in one.get(attack, {})]
     if not mine:
         return None
+    mine = [one for one in mine if key in one.get(REPLICATE, {})] or mine
     there = [one for one in mine if np.isfinite(one[attack][key].estimate[0])]
 
     def mean(name: str) -> Versions:
         return mean_of([one[name][key] for one in there or mine])
 
     perfect = float(mean(TRUTH).estimate[0])
-    value, ceiling = mean(attack), mean(REPLICATE if REPLICATE in mine[0] else TRUTH)
+    value, ceiling = mean(attack), mean(REPLICATE if key in mine[0].get(REPLICATE, {}) else TRUTH)
     floors = {name: mean(name) for name in _floors(attack) if key in mine[0].get(name, {})}
     merits = {name: _merit(metric, one.estimate[0], perfect) for name, one in floors.items()}
     best = max(merits, key=lambda name: np.nan_to_num(merits[name], nan=-np.inf))
