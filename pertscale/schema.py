@@ -88,6 +88,9 @@ CONTEXT: Final = "context"
 CLASS: Final = "class"
 #: Of predictions; not ``method``, which ``DataArray.sel`` takes for its own argument.
 MODEL: Final = "model"
+#: Way in which the cells are halved, and the half.
+REPLICATE: Final = "replicate"
+HALF: Final = "half"
 
 #: Canonical name of the controls of every context.
 CONTROL: Final = "control"
@@ -178,6 +181,19 @@ PSEUDOBULK_VARIABLES: Final = (
     Column("mean", "float64", "mean of normalised counts", "counts per 1e4"),
     Column("fraction_expressed", "float32", "share of cells with a non-zero value"),
     Column("n_cells", "int64", "cells of the perturbation", "cells"),
+)
+
+HALVES_VARIABLES: Final = (
+    Column(
+        "mean_log1p_first",
+        "float32",
+        "mean of log1p expression over the first half of the cells (method O1)",
+        "ln(1 + 1e4 c/S)",
+    ),
+    Column("variance_log1p", "float32", "variance of log1p expression over all cells"),
+    Column("z", "float32", "signed test statistic of half of the cells, first replicate"),
+    Column("label", "int8", "-1 down, 0 not differentially expressed, +1 up; -128: no halves"),
+    Column("n_cells", "int64", "cells of each half", "cells"),
 )
 
 
@@ -397,6 +413,7 @@ TIMING_COLUMNS: Final = (
 MANIFEST_FILE: Final = "manifest.json"
 LABELS_DIR: Final = "labels"
 PSEUDOBULK_DIR: Final = "pseudobulk.zarr"
+HALVES_DIR: Final = "halves.zarr"
 SPLITS_DIR: Final = "splits"
 PREDICTIONS_DIR: Final = "predictions"
 SCORES_FILE: Final = "scores.parquet"

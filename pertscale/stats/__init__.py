@@ -9,6 +9,7 @@ from pertscale._lazy import lazy_names
 if TYPE_CHECKING:
     from pertscale.stats.differential.rank_sum import rank_sum, rank_sum_share
     from pertscale.stats.empirical_null import LocalFdr, local_fdr
+    from pertscale.stats.halves import read_halves
     from pertscale.stats.interactions import Interactions, find_interactions
     from pertscale.stats.labels.curation import Curation, curate
     from pertscale.stats.labels.files import read_label_table
@@ -26,6 +27,7 @@ __all__ = [
     "local_fdr",
     "rank_sum",
     "rank_sum_share",
+    "read_halves",
     "read_label_table",
     "read_labels",
     "read_perturbqa",
@@ -45,6 +47,7 @@ if not TYPE_CHECKING:
             "local_fdr": "pertscale.stats.empirical_null",
             "rank_sum": "pertscale.stats.differential.rank_sum",
             "rank_sum_share": "pertscale.stats.differential.rank_sum",
+            "read_halves": "pertscale.stats.halves",
             "read_label_table": "pertscale.stats.labels.files",
             "read_labels": "pertscale.stats.labels",
             "read_perturbqa": "pertscale.stats.labels.perturbqa",

@@ -5,14 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from pertscale.execution.buffers import Buffers
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels import KERNELS
 from pertscale.stats.differential._kernels.kernel import PreparedControls
+from pertscale.stats.differential.half_tiles import N_HALVES, HalfControls, HalfTests
 from pertscale.stats.differential.tiles import Tile
+
+
+class Controls(NamedTuple):
+    """Prepared controls of a block of genes; halves of them where these are tested, too."""
+
+    whole: PreparedControls
+    halves: HalfControls | None
 
 
 class _Slot:
@@ -21,9 +29,10 @@ class _Slot:
     def __init__(self) -> None:
         self.key: tuple[Any, ...] = ()
         self.users = 0
-        self.controls: PreparedControls | None = None
+        self.controls: Controls | None = None
         self.building = threading.Lock()
         self.buffers = Buffers()
+        self.of_halves = [Buffers() for _ in range(N_HALVES)]
 
 
 class ControlCache:
@@ -38,21 +47,40 @@ class ControlCache:
 
     @contextmanager
     def prepared(
-        self, screen: Screen, tile: Tile, reader: MatrixReader, *, kernel: str, is_counts: bool
-    ) -> Iterator[PreparedControls]:
+        self,
+        screen: Screen,
+        tile: Tile,
+        reader: MatrixReader,
+        *,
+        kernel: str,
+        is_counts: bool,
+        halves: HalfTests | None,
+        scratch: Buffers,
+    ) -> Iterator[Controls]:
         """Yield the controls of a tile; they stay unchanged during the block."""
         genes = tile.gene_start, tile.gene_stop
-        slot = self._occupy((screen.path, screen.fingerprint, kernel, tile.context, *genes))
+        n_seeds = -1 if halves is None else halves.n_seeds
+        slot = self._occupy(
+            (screen.path, screen.fingerprint, kernel, n_seeds, tile.context, *genes)
+        )
         try:
             with slot.building:
                 if slot.controls is None:
-                    start, stop = screen.control_rows(screen.contexts[tile.context])
-                    slot.controls = KERNELS[kernel].prepare_controls(
-                        reader.read(start, stop),
+                    group = screen.context_groups(screen.contexts[tile.context]).iloc[0]
+                    start, stop = int(group["start"]), int(group["stop"])
+                    block = reader.read(start, stop)
+                    whole = KERNELS[kernel].prepare_controls(
+                        block,
                         screen.totals[start:stop],
                         is_counts=is_counts,
                         take=slot.buffers.take,
                     )
+                    slot.controls = Controls(whole, None)
+                    if halves is not None:
+                        of_halves = halves.prepare(
+                            block, start, int(group.name), slot.of_halves, scratch
+                        )
+                        slot.controls = Controls(whole, of_halves)
             yield slot.controls
         finally:
             with self._lock:

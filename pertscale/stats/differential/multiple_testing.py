@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pertscale.schema import Label
 from pertscale.stats.differential._kernels.adjust import (
     BIN_SHIFT,
     N_BINS,
@@ -115,3 +116,12 @@ def join_steps(ranges: Sequence[np.ndarray]) -> np.ndarray:
         smallest = float(capped[1, 0]) if capped.size else smallest
         joined.append(capped)
     return np.concatenate(joined[::-1], axis=1) if joined else np.empty((2, 0))
+
+
+def assign_labels(q: np.ndarray, change: np.ndarray, z: np.ndarray, *, fdr: float) -> np.ndarray:
+    """Classes of pairs: where ``q < fdr`` the sign of `change`, of `z` if it is 0 (method B3)."""
+    labels = np.full(q.shape, Label.NON_DE, np.int8)
+    changed = q < fdr
+    direction = np.where(change[changed] != 0, np.sign(change[changed]), np.sign(z[changed]))
+    labels[changed] = direction
+    return labels

@@ -25,9 +25,11 @@ from pertscale.execution.resources import Resources
 from pertscale.execution.runner import run
 from pertscale.hashing import digest
 from pertscale.io.checksums import FILES, is_intact
-from pertscale.schema import COUNTS, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
+from pertscale.schema import COUNTS, HALVES_DIR, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
 from pertscale.screen import Screen, check_unchanged, open_screen
+from pertscale.stats.differential._kernels.half_groups import MOST_SEEDS
 from pertscale.stats.differential.exact_keys import check_exact
+from pertscale.stats.differential.half_cells import Halves, write_halves
 from pertscale.stats.differential.options import TESTS, FoldChange, RankSumOptions, Test
 from pertscale.stats.differential.screen_fdr import write_steps
 from pertscale.stats.differential.table_parts import (
@@ -38,13 +40,16 @@ from pertscale.stats.differential.table_parts import (
     write_part,
 )
 from pertscale.stats.differential.tile_plan import TILES_DIR, kept_plan
-from pertscale.stats.differential.tile_statistics import is_complete, write_index
+from pertscale.stats.differential.tile_statistics import write_index
 from pertscale.stats.differential.tile_task import TileTask, process_tile
 from pertscale.stats.differential.tiles import TilePlan
+from pertscale.stats.halves import HALVES_FILES
 from pertscale.stats.labels.table import (
+    HALVES,
     LABEL_FILES,
     PROFILES,
     REMEDY,
+    REPLICATES,
     LabelTable,
     read_labels,
     read_manifest,
@@ -60,10 +65,16 @@ from pertscale.versions import LABELS_VERSION
 #: Fewest control cells to test against (method B5).
 MIN_CONTROLS = 2
 #: Pattern of the files that are written.
-TABLE_FILES = rf"{LABELS_DIR}/(?:{LABEL_FILES})|{PSEUDOBULK_DIR}/(?:{PSEUDOBULK_FILES})"
+TABLE_FILES = (
+    rf"{LABELS_DIR}/(?:{LABEL_FILES})|{PSEUDOBULK_DIR}/(?:{PSEUDOBULK_FILES})"
+    rf"|{HALVES_DIR}/(?:{HALVES_FILES})"
+)
 #: What is published on object storage.
 _LAYOUT = OutputLayout(
-    (LABELS_DIR, PSEUDOBULK_DIR), f"{LABELS_DIR}/{MANIFEST_FILE}", keep=False, files=TABLE_FILES
+    (LABELS_DIR, PSEUDOBULK_DIR, HALVES_DIR),
+    f"{LABELS_DIR}/{MANIFEST_FILE}",
+    keep=False,
+    files=TABLE_FILES,
 )
 
 
@@ -76,6 +87,7 @@ def rank_sum(
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
     min_cells: int = 2,
+    replicates: int = 0,
     memory: str | int = AUTO,
     client: ClientLike = None,
     quiet: bool = False,
@@ -106,6 +118,11 @@ def rank_sum(
         express, but strongly, can be down by the one and up by the other.
     min_cells : int
         Perturbations with fewer cells are listed as not tested (method B5).
+    replicates : int
+        Ways to split the cells of each perturbation, and the controls, into halves, which are
+        measured in the same pass (method O1): profiles of all of them, labels of the first;
+        ``halves.zarr``, see :func:`pertscale.stats.read_halves`. :func:`pertscale.run_benchmark`
+        takes 5.
     memory : str or int
         What the tasks of one process may hold together: ``'2GB'``, or ``'auto'`` for what the
         limits of workers, control group or SLURM job leave, 2 GB at most. Never less than the
@@ -149,10 +166,25 @@ def rank_sum(
     """
     options = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     check_memory(memory)
+    check_replicates(replicates)
     screen = open_screen(screen)
     return label_screen(
-        screen, _output(screen, out), options, memory=memory, client=client, quiet=quiet
+        screen,
+        _output(screen, out),
+        options,
+        replicates=replicates,
+        memory=memory,
+        client=client,
+        quiet=quiet,
     )
+
+
+def check_replicates(replicates: int) -> None:
+    """Raise an ArgumentError unless cells can be halved in so many ways."""
+    if not 0 <= replicates <= MOST_SEEDS:
+        raise ArgumentError(
+            f"replicates={replicates}: cells are halved in 0 (not at all) to {MOST_SEEDS} ways"
+        )
 
 
 def label_screen(
@@ -160,18 +192,21 @@ def label_screen(
     output: Location,
     options: RankSumOptions,
     *,
+    replicates: int = 0,
     memory: str | int = AUTO,
     client: ClientLike = None,
     quiet: bool = False,
 ) -> LabelTable:
     """Do the work of :func:`rank_sum`, whose parameters these are."""
+    how: Any = {"replicates": replicates, "memory": memory, "client": client, "quiet": quiet}
     if isinstance(output, Remote):
-        if not is_finished(output, labels_key(screen, options)):
+        if not is_finished(output, labels_key(screen, options), replicates=replicates):
             with finished_folder(output, _LAYOUT, quiet=quiet) as local:
-                label_screen(screen, local, options, memory=memory, client=client, quiet=quiet)
+                label_screen(screen, local, options, **how)
         return read_labels(output)
-    label_run = prepare_run(screen, output, options)
+    label_run = prepare_run(screen, output, options, replicates=replicates)
     if label_run.is_finished(quiet=quiet):
+        label_run.remove_staging()
         return read_labels(output)
     with locked(output, quiet=quiet) as lock, use_client(client, quiet=quiet) as resolved:
         check_tables_replaceable(output)
@@ -182,7 +217,9 @@ def label_screen(
         receipts = label_run.write_parts(resources, resolved, quiet=quiet)
         run_on_all_workers(release_memory, resolved)
         check_unchanged(screen)
-        finish_tables(screen, label_run.staging, options, receipts, label_run.key)
+        finish_tables(
+            screen, label_run.staging, options, receipts, label_run.key, label_run.halves()
+        )
         lock.check()
         label_run.publish()
     return read_labels(output)
@@ -198,6 +235,7 @@ def rank_sum_share(
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
     min_cells: int = 2,
+    replicates: int = 0,
     memory: str | int = AUTO,
     client: ClientLike = None,
     quiet: bool = False,
@@ -210,7 +248,7 @@ def rank_sum_share(
 
     Parameters
     ----------
-    screen, out, test, fdr, fold_change, min_cells, memory, client, quiet
+    screen, out, test, fdr, fold_change, min_cells, replicates, memory, client, quiet
         As of :func:`rank_sum`; the same for all shares.
     share : str
         Which share of how many: ``'3/10'`` is the third of ten.
@@ -235,10 +273,10 @@ def rank_sum_share(
     """
     options = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     number, n_shares = parse_share(share)
+    check_replicates(replicates)
     screen = open_screen(screen)
-    label_run = prepare_run(
-        screen, local_path(_output(screen, out), "the folder of shares"), options
-    )
+    folder = local_path(_output(screen, out), "the folder of shares")
+    label_run = prepare_run(screen, folder, options, replicates=replicates)
     if label_run.is_finished():
         return 0
     name = f"share-{number}-of-{n_shares}"
@@ -274,15 +312,35 @@ class RankSumRun:
     options: RankSumOptions
     folder: Path
     key: str
+    replicates: int
 
     @property
     def staging(self) -> Path:
         """Working folder: the plan, statistics and tables, as far as they are."""
-        return self.folder / f".rank-sum-{self.key}"
+        halved = f"-{self.replicates}" if self.replicates else ""
+        return self.folder / f".rank-sum-{self.key}{halved}"
 
     def is_finished(self, *, content: bool = True, quiet: bool = True) -> bool:
         """Whether the tables of the same screen and options are there; see :func:`is_finished`."""
-        return is_finished(self.folder, self.key, content=content, quiet=quiet)
+        return is_finished(
+            self.folder, self.key, replicates=self.replicates, content=content, quiet=quiet
+        )
+
+    def halves(self) -> Halves | None:
+        """Return the halves of the cells, made where they are not; None without replicates."""
+        if not self.replicates:
+            return None
+        return write_halves(
+            self.screen,
+            self.staging,
+            n_seeds=self.replicates,
+            min_cells=self.options.min_cells,
+        )
+
+    def remove_staging(self) -> None:
+        """Remove what a run left that was ended between its last two steps."""
+        if self.staging.exists():
+            remove(self.staging)
 
     def remove_others(self) -> None:
         """Remove the leftovers of runs with other options."""
@@ -293,11 +351,17 @@ class RankSumRun:
     def plan(self, resources: Resources, *, alone: bool) -> TilePlan:
         """Return the plan that is followed; see :func:`kept_plan`."""
         return kept_plan(
-            self.screen, self.staging, resources, kernel=self.options.kernel, alone=alone
+            self.screen,
+            self.staging,
+            resources,
+            kernel=self.options.kernel,
+            n_seeds=self.replicates,
+            alone=alone,
         )
 
     def tasks(self, plan: TilePlan) -> list[TileTask]:
         """Return a task for each tile of a plan."""
+        halves = self.halves()
         return [
             TileTask(
                 store=self.screen.path,
@@ -309,6 +373,8 @@ class RankSumRun:
                 kernel=self.options.kernel,
                 variant=TESTS[self.options.test],
                 is_counts=self.screen.scale == COUNTS,
+                halves=halves,
+                arithmetic=self.options.fold_change == "arithmetic",
             )
             for tile in plan.tiles
         ]
@@ -324,7 +390,9 @@ class RankSumRun:
         self, resources: Resources, client: Any, *, quiet: bool
     ) -> list[dict[str, Any]]:
         """Write the parts of the label table and of the pseudobulk; return their receipts."""
-        parts = make_parts(self.screen, self.staging, self.options, self.key, resources)
+        parts = make_parts(
+            self.screen, self.staging, self.options, self.key, resources, self.halves()
+        )
         try:
             return run(write_part, parts, label="labels", client=client, quiet=quiet)
         except CorruptFileError:  # of what the tiles have read: they have to be tested again
@@ -335,8 +403,11 @@ class RankSumRun:
         """Move the tables to their place; the labels' manifest says that all is there."""
         remove(self.staging / PARTS_DIR)  # a call that goes on from here makes the tables anew
         remove(self.folder / LABELS_DIR / MANIFEST_FILE)  # of tables whose pseudobulk goes now
-        for name in (PSEUDOBULK_DIR, LABELS_DIR):
-            replace(self.staging / name, self.folder / name)
+        for name in (HALVES_DIR, PSEUDOBULK_DIR, LABELS_DIR):
+            if (self.staging / name).exists():
+                replace(self.staging / name, self.folder / name)
+            else:  # halves of other labels
+                remove(self.folder / name)
             remove_leftovers(self.folder, name)
         remove(self.staging)
 
@@ -344,12 +415,21 @@ class RankSumRun:
 def _output(screen: Screen, out: Any) -> Location:
     """Return where the tables go; absolute, since workers may have another working directory."""
     output = absolute(out if out is not None else locate(screen.path).with_suffix(".labels"))
-    check_apart(screen.path, output, (LABELS_DIR, PSEUDOBULK_DIR))
+    check_apart(screen.path, output, (LABELS_DIR, PSEUDOBULK_DIR, HALVES_DIR))
     return output
 
 
-def is_finished(output: Location, key: str, *, content: bool = True, quiet: bool = True) -> bool:
+def is_finished(
+    output: Location,
+    key: str,
+    *,
+    replicates: int = 0,
+    content: bool = True,
+    quiet: bool = True,
+) -> bool:
     """Whether the tables of a key (:func:`labels_key`) are there, as they were written.
+
+    With `replicates`, halves of the cells in as many ways have to be there, too.
 
     What was lost or damaged is printed unless `quiet`. Files are read and compared with their
     checksums; without `content`, and on object storage, they have to have their size.
@@ -360,13 +440,16 @@ def is_finished(output: Location, key: str, *, content: bool = True, quiet: bool
         lambda manifest: (  # an earlier version has listed nothing
             (output / LABELS_DIR, manifest.get(FILES, {})),
             (output / PSEUDOBULK_DIR, manifest.get(PROFILES, {})),
+            (output / HALVES_DIR, manifest.get(HALVES, {})),
         ),
         remedy=REMEDY,
         again="the tables are made anew",
         content=content,
         tell=partial(say, quiet=quiet),
     )
-    return intact and belongs_to(output / PSEUDOBULK_DIR, key)
+    if not (intact and belongs_to(output / PSEUDOBULK_DIR, key)):
+        return False
+    return replicates <= read_manifest(output / LABELS_DIR).get(REPLICATES, 0)
 
 
 def check_tables_replaceable(output: Location) -> None:
@@ -379,17 +462,20 @@ def check_tables_replaceable(output: Location) -> None:
     if isinstance(output, Path):
         check_replaceable(output / LABELS_DIR, LABEL_FILES, "a label table")
         check_replaceable(output / PSEUDOBULK_DIR, PSEUDOBULK_FILES, "a pseudobulk")
+        check_replaceable(output / HALVES_DIR, HALVES_FILES, "halves of the cells")
 
 
-def prepare_run(screen: Screen, folder: Path, options: RankSumOptions) -> RankSumRun:
+def prepare_run(
+    screen: Screen, folder: Path, options: RankSumOptions, *, replicates: int = 0
+) -> RankSumRun:
     """Return the run of a screen with some options; nothing is read but names, nothing written."""
     _check_controls(screen)
-    return RankSumRun(screen, options, folder, labels_key(screen, options))
+    return RankSumRun(screen, options, folder, labels_key(screen, options), replicates)
 
 
 def _run_tiles(tasks: Sequence[TileTask], label: str, client: Any, *, quiet: bool) -> None:
     """Test the tiles that were not tested yet."""
-    missing = [task for task in tasks if not is_complete(task.statistics_file, task.tile)]
+    missing = [task for task in tasks if not task.is_done]
     if len(missing) < len(tasks):
         done = len(tasks) - len(missing)
         say(f"{label}: {done} of {len(tasks)} tiles are there already", quiet=quiet)

@@ -25,6 +25,7 @@ from pertscale.io.checksums import FILES, sums_of, write_record
 from pertscale.io.parquet import ROW_GROUP_ROWS, pairs_file, write_table
 from pertscale.schema import (
     GENE,
+    HALVES_DIR,
     LABEL_COLUMNS,
     LABELS_DIR,
     MANIFEST_FILE,
@@ -36,11 +37,20 @@ from pertscale.screen import Screen, opened_screen
 from pertscale.stats.differential import tile_task
 from pertscale.stats.differential._kernels.adjust import adjust, look_up
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
+from pertscale.stats.differential.half_cells import Halves
+from pertscale.stats.differential.half_parts import put_halves_on_disk, write_half_rows
+from pertscale.stats.differential.multiple_testing import assign_labels
 from pertscale.stats.differential.options import RankSumOptions
 from pertscale.stats.differential.screen_fdr import steps_file
-from pertscale.stats.differential.tile_statistics import StatisticsFile, read_index
-from pertscale.stats.differential.tiles import Tile
-from pertscale.stats.labels.table import GENES_FILE, PERTURBATIONS_FILE, PROFILES
+from pertscale.stats.differential.tile_statistics import ContextStatistics, read_index
+from pertscale.stats.halves import create_halves
+from pertscale.stats.labels.table import (
+    GENES_FILE,
+    HALVES,
+    PERTURBATIONS_FILE,
+    PROFILES,
+    REPLICATES,
+)
 from pertscale.stats.pseudobulk import create_pseudobulk, put_profiles_on_disk, write_profiles
 from pertscale.storage.atomic import read_json, write_json
 from pertscale.storage.files import files_of
@@ -78,7 +88,8 @@ def release_memory() -> None:
 class PartTask:
     """Descriptor of one part: groups ``first:last`` of the store.
 
-    At most `at_once` parts are made at the same time in a process.
+    At most `at_once` parts are made at the same time in a process. Cells were halved in `n_seeds`
+    ways.
     """
 
     store: str
@@ -88,6 +99,7 @@ class PartTask:
     first: int
     last: int
     options: RankSumOptions
+    n_seeds: int
     at_once: int
 
     def file(self, context: int) -> str:
@@ -117,12 +129,25 @@ def part_bytes(n_genes: int) -> int:
 
 
 def make_parts(
-    screen: Screen, staging: Path, options: RankSumOptions, labels_key: str, resources: Resources
+    screen: Screen,
+    staging: Path,
+    options: RankSumOptions,
+    labels_key: str,
+    resources: Resources,
+    halves: Halves | None = None,
 ) -> list[PartTask]:
-    """Cut the groups into parts; make the pseudobulk that they fill."""
+    """Cut the groups into parts; make the pseudobulk, and the halves, that they fill."""
     n_groups = len(screen.groups)
     step = min(max(1, PART_PAIRS // screen.n_genes), n_groups)
     create_pseudobulk(screen, staging, labels_key=labels_key, rows_per_chunk=step)
+    if halves is not None:
+        create_halves(
+            screen,
+            staging,
+            n_cells=halves.n_cells(screen),
+            labels_key=labels_key,
+            rows_per_chunk=step,
+        )
     return [
         PartTask(
             store=screen.path,
@@ -132,6 +157,7 @@ def make_parts(
             first=first,
             last=min(first + step, n_groups),
             options=options,
+            n_seeds=0 if halves is None else halves.n_seeds,
             at_once=parts_at_once(screen.n_genes, resources),
         )
         for index, first in enumerate(range(0, n_groups, step))
@@ -160,10 +186,12 @@ def write_part(part: PartTask) -> dict[str, Any]:
             summaries += tested
             written += [part.file(code)] if tested else []
     profiles = put_profiles_on_disk(staging, part.index)
+    halves = put_halves_on_disk(staging, part.index, part.n_seeds)
     done = {
         "groups": summaries,
         FILES: sums_of(staging / LABELS_DIR, written),
         PROFILES: sums_of(staging / PSEUDOBULK_DIR, profiles),
+        HALVES: sums_of(staging / HALVES_DIR, halves),
     }
     write_json(receipt, done)
     return done
@@ -184,10 +212,14 @@ def _write_context(
     """Write one context's rows of a part, labels row group by row group; sum up perturbations."""
     n_cells = screen.group_sizes[groups.index]
     tested = (~groups["is_control"] & (n_cells >= part.options.min_cells)).to_numpy()
-    index, staging = read_index(part.staging), Path(part.staging)
-    sums, _ = _statistics(index, screen, context, groups, buffers, _PROFILE_FIELDS)
+    staging = Path(part.staging)
+    first_group = int(screen.context_groups(screen.contexts[context]).index[0])
+    tiles = ContextStatistics(read_index(part.staging), context, first_group, screen.n_genes)
+    sums, _ = tiles.rows(_span(groups), _PROFILE_FIELDS, buffers)
     _check_sums(screen, groups, sums["n_expressed"])
     write_profiles(staging, n_cells, sums, buffers)
+    if part.n_seeds:
+        write_half_rows(tiles, staging, _span(groups), part.n_seeds, part.options.fdr, buffers)
     summaries: list[dict[str, Any]] = []
     if not tested.any():
         return summaries
@@ -195,7 +227,7 @@ def _write_context(
     with pairs_file(file, declared=LABEL_COLUMNS) as write:
         for rows in _row_groups(tested, rows_at_once(screen.n_genes)):
             some, keep = groups.iloc[rows], tested[rows]
-            statistics, control = _statistics(index, screen, context, some, buffers, _LABEL_FIELDS)
+            statistics, control = tiles.rows(_span(some), _LABEL_FIELDS, buffers)
             if not keep.all():
                 statistics = {name: values[keep] for name, values in statistics.items()}
             columns = _columns(part, screen, context, some[keep], statistics, control, buffers)
@@ -206,6 +238,11 @@ def _write_context(
 
 #: Statistics that the columns of the label table are made of.
 _LABEL_FIELDS = tuple(n for n in STATISTICS_DTYPE.names or () if n != "n_expressed")
+
+
+def _span(groups: pd.DataFrame) -> slice:
+    """Return the range of consecutive groups."""
+    return slice(int(groups.index[0]), int(groups.index[-1]) + 1)
 
 
 def _row_groups(tested: np.ndarray, n: int) -> Iterator[slice]:
@@ -243,40 +280,6 @@ def _check_sums(screen: Screen, groups: pd.DataFrame, n_expressed: np.ndarray) -
             "the matrix were exchanged: copy the store again, or ingest the source again with "
             "overwrite=True"
         )
-
-
-def _statistics(
-    index: Sequence[tuple[Tile, str]],
-    screen: Screen,
-    context: int,
-    groups: pd.DataFrame,
-    buffers: Buffers,
-    names: Sequence[str],
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Collect statistics of some groups of one context, and of its controls, over all genes."""
-    first_group = int(screen.context_groups(screen.contexts[context]).index[0])
-    # rows of the context's tiles put together: 0 are the controls
-    start, stop = (int(groups.index[i]) - first_group for i in (0, -1))
-    stop += 1
-    shape = (len(groups), screen.n_genes)
-    fields = {n: STATISTICS_DTYPE[n] for n in names}
-    collected = {name: buffers.take(name, shape, dtype) for name, dtype in fields.items()}
-    control = {name: np.zeros(screen.n_genes, dtype) for name, dtype in fields.items()}
-    for tile, path in index:
-        lo, hi = max(start, 1 + tile.first), min(stop, 1 + tile.last)
-        if tile.context != context or (lo >= hi and tile.first > 0):
-            continue
-        genes = slice(tile.gene_start, tile.gene_stop)
-        with StatisticsFile(path, tile, buffers) as of_tile:
-            for name in names:
-                control[name][genes] = of_tile.rows(name, 0, 1)
-                if lo < hi:
-                    rows = of_tile.rows(name, lo - tile.first, hi - tile.first)
-                    collected[name][lo - start : hi - start, genes] = rows
-    if start == 0:
-        for name, values in control.items():
-            collected[name][0] = values
-    return collected, control
 
 
 def _columns(
@@ -329,15 +332,6 @@ def _columns(
     return columns
 
 
-def assign_labels(q: np.ndarray, change: np.ndarray, z: np.ndarray, *, fdr: float) -> np.ndarray:
-    """Classes of pairs: where ``q < fdr`` the sign of `change`, of `z` if it is 0 (method B3)."""
-    labels = np.full(q.shape, Label.NON_DE, np.int8)
-    changed = q < fdr
-    direction = np.where(change[changed] != 0, np.sign(change[changed]), np.sign(z[changed]))
-    labels[changed] = direction
-    return labels
-
-
 def log2_ratio(mean: np.ndarray, mean_control: np.ndarray) -> np.ndarray:
     """Log2 fold change; `mean` is overwritten with it."""
     mean += PSEUDOCOUNT
@@ -370,15 +364,19 @@ def finish_tables(
     options: RankSumOptions,
     receipts: Sequence[dict[str, Any]],
     key: str,
+    halves: Halves | None = None,
 ) -> None:
     """Write the vocabularies beside the data and, last, the manifest."""
     folder = staging / LABELS_DIR
     write_table(folder / PERTURBATIONS_FILE, _perturbation_table(screen, options, receipts))
     write_table(folder / GENES_FILE, pd.DataFrame({GENE: screen.genes.to_numpy(object)}))
-    pseudobulk = staging / PSEUDOBULK_DIR
-    profiles = {name: value for one in receipts for name, value in one[PROFILES].items()}
-    small = [f.relative_to(pseudobulk).as_posix() for f in files_of(pseudobulk)]
     tables = {name: value for one in receipts for name, value in one[FILES].items()}
+    of_halves = {}
+    if halves is not None:
+        of_halves = {
+            HALVES: _sums_of_arrays(staging, HALVES, receipts),
+            REPLICATES: halves.n_seeds,
+        }
     write_record(
         folder / MANIFEST_FILE,
         {
@@ -390,9 +388,22 @@ def finish_tables(
             "fingerprint": screen.fingerprint,
             "scale": screen.scale,
             FILES: tables | sums_of(folder, [GENES_FILE, PERTURBATIONS_FILE]),
-            PROFILES: profiles | sums_of(pseudobulk, [n for n in small if n not in profiles]),
+            PROFILES: _sums_of_arrays(staging, PROFILES, receipts),
+            **of_halves,
         },
     )
+
+
+#: Folders of arrays, by the key of their checksums.
+_ARRAYS = {PROFILES: PSEUDOBULK_DIR, HALVES: HALVES_DIR}
+
+
+def _sums_of_arrays(staging: Path, what: str, receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the checksums of a folder of arrays: of its parts, and of what is written once."""
+    folder = staging / _ARRAYS[what]
+    parts = {name: value for one in receipts for name, value in one[what].items()}
+    names = [f.relative_to(folder).as_posix() for f in files_of(folder)]
+    return parts | sums_of(folder, [name for name in names if name not in parts])
 
 
 def _perturbation_table(

@@ -8,7 +8,7 @@ threads each has.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels import KERNELS
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, RankSumKernel
+from pertscale.stats.differential.half_tiles import HALVES_ROW_BYTES, pair_bytes
 from pertscale.stats.differential.tiles import MatrixShape, Tile, TilePlan, plan_tiles
 from pertscale.storage.atomic import read_json, remove, write_json_once
 
@@ -37,11 +38,13 @@ def plan_of(
     resources: Resources,
     *,
     kernel: str,
+    n_seeds: int = 0,
     densities: Sequence[float] | None = None,
 ) -> TilePlan:
     """Cut a screen into tiles; see :func:`pertscale.stats.differential.tiles.plan_tiles`.
 
-    `densities` are those of :func:`gene_densities`, where they are known already.
+    Cells are halved in `n_seeds` ways, too. `densities` are those of :func:`gene_densities`, where
+    they are known already.
     """
     tests = KERNELS[kernel]
     sizes = screen.group_sizes
@@ -57,6 +60,8 @@ def plan_of(
         group_bytes=tests.group_bytes,
         statistics_bytes=STATISTICS_DTYPE.itemsize,
     )
+    if n_seeds:
+        matrix = with_halves(matrix, n_seeds)
     return plan_tiles(
         [list(sizes[screen.context_groups(context).index]) for context in screen.contexts],
         matrix,
@@ -67,7 +72,13 @@ def plan_of(
 
 
 def kept_plan(
-    screen: Screen, staging: Path, resources: Resources, *, kernel: str, alone: bool
+    screen: Screen,
+    staging: Path,
+    resources: Resources,
+    *,
+    kernel: str,
+    n_seeds: int = 0,
+    alone: bool,
 ) -> TilePlan:
     """Return the plan in a working folder; make it, if there is none.
 
@@ -79,6 +90,8 @@ def kept_plan(
     resources : Resources
     kernel : str
         What tests the tiles, a name of ``KERNELS``.
+    n_seeds : int
+        Ways to halve the cells.
     alone : bool
         Whether no other process works there: then a plan whose tiles need more memory than there
         is gets replaced, and what was done by it is dropped.
@@ -100,7 +113,7 @@ def kept_plan(
         remove(file)
         remove(staging / TILES_DIR)
     if not file.exists():
-        plan = plan_of(screen, resources, kernel=kernel)
+        plan = plan_of(screen, resources, kernel=kernel, n_seeds=n_seeds)
         write_json_once(file, _as_json(plan))  # or another share is quicker
     return _read(file)
 
@@ -124,6 +137,19 @@ def _read(file: Path) -> TilePlan:
     plan = read_json(file)
     tiles = tuple(Tile(*where) for where in plan["tiles"])
     return TilePlan(tiles, plan["window_rows"], plan["window_groups"], plan["tile_bytes"])
+
+
+def with_halves(matrix: MatrixShape, n_seeds: int) -> MatrixShape:
+    """Return what a plan has to know where halves of the cells are tested, too.
+
+    A half of the controls is copied, and halves of them are prepared as well.
+    """
+    return replace(
+        matrix,
+        control_bytes=2 * matrix.control_bytes - matrix.itemsize / 2,
+        row_bytes=matrix.row_bytes + HALVES_ROW_BYTES,
+        statistics_bytes=matrix.statistics_bytes + pair_bytes(n_seeds),
+    )
 
 
 def _prepared_bytes(screen: Screen, kernel: RankSumKernel, density: float) -> float:

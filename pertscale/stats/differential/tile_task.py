@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from pertscale.errors import CorruptFileError
-from pertscale.execution.buffers import BufferPool
+from pertscale.execution.buffers import BufferPool, Buffers
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen, check_unchanged, opened_screen
 from pertscale.stats.differential._kernels import KERNELS
-from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
+from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, PreparedControls
 from pertscale.stats.differential.control_cache import ControlCache
+from pertscale.stats.differential.half_cells import Halves, opened_halves
+from pertscale.stats.differential.half_tiles import SUFFIX, HalfTests, Window, half_dtype
 from pertscale.stats.differential.tile_statistics import is_complete, write_rows
 from pertscale.stats.differential.tiles import Tile, windows
 from pertscale.storage.atomic import atomic_path
@@ -37,6 +42,10 @@ class TileTask:
     variant : int
         Code of the statistic, as kernels take it.
     is_counts : bool
+    halves : Halves, optional
+        Halves of the cells, which are summed and tested in the same pass.
+    arithmetic : bool
+        Whether fold changes are of means of normalised counts.
     """
 
     store: str
@@ -48,6 +57,22 @@ class TileTask:
     kernel: str
     variant: int
     is_counts: bool
+    halves: Halves | None
+    arithmetic: bool
+
+    @property
+    def is_done(self) -> bool:
+        """Whether what is written is there."""
+        if not is_complete(self.statistics_file, self.tile):
+            return False
+        return self.halves is None or is_complete(
+            self.halves_file, self.tile, half_dtype(self.halves.n_seeds)
+        )
+
+    @property
+    def halves_file(self) -> str:
+        """What is written of the halves."""
+        return self.statistics_file + SUFFIX
 
     @property
     def name(self) -> str:
@@ -68,7 +93,7 @@ class TileTask:
 
 def process_tile(task: TileTask) -> dict[str, Any]:
     """Test the perturbations of a tile on its genes, unless that is done."""
-    if is_complete(task.statistics_file, task.tile):
+    if task.is_done:
         return {"tile": task.tile.name, "bytes_read": 0}
     screen = opened_screen(task.store, task.fingerprint)
     try:
@@ -80,39 +105,94 @@ def process_tile(task: TileTask) -> dict[str, Any]:
 
 def _test_tile(task: TileTask, screen: Screen) -> dict[str, Any]:
     """Write the controls' sums, then the results of one window of perturbations after the other."""
-    tile = task.tile
-    groups = screen.context_groups(screen.contexts[tile.context])
-    sizes = screen.group_sizes[groups.index].to_numpy()
-    starts = groups["start"].to_numpy()[1 + tile.first : 1 + tile.last]
-    stops = groups["stop"].to_numpy()[1 + tile.first : 1 + tile.last]
-    kernel = KERNELS[task.kernel]
-    with _buffers.borrow() as buffers, atomic_path(task.statistics_file) as temporary:
+    tile, halves = task.tile, _half_tests(task, screen)
+    with _buffers.borrow() as buffers, ExitStack() as stack:
         reader = MatrixReader(
             task.store, gene_start=tile.gene_start, gene_stop=tile.gene_stop, buffers=buffers
         )
-        with (
-            _controls.prepared(
-                screen, tile, reader, kernel=task.kernel, is_counts=task.is_counts
-            ) as controls,
-            temporary.open("wb") as file,
-        ):
-            write_rows(file, tile, 0, controls.statistics[None], buffers)
-            for first, last in windows(starts, stops, task.window_rows, task.window_groups):
-                lo, hi = int(starts[first]), int(stops[last - 1])
-                out = buffers.take("out", (last - first, tile.shape[1]), STATISTICS_DTYPE)
-                kernel.test(
-                    reader.read(lo, hi),
-                    screen.totals[lo:hi],
-                    np.append(starts[first:last], hi).astype(np.int64) - lo,
-                    controls,
-                    is_counts=task.is_counts,
-                    variant=task.variant,
-                    most_cells=int(sizes[0] + sizes[1:].max()),
-                    out=out,
-                )
-                write_rows(file, tile, 1 + first, out, buffers)
+        prepared = _controls.prepared(
+            screen,
+            tile,
+            reader,
+            kernel=task.kernel,
+            is_counts=task.is_counts,
+            halves=halves,
+            scratch=buffers,
+        )
+        controls = stack.enter_context(prepared)
+        tests = {task.statistics_file: _of_all_cells(task, screen, controls.whole, buffers)}
+        rows = {task.statistics_file: controls.whole.statistics[None]}
+        if halves is not None and controls.halves is not None:
+            tests[task.halves_file] = partial(halves.test, controls.halves, buffers)
+            rows[task.halves_file] = controls.halves.row
+        files = {path: _opened(path, stack) for path in tests}
+        for path, file in files.items():
+            write_rows(file, tile, 0, rows[path], buffers)
+        for window in _windows(task, screen):
+            block = reader.read(window.start, window.stop)
+            for path, file in files.items():
+                write_rows(file, tile, 1 + window.first, tests[path](block, window), buffers)
         check_unchanged(screen)
     return {"tile": tile.name, "bytes_read": reader.bytes_read}
+
+
+def _opened(path: str, stack: ExitStack) -> BinaryIO:
+    """Open a file that gets its name when all is written."""
+    return stack.enter_context(stack.enter_context(atomic_path(path)).open("wb"))
+
+
+def _half_tests(task: TileTask, screen: Screen) -> HalfTests | None:
+    if task.halves is None:
+        return None
+    return HalfTests(
+        opened_halves(task.halves),
+        kernel=task.kernel,
+        totals=screen.totals,
+        is_counts=task.is_counts,
+        variant=task.variant,
+        arithmetic=task.arithmetic,
+    )
+
+
+def _windows(task: TileTask, screen: Screen) -> Iterator[Window]:
+    """Yield the perturbations of a tile that are tested at once."""
+    tile = task.tile
+    groups = screen.context_groups(screen.contexts[tile.context])
+    n_control, *sizes = screen.group_sizes[groups.index]
+    tested = groups.iloc[1 + tile.first : 1 + tile.last]
+    starts, stops = (tested[edge].to_numpy(np.int64) for edge in ("start", "stop"))
+    for first, last in windows(starts, stops, task.window_rows, task.window_groups):
+        start, stop = int(starts[first]), int(stops[last - 1])
+        yield Window(
+            first=first,
+            start=start,
+            stop=stop,
+            groups=tested.index[first:last].to_numpy(),
+            bounds=np.append(starts[first:last], stop) - start,
+            most_cells=int(n_control + max(sizes)),
+        )
+
+
+def _of_all_cells(
+    task: TileTask, screen: Screen, controls: PreparedControls, buffers: Buffers
+) -> Callable[[np.ndarray, Window], np.ndarray]:
+    """Return the test of a window of a block, (perturbations, genes)."""
+
+    def test(block: np.ndarray, window: Window) -> np.ndarray:
+        out = buffers.take("out", (len(window.groups), len(block)), STATISTICS_DTYPE)
+        KERNELS[task.kernel].test(
+            block,
+            screen.totals[window.start : window.stop],
+            window.bounds,
+            controls,
+            is_counts=task.is_counts,
+            variant=task.variant,
+            most_cells=window.most_cells,
+            out=out,
+        )
+        return out
+
+    return test
 
 
 #: Of this process: memory for tiles, and the controls that its tasks share.

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 GENES_FILE, PERTURBATIONS_FILE = "genes.parquet", "perturbations.parquet"
 #: Key of the sums of the pseudobulk's files, in a label table's manifest.
 PROFILES = "pseudobulk_files"
+#: The same of the halves of the cells, and in how many ways these were halved.
+HALVES, REPLICATES = "halves_files", "replicates"
 #: What to do about damage.
 REMEDY = (
     "make the same call of pertscale.run_benchmark or pertscale.stats.rank_sum again, which makes "

@@ -22,6 +22,7 @@ from pertscale.stats.differential.screen_fdr import (
     VALUE_BYTES,
     values_at_once,
 )
+from pertscale.stats.differential.tile_statistics import ContextStatistics
 from tests.support.helpers import tree_hash
 from tests.support.screens import write_h5ad
 
@@ -95,14 +96,14 @@ def test_a_part_is_made_row_group_by_row_group(uneven, tmp_path, monkeypatch):
     """Row groups of whole perturbations, as many in each as are tested; the values are the same."""
     whole = rank_sum(uneven, out=tmp_path / "whole", min_cells=4, quiet=True)
     held: list[int] = []
-    real = table_parts._statistics
+    real = ContextStatistics.rows
 
-    def recording(index, screen, context, groups, buffers, names):
+    def recording(tiles, groups, names, buffers, **how):
         if "p_value" in names:
-            held.append(len(groups))
-        return real(index, screen, context, groups, buffers, names)
+            held.append(groups.stop - groups.start)
+        return real(tiles, groups, names, buffers, **how)
 
-    monkeypatch.setattr(table_parts, "_statistics", recording)
+    monkeypatch.setattr(ContextStatistics, "rows", recording)
     monkeypatch.setattr(table_parts, "ROW_GROUP_ROWS", 100)  # of 30 genes: three perturbations
     cut = rank_sum(uneven, out=tmp_path / "cut", min_cells=4, quiet=True)
     assert cut.perturbations.equals(whole.perturbations)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from pertscale.stats.differential._kernels.half_groups import IN_FIRST, rank_halves, sum_halves
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, Take, new_array
 from pertscale.stats.differential._kernels.ranksum import (
     EXACT_TIES_UP_TO,
@@ -86,10 +88,59 @@ class CpuKernel:
 
         Scratch: 12 bytes per cell of the block and about 80 bytes per cell of the largest group.
         """
-        exact = most_cells <= EXACT_TIES_UP_TO
-        ties = controls.tie_exact if exact else controls.tie_float
-        one: Any = np.int64(1) if exact else 1.0
+        (ties,), one = _ties([controls], most_cells)
         rank_groups(block, _read_only(totals), is_counts, bounds, controls, ties, one, variant, out)
+
+    def sum_halves(
+        self,
+        block: np.ndarray,
+        totals: np.ndarray,
+        codes: np.ndarray,
+        bounds: np.ndarray,
+        *,
+        is_counts: bool,
+        sums: np.ndarray,
+    ) -> None:
+        """Sum halves of groups; scratch: 20 bytes per cell of the largest group."""
+        sum_halves(block, _read_only(totals), codes, is_counts, bounds, IN_FIRST, sums)
+
+    def test_halves(
+        self,
+        block: np.ndarray,
+        totals: np.ndarray,
+        codes: np.ndarray,
+        bounds: np.ndarray,
+        controls: Sequence[ControlTable],
+        *,
+        is_counts: bool,
+        variant: int,
+        most_cells: int,
+        sums: np.ndarray,
+        z: np.ndarray,
+    ) -> None:
+        """Sum and test halves; scratch: 36 bytes per cell of the block, and as :meth:`test`."""
+        ties, one = _ties(controls, most_cells)
+        rank_halves(
+            block,
+            _read_only(totals),
+            codes,
+            is_counts,
+            bounds,
+            IN_FIRST,
+            tuple(controls),
+            ties,
+            one,
+            variant,
+            sums,
+            z,
+        )
+
+
+def _ties(controls: Sequence[ControlTable], most_cells: int) -> tuple[tuple[np.ndarray, ...], Any]:
+    """Return the controls' sums of ties as integers, or as floats for many cells, and 1 as such."""
+    if most_cells <= EXACT_TIES_UP_TO:
+        return tuple(table.tie_exact for table in controls), np.int64(1)
+    return tuple(table.tie_float for table in controls), 1.0
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ The map over tiles reads blocks of the matrix and writes statistics; what happen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -120,4 +120,46 @@ class RankSumKernel(Protocol):
             how sums are kept may depend on it.
         out : ndarray (groups, genes), STATISTICS_DTYPE
             Filled.
+        """
+
+    def sum_halves(
+        self,
+        block: np.ndarray,
+        totals: np.ndarray,
+        codes: np.ndarray,
+        bounds: np.ndarray,
+        *,
+        is_counts: bool,
+        sums: np.ndarray,
+    ) -> None:
+        """Sum groups of cells, and halves of them, gene by gene; see :meth:`test_halves`."""
+
+    def test_halves(
+        self,
+        block: np.ndarray,
+        totals: np.ndarray,
+        codes: np.ndarray,
+        bounds: np.ndarray,
+        controls: Sequence[Any],
+        *,
+        is_counts: bool,
+        variant: int,
+        most_cells: int,
+        sums: np.ndarray,
+        z: np.ndarray,
+    ) -> None:
+        """Sum halves of groups of cells, and test those of the first way.
+
+        Parameters
+        ----------
+        block, totals, bounds, is_counts, variant, most_cells
+            As of :meth:`test`.
+        codes : ndarray (cells,), uint8
+            Bit k: whether the cell is in the second half of way k.
+        controls
+            What :meth:`prepare_controls` returned for each half of the controls.
+        sums : ndarray (groups, genes, N_SUMS), float64
+            Filled; what they are: ``half_groups.py``.
+        z : ndarray (2, groups, genes), float32
+            Filled: the signed statistic of each half against the same half of the controls.
         """

@@ -438,6 +438,49 @@ def _touch(value, below, bucket):
     return total
 
 
+@inline
+def _scratch(bounds):
+    """Return memory for the filters and hash tables of the largest of some groups."""
+    largest = np.int64(0)
+    for q in range(len(bounds) - 1):
+        largest = max(largest, bounds[q + 1] - bounds[q])
+    seen = np.empty(_power_of_two((largest + 3) // 4), np.uint64)
+    suspect = np.empty(largest + 1, np.int32)
+    suspected = np.empty(largest + 1, np.int32)
+    n = _power_of_two(4 * largest)
+    return seen, suspect, suspected, (np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32))
+
+
+@inline
+def _rank_sum(keys, bits, lo, hi, n_group, controls, control_zeros, control_ties, one, scratch):
+    """Return twice the U of a group of cells, and the sum of t**3 - t with the controls.
+
+    ``keys[lo:hi]`` are those that are not zero. `controls` are as for :func:`_look_up`, and
+    `control_ties` is their own sum of t**3 - t.
+    """
+    seen, suspect, suspected, slots = scratch
+    nonzero = hi - lo
+    zeros = n_group - nonzero
+    twice_u, ties, n = _look_up(keys, bits, lo, hi, controls, one, seen, suspect, suspected)
+    if n <= _FEW:
+        ties += _ties_of_few(keys, lo, suspect, suspected, n, one)
+    else:
+        ties += _ties_of_many(keys, bits, lo, hi, suspect, suspected, n, one, slots)
+    twice_u += (zeros + 2 * nonzero) * control_zeros
+    tied = one * (zeros + control_zeros)
+    return twice_u, ties + (control_ties + (tied * tied * tied - tied))
+
+
+@inline
+def _of_gene(table, g):
+    """Return a gene's stretch of the controls' table, as it is looked up, and its zeros."""
+    first, last = table.value_start[g], table.value_start[g + 1]
+    bucket = table.bucket[table.bucket_start[g] : table.bucket_start[g + 1]]
+    value, below = table.value[first:last], table.below[first:last]
+    controls = value, below, bucket, table.base[g], table.shift[g], table.clustered[g]
+    return controls, table.n_control - np.int64(table.statistics[g].n_expressed)
+
+
 @jit
 def rank_groups(block, totals, is_counts, bounds, table, control_ties, one, variant, out):
     """Fill the statistics (groups, genes) of the cells of a block; see ``RankSumKernel.test``.
@@ -450,43 +493,21 @@ def rank_groups(block, totals, is_counts, bounds, table, control_ties, one, vari
     keys = np.empty(n_cells + 1, np.float64)
     bits = keys.view(np.uint64)
     ends = np.zeros(n_groups + 1, np.int64)
-    largest = np.int64(0)
-    for q in range(n_groups):
-        largest = max(largest, bounds[q + 1] - bounds[q])
-    seen = np.empty(_power_of_two((largest + 3) // 4), np.uint64)
-    suspect = np.empty(largest + 1, np.int32)
-    suspected = np.empty(largest + 1, np.int32)
-    n_slots = _power_of_two(4 * largest)
-    slots = np.empty(n_slots, np.float64), np.empty(n_slots, np.int32), np.empty(n_slots, np.int32)
+    scratch = _scratch(bounds)
     touched = np.int64(0)
     for g in range(n_genes):
         for q in range(n_groups):
             ends[q + 1] = _compress(
                 block[g], totals, bounds[q], bounds[q + 1], is_counts, index, keys, ends[q]
             )
-        first, last = table.value_start[g], table.value_start[g + 1]
-        value, below = table.value[first:last], table.below[first:last]
-        bucket = table.bucket[table.bucket_start[g] : table.bucket_start[g + 1]]
-        controls = value, below, bucket, table.base[g], table.shift[g], table.clustered[g]
-        touched += _touch(value, below, bucket)
-        control_zeros = table.n_control - np.int64(table.statistics[g].n_expressed)
+        controls, control_zeros = _of_gene(table, g)
+        touched += _touch(controls[0], controls[1], controls[2])
         for q in range(n_groups):
             lo, hi = ends[q], ends[q + 1]
             n_group = bounds[q + 1] - bounds[q]
-            nonzero = hi - lo
-            zeros = n_group - nonzero
-            twice_u, ties, n_suspects = _look_up(
-                keys, bits, lo, hi, controls, one, seen, suspect, suspected
+            twice_u, ties = _rank_sum(
+                keys, bits, lo, hi, n_group, controls, control_zeros, control_ties[g], one, scratch
             )
-            if n_suspects <= _FEW:
-                ties += _ties_of_few(keys, lo, suspect, suspected, n_suspects, one)
-            else:
-                ties += _ties_of_many(
-                    keys, bits, lo, hi, suspect, suspected, n_suspects, one, slots
-                )
-            twice_u += (zeros + 2 * nonzero) * control_zeros
-            tied = one * (zeros + control_zeros)
-            ties += control_ties[g] + (tied * tied * tied - tied)
             total, logs = _sums(keys, lo, hi, is_counts)
             cell = out[q, g]
             cell.u_statistic, cell.z, cell.p_value = _finish(
@@ -494,5 +515,5 @@ def rank_groups(block, totals, is_counts, bounds, table, control_ties, one, vari
             )
             cell.sum_log1p = logs
             cell.sum_normalized = total
-            cell.n_expressed = nonzero
+            cell.n_expressed = hi - lo
     return touched  # so that it is not optimised away
