@@ -538,6 +538,14 @@ def report(folder: str, store: str | None) -> None:
     show_default=True,
     help="Genes that a perturbation targets itself, in all scores.",
 )
+@click.option(
+    "--replicates",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Ways to halve the cells: the ceiling is then what one half says of the other, not the "
+    "truth itself.",
+)
 @_memory
 @_client
 @_quiet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -33,11 +33,13 @@ from pertscale.schema import (
     GAINS,
     GENE,
     PERTURBATION,
+    Label,
 )
 from pertscale.screen import Screen, open_screen
 from pertscale.splits import Split
 from pertscale.splits.rule import SplitRule
 from pertscale.stats.differential.rank_sum import rank_sum
+from pertscale.stats.halves import read_halves
 from pertscale.stats.pseudobulk import read_pseudobulk
 from pertscale.storage.locations import local_path
 
@@ -54,7 +56,7 @@ def audit_screen(
     *,
     out: str | os.PathLike[str] | None = None,
     targets: Targets = "exclude",
-    halves: Mapping[str, xr.Dataset] | None = None,
+    replicates: int = 0,
     memory: str | int = AUTO,
     client: ClientLike = None,
     quiet: bool = False,
@@ -75,12 +77,13 @@ def audit_screen(
         ``.labels``.
     targets : {'exclude', 'include'}
         Whether the genes that a perturbation targets are left out of its scores.
-    halves : mapping of str to Dataset, optional
-        By context ``mean_log1p`` (replicate, half, perturbation, gene) of halves of the cells, each
-        with its own controls, which are the rows named ``control``. Scores of expression then
-        compare one half with the other, both ways, and their ceiling is a replicate: what is known
-        and the replicate come from one half, the truth from the other. Perturbations without halves
-        are left out of these scores.
+    replicates : int
+        Ways to halve the cells (:func:`pertscale.stats.read_halves`), which are measured with the
+        labels where they are not there yet. One half is then what is known, and the ceiling is what
+        it says of the held-out perturbations; the other half is the truth, measured from its own
+        controls; and the other way round. Classes are those of the first way. Perturbations with
+        too few cells to halve are left out. Attacks that predict cells are compared with all cells,
+        and so are all by default: the ceiling is the truth itself.
     memory, client, quiet
         As of :func:`pertscale.stats.rank_sum`.
 
@@ -105,14 +108,16 @@ def audit_screen(
     folder = local_path(
         screen.path.removesuffix(".zarr") + ".labels" if out is None else out, "the output folder"
     )
-    labels = rank_sum(screen, out=folder, memory=memory, client=client, quiet=quiet)
+    labels = rank_sum(
+        screen, out=folder, replicates=replicates, memory=memory, client=client, quiet=quiet
+    )
     tables, reasons = [], []
     for context in screen.contexts:
         say(f"attacks: {context}", quiet=quiet)
         profiles = read_pseudobulk(folder, context=context).compute()
         matrix = labels.matrix(context).compute()
-        half = None if halves is None else halves.get(context)
-        audited = _AuditedContext(screen, context, targets, profiles, matrix, half)
+        halves = read_halves(folder, context=context).compute() if replicates else None
+        audited = _AuditedContext(screen, context, targets, profiles, matrix, halves)
         try:
             tables.append(judged(audited.scores(), targets=targets).assign(context=context))
         except InputError as error:  # too few perturbations to hold some out
@@ -155,15 +160,12 @@ class _AuditedContext:
         return Draws.of(f"attacks / {self.context}", {n: targets[n] for n in sorted(held_out)})
 
     def _of_split(self, split: Split) -> Iterator[tuple[str, dict[str, Scores]]]:
-        """Yield the scores of a split; of expression those of each half of the cells."""
-        whole = self._whole(split)
-        assert whole.classes is not None
+        """Yield the scores of a split, or of each half of its cells."""
         if self.halves is None:
-            yield split.name, whole.scores()
+            yield split.name, self._whole(split).scores()
             return
-        yield split.name, whole.class_scores(whole.classes)
-        for name, audited in self._halved(split, self.halves["mean_log1p"]):
-            yield name, audited.expression_scores()
+        for name, audited in self._halved(split, self.halves):
+            yield name, audited.scores()
 
     def _whole(self, split: Split) -> Audited:
         """Return the measured profiles and labels of a split; the ceiling is the truth itself."""
@@ -173,27 +175,42 @@ class _AuditedContext:
             for names in (split.train, split.held_out, [CONTROL])
         )
         observed = (self.labels.sel({PERTURBATION: list(n)}) for n in (split.train, split.held_out))
-        classes = _classes(*(one.values for one in observed))
+        of_train, of_truth = (one.values for one in observed)
+        classes = AuditedClasses(train=of_train, truth=of_truth, classify=_classify)
         return self._audited(split, train, truth, control[0], None, classes)
 
-    def _halved(self, split: Split, mean: xr.DataArray) -> Iterator[tuple[str, Audited]]:
+    def _halved(self, split: Split, halves: xr.Dataset) -> Iterator[tuple[str, Audited]]:
         """Yield one half as what is known, and the other as the truth, both ways.
 
         The truth is measured from its own controls, whose noise no prediction shares.
         """
-        mean = mean.transpose("replicate", "half", PERTURBATION, GENE)
-        there = mean[PERTURBATION].values[~mean.isnull().any(["replicate", "half", GENE]).values]
-        mine = split.restrict([n for n in (*split.train, *split.held_out) if n in set(there)])
-        parts = (
-            mean.sel({PERTURBATION: list(names)}).values
-            for names in (mine.train, mine.held_out, [CONTROL])
-        )
-        for i, (train, held_out, control) in enumerate(zip(*parts, strict=True)):
+        mean = halves["mean_log1p"].transpose(..., "half", PERTURBATION, GENE)
+        measured = mean.notnull().all(["replicate", "half", GENE])
+        there = set(mean[PERTURBATION].values[measured.values])
+        mine = split.restrict([n for n in (*split.train, *split.held_out) if n in there])
+        parts = [list(names) for names in (mine.train, mine.held_out, [CONTROL])]
+        for i, way in enumerate(mean):
+            train, held_out, control = (way.sel({PERTURBATION: names}).values for names in parts)
             for a, b in ((0, 1), (1, 0)):
                 own = control[a][0]
                 truth = held_out[b] - control[b] + own
-                audited = self._audited(mine, train[a], truth, own, held_out[a], None)
+                classes = self._halved_classes(mine, halves, a, b) if i == 0 else None
+                audited = self._audited(mine, train[a], truth, own, held_out[a], classes)
                 yield f"{split.name}, {i}, {a}", audited
+
+    def _halved_classes(self, split: Split, halves: xr.Dataset, a: int, b: int) -> AuditedClasses:
+        """Return labels of one half to know, and of the other as the truth."""
+        genes = self.labels[GENE].values
+        known, truth = (halves.isel(half=half).sel({GENE: genes}) for half in (a, b))
+        held_out = {PERTURBATION: list(split.held_out)}
+        labels = known["label"].sel(held_out).values
+        scores = scores_of_changes(known["z"].sel(held_out).values)
+        return AuditedClasses(
+            train=known["label"].sel({PERTURBATION: list(split.train)}).values,
+            truth=truth["label"].sel(held_out).values,
+            classify=_classify,
+            replicate=(np.where(labels == Label.UNTESTED, Label.NON_DE, labels), scores),
+        )
 
     def _audited(
         self,
@@ -237,10 +254,6 @@ class _AuditedContext:
         marks = {*(n for n, attack in ATTACKS.items() if attack.is_floor), TRUTH}
         of_marks = {name: one for name, one in audited.scores().items() if name in marks}
         return f"{split.name}, cells", scores | of_marks  # compared on the same perturbations
-
-
-def _classes(train: NDArray[np.int8], truth: NDArray[np.int8]) -> AuditedClasses:
-    return AuditedClasses(train=train, truth=truth, classify=_classify)
 
 
 def _classify(

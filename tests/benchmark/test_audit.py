@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 from click.testing import CliRunner
 
 import pertscale as ps
@@ -130,26 +129,46 @@ def test_values_are_those_of_the_benchmark(small):
 
 def test_halves_give_a_replicate_as_ceiling(small, tmp_path):
     store, whole = small
-    profiles = ps.stats.read_pseudobulk(store.with_suffix(".labels"))["mean_log1p"].compute()
-    rng = np.random.default_rng(0)
-    values = profiles.values + rng.normal(0, 0.05, (2, 2, *profiles.shape))
-    values[:, :, -1] = np.nan  # a perturbation with too few cells to halve
-    dims = ("replicate", "half", *profiles.dims)
-    coords = {dim: profiles[dim].values for dim in profiles.dims}
-    halves = xr.Dataset({"mean_log1p": xr.DataArray(values, coords, dims)})
-    (context,) = ps.open_screen(store).contexts
-    table = audit_screen(store, out=tmp_path / "o", halves={context: halves}, quiet=True)
+    table = audit_screen(store, out=tmp_path / "o", replicates=2, quiet=True)
     assert set(table["attack"]) == set(whole["attack"])
     rows = {name: t.query("attack == 'mean'").set_index(["metric", "operating_point"])
             for name, t in (("half", table), ("whole", whole))}  # fmt: skip
-    assert rows["whole"].loc[("pearson_delta", ""), "ceiling"] == pytest.approx(1)
-    assert 0 < rows["half"].loc[("pearson_delta", ""), "ceiling"] < 0.99
-    assert rows["half"].loc[("l2", ""), "ceiling"] == pytest.approx(0.1 * np.sqrt(29), rel=0.3)
+    ends = {"pearson_delta": 1, "rank_l1": 1, "macro_f1": 1, "auprc_de": 1}
+    for name, perfect in ends.items():
+        point = "as_called" if name == "macro_f1" else ""
+        assert rows["whole"].loc[(name, point), "ceiling"] == pytest.approx(perfect)
+        assert rows["half"].loc[(name, point), "ceiling"] < perfect
+    assert rows["half"].loc[("l2", ""), "ceiling"] > 0
     n = rows["whole"].loc[("l2", ""), "n_splits"]
     assert rows["half"].loc[("l2", ""), "n_splits"] == 4 * n  # both ways, twice
     moved = table.query("attack == 'cells_moved' and metric == 'l2'")
-    assert moved["ceiling"].item() == 0  # predicted cells are compared with whole profiles
-    assert rows["half"].loc[("accuracy", "as_called"), "ceiling"] == 1
+    assert moved["ceiling"].item() == 0  # predicted cells are compared with all cells
+
+
+def test_one_half_is_scored_against_the_other(small, tmp_path):
+    store, _ = small
+    audit_screen(store, out=tmp_path / "o", replicates=1, quiet=True)
+    halves = ps.stats.read_halves(tmp_path / "o").compute()
+    mean = halves["mean_log1p"].sel(replicate=0)
+    made = audit._AuditedContext(
+        ps.open_screen(store), "sim", "include",
+        ps.stats.read_pseudobulk(tmp_path / "o").compute(),
+        ps.read_labels(tmp_path / "o").matrix().compute(), halves,
+    )  # fmt: skip
+    split = made._splits()[0]
+    (first, one), (second, two) = made._halved(split, halves)
+    assert first != second
+    for audited, a, b in ((one, 0, 1), (two, 1, 0)):
+        names = list(audited.known.held_out)
+        own, other = (mean.sel(half=half, perturbation="control").values for half in (a, b))
+        np.testing.assert_array_equal(audited.known.control, own)
+        held_out = mean.sel(perturbation=names)
+        np.testing.assert_array_equal(audited.replicate, held_out.sel(half=a).values)
+        change = held_out.sel(half=b).values - other
+        np.testing.assert_allclose(audited.truth - own, change, atol=1e-12)
+        label = halves["label"].sel(perturbation=names)
+        np.testing.assert_array_equal(audited.classes.truth, label.isel(half=b).values)
+        np.testing.assert_array_equal(audited.classes.replicate[0], label.isel(half=a).values)
 
 
 def test_many_cells_are_of_some_perturbations(small, monkeypatch):

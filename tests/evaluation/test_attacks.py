@@ -176,6 +176,18 @@ def test_the_ceiling_is_the_replicate_and_where_it_is_no_better_nothing_is_told(
     assert bad.loc[bad["metric"] == "l2", "gain"].isna().all()
 
 
+def test_a_guess_without_a_correlation_counts_as_none():
+    """Where the mean points the wrong way, it is no floor: to say nothing is better."""
+    train, truth, control = screen()
+    table = audited((2 * control - train, truth, control))
+    assert value(table, "mean", "pearson_delta") < 0
+    assert value(table, "mean", "pearson_delta", "floor") == 0
+    assert value(table, "mean", "pearson_delta", "best_floor") == "no_change"
+    assert np.isnan(value(table, "no_change", "pearson_delta"))
+    assert value(table, "no_change", "pearson_delta", "verdict") == "ok"
+    assert value(table, "sign_flipped", "pearson_delta", "verdict") == "gains"
+
+
 def test_the_same_table_every_time_and_a_new_attack_is_one_entry(monkeypatch):
     first, again = (audited(screen(), classes=labels()) for _ in range(2))
     pd.testing.assert_frame_equal(first, again)

@@ -20,6 +20,7 @@ from pertscale.evaluation.attacks.values import (
     AuditedClasses,
     Scores,
 )
+from pertscale.evaluation.expression import undefined_counts_as_none
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.resampling.comparing import ALPHA, compare_methods, holm
 from pertscale.evaluation.resampling.draws import Draws
@@ -86,7 +87,8 @@ def audit_metrics(
         is_headline, value, floor, best_floor, ceiling, span, gain, low, high, verdict, note,
         n_splits``
         (:data:`pertscale.schema.ATTACK_COLUMNS` without the context). ``floor`` is the best of the
-        honest guesses, ``best_floor`` which one that is; ``gain`` = (value - floor) / (ceiling -
+        honest guesses, of which a correlation that is not defined counts as 0; ``best_floor`` which
+        one that is; ``gain`` = (value - floor) / (ceiling -
         floor), positive where the attack is better than the floor, with its interval over
         perturbations. ``verdict``: 'ok' up to a gain of 0.02; 'gains' above, where that is beyond
         the chance of which perturbations are held out (adjusted p below 0.05 over the attacks);
@@ -216,7 +218,11 @@ def _row(
 
     perfect = float(mean(TRUTH).estimate[0])
     value, ceiling = mean(attack), mean(REPLICATE if key in mine[0].get(REPLICATE, {}) else TRUTH)
-    floors = {name: mean(name) for name in _floors(attack) if key in mine[0].get(name, {})}
+    floors = {
+        name: _as_floor(metric, mean(name))
+        for name in _floors(attack)
+        if key in mine[0].get(name, {})
+    }
     merits = {name: _merit(metric, one.estimate[0], perfect) for name, one in floors.items()}
     best = max(merits, key=lambda name: np.nan_to_num(merits[name], nan=-np.inf))
     span = _merit(metric, ceiling.estimate[0], perfect) - merits[best]
@@ -236,6 +242,13 @@ def _row(
         "n_splits": len(there),
         **_resampled(metric, value, floors[best], span),
     }
+
+
+def _as_floor(metric: str, floor: Versions) -> Versions:
+    """Return a floor; the correlation of a constant, which is not defined, counts as none."""
+    if undefined_counts_as_none(metric) and np.isnan(floor.estimate[0]):
+        return Versions(np.zeros_like(floor.values), floor.n_resamples, floor.present)
+    return floor
 
 
 def _resampled(metric: str, value: Versions, floor: Versions, span: float) -> dict[str, float]:
