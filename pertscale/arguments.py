@@ -25,6 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])  # a class, too
 
 #: Modules of the names that are imported for type checkers only.
 _NAMES: Final = {
+    "dd": "dask.dataframe",
     "xr": "xarray",
     "pd": "pandas",
     "anndata": "anndata",

@@ -22,6 +22,7 @@ from pertscale.cli_help import Benchmark
 from pertscale.cli_words import in_words_of_the_shell
 from pertscale.diagnostics.progress import wording
 from pertscale.errors import PertscaleError, PertscaleWarning
+from pertscale.schema import REPLICATES
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Exit code of a command that was stopped by a signal and can go on ("temporary failure").
@@ -281,6 +282,14 @@ def ingest(files: tuple[str, ...], store: str, **how: Any) -> None:
 @click.option(
     "--share", metavar="I/N", help="Test only the I-th of N shares of the tiles, for job arrays."
 )
+@click.option(
+    "--replicates",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Ways to halve the cells in the same pass; what `run` will ask for, by default "
+    f"{REPLICATES}.",
+)
 @_testing
 @_memory
 @_client
@@ -288,9 +297,9 @@ def ingest(files: tuple[str, ...], store: str, **how: Any) -> None:
 def labels(store: str, share: str | None, **how: Any) -> None:
     """Test every perturbation of STORE against its controls: the label table alone.
 
-    Writes labels/ (Parquet) and pseudobulk.zarr. With --share only a part of the work is done, by
-    as many processes as there are shares, that need nothing but the same --out; then the same
-    command without it, or `run`, puts everything together.
+    Writes labels/ (Parquet) and pseudobulk.zarr, with --replicates halves.zarr. With --share only a
+    part of the work is done, by as many processes as there are shares, that need nothing but the
+    same --out; then the same command without it, or `run`, puts everything together.
     """
     from pertscale.stats import rank_sum, rank_sum_share
 
@@ -368,6 +377,19 @@ _benchmark = _options(
     click.option(
         "--reference",
         help="Method to compare the others with [default: that of the task].",
+    ),
+    click.option(
+        "--replicates",
+        type=int,
+        default=REPLICATES,
+        show_default=True,
+        help="Ways to halve the cells: what halves say of each other is the ceiling. 0: none.",
+    ),
+    click.option(
+        "--min-knockdown",
+        type=float,
+        help="Leave out perturbations whose target's expression is not lowered by this share, such "
+        "as 0.3 [default: none].",
     ),
     click.option(
         "--include-test-perturbations",
@@ -649,6 +671,8 @@ def _for_labels_and_python(
         elif name not in ("stores", "out"):
             is_path = isinstance(option.type, click.Path)
             keywords[name] = str(absolute(value)) if is_path else value
+    if "--replicates" not in words:  # by default `labels` makes none
+        words += ["--replicates", str(context.params["replicates"])]
     return tuple(words), keywords
 
 

@@ -91,6 +91,8 @@ MODEL: Final = "model"
 #: Way in which the cells are halved, and the half.
 REPLICATE: Final = "replicate"
 HALF: Final = "half"
+#: Ways to halve the cells of a benchmark's profiles by default. Labels are made of the first.
+REPLICATES: Final = 5
 
 #: Canonical name of the controls of every context.
 CONTROL: Final = "control"
@@ -174,6 +176,38 @@ LABEL_COLUMNS: Final = (
     Column("fdr_screen", "float64", "Benjamini-Hochberg over all pairs of the context"),
     Column("label", "int8", "-1 down, 0 not differentially expressed, +1 up"),
     Column("is_target", "bool", "whether the perturbation targets the gene (method B4)"),
+)
+
+#: Verdicts on a target: what its perturbation does to it, or why that is not known.
+KNOCKED_DOWN: Final = "knocked_down"
+ACTIVATED: Final = "activated"
+NOT_KNOCKED_DOWN: Final = "not"
+NOT_MEASURED: Final = "not_measured"
+FEW_CELLS: Final = "few_cells"
+VERDICTS: Final = (KNOCKED_DOWN, ACTIVATED, NOT_KNOCKED_DOWN, NOT_MEASURED, FEW_CELLS)
+
+TARGET_COLUMNS: Final = (
+    Column("context", "str", "context of the perturbation"),
+    Column("perturbation", "str", "the perturbation"),
+    Column("target", "str", "a gene that it targets"),
+    Column("log2_fold_change", "float32", "as in the label table (method B3)", "log2"),
+    Column("p_value", "float64", "two-sided p-value of the rank-sum test"),
+    Column("fdr", "float64", "Benjamini-Hochberg over the genes of the perturbation (method B2)"),
+    Column(
+        "residual",
+        "float64",
+        "ratio of perturbed to control mean of normalised counts; 1 is unchanged (method P5)",
+    ),
+    Column("low", "float64", "lower bound of its 95 % interval"),
+    Column("high", "float64", "upper bound"),
+    Column("n_cells", "int64", "perturbed cells", "cells"),
+    Column("n_control", "int64", "control cells", "cells"),
+    Column(
+        "verdict",
+        "str",
+        "'knocked_down' or 'activated' (the pair is differentially expressed, down or up), 'not', "
+        "'not_measured' (no read-out gene, or no control expresses it), 'few_cells' (not tested)",
+    ),
 )
 
 PSEUDOBULK_VARIABLES: Final = (
@@ -280,6 +314,12 @@ ESTIMATE_COLUMNS: Final = (
     Column("sd_splits", "float64", "standard deviation over the splits; NaN for one"),
     Column("t_low", "float64", "corrected resampled t interval, lower bound; from 3 splits on"),
     Column("t_high", "float64", "upper bound"),
+    Column(
+        "scaled",
+        "float64",
+        "0 at the best floor, 1 at the replicate (method O5); NaN where the metric can't tell "
+        "these apart, or nobody measured a replicate",
+    ),
 )
 COMPARISON_COLUMNS: Final = (
     *_OF_TABLE,
@@ -343,6 +383,30 @@ ATTACK_COLUMNS: Final = (
     ),
     Column("note", "str", "of a gain: why it is known; empty where it is not"),
     Column("n_splits", "int64", "splits that the values are means of"),
+)
+CALIBRATION_COLUMNS: Final = (
+    *_OF_TABLE,
+    *_SCORED[1:],
+    Column("positive", "str", "'replicate' or 'interpolated_duplicate'"),
+    Column("negative", "str", "method that knows nothing of the perturbation"),
+    Column("positive_value", "float64", "score of the first; mean over the splits"),
+    Column("negative_value", "float64", "score of the second"),
+    Column(
+        "full_depth",
+        "float64",
+        "of correlations: what all cells would give where half of them give that (Spearman-Brown)",
+    ),
+    Column("difference", "float64", "positive where the first is better"),
+    *_INTERVAL,
+    Column("is_scale", "bool", "replicate and best floor: the ends of the scale of scaled scores"),
+    Column("can_tell", "bool", "whether the first is better, by the interval"),
+    Column(
+        "drf",
+        "float64",
+        "part of the way from the second to perfection that the first goes, mean over clusters",
+    ),
+    Column("bds", "float64", "share of the clusters on which the first is better"),
+    Column("n_undefined", "int64", "clusters without a value, which are left out of these"),
 )
 
 INTERACTION_COLUMNS: Final = (
@@ -421,9 +485,11 @@ ESTIMATES_FILE: Final = "estimates.parquet"
 COMPARISONS_FILE: Final = "comparisons.parquet"
 RANKS_FILE: Final = "ranks.parquet"
 ATTACKS_FILE: Final = "attacks.parquet"
+CALIBRATION_FILE: Final = "calibration.parquet"
 INTERACTIONS_FILE: Final = "interactions.parquet"
 COVERAGE_FILE: Final = "coverage.parquet"
 DROPS_FILE: Final = "drops.parquet"
+TARGETS_FILE: Final = "targets.parquet"
 SKIPPED_FILE: Final = "skipped.parquet"
 TIMINGS_FILE: Final = "timings.parquet"
 LOG_FILE: Final = "log.jsonl"

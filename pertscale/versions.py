@@ -25,6 +25,8 @@ PREDICTIONS_VERSION: Final = 10
 #: scored again then. A metric that is added needs no new version: its name is part of the key.
 SCORES_VERSION: Final = 1
 #: Of intervals, comparisons and ranks. Raise when the same scores give others.
-RESAMPLES_VERSION: Final = 1
+RESAMPLES_VERSION: Final = 2
+#: Of the table of targets. Raise when the same labels and profiles give another.
+TARGETS_VERSION: Final = 1
 #: Of the folder that an external model is given. Raise when the model has to read it differently.
 MODEL_TASK_VERSION: Final = 1

@@ -131,6 +131,7 @@ def test_from_file_to_report(tmp_path):
         (("labels", "."), 1, "not a screen store"),
         (("report", "."), 1, "no finished benchmark"),
         (("run", "no.zarr", "--method", "knn_cw"), 1, "did you mean 'knn_cv'"),
+        (("run", "no.zarr", "--min-knockdown", "30"), 1, "--min-knockdown 30.0 is the share"),
         (("ingest", "no.h5ad"), 2, "Missing argument"),
         (("labels", "x", "--test", "t"), 2, "'t' is not one of"),
         (("simulate", "x.h5ad", "--perturbations", "90", "--genes", "30"), 1, "n_perturbations"),

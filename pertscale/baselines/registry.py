@@ -298,14 +298,30 @@ TRANSFER_MODELS: Final[dict[str, ExpressionMethod]] = {
     ),
 }
 
+#: What is no prediction, but says how well one can score: measurements on other cells.
+REPLICATE: Final = "replicate"
+INTERPOLATED: Final = "interpolated_duplicate"
+CEILINGS: Final[dict[str, str]] = {
+    REPLICATE: "half of the perturbation's own cells, compared with the other half",
+    INTERPOLATED: "the same, with the mean of the others where a gene is not known to differ",
+}
+
+#: Methods that know nothing of the perturbation that they predict: of classes, of expression.
+FLOORS: Final = (
+    *("majority_vote", "all_non_de", "random"),
+    *("no_change", "mean_perturbation"),
+)
+
 #: What each of these is, in one line: of the methods that always run, then of those of transfer.
 DOCS: Final[dict[str, str]] = {
     name: record.doc
     for records in (METHODS, EXPRESSION_MODELS, TRANSFER_METHODS, TRANSFER_MODELS)
     for name, record in records.items()
-}
+} | CEILINGS
 #: Methods that mark the scale, and never compete.
-REFERENCES: Final = frozenset(name for name, method in METHODS.items() if method.is_reference)
+REFERENCES: Final = frozenset(
+    [*(name for name, method in METHODS.items() if method.is_reference), *CEILINGS]
+)
 
 
 def is_baseline(name: str) -> bool:

@@ -91,6 +91,8 @@ class ExternalPredictions:
         How splits are drawn.
     min_cells : int
         Cells that perturbations of splits have, at least.
+    min_knockdown : float, optional
+        As of the run: perturbations of splits have it, where it is given.
     alone : bool
         Whether it is the only screen.
     coverage : list of dict
@@ -104,6 +106,7 @@ class ExternalPredictions:
     controls: Mapping[str, np.ndarray]
     rule: SplitRule
     min_cells: int
+    min_knockdown: float | None = None
     alone: bool = True
     cells: dict[tuple[str, int], dict[str, CellPredictions]] = field(default_factory=dict)
     coverage: list[dict[str, Any]] = field(default_factory=list)
@@ -189,7 +192,9 @@ class ExternalPredictions:
         if predictions.kind == CELLS:
             meant = predictions.options["split"] in ("", split.name)
             return self.cells[name, i].get(context) if meant else None
-        drawn = self.rule.in_words(split, min_cells=self.min_cells)
+        drawn = self.rule.in_words(
+            split, min_cells=self.min_cells, min_knockdown=self.min_knockdown
+        )
         predictions.check_split(context, split, drawn=drawn)
         return predictions.align(
             context,

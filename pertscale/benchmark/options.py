@@ -15,11 +15,12 @@ from pertscale.errors import ArgumentError, did_you_mean
 from pertscale.evaluation.resampling.draws import Cluster, check_cluster
 from pertscale.evaluation.target_genes import Targets, check_targets
 from pertscale.predictions.given_split import on_screen
-from pertscale.schema import SETTINGS, TASKS
+from pertscale.schema import REPLICATES, SETTINGS, TASKS
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction
 from pertscale.splits.rule import SplitRule
+from pertscale.stats.differential.rank_sum import check_replicates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,10 @@ class BenchmarkOptions:
         What resamples draw.
     reference : str, optional
         Method that others are compared with, in place of that of their task.
+    replicates : int
+        Ways in which cells are halved, to score replicates.
+    min_knockdown : float, optional
+        Share by which a target's expression has to be lowered; without it nobody is left out.
     """
 
     methods: dict[str, Method]
@@ -65,6 +70,8 @@ class BenchmarkOptions:
     intervals: bool = True
     cluster: Cluster = "targets"
     reference: str | None = None
+    replicates: int = REPLICATES
+    min_knockdown: float | None = None
 
     def on(self, screen: Screen) -> BenchmarkOptions:
         """Return the same options, with the names of a given split as the screen has them."""
@@ -97,6 +104,8 @@ def read_options(
     intervals: bool = True,
     cluster: Cluster = "targets",
     reference: str | None = None,
+    replicates: int = REPLICATES,
+    min_knockdown: float | None = None,
 ) -> BenchmarkOptions:
     """Check the options of :func:`run_benchmark`, and read the files among them."""
     _check_names("methods", methods or (), [*METHODS, *EXPRESSION_MODELS])
@@ -110,6 +119,12 @@ def read_options(
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(user_models)
     check_cluster(cluster)
+    check_replicates(replicates)
+    if min_knockdown is not None and not 0 < min_knockdown <= 1:
+        raise ArgumentError(
+            f"min_knockdown={min_knockdown} is the share by which a target's expression has to be "
+            "lowered, such as 0.3; it has to lie above 0 and at most at 1"
+        )
     if reference is not None:
         _check_names("reference", [reference], [*chosen, *user_models, *files])
     used = {name: m for name, m in everything.items() if name in chosen or name in user_models}
@@ -133,6 +148,8 @@ def read_options(
         intervals=intervals,
         cluster=cluster,
         reference=reference,
+        replicates=replicates,
+        min_knockdown=min_knockdown,
     )
 
 

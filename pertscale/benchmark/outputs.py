@@ -43,6 +43,8 @@ from pertscale.report.findings import NEEDED_SCORES, findings
 from pertscale.results.averages import averaged_scores
 from pertscale.results.unit_files import UNIT_FILE, read_unit
 from pertscale.schema import (
+    CALIBRATION_COLUMNS,
+    CALIBRATION_FILE,
     COMPARISON_COLUMNS,
     COMPARISONS_FILE,
     COVERAGE_COLUMNS,
@@ -51,6 +53,7 @@ from pertscale.schema import (
     DROPS_FILE,
     ESTIMATE_COLUMNS,
     ESTIMATES_FILE,
+    HALVES_DIR,
     INTERACTIONS_FILE,
     INTERVAL,
     LABELS_DIR,
@@ -66,6 +69,8 @@ from pertscale.schema import (
     SKIPPED_COLUMNS,
     SKIPPED_FILE,
     SPLITS_DIR,
+    TARGET_COLUMNS,
+    TARGETS_FILE,
     TIMINGS_FILE,
     UNIT_SCORE_COLUMNS,
     WORK_DIR,
@@ -85,7 +90,16 @@ _FILES = "|".join(
 )
 #: What is published on object storage.
 LAYOUT = OutputLayout(
-    (LABELS_DIR, PSEUDOBULK_DIR, SPLITS_DIR, PREDICTIONS_DIR, INGESTED_STORE, "screens", WORK_DIR),
+    (
+        LABELS_DIR,
+        PSEUDOBULK_DIR,
+        HALVES_DIR,
+        SPLITS_DIR,
+        PREDICTIONS_DIR,
+        INGESTED_STORE,
+        "screens",
+        WORK_DIR,
+    ),
     MANIFEST_FILE,
     keep=True,
     files=rf"\{WORK_DIR}/.*|(?:screens/[^/]+/)?(?:[^/]+|{_FILES})|screens/[^/]+/\{WORK_DIR}/.*",
@@ -99,9 +113,20 @@ OF_TABLES = {
     ESTIMATES_FILE: ESTIMATE_COLUMNS,
     COMPARISONS_FILE: COMPARISON_COLUMNS,
     RANKS_FILE: RANK_COLUMNS,
+    CALIBRATION_FILE: CALIBRATION_COLUMNS,
 }
+#: Those that averages are made of.
+_AVERAGED = (ESTIMATES_FILE, RANKS_FILE, CALIBRATION_FILE)
 #: Tables in the output folder.
-TABLES = (SCORES_FILE, *OF_TABLES, INTERACTIONS_FILE, DROPS_FILE, COVERAGE_FILE, SKIPPED_FILE)
+TABLES = (
+    SCORES_FILE,
+    *OF_TABLES,
+    INTERACTIONS_FILE,
+    TARGETS_FILE,
+    DROPS_FILE,
+    COVERAGE_FILE,
+    SKIPPED_FILE,
+)
 
 
 def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
@@ -123,6 +148,8 @@ def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
         with table_file(folder / name, declared=columns) as write:
             for table in tables:
                 write(read_arrow(table.path / name, columns))
+    targets = [run.targets() for run in screens]
+    write_table(folder / TARGETS_FILE, stacked(targets, TARGET_COLUMNS))
     write_table(folder / DROPS_FILE, stacked(list(map(_drops, screens)), DROP_COLUMNS))
     write_table(folder / COVERAGE_FILE, declared_frame(coverage, COVERAGE_COLUMNS))
     write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))
@@ -244,22 +271,24 @@ def _missing(names: list[str], found: np.ndarray) -> str:
 
 
 def _drops(run: ScreenRun) -> pd.DataFrame:
-    """Cells and genes that ingest left out, and perturbations that were not tested."""
+    """Cells and genes that ingest left out, and perturbations that are neither split nor scored."""
     table = run.labels.perturbations
-    untested = [
+    untested = table.loc[~table["tested"], ["context", "perturbation", "reason"]]
+    kept_target = [(c, name, why) for c, of in run.left_out.items() for name, why in of.items()]
+    perturbations = [
         {
             "kind": "perturbation",
-            "name": row.perturbation,
-            "context": row.context,
+            "name": name,
+            "context": context,
             "source": Path(run.screen.path).name,
             "row": -1,
-            "label": row.perturbation,
-            "reason": row.reason,
+            "label": name,
+            "reason": reason,
         }
-        for row in table[~table["tested"]].itertuples()
+        for context, name, reason in [*untested.itertuples(index=False), *kept_target]
     ]
     ingested = run.screen.drops.to_dict("records")
-    return declared_frame([*ingested, *untested], DROP_COLUMNS)
+    return declared_frame([*ingested, *perturbations], DROP_COLUMNS)
 
 
 def manifest(
@@ -298,7 +327,7 @@ def manifest(
             scores := read_table(record.folder / SCORES_FILE, filters=NEEDED_SCORES),
             averaged_scores(
                 scores[scores["level"] != "perturbation"],
-                *(read_table(record.folder / name) for name in (ESTIMATES_FILE, RANKS_FILE)),
+                *(read_table(record.folder / name) for name in _AVERAGED),
             ),
             read_table(record.folder / COMPARISONS_FILE),
             _held_out(records),

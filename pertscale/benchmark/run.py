@@ -41,7 +41,7 @@ from pertscale.execution.memory import AUTO, check_memory
 from pertscale.io.gene_aliases import Aliases
 from pertscale.predictions.given_split import check_names
 from pertscale.results.result import BenchmarkResult
-from pertscale.schema import MANIFEST_FILE, SETTINGS, TASKS, Setting, Task
+from pertscale.schema import MANIFEST_FILE, REPLICATES, SETTINGS, TASKS, Setting, Task
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.stats.differential.options import FoldChange, RankSumOptions, Test
@@ -73,6 +73,8 @@ def run_benchmark(
     intervals: bool = True,
     cluster: Cluster = "targets",
     reference: str | None = None,
+    replicates: int = REPLICATES,
+    min_knockdown: float | None = None,
     test: Test = "mannwhitney",
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
@@ -162,6 +164,16 @@ def run_benchmark(
     reference : str, optional
         Method that the others are compared with; by default that of the task: the majority vote for
         classes, the mean perturbation for singles, the additive model for doubles.
+    replicates : int
+        Ways to split the cells of each perturbation into halves, which are measured in the same
+        pass as all of them: what one half says of the other is the ceiling of every score, the
+        method ``replicate``. 0 switches this off.
+    min_knockdown : float, optional
+        Leave perturbations out of splits and scores, each with a row in ``drops``, whose target
+        keeps more than ``1 - min_knockdown`` of the control's expression, as guides of CRISPRi or
+        knock-outs do that do not work (method P5). All measured targets of a combination have to be
+        down; perturbations whose targets are not measured stay. Not for activation screens. By
+        default nobody is left out; ``targets`` of the result tells.
     test, fdr, fold_change, min_cells
         Of :func:`pertscale.stats.rank_sum`.
     memory : str or int
@@ -229,6 +241,8 @@ def run_benchmark(
         intervals=intervals,
         cluster=cluster,
         reference=reference,
+        replicates=replicates,
+        min_knockdown=min_knockdown,
     )
     testing = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     output, stores = locate_stores(store, out)

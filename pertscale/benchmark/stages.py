@@ -14,6 +14,7 @@ import pandas as pd
 from pertscale.baselines.expression.base import rows_of
 from pertscale.benchmark.external import ExternalPredictions
 from pertscale.benchmark.inputs import OpenedScreen
+from pertscale.benchmark.left_out import leave_out
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.outputs import manifest, result_sums, write_tables
 from pertscale.benchmark.report_tasks import ReportTask, write_on_cluster, write_page
@@ -48,9 +49,8 @@ from pertscale.splits import Split, with_seen_genes
 from pertscale.stats.differential.options import RankSumOptions
 from pertscale.stats.differential.rank_sum import (
     check_tables_replaceable,
-    is_finished,
     label_screen,
-    labels_key,
+    prepare_run,
 )
 from pertscale.stats.labels.table import LabelTable, read_labels
 from pertscale.stats.pseudobulk import open_pseudobulk
@@ -65,7 +65,7 @@ _NO_GAPS = (
 def plan_context(run: ScreenRun, context: str) -> None:
     """Split the perturbations of a context and list what to fit and score."""
     options, table = run.options, run.labels.perturbations
-    tested = table[(table["context"] == context) & table["tested"]]
+    tested = leave_out(run, context, table[(table["context"] == context) & table["tested"]])
     names = list(tested[PERTURBATION])
     if options.rule.given is not None:
         row = coverage(options.rule.given, run.screen, context, names, quiet=run.log.quiet)
@@ -163,7 +163,7 @@ def plan_screen(
 ) -> ScreenRun:
     """Label one screen and list the units of its own contexts."""
     screen, folder, log = opened.screen, opened.folder, opened.log
-    labels = _label(opened, testing, resources)
+    labels = _label(opened, testing, options.replicates, resources)
     run = ScreenRun(
         record=RunRecord(
             folder=folder, options=options.on(screen), log=log, parents=opened.parents
@@ -176,6 +176,7 @@ def plan_screen(
             controls=_controls(folder, screen),
             rule=options.rule,
             min_cells=testing.min_cells,
+            min_knockdown=options.min_knockdown,
             alone=opened.alone,
         ),
     )
@@ -192,17 +193,23 @@ def plan_screen(
     return run
 
 
-def _label(opened: OpenedScreen, testing: RankSumOptions, resources: RunResources) -> LabelTable:
+def _label(
+    opened: OpenedScreen, testing: RankSumOptions, replicates: int, resources: RunResources
+) -> LabelTable:
     """Return the labels of a screen, of an earlier call or new ones."""
     folder = opened.folder
     with opened.log.stage("labels") as stage:
-        stage.reused = is_finished(folder, labels_key(opened.screen, testing))
+        run = prepare_run(opened.screen, folder, testing, replicates=replicates)
+        stage.reused = run.is_finished(quiet=resources.quiet)
         if stage.reused:
+            run.remove_staging()
             return read_labels(folder)
         # the folder is of other labels, and no longer a result
         check_tables_replaceable(folder)
         unmark((*opened.parents, folder))
-        return label_screen(opened.screen, folder, testing, **vars(resources))
+        return label_screen(
+            opened.screen, folder, testing, replicates=replicates, **vars(resources)
+        )
 
 
 def plan_across(screens: Sequence[ScreenRun], record: RunRecord) -> None:
@@ -325,7 +332,9 @@ def _content(part: ResultPart, files: dict[str, list[Predictions]]) -> dict[str,
         "intervals": options.intervals,
         "cluster": options.cluster,
         "reference": options.reference,
+        "replicates": options.replicates,
         "exclude_test_perturbations": options.exclude_test_perturbations,
+        **({} if options.min_knockdown is None else {"min_knockdown": options.min_knockdown}),
         **options.rule.as_dict(),
         **screens[0].labels.options,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import pandas as pd
 
 from pertscale.benchmark.called_interactions import CalledInteractions
 from pertscale.benchmark.external import ExternalPredictions
+from pertscale.benchmark.knocked_down import kept_targets
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.units.base import Unit, is_of_earlier_version
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
+from pertscale.benchmark.units.halves import ContextHalves
 from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
 from pertscale.benchmark.units.learned import LearnedVectors, Vectors
 from pertscale.benchmark.units.profiles import ContextProfiles
@@ -23,7 +25,8 @@ from pertscale.benchmark.units.running import PlannedUnit, UnitReceipt, unmark
 from pertscale.diagnostics.events import SplitsDrawn, emit
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
-from pertscale.schema import WORK_DIR
+from pertscale.hashing import digest
+from pertscale.schema import CONTEXT, PERTURBATION, WORK_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.stats.labels.curation import Curation, curate
@@ -156,8 +159,12 @@ class ScreenRun:
         By context and name of the split.
     class_splits : dict of str to list of Split
         Splits of each context by which classes are held out, in the order of the seeds.
+    left_out : dict of str to dict of str to str
+        Perturbations of each context that are left out for their target's expression, and why.
     profiles : dict of str to ContextProfiles
         By context.
+    halves : dict of str to ContextHalves
+        By context, where cells were halved.
     """
 
     record: RunRecord
@@ -169,12 +176,19 @@ class ScreenRun:
     interaction_scores: list[pd.DataFrame] | None = None
     vectors: dict[tuple[str, str], Vectors] = field(default_factory=dict)
     class_splits: dict[str, list[Split]] = field(default_factory=dict)
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     profiles: dict[str, ContextProfiles] = field(init=False)
+    halves: dict[str, ContextHalves] = field(init=False)
 
     def __post_init__(self) -> None:
         self.profiles = {
             context: ContextProfiles(self.folder, context, self.screen.n_genes, self.labels.key)
             for context in self.screen.contexts
+        }
+        self.halves = {
+            context: ContextHalves(self.folder, context, self.options.replicates, self.labels.key)
+            for context in self.screen.contexts
+            if self.options.replicates
         }
 
     @property
@@ -207,8 +221,25 @@ class ScreenRun:
         """
         labels = self.labels
         if kind == "curated":
-            labels = curate(labels, context=context, recipe=Curation())
+            labels = curate(self.labels_to_curate(context), context=context, recipe=Curation())
         return label_matrix(labels, context, self.folder / WORK_DIR / kind)
+
+    def labels_to_curate(self, context: str) -> LabelTable:
+        """Return the labels as if what is left out of a context had not been tested."""
+        left_out = self.left_out.get(context)
+        if not left_out:
+            return self.labels
+        table = self.labels.perturbations
+        gone = (table[CONTEXT] == context) & table[PERTURBATION].isin(left_out)
+        return replace(
+            self.labels,
+            perturbations=table.assign(tested=table["tested"] & ~gone),
+            key=digest(self.labels.key, context, sorted(left_out)),
+        )
+
+    def targets(self) -> pd.DataFrame:
+        """Return what became of the targets (:data:`pertscale.schema.TARGET_COLUMNS`)."""
+        return kept_targets(self.folder, self.labels)
 
     def tell_splits(self, context: str, of: str, splits: Sequence[Split], n: int) -> None:
         """Record how many splits there are of `n`, and why; print it where it was our choice."""

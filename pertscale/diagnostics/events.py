@@ -171,6 +171,35 @@ class SplitNamesUnknown(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KnockdownChecked(Event):
+    """Perturbations of a context were left out whose target keeps its expression.
+
+    Attributes
+    ----------
+    context : str
+        Where.
+    min_knockdown : float
+        Share by which the expression has to be lowered.
+    n : int
+        Tested perturbations.
+    n_left_out : int
+        Those that are left out.
+    n_not_measured : int
+        Those none of whose targets is measured; they stay.
+    n_activated : int
+        Those with a target that goes up.
+    """
+
+    kind = "knockdown"
+    context: str
+    min_knockdown: float
+    n: int
+    n_left_out: int
+    n_not_measured: int
+    n_activated: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Skipped(Event):
     """Something was asked for and did not run.
 

@@ -4,6 +4,10 @@ from pertscale._lazy import public_dir
 from pertscale.evaluation.attacks.audit import audit_metrics
 from pertscale.evaluation.attacks.registry import ATTACKS, Attack
 from pertscale.evaluation.attacks.values import AuditedClasses
+from pertscale.evaluation.calibration import (
+    bound_discrimination_score,
+    dynamic_range_fraction,
+)
 from pertscale.evaluation.classification import evaluate, evaluate_both
 from pertscale.evaluation.comparison import (
     common_perturbations,
@@ -16,6 +20,7 @@ from pertscale.evaluation.confusion_matrix import (
     confusion_per_row,
     scores_from_confusion,
 )
+from pertscale.evaluation.duplicates import interpolated_duplicate
 from pertscale.evaluation.expression import error_by_genes, evaluate_expression
 from pertscale.evaluation.interaction_calls import (
     CallCurve,
@@ -52,6 +57,7 @@ __all__ = [
     "audit_metrics",
     "auroc_by_gene",
     "bca_interval",
+    "bound_discrimination_score",
     "call_curve",
     "common_perturbations",
     "compare_expression",
@@ -59,11 +65,13 @@ __all__ = [
     "compared_set",
     "confusion",
     "confusion_per_row",
+    "dynamic_range_fraction",
     "error_by_genes",
     "evaluate",
     "evaluate_both",
     "evaluate_expression",
     "evaluate_per_gene",
+    "interpolated_duplicate",
     "no_effect",
     "no_effect_elsewhere",
     "own_targets",

@@ -46,6 +46,7 @@ def compare_expression(
     targets: Targets = "exclude",
     target_genes: Mapping[str, Sequence[str]] | None = None,
     no_effect: Mapping[str, np.ndarray] | None = None,
+    noise: xr.DataArray | None = None,
 ) -> pd.DataFrame:
     """Score predictions of several methods on the same footing.
 
@@ -77,6 +78,8 @@ def compare_expression(
         Perturbation → genes that it targets; by default as its name says.
     no_effect : mapping of str to ndarray (perturbation,), optional
         As of :func:`pertscale.evaluation.no_effect`, in the order of the truth.
+    noise : DataArray (perturbation, gene), optional
+        Variances of the truth, see :func:`pertscale.evaluation.evaluate_expression`.
 
     Returns
     -------
@@ -133,6 +136,7 @@ def compare_expression(
         background=levels[1],
         own=own,
         no_effect=dict(no_effect or {}),
+        noise=None if noise is None else noise.sel({GENE: chosen}).values.astype(np.float64),
     )
     predicts = {name: _predicted(one(chosen), own) for name, one in read.items()}
     compared = _chosen_set(predicts, perturbations)

@@ -54,6 +54,7 @@ def evaluate_expression(
     n_changed: int = N_CHANGED,
     skip_missing_genes: bool = False,
     no_effect: Mapping[str, np.ndarray] | None = None,
+    noise: NDArray | None = None,
 ) -> pd.DataFrame:
     """Score one method.
 
@@ -86,16 +87,20 @@ def evaluate_expression(
     no_effect : mapping of str to ndarray (perturbation,), optional
         By metric, what it would be if no perturbation had an effect, as of
         :func:`pertscale.evaluation.no_effect`; passed on to the column of that name.
+    noise : ndarray (perturbation, gene), optional
+        Variance of each value of the truth: that of the cells' log1p expression, divided by their
+        number. With it there is ``l2_denoised``.
 
     Returns
     -------
     DataFrame
         Columns ``level, group, metric, value, n, no_effect``. Level ``perturbation``: ``l2, rmse,
         pearson_delta, pearson_delta_mean, direction, l2_changed, pearson_changed, overlap_changed,
-        rank_l1, rank_cosine``, n = genes. Level ``overall``: their means over the perturbations
-        where they are defined, n = perturbations (a correlation that is not, as the prediction is
-        constant, counts as 0 unless all are); ``spread_ratio, effective_rank,
-        effective_rank_truth``; ``n_without_prediction``. Memory: a few copies of the chosen genes.
+        rank_l1, rank_cosine``, and with `noise` ``l2_denoised``, n = genes. Level ``overall``:
+        their means over the perturbations where they are defined, n = perturbations (a correlation
+        that is not, as the prediction is constant, counts as 0 unless all are); ``spread_ratio,
+        effective_rank, effective_rank_truth``; ``n_without_prediction``. Memory: a few copies of
+        the chosen genes.
 
     Raises
     ------
@@ -151,6 +156,7 @@ def evaluate_expression(
         background=background[chosen],
         own=own[:, chosen],
         no_effect=dict(no_effect or {}),
+        noise=None if noise is None else np.asarray(noise, np.float64)[:, chosen],
     )
     table, lacking = score(
         observed, predicted[:, chosen], n_changed=n_changed, skip_missing_genes=skip_missing_genes
@@ -170,6 +176,8 @@ class Observed:
     own : ndarray (perturbation, gene), bool
         Genes that are left out of the scores of a perturbation.
     no_effect : dict of str to ndarray (perturbation,)
+    noise : ndarray (perturbation, gene), optional
+        Variances of the truth.
     """
 
     names: np.ndarray
@@ -178,6 +186,7 @@ class Observed:
     background: np.ndarray
     own: np.ndarray
     no_effect: Mapping[str, np.ndarray] = field(default_factory=dict)
+    noise: NDArray | None = None
 
     def of(self, rows: np.ndarray) -> Observed:
         """Return some of the perturbations."""
@@ -189,6 +198,7 @@ class Observed:
             truth=self.truth[rows],
             own=self.own[rows],
             no_effect={metric: values[rows] for metric, values in self.no_effect.items()},
+            noise=None if self.noise is None else self.noise[rows],
         )
 
     @cached_property
@@ -229,11 +239,13 @@ def score(
         missing |= missing.any(axis=1, keepdims=True)
     lacking = (missing | observed.own).all(axis=1) & missing.any(axis=1)
     whole = ~missing.any(axis=1)
+    needed = _NEED_NOISE if observed.noise is None else ()
+    metrics = {name: metric for name, metric in OF_PERTURBATION.items() if name not in needed}
     parts = []
     for block in _blocks(*predicted.shape):
         compared = _Compared.of(observed, block, predicted[block], missing[block], n_changed)
-        parts.append(({n: metric(compared) for n, metric in OF_PERTURBATION.items()}, compared.n))
-    scores = {name: np.concatenate([part[name] for part, _ in parts]) for name in OF_PERTURBATION}
+        parts.append(({n: metric(compared) for n, metric in metrics.items()}, compared.n))
+    scores = {name: np.concatenate([part[name] for part, _ in parts]) for name in metrics}
     n = np.concatenate([n for _, n in parts])
     nothing = np.full(len(n), np.nan)
     details = pd.DataFrame(
@@ -339,6 +351,13 @@ class _Compared:
         """The observed profiles."""
         return self.observed.truth[self.rows]
 
+    @property
+    def noise(self) -> NDArray:
+        """Variances of the observed profiles."""
+        if self.observed.noise is None:
+            raise ValueError("the noise of the truth is not known")
+        return self.observed.noise[self.rows]
+
     @cached_property
     def there(self) -> np.ndarray:
         """Genes that are scored and predicted, (perturbation, gene)."""
@@ -397,6 +416,12 @@ def _rmse(compared: _Compared) -> np.ndarray:
         return compared.l2 / np.sqrt(compared.n)
 
 
+def _l2_denoised(compared: _Compared) -> np.ndarray:
+    """Take off what the truth's own noise adds to the squares (method O2)."""
+    noise = np.where(compared.there, compared.noise, 0.0).sum(axis=1)
+    return np.sqrt(np.maximum(compared.l2**2 - noise, 0.0))
+
+
 def _direction(compared: _Compared) -> np.ndarray:
     same = np.sign(compared.delta) == np.sign(compared.change)
     return _share(same, compared.there & (compared.change != 0))
@@ -405,6 +430,7 @@ def _direction(compared: _Compared) -> np.ndarray:
 #: Metrics of a perturbation by name.
 OF_PERTURBATION: Final[Mapping[str, Callable[[_Compared], np.ndarray]]] = {
     "l2": lambda compared: compared.l2,
+    "l2_denoised": _l2_denoised,
     "rmse": _rmse,
     "pearson_delta": lambda compared: compared.pearson(),
     "pearson_delta_mean": lambda compared: compared.pearson(from_=compared.observed.background),
@@ -415,6 +441,10 @@ OF_PERTURBATION: Final[Mapping[str, Callable[[_Compared], np.ndarray]]] = {
     "rank_l1": lambda compared: compared.ranks["rank_l1"],
     "rank_cosine": lambda compared: compared.ranks["rank_cosine"],
 }
+
+
+#: Those that need to know how noisy the truth is.
+_NEED_NOISE: Final = ("l2_denoised",)
 
 
 def top_genes(control: np.ndarray, n: int) -> np.ndarray:

@@ -154,6 +154,13 @@ _EXPRESSION: Final = (
         is_headline=True,
         heading="L2",
     ),
+    _of_expression(
+        "l2_denoised",
+        False,
+        (0, INF),
+        "L2 without what the noise of the truth adds to it",
+        heading="L2 - noise",
+    ),
     _of_expression("rmse", False, (0, INF), "the same divided by the root of the number of genes"),
     _of_expression(
         "pearson_delta",

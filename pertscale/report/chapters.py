@@ -114,7 +114,18 @@ _HOW_TO_READ = (
     "better than either score. <b>Bold</b> are the methods that are not worse than the best of a "
     "column, at 5 % after adjusting for the number of methods (Holm); where nothing is bold, "
     "nothing is told apart. comparisons.parquet has each difference with its interval, "
-    "ranks.parquet how often each method comes first.</p>"
+    "ranks.parquet how often each method comes first.</p>\n"
+    "<p>What can a score be at all? The cells of each perturbation, and the controls, were split "
+    "into halves at random, in several ways; the <b>replicate</b> is what one half says of the "
+    "other: the <b>ceiling</b>, at half the cells. The <b>floor</b> is the best method that knows "
+    "nothing of the perturbation. A metric by which the replicate is not better than the floor, by "
+    "the interval of their difference, <b>can't tell</b> (†) anything on this screen, whoever is "
+    "ahead by it. <b>DRF</b>: which part of the way from the floor to perfection the replicate "
+    "goes; <b>BDS</b>: on which share of the perturbations it is better; <b>at full depth</b>: "
+    "what a correlation would be with all cells in each half; <b>interpolated</b>: the replicate, "
+    "pulled to the mean of the other perturbations where a gene is not known to differ. The column "
+    "<b>scaled</b> of estimates.parquet has each score on the scale from floor (0) to replicate "
+    "(1).</p>"
 )
 
 

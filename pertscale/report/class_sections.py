@@ -8,6 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from pertscale.baselines.registry import TOLD_THE_TRUTH
+from pertscale.report.calibration import calibration_table
 from pertscale.report.figures import classes as figures
 from pertscale.report.figures.style import to_svg
 from pertscale.report.findings import counted
@@ -37,7 +38,7 @@ def class_sections(result: BenchmarkResult) -> list[Section]:
     }
     return [
         *(
-            _section(within, averages, context, held_out)
+            _section(within, averages, context, held_out, result.calibration)
             for context in dict.fromkeys(within["context"])
         ),
         *(
@@ -52,6 +53,7 @@ def _section(
     averages: pd.DataFrame,
     context: str,
     held_out: dict[tuple[str, str], int],
+    calibration: pd.DataFrame,
 ) -> Section:
     """Scores of one context: overview, bars, tables per class."""
     rows = scores[scores["context"] == context]
@@ -59,6 +61,13 @@ def _section(
     return Section(
         context,
         side=tuple(overview(rows, averages, context=context, heading=h) for h in headings.values()),
+        tables=tuple(
+            table
+            for setting in [s for s in headings if s != "full"] or headings
+            for table in calibration_table(
+                calibration, task=WITHIN, context=context, setting=setting
+            )
+        ),
         pictures=(_bars(rows, averages, context, headings),),
         folded=tuple(
             table

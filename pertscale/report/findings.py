@@ -9,7 +9,9 @@ and by macro F1 where all call as large a share of pairs as is differentially ex
 A method is named as the best only where
 
 * at least 5 perturbations are compared in every split, and at least half of those held out;
-* every other one is worse, by the resamples that all methods share, at 5 % after Holm's adjustment.
+* every other one is worse, by the resamples that all methods share, at 5 % after Holm's adjustment;
+* the metric can tell: a replicate, half of the cells for the other half, is better by it than the
+  best method that knows nothing. Of expression the first metric that can is taken.
 
 The oracle, which is given the truth, and random classes never compete.
 """
@@ -24,7 +26,13 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from pertscale.baselines.registry import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
+from pertscale.baselines.registry import (
+    EXPRESSION_MODELS,
+    METHODS,
+    REPLICATE,
+    ExpressionMethod,
+    Method,
+)
 from pertscale.evaluation.metrics import METRICS as METRIC_RECORDS
 from pertscale.evaluation.operating_point import at_operating_point
 from pertscale.evaluation.resampling.versions import interval_of_mean
@@ -40,6 +48,13 @@ from pertscale.schema import (
     WITHOUT_TARGET,
 )
 
+#: What models of expression are compared by, the first that can tell, and in words.
+_BY: Final = {
+    "l2": "error (L2)",
+    "pearson_delta": "Pearson delta",
+    "rank_l1": "rank of the own truth (L1)",
+    "rank_cosine": "rank of the own truth (cosine)",
+}
 #: Methods that a sentence lists.
 _LISTED: Final = 3
 #: Score of a screen without effects that is worth a sentence, and gap that selection makes.
@@ -110,6 +125,13 @@ def _sentence(comparison: Comparison, head: str, what: str, references: Mapping[
         return f"{text}no method has {what} in every split."
     if comparison.too_few:
         return f"{text}{comparison.too_few}."
+    if not comparison.can_tell:
+        floor, replicate = comparison.floor, comparison.value(REPLICATE)
+        return (
+            f"{text}{what} can't tell on this screen: a replicate (half of the cells for the other "
+            f"half) has {replicate}, not better than {floor}, {comparison.value(floor)}, which "
+            "knows nothing."
+        )
     best, *others = ranked
     named = [best]
     superlative = "highest" if comparison.greater_is_better else "smallest"
@@ -355,17 +377,28 @@ def of_expression(
 ) -> list[str]:
     """Return sentences on the errors of held-out singles and doubles, against no change."""
     rows = scores[scores["task"].isin([SINGLE, DOUBLE]) & (scores["setting"] == TOP_EXPRESSED)]
-    lines = []
+    lines: list[str] = []
     for context, task in dict.fromkeys(zip(rows["context"], rows["task"], strict=True)):
         of_task = rows[(rows["context"] == context) & (rows["task"] == task)]
         means, differences = (
             _of_table(table, task, context, TOP_EXPRESSED) for table in (averages, comparisons)
         )
-        comparison = _Compared(means, differences, *compared_numbers(of_task)).by("l2")
+        compared = _Compared(means, differences, *compared_numbers(of_task))
         head = f"{context}, held-out {task}s"
-        lines.append(_sentence(comparison, head, "error (L2)", _always_told(EXPRESSION_MODELS)))
+        lines += _by_first_that_tells(compared, head)
         lines += _without_effects(of_task, head)
     return lines
+
+
+def _by_first_that_tells(compared: _Compared, head: str) -> Iterator[str]:
+    """Compare models by their error and, where that can't tell, by the first metric that can."""
+    for metric, what in _BY.items():
+        comparison = compared.by(metric)
+        if metric == "l2" or (len(comparison.averages) and comparison.can_tell):
+            yield _sentence(comparison, head, what, _always_told(EXPRESSION_MODELS))
+            if comparison.too_few or comparison.can_tell:
+                return
+    yield f"{head}: nor can {', '.join(list(_BY.values())[1:])}; methods can't be compared."
 
 
 def compared_numbers(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

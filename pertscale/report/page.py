@@ -21,7 +21,7 @@ from pertscale.report.tables import (
     Table,
     plain_table,
 )
-from pertscale.schema import INTERACTIONS, TRANSFER
+from pertscale.schema import ACTIVATED, INTERACTIONS, NOT_KNOCKED_DOWN, TRANSFER, VERDICTS
 from pertscale.screen import Screen
 from pertscale.stats import LabelTable
 from pertscale.storage.atomic import write_bytes
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 P_VALUE_BINS = 50
 #: Names of a list that the page shows; the tables have all of them.
 _NAMES_SHOWN = 5
+#: Targets that are not knocked down, of which the page shows so many.
+_TARGETS_SHOWN = 50
+#: Of a reason: what is left of each target, and what stands for it where reasons are counted.
+_WHAT_IS_LEFT, _KEEPS = r"^.*; (?=min_knockdown=)", "the target keeps more of its expression: "
 #: With so few cells the test's normal approximation is rough, and hardly any gene can be called.
 FEW_CELLS = 25
 
@@ -63,6 +67,7 @@ def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
         screen=_screen(screen),
         dropped=_dropped(result.drops, screen),
         labels=_labels(result.labels) if alone else None,
+        targets=_targets(result.targets) if alone else None,
         skipped=_table(_skipped(result), "What did not run, by reason"),
         methods=_methods(scores[~scores["task"].isin([INTERACTIONS, TRANSFER])]),
         embeddings=result.manifest["embeddings"],
@@ -125,8 +130,9 @@ def _dropped(drops: pd.DataFrame, screen: Screen | None) -> dict[str, Any]:
     """Count by reason, and state the sum that they have to make."""
     counts = drops.groupby(["kind", "reason", "label"], dropna=False).size().rename("number")
     cells = counts[counts.index.get_level_values("kind") == "cell"].reset_index()
-    other = counts[counts.index.get_level_values("kind") != "cell"]
-    other = other.groupby(["kind", "reason"]).sum().reset_index()
+    other = counts[counts.index.get_level_values("kind") != "cell"].reset_index()
+    other["reason"] = other["reason"].astype(str).str.replace(_WHAT_IS_LEFT, _KEEPS, regex=True)
+    other = other.groupby(["kind", "reason"])["number"].sum().reset_index()
     listed = pd.concat([cells, other], ignore_index=True).fillna("")
     listed = listed.sort_values("number", ascending=False, kind="stable").head(50)
     total = None
@@ -154,6 +160,26 @@ def _labels(labels: LabelTable) -> dict[str, Any]:
         "cells": _svg(cells, "cells"),
         "p_values": _svg(of_classes.p_value_histogram(counts), "p-values"),
         "options": {k: str(v) for k, v in labels.options.items()},
+    }
+
+
+def _targets(targets: pd.DataFrame) -> dict[str, Any] | None:
+    """Count verdicts per context; list targets that keep their expression, or go up."""
+    if not len(targets):
+        return None
+    by_context = targets.groupby("context", sort=False)
+    counts = by_context["verdict"].value_counts().unstack(fill_value=0)
+    counts = counts.reindex(columns=list(VERDICTS), fill_value=0).loc[list(by_context.groups)]
+    counts.insert(0, "targets", by_context.size())
+    counts["median_residual"] = by_context["residual"].median()
+    kept = targets[targets["verdict"].isin([NOT_KNOCKED_DOWN, ACTIVATED])]
+    kept = kept.sort_values("residual", ascending=False, kind="stable")
+    columns = ["context", "perturbation", "target", "residual", "low", "high", "fdr", "n_cells"]
+    caption = f"{min(len(kept), _TARGETS_SHOWN):,} of {len(kept):,}, most expression first"
+    return {
+        "table": plain_table(counts.reset_index(), caption="Targets of perturbations, by verdict"),
+        "kept": _table(kept[[*columns, "verdict"]].head(_TARGETS_SHOWN), caption),
+        "n_kept": len(kept),
     }
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from pertscale.evaluation.metrics import METRICS, headings
+from pertscale.report.calibration import calibration_table
 from pertscale.report.figures import expression as figures
 from pertscale.report.figures import interactions as of_interactions
 from pertscale.report.figures import screens
@@ -20,9 +21,12 @@ from pertscale.report.figures.style import CLASS_TITLES, to_svg
 from pertscale.report.findings import compared_numbers, counted
 from pertscale.report.tables import (
     CALLS,
+    NOT_TOLD,
     POINTS,
     Table,
+    cannot_tell,
     cells_of,
+    marked,
     number,
     plain_table,
     ranked,
@@ -48,6 +52,8 @@ if TYPE_CHECKING:
 
 #: Columns of the table of means, and what they are called there.
 _MEANS = headings("expression")
+#: Metrics that it is in the order of: the first that can tell.
+_ORDERED_BY = ("l2", "pearson_delta", "rank_l1", "rank_cosine")
 #: Row that says what a screen without effects would score.
 _NO_EFFECT = "without any effect"
 
@@ -109,9 +115,11 @@ def _expression(result: BenchmarkResult, context: str, task: str) -> Section:
         _picture(f"{context}-{task}-{kind}", figure, f"{captions[kind]} ({of.told})")
         for kind, figure in drawn.items()
     )
-    return Section(
-        f"{context}: {task}s, {of.told}", tables=_means(result, context, task), pictures=pictures
+    tables = _means(result, context, task)
+    tables += calibration_table(
+        result.calibration, task=task, context=context, setting=TOP_EXPRESSED
     )
+    return Section(f"{context}: {task}s, {of.told}", tables=tables, pictures=pictures)
 
 
 _EXPRESSION_CAPTIONS = {
@@ -161,11 +169,13 @@ _EXPRESSION_TABLES = {
 def _table_of_means(
     overall: pd.DataFrame, averages: pd.DataFrame, title: str, *, no_effect: bool = False
 ) -> Table:
-    """Return mean scores with their intervals, the smallest error first."""
+    """Return mean scores with their intervals, the best first by the first metric that can tell."""
     rows: list[tuple[str, ...]] = []
-    cells = cells_of(averages)
+    cells, silent = cells_of(averages), cannot_tell(averages)
     apart = in_fewer_splits(overall)
-    for method in sorted(ranked(overall, "l2", ascending=True), key=lambda name: name in apart):
+    first = next((m for m in _ORDERED_BY if m not in silent), _ORDERED_BY[0])
+    order = ranked(overall, first, ascending=not METRICS[first].greater_is_better)
+    for method in sorted(order, key=lambda name: name in apart):
         name = f"{method}, {apart[method]}" if method in apart else method
         rows.append((name, *(cells[method, metric] for metric in _MEANS)))
     expected = overall.groupby("metric")["no_effect"].mean()
@@ -173,8 +183,8 @@ def _table_of_means(
         numbers = (number(float(expected.get(metric, np.nan))) for metric in _MEANS)
         rows.append((_NO_EFFECT, *numbers))
     numeric = (False, *([True] * len(_MEANS)))
-    caption = f"{title} ({told(*compared_numbers(overall))})"
-    return Table(caption, ("method", *_MEANS.values()), tuple(rows), numeric)
+    caption = f"{title} ({told(*compared_numbers(overall))}){NOT_TOLD if silent else ''}"
+    return Table(caption, ("method", *marked(_MEANS, silent)), tuple(rows), numeric)
 
 
 def transfer_sections(result: BenchmarkResult) -> list[Section]:

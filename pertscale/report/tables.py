@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ POINTS: dict[OperatingPoint, str] = {
 CALLS = headings("class", needs_calls=True)
 PER_CLASS = headings("class")
 MISSING = "–"
+#: Ends the caption of a table with marked columns.
+NOT_TOLD = "; † can't tell: a replicate is not better than a method that knows nothing"
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,13 @@ def overview(
     if fewer:
         listed = ", ".join(f"{method} {n}" for method, n in fewer.items())
         caption += f"; * no change for perturbations that the method can't predict: {listed}"
-    columns = ("Method", *AREAS.values(), *(HEADLINE.values()), *(HEADLINE.values()))
+    silent = {p: cannot_tell(means[means["operating_point"] == p]) for p in ("", *POINTS)}
+    caption += NOT_TOLD if any(silent.values()) else ""
+    columns = (
+        "Method",
+        *marked(AREAS, silent[""]),
+        *(title for point in POINTS for title in marked(HEADLINE, silent[point])),
+    )
     groups = (
         ("", 1),
         ("Average precision", len(AREAS)),
@@ -119,6 +128,16 @@ def overview(
     )
     numeric = (False, *([True] * (len(columns) - 1)))
     return Table(caption, columns, tuple(rows), numeric, groups)
+
+
+def cannot_tell(averages: pd.DataFrame) -> set[str]:
+    """Return the metrics by which a replicate is not better than a method that knows nothing."""
+    return set(averages.loc[averages["can_tell"].eq(other=False), "metric"])
+
+
+def marked(titles: Mapping[str, str], silent: Collection[str]) -> list[str]:
+    """Return the titles of metrics, with a mark at those that can't tell."""
+    return [f"{title} †" if metric in silent else title for metric, title in titles.items()]
 
 
 def class_tables(

@@ -15,7 +15,10 @@ _FROM_RANKS: Final = ["rank", "in_best_set"]
 
 
 def averaged_scores(
-    means: pd.DataFrame, estimates: pd.DataFrame, ranks: pd.DataFrame
+    means: pd.DataFrame,
+    estimates: pd.DataFrame,
+    ranks: pd.DataFrame,
+    calibration: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return scores with one row for all splits.
 
@@ -25,13 +28,16 @@ def averaged_scores(
         Scores of each split that are not of single perturbations.
     estimates, ranks : DataFrame
         Of the same run; empty where it made no intervals.
+    calibration : DataFrame, optional
+        Of the same run; empty where it measured no replicates.
 
     Returns
     -------
     DataFrame
         :data:`SCORE`, and ``value``, the mean over splits; ``least`` and ``most`` of them and
         ``n_splits``; ``low, high, n_clusters`` of the interval; ``rank`` and ``in_best_set`` among
-        the methods of the table. What is not known is NaN, or None.
+        the methods of the table; whether the metric ``can_tell`` a replicate from no knowledge.
+        What is not known is NaN, or None.
     """
     known = means[means["value"].notna()]
     found = known.groupby(SCORE, sort=False, observed=True)["value"].agg(
@@ -41,7 +47,14 @@ def averaged_scores(
     ranked = ranks.assign(level="overall", group="").set_index(SCORE)[_FROM_RANKS]
     found = found.join(ranked)
     found["in_best_set"] = found["in_best_set"].astype(object).where(found["rank"].notna(), None)
-    return found.reset_index()
+    found = found.reset_index()
+    found["can_tell"] = None
+    if calibration is not None and len(calibration):
+        keys = [key for key in SCORE if key != "method"]
+        scale = calibration[calibration["is_scale"]].set_index(keys)["can_tell"].astype(object)
+        known = found[keys].join(scale, on=keys)["can_tell"]
+        found["can_tell"] = known.where(known.notna(), None)
+    return found
 
 
 def texts(averages: pd.DataFrame) -> list[str]:
@@ -61,11 +74,13 @@ def with_interval(value: float, low: float, high: float) -> str:
 def may_be_best(averages: pd.DataFrame) -> pd.Series:
     """Mark the methods that are not worse than the best, where some other one is.
 
-    Where all of a table may be the best, nothing is told apart, and none is marked.
+    Where all of a table may be the best, nothing is told apart, and none is marked; nor is one by a
+    metric that can't tell a replicate from a method that knows nothing.
     """
+    silent = averages["can_tell"].eq(other=False)
     in_set, worse = (averages["in_best_set"].eq(other=known) for known in (True, False))
     by_score = [averages[key] for key in (*TABLE, "operating_point", "level", "group", "metric")]
-    return in_set & worse.groupby(by_score, observed=True).transform("any")
+    return in_set & worse.groupby(by_score, observed=True).transform("any") & ~silent
 
 
 def with_range(value: float, least: float, most: float) -> str:

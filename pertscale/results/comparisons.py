@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from pertscale.baselines.registry import REFERENCES
+from pertscale.baselines.registry import FLOORS, REFERENCES
 from pertscale.results.averages import texts, with_interval
 
 #: Perturbations below which nothing is compared, and no interval is given.
@@ -81,6 +81,18 @@ class Comparison:
                 low, high = sorted((sign * row["low"], sign * row["high"]))
                 return with_interval(sign * row["difference"], low, high)
         return ""
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether nothing is known against the metric: a replicate no better than no knowledge."""
+        return not self.averages["can_tell"].eq(other=False).any()
+
+    @property
+    def floor(self) -> str:
+        """The best of the methods that know nothing."""
+        rows = self.averages[self.averages["method"].isin(FLOORS)]
+        rows = rows.sort_values("value", ascending=not self.greater_is_better, kind="stable")
+        return str(rows["method"].iloc[0])
 
     def value(self, method: str) -> str:
         """Return a method's mean over splits, with its interval."""

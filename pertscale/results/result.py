@@ -32,6 +32,8 @@ from pertscale.results.summaries import (
 )
 from pertscale.results.unit_files import REMEDY, open_predictions, read_unit
 from pertscale.schema import (
+    CALIBRATION_COLUMNS,
+    CALIBRATION_FILE,
     CLASS_NAMES,
     COMPARISON_COLUMNS,
     COMPARISONS_FILE,
@@ -53,6 +55,8 @@ from pertscale.schema import (
     SINGLE,
     SKIPPED_FILE,
     SPLITS_DIR,
+    TARGET_COLUMNS,
+    TARGETS_FILE,
     TIMINGS_FILE,
     TOP_EXPRESSED,
     TRANSFER,
@@ -175,10 +179,18 @@ class BenchmarkResult:
         """
         return self._later_table(RANKS_FILE, RANK_COLUMNS)
 
+    @property
+    def calibration(self) -> pd.DataFrame:
+        """What each metric can tell on this screen: :data:`pertscale.schema.CALIBRATION_COLUMNS`.
+
+        A row for each measurement on other cells against each method that knows nothing.
+        """
+        return self._later_table(CALIBRATION_FILE, CALIBRATION_COLUMNS)
+
     @cached_property
     def averages(self) -> pd.DataFrame:
         """Scores averaged over splits, with what is known of each (:func:`averaged_scores`)."""
-        return averaged_scores(self.means, self.estimates, self.ranks)
+        return averaged_scores(self.means, self.estimates, self.ranks, self.calibration)
 
     def perturbation_scores(
         self,
@@ -307,6 +319,11 @@ class BenchmarkResult:
     def drops(self) -> pd.DataFrame:
         """Cells, genes and perturbations that were left out, each with the reason."""
         return self._table(DROPS_FILE)
+
+    @cached_property
+    def targets(self) -> pd.DataFrame:
+        """What perturbations do to their own targets (:data:`pertscale.schema.TARGET_COLUMNS`)."""
+        return self._later_table(TARGETS_FILE, TARGET_COLUMNS)
 
     @cached_property
     def coverage(self) -> pd.DataFrame:

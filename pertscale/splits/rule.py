@@ -72,13 +72,16 @@ class SplitRule:
         few = len(splits[0].held_out) < FEW_HELD_OUT
         return f"{'fewer than' if few else 'at least'} {FEW_HELD_OUT} are held out"
 
-    def in_words(self, split: Split, *, min_cells: int) -> str:
+    def in_words(self, split: Split, *, min_cells: int, min_knockdown: float | None = None) -> str:
         """Say how a split came about: what it is drawn from, and how many are held out."""
+        among = f"min_cells={min_cells}"
+        if min_knockdown is not None:
+            among += f", min_knockdown={min_knockdown:g}"
         if self.given is not None:
-            how = f"given with split=, of perturbations with min_cells={min_cells}"
+            how = f"given with split=, of perturbations with {among}"
         else:
             apart = ", gene_disjoint=True" if self.gene_disjoint else ""
-            how = f"drawn with test_fraction={self.test_fraction:g}, min_cells={min_cells}{apart}"
+            how = f"drawn with test_fraction={self.test_fraction:g}, {among}{apart}"
         n = len(split.held_out)
         return f"{how}; {n:,} of {n + len(split.train):,} held out"
 

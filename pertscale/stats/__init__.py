@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pertscale.stats.labels.perturbqa import read_perturbqa
     from pertscale.stats.labels.table import LabelTable, read_labels
     from pertscale.stats.pseudobulk import read_pseudobulk
+    from pertscale.stats.statistical_power import power, power_at, power_summary
+    from pertscale.stats.target_expression import knockdown
 
 __all__ = [
     "Curation",
@@ -24,7 +26,11 @@ __all__ = [
     "LocalFdr",
     "curate",
     "find_interactions",
+    "knockdown",
     "local_fdr",
+    "power",
+    "power_at",
+    "power_summary",
     "rank_sum",
     "rank_sum_share",
     "read_halves",
@@ -44,7 +50,11 @@ if not TYPE_CHECKING:
             "LocalFdr": "pertscale.stats.empirical_null",
             "curate": "pertscale.stats.labels.curation",
             "find_interactions": "pertscale.stats.interactions",
+            "knockdown": "pertscale.stats.target_expression",
             "local_fdr": "pertscale.stats.empirical_null",
+            "power": "pertscale.stats.statistical_power",
+            "power_at": "pertscale.stats.statistical_power",
+            "power_summary": "pertscale.stats.statistical_power",
             "rank_sum": "pertscale.stats.differential.rank_sum",
             "rank_sum_share": "pertscale.stats.differential.rank_sum",
             "read_halves": "pertscale.stats.halves",

@@ -32,8 +32,6 @@ from pertscale.storage.own_files import zarr_pattern
 if TYPE_CHECKING:
     import xarray as xr
 
-#: Ways to halve the cells of a benchmark's profiles by default. Labels are made of the first.
-REPLICATES: Final = 5
 #: Arrays of one value for each half of a group, and of a value per gene.
 _N_CELLS: Final = "n_cells"
 _DIMS: Final = {
@@ -100,25 +98,28 @@ def read_halves(path: LocationLike, *, context: str | None = None) -> xr.Dataset
     return open_halves(folder, context=context)
 
 
-def open_halves(output: Location, *, context: str | None = None, dask: bool = True) -> xr.Dataset:
-    """Open the halves of an output folder; see :func:`read_halves`.
+def open_halves(output: Location, *, context: str | None = None) -> xr.Dataset:
+    """Open the halves of an output folder as Dask arrays; see :func:`read_halves`."""
+    halves = open_first_halves(output, context=context, dask=True)
+    return _with_second(halves, open_pseudobulk(output, context=context))
 
-    For `dask` see :func:`pertscale.io.zarr_datasets.open_dataset`; without, ``mean_log1p`` is read
-    as a whole when it is asked for.
+
+def open_first_halves(
+    output: Location, *, context: str | None = None, dask: bool = False
+) -> xr.Dataset:
+    """Open what is written of the halves: ``mean_log1p_first`` in place of both means.
+
+    For `dask` see :func:`pertscale.io.zarr_datasets.open_dataset`.
     """
     folder = output / HALVES_DIR
     halves = open_dataset(folder, remedy=REMEDY, dask=dask)
-    whole = open_pseudobulk(output, dask=dask)
     with file_errors(str(folder), remedy=REMEDY):
         names = {
             name: halves[name].compute(scheduler="synchronous").astype(object)
             for name in (PERTURBATION, GENE, CONTEXT)
         }
-        halves = halves.assign_coords(names)
-    if context is not None:
-        mine = names[CONTEXT].values == context
-        halves, whole = halves.isel({PERTURBATION: mine}), whole.isel({PERTURBATION: mine})
-    return _with_second(halves, whole)
+    halves = halves.assign_coords(names)
+    return halves if context is None else halves.isel({PERTURBATION: names[CONTEXT] == context})
 
 
 def _with_second(halves: xr.Dataset, whole: xr.Dataset) -> xr.Dataset:

@@ -89,6 +89,7 @@ def reads(folder: Path) -> dict[str, Callable[[], Any]]:
             "overall",
             "skipped",
             "drops",
+            "targets",
             "coverage",
             "interactions",
             "splits",

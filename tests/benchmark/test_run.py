@@ -145,6 +145,7 @@ def test_everything_is_there(finished):
         "comparisons.parquet",
         "ranks.parquet",
         "drops.parquet",
+        "targets.parquet",
         "skipped.parquet",
         "timings.parquet",
         "report.html",

@@ -13,6 +13,7 @@ from pertscale.benchmark.run_log import RunLog, log_file
 from pertscale.diagnostics.events import (
     ClusterSeen,
     Event,
+    KnockdownChecked,
     Skipped,
     SplitNamesUnknown,
     SplitsDrawn,
@@ -40,6 +41,9 @@ HAPPENED = (
     StageDone(stage="labels", unit="", seconds=1.5, reused=False),
     SplitsDrawn(context="K562", of="doubles", n=9, n_held_out=3, n_splits=2, reason="few"),
     SplitNamesUnknown(split="given", n=4, not_in_screen=["Ä"]),
+    KnockdownChecked(
+        context="K562", min_knockdown=0.3, n=9, n_left_out=2, n_not_measured=1, n_activated=0
+    ),
     Skipped(what="mean", context="", reason="why"),
 )
 #: What follows ``{"time": …, "run": …, `` in each line.
@@ -55,6 +59,8 @@ LINES = (
     '"event": "splits", "context": "K562", "of": "doubles", "n": 9, "n_held_out": 3, '
     '"n_splits": 2, "reason": "few"}',
     '"event": "split_names", "split": "given", "n": 4, "not_in_screen": ["\\u00c4"]}',
+    '"event": "knockdown", "context": "K562", "min_knockdown": 0.3, "n": 9, "n_left_out": 2, '
+    '"n_not_measured": 1, "n_activated": 0}',
     '"event": "skipped", "what": "mean", "context": "", "reason": "why"}',
 )
 

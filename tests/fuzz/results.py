@@ -67,7 +67,9 @@ def read_labels(folder: Path) -> Any:
 
 def read_result(folder: Path) -> Any:
     found = ps.read_result(folder)
-    tables = {name: getattr(found, name) for name in ("scores", "skipped", "drops", "coverage")}
+    tables = {
+        name: getattr(found, name) for name in ("scores", "skipped", "drops", "targets", "coverage")
+    }
     parts = {
         f"{context} {name}": [split.train, split.test]
         for context, mine in found.splits.items()

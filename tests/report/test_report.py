@@ -130,6 +130,22 @@ def test_what_was_skipped_is_a_row_for_each_reason(finished, page):
     assert '<a href="#skipped">' in page
 
 
+def test_targets_are_counted_and_those_that_stay_are_listed(example, finished, page, tmp_path):
+    counts = finished.targets["verdict"].value_counts()
+    assert counts["knocked_down"] > 10
+    cells = [f"{counts.get(name, 0)}" for name in ("not", "activated")]
+    n_kept = sum(map(int, cells))
+    assert "Targets of perturbations, by verdict" in page
+    assert (f"Targets that are not knocked down ({n_kept})" in page) == (n_kept > 0)
+    strict = tmp_path / "strict"
+    how = {"tasks": ["within"], "methods": ["majority_vote"], "settings": ["full"], "seed": 0}
+    left = ps.run_benchmark(example.screen, out=strict, min_knockdown=0.95, quiet=True, **how)
+    n = left.drops["reason"].str.contains("min_knockdown").sum()
+    assert n > 5
+    (row,) = re.findall(r"the target keeps more of its expression.*?</tr>", left.report.read_text())
+    assert f">{n}<" in row
+
+
 def test_p_values_are_all_counted(finished):
     counts = p_value_counts(finished.labels)
     frame = finished.labels.to_pandas(context="alpha", columns=["p_value"])

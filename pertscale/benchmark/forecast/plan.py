@@ -48,6 +48,7 @@ from pertscale.schema import (
     GENE,
     LOG1P_1E4,
     MATRIX,
+    REPLICATES,
     REPORT_FILE,
     SETTINGS,
     TASKS,
@@ -272,6 +273,8 @@ def plan_benchmark(
     intervals: bool = True,
     cluster: Cluster = "targets",
     reference: str | None = None,
+    replicates: int = REPLICATES,
+    min_knockdown: float | None = None,
     test: Test = "mannwhitney",
     fdr: float = 0.01,
     fold_change: FoldChange = "geometric",
@@ -291,6 +294,8 @@ def plan_benchmark(
     store, out, embedding, split, tasks, methods, settings, test_fraction, seed, gene_disjoint
         As of :func:`pertscale.run_benchmark`.
     threshold, exclude_test_perturbations, aliases, targets, intervals, cluster, reference
+        As of :func:`pertscale.run_benchmark`.
+    replicates, min_knockdown
         As of :func:`pertscale.run_benchmark`.
     test, fdr, fold_change, min_cells
         As of :func:`pertscale.stats.rank_sum`.
@@ -338,13 +343,17 @@ def plan_benchmark(
         intervals=intervals,
         cluster=cluster,
         reference=reference,
+        replicates=replicates,
+        min_knockdown=min_knockdown,
     )
     options = RankSumOptions(test=test, fdr=fdr, fold_change=fold_change, min_cells=min_cells)
     output, stores = locate_stores(store, out)
     folder = working_folder(output, LAYOUT)
     with use_client(client, quiet=quiet) as resolved:
         resources = Resources.available(memory, resolved)
-        todo = [_Todo.of(s.store, folder / s.folder, options, resources) for s in stores]
+        todo = [
+            _Todo.of(s.store, folder / s.folder, options, replicates, resources) for s in stores
+        ]
         classes, profiles, skipped = expected_units([one.job for one in todo], folder, asked)
         units = _Units(classes, profiles, any(one.left for one in todo), folder)
         free = shutil.disk_usage(_existing(folder)).free
@@ -393,7 +402,14 @@ class _Todo:
     labels: LabelForecast
 
     @classmethod
-    def of(cls, store: Any, folder: Path, options: RankSumOptions, resources: Resources) -> _Todo:
+    def of(
+        cls,
+        store: Any,
+        folder: Path,
+        options: RankSumOptions,
+        replicates: int,
+        resources: Resources,
+    ) -> _Todo:
         found, screen = None, store
         where = locate(store.path if isinstance(store, Screen) else store)
         name = where.name
@@ -404,7 +420,7 @@ class _Todo:
                     store, inside, memory=resources.memory, parallel=resources.n_parallel
                 )
             screen = inside if found is None else _screen_to_be(inside, found)
-        job = prepare_run(open_screen(screen), folder, options)
+        job = prepare_run(open_screen(screen), folder, options, replicates=replicates)
         if found is not None:
             densities = [found.density] * -(-job.screen.n_genes // CHUNK_GENES)
         else:

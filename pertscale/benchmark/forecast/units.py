@@ -17,6 +17,7 @@ import pandas as pd
 
 from pertscale.baselines import MeanExpression, NoChange
 from pertscale.benchmark.external import ExternalPredictions
+from pertscale.benchmark.knocked_down import measured_targets
 from pertscale.benchmark.options import BenchmarkOptions
 from pertscale.benchmark.run_log import RunLog
 from pertscale.benchmark.stages import plan_context
@@ -30,8 +31,9 @@ from pertscale.benchmark.units.predictors import ClassifierPredictor
 from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES
+from pertscale.io.parquet import declared_frame
 from pertscale.predictions.given_split import check_names
-from pertscale.schema import WORK_DIR
+from pertscale.schema import TARGET_COLUMNS, WORK_DIR
 from pertscale.screen import Screen
 from pertscale.stats.differential.rank_sum import RankSumRun
 from pertscale.stats.labels.curation import Curation, curate
@@ -74,7 +76,7 @@ class _PlannedScreen(ScreenRun):
         if self.labels_exist:
             labels = self.labels
             if kind == "curated":
-                labels = curate(labels, context=context, recipe=Curation())
+                labels = curate(self.labels_to_curate(context), context=context, recipe=Curation())
             return label_matrix(labels, context, place, write=False)
         table, genes = self.labels.perturbations, tuple(self.labels.genes)
         mine = table[(table["context"] == context) & table["tested"]]
@@ -86,6 +88,12 @@ class _PlannedScreen(ScreenRun):
             names = tuple(names[i] for i in sorted(chosen))
             genes = genes[: max(1, round(len(genes) * (1 - recipe.gene_holdout)))]
         return LabelMatrix(place, names, genes, "")
+
+    def targets(self) -> pd.DataFrame:
+        """Return what became of the targets; without labels that is not known of any."""
+        if not self.labels_exist:
+            return declared_frame([], TARGET_COLUMNS)
+        return measured_targets(self.folder, self.labels)
 
 
 def expected_units(

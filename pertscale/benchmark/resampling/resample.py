@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import t as student
 
-from pertscale.baselines.registry import REFERENCES, is_baseline
+from pertscale.baselines.registry import CEILINGS, REFERENCES, is_baseline
+from pertscale.benchmark.resampling.calibrated import calibrations, scaled
 from pertscale.benchmark.resampling.tables import ScoredTable, ScoredUnit
 from pertscale.benchmark.resampling.versions_of import KEYS, Scores, versions_of
 from pertscale.benchmark.units.kept import is_kept, keeping
@@ -23,6 +24,8 @@ from pertscale.execution.allocator import trim
 from pertscale.execution.blas import one_blas_thread
 from pertscale.io.parquet import declared_frame, write_table
 from pertscale.schema import (
+    CALIBRATION_COLUMNS,
+    CALIBRATION_FILE,
     COMPARISON_COLUMNS,
     COMPARISONS_FILE,
     ESTIMATE_COLUMNS,
@@ -43,6 +46,7 @@ _TABLES: Final = {
     ESTIMATES_FILE: ESTIMATE_COLUMNS,
     COMPARISONS_FILE: COMPARISON_COLUMNS,
     RANKS_FILE: RANK_COLUMNS,
+    CALIBRATION_FILE: CALIBRATION_COLUMNS,
 }
 #: Perturbations of all units together up to which tables are resampled in the process that asked.
 LOCAL_DRAWN: Final = 20_000
@@ -103,9 +107,11 @@ def resampled(table: ScoredTable) -> dict[str, list[dict[str, Any]]]:
             for split, one in of_splits.items():
                 rows[INTERVALS_FILE] += _with_intervals(one, {**where, "split": split})
             mean = _Mean.of_splits(of_splits, units)
-            rows[ESTIMATES_FILE] += _estimates(mean, where)
             means.setdefault(setting, {})[method] = mean
     n_splits = len({unit.split for unit in table.units})
+    for setting, of_method in means.items():
+        rows[CALIBRATION_FILE] += _calibrations(of_method, {**head, "setting": setting})
+    rows[ESTIMATES_FILE] = list(_estimates(means, head, rows[CALIBRATION_FILE]))
     for setting, of_method in means.items():
         whole = {
             method: mean
@@ -114,7 +120,8 @@ def resampled(table: ScoredTable) -> dict[str, list[dict[str, Any]]]:
         }
         if setting == PARTIAL or not whole:  # the first are each on perturbations of their own
             continue
-        fewest = min(mean.fewest for mean in whole.values())
+        competing = [mean.fewest for method, mean in whole.items() if method not in REFERENCES]
+        fewest = min(competing, default=0)
         for key in dict.fromkeys(key for mean in whole.values() for key in mean.scores.keys):
             point, level, _, metric = key
             if level == "overall":
@@ -200,7 +207,37 @@ def _with_intervals(scores: Scores, where: Mapping[str, str]) -> list[dict[str, 
     ]
 
 
-def _estimates(mean: _Mean, where: Mapping[str, str]) -> list[dict[str, Any]]:
+def _calibrations(
+    of_method: Mapping[str, _Mean], where: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield what each metric of a setting can tell, where replicates were measured."""
+    if not set(CEILINGS) & set(of_method):
+        return
+    for key in dict.fromkeys(key for mean in of_method.values() for key in mean.scores.keys):
+        scored = {m: v for m, mean in of_method.items() if (v := mean.scores.of(key))}
+        yield from calibrations(scored, key, where)
+
+
+def _estimates(
+    means: Mapping[str, Mapping[str, _Mean]],
+    head: Mapping[str, str],
+    calibration: Sequence[Mapping[str, Any]],
+) -> Iterator[dict[str, Any]]:
+    """Yield the estimates of all methods, between floor and ceiling where these are known."""
+    scales: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in calibration:
+        key = row["setting"], *(row[name] for name in KEYS)
+        scales.setdefault(key, []).append(dict(row))
+    for method in dict.fromkeys(method for of_method in means.values() for method in of_method):
+        for setting, of_method in means.items():
+            if method in of_method:
+                where = {**head, "setting": setting, "method": method}
+                for row in _of_splits(of_method[method], where):
+                    key = setting, *(row[name] for name in KEYS)
+                    yield row | {"scaled": scaled(row["value"], scales.get(key, []))}
+
+
+def _of_splits(mean: _Mean, where: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the means over splits with their intervals, and with those of the splits (N4)."""
     rows = _with_intervals(mean.scores, where)
     for row, values in zip(rows, mean.by_split.T, strict=True):

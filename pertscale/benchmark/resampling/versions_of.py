@@ -97,7 +97,8 @@ def _of_classes(unit: ScoredUnit, scores: pd.DataFrame, draws: Draws) -> Iterato
 def _of_expression(scores: pd.DataFrame, draws: Draws) -> Iterator[Found]:
     """Yield weighted means over perturbations."""
     single = scores[scores["level"] == "perturbation"]
-    metrics = list(OF_PERTURBATION)
+    there = set(single["metric"])
+    metrics = [metric for metric in OF_PERTURBATION if metric in there]
     for (setting, method), rows in single.groupby(["setting", "method"], sort=False):
         values, n = (rows.pivot(index="group", columns="metric", values=x) for x in ("value", "n"))
         values, n = values[metrics], n[metrics]

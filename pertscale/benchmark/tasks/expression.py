@@ -90,5 +90,6 @@ def _plan_split(run: ScreenRun, context: str, task: str, split: Split, restrict:
             embedding=embedding,
             targets=run.options.targets,
             n_cells=dict(zip(groups[PERTURBATION], sizes, strict=True)),
+            halves=run.halves.get(context),
         )
         run.record.expression.append(unit)

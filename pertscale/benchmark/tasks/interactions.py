@@ -123,6 +123,9 @@ def _scored_pairs(unit: ExpressionUnit, pairs: pd.DataFrame) -> np.ndarray:
 def _call(run: ScreenRun, context: str) -> None:
     """Call the interactions of a context, or record why they can't be."""
     profiles = run.profiles[context].values
+    left_out = run.left_out.get(context, {})
+    if left_out:
+        profiles = profiles[~np.isin(profiles[PERTURBATION].values.astype(str), list(left_out))]
     names = [str(n) for n in profiles[PERTURBATION].values]
     targets = run.screen.targets
     if not complete_doubles(names, targets):
@@ -136,7 +139,8 @@ def _call(run: ScreenRun, context: str) -> None:
         except InputError as error:
             run.log.skip(INTERACTIONS, context, str(error))
             return
-        key = digest(INTERACTIONS_VERSION, run.profiles[context].key)
+        without = [sorted(left_out)] if left_out else []
+        key = digest(INTERACTIONS_VERSION, run.profiles[context].key, *without)
         path = _folder(run) / f"{slug(context)}-{key[:12]}.parquet"
         run.interactions[context] = CalledInteractions.keep(path, context, found)
 

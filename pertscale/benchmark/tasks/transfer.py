@@ -250,9 +250,10 @@ def _embedding(
 
 
 def _train_names(mapping: NameMap, split: Split, exclude: bool) -> list[str]:
-    """Return the tested perturbations of a source, without those that the target holds out."""
+    """Return the perturbations of a source that count, without those that the target holds out."""
     target, table = mapping.target, mapping.source.run.labels.perturbations
     mine = table[(table["context"] == mapping.source.context) & table["tested"]][PERTURBATION]
+    mine = mine[~mine.isin(mapping.source.run.left_out.get(mapping.source.context, {}))]
     held_out = {target.groups[n] for n in split.held_out}
     return [n for n in mine if not (exclude and mapping.group[n] in held_out)]
 
@@ -338,6 +339,7 @@ def _plan_expression(
         given=with_profiles(given),
         embedding=None if isinstance(embedding, str) else embedding,
         targets=options.targets,
+        halves=target.run.halves.get(target.context),
     )
     record.expression.append(unit)
 
@@ -356,7 +358,7 @@ def _models(
 
 @dataclass(frozen=True, eq=False)
 class _OtherScreen:
-    """Vectors of perturbations from the profiles of another screen, of all its conditions.
+    """Vectors of perturbations from the profiles of another screen, of its conditions.
 
     Attributes
     ----------
@@ -364,15 +366,21 @@ class _OtherScreen:
     profiles : ContextProfiles
     called : dict of str to str
         Its perturbations → what the target calls them; others keep their names.
+    left_out : frozenset of str
+        Perturbations of it that do not count.
     """
 
     name: str
     profiles: ContextProfiles
     called: Mapping[str, str]
+    left_out: frozenset[str]
 
     def vectors(self) -> Embedding:
         """Return the vectors, by the names that the target has for perturbations."""
         profiles = self.profiles.values
+        if self.left_out:
+            names = profiles[PERTURBATION].values.astype(str)
+            profiles = profiles[~np.isin(names, list(self.left_out))]
         called = [self.called.get(n, n) for n in profiles[PERTURBATION].values.astype(str)]
         _, first = np.unique(called, return_index=True)
         named = profiles.assign_coords({PERTURBATION: np.array(called, object)})
@@ -408,7 +416,9 @@ def _linear_by_other_screen(
     """Return the bilinear model with vectors from the source's profiles of all its conditions."""
     method = TRANSFER_MODELS[OTHER_SCREEN]
     own = OwnProfiles(target.profiles, split.train, None)
-    other = _OtherScreen(mapping.source.name, mapping.source.profiles, mapping.group)
+    source = mapping.source
+    left_out = frozenset(source.run.left_out.get(source.context, {}))
+    other = _OtherScreen(source.name, source.profiles, mapping.group, left_out)
 
     def make(seed: int) -> ExpressionModel:
         return _ByOtherScreen(method.make(seed), own, other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pertscale.baselines.registry import REPLICATE
 from pertscale.benchmark.state import ContextPlan, ScreenRun
 from pertscale.benchmark.tasks.base import Task
 from pertscale.benchmark.units.changes import ModelChanges
@@ -19,6 +20,7 @@ from pertscale.benchmark.units.predictors import (
     thresholded_file,
 )
 from pertscale.benchmark.units.profiles import OwnProfiles
+from pertscale.benchmark.units.replicate_unit import ReplicatePredictor, ReplicateUnit
 from pertscale.benchmark.vectors import has_none, learned_from, vectors_for
 from pertscale.diagnostics.progress import say
 from pertscale.errors import InputError
@@ -86,6 +88,21 @@ def _plan_split(
             )
             for name, predictor in predictors.items()
         ]
+        if context in run.halves:
+            run.record.units.append(
+                ReplicateUnit(
+                    task=WITHIN,
+                    context=context,
+                    split=usable,
+                    target_genes=run.screen.targets,
+                    labels=kind,
+                    matrix=matrix,
+                    method=REPLICATE,
+                    predictor=ReplicatePredictor(run.halves[context]),
+                    settings=of_kind,
+                    intervals=run.options.intervals,
+                )
+            )
 
 
 def _classifiers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -27,6 +28,7 @@ from pertscale.benchmark.units.label_matrix import (
     strip_rows,
 )
 from pertscale.errors import ArgumentError, InputError
+from pertscale.evaluation.classification import ScoredPairs
 from pertscale.hashing import digest
 from pertscale.io.zarr_datasets import Variable, create_dataset
 from pertscale.schema import CLASS, CLASS_NAMES, GENE, PERTURBATION
@@ -165,16 +167,28 @@ class ClassUnit(Unit):
         """Return the scores in all settings."""
         held_out = self.split.held_out
         (truth,) = compute(self.matrix.rows(held_out))  # a byte per pair, for every strip
-        scored = score_settings(
-            held or read_prediction(store, truth.size, params[self.method]),
+        predicted = held or read_prediction(store, truth.size, params[self.method])
+        return self.unit_scores(self.scored(predicted, truth, held_out), params)
+
+    def scored(
+        self, predicted: Predicted, truth: np.ndarray, perturbations: Sequence[str]
+    ) -> dict[str, ScoredPairs]:
+        """Score a prediction of some perturbations in each setting."""
+        return score_settings(
+            predicted,
             truth,
-            held_out,
+            perturbations,
             settings=self.settings,
-            target_pairs=pairs_of_targets(held_out, self.matrix.genes, self.target_genes),
+            target_pairs=pairs_of_targets(perturbations, self.matrix.genes, self.target_genes),
             overlap=lambda: self.predictor.overlap(self.matrix),
             points=self.predictor.points(self),
             keep_sums=self.intervals,
         )
+
+    def unit_scores(
+        self, scored: Mapping[str, ScoredPairs], params: dict[str, dict[str, Any]]
+    ) -> UnitScores:
+        """Put the scores of all settings into one table."""
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
         parts = [one.table.assign(setting=s, method=self.method) for s, one in scored.items()]
         table = with_head(pd.concat(parts, ignore_index=True), params, self.split, **head)

@@ -24,7 +24,10 @@ import zarr
 
 from pertscale.baselines import ExpressionMethod, MeanExpression
 from pertscale.baselines.expression.base import BLOCK_BYTES, rows_of
+from pertscale.baselines.registry import CEILINGS
 from pertscale.benchmark.units.base import Outcome, Unit, UnitScores, with_head
+from pertscale.benchmark.units.ceilings import Ceilings
+from pertscale.benchmark.units.halves import ContextHalves
 from pertscale.benchmark.units.learned import Vectors, opened
 from pertscale.benchmark.units.predictors import PREDICTS_NONE
 from pertscale.benchmark.units.profiles import Profiles
@@ -67,6 +70,8 @@ class ExpressionUnit(Unit):
         Whether the genes that a perturbation targets are left out of its scores.
     n_cells : dict of str to int
         Cells of each perturbation and of the control, where they are known.
+    halves : ContextHalves, optional
+        Halves of the cells: replicates are scored then, and the truth's noise is known.
     """
 
     profiles: Profiles
@@ -76,6 +81,7 @@ class ExpressionUnit(Unit):
     embedding: Vectors | None = None
     targets: Targets = "exclude"
     n_cells: Mapping[str, int] = field(default_factory=dict)
+    halves: ContextHalves | None = None
 
     stage: ClassVar[str] = "expression"
 
@@ -128,10 +134,15 @@ class ExpressionUnit(Unit):
 
     @property
     def n_bytes(self) -> int:
-        """Predictions of one model and the truth, of all on the genes that are scored, profiles."""
+        """Predictions of one model and the truth, of all on the genes that are scored, profiles.
+
+        Of replicates some ten arrays on these genes.
+        """
         n_genes = self.profiles.shape[1]
         scored = self.n_pairs * min(N_GENES, n_genes) // max(1, n_genes)
         one = len(self.held_out) * n_genes
+        if self.halves is not None:
+            scored += 5 * len(self.held_out) * min(N_GENES, n_genes)
         return 16 * one + 16 * scored + 2 * BLOCK_BYTES + self.profiles.n_bytes
 
     @property
@@ -141,8 +152,9 @@ class ExpressionUnit(Unit):
 
     @property
     def scoring(self) -> str:
-        """Hash of whether targets are left out."""
-        return digest(self.targets)
+        """Hash of whether targets are left out, and of the halves of the cells."""
+        of_halves = () if self.halves is None else (self.halves.key, self.halves.n_replicates)
+        return digest(self.targets, *of_halves)
 
     def predict(self, store: Any) -> Outcome:
         """Fit all models, and write their predictions and those of files to a path or Zarr store.
@@ -180,12 +192,26 @@ class ExpressionUnit(Unit):
             targets=self.targets,
             target_genes=self.target_genes,
             no_effect=_no_effect(self, background.names),
+            noise=_noise(self.halves, truth, genes),
         )
-        tables = _settings(
-            {*self.given, *self.user_models}, _read_predictions(store, truth, genes), compare
+        tables = list(
+            _settings(
+                {*self.given, *self.user_models}, _read_predictions(store, truth, genes), compare
+            )
         )
+        if self.halves is not None:
+            ceilings = Ceilings(
+                halves=self.halves,
+                observed=observed,
+                genes=genes,
+                background=background.mean.values[genes],
+                targets=self.targets,
+                target_genes=self.target_genes,
+            )
+            tables.append((TOP_EXPRESSED, ceilings.scores(truth, control.values[genes])))
+            params = params | {name: {} for name in CEILINGS}
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
-        parts = [with_head(t, params, self.split, **head, setting=s) for s, t in tables]
+        parts = [with_head(t, params, self.split, **head, setting=s) for s, t in tables if len(t)]
         return UnitScores(pd.concat(parts, ignore_index=True))
 
 
@@ -273,6 +299,20 @@ def _no_effect(unit: ExpressionUnit, train: Sequence[str]) -> dict[str, np.ndarr
         n_control=of(CONTROL),
         n_training=np.array(list(map(of, train))),
     )
+
+
+def _noise(
+    halves: ContextHalves | None, truth: xr.DataArray, genes: np.ndarray
+) -> xr.DataArray | None:
+    """Return the variances of the means of the truth, where those of the cells are known.
+
+    Of a single cell none is known: as if there were no noise.
+    """
+    if halves is None:
+        return None
+    names = [str(name) for name in truth[PERTURBATION].values]
+    variances = halves.variances(names, genes) / halves.sizes(names)[:, None]
+    return truth.copy(data=np.nan_to_num(variances))
 
 
 @dataclass(frozen=True)

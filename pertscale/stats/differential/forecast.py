@@ -12,11 +12,11 @@ from pertscale.io.store.layout import CHUNK_GENES, CHUNK_ROWS
 from pertscale.schema import PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
+from pertscale.stats.differential.half_tiles import half_dtype
 from pertscale.stats.differential.rank_sum import RankSumRun
 from pertscale.stats.differential.screen_fdr import VALUE_BYTES, values_at_once
 from pertscale.stats.differential.table_parts import PART_PAIRS, part_bytes, parts_at_once
 from pertscale.stats.differential.tile_plan import plan_of, read_plan
-from pertscale.stats.differential.tile_statistics import is_complete
 from pertscale.stats.differential.tiles import Tile, TilePlan
 from pertscale.stats.differential.timing import ZERO_COST, LabelRates
 
@@ -25,6 +25,8 @@ LABEL_BYTES = 36
 #: Cost of a pair until it is in the label table (adjusted over its perturbation and over the
 #: screen, looked up, encoded, written), relative to the cost of sorting and adjusting it.
 _PART_COST = 8.0
+#: Cost of summing and testing halves of the cells, relative to the test of all.
+HALVES_COST = 1.5
 #: CPU seconds of a task beside its data, and of a call beside its tasks.
 _TASK_SECONDS = 0.01
 _CALL_SECONDS = 0.6
@@ -53,6 +55,8 @@ class LabelForecast:
         CPU seconds of one thread.
     peak_bytes : int
         What the tasks of a process hold together at most: tiles, ranges of p-values, or parts.
+    replicates : int
+        Ways in which cells are halved in the same pass.
     """
 
     plan: TilePlan
@@ -62,6 +66,7 @@ class LabelForecast:
     bytes_read: int
     seconds: float
     peak_bytes: int
+    replicates: int = 0
 
     @property
     def n_parts(self) -> int:
@@ -71,15 +76,22 @@ class LabelForecast:
     @property
     def scratch_bytes(self) -> int:
         """Bytes of the tiles' statistics, which are gone when the table is there."""
-        return 0 if self.finished else self.n_pairs * STATISTICS_DTYPE.itemsize
+        of_halves = half_dtype(self.replicates).itemsize if self.replicates else 0
+        return 0 if self.finished else self.n_pairs * (STATISTICS_DTYPE.itemsize + of_halves)
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of label table and pseudobulk, at most."""
+        """Bytes of label table, pseudobulk and halves, at most."""
         profiles = sum(
             np.dtype(v.dtype).itemsize for v in PSEUDOBULK_VARIABLES if v.name != "n_cells"
         )
-        return 0 if self.finished else self.n_pairs * (LABEL_BYTES + profiles)
+        of_halves = _half_bytes(self.replicates) if self.replicates else 0
+        return 0 if self.finished else self.n_pairs * (LABEL_BYTES + profiles + of_halves)
+
+
+def _half_bytes(replicates: int) -> int:
+    """Bytes of a pair in the halves: a mean of each way, a variance, labels and statistics."""
+    return 4 * replicates + 4 + 2 * (1 + 4)
 
 
 def tiles_left(
@@ -99,11 +111,15 @@ def tiles_left(
         kept
         if kept is not None and follows
         else plan_of(
-            label_run.screen, resources, kernel=label_run.options.kernel, densities=densities
+            label_run.screen,
+            resources,
+            kernel=label_run.options.kernel,
+            n_seeds=label_run.replicates,
+            densities=densities,
         )
     )
     tasks = label_run.tasks(plan)
-    missing = [t.tile for t in tasks if not (follows and is_complete(t.statistics_file, t.tile))]
+    missing = [task.tile for task in tasks if not (follows and task.is_done)]
     return plan, [] if label_run.is_finished(content=False) else missing
 
 
@@ -119,6 +135,7 @@ def forecast_rank_sum(
     n_pairs = len(screen.groups) * screen.n_genes
     itemsize = np.dtype(screen.info["dtype"]).itemsize
     chunk_bytes = CHUNK_ROWS * CHUNK_GENES * itemsize
+    halved = 1 + (HALVES_COST if label_run.replicates else 0.0)
     chunks, seconds, seen = 0, 0.0, set()
     for tile in missing:
         block = tile.context, tile.gene_start, tile.gene_stop
@@ -132,7 +149,7 @@ def forecast_rank_sum(
             seconds += (
                 here * chunk_bytes * rates.per_byte
                 + n_control * weight * rates.per_control
-                + (perturbed[1] - perturbed[0]) * weight * rates.per_value
+                + (perturbed[1] - perturbed[0]) * weight * rates.per_value * halved
                 + _TASK_SECONDS
             )
         seen.add(block)
@@ -148,6 +165,7 @@ def forecast_rank_sum(
         bytes_read=chunks * chunk_bytes,
         seconds=seconds,
         peak_bytes=peak,
+        replicates=label_run.replicates,
     )
 
 

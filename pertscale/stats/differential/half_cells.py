@@ -95,23 +95,16 @@ def halved_groups(screen: Screen, min_cells: int) -> np.ndarray:
     return enough & groups["context"].map(of_control).to_numpy(bool)
 
 
-def write_halves(screen: Screen, staging: Path, *, n_seeds: int, min_cells: int) -> Halves:
-    """Halve the cells of a screen in some ways, unless that is done; return the descriptor.
+def write_codes(screen: Screen, halves: Halves) -> None:
+    """Halve the cells of a screen, and write the code of each, unless that is done.
 
     Memory: some 40 bytes per cell, and the names of one chunk of cells.
     """
-    file = staging / _FILE
+    file = Path(halves.staging, _FILE)
     if not file.exists():
-        codes = cell_codes(screen, n_seeds)
+        codes = cell_codes(screen, halves.n_seeds)
         with atomic_path(file) as temporary, temporary.open("wb") as opened:
             np.save(opened, codes)
-    return Halves(
-        store=screen.path,
-        fingerprint=screen.fingerprint,
-        staging=str(staging),
-        n_seeds=n_seeds,
-        min_cells=min_cells,
-    )
 
 
 def cell_codes(screen: Screen, n_seeds: int) -> np.ndarray:

@@ -29,7 +29,7 @@ from pertscale.schema import COUNTS, HALVES_DIR, LABELS_DIR, MANIFEST_FILE, PSEU
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.stats.differential._kernels.half_groups import MOST_SEEDS
 from pertscale.stats.differential.exact_keys import check_exact
-from pertscale.stats.differential.half_cells import Halves, write_halves
+from pertscale.stats.differential.half_cells import Halves, write_codes
 from pertscale.stats.differential.options import TESTS, FoldChange, RankSumOptions, Test
 from pertscale.stats.differential.screen_fdr import write_steps
 from pertscale.stats.differential.table_parts import (
@@ -217,9 +217,7 @@ def label_screen(
         receipts = label_run.write_parts(resources, resolved, quiet=quiet)
         run_on_all_workers(release_memory, resolved)
         check_unchanged(screen)
-        finish_tables(
-            screen, label_run.staging, options, receipts, label_run.key, label_run.halves()
-        )
+        finish_tables(screen, label_run.staging, options, receipts, label_run.key, label_run.halves)
         lock.check()
         label_run.publish()
     return read_labels(output)
@@ -286,6 +284,7 @@ def rank_sum_share(
     ):
         check_exact(screen, resolved, quiet=quiet)
         resources = Resources.available(memory, resolved, n_shares=n_shares)
+        label_run.halve_cells()
         tasks = label_run.tasks(label_run.plan(resources, alone=False))[number - 1 :: n_shares]
         _run_tiles(tasks, f"rank-sum {share}", resolved, quiet=quiet)
         run_on_all_workers(release_memory, resolved)
@@ -326,16 +325,23 @@ class RankSumRun:
             self.folder, self.key, replicates=self.replicates, content=content, quiet=quiet
         )
 
+    @property
     def halves(self) -> Halves | None:
-        """Return the halves of the cells, made where they are not; None without replicates."""
+        """Halves of the cells; None without replicates."""
         if not self.replicates:
             return None
-        return write_halves(
-            self.screen,
-            self.staging,
+        return Halves(
+            store=self.screen.path,
+            fingerprint=self.screen.fingerprint,
+            staging=str(self.staging),
             n_seeds=self.replicates,
             min_cells=self.options.min_cells,
         )
+
+    def halve_cells(self) -> None:
+        """Write down which half each cell is in, where that is asked for."""
+        if self.halves is not None:
+            write_codes(self.screen, self.halves)
 
     def remove_staging(self) -> None:
         """Remove what a run left that was ended between its last two steps."""
@@ -361,7 +367,6 @@ class RankSumRun:
 
     def tasks(self, plan: TilePlan) -> list[TileTask]:
         """Return a task for each tile of a plan."""
-        halves = self.halves()
         return [
             TileTask(
                 store=self.screen.path,
@@ -373,7 +378,7 @@ class RankSumRun:
                 kernel=self.options.kernel,
                 variant=TESTS[self.options.test],
                 is_counts=self.screen.scale == COUNTS,
-                halves=halves,
+                halves=self.halves,
                 arithmetic=self.options.fold_change == "arithmetic",
             )
             for tile in plan.tiles
@@ -381,6 +386,7 @@ class RankSumRun:
 
     def test_tiles(self, resources: Resources, client: Any, *, quiet: bool) -> None:
         """Test all tiles; write down where their statistics are, and the screen-wide adjustment."""
+        self.halve_cells()
         tasks = self.tasks(self.plan(resources, alone=True))
         _run_tiles(tasks, "rank-sum", client, quiet=quiet)
         write_index(self.staging, [(task.tile, task.statistics_file) for task in tasks])
@@ -391,7 +397,7 @@ class RankSumRun:
     ) -> list[dict[str, Any]]:
         """Write the parts of the label table and of the pseudobulk; return their receipts."""
         parts = make_parts(
-            self.screen, self.staging, self.options, self.key, resources, self.halves()
+            self.screen, self.staging, self.options, self.key, resources, self.halves
         )
         try:
             return run(write_part, parts, label="labels", client=client, quiet=quiet)

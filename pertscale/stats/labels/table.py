@@ -190,6 +190,8 @@ class LabelTable:
         self._check_parts()
         files = [str(file) for context in self.contexts for file in self._files(context)]
         meta = arrow_schema(LABEL_COLUMNS).empty_table().to_pandas()
+        if not files:  # no perturbation was tested
+            return dd.from_pandas(meta, npartitions=1)
         return dd.from_map(_read_frame, files, meta=meta, enforce_metadata=False)
 
     def to_pandas(
@@ -276,6 +278,32 @@ class LabelTable:
         self._check_parts()
         with file_errors(str(self._folder()), remedy=REMEDY):
             return self._dataset().to_table(columns=needed, filter=condition).to_pandas()
+
+    def target_pairs(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Read the pairs of tested perturbations and genes that they target, codes for names.
+
+        All of the table is read; memory: a row group of these columns at a time, and what is found.
+        """
+        lacking = [name for name in ("is_target", *columns) if name not in self.columns]
+        if lacking:
+            raise InputError(
+                f"the label table has no {', '.join(lacking)}; pertscale.stats.rank_sum(store) "
+                "makes one that has"
+            )
+        wanted = [PERTURBATION, GENE, *columns]
+        if self._pairs is not None:
+            return self._pairs.loc[self._pairs["is_target"], wanted].reset_index(drop=True)
+        if not self.perturbations["tested"].any():  # then there are no files
+            return arrow_schema(LABEL_COLUMNS).empty_table().select(wanted).to_pandas()
+        self._check_parts()
+        with file_errors(str(self._folder()), remedy=REMEDY):
+            found = self._dataset().to_table(
+                columns=wanted,
+                filter=pc.field("is_target"),
+                batch_readahead=1,
+                fragment_readahead=1,
+            )
+        return found.to_pandas()
 
     def parts(self, context: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield columns of a context part by part: whole perturbations, codes for names.

@@ -120,9 +120,7 @@ def sum_halves(block, totals, codes, is_counts, bounds, in_first, sums):
                 block[g], totals, bounds[q], bounds[q + 1], is_counts, index, keys, np.int64(0)
             )
             _logs(keys, n, is_counts, logs)
-            _sum_halves(
-                keys, logs, index, codes, in_first, np.int64(0), n, is_counts, sums[q, g]
-            )
+            _sum_halves(keys, logs, index, codes, in_first, np.int64(0), n, is_counts, sums[q, g])
 
 
 @jit
@@ -168,9 +166,7 @@ def rank_halves(
                 block[g], totals, bounds[q], bounds[q + 1], is_counts, index, keys, np.int64(0)
             )
             _logs(keys, n, is_counts, logs)
-            _sum_halves(
-                keys, logs, index, codes, in_first, np.int64(0), n, is_counts, sums[q, g]
-            )
+            _sum_halves(keys, logs, index, codes, in_first, np.int64(0), n, is_counts, sums[q, g])
             for j in range(_U(n)):
                 second = np.int64(codes[_U(index[j])]) & np.int64(1)
                 halves[0, _U(n0)] = halves[1, _U(n1)] = keys[j]

@@ -1,0 +1,124 @@
+"""The ceiling of classes: the labels of half of the cells against those of the other half (O2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+
+from pertscale._computing import compute
+from pertscale.baselines.inputs import Predicted
+from pertscale.benchmark.units.base import UnitScores
+from pertscale.benchmark.units.class_scores import Points
+from pertscale.benchmark.units.class_unit import ClassUnit
+from pertscale.benchmark.units.halves import ContextHalves
+from pertscale.benchmark.units.label_matrix import LabelMatrix
+from pertscale.evaluation.classification import ScoredPairs
+from pertscale.evaluation.operating_point import share_changed
+from pertscale.evaluation.resampling.pairs import PairSums
+from pertscale.hashing import digest
+from pertscale.schema import CLASSES, Label
+
+_SCORE_COLUMNS = ["operating_point", "level", "group", "metric"]
+
+
+@dataclass(frozen=True, eq=False)
+class ReplicatePredictor:
+    """Predicts the labels of half of the cells.
+
+    Attributes
+    ----------
+    halves : ContextHalves
+    """
+
+    halves: ContextHalves
+
+    local = False
+    cost = 1.0
+
+    @property
+    def key(self) -> str:
+        """Hash of the labels of all cells, of which the halves are."""
+        return digest(self.halves.key)
+
+    def predict(self, unit: ClassUnit) -> Predicted:
+        """Return the labels of the first half."""
+        labels, z = self.halves.labels(0, unit.split.held_out, unit.matrix.genes)
+        there = self.halves.n_cells(unit.split.held_out)[0, 0] > 0
+        params = {"n_without_prediction": int((~there).sum())}
+        return Predicted(labels, scores_of_z(z), params)
+
+    def overlap(self, matrix: LabelMatrix) -> np.ndarray:
+        """All genes."""
+        return np.ones(len(matrix.genes), bool)
+
+    def points(self, unit: ClassUnit) -> Points:
+        """At the rate of the training part."""
+        return Points(share_changed(unit.matrix.rows(unit.split.train)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReplicateUnit(ClassUnit):
+    """Each half of the cells of the held-out perturbations predicts the other one.
+
+    Pairs of both directions are scored together. Perturbations without halves have no pairs.
+    """
+
+    predictor: ReplicatePredictor
+
+    def score(
+        self, store: Any, params: dict[str, dict[str, Any]], *, held: Predicted | None = None
+    ) -> UnitScores:
+        """Return the scores in all settings."""
+        held_out = self.split.held_out
+        of = self.predictor.halves.labels
+        halves = [of(half, held_out, self.matrix.genes) for half in range(2)]
+        labels = [label for label, _ in halves]
+        (known, truth) = compute(self.matrix.rows(held_out), _joined(labels[::-1]))
+        truth = np.where(np.tile(known, (2, 1)) == Label.UNTESTED, np.int8(Label.UNTESTED), truth)
+        predicted = Predicted(
+            _joined(labels), scores_of_z(_joined([z for _, z in halves])), params[self.method]
+        )
+        scored = self.scored(predicted, truth, [*held_out, *held_out])
+        return self.unit_scores({s: _of_both(one) for s, one in scored.items()}, params)
+
+
+def scores_of_z(z: Any) -> Any:
+    """Return class scores (perturbation, gene, 3) that rank pairs by the statistic of their test.
+
+    Those of the three classes add up to 1; p-values would be 0, and the same, for large statistics.
+    """
+    if dask.is_dask_collection(z):
+        chunks = (*z.chunks, (len(CLASSES),))
+        return z.map_blocks(scores_of_z, dtype=np.float32, chunks=chunks, new_axis=2)
+    size = np.abs(z) / (1 + np.abs(z))
+    return np.stack([size * (z < 0), 1 - size, size * (z > 0)], axis=2).astype(np.float32)
+
+
+def _joined(parts: list[Any]) -> Any:
+    return da.concatenate(parts) if dask.is_dask_collection(parts[0]) else np.concatenate(parts)
+
+
+def _of_both(scored: ScoredPairs) -> ScoredPairs:
+    """Put the rows of each perturbation, one for each direction, together."""
+    mean = scored.table.groupby(_SCORE_COLUMNS, sort=False, as_index=False)
+    table = mean.agg(value=("value", "mean"), n=("n", "mean"))
+    table["n"] = table["n"].astype(int)
+    counted = table["metric"] == "n_perturbations"
+    table.loc[counted, "value"] /= 2
+    return replace(scored, table=table[scored.table.columns], sums=_folded(scored.sums))
+
+
+def _folded(sums: PairSums | None) -> PairSums | None:
+    if sums is None:
+        return None
+
+    def both(counts: np.ndarray) -> np.ndarray:
+        first, second = np.split(counts, 2)
+        return first + second
+
+    called = {point: both(counts) for point, counts in sums.called.items()}
+    return PairSums(called, tuple(map(both, sums.bins)), sums.n_missing)
