@@ -115,8 +115,8 @@ def audit_metrics(
     >>> chosen = table.query("attack == 'sign_flipped' and metric in ['l2', 'pearson_delta']")
     >>> chosen[["metric", "best_floor", "verdict"]]
                metric best_floor verdict
-    ...            l2  ...             ok
-    ... pearson_delta  ...             ok
+    10             l2  no_change      ok
+    52  pearson_delta       mean      ok
     """
     check_targets(targets)
     audited = as_audited(
