@@ -40,6 +40,12 @@ from pertscale.evaluation.resampling.intervals import Interval, bca_interval
 from pertscale.evaluation.resampling.versions import Versions, ratios
 from pertscale.evaluation.shared_control import no_effect, no_effect_elsewhere
 from pertscale.evaluation.target_genes import own_targets
+from pertscale.evaluation.weighted import (
+    gene_weights,
+    weighted_mse,
+    weighted_pearson,
+    weighted_r2,
+)
 
 __all__ = [
     "ATTACKS",
@@ -71,6 +77,7 @@ __all__ = [
     "evaluate_both",
     "evaluate_expression",
     "evaluate_per_gene",
+    "gene_weights",
     "interpolated_duplicate",
     "no_effect",
     "no_effect_elsewhere",
@@ -83,6 +90,9 @@ __all__ = [
     "scores_from_confusion",
     "share_changed",
     "strongest",
+    "weighted_mse",
+    "weighted_pearson",
+    "weighted_r2",
 ]
 
 __dir__ = public_dir(__all__)

@@ -50,9 +50,7 @@ def interpolated_duplicate(
     arrays = [np.asarray(x, np.float64) for x in (replicate, others, adjusted)]
     if len({x.shape for x in arrays}) > 1:
         shapes = ", ".join(str(x.shape) for x in arrays)
-        raise InputError(
-            f"replicate, others and adjusted have shapes {shapes}; they must not differ"
-        )
+        raise InputError(f"replicate, others, adjusted have shapes {shapes}; needed is the same")
     one, rest, q = arrays
     return (1 - q) * one + q * rest
 

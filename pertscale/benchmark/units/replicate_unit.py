@@ -107,8 +107,9 @@ def _of_both(scored: ScoredPairs) -> ScoredPairs:
     mean = scored.table.groupby(_SCORE_COLUMNS, sort=False, as_index=False)
     table = mean.agg(value=("value", "mean"), n=("n", "mean"))
     table["n"] = table["n"].astype(int)
+    single = (table["level"] == "perturbation") & (table["n"] > 0)
     counted = table["metric"] == "n_perturbations"
-    table.loc[counted, "value"] /= 2
+    table.loc[counted, ["value", "n"]] = table.loc[single, "group"].nunique()
     return replace(scored, table=table[scored.table.columns], sums=_folded(scored.sums))
 
 
