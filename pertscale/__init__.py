@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pertscale.benchmark import (
         BenchmarkPlan,
         BenchmarkResult,
+        audit_screen,
         plan_benchmark,
         read_result,
         run_benchmark,
@@ -50,6 +51,7 @@ __all__ = [
     "Predictions",
     "Screen",
     "Split",
+    "audit_screen",
     "baselines",
     "curate",
     "embeddings",
@@ -85,6 +87,7 @@ if not TYPE_CHECKING:
             "Predictions": "pertscale.predictions",
             "Screen": "pertscale.screen",
             "Split": "pertscale.splits",
+            "audit_screen": "pertscale.benchmark",
             "baselines": "pertscale.baselines",
             "curate": "pertscale.stats",
             "embeddings": "pertscale.embeddings",

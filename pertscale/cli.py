@@ -41,6 +41,7 @@ class _Commands(click.Group):
             "run",
             "score",
             "report",
+            "audit-metrics",
             "models",
             "slurm",
             "simulate",
@@ -547,6 +548,47 @@ def report(folder: str, store: str | None) -> None:
     result = read_result(folder)
     write_report(result, open_screen(store) if store is not None else None)
     _show(str(result.report))
+
+
+@main.command("audit-metrics")
+@click.argument("store", type=click.Path())
+@click.option("--out", type=click.Path(), help="Folder to write to [default: STORE with .labels].")
+@click.option(
+    "--targets",
+    type=click.Choice(["exclude", "include"]),
+    default="exclude",
+    show_default=True,
+    help="Genes that a perturbation targets itself, in all scores.",
+)
+@click.option(
+    "--replicates",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Ways to halve the cells: the ceiling is then what one half says of the other, not the "
+    "truth itself.",
+)
+@_memory
+@_client
+@_quiet
+def audit_metrics(store: str, **how: Any) -> None:
+    """Attack the metrics on STORE with predictions that know nothing of what is held out.
+
+    Writes attacks.parquet, beside labels/ and pseudobulk.zarr, which are made where they are not
+    there. The table that is printed has the headline metrics, and which attack gains most in each,
+    in parts of the way from the best honest guess to the truth. The exit code is 1 if one gains
+    more than 0.02 in a metric that is not known for it.
+    """
+    from pertscale.benchmark import audit_screen, worst_attacks
+    from pertscale.benchmark.audit import notes_on_gains
+
+    table = audit_screen(store, **how)
+    worst = worst_attacks(table)
+    _show(worst.drop(columns="note").to_string(index=False, float_format="{:.3f}".format))
+    for line in notes_on_gains(table):
+        _show(line)
+    if ((worst["verdict"] == "gains") & (worst["note"] == "")).any():
+        sys.exit(1)
 
 
 @main.group()

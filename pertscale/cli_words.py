@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "io.check": "check",
     "run_benchmark": "run",
     "plan_benchmark": "plan",
+    "audit_screen": "audit-metrics",
     "stats.rank_sum": "labels",
     "simulate_screen": "simulate",
 }

@@ -356,6 +356,34 @@ RANK_COLUMNS: Final = (
     Column("n_clusters", "int64", "target groups that are drawn; below 5 nothing is told apart"),
 )
 
+#: Verdicts on an attack in a metric.
+NO_GAIN: Final = "ok"
+GAINS: Final = "gains"
+CANNOT_TELL: Final = "cannot tell"
+ATTACK_COLUMNS: Final = (
+    Column("context", "str", "context that was attacked"),
+    Column("targets", "str", "'exclude' or 'include': the genes that a perturbation targets"),
+    Column("attack", "str", "name of the attack (pertscale.evaluation.ATTACKS)"),
+    Column("metric", "str", "name of the metric (pertscale.evaluation.METRICS)"),
+    Column("operating_point", "str", "as in scores"),
+    Column("is_headline", "bool", "whether summaries show the metric"),
+    Column("value", "float64", "what the attack scores, mean over the splits; NaN if undefined"),
+    Column("floor", "float64", "score of the best honest guess"),
+    Column("best_floor", "str", "name of that guess"),
+    Column("ceiling", "float64", "score of a replicate, or without one of the truth itself"),
+    Column("span", "float64", "from floor to ceiling, positive where the ceiling is better"),
+    Column("gain", "float64", "(value - floor) / (ceiling - floor); positive: better than it"),
+    Column("low", "float64", "lower bound of its 95 % interval over perturbations"),
+    Column("high", "float64", "upper bound"),
+    Column(
+        "verdict",
+        "str",
+        "'ok': no gain above 0.02; 'gains': one beyond chance; 'cannot tell': one that may be "
+        "chance, or the ceiling is no better than the floor",
+    ),
+    Column("note", "str", "of a gain: why it is known; empty where it is not"),
+    Column("n_splits", "int64", "splits that the values are means of"),
+)
 CALIBRATION_COLUMNS: Final = (
     *_OF_TABLE,
     *_SCORED[1:],
@@ -456,6 +484,7 @@ SCORES_FILE: Final = "scores.parquet"
 ESTIMATES_FILE: Final = "estimates.parquet"
 COMPARISONS_FILE: Final = "comparisons.parquet"
 RANKS_FILE: Final = "ranks.parquet"
+ATTACKS_FILE: Final = "attacks.parquet"
 CALIBRATION_FILE: Final = "calibration.parquet"
 INTERACTIONS_FILE: Final = "interactions.parquet"
 COVERAGE_FILE: Final = "coverage.parquet"

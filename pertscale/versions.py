@@ -20,7 +20,7 @@ BLOCK_FILES_VERSION: Final = 1
 INTERACTIONS_VERSION: Final = 1
 #: Of predictions. Raise when what is written, or what goes in, changes for all methods; where one
 #: method changes, raise the version of its record instead.
-PREDICTIONS_VERSION: Final = 9
+PREDICTIONS_VERSION: Final = 10
 #: Of scores. Raise when a metric is corrected, or scored in other settings: kept predictions are
 #: scored again then. A metric that is added needs no new version: its name is part of the key.
 SCORES_VERSION: Final = 1

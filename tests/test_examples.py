@@ -28,8 +28,9 @@ PACKAGES = (
 WITHOUT = {
     "a base class": {"ExpressionModel", "LabelClassifier"},
     "a record that a function with an example returns or takes": {
-        "Account", "BenchmarkPlan", "BenchmarkResult", "ExpressionMethod", "Method", "Metric",
-        "ModelRun", "ModelSpec", "Predictions", "SimulatedScreen",
+        "Account", "Attack", "AuditedClasses", "BenchmarkPlan", "BenchmarkResult",
+        "ExpressionMethod", "Method", "Metric", "ModelRun", "ModelSpec", "Predictions",
+        "SimulatedScreen",
     },
     "starts other programs: examples/models and the README show them": {
         "check_predictions", "predictions_of", "read_config", "run_model", "run_models",

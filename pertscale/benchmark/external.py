@@ -32,6 +32,7 @@ from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.splits.rule import SplitRule
 from pertscale.storage.folder_names import slug
+from pertscale.versions import PREDICTIONS_VERSION
 
 #: Predictions of one method: a file, what was read of one, several of these, or one per split by
 #: name.
@@ -119,7 +120,7 @@ class ExternalPredictions:
         for name, files in self.files.items():
             for i, predictions in enumerate(files):
                 if predictions.kind == CELLS:
-                    inputs = digest(predictions.key, self.screen.fingerprint)
+                    inputs = digest(PREDICTIONS_VERSION, predictions.key, self.screen.fingerprint)
                     place = folder / f"{slug(name)}-{inputs[:12]}"
                     try:
                         self.cells[name, i] = label_predicted_cells(

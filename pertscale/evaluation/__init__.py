@@ -1,6 +1,9 @@
 """Scores of predictions: every method, ours or not, on the same footing."""
 
 from pertscale._lazy import public_dir
+from pertscale.evaluation.attacks.audit import audit_metrics
+from pertscale.evaluation.attacks.registry import ATTACKS, Attack
+from pertscale.evaluation.attacks.values import AuditedClasses
 from pertscale.evaluation.calibration import (
     bound_discrimination_score,
     dynamic_range_fraction,
@@ -45,7 +48,10 @@ from pertscale.evaluation.weighted import (
 )
 
 __all__ = [
+    "ATTACKS",
     "METRICS",
+    "Attack",
+    "AuditedClasses",
     "CallCurve",
     "Draws",
     "Interval",
@@ -54,6 +60,7 @@ __all__ = [
     "Versions",
     "agreement",
     "at_operating_point",
+    "audit_metrics",
     "auroc_by_gene",
     "bca_interval",
     "bound_discrimination_score",

@@ -2,7 +2,8 @@
 
 The predicted cells and the screen's own control cells are stacked into one screen store, out of
 core, and that screen is tested like any other. Perturbations that the screen does not have, and the
-controls that the file brings, are left out with a row that says so.
+controls that the file brings, are left out with a row that says so. So are cells beyond as many as
+were measured, of which as many are drawn: more cells would find more (method R4).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pertscale.errors import CorruptFileError, InputError, NegativeValueError, N
 from pertscale.execution.clients import ClientLike
 from pertscale.execution.memory import AUTO
 from pertscale.gene_names import GeneMatch, match_genes
+from pertscale.hashing import seed_from
 from pertscale.io.gene_aliases import read_aliases
 from pertscale.io.ingestion.cell_labels import text_categories
 from pertscale.io.ingestion.column_roles import INDEX, Roles, label_column
@@ -55,8 +57,8 @@ _OWN_CONTROL: Final = "own control; the screen's are used"
 #: Label of the screen's own controls in the account.
 _SCREEN_CONTROL: Final = "control of the screen"
 _CLIPPED: Final = "values below zero are read as zero"
-#: Above this ratio of predicted and observed numbers of cells the tests differ in power.
-_MOST_CELLS: Final = 2.0
+_MORE_CELLS: Final = "more cells than were measured; as many are drawn"
+_MORE: Final = (_MORE_CELLS, "more control cells than were measured; as many are drawn")
 
 
 class OtherContextError(InputError):
@@ -136,19 +138,22 @@ def label_predicted_cells(
         remove(store)
         write()
         labels = label()
-    predicted = open_screen(store)
-    return {
-        context: CellPredictions(
+    predicted, clipped = open_screen(store), predictions.options["clip"]
+    found = {}
+    for context in labels.contexts:
+        counts = CellCounts.of(screen, predicted, plan.drops, context)
+        notes = (_CLIPPED if clipped else "", told, counts.note)
+        found[context] = CellPredictions(
             predictions=predictions,
             context=context,
             labels=labels,
             genes=tuple(screen.genes),
             unmatched=_labels_left_out(plan.drops),
-            note=_note(predictions, screen, predicted, context, told),
+            note="; ".join(filter(None, notes)),
             control=controls[context],
+            counts=counts,
         )
-        for context in labels.contexts
-    }
+    return found
 
 
 def _is_readable(store: Path) -> bool:
@@ -205,6 +210,10 @@ def plan_predicted_cells(
     perturbation, reasons = _perturbations(labels, predictions, screen)
     is_predicted = perturbation > 0
     context = _contexts(spec, columns, predictions, screen)
+    surplus = _surplus(perturbation, context, screen)
+    more = {int(cell): _MORE[int(perturbation[cell] == 0)] for cell in surplus}
+    perturbation[surplus] = -1
+    is_predicted[surplus] = False
     sources = SourceSet((spec,))
     sizes: tuple[int, ...] = (n_predicted,)
     kept, ways = _gene_maps(match, screen)
@@ -230,11 +239,16 @@ def plan_predicted_cells(
     _check_groups(groups, predictions)
     roles = Roles(perturbation=PERTURBATION, controls=(CONTROL,), context=CONTEXT, gene_name=INDEX)
     drops = cell_drops(sources, sizes, labels, reasons, context, destination)
+    of_file = drops["source"] == sources.file_names[-1]
+    why = drops["row"].map(more)
+    drops["reason"] = drops["reason"].mask(of_file & why.notna(), why)
     var = pd.DataFrame({"gene_name": screen.genes[kept]}, index=screen.genes[kept])
     told = _total_told((spec, is_predicted), (controls, used), ways, scale, predictions)
     account = [f"genes: {len(kept)} of {screen.n_genes} are predicted", *([told] if told else [])]
     if how["clip"]:
         account.append(_CLIPPED)
+    if len(surplus):
+        account.append(f"{len(surplus):,} cells are left out: {_MORE_CELLS}")
     plan = IngestPlan(
         sources=sources,
         n_input=sizes,
@@ -422,24 +436,97 @@ def _labels_left_out(drops: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(set(mine["label"])))
 
 
-def _note(
-    predictions: Predictions, observed: Screen, predicted: Screen, context: str, told: str
-) -> str:
-    """Say what was changed in the cells, and whether their numbers change the power of the test."""
-    notes = [_CLIPPED if predictions.options["clip"] else "", told]
-    notes.append(_power_note(observed, predicted, context))
-    return "; ".join(filter(None, notes))
+def _surplus(perturbation: np.ndarray, context: pd.Categorical, screen: Screen) -> np.ndarray:
+    """Return the positions of predicted cells beyond as many as were measured (method R4).
+
+    More cells would find more, and copies of cells would be taken for evidence. Which are kept is
+    drawn by their position in the file, seeded by context and perturbation.
+
+    Parameters
+    ----------
+    perturbation : ndarray (cell,), int
+        Position in (control, perturbations of the screen); -1 for cells that are left out.
+    context : Categorical (cell,)
+    screen : Screen
+    """
+    n_names = len(screen.perturbations) + 1
+    code = context.codes.astype(np.int64) * n_names + perturbation
+    code[(context.codes < 0) | (perturbation < 0)] = -1
+    order = np.argsort(code, kind="stable")
+    present, starts = np.unique(code[order], return_index=True)
+    measured = screen.groups.assign(n=screen.group_sizes).set_index([CONTEXT, PERTURBATION])["n"]
+    names = np.array([CONTROL, *screen.perturbations], object)
+    left_out = [np.empty(0, np.int64)]
+    for group, cells in zip(present, np.split(order, starts[1:]), strict=True):
+        if group < 0:
+            continue
+        key = str(context.categories[group // n_names]), str(names[group % n_names])
+        n = int(measured.get(key, len(cells)))  # another context's perturbation
+        if len(cells) > n:
+            random = np.random.default_rng(seed_from(*key))
+            left_out.append(random.permutation(cells)[n:])
+    return np.sort(np.concatenate(left_out))
 
 
-def _power_note(observed: Screen, predicted: Screen, context: str) -> str:
-    sizes = []
-    for screen in (observed, predicted):
-        groups = screen.context_groups(context).assign(n_cells=screen.group_sizes)
-        sizes.append(groups[~groups["is_control"]].set_index(PERTURBATION)["n_cells"])
-    ratio = float((sizes[1] / sizes[0]).dropna().median())
-    if 1 / _MOST_CELLS <= ratio <= _MOST_CELLS:
-        return ""
-    return f"{ratio:.2g} times as many cells as were observed, so the tests differ in power"
+@dataclass(frozen=True)
+class CellCounts:
+    """How many cells of a context were predicted, drawn and measured.
+
+    Attributes
+    ----------
+    n_predicted : int
+        In the file, of perturbations of the screen.
+    n_tested : int
+        Of these, as many as were measured at most.
+    n_measured : int
+        Cells of the same perturbations in the screen.
+    n_with_fewer, n_perturbations : int
+        Perturbations with fewer cells than were measured, and all that are predicted.
+    """
+
+    n_predicted: int
+    n_tested: int
+    n_measured: int
+    n_with_fewer: int
+    n_perturbations: int
+
+    @classmethod
+    def of(
+        cls, observed: Screen, predicted: Screen, drops: pd.DataFrame, context: str
+    ) -> CellCounts:
+        """Count them."""
+        tested, measured = (_sizes(screen, context) for screen in (predicted, observed))
+        measured = measured[tested.index]
+        more = (drops["reason"] == _MORE_CELLS) & (drops["context"] == context)
+        return cls(
+            n_predicted=int(tested.sum()) + int(more.sum()),
+            n_tested=int(tested.sum()),
+            n_measured=int(measured.sum()),
+            n_with_fewer=int((tested < measured).sum()),
+            n_perturbations=len(tested),
+        )
+
+    @property
+    def note(self) -> str:
+        """What to know of them; empty where they are as many."""
+        notes = []
+        if self.n_tested < self.n_predicted:
+            notes.append(
+                f"{self.n_tested:,} of {self.n_predicted:,} cells were drawn, as many as measured"
+            )
+        if self.n_with_fewer:
+            notes.append(
+                f"{self.n_with_fewer} of {self.n_perturbations} perturbations have fewer cells "
+                f"than were measured ({self.n_tested / self.n_measured:.2g} times as many in all), "
+                "so the tests find less"
+            )
+        return "; ".join(notes)
+
+
+def _sizes(screen: Screen, context: str) -> pd.Series:
+    """Return the cells of each perturbation of a context."""
+    groups = screen.context_groups(context).assign(n_cells=screen.group_sizes)
+    return groups[~groups["is_control"]].set_index(PERTURBATION)["n_cells"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -452,6 +539,7 @@ class CellPredictions(AlignedPredictions):
         Of the predicted cells.
     control : ndarray (n_genes,)
         The screen's control, mean log1p expression.
+    counts : CellCounts
     """
 
     predictions: Predictions
@@ -461,6 +549,17 @@ class CellPredictions(AlignedPredictions):
     unmatched: tuple[str, ...]
     note: str
     control: np.ndarray
+    counts: CellCounts
+
+    def params(self) -> dict[str, Any]:
+        """Return what is recorded of the file, and how many of its cells were tested."""
+        counts = self.counts
+        return {
+            **super().params(),
+            "n_cells_predicted": counts.n_predicted,
+            "n_cells_tested": counts.n_tested,
+            "n_cells_measured": counts.n_measured,
+        }
 
     @cached_property
     def rows(self) -> Mapping[str, int]:

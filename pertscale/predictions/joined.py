@@ -30,7 +30,8 @@ def join(files: Sequence[AlignedPredictions], held_out: Sequence[str]) -> Aligne
     for other in others:
         mine, theirs = first.params(), other.params()
         for what in mine | theirs:
-            if what != "file" and mine.get(what) != theirs.get(what):
+            of_each = what == "file" or what.startswith("n_")  # its name, numbers of its cells
+            if not of_each and mine.get(what) != theirs.get(what):
                 raise InputError(
                     f"{first.name} was read as {what}={mine.get(what)!r}, {other.name} as "
                     f"{what}={theirs.get(what)!r}; files of one method and split are read alike"
