@@ -60,7 +60,8 @@ def draw() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def write(path: Path, keep: np.ndarray | slice = slice(None)) -> Path:
     counts, perturbation, context = draw()
     obs = {"perturbation": perturbation[keep], "cell_line": context[keep]}
-    source = write_h5ad(path.with_suffix(".h5ad"), counts[keep], obs)
+    cells = [f"cell{i}" for i in np.arange(len(counts))[keep]]  # their halves follow their names
+    source = write_h5ad(path.with_suffix(".h5ad"), counts[keep], obs, cells=cells)
     return Path(str(ps.io.ingest(source, path, quiet=True)))
 
 

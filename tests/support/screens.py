@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,12 +115,19 @@ def draw_counts(
     return counts, perturbation, context
 
 
-def write_h5ad(path: Path, matrix: np.ndarray, obs: dict[str, np.ndarray]) -> Path:
-    """Write a matrix as CSR float32, as most screens come."""
+def write_h5ad(
+    path: Path,
+    matrix: np.ndarray,
+    obs: dict[str, np.ndarray],
+    *,
+    cells: Iterable[str] | None = None,
+) -> Path:
+    """Write a matrix as CSR float32, as most screens come; cells are named by their rows."""
+    cells = (f"cell{i}" for i in range(len(matrix))) if cells is None else cells
     names = [f"G{i}" for i in range(matrix.shape[1])]
     data = ad.AnnData(
         sp.csr_matrix(matrix.astype(np.float32)),
-        obs=pd.DataFrame(obs, index=[f"cell{i}" for i in range(len(matrix))]),
+        obs=pd.DataFrame(obs, index=list(cells)),
         var=pd.DataFrame(index=names),
     )
     data.write_h5ad(path)

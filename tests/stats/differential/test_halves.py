@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import anndata as ad
 import dask
 import numpy as np
 import pytest
@@ -124,10 +123,7 @@ def test_halves_do_not_follow_the_order_of_rows(tmp_path):
         folder.mkdir()
         file = folder / "screen.h5ad"  # its name is that of the context
         columns = {"perturbation": labels[order], "batch": batch[order]}
-        write_h5ad(file, counts[order], columns)
-        cells = ad.read_h5ad(file)
-        cells.obs_names = names[order]
-        cells.write_h5ad(file)
+        write_h5ad(file, counts[order], columns, cells=names[order])
         screen = ps.open_screen(ps.io.ingest(file, folder / "screen.zarr", quiet=True))
         halves.append(dict(zip(screen.obs.index, cell_codes(screen, 5), strict=True)))
     assert halves[0] == halves[1]
