@@ -36,6 +36,7 @@ from pertscale.errors import (
 from pertscale.io.store import layout
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.report import write_report
+from pertscale.schema import REPLICATES
 from pertscale.stats import rank_sum, read_labels, read_pseudobulk
 from pertscale.storage import object_storage, remote_lock
 from pertscale.storage.locations import Remote, locate
@@ -135,7 +136,8 @@ def upload(folder: Path, url: str) -> str:
 
 def tables(found: dict[str, bytes]) -> dict[str, bytes]:
     """Those that do not depend on the time of day."""
-    return {n: d for n, d in found.items() if n.startswith(("labels/", "pseudobulk.zarr/"))}
+    made = ("labels/", "pseudobulk.zarr/", "halves.zarr/")
+    return {n: d for n, d in found.items() if n.startswith(made)}
 
 
 # --- the whole path -------------------------------------------------------------------------------
@@ -220,7 +222,7 @@ def test_again_from_another_machine_nothing_is_computed(published, requests):
 
 def test_every_chunk_is_one_request_or_two(published, requests, tmp_path):
     """The controls of a block are sampled to plan the tiles; the rest is read once."""
-    rank_sum(published.url, out=tmp_path, quiet=True)
+    rank_sum(published.url, out=tmp_path, replicates=REPLICATES, quiet=True)
     chunks = [n for n in locate(published.url).objects() if n.startswith("X/c/")]
     got = requests.matching("^GET.*/X/c/")
     assert len(chunks) <= len(got) <= 2 * len(chunks)
@@ -247,7 +249,7 @@ def test_workers_read_with_credentials_of_their_environment(published, requests,
         LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
-        rank_sum(published.url, out=tmp_path, client=client, quiet=True)
+        rank_sum(published.url, out=tmp_path, replicates=REPLICATES, client=client, quiet=True)
     assert requests.matching("^GET.*/X/c/")
     assert tables(files(tmp_path)) == tables(files(published.local.path))
 
@@ -263,8 +265,9 @@ def test_sharded_store(example, server, tmp_path, monkeypatch):
 
 def test_another_filesystem_of_fsspec(published, tmp_path):
     url = upload(Path(published.screen.path), "memory://bucket/example.zarr")
-    found = rank_sum(url, out="memory://bucket/example.labels", quiet=True)
-    assert tables(objects("memory://bucket/example.labels")) == tables(files(published.local.path))
+    out = "memory://bucket/example.labels"
+    found = rank_sum(url, out=out, replicates=REPLICATES, quiet=True)
+    assert tables(objects(out)) == tables(files(published.local.path))
     assert found.summary().equals(published.local.labels.summary())
     assert not locate("memory://bucket/.example.labels.lock").exists()
 
@@ -320,7 +323,7 @@ def failing(monkeypatch):
 def test_publishing_goes_on_after_a_failure(published, failing, requests, monkeypatch):
     failing(8)
     with pytest.raises(StorageError, match="the connection broke"):
-        rank_sum(published.url, out="s3://bucket/broken", quiet=True)
+        rank_sum(published.url, out="s3://bucket/broken", replicates=REPLICATES, quiet=True)
     monkeypatch.undo()
     with pytest.raises(NotFoundError, match="no finished label table in s3://bucket/broken"):
         read_labels("s3://bucket/broken")
@@ -329,7 +332,7 @@ def test_publishing_goes_on_after_a_failure(published, failing, requests, monkey
     assert "labels/manifest.json" not in there and "pseudobulk.zarr/zarr.json" not in there
     assert not lock_of(locate("s3://bucket/broken")).exists()
     requests.all.clear()
-    rank_sum(published.url, out="s3://bucket/broken", quiet=True)
+    rank_sum(published.url, out="s3://bucket/broken", replicates=REPLICATES, quiet=True)
     assert not requests.matching("^GET.*/X/c/"), "the tables were computed already"
     put = requests.matching("^PUT /bucket/broken/")
     found = objects("s3://bucket/broken")
