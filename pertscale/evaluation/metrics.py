@@ -215,7 +215,6 @@ _EXPRESSION: Final = (
         None,
         (0, INF),
         "spread over perturbations against the truth's",
-        is_headline=True,
         heading="spread",
     ),
     _of_expression(

@@ -15,7 +15,7 @@ import pertscale as ps
 from pertscale.baselines.registry import CEILINGS, INTERPOLATED, REPLICATE
 from pertscale.benchmark.units.replicate_unit import scores_of_z
 from pertscale.errors import ArgumentError
-from pertscale.evaluation import evaluate, evaluate_expression, interpolated_duplicate
+from pertscale.evaluation import METRICS, evaluate, evaluate_expression, interpolated_duplicate
 from pertscale.evaluation.expression import top_genes
 from pertscale.report.findings import of_expression
 from pertscale.results.averages import may_be_best
@@ -332,3 +332,10 @@ def test_perturbations_with_few_cells_have_no_replicate(without_report, tmp_path
 def test_wrong_number(screen, tmp_path):
     with pytest.raises(ArgumentError, match="replicates=9"):
         ps.run_benchmark(screen, out=tmp_path / "run", replicates=9)
+
+
+def test_intervals_stay_where_scores_can_be(finished):
+    for table in (finished.scores, finished.estimates):
+        ranges = table["metric"].map(lambda name: METRICS[name].range)
+        assert not (table["low"] < ranges.str[0]).any()
+        assert not (table["high"] > ranges.str[1]).any()

@@ -35,7 +35,7 @@ def test_records_say_what_metrics_of_classes_are_of(level, of):
 
 
 def test_tables_and_summaries_follow_the_records():
-    assert headline_metrics("expression") == ("l2", "pearson_delta", "rank_l1", "spread_ratio")
+    assert headline_metrics("expression") == ("l2", "pearson_delta", "rank_l1")
     assert headings("class", needs_calls=True) == {
         "precision": "Prec.",
         "recall": "Recall",

@@ -195,7 +195,10 @@ def _with_intervals(scores: Scores, where: Mapping[str, str]) -> list[dict[str, 
     """Return a row for each score, with its interval."""
     versions = scores.versions
     found = versions.interval()
-    columns = (versions.estimate, found.low, found.high, found.se)
+    # areas of bins that are moved to the exact ones may lie beyond what there can be
+    least, most = np.array([METRICS[metric].range for *_, metric in scores.keys]).T
+    low, high = (np.clip(bound, least, most) for bound in (found.low, found.high))
+    columns = (versions.estimate, low, high, found.se)
     return [
         {
             **where,

@@ -13,9 +13,9 @@ from pertscale._computing import compute
 from pertscale.baselines.inputs import Predicted
 from pertscale.benchmark.units.base import UnitScores
 from pertscale.benchmark.units.class_scores import Points
-from pertscale.benchmark.units.class_unit import ClassUnit
+from pertscale.benchmark.units.class_unit import HELD_PER_PAIR, ClassUnit
 from pertscale.benchmark.units.halves import ContextHalves
-from pertscale.benchmark.units.label_matrix import LabelMatrix
+from pertscale.benchmark.units.label_matrix import PAIR_BYTES, LabelMatrix, is_held
 from pertscale.evaluation.classification import ScoredPairs
 from pertscale.evaluation.operating_point import share_changed
 from pertscale.evaluation.resampling.pairs import PairSums
@@ -68,6 +68,12 @@ class ReplicateUnit(ClassUnit):
     """
 
     predictor: ReplicatePredictor
+
+    @property
+    def n_bytes(self) -> int:
+        """As of a method, for the pairs of both directions."""
+        both = HELD_PER_PAIR * self.n_pairs if is_held(PAIR_BYTES * self.n_pairs) else 0
+        return super().n_bytes + both
 
     def score(
         self, store: Any, params: dict[str, dict[str, Any]], *, held: Predicted | None = None
