@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import pertscale as ps
+from pertscale.baselines.registry import CEILINGS
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import at_operating_point
 from pertscale.report import write_report
@@ -350,7 +351,8 @@ def test_four_simulated_lines_a_store_each_and_predicted_cells(tmp_path):
     errors = result.scores.query("metric == 'l2' and level == 'overall' and context == 'RPE1'")
     errors = errors[errors["setting"] == "top_expressed"]
     pairwise = errors[errors["train_contexts"] == "K562"].set_index("method")["value"]
-    assert set(pairwise.index) == {"linear", "same_perturbation", "linear_other_screen", "STATE"}
+    models = {"linear", "same_perturbation", "linear_other_screen", "STATE"}
+    assert set(pairwise.index) == models | set(CEILINGS)
     assert pairwise["STATE"] < 1e-3 < pairwise["same_perturbation"]
 
 

@@ -13,6 +13,7 @@ import dask
 import pytest
 
 from pertscale.io import ingest
+from pertscale.schema import REPLICATES
 from pertscale.simulate import simulate_screen
 from pertscale.stats import rank_sum
 from tests.slurm.local_slurm import PACKAGES, LocalSlurm, missing_programs, wait_until
@@ -113,7 +114,8 @@ def screen(slurm: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> tuple
     )
     ingest(folder / "wide.h5ad", folder / "wide.zarr", quiet=True)
     with dask.config.set(scheduler="threads"):
-        rank_sum(folder / "wide.zarr", out=folder / "expected", quiet=True)
+        how = {"replicates": REPLICATES, "quiet": True}
+        rank_sum(folder / "wide.zarr", out=folder / "expected", **how)
     return folder / "wide.zarr", hashes(folder / "expected")
 
 
@@ -124,6 +126,6 @@ def setting(slurm: LocalSlurm, screen: tuple[Path, dict], tmp_path: Path) -> Set
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Return a hash of every file of the labels and the pseudobulk, by its name."""
-    parts = ("labels/", "pseudobulk.zarr/")
+    """Return a hash of every file of the labels, the pseudobulk and the halves, by its name."""
+    parts = ("labels/", "pseudobulk.zarr/", "halves.zarr/")
     return {name: digest for name, digest in tree_hash(folder).items() if name.startswith(parts)}
