@@ -399,7 +399,11 @@ CALIBRATION_COLUMNS: Final = (
     Column("difference", "float64", "positive where the first is better"),
     *_INTERVAL,
     Column("is_scale", "bool", "replicate and best floor: the ends of the scale of scaled scores"),
-    Column("can_tell", "bool", "whether the first is better, by the interval"),
+    Column(
+        "can_tell",
+        "str",
+        "'yes' where the first is better by the interval, else 'no'; empty without",
+    ),
     Column(
         "drf",
         "float64",

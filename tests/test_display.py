@@ -231,6 +231,7 @@ def test_only_what_stands_out_is_bold(result):
             "least": 0.0,
             "most": 3.0,
             "in_best_set": [None, True, False],
+            "can_tell": None,
         }
     )
     assert re.findall("<strong>(.*?)</strong>", card._score_rows(rows, ("l2",))) == [

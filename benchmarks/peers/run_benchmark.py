@@ -51,10 +51,17 @@ def main() -> None:
 def _label(stores: list[str], out: str, client: Any) -> None:
     """Label each store in the folder where the benchmark of all of them looks for its labels."""
     from pertscale.benchmark.inputs import locate_stores
+    from pertscale.schema import REPLICATES
     from pertscale.stats import rank_sum
 
     for one in locate_stores(stores, out)[1]:
-        rank_sum(one.store, out=Path(out) / one.folder, client=client, quiet=True)
+        rank_sum(
+            one.store,
+            out=Path(out) / one.folder,
+            replicates=REPLICATES,
+            client=client,
+            quiet=True,
+        )
 
 
 def _account(timings: Any, clock: UnitClock) -> dict[str, Any]:

@@ -305,12 +305,8 @@ CEILINGS: Final[dict[str, str]] = {
     REPLICATE: "half of the perturbation's own cells, compared with the other half",
     INTERPOLATED: "the same, with the mean of the others where a gene is not known to differ",
 }
-
-#: Methods that know nothing of the perturbation that they predict: of classes, of expression.
-FLOORS: Final = (
-    *("majority_vote", "all_non_de", "random"),
-    *("no_change", "mean_perturbation"),
-)
+#: Added to the names of floors that are scored on the halves that replicates are scored on.
+ON_HALVES: Final = "_halves"
 
 #: What each of these is, in one line: of the methods that always run, then of those of transfer.
 DOCS: Final[dict[str, str]] = {
@@ -318,9 +314,21 @@ DOCS: Final[dict[str, str]] = {
     for records in (METHODS, EXPRESSION_MODELS, TRANSFER_METHODS, TRANSFER_MODELS)
     for name, record in records.items()
 } | CEILINGS
+#: Methods that know nothing of the perturbation that they predict: of classes, of expression.
+CLASS_FLOORS: Final = ("majority_vote", "all_non_de")
+EXPRESSION_FLOORS: Final = ("no_change", "mean_perturbation")
+FLOORS: Final = (*CLASS_FLOORS, "random", *EXPRESSION_FLOORS)
+#: What is scored on halves of the cells: ceilings, and floors on the same truths.
+SCORED_ON_HALVES: Final[dict[str, str]] = CEILINGS | {
+    f"{name}{ON_HALVES}": f"{DOCS[name]}; scored on halves of the cells, as the replicate is"
+    for name in (*CLASS_FLOORS, *EXPRESSION_FLOORS)
+}
+#: Those that only say how well ceilings do: tables of methods leave them out.
+FLOORS_ON_HALVES: Final = frozenset(SCORED_ON_HALVES) - frozenset(CEILINGS)
+DOCS.update(SCORED_ON_HALVES)
 #: Methods that mark the scale, and never compete.
 REFERENCES: Final = frozenset(
-    [*(name for name, method in METHODS.items() if method.is_reference), *CEILINGS]
+    [*(name for name, method in METHODS.items() if method.is_reference), *SCORED_ON_HALVES]
 )
 
 

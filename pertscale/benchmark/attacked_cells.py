@@ -17,7 +17,7 @@ from pertscale.evaluation import ATTACKS, Attack
 from pertscale.hashing import seed_from
 from pertscale.predictions.cells import label_predicted_cells
 from pertscale.predictions.predictions import read_predictions
-from pertscale.schema import CELL, CONTROL, GENE, LOG1P_1E4, Label
+from pertscale.schema import CELL, CONTROL, GENE, LOG1P_1E4, TARGET_TOTAL, Label
 from pertscale.screen import Screen
 from pertscale.storage.scratch import scratch_root
 
@@ -27,6 +27,13 @@ _MOST_CONTROLS: Final = 1000
 _MOST_VALUES: Final = 50_000_000
 #: Class scores of a pair that has no predicted cells.
 _NON_DE: Final = np.array([0, 1, 0], np.float32)
+
+
+def _rescaled(made: NDArray) -> NDArray[np.float32]:
+    """Return cells in log1p expression with the total that files of it have to have."""
+    values = np.expm1(np.asarray(made, np.float64))
+    totals = values.sum(axis=1, keepdims=True)
+    return np.log1p(values * (TARGET_TOTAL / np.where(totals > 0, totals, 1.0))).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,11 +103,11 @@ class CellSource:
         for one in held_out:
             random = np.random.default_rng(seed_from(name, one))
             made = attack.make(cells, multiple, self.n_cells[one], random)
-            parts.append(sparse.csr_matrix(made.astype(np.float32)))
+            parts.append(sparse.csr_matrix(_rescaled(made)))
             labels += [one] * len(made)
         if attack.own_controls is not None:
             made = attack.own_controls(cells, multiple)
-            parts.append(sparse.csr_matrix(made.astype(np.float32)))
+            parts.append(sparse.csr_matrix(_rescaled(made)))
             labels += [CONTROL] * len(made)
         obs = pd.DataFrame({"perturbation": labels}, index=[f"cell{i}" for i in range(len(labels))])
         var = pd.DataFrame(index=pd.Index(self.screen.genes.to_numpy(object), name=GENE))

@@ -9,6 +9,7 @@ from typing import Any
 
 from pertscale import embeddings
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
+from pertscale.baselines.registry import SCORED_ON_HALVES
 from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, did_you_mean
@@ -115,7 +116,7 @@ def read_options(
     if threshold not in RULES:
         raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
     check_targets(targets)
-    _check_apart([*METHODS, *EXPRESSION_MODELS], user_models, files)
+    _check_apart([*METHODS, *EXPRESSION_MODELS, *SCORED_ON_HALVES], user_models, files)
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(user_models)
     check_cluster(cluster)

@@ -219,6 +219,8 @@ def run_benchmark(
     1  majority_vote  at_training_rate    0.977
     2     all_non_de         as_called    0.985
     3     all_non_de  at_training_rate    0.985
+    4      replicate         as_called    0.994
+    5      replicate  at_training_rate    0.993
     """
     keep_little()
     check_memory(memory)

@@ -200,7 +200,7 @@ def _label(
     folder = opened.folder
     with opened.log.stage("labels") as stage:
         run = prepare_run(opened.screen, folder, testing, replicates=replicates)
-        stage.reused = run.is_finished(quiet=resources.quiet)
+        stage.reused = run.is_finished()  # label_screen tells of damage
         if stage.reused:
             run.remove_staging()
             return read_labels(folder)

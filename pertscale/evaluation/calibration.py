@@ -96,5 +96,8 @@ def scaled_score(value: float, *, floor: float, ceiling: float) -> float:
 
 
 def at_full_depth(correlation: float) -> float:
-    """Return what a correlation of halves would be of whole groups of cells: Spearman and Brown."""
-    return 2 * correlation / (1 + correlation)
+    """Return what a correlation of halves would be of whole groups of cells: Spearman and Brown.
+
+    NaN for one that is not above 0, of which nothing follows.
+    """
+    return 2 * correlation / (1 + correlation) if correlation > 0 else float("nan")

@@ -55,12 +55,14 @@ def gene_weights(statistic: ArrayLike, *, exponent: float = 2.0) -> NDArray[np.f
 
 
 @checked
-def weighted_mse(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+def weighted_mse(truth: ArrayLike, predicted: ArrayLike, weights: NDArray) -> NDArray[np.float64]:
     """Return the weighted mean of squared errors of each perturbation.
 
     Parameters
     ----------
-    truth, predicted, weights : array_like (perturbation, gene)
+    truth, predicted : array_like (perturbation, gene)
+    weights : ndarray (perturbation, gene)
+        As of :func:`gene_weights`.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def weighted_mse(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike) -> 
 
     Examples
     --------
-    >>> ps.evaluation.weighted_mse([[1.0, 0.0]], [[0.0, 0.0]], [[0.2, 0.8]])
+    >>> ps.evaluation.weighted_mse([[1.0, 0.0]], [[0.0, 0.0]], np.array([[0.2, 0.8]]))
     array([0.2])
     """
     true, guess, w = _same_shape(truth, predicted, weights)
@@ -81,14 +83,14 @@ def weighted_mse(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike) -> 
 
 
 @checked
-def weighted_r2(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+def weighted_r2(truth: ArrayLike, predicted: ArrayLike, weights: NDArray) -> NDArray[np.float64]:
     """Return 1 less the weighted squared error over the weighted variance of the truth.
 
     Parameters, errors and shape as of :func:`weighted_mse`.
 
     Examples
     --------
-    >>> ps.evaluation.weighted_r2([[1.0, 0.0]], [[0.5, 0.0]], [[0.5, 0.5]])
+    >>> ps.evaluation.weighted_r2([[1.0, 0.0]], [[0.5, 0.0]], np.array([[0.5, 0.5]]))
     array([0.5])
     """
     true, guess, w = _same_shape(truth, predicted, weights)
@@ -99,7 +101,7 @@ def weighted_r2(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike) -> N
 
 @checked
 def weighted_pearson(
-    truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike
+    truth: ArrayLike, predicted: ArrayLike, weights: NDArray
 ) -> NDArray[np.float64]:
     """Return the weighted correlation of truth and prediction; NaN where one is constant.
 
@@ -107,8 +109,8 @@ def weighted_pearson(
 
     Examples
     --------
-    >>> truth = [[1.0, 0.0, 5.0]]
-    >>> ps.evaluation.weighted_pearson(truth, [[2.0, 1.0, 0.0]], [[0.5, 0.5, 0.0]]).round(6)
+    >>> weights = np.array([[0.5, 0.5, 0.0]])
+    >>> ps.evaluation.weighted_pearson([[1.0, 0.0, 5.0]], [[2.0, 1.0, 0.0]], weights).round(6)
     array([1.])
     """
     true, guess, w = _same_shape(truth, predicted, weights)

@@ -56,7 +56,7 @@ def calibration_table(
             with_interval(row.difference, row.low, row.high) if row.low == row.low else MISSING,
             number(row.drf, 2),
             number(row.bds, 2),
-            "yes" if row.can_tell else "no",
+            row.can_tell or MISSING,
         )
         for row in scale.itertuples()
     )

@@ -29,7 +29,9 @@ import pandas as pd
 from pertscale.baselines.registry import (
     EXPRESSION_MODELS,
     METHODS,
+    ON_HALVES,
     REPLICATE,
+    SCORED_ON_HALVES,
     ExpressionMethod,
     Method,
 )
@@ -129,8 +131,8 @@ def _sentence(comparison: Comparison, head: str, what: str, references: Mapping[
         floor, replicate = comparison.floor, comparison.value(REPLICATE)
         return (
             f"{text}{what} can't tell on this screen: a replicate (half of the cells for the other "
-            f"half) has {replicate}, not better than {floor}, {comparison.value(floor)}, which "
-            "knows nothing."
+            f"half) has {replicate}, not better than {floor.removesuffix(ON_HALVES)}, which knows "
+            f"nothing, on the same halves: {comparison.value(floor)}."
         )
     best, *others = ranked
     named = [best]
@@ -183,7 +185,8 @@ def of_classes(
     lines: list[str] = []
     for context in dict.fromkeys(within["context"]):
         of_context = within[within["context"] == context]
-        of_context = of_context[~of_context["method"].isin(predicting_fewer(of_context))]
+        fewer = set(predicting_fewer(of_context)) - {*SCORED_ON_HALVES}
+        of_context = of_context[~of_context["method"].isin(fewer)]
         for setting in _SETTINGS:
             rows = of_context[of_context["setting"] == setting]
             if len(rows):
@@ -403,6 +406,7 @@ def _by_first_that_tells(compared: _Compared, head: str) -> Iterator[str]:
 
 def compared_numbers(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return how many perturbations of each split are compared in expression, and held out."""
+    rows = rows[~rows["method"].isin(SCORED_ON_HALVES)]
     overall = rows[(rows["metric"] == "l2") & (rows["level"] == "overall")]
     overall = overall[overall["value"].notna()]
     n = overall.groupby("split", sort=False)["n"].min()

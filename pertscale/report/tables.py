@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from pertscale.baselines.registry import REFERENCES
+from pertscale.baselines.registry import FLOORS_ON_HALVES, REFERENCES
 from pertscale.evaluation.metrics import headings
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
 from pertscale.report.figures.style import CLASS_TITLES
@@ -191,8 +191,11 @@ def standing_apart(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def ranked(overall: pd.DataFrame, metric: str, *, ascending: bool = False) -> list[str]:
-    """Return the methods, the best mean first; those for comparison only come last."""
-    names = list(dict.fromkeys(overall["method"]))
+    """Return the methods, the best mean first; those for comparison only come last.
+
+    Floors on halves are left out: the table of what metrics can tell has them.
+    """
+    names = [name for name in dict.fromkeys(overall["method"]) if name not in FLOORS_ON_HALVES]
     means = overall[overall["metric"] == metric].groupby("method")["value"].mean().reindex(names)
     means = means.sort_values(ascending=ascending, kind="stable", na_position="last")
     return sorted(map(str, means.index), key=lambda name: name in REFERENCES)

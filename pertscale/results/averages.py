@@ -52,7 +52,7 @@ def averaged_scores(
     if calibration is not None and len(calibration):
         keys = [key for key in SCORE if key != "method"]
         scale = calibration[calibration["is_scale"]].drop_duplicates(keys).set_index(keys)
-        scale = scale["can_tell"].astype(object)
+        scale = scale["can_tell"].map({"yes": True, "no": False}).astype(object)
         known = found[keys].join(scale, on=keys)["can_tell"]
         found["can_tell"] = known.where(known.notna(), None)
     return found

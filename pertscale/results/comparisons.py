@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from pertscale.baselines.registry import FLOORS, REFERENCES
+from pertscale.baselines.registry import FLOORS, ON_HALVES, REFERENCES, SCORED_ON_HALVES
 from pertscale.results.averages import texts, with_interval
 
 #: Perturbations below which nothing is compared, and no interval is given.
@@ -56,7 +56,8 @@ class Comparison:
     def ranked(self) -> list[str]:
         """The methods that compete and have a score in every split, the best first."""
         rows = self.averages[~self.averages["method"].isin(REFERENCES)]
-        rows = rows[rows["n_splits"] == self.averages["n_splits"].max()]
+        measured = self.averages["method"].isin(SCORED_ON_HALVES)
+        rows = rows[rows["n_splits"] == self.averages.loc[~measured, "n_splits"].max()]
         rows = rows.sort_values("value", ascending=not self.greater_is_better, kind="stable")
         return [str(method) for method in rows["method"]]
 
@@ -89,8 +90,9 @@ class Comparison:
 
     @property
     def floor(self) -> str:
-        """The best of the methods that know nothing."""
-        rows = self.averages[self.averages["method"].isin(FLOORS)]
+        """The best of the methods that know nothing, as scored on halves of the cells."""
+        names = [f"{name}{ON_HALVES}" for name in FLOORS]
+        rows = self.averages[self.averages["method"].isin(names)]
         rows = rows.sort_values("value", ascending=not self.greater_is_better, kind="stable")
         return str(rows["method"].iloc[0])
 

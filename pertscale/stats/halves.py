@@ -173,4 +173,4 @@ def create_halves(
                 config=ALL_CHUNKS,
             )
             array.update_attributes({"doc": variable.doc, "units": variable.unit})
-        root[_N_CELLS][:] = n_cells
+        root[_N_CELLS].with_config(ALL_CHUNKS)[:] = n_cells

@@ -254,8 +254,9 @@ def _touched_markers(names: set[str], changed: Iterable[str]) -> set[str]:
     return {name for name, folder in folders.items() if folder in changing}
 
 
-def _depth(name: str) -> tuple[int, str]:
-    return name.count("/"), name
+def _depth(name: str) -> tuple[int, bool, str]:
+    """Order markers: outer ones first, and manifests before the Zarr hierarchies beside them."""
+    return name.count("/"), PurePosixPath(name).name == _ROOT_FILE, name
 
 
 def _files(local: Path, layout: OutputLayout) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from pertscale.baselines.registry import (
     EXPRESSION_MODELS,
     METHODS,
     REFERENCES,
+    SCORED_ON_HALVES,
     TOLD_THE_TRUTH,
     TRANSFER_METHODS,
     TRANSFER_MODELS,
@@ -37,7 +38,7 @@ def test_every_record_has_words_and_costs_that_are_measured():
 
 
 def test_what_marks_the_scale_says_so():
-    assert {"oracle", "random", "all_non_de"} == REFERENCES
+    assert {"oracle", "random", "all_non_de", *SCORED_ON_HALVES} == REFERENCES
     assert {"oracle"} == TOLD_THE_TRUTH
 
 

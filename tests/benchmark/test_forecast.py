@@ -349,7 +349,9 @@ def test_the_run_tells_how_many_splits_there_are_and_why(example, tmp_path, caps
     planned = ps.plan_benchmark(example.screen, out=tmp_path, **only, quiet=True)
     result = ps.run_benchmark(example.screen, out=tmp_path, **only)
     assert set(result.scores["seed"]) == {0, 1, 2, 3, 4}
-    assert stage(planned, "methods")["n_tasks"] == 2 * 5 * 2  # a method, and the replicate
+    assert (
+        stage(planned, "methods")["n_tasks"] == 2 * 5 * 3
+    )  # the vote, the replicate, and the vote on halves
     said = capsys.readouterr().err
     assert re.search(r"beta: 5 splits, as only 3 of \d+ perturbations are held out in each", said)
     told = result.manifest["drawn_splits"]

@@ -12,7 +12,14 @@ from distributed import LocalCluster
 from scipy.stats import t as student
 
 import pertscale as ps
-from pertscale.baselines.registry import CEILINGS, INTERPOLATED, REPLICATE
+from pertscale.baselines.registry import (
+    CEILINGS,
+    FLOORS,
+    INTERPOLATED,
+    ON_HALVES,
+    REPLICATE,
+    SCORED_ON_HALVES,
+)
 from pertscale.benchmark.units.replicate_unit import scores_of_z
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import METRICS, evaluate, evaluate_expression, interpolated_duplicate
@@ -220,30 +227,50 @@ def test_calibration_has_its_columns_and_one_scale_a_metric(finished):
     assert scale["positive"] == REPLICATE
     assert scale["negative_value"] == rows["negative_value"].max()  # the best of the floors
     assert scale["difference"] == pytest.approx(scale["positive_value"] - scale["negative_value"])
-    assert scale["can_tell"] and scale["low"] > 0
+    assert scale["can_tell"] == "yes" and scale["low"] > 0
 
 
 def test_scaled_scores_lie_between_floor_and_ceiling(finished):
-    table, estimates = finished.calibration, finished.estimates
     keys = ["task", "setting", "context", "operating_point", "level", "group", "metric"]
-    scale = table[table["is_scale"]].set_index(keys)
-    joined = estimates.join(
-        scale[["negative_value", "positive_value", "can_tell", "negative"]], on=keys
-    )
-    known = joined[joined["can_tell"].eq(other=True)]
-    expected = (known["value"] - known["negative_value"]) / (
-        known["positive_value"] - known["negative_value"]
-    )
-    np.testing.assert_allclose(known["scaled"], expected, rtol=1e-12)
-    assert (known.loc[known["method"] == REPLICATE, "scaled"].round(9) == 1).all()
-    assert (known.loc[known["method"] == known["negative"], "scaled"].round(9) == 0).all()
-    assert joined.loc[~joined["can_tell"].eq(other=True), "scaled"].isna().all()
-    assert {True, False} <= set(scale["can_tell"])
+    estimates, table = finished.estimates, finished.calibration
+    told = table[table["is_scale"] & (table["can_tell"] == "yes")].set_index(keys)
+    n = 0
+    for key, rows in estimates.groupby(keys, sort=False):
+        if key not in told.index:
+            assert rows["scaled"].isna().all()
+            continue
+        values = rows.set_index("method")["value"]
+        better = METRICS[key[-1]].greater_is_better
+        floors = values[values.index.isin(FLOORS)].dropna()
+        floor, ceiling = (floors.max() if better else floors.min()), values[REPLICATE]
+        if (ceiling > floor) != better:  # with half of the cells the ceiling is lower
+            assert rows["scaled"].isna().all()
+            continue
+        expected = (values - floor) / (ceiling - floor)
+        np.testing.assert_allclose(rows["scaled"], expected, rtol=1e-9, atol=1e-12)
+        n += 1
+    assert n > 10
+    assert {"yes", "no"} <= set(table.loc[table["is_scale"], "can_tell"])
+
+
+def test_floors_are_scored_on_the_same_truths(finished):
+    """... of the same perturbations, so that differences are paired."""
+    rows = finished.scores[finished.scores["level"] == "perturbation"]
+    for task, floor in (("within", "majority_vote"), ("single", "no_change")):
+        of_task = rows[(rows["task"] == task) & rows["setting"].isin(["full", "top_expressed"])]
+        mine, theirs = (
+            of_task[(of_task["method"] == method) & (of_task["n"] > 0)]
+            for method in (REPLICATE, f"{floor}{ON_HALVES}")
+        )
+        keys = ["split", "operating_point", "group", "metric"]
+        shared = mine.merge(theirs, on=keys)
+        assert len(shared) and set(mine["group"]) == set(theirs["group"])
+        assert (shared["n_x"] == shared["n_y"]).all()
 
 
 def test_ceilings_never_compete(finished):
-    assert not set(CEILINGS) & set(finished.ranks["method"])
-    assert not set(CEILINGS) & set(finished.comparisons["method"])
+    assert not set(SCORED_ON_HALVES) & set(finished.ranks["method"])
+    assert not set(SCORED_ON_HALVES) & set(finished.comparisons["method"])
 
 
 def test_nobody_leads_by_a_metric_that_cannot_tell(finished):
@@ -274,7 +301,7 @@ def test_without_any_effect_nothing_can_be_told(without_report, tmp_path):
     table = result.calibration
     shown = table["is_scale"] & table["metric"].isin(["l2", "pearson_delta", "rank_cosine"])
     assert shown.sum() == 3
-    assert not table.loc[shown, "can_tell"].any()
+    assert set(table.loc[shown, "can_tell"]) == {"no"}
     replicate = table[shown & (table["metric"] == "pearson_delta")].iloc[0]
     assert abs(replicate["positive_value"]) < 0.1  # halves share no noise
 
@@ -301,16 +328,17 @@ def test_without_replicates(finished, screen, tmp_path):
     out = tmp_path / "run"
     result = ps.run_benchmark(screen, out=out, replicates=0, tasks=TASKS, **QUICK)
     assert not (out / "halves.zarr").exists()
-    assert not set(CEILINGS) & set(result.scores["method"])
+    assert not set(SCORED_ON_HALVES) & set(result.scores["method"])
     assert not len(result.calibration) and result.estimates["scaled"].isna().all()
     ours = finished.scores[
-        ~finished.scores["method"].isin(CEILINGS) & (finished.scores["metric"] != "l2_denoised")
+        ~finished.scores["method"].isin(SCORED_ON_HALVES)
+        & (finished.scores["metric"] != "l2_denoised")
     ]
     pd.testing.assert_frame_equal(result.scores.reset_index(drop=True), ours.reset_index(drop=True))
     again = ps.run_benchmark(screen, out=out, replicates=2, tasks=TASKS, **QUICK)
     pd.testing.assert_frame_equal(again.scores, finished.scores)
     reused = again.timings.query("stage == 'method'").set_index("unit")["reused"]
-    assert reused[~reused.index.str.endswith("replicate")].all()
+    assert reused[~reused.index.str.contains("replicate|_halves")].all()
 
 
 def test_perturbations_with_few_cells_have_no_replicate(without_report, tmp_path):
@@ -339,3 +367,40 @@ def test_intervals_stay_where_scores_can_be(finished):
         ranges = table["metric"].map(lambda name: METRICS[name].range)
         assert not (table["low"] < ranges.str[0]).any()
         assert not (table["high"] > ranges.str[1]).any()
+
+
+def test_a_screen_without_any_halves(without_report, tmp_path):
+    """Too few controls: nothing of replicates, and the rest is there."""
+    screen = drawn_screen(tmp_path, [8, *[30] * 24], effect=4.0)
+    how = QUICK | {"seed": 0}
+    result = ps.run_benchmark(screen, out=tmp_path / "run", replicates=2, tasks=TASKS, **how)
+    assert (ps.stats.read_halves(result.path)["n_cells"] == 0).all()
+    assert not len(result.calibration)
+    assert len(result.findings)
+
+
+def test_few_perturbations_with_halves_take_nothing_from_the_others(without_report, tmp_path):
+    screen = drawn_screen(tmp_path, [90, *[8] * 12, *[40] * 12], effect=4.0)
+    how = QUICK | {"seed": 0}
+    result, without = (
+        ps.run_benchmark(screen, out=tmp_path / f"run{n}", replicates=n, tasks=TASKS, **how)
+        for n in (1, 0)
+    )
+    for lines in (result.findings, without.findings):
+        assert any("held-out singles (12 of 12 held out)" in line for line in lines)
+
+
+def test_names_of_what_is_scored_on_halves_are_taken(screen, tmp_path):
+    table = pd.DataFrame({"perturbation": ["GENE0001"], "gene": ["GENE0002"], "label": ["up"]})
+    table.to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(ArgumentError, match="'replicate' names two methods"):
+        ps.run_benchmark(
+            screen, out=tmp_path / "run", predictions={"replicate": tmp_path / "p.csv"}
+        )
+
+
+def test_too_few_clusters_say_nothing_of_a_metric(without_report, tmp_path):
+    screen = drawn_screen(tmp_path, [90, *[40] * 6], effect=4.0)
+    result = ps.run_benchmark(screen, out=tmp_path / "run", tasks=TASKS, **(QUICK | {"seed": 0}))
+    assert set(result.calibration["can_tell"]) == {""}
+    assert result.averages["can_tell"].isna().all()

@@ -28,6 +28,7 @@ from tests.support.screens import write_h5ad
 pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 #: Methods that classify the small screen; the additive one predicts no single.
+HALVED = {"replicate", "majority_vote_halves", "all_non_de_halves"}
 IN_CLASSES = {*ps.baselines.METHODS, *ps.baselines.EXPRESSION_MODELS} - {"additive"}
 
 
@@ -58,11 +59,8 @@ def test_scores_have_the_declared_columns(finished):
     assert set(within["setting"]) == {"full", "full_without_target", "curated"}
     assert set(within["context"]) == {"alpha", "beta"}
     on_gaps = {"knn_1_labelled", "knn_10_labelled"}
-    assert set(within.loc[within["setting"] == "curated", "method"]) == IN_CLASSES | {"replicate"}
-    assert (
-        set(within.loc[within["setting"] == "full", "method"])
-        == {"replicate"} | IN_CLASSES - on_gaps
-    )
+    assert set(within.loc[within["setting"] == "curated", "method"]) == IN_CLASSES | HALVED
+    assert set(within.loc[within["setting"] == "full", "method"]) == HALVED | IN_CLASSES - on_gaps
     assert set(scores["metric"]) <= set(ps.evaluation.METRICS)
     lacking = within[within["metric"] == "n_without_vector"]
     voting = {"knn_1", "knn_10", "knn_cv", *on_gaps}
@@ -206,7 +204,7 @@ def test_one_option_changed(example, tmp_path, monkeypatch):
     assert set(ran) == {"knn_10", "logistic"}
     ran.clear()
     changed = ps.run_benchmark(example.screen, embedding=other, **{**how, "seed": 5})
-    assert set(ran) == {*names, "replicate"}
+    assert set(ran) == {*names, "majority_vote_halves", "replicate"}
     assert changed.timings.set_index("stage").loc["labels", "reused"]
     assert set(changed.scores["split"]) == {"holdout-seed5"}
     assert not list(tmp_path.rglob("*seed0*"))
@@ -222,7 +220,7 @@ def test_seeds_methods_settings(example, tmp_path):
         quiet=True,
     )
     assert set(result.scores["seed"]) == {1, 2}
-    assert set(result.scores["method"]) == {"majority_vote", "replicate"}
+    assert set(result.scores["method"]) == {"majority_vote", "majority_vote_halves", "replicate"}
     assert set(result.scores["setting"]) == {"full", "full_overlap"}
     for wrong, message in (
         ({"methods": ["knn_cw"]}, "did you mean 'knn_cv'"),

@@ -188,6 +188,7 @@ def test_the_order_of_methods_on_real_screens(name, file, methods, tmp_path):
         settings=["full"],
         seed=range(20),
         methods=methods,
+        replicates=0,
         quiet=True,
     )
     f1 = _macro_f1_of_all_classes(result.scores)

@@ -225,7 +225,7 @@ def test_the_command_passes_options_on(tmp_path):
     assert done.stdout.endswith(f"bash {shlex.quote(str(tmp_path / 'j.sh'))}\n")
     text = (tmp_path / "j.sh").read_text()
     assert "--seed 1 --seed 2 --fdr 0.05 --embedding 'a b.csv' --quiet &" in text  # run
-    assert "--fdr 0.05 --quiet &" in text  # labels
+    assert "--fdr 0.05 --quiet --replicates 5 &" in text  # labels
     done = command(
         tmp_path,
         "notebook",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pertscale.baselines.registry import CEILINGS, FLOORS, REPLICATE
+from pertscale.baselines.registry import CEILINGS, FLOORS, ON_HALVES, REPLICATE
 from pertscale.evaluation.calibration import (
     at_full_depth,
     bound_discrimination_score,
     dynamic_range_fraction,
-    scaled_score,
 )
 from pertscale.evaluation.expression import undefined_counts_as_none
 from pertscale.evaluation.metrics import METRICS
@@ -40,13 +39,14 @@ def calibrations(
     if better is None:
         return
     found = {m: one for m, one in scored.items() if np.isfinite(one.estimate[0])}
-    floors = [name for name in FLOORS if name in found]
+    floors = [name for name in FLOORS if f"{name}{ON_HALVES}" in found]
     if not floors:
         return
     sign = 1 if better else -1
-    best = max(floors, key=lambda name: sign * found[name].estimate[0])
+    best = max(floors, key=lambda name: sign * found[f"{name}{ON_HALVES}"].estimate[0])
     for positive in CEILINGS:
-        for negative in floors if positive in found else ():
+        for floor in floors if positive in found else ():
+            negative = f"{floor}{ON_HALVES}"
             pair = {name: found[name] for name in (negative, positive)}
             compared = compare_methods(pair, reference=negative, greater_is_better=better)
             row = compared.iloc[0]
@@ -55,7 +55,7 @@ def calibrations(
                 **where,
                 **dict(zip(("operating_point", "level", "group", "metric"), key, strict=True)),
                 "positive": positive,
-                "negative": negative,
+                "negative": floor,
                 "positive_value": value,
                 "negative_value": float(found[negative].estimate[0]),
                 "full_depth": at_full_depth(value) if undefined_counts_as_none(metric) else np.nan,
@@ -64,10 +64,15 @@ def calibrations(
                 "high": row["high"],
                 "se": row["se"],
                 "n_clusters": row["n_clusters"],
-                "is_scale": positive == REPLICATE and negative == best,
-                "can_tell": bool(row["low"] > 0),
+                "is_scale": positive == REPLICATE and floor == best,
+                "can_tell": _told(row["low"]),
                 **_range(found[positive], found[negative], metric),
             }
+
+
+def _told(low: float) -> str:
+    """Say whether a difference is above 0 by its interval; nothing where there is none."""
+    return "" if not np.isfinite(low) else "yes" if low > 0 else "no"
 
 
 def _range(positive: Versions, negative: Versions, metric: str) -> dict[str, Any]:
@@ -85,12 +90,19 @@ def _range(positive: Versions, negative: Versions, metric: str) -> dict[str, Any
     }
 
 
-def scaled(value: float, rows: list[dict[str, Any]]) -> float:
-    """Return a score between floor and ceiling; NaN where the metric can't tell these apart.
+def scale_of(
+    scored: Mapping[str, Versions], metric: str, rows: Sequence[Mapping[str, Any]]
+) -> tuple[float, float]:
+    """Return floor and ceiling of a metric; NaN where it can't tell these apart.
 
-    `rows` are those of :func:`calibrations`.
+    The floor is that of all cells, as the scores are that are put on the scale. `rows` are those of
+    :func:`calibrations`.
     """
-    scale = next((row for row in rows if row["is_scale"] and row["can_tell"]), None)
-    if scale is None:
-        return np.nan
-    return scaled_score(value, floor=scale["negative_value"], ceiling=scale["positive_value"])
+    scale = next((row for row in rows if row["is_scale"] and row["can_tell"] == "yes"), None)
+    sign = 1 if METRICS[metric].greater_is_better else -1
+    floors = [float(scored[m].estimate[0]) for m in FLOORS if m in scored]
+    floors = [value for value in floors if np.isfinite(value)]
+    if scale is None or not floors:
+        return np.nan, np.nan
+    floor, ceiling = sign * max(sign * value for value in floors), scale["positive_value"]
+    return (floor, ceiling) if sign * (ceiling - floor) > 0 else (np.nan, np.nan)

@@ -10,11 +10,12 @@ import numpy as np
 from scipy.stats import t as student
 
 from pertscale.baselines.registry import CEILINGS, REFERENCES, is_baseline
-from pertscale.benchmark.resampling.calibrated import calibrations, scaled
+from pertscale.benchmark.resampling.calibrated import calibrations, scale_of
 from pertscale.benchmark.resampling.tables import ScoredTable, ScoredUnit
 from pertscale.benchmark.resampling.versions_of import KEYS, Scores, versions_of
 from pertscale.benchmark.units.kept import is_kept, keeping
 from pertscale.benchmark.units.running import map_tasks
+from pertscale.evaluation.calibration import scaled_score
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.resampling.comparing import compare_methods, rank_methods
 from pertscale.evaluation.resampling.draws import Draws
@@ -227,17 +228,24 @@ def _estimates(
     calibration: Sequence[Mapping[str, Any]],
 ) -> Iterator[dict[str, Any]]:
     """Yield the estimates of all methods, between floor and ceiling where these are known."""
-    scales: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    told: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in calibration:
-        key = row["setting"], *(row[name] for name in KEYS)
-        scales.setdefault(key, []).append(dict(row))
+        told.setdefault((row["setting"], *(row[name] for name in KEYS)), []).append(row)
+    scales: dict[tuple[str, ...], tuple[float, float]] = {}
+    for where, rows in told.items():
+        setting, point, level, group, metric = where
+        key = point, level, group, metric
+        scored = {m: v for m, mean in means[setting].items() if (v := mean.scores.of(key))}
+        scales[where] = scale_of(scored, metric, rows)
     for method in dict.fromkeys(method for of_method in means.values() for method in of_method):
         for setting, of_method in means.items():
             if method in of_method:
-                where = {**head, "setting": setting, "method": method}
-                for row in _of_splits(of_method[method], where):
-                    key = setting, *(row[name] for name in KEYS)
-                    yield row | {"scaled": scaled(row["value"], scales.get(key, []))}
+                of_row = {**head, "setting": setting, "method": method}
+                for row in _of_splits(of_method[method], of_row):
+                    score = setting, *(row[name] for name in KEYS)
+                    floor, ceiling = scales.get(score, (np.nan, np.nan))
+                    value = scaled_score(row["value"], floor=floor, ceiling=ceiling)
+                    yield row | {"scaled": value}
 
 
 def _of_splits(mean: _Mean, where: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pertscale.baselines.registry import REPLICATE
+from pertscale.baselines.registry import CLASS_FLOORS, ON_HALVES, REPLICATE
 from pertscale.benchmark.state import ContextPlan, ScreenRun
 from pertscale.benchmark.tasks.base import Task
 from pertscale.benchmark.units.changes import ModelChanges
@@ -20,7 +20,7 @@ from pertscale.benchmark.units.predictors import (
     thresholded_file,
 )
 from pertscale.benchmark.units.profiles import OwnProfiles
-from pertscale.benchmark.units.replicate_unit import ReplicatePredictor, ReplicateUnit
+from pertscale.benchmark.units.replicate_unit import HalvesUnit, ReplicatePredictor
 from pertscale.benchmark.vectors import has_none, learned_from, vectors_for
 from pertscale.diagnostics.progress import say
 from pertscale.errors import InputError
@@ -89,21 +89,25 @@ def _plan_split(
             for name, predictor in predictors.items()
         ]
         halves = run.halves(context)
-        if halves is not None:
-            run.record.units.append(
-                ReplicateUnit(
-                    task=WITHIN,
-                    context=context,
-                    split=usable,
-                    target_genes=run.screen.targets,
-                    labels=kind,
-                    matrix=matrix,
-                    method=REPLICATE,
-                    predictor=ReplicatePredictor(halves),
-                    settings=of_kind,
-                    intervals=run.options.intervals,
-                )
+        if halves is None:
+            continue
+        floors = {f"{name}{ON_HALVES}": p for name, p in predictors.items() if name in CLASS_FLOORS}
+        run.record.units += [
+            HalvesUnit(
+                task=WITHIN,
+                context=context,
+                split=usable,
+                target_genes=run.screen.targets,
+                labels=kind,
+                matrix=matrix,
+                method=name,
+                predictor=predictor,
+                settings=of_kind,
+                intervals=run.options.intervals,
+                halves=halves,
             )
+            for name, predictor in {REPLICATE: ReplicatePredictor(halves), **floors}.items()
+        ]
 
 
 def _classifiers(

@@ -15,7 +15,12 @@ import pandas as pd
 import xarray as xr
 
 from pertscale.baselines.expression.base import blocks
-from pertscale.baselines.registry import INTERPOLATED, REPLICATE
+from pertscale.baselines.registry import (
+    EXPRESSION_FLOORS,
+    INTERPOLATED,
+    ON_HALVES,
+    REPLICATE,
+)
 from pertscale.benchmark.units.halves import ContextHalves
 from pertscale.benchmark.units.held import held_arrays
 from pertscale.evaluation.duplicates import interpolated_duplicate, welch_p_values
@@ -65,7 +70,8 @@ class Ceilings:
         -------
         DataFrame
             As of :func:`pertscale.evaluation.compare_expression`, of the methods ``replicate`` and
-            ``interpolated_duplicate``; without rows where no perturbation has halves.
+            ``interpolated_duplicate`` and of floors on the same truths; without rows where no
+            perturbation has halves.
         """
         names = [str(name) for name in truth[PERTURBATION].values]
         there = self.halves.n_cells(names)[0, 0] > 0
@@ -88,6 +94,9 @@ class Ceilings:
         variances = self.halves.variances(names, self.genes)
         sizes = self.halves.n_cells(names)
         others = self._others(names, whole, variances, sizes[0].sum(axis=0))
+        no_change = np.zeros(whole.shape)
+        known = {"no_change": no_change, "mean_perturbation": no_change + self.background - control}
+        floors = {f"{m}{ON_HALVES}": known[m] for m in EXPRESSION_FLOORS}
         for replicate in range(self.halves.n_replicates):
             of_halves = self.halves.means(replicate, names, self.genes, whole)
             controls = self.halves.means(replicate, [CONTROL], self.genes, control[None])
@@ -98,7 +107,8 @@ class Ceilings:
                 duplicate = interpolated_duplicate(
                     changes[half], others[0] - control, benjamini_hochberg(p)
                 )
-                for method, change in ((REPLICATE, changes[half]), (INTERPOLATED, duplicate)):
+                predicted = {REPLICATE: changes[half], INTERPOLATED: duplicate}
+                for method, change in (predicted | floors).items():
                     table = evaluate_expression(
                         of_halves[other],
                         controls[other] + change,
@@ -131,7 +141,7 @@ class Ceilings:
         All profiles of the context pass, once in a process for all of its units.
         """
         left_out = sorted(self.halves.left_out)
-        key = "cells", self.halves.folder, self.halves.context, digest(self.genes, left_out)
+        key = "cells", self.halves.key, self.halves.context, digest(self.genes, left_out)
         found: tuple[float, np.ndarray, np.ndarray] = held_arrays.get(
             key, 16 * len(self.genes), self._sums_of_all_cells
         )

@@ -24,7 +24,7 @@ import zarr
 
 from pertscale.baselines import ExpressionMethod, MeanExpression
 from pertscale.baselines.expression.base import BLOCK_BYTES, rows_of
-from pertscale.baselines.registry import CEILINGS
+from pertscale.baselines.registry import SCORED_ON_HALVES
 from pertscale.benchmark.units.base import Outcome, Unit, UnitScores, with_head
 from pertscale.benchmark.units.ceilings import Ceilings
 from pertscale.benchmark.units.halves import ContextHalves
@@ -211,7 +211,7 @@ class ExpressionUnit(Unit):
                 target_genes=self.target_genes,
             )
             tables.append((TOP_EXPRESSED, ceilings.scores(truth, control.values[genes])))
-            params = params | {name: {} for name in CEILINGS}
+            params = params | {name: {} for name in SCORED_ON_HALVES}
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
         parts = [with_head(t, params, self.split, **head, setting=s) for s, t in tables if len(t)]
         return UnitScores(pd.concat(parts, ignore_index=True))

@@ -12,7 +12,7 @@ import numpy as np
 from pertscale._computing import compute
 from pertscale.baselines.inputs import Predicted
 from pertscale.benchmark.units.base import UnitScores
-from pertscale.benchmark.units.class_scores import Points
+from pertscale.benchmark.units.class_scores import Points, read_prediction
 from pertscale.benchmark.units.class_unit import HELD_PER_PAIR, ClassUnit
 from pertscale.benchmark.units.halves import ContextHalves
 from pertscale.benchmark.units.label_matrix import PAIR_BYTES, LabelMatrix, is_held
@@ -61,13 +61,23 @@ class ReplicatePredictor:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ReplicateUnit(ClassUnit):
-    """Each half of the cells of the held-out perturbations predicts the other one.
+class HalvesUnit(ClassUnit):
+    """A prediction scored on both halves of the cells of the held-out perturbations.
 
-    Pairs of both directions are scored together. Perturbations without halves have no pairs.
+    A :class:`ReplicatePredictor` predicts each half by the other one. Pairs of both are scored
+    together. Perturbations without halves have no pairs.
+
+    Attributes
+    ----------
+    halves : ContextHalves
     """
 
-    predictor: ReplicatePredictor
+    halves: ContextHalves
+
+    @property
+    def scoring(self) -> str:
+        """Hash of what a method's scores depend on, and of the halves."""
+        return digest(super().scoring, self.halves.key)
 
     @property
     def n_bytes(self) -> int:
@@ -80,14 +90,19 @@ class ReplicateUnit(ClassUnit):
     ) -> UnitScores:
         """Return the scores in all settings."""
         held_out = self.split.held_out
-        of = self.predictor.halves.labels
-        halves = [of(half, held_out, self.matrix.genes) for half in range(2)]
+        halves = [self.halves.labels(half, held_out, self.matrix.genes) for half in range(2)]
         labels = [label for label, _ in halves]
         (known, truth) = compute(self.matrix.rows(held_out), _joined(labels[::-1]))
         truth = np.where(np.tile(known, (2, 1)) == Label.UNTESTED, np.int8(Label.UNTESTED), truth)
-        predicted = Predicted(
-            _joined(labels), scores_of_z(_joined([z for _, z in halves])), params[self.method]
-        )
+        if isinstance(self.predictor, ReplicatePredictor):
+            scores = scores_of_z(_joined([z for _, z in halves]))
+            predicted = Predicted(_joined(labels), scores, params[self.method])
+        else:
+            once = held or read_prediction(store, known.size, params[self.method])
+            label, score = (
+                _joined([of, of]) for of in map(_lazy_or_held, (once.labels, once.scores))
+            )
+            predicted = Predicted(label, score, params[self.method])
         scored = self.scored(predicted, truth, [*held_out, *held_out])
         return self.unit_scores({s: _of_both(one) for s, one in scored.items()}, params)
 
@@ -102,6 +117,13 @@ def scores_of_z(z: Any) -> Any:
         return z.map_blocks(scores_of_z, dtype=np.float32, chunks=chunks, new_axis=2)
     size = np.abs(z) / (1 + np.abs(z))
     return np.stack([size * (z < 0), 1 - size, size * (z > 0)], axis=2).astype(np.float32)
+
+
+def _lazy_or_held(values: Any) -> Any:
+    """Return an array in memory, or of Dask."""
+    if isinstance(values, np.ndarray) or dask.is_dask_collection(values):
+        return values
+    return da.from_zarr(values)
 
 
 def _joined(parts: list[Any]) -> Any:

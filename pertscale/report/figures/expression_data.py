@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pertscale.baselines.registry import FLOORS_ON_HALVES
 from pertscale.errors import InputError
 from pertscale.evaluation import own_targets
 from pertscale.report.figures.style import short
@@ -62,6 +63,11 @@ class ComparedSplit:
             yield str(name), np.where(lacking, level, values) if lacking.any() else values
 
 
+def _of_methods(scores: pd.DataFrame) -> pd.DataFrame:
+    """Leave out floors that are scored on halves."""
+    return scores[~scores["method"].isin(FLOORS_ON_HALVES)]
+
+
 @dataclass(frozen=True)
 class ComparedTask:
     """A task of one context, and what of its predictions is compared."""
@@ -73,14 +79,14 @@ class ComparedTask:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Means of the scores that figures show: what files leave out counts as no change."""
-        rows = self.result.means
+        rows = _of_methods(self.result.means)
         keys = ["context", "task", "setting"]
         return rows[(rows[keys] == [self.context, self.task, TOP_EXPRESSED]).all(axis=1)]
 
     @cached_property
     def averages(self) -> pd.DataFrame:
         """The same averaged over splits, with intervals."""
-        rows = self.result.averages
+        rows = _of_methods(self.result.averages)
         keys = ["context", "task", "setting"]
         return rows[(rows[keys] == [self.context, self.task, TOP_EXPRESSED]).all(axis=1)]
 
@@ -105,9 +111,10 @@ class ComparedTask:
 
     @cached_property
     def _single(self) -> pd.DataFrame:
-        return self.result.perturbation_scores(
+        rows = self.result.perturbation_scores(
             context=self.context, task=self.task, setting=TOP_EXPRESSED
         )
+        return _of_methods(rows)
 
     @cached_property
     def control(self) -> np.ndarray:

@@ -59,10 +59,9 @@ class ControlCache:
     ) -> Iterator[Controls]:
         """Yield the controls of a tile; they stay unchanged during the block."""
         genes = tile.gene_start, tile.gene_stop
-        n_seeds = -1 if halves is None else halves.n_seeds
-        slot = self._occupy(
-            (screen.path, screen.fingerprint, kernel, n_seeds, tile.context, *genes)
-        )
+        halved = () if halves is None else halves.key
+        what = screen.path, screen.fingerprint, kernel, halved
+        slot = self._occupy((*what, tile.context, *genes))
         try:
             with slot.building:
                 if slot.controls is None:

@@ -98,7 +98,7 @@ def halved_groups(screen: Screen, min_cells: int) -> np.ndarray:
 def write_codes(screen: Screen, halves: Halves) -> None:
     """Halve the cells of a screen, and write the code of each, unless that is done.
 
-    Memory: some 40 bytes per cell, and the names of one chunk of cells.
+    Memory: some 70 bytes per cell.
     """
     file = Path(halves.staging, _FILE)
     if not file.exists():

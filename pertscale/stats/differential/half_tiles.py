@@ -97,6 +97,8 @@ class HalfTests:
         self._halves, self._kernel, self._totals = halves, KERNELS[kernel], totals
         self._is_counts, self._variant, self._arithmetic = is_counts, variant, arithmetic
         self.n_seeds = halves.n_seeds
+        #: What prepared controls depend on, beside the screen.
+        self.key = halves.n_seeds, halves.min_cells, arithmetic
         self.dtype = half_dtype(halves.n_seeds)
 
     def prepare(

@@ -242,7 +242,8 @@ def rank_sum_share(
 
     The shares of one run have only the output folder in common, and may run at the same time or one
     after the other. :func:`rank_sum` with the same options then does what is missing (nothing, if
-    all shares succeeded) and writes the tables; so does :func:`pertscale.run_benchmark`.
+    all shares succeeded) and writes the tables; so does :func:`pertscale.run_benchmark`, of shares
+    with its `replicates`, which are 5 by default.
 
     Parameters
     ----------
