@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,18 +37,22 @@ _PAUSES = (0.1, 1.0)
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(
+    path: str | os.PathLike[str], *, unless: Callable[[], bool] | None = None
+) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
 
     Works for a file and for a folder that the block creates. A folder of the final name is replaced
-    as a whole.
+    as a whole; for a moment nothing has its name. `unless` is asked at the end: whether somebody
+    else has made the same meanwhile, which is left as it is then.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.parent / f".{final.name}.{uuid.uuid4().hex[:12]}.tmp"
     try:
         yield temporary
-        replace(temporary, final)
+        if unless is None or not unless():
+            replace(temporary, final)
     finally:
         remove(temporary)
 

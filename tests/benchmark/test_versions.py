@@ -113,7 +113,8 @@ def test_new_scores_are_of_the_predictions_that_are_there(tiny_store, out, calls
 def test_a_corrected_method_is_fitted_again(tiny_store, out, calls, monkeypatch, registry, name):
     monkeypatch.setitem(registry, name, replace(registry[name], version=2))
     ps.run_benchmark(tiny_store, out=out, quiet=True, **QUICK)
-    assert {title.rpartition(" / ")[2] for title in calls["predict"]} == {name}
+    again = {title.rpartition(" / ")[2].removesuffix("_halves") for title in calls["predict"]}
+    assert again == {name}
 
 
 def test_a_corrected_model_of_expression_is_fitted_again(tiny_store, out, calls, monkeypatch):

@@ -13,7 +13,6 @@ import dask
 import pytest
 
 from pertscale.io import ingest
-from pertscale.schema import REPLICATES
 from pertscale.simulate import simulate_screen
 from pertscale.stats import rank_sum
 from tests.slurm.local_slurm import PACKAGES, LocalSlurm, missing_programs, wait_until
@@ -23,7 +22,7 @@ from tests.support.helpers import tree_hash
 #: Of `pertscale run`: classes by one method on all pairs of one split.
 ONE_METHOD = ("--task", "within", "--method", "all_non_de", "--setting", "full", "--seed", "0")
 #: Labels in hundreds of tiles, so that a run has a middle.
-MANY_TILES = ("--memory", "2300KB")
+MANY_TILES = ("--memory", "2300KB", "--replicates", "0")
 
 
 @pytest.fixture(scope="package")
@@ -114,8 +113,7 @@ def screen(slurm: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> tuple
     )
     ingest(folder / "wide.h5ad", folder / "wide.zarr", quiet=True)
     with dask.config.set(scheduler="threads"):
-        how = {"replicates": REPLICATES, "quiet": True}
-        rank_sum(folder / "wide.zarr", out=folder / "expected", **how)
+        rank_sum(folder / "wide.zarr", out=folder / "expected", quiet=True)
     return folder / "wide.zarr", hashes(folder / "expected")
 
 

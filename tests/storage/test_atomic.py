@@ -115,3 +115,13 @@ def test_equal_content_gives_equal_bytes(tmp_path):
     atomic.write_json(tmp_path / "b", {"y": [2], "x": 1})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert atomic.read_json(tmp_path / "a") == {"x": 1, "y": [2]}
+
+
+def test_what_somebody_else_has_made_meanwhile_is_left(tmp_path):
+    final = tmp_path / "folder"
+    with atomic.atomic_path(final, unless=final.exists) as temporary:
+        temporary.mkdir()
+        (temporary / "mine").touch()
+        final.mkdir()  # by another process
+        (final / "theirs").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "theirs"]

@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pertscale.benchmark.units.sums import PAIR_SUMS_FILE, write_sums
-from pertscale.errors import CorruptFileError, NotFoundError
+from pertscale.errors import CorruptFileError, NotFoundError, StorageError
 from pertscale.evaluation.metrics import METRICS
 from pertscale.evaluation.resampling.pairs import PairSums
 from pertscale.execution.blas_build import blas_libraries
@@ -41,6 +41,7 @@ from pertscale.schema import (
 )
 from pertscale.splits import Split
 from pertscale.storage.atomic import atomic_path
+from pertscale.storage.files import files_of
 from pertscale.storage.folder_names import folder_name, slug
 from pertscale.storage.own_files import check_replaceable, zarr_pattern
 from pertscale.versions import PREDICTIONS_VERSION, SCORES_VERSION
@@ -156,7 +157,8 @@ class Unit(ABC):
 
         A method that cannot be fitted, say without training perturbations, leaves the reason.
         """
-        with atomic_path(out / self.folder) as temporary:
+        # a task of a client that died may have made it meanwhile, and somebody reads it
+        with atomic_path(out / self.folder, unless=lambda: self.is_done(out)) as temporary:
             temporary.mkdir(parents=True)
             outcome = self.predict(temporary / PREDICTION)
             self._finish(temporary, outcome, blas=blas_libraries())
@@ -166,7 +168,7 @@ class Unit(ABC):
         """Score the predictions that were kept, and keep the new scores beside them."""
         folder = out / self.folder
         record = read_unit(folder)
-        with atomic_path(folder) as temporary:
+        with atomic_path(folder, unless=lambda: self.is_done(out)) as temporary:
             temporary.mkdir(parents=True)
             if (folder / PREDICTION).exists():
                 shutil.copytree(folder / PREDICTION, temporary / PREDICTION, copy_function=_link)
@@ -178,6 +180,7 @@ class Unit(ABC):
 
         `blas` are the libraries that the predictions were made with.
         """
+        made = {file.relative_to(folder).as_posix() for file in files_of(folder)}
         if outcome.params:
             scores = self.score(folder / PREDICTION, outcome.params, held=outcome.held)
         else:
@@ -187,6 +190,12 @@ class Unit(ABC):
         write_table(folder / SCORES_FILE, scores.table.iloc[order])
         if scores.sums:
             write_sums(folder / PAIR_SUMS_FILE, scores.sums, self.split.held_out)
+        sums = all_sums(folder)
+        if lost := made - sums.keys():
+            raise StorageError(
+                f"{folder / min(lost)} was removed while the unit was made, by a run that goes on "
+                "from one whose client has died; what that run makes is kept"
+            )
         record = {
             "key": self.key,
             "scores_key": self.scores_key,
@@ -194,7 +203,7 @@ class Unit(ABC):
             "failed": outcome.failed,
             "predictions_version": PREDICTIONS_VERSION,
             BLAS: blas,
-            FILES: all_sums(folder),
+            FILES: sums,
         }
         write_record(folder / UNIT_FILE, record)
 
