@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from pertscale.benchmark import audit, audit_screen, worst_attacks
 from pertscale.benchmark.attacked_cells import CellSource
 from pertscale.cli import main
 from pertscale.errors import ArgumentError, InputError
-from pertscale.evaluation import ATTACKS, evaluate
+from pertscale.evaluation import ATTACKS, METRICS, evaluate
 from pertscale.evaluation.attacks.audit import MOST_GAIN
 from pertscale.evaluation.attacks.registry import GAMED
 from pertscale.schema import ATTACK_COLUMNS
@@ -215,6 +217,7 @@ def test_on_the_command_line(small, tmp_path, monkeypatch):
     ]  # fmt: skip
     assert run.stderr == ""
     monkeypatch.setattr("pertscale.evaluation.attacks.audit.GAMED", {})
+    monkeypatch.setitem(METRICS, "spread_ratio", replace(METRICS["spread_ratio"], is_headline=True))
     unknown = CliRunner().invoke(main, ["audit-metrics", str(store), "--out", str(tmp_path / "o")])
     assert unknown.exit_code == 1
     assert "attacks: sim" in unknown.stderr
