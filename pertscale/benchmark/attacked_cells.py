@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from pertscale._computing import compute
 from pertscale.evaluation import ATTACKS, Attack
 from pertscale.hashing import seed_from
+from pertscale.io.store.matrix import normalise
 from pertscale.predictions.cells import label_predicted_cells
 from pertscale.predictions.predictions import read_predictions
-from pertscale.schema import CELL, CONTROL, GENE, LOG1P_1E4, TARGET_TOTAL, Label
+from pertscale.schema import CELL, CONTROL, GENE, LOG1P_1E4, Label
 from pertscale.screen import Screen
 from pertscale.storage.scratch import scratch_root
 
@@ -32,8 +33,7 @@ _NON_DE: Final = np.array([0, 1, 0], np.float32)
 def _rescaled(made: NDArray) -> NDArray[np.float32]:
     """Return cells in log1p expression with the total that files of it have to have."""
     values = np.expm1(np.asarray(made, np.float64))
-    totals = values.sum(axis=1, keepdims=True)
-    return np.log1p(values * (TARGET_TOTAL / np.where(totals > 0, totals, 1.0))).astype(np.float32)
+    return normalise(values, values.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

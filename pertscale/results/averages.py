@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from pertscale.baselines.registry import FLOORS_ON_HALVES
+
 #: What a score is of, whatever the split.
 TABLE: Final = ["task", "setting", "context", "train_contexts"]
 SCORE: Final = [*TABLE, "method", "operating_point", "level", "group", "metric"]
@@ -56,6 +58,11 @@ def averaged_scores(
         known = found[keys].join(scale, on=keys)["can_tell"]
         found["can_tell"] = known.where(known.notna(), None)
     return found
+
+
+def of_methods(scores: pd.DataFrame) -> pd.DataFrame:
+    """Leave out floors that are scored on halves, which only say how well replicates do."""
+    return scores[~scores["method"].isin(FLOORS_ON_HALVES)]
 
 
 def texts(averages: pd.DataFrame) -> list[str]:

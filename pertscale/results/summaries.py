@@ -9,10 +9,9 @@ from typing import Final, get_args
 import numpy as np
 import pandas as pd
 
-from pertscale.baselines.registry import FLOORS_ON_HALVES
 from pertscale.evaluation.metrics import headline_metrics
 from pertscale.evaluation.operating_point import OperatingPoint, at_operating_point
-from pertscale.results.averages import TABLE, may_be_best, texts
+from pertscale.results.averages import TABLE, may_be_best, of_methods, texts
 from pertscale.results.comparisons import without_repeats
 from pertscale.schema import (
     AS_CALLED,
@@ -77,11 +76,6 @@ def headline(scores: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) ->
     return wide.reset_index().rename_axis(columns=None)
 
 
-def _of_methods(scores: pd.DataFrame) -> pd.DataFrame:
-    """Leave out floors that are scored on halves, which only say how well replicates do."""
-    return scores[~scores["method"].isin(FLOORS_ON_HALVES)]
-
-
 def class_headline(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Return :func:`headline` of classes, a row for each operating point of a method."""
     return _by_point(headline, scores, keys)
@@ -98,7 +92,7 @@ def _by_point(
     """
     parts = []
     for point in get_args(OperatingPoint):
-        scores = _of_methods(scores)
+        scores = of_methods(scores)
         scored = scores.loc[scores["operating_point"] == point, keys].drop_duplicates()
         table = table_of(at_operating_point(scores, point), HEADLINE, keys)
         parts.append(scored.merge(table, on=keys).assign(operating_point=point))
@@ -108,7 +102,7 @@ def _by_point(
 
 def summary(averages: pd.DataFrame, metrics: tuple[str, ...], keys: list[str]) -> pd.DataFrame:
     """Return overall scores as text, a column per metric; a star marks who may be the best."""
-    averages = _of_methods(averages)
+    averages = of_methods(averages)
     rows = averages[(averages["level"] == "overall") & averages["metric"].isin(metrics)]
     stars = np.where(may_be_best(rows), "*", "")
     rows = rows.assign(
@@ -135,7 +129,7 @@ def score_tables(overall: pd.DataFrame, averages: pd.DataFrame) -> list[ScoreTab
     kinds = overall["task"].map(SCORE_KINDS)
     for kind, table in SCORE_TABLES.items():
         there = without_repeats(overall[kinds == kind])[TABLE].drop_duplicates()
-        rows = at_operating_point(_of_methods(averages).merge(there, on=TABLE))
+        rows = at_operating_point(of_methods(averages).merge(there, on=TABLE))
         rows = rows[(rows["level"] == "overall") & rows["metric"].isin(table.metrics)]
         if len(rows):
             tables.append(ScoreTable(table.title, table.keys, table.metrics, rows))
@@ -147,7 +141,7 @@ def printed_tables(averages: pd.DataFrame) -> Iterator[str]:
 
     Transfer is left to the report, as are classes with their targets, where there are others.
     """
-    overall = _of_methods(averages[averages["level"] == "overall"])
+    overall = of_methods(averages[averages["level"] == "overall"])
     kinds = overall["task"].map(SCORE_KINDS)
     shown = (kinds == "expression") & (overall["setting"] == TOP_EXPRESSED)
     within = kinds == "classes"

@@ -10,9 +10,8 @@ import zarr
 
 from pertscale.arguments import checked
 from pertscale.errors import NotFoundError
-from pertscale.io.guards.damage import file_errors
-from pertscale.io.store.layout import ALL_CHUNKS, write_array
-from pertscale.io.zarr_datasets import COMPRESSORS, open_dataset
+from pertscale.io.store.layout import ALL_CHUNKS
+from pertscale.io.zarr_datasets import COMPRESSORS
 from pertscale.schema import (
     CONTEXT,
     GENE,
@@ -23,8 +22,7 @@ from pertscale.schema import (
     REPLICATE,
 )
 from pertscale.screen import Screen
-from pertscale.stats.labels.table import REMEDY
-from pertscale.stats.pseudobulk import open_pseudobulk
+from pertscale.stats.pseudobulk import open_groups, open_pseudobulk, write_groups
 from pertscale.storage.atomic import atomic_path
 from pertscale.storage.locations import Location, LocationLike, locate
 from pertscale.storage.own_files import zarr_pattern
@@ -111,15 +109,7 @@ def open_first_halves(
 
     For `dask` see :func:`pertscale.io.zarr_datasets.open_dataset`.
     """
-    folder = output / HALVES_DIR
-    halves = open_dataset(folder, remedy=REMEDY, dask=dask)
-    with file_errors(str(folder), remedy=REMEDY):
-        names = {
-            name: halves[name].compute(scheduler="synchronous").astype(object)
-            for name in (PERTURBATION, GENE, CONTEXT)
-        }
-    halves = halves.assign_coords(names)
-    return halves if context is None else halves.isel({PERTURBATION: names[CONTEXT] == context})
+    return open_groups(output / HALVES_DIR, context=context, dask=dask)
 
 
 def _with_second(halves: xr.Dataset, whole: xr.Dataset) -> xr.Dataset:
@@ -147,18 +137,19 @@ def create_halves(
     path = folder / HALVES_DIR
     if path.exists():
         return
-    groups, n_seeds = screen.groups, len(n_cells)
+    lengths = {
+        REPLICATE: len(n_cells),
+        HALF: 2,
+        PERTURBATION: len(screen.groups),
+        GENE: screen.n_genes,
+    }
     with atomic_path(path) as temporary:
         root: Any = zarr.create_group(
             temporary,
             zarr_format=3,
             attributes={"fingerprint": screen.fingerprint, "labels_key": labels_key},
         )
-        write_array(root, PERTURBATION, groups["perturbation"].to_numpy(object), PERTURBATION)
-        write_array(root, CONTEXT, groups["context"].to_numpy(object), PERTURBATION)
-        write_array(root, GENE, screen.genes.to_numpy(object), GENE)
-        root[PERTURBATION].attrs["coordinates"] = CONTEXT
-        lengths = {REPLICATE: n_seeds, HALF: 2, PERTURBATION: len(groups), GENE: screen.n_genes}
+        write_groups(root, screen)
         chunks = {REPLICATE: 1, HALF: 1, PERTURBATION: rows_per_chunk, GENE: screen.n_genes}
         for variable in HALVES_VARIABLES:
             dims = _DIMS[variable.name]

@@ -100,7 +100,11 @@ def open_pseudobulk(
 
     For `dask` see :func:`pertscale.io.zarr_datasets.open_dataset`.
     """
-    folder = output / name
+    return open_groups(output / name, context=context, dask=dask)
+
+
+def open_groups(folder: Location, *, context: str | None, dask: bool) -> xr.Dataset:
+    """Open a dataset over the groups and genes of a screen; see :func:`open_pseudobulk`."""
     dataset = open_dataset(folder, remedy=REMEDY, dask=dask)
     with file_errors(str(folder), remedy=REMEDY):
         names = {
@@ -134,10 +138,7 @@ def create_pseudobulk(
             LABELS_KEY: labels_key,
         }
         root = zarr.create_group(temporary, zarr_format=3, attributes=belonging)
-        write_array(root, PERTURBATION, groups["perturbation"].to_numpy(object), PERTURBATION)
-        write_array(root, CONTEXT, groups["context"].to_numpy(object), PERTURBATION)
-        write_array(root, GENE, screen.genes.to_numpy(object), GENE)
-        root[PERTURBATION].attrs["coordinates"] = CONTEXT
+        write_groups(root, screen)
         for variable in PSEUDOBULK_VARIABLES:
             if variable.name == "n_cells":
                 n_cells = screen.group_sizes.to_numpy(variable.dtype)
@@ -152,6 +153,15 @@ def create_pseudobulk(
                     dimension_names=(PERTURBATION, GENE),
                 )
             root[variable.name].update_attributes({"doc": variable.doc, "units": variable.unit})
+
+
+def write_groups(root: Any, screen: Screen) -> None:
+    """Write the coordinates of a dataset over the groups and genes of a screen."""
+    groups = screen.groups
+    write_array(root, PERTURBATION, groups["perturbation"].to_numpy(object), PERTURBATION)
+    write_array(root, CONTEXT, groups["context"].to_numpy(object), PERTURBATION)
+    write_array(root, GENE, screen.genes.to_numpy(object), GENE)
+    root[PERTURBATION].attrs["coordinates"] = CONTEXT
 
 
 def belongs_to(path: Location, labels_key: str) -> bool:

@@ -73,19 +73,18 @@ def _plan_split(
             **changes,
             **classes,
         }
+        of_all: dict[str, Any] = {
+            "task": WITHIN,
+            "context": context,
+            "split": usable,
+            "target_genes": run.screen.targets,
+            "labels": kind,
+            "matrix": matrix,
+            "settings": of_kind,
+            "intervals": run.options.intervals,
+        }
         run.record.units += [
-            ClassUnit(
-                task=WITHIN,
-                context=context,
-                split=usable,
-                target_genes=run.screen.targets,
-                labels=kind,
-                matrix=matrix,
-                method=name,
-                predictor=predictor,
-                settings=of_kind,
-                intervals=run.options.intervals,
-            )
+            ClassUnit(method=name, predictor=predictor, **of_all)
             for name, predictor in predictors.items()
         ]
         halves = run.halves(context)
@@ -93,19 +92,7 @@ def _plan_split(
             continue
         floors = {f"{name}{ON_HALVES}": p for name, p in predictors.items() if name in CLASS_FLOORS}
         run.record.units += [
-            HalvesUnit(
-                task=WITHIN,
-                context=context,
-                split=usable,
-                target_genes=run.screen.targets,
-                labels=kind,
-                matrix=matrix,
-                method=name,
-                predictor=predictor,
-                settings=of_kind,
-                intervals=run.options.intervals,
-                halves=halves,
-            )
+            HalvesUnit(method=name, predictor=predictor, halves=halves, **of_all)
             for name, predictor in {REPLICATE: ReplicatePredictor(halves), **floors}.items()
         ]
 

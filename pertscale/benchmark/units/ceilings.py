@@ -24,8 +24,8 @@ from pertscale.baselines.registry import (
 from pertscale.benchmark.units.halves import ContextHalves
 from pertscale.benchmark.units.held import held_arrays
 from pertscale.evaluation.duplicates import interpolated_duplicate, welch_p_values
-from pertscale.evaluation.expression import count_row, evaluate_expression
-from pertscale.evaluation.target_genes import Targets
+from pertscale.evaluation.expression import N_CHANGED, Observed, count_row, score
+from pertscale.evaluation.target_genes import Targets, own_targets
 from pertscale.hashing import digest
 from pertscale.schema import CONTROL, GENE, PERTURBATION
 from pertscale.stats.differential.multiple_testing import benjamini_hochberg
@@ -94,6 +94,10 @@ class Ceilings:
         variances = self.halves.variances(names, self.genes)
         sizes = self.halves.n_cells(names)
         others = self._others(names, whole, variances, sizes[0].sum(axis=0))
+        own = np.zeros(whole.shape, bool)
+        if self.targets == "exclude":
+            scored = self.observed[GENE].values[self.genes].astype(str)
+            own = own_targets(names, list(scored), target_genes=self.target_genes)
         no_change = np.zeros(whole.shape)
         known = {"no_change": no_change, "mean_perturbation": no_change + self.background - control}
         floors = {f"{m}{ON_HALVES}": known[m] for m in EXPRESSION_FLOORS}
@@ -107,21 +111,23 @@ class Ceilings:
                 duplicate = interpolated_duplicate(
                     changes[half], others[0] - control, benjamini_hochberg(p)
                 )
+                observed = Observed(  # once: its truths are prepared for all methods
+                    names=np.array(names, object),
+                    truth=of_halves[other],
+                    control=controls[other, 0],
+                    background=self.background,
+                    own=own,
+                    noise=variances / n[other],
+                )
                 predicted = {REPLICATE: changes[half], INTERPOLATED: duplicate}
                 for method, change in (predicted | floors).items():
-                    table = evaluate_expression(
-                        of_halves[other],
+                    table, _ = score(
+                        observed,
                         controls[other] + change,
-                        controls[other, 0],
-                        background=self.background,
-                        perturbations=names,
-                        genes=list(self.observed[GENE].values[self.genes].astype(str)),
-                        targets=self.targets,
-                        target_genes=self.target_genes,
-                        n_genes=len(self.genes),
-                        noise=variances / n[other],
+                        n_changed=N_CHANGED,
+                        skip_missing_genes=False,
                     )
-                    yield table[table["metric"] != "n_without_prediction"].assign(method=method)
+                    yield table.assign(method=method)
 
     def _others(
         self, names: Sequence[str], whole: np.ndarray, variances: np.ndarray, sizes: np.ndarray

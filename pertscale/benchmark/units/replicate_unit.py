@@ -11,6 +11,7 @@ import numpy as np
 
 from pertscale._computing import compute
 from pertscale.baselines.inputs import Predicted
+from pertscale.baselines.thresholds import scores_of_changes
 from pertscale.benchmark.units.base import UnitScores
 from pertscale.benchmark.units.class_scores import Points, read_prediction
 from pertscale.benchmark.units.class_unit import HELD_PER_PAIR, ClassUnit
@@ -115,8 +116,7 @@ def scores_of_z(z: Any) -> Any:
     if dask.is_dask_collection(z):
         chunks = (*z.chunks, (len(CLASSES),))
         return z.map_blocks(scores_of_z, dtype=np.float32, chunks=chunks, new_axis=2)
-    size = np.abs(z) / (1 + np.abs(z))
-    return np.stack([size * (z < 0), 1 - size, size * (z > 0)], axis=2).astype(np.float32)
+    return scores_of_changes(z)
 
 
 def _lazy_or_held(values: Any) -> Any:

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pertscale.baselines.registry import FLOORS_ON_HALVES
 from pertscale.errors import InputError
 from pertscale.evaluation import own_targets
 from pertscale.report.figures.style import short
 from pertscale.report.findings import compared_numbers
+from pertscale.results.averages import of_methods
 from pertscale.results.comparisons import told
 from pertscale.schema import CONTROL, GENE, MODEL, PERTURBATION, TOP_EXPRESSED
 
@@ -63,11 +63,6 @@ class ComparedSplit:
             yield str(name), np.where(lacking, level, values) if lacking.any() else values
 
 
-def _of_methods(scores: pd.DataFrame) -> pd.DataFrame:
-    """Leave out floors that are scored on halves."""
-    return scores[~scores["method"].isin(FLOORS_ON_HALVES)]
-
-
 @dataclass(frozen=True)
 class ComparedTask:
     """A task of one context, and what of its predictions is compared."""
@@ -79,14 +74,14 @@ class ComparedTask:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Means of the scores that figures show: what files leave out counts as no change."""
-        rows = _of_methods(self.result.means)
+        rows = of_methods(self.result.means)
         keys = ["context", "task", "setting"]
         return rows[(rows[keys] == [self.context, self.task, TOP_EXPRESSED]).all(axis=1)]
 
     @cached_property
     def averages(self) -> pd.DataFrame:
         """The same averaged over splits, with intervals."""
-        rows = _of_methods(self.result.averages)
+        rows = of_methods(self.result.averages)
         keys = ["context", "task", "setting"]
         return rows[(rows[keys] == [self.context, self.task, TOP_EXPRESSED]).all(axis=1)]
 
@@ -114,7 +109,7 @@ class ComparedTask:
         rows = self.result.perturbation_scores(
             context=self.context, task=self.task, setting=TOP_EXPRESSED
         )
-        return _of_methods(rows)
+        return of_methods(rows)
 
     @cached_property
     def control(self) -> np.ndarray:

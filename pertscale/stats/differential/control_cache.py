@@ -74,12 +74,12 @@ class ControlCache:
                         is_counts=is_counts,
                         take=slot.buffers.take,
                     )
-                    slot.controls = Controls(whole, None)
+                    of_halves = None
                     if halves is not None:
                         of_halves = halves.prepare(
                             block, start, int(group.name), slot.of_halves, scratch
                         )
-                        slot.controls = Controls(whole, of_halves)
+                    slot.controls = Controls(whole, of_halves)
             yield slot.controls
         finally:
             with self._lock:

@@ -65,16 +65,20 @@ class Halves:
 
     def n_cells(self, screen: Screen) -> np.ndarray:
         """Return the cells of each half, (replicate, half, group) int64; 0 where there is none."""
-        starts = screen.groups["start"].to_numpy()
-        sizes = np.where(self.halved, screen.group_sizes, 0)
-        second = np.stack(
-            [
-                np.add.reduceat((self.codes >> seed & 1).astype(np.int64), starts)
-                for seed in range(self.n_seeds)
-            ]
-        )
-        second[:, ~self.halved] = 0
-        return np.stack([sizes - second, second], axis=1)
+        bounds = np.append(screen.groups["start"].to_numpy(), screen.n_cells)
+        return half_sizes(self.codes, bounds, self.n_seeds) * self.halved
+
+
+def half_sizes(codes: np.ndarray, bounds: np.ndarray, n_seeds: int) -> np.ndarray:
+    """Return the cells of each half of consecutive groups, (way, half, group) int64.
+
+    Group q has the codes ``bounds[q]:bounds[q + 1]``, at least one.
+    """
+    second = [
+        np.add.reduceat((codes >> seed & 1).astype(np.int64), bounds[:-1])
+        for seed in range(n_seeds)
+    ]
+    return np.stack([np.diff(bounds) - second, second], axis=1)
 
 
 @lru_cache(maxsize=4)

@@ -22,7 +22,7 @@ from pertscale.stats.differential._kernels.half_groups import (
     TOTAL,
 )
 from pertscale.stats.differential._kernels.kernel import PreparedControls
-from pertscale.stats.differential.half_cells import Halves
+from pertscale.stats.differential.half_cells import Halves, half_sizes
 
 #: Suffix of the file beside that of a tile.
 SUFFIX = ".halves"
@@ -116,7 +116,7 @@ class HalfTests:
         sums = scratch.take("sums", (1, len(block), N_SUMS), np.float64)
         bounds = np.array([0, block.shape[1]])
         self._kernel.sum_halves(block, totals, codes, bounds, is_counts=self._is_counts, sums=sums)
-        sizes = _sizes(codes, bounds, self.n_seeds)
+        sizes = half_sizes(codes, bounds, self.n_seeds)
         _moments(sums, sizes, self._halves.halved[[group]], row)
         prepared = []
         for half in range(N_HALVES):
@@ -161,7 +161,7 @@ class HalfTests:
             sums=sums,
             z=z,
         )
-        sizes = _sizes(codes, window.bounds, self.n_seeds)
+        sizes = half_sizes(codes, window.bounds, self.n_seeds)
         _moments(sums, sizes, halved, out)
         changes = self._means(sums, sizes) - controls.means
         for half in range(N_HALVES):
@@ -179,15 +179,6 @@ class HalfTests:
         )
         of_halves = np.stack([sums[..., first], sums[..., whole] - sums[..., first]])
         return of_halves / np.maximum(sizes[TESTED], 1)[..., None]
-
-
-def _sizes(codes: np.ndarray, bounds: np.ndarray, n_seeds: int) -> np.ndarray:
-    """Return the cells of each half, (way, half, groups)."""
-    second = [
-        np.add.reduceat((codes >> seed & 1).astype(np.int64), bounds[:-1])
-        for seed in range(n_seeds)
-    ]
-    return np.stack([np.diff(bounds) - second, second], axis=1)
 
 
 def _moments(sums: np.ndarray, sizes: np.ndarray, halved: np.ndarray, out: np.ndarray) -> None:
