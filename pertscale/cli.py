@@ -362,6 +362,13 @@ _benchmark = _options(
         help="Genes that a perturbation targets itself, in scores of expression.",
     ),
     click.option(
+        "--controls",
+        type=click.Choice(["split", "shared"]),
+        default="split",
+        show_default=True,
+        help="Predicted and true changes from halves of the controls, or both from all.",
+    ),
+    click.option(
         "--intervals/--no-intervals",
         default=True,
         show_default=True,

@@ -23,9 +23,9 @@ INTERACTIONS_VERSION: Final = 1
 PREDICTIONS_VERSION: Final = 10
 #: Of scores. Raise when a metric is corrected, or scored in other settings: kept predictions are
 #: scored again then. A metric that is added needs no new version: its name is part of the key.
-SCORES_VERSION: Final = 1
+SCORES_VERSION: Final = 2
 #: Of intervals, comparisons and ranks. Raise when the same scores give others.
-RESAMPLES_VERSION: Final = 2
+RESAMPLES_VERSION: Final = 3
 #: Of the table of targets. Raise when the same labels and profiles give another.
 TARGETS_VERSION: Final = 1
 #: Of the folder that an external model is given. Raise when the model has to read it differently.

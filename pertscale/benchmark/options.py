@@ -14,6 +14,7 @@ from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, did_you_mean
 from pertscale.evaluation.resampling.draws import Cluster, check_cluster
+from pertscale.evaluation.shared_control import Controls, check_controls
 from pertscale.evaluation.target_genes import Targets, check_targets
 from pertscale.predictions.given_split import on_screen
 from pertscale.schema import REPLICATES, SETTINGS, TASKS
@@ -45,6 +46,8 @@ class BenchmarkOptions:
         Other names of genes → names.
     targets : {'exclude', 'include'}
         Whether the targets of a perturbation are left out of its scores of expression.
+    controls : {'split', 'shared'}
+        Whether predicted and true changes are from halves of the controls.
     intervals : bool
         Whether scores get intervals, and methods are compared and ranked.
     cluster : {'targets', 'gene'}
@@ -68,6 +71,7 @@ class BenchmarkOptions:
     exclude_test_perturbations: bool
     aliases: Any
     targets: Targets = "exclude"
+    controls: Controls = "split"
     intervals: bool = True
     cluster: Cluster = "targets"
     reference: str | None = None
@@ -102,6 +106,7 @@ def read_options(
     exclude_test_perturbations: bool,
     aliases: Any,
     targets: Targets = "exclude",
+    controls: Controls = "split",
     intervals: bool = True,
     cluster: Cluster = "targets",
     reference: str | None = None,
@@ -116,6 +121,7 @@ def read_options(
     if threshold not in RULES:
         raise ArgumentError(f"threshold={threshold!r} is not one of {', '.join(RULES)}")
     check_targets(targets)
+    check_controls(controls)
     _check_apart([*METHODS, *EXPRESSION_MODELS, *SCORED_ON_HALVES], user_models, files)
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(user_models)
@@ -146,6 +152,7 @@ def read_options(
         exclude_test_perturbations=exclude_test_perturbations,
         aliases=aliases,
         targets=targets,
+        controls=controls,
         intervals=intervals,
         cluster=cluster,
         reference=reference,

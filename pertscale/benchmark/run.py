@@ -34,6 +34,7 @@ from pertscale.diagnostics.progress import say
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation.resampling.draws import Cluster
+from pertscale.evaluation.shared_control import Controls
 from pertscale.evaluation.target_genes import Targets
 from pertscale.execution.allocator import keep_little
 from pertscale.execution.clients import ClientLike, cluster_errors, use_client
@@ -70,6 +71,7 @@ def run_benchmark(
     exclude_test_perturbations: bool = True,
     aliases: Aliases | None = None,
     targets: Targets = "exclude",
+    controls: Controls = "split",
     intervals: bool = True,
     cluster: Cluster = "targets",
     reference: str | None = None,
@@ -154,6 +156,12 @@ def run_benchmark(
         Whether the genes that a perturbation targets itself are left out of its scores of
         expression, and those of the whole panel where perturbations are compared; 'include' scores
         as the second paper does. Of classes, ``settings`` has both.
+    controls : {'split', 'shared'}
+        What changes of expression are measured from. 'split': predicted changes from one half of
+        the control cells and true changes from the other, both ways (method O7), so that they do
+        not agree by the noise of the controls. 'shared': both from all of them, as in the second
+        paper; so it is without `replicates`, which is where halves come from, and where controls
+        are too few to be halved. The column ``no_effect`` says what that makes of scores.
     intervals : bool
         Whether scores get 95 % intervals over perturbations, and methods are compared and ranked:
         the columns ``low, high, se, n_clusters`` of ``scores``, and ``estimates``, ``comparisons``
@@ -240,6 +248,7 @@ def run_benchmark(
         exclude_test_perturbations=exclude_test_perturbations,
         aliases=aliases,
         targets=targets,
+        controls=controls,
         intervals=intervals,
         cluster=cluster,
         reference=reference,

@@ -19,6 +19,7 @@ from pertscale.evaluation.expression import (
     count_row,
     score,
     top_genes,
+    ways_of,
 )
 from pertscale.evaluation.target_genes import Targets, check_targets, own_targets
 from pertscale.schema import GENE, PERTURBATION
@@ -47,6 +48,7 @@ def compare_expression(
     target_genes: Mapping[str, Sequence[str]] | None = None,
     no_effect: Mapping[str, np.ndarray] | None = None,
     noise: xr.DataArray | None = None,
+    controls: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Score predictions of several methods on the same footing.
 
@@ -80,6 +82,8 @@ def compare_expression(
         As of :func:`pertscale.evaluation.no_effect`, in the order of the truth.
     noise : DataArray (perturbation, gene), optional
         Variances of the truth, see :func:`pertscale.evaluation.evaluate_expression`.
+    controls : ndarray (half, gene), optional
+        Means of two halves of the control cells over the genes of the truth; see the same.
 
     Returns
     -------
@@ -129,6 +133,7 @@ def compare_expression(
     if targets == "exclude":
         own = own_targets(names, list(chosen), target_genes=target_genes)
     levels = [x.sel({GENE: chosen}).values.astype(np.float64) for x in (control, background)]
+    at = pd.Index(truth[GENE].values).get_indexer(chosen)
     observed = Observed(
         names=np.array(names, object),
         truth=truth.sel({GENE: chosen}).values.astype(np.float64),
@@ -137,6 +142,7 @@ def compare_expression(
         own=own,
         no_effect=dict(no_effect or {}),
         noise=None if noise is None else noise.sel({GENE: chosen}).values.astype(np.float64),
+        ways=ways_of(controls, at),
     )
     predicts = {name: _predicted(one(chosen), own) for name, one in read.items()}
     compared = _chosen_set(predicts, perturbations)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Final, Literal
+from functools import cached_property, partial
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -55,6 +55,7 @@ def evaluate_expression(
     skip_missing_genes: bool = False,
     no_effect: Mapping[str, np.ndarray] | None = None,
     noise: NDArray | None = None,
+    controls: NDArray | None = None,
 ) -> pd.DataFrame:
     """Score one method.
 
@@ -90,6 +91,11 @@ def evaluate_expression(
     noise : ndarray (perturbation, gene), optional
         Variance of each value of the truth: that of the cells' log1p expression, divided by their
         number. With it there is ``l2_denoised``.
+    controls : ndarray (half, gene), optional
+        Means of two halves of the control cells. Predicted changes are then measured from one half
+        and true changes from the other, so that they do not agree by the noise of the control;
+        scores of changes are means over both ways. By default both are changes from `control`, as
+        in the second paper.
 
     Returns
     -------
@@ -157,11 +163,27 @@ def evaluate_expression(
         own=own[:, chosen],
         no_effect=dict(no_effect or {}),
         noise=None if noise is None else np.asarray(noise, np.float64)[:, chosen],
+        ways=ways_of(controls, chosen),
     )
     table, lacking = score(
         observed, predicted[:, chosen], n_changed=n_changed, skip_missing_genes=skip_missing_genes
     )
     return pd.concat([table, count_row(lacking.sum(), len(lacking))], ignore_index=True)
+
+
+class Way(NamedTuple):
+    """Profiles, (gene,), that predicted and true changes are measured from."""
+
+    of_predicted: NDArray
+    of_truth: NDArray
+
+
+def ways_of(controls: NDArray | None, genes: np.ndarray) -> tuple[Way, ...]:
+    """Return both ways to use two halves of the control, on some genes; none without halves."""
+    if controls is None:
+        return ()
+    first, second = np.asarray(controls, np.float64)[:, genes]
+    return Way(second, first), Way(first, second)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -178,6 +200,8 @@ class Observed:
     no_effect : dict of str to ndarray (perturbation,)
     noise : ndarray (perturbation, gene), optional
         Variances of the truth.
+    ways : sequence of Way
+        What changes are measured from; scores of changes are means over these.
     """
 
     names: np.ndarray
@@ -187,6 +211,11 @@ class Observed:
     own: np.ndarray
     no_effect: Mapping[str, np.ndarray] = field(default_factory=dict)
     noise: NDArray | None = None
+    ways: Sequence[Way] = ()
+
+    def __post_init__(self) -> None:
+        if not self.ways:
+            object.__setattr__(self, "ways", (Way(self.control, self.control),))
 
     def of(self, rows: np.ndarray) -> Observed:
         """Return some of the perturbations."""
@@ -210,6 +239,11 @@ class Observed:
     def truths(self) -> Truths:
         """The truths, to look for the nearest."""
         return Truths(self.truth, self.control, self.shared)
+
+    @cached_property
+    def toward_background(self) -> NDArray:
+        """Change from the control to the mean of the training perturbations, (gene,)."""
+        return self.background - self.control
 
     @cached_property
     def spread(self) -> tuple[float, float]:
@@ -374,41 +408,88 @@ class _Compared:
         return self.predicted - self.observed.control
 
     @cached_property
-    def change(self) -> NDArray:
-        """True change from the control."""
-        return self.truth - self.observed.control
+    def changes(self) -> list[_Changes]:
+        """Predicted and true changes, in all ways to measure them."""
+        return [_Changes(self, way) for way in self.observed.ways]
 
     @cached_property
-    def changed(self) -> np.ndarray:
-        """The genes that the truth changes most, where they are predicted."""
-        scored = ~self.observed.own[self.rows]
-        return self.there & _most_changed(self.change, self.n_changed, scored)
+    def of_background(self) -> NDArray:
+        """How much of the way to the training mean each prediction goes, (perturbation, 1).
+
+        The slope of the predicted change on that of the training mean, over the genes that are
+        predicted to change. It is how much of the control's noise is in the predicted change: all
+        of it for the mean itself, none for effects that are added to the control.
+        """
+        among = self.there & (self.delta != 0)
+        toward = np.where(among, self.observed.toward_background, 0.0)
+        along = (np.where(among, self.delta, 0.0) * toward).sum(axis=1, keepdims=True)
+        length = (toward**2).sum(axis=1, keepdims=True)
+        return np.divide(along, length, out=np.zeros_like(along), where=length > 0)
 
     @cached_property
     def l2(self) -> np.ndarray:
         """Distance of prediction and truth, (perturbation,)."""
         return _l2(self.predicted - self.truth, self.there)
 
-    @cached_property
-    def ranks(self) -> dict[str, np.ndarray]:
-        """Ranks of the own truths by metric; NaN without a whole prediction."""
-        whole = np.asarray(~self.missing.any(axis=1))
-        there = np.flatnonzero(whole)
-        delta = self.delta[np.ix_(there, self.observed.shared)]
-        found = {}
-        for metric, ranks in self.observed.truths.ranks(delta, self.rows.start + there).items():
-            found[metric] = np.full(len(whole), np.nan)
-            found[metric][there] = ranks
+    def ranks(
+        self, changes: NDArray, rank: Callable[[NDArray, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Rank the own truths by predicted changes; NaN without a whole prediction.
+
+        `rank` takes whole predictions and the numbers of their truths.
+        """
+        found = np.full(len(self.missing), np.nan)
+        there = np.flatnonzero(~self.missing.any(axis=1))
+        found[there] = rank(changes[np.ix_(there, self.observed.shared)], self.rows.start + there)
         return found
 
-    def pearson(self, from_: np.ndarray | None = None, among: np.ndarray | None = None) -> NDArray:
-        """Correlation of predicted and true change, from the control or from another profile."""
-        one, two = (
-            (self.delta, self.change)
-            if from_ is None
-            else (self.predicted - from_, self.truth - from_)
-        )
-        return _pearson(one, two, self.there if among is None else among, self.observed.rounding)
+
+@dataclass(frozen=True, eq=False)
+class _Changes:
+    """Predicted and true changes, measured in one way.
+
+    Attributes
+    ----------
+    compared : _Compared
+    way : Way
+    """
+
+    compared: _Compared
+    way: Way
+
+    @cached_property
+    def delta(self) -> NDArray:
+        """Predicted change.
+
+        Its part of the control's noise becomes that of the control it is measured from, as if the
+        prediction had been made with that one. A gene that is predicted not to change does not.
+        """
+        delta = self.compared.delta
+        other = self.compared.observed.control - self.way.of_predicted
+        if not other.any():
+            return delta
+        return np.where(delta != 0, delta + self.compared.of_background * other, 0.0)
+
+    @cached_property
+    def change(self) -> NDArray:
+        """True change."""
+        return self.compared.truth - self.way.of_truth
+
+    @cached_property
+    def changed(self) -> np.ndarray:
+        """The genes that the truth changes most, where they are predicted."""
+        scored = ~self.compared.observed.own[self.compared.rows]
+        most = _most_changed(self.change, self.compared.n_changed, scored)
+        return self.compared.there & most
+
+    def pearson(self, among: np.ndarray) -> np.ndarray:
+        """Correlation of predicted and true change over some genes."""
+        return _pearson(self.delta, self.change, among, self.compared.observed.rounding)
+
+    def rank_cosine(self) -> np.ndarray:
+        """Ranks of the own truths by the cosine of changes."""
+        rank = partial(self.compared.observed.truths.rank_cosine, origin=self.way.of_truth)
+        return self.compared.ranks(self.delta, rank)
 
 
 def _rmse(compared: _Compared) -> np.ndarray:
@@ -422,9 +503,32 @@ def _l2_denoised(compared: _Compared) -> np.ndarray:
     return np.sqrt(np.maximum(compared.l2**2 - noise, 0.0))
 
 
-def _direction(compared: _Compared) -> np.ndarray:
-    same = np.sign(compared.delta) == np.sign(compared.change)
-    return _share(same, compared.there & (compared.change != 0))
+def _pearson_delta_mean(compared: _Compared) -> np.ndarray:
+    """Correlate changes from the training mean, whose noise no control shares."""
+    mean, observed = compared.observed.background, compared.observed
+    return _pearson(
+        compared.predicted - mean, compared.truth - mean, compared.there, observed.rounding
+    )
+
+
+def _direction(changes: _Changes) -> np.ndarray:
+    same = np.sign(changes.delta) == np.sign(changes.change)
+    return _share(same, changes.compared.there & (changes.change != 0))
+
+
+def _l2_changed(changes: _Changes) -> np.ndarray:
+    predicted = changes.way.of_predicted + changes.delta
+    return _l2(predicted - changes.compared.truth, changes.changed)
+
+
+def _overlap_changed(changes: _Changes) -> np.ndarray:
+    compared = changes.compared
+    return _overlap(changes.delta, changes.change, compared.there, compared.n_changed)
+
+
+def _over_ways(metric: Callable[[_Changes], np.ndarray]) -> Callable[[_Compared], np.ndarray]:
+    """Return the mean of a metric of changes over the ways to measure them."""
+    return lambda compared: np.mean([metric(changes) for changes in compared.changes], axis=0)
 
 
 #: Metrics of a perturbation by name.
@@ -432,14 +536,14 @@ OF_PERTURBATION: Final[Mapping[str, Callable[[_Compared], np.ndarray]]] = {
     "l2": lambda compared: compared.l2,
     "l2_denoised": _l2_denoised,
     "rmse": _rmse,
-    "pearson_delta": lambda compared: compared.pearson(),
-    "pearson_delta_mean": lambda compared: compared.pearson(from_=compared.observed.background),
-    "direction": _direction,
-    "l2_changed": lambda c: _l2(c.predicted - c.truth, c.changed),
-    "pearson_changed": lambda compared: compared.pearson(among=compared.changed),
-    "overlap_changed": lambda c: _overlap(c.delta, c.change, c.there, c.n_changed),
-    "rank_l1": lambda compared: compared.ranks["rank_l1"],
-    "rank_cosine": lambda compared: compared.ranks["rank_cosine"],
+    "pearson_delta": _over_ways(lambda changes: changes.pearson(changes.compared.there)),
+    "pearson_delta_mean": _pearson_delta_mean,
+    "direction": _over_ways(_direction),
+    "l2_changed": _over_ways(_l2_changed),
+    "pearson_changed": _over_ways(lambda changes: changes.pearson(changes.changed)),
+    "overlap_changed": _over_ways(_overlap_changed),
+    "rank_l1": lambda compared: compared.ranks(compared.delta, compared.observed.truths.rank_l1),
+    "rank_cosine": _over_ways(_Changes.rank_cosine),
 }
 
 

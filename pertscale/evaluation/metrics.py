@@ -36,6 +36,8 @@ class Metric:
         Whether summaries and cards show it.
     heading
         Column in the tables of the report; empty where only the table of scores has it.
+    no_skill
+        What guessing gets on every screen; NaN where it depends on the screen.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Metric:
     needs_calls: bool = False
     is_headline: bool = False
     heading: str = ""
+    no_skill: float = float("nan")
 
 
 _of_calls = partial(Metric, needs_calls=True)
@@ -87,6 +90,7 @@ _CLASSIFICATION: Final = (
         "Matthews correlation coefficient; 0 is chance",
         is_headline=True,
         heading="MCC",
+        no_skill=0.0,
     ),
     _of_calls("share_called", None, (0, 1), "share of pairs called differentially expressed"),
     Metric("share_de", None, (0, 1), "share of pairs that are differentially expressed"),
@@ -122,7 +126,14 @@ _CLASSIFICATION: Final = (
     ),
     _of_class_calls("f1", True, (0, 1), "harmonic mean of precision and recall", heading="F1"),
     _of_class("support", None, (0, INF), "pairs of the class in the truth"),
-    _of_class("auroc", True, (0, 1), "area under the ROC curve; 0.5 is chance", heading="AUROC"),
+    _of_class(
+        "auroc",
+        True,
+        (0, 1),
+        "area under the ROC curve; 0.5 is chance",
+        heading="AUROC",
+        no_skill=0.5,
+    ),
     _of_class(
         "auprc",
         True,
@@ -133,8 +144,14 @@ _CLASSIFICATION: Final = (
     Metric("n_perturbations", None, (0, INF), "held-out perturbations that the pairs are of"),
     Metric("n_without_vector", False, (0, INF), "held-out perturbations without a vector"),
     Metric("share_without_vote", None, (0, 1), "share of pairs without a vote: gene's majority"),
-    Metric("auroc_de_per_gene", True, (0, 1), "AUROC of change within a gene, mean over genes"),
-    Metric("auroc_direction_per_gene", True, (0, 1), "the same of up against down"),
+    Metric(
+        "auroc_de_per_gene",
+        True,
+        (0, 1),
+        "AUROC of change within a gene, mean over genes",
+        no_skill=0.5,
+    ),
+    Metric("auroc_direction_per_gene", True, (0, 1), "the same of up against down", no_skill=0.5),
     _of_class_calls(
         "n_predicted_down", None, (0, INF), "pairs of the class that were predicted as down"
     ),
@@ -169,6 +186,7 @@ _EXPRESSION: Final = (
         "correlation of predicted and true change from control",
         is_headline=True,
         heading="Pearson delta",
+        no_skill=0.0,
     ),
     _of_expression(
         "pearson_delta_mean",
@@ -176,6 +194,7 @@ _EXPRESSION: Final = (
         (-1, 1),
         "the same from the mean training perturbation",
         heading="from the mean",
+        no_skill=0.0,
     ),
     _of_expression(
         "direction",
@@ -183,10 +202,15 @@ _EXPRESSION: Final = (
         (0, 1),
         "share of the genes that are predicted to change as they do",
         heading="direction",
+        no_skill=0.5,
     ),
     _of_expression("l2_changed", False, (0, INF), "L2 over the genes that change most"),
     _of_expression(
-        "pearson_changed", True, (-1, 1), "pearson_delta over the genes that change most"
+        "pearson_changed",
+        True,
+        (-1, 1),
+        "pearson_delta over the genes that change most",
+        no_skill=0.0,
     ),
     _of_expression(
         "overlap_changed",
@@ -202,6 +226,7 @@ _EXPRESSION: Final = (
         "1 if no other truth is nearer (L1); 0.5 is chance",
         is_headline=True,
         heading="rank (L1)",
+        no_skill=0.5,
     ),
     _of_expression(
         "rank_cosine",
@@ -209,6 +234,7 @@ _EXPRESSION: Final = (
         (0, 1),
         "the same by the cosine of changes; 0.5 is chance",
         heading="rank (cosine)",
+        no_skill=0.5,
     ),
     _of_expression(
         "spread_ratio",
@@ -232,7 +258,7 @@ _INTERACTIONS: Final = (
         "auprc_interactions", True, (0, 1), "average precision of interactions by |deviation|"
     ),
     _of_interactions(
-        "auroc_interactions", True, (0, 1), "area under the ROC curve of interactions"
+        "auroc_interactions", True, (0, 1), "area under the ROC curve of interactions", no_skill=0.5
     ),
 )
 

@@ -7,7 +7,7 @@ predictions at a time, in threads, and of equal predictions, such as those of a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
@@ -17,7 +17,11 @@ import pandas as pd
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
-from pertscale.evaluation._kernels.retrieval import count_nearer, distances
+from pertscale.evaluation._kernels.retrieval import (
+    count_nearer,
+    inner_products,
+    l1_distances,
+)
 
 #: Truths of a panel of :class:`Truths`: with 1,000 genes 1 MB, which stays in a processor's cache.
 _WIDTH: Final = 128
@@ -39,19 +43,17 @@ class Truths:
 
     def __init__(self, truth: NDArray, control: np.ndarray, genes: np.ndarray) -> None:
         self.n = len(truth)
+        self._genes, self._control = genes, control[genes]
         self._panels = np.zeros((-(-self.n // _WIDTH), len(genes), _WIDTH))
-        self._length = np.empty(self.n)
-        for i, panel in enumerate(self._panels):
-            rows = slice(i * _WIDTH, min((i + 1) * _WIDTH, self.n))
-            change = truth[rows, genes] - control[genes]
+        for rows, panel in self._rows():
+            change = truth[rows, genes] - self._control
             panel[:, : len(change)] = change.T
-            self._length[rows] = np.linalg.norm(change, axis=1)
 
-    def ranks(self, delta: NDArray, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return where the own truth stands among all by its distance to the prediction.
+    def rank_l1(self, delta: NDArray, rows: np.ndarray) -> NDArray:
+        """Return where the own truth stands among all by its L1 distance to the prediction.
 
         1: no other truth is nearer; 0: all others are; ties count half, so a prediction that is the
-        same for all has 0.5 on average. By L1 distance, and by cosine of the changes.
+        same for all has 0.5 on average.
 
         Parameters
         ----------
@@ -62,41 +64,61 @@ class Truths:
 
         Returns
         -------
-        dict of str to ndarray (prediction,)
-            ``rank_l1, rank_cosine``; NaN where there is nothing to compare. Memory: distances of
-            16 predictions to all truths, per thread.
+        ndarray (prediction,)
+            NaN where there is nothing to compare. Memory: distances of 16 predictions to all
+            truths, per thread.
         """
-        found = {name: np.full(len(rows), np.nan) for name in ("rank_l1", "rank_cosine")}
-        if self.n < 2 or not self._panels.shape[1] or not len(rows):
-            return found
+        return self._ranks(delta, rows, partial(l1_distances, self._panels))
+
+    def rank_cosine(
+        self, delta: NDArray, rows: np.ndarray, *, origin: np.ndarray | None = None
+    ) -> NDArray:
+        """Return the same by the cosine of the changes.
+
+        `origin`, (all genes,), is the profile that true changes are measured from: by default the
+        control.
+        """
+        zero = np.zeros(len(self._genes))
+        if origin is not None:
+            zero = origin[self._genes] - self._control
+        length = np.empty(self.n)
+        for at, panel in self._rows():
+            length[at] = np.linalg.norm(panel - zero[:, None], axis=0)[: at.stop - at.start]
+
+        def distances(values: NDArray, out: NDArray) -> None:
+            inner_products(self._panels, zero, values, out)
+            cosine = out[:, : self.n]
+            np.divide(-cosine, length, out=cosine, where=length > 0)
+            cosine[:, length == 0] = 0.0
+
+        return self._ranks(delta, rows, distances)
+
+    def _rows(self) -> Iterator[tuple[slice, NDArray]]:
+        """Yield the truths of each panel."""
+        for i, panel in enumerate(self._panels):
+            yield slice(i * _WIDTH, min((i + 1) * _WIDTH, self.n)), panel
+
+    def _ranks(
+        self, delta: NDArray, rows: np.ndarray, distances: Callable[[NDArray, NDArray], None]
+    ) -> NDArray:
+        if self.n < 2 or not len(self._genes) or not len(rows):
+            return np.full(len(rows), np.nan)
         first, same_as = _distinct(delta)
+        nearer = np.empty(len(rows))
+
+        def count(part: tuple[np.ndarray, ...]) -> None:
+            distinct, members, which = part
+            distance = np.empty((len(distinct), self._panels.shape[0] * _WIDTH))
+            distances(delta[distinct], distance)
+            nearer[members] = count_nearer(distance, self.n, which, rows[members])
+
         parts = list(_parts(first, same_as))
-        nearer = np.empty((2, len(rows)))
-        work = partial(self._count, delta, rows, nearer)
         if len(parts) == 1:
-            work(parts[0])
+            count(parts[0])
         else:
             with ThreadPoolExecutor(N_THREADS) as pool:
-                list(pool.map(work, parts))
-        for values, counted in zip(found.values(), nearer, strict=True):
-            values[:] = 1 - counted / (self.n - 1)
-        return found
-
-    def _count(
-        self, delta: NDArray, rows: np.ndarray, nearer: NDArray, part: tuple[np.ndarray, ...]
-    ) -> None:
-        """Count the nearer truths of the predictions of a part, ties half."""
-        distinct, members, which = part
-        l1, dot = (np.empty((len(distinct), self._panels.shape[0] * _WIDTH)) for _ in range(2))
-        distances(self._panels, delta[distinct], l1, dot)
-        cosine = np.divide(
-            -dot[:, : self.n],
-            self._length,
-            out=np.zeros((len(distinct), self.n)),
-            where=self._length > 0,
-        )
-        for counted, distance in zip(nearer, (l1, cosine), strict=True):
-            counted[members] = count_nearer(distance, self.n, which, rows[members])
+                list(pool.map(count, parts))
+        return np.asarray(1 - nearer / (self.n - 1))
 
 
 def _distinct(values: NDArray) -> tuple[np.ndarray, np.ndarray]:

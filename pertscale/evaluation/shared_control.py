@@ -1,8 +1,8 @@
 """What scores of changes would be if no perturbation had an effect (method O7).
 
-Truth and prediction are both changes from one measured control, whose noise they share. With few
-control cells that alone makes them agree. For means over cells of equal variance, the truth of a
-perturbation with n cells and the mean of training perturbations, both measured from c control
+Where truth and prediction are both changes from one measured control, they share its noise. With
+few control cells that alone makes them agree. For means over cells of equal variance, the truth of
+a perturbation with n cells and the mean of training perturbations, both measured from c control
 cells, correlate by ::
 
     r = (1/c) / sqrt((1/c + v) (1/c + 1/n)),    v = Σ 1/nⱼ / p²
@@ -15,10 +15,24 @@ noise of that mean: the same with v in place of 1/c, and the other way round.
 
 from __future__ import annotations
 
+from typing import Final, Literal, get_args
+
 import numpy as np
 
 from pertscale.arguments import checked
-from pertscale.errors import InputError
+from pertscale.errors import ArgumentError, InputError
+
+Controls = Literal["split", "shared"]
+CONTROLS: Final[tuple[str, ...]] = get_args(Controls)
+
+
+def check_controls(controls: str) -> None:
+    """Raise an ArgumentError for another value of ``controls=``."""
+    if controls not in CONTROLS:
+        raise ArgumentError(
+            f"controls={controls!r} is not one of {', '.join(CONTROLS)}: whether predicted and "
+            "true changes are measured from halves of the control cells, or both from all of them"
+        )
 
 
 @checked
@@ -73,9 +87,10 @@ def no_effect(
 
 @checked
 def no_effect_elsewhere(n: int) -> dict[str, np.ndarray]:
-    """Return the same for `n` perturbations predicted from effects in other contexts.
+    """Return the same for `n` perturbations whose predictions share no control with the truth.
 
-    These were measured from the controls there, and share no noise with the truth.
+    Such are effects in other contexts, which were measured from the controls there, and changes
+    from another half of the control cells.
 
     Examples
     --------

@@ -14,12 +14,13 @@ import pertscale as ps
 from pertscale.baselines.registry import CEILINGS, EXPRESSION_FLOORS, ON_HALVES
 from pertscale.benchmark.units import expression_unit as expression_module
 from pertscale.errors import ArgumentError, InputError, NotFoundError
-from pertscale.evaluation import compare_expression, no_effect, own_targets
+from pertscale.evaluation import compare_expression, no_effect, no_effect_elsewhere, own_targets
 from pertscale.report.figures.expression_data import ComparedTask
 from pertscale.schema import INTERACTION_COLUMNS
 from pertscale.splits import Split
 from pertscale.stats.interactions import find_interactions
 from tests.support.helpers import real_data
+from tests.support.screens import write_h5ad
 
 #: What is scored on halves of the cells.
 HALVED = {*CEILINGS, *(f"{name}{ON_HALVES}" for name in EXPRESSION_FLOORS)}
@@ -168,7 +169,7 @@ def test_scores_stand_beside_those_of_a_screen_without_effect(screen, finished):
             cells[wanted].to_numpy(),
             n_control=cells["control"],
             n_training=cells[train].to_numpy(),
-        )
+        ) | no_effect_elsewhere(len(wanted))  # changes are from halves of the controls
         rows = finished.scores.query("task == @task and split == @split and method == 'mean'")
         for metric, values in want.items():
             mine = rows[rows["metric"] == metric].set_index("group")["no_effect"]
@@ -370,3 +371,29 @@ def test_the_curve_of_errors_ends_at_the_score(finished):
         list(HALVED)
     ).items():  # it ends 9 genes before the last; targets add half
         assert curves[method][-1] == pytest.approx(mean, rel=0.1)
+
+
+def test_without_any_effect_no_model_has_a_correlation(tmp_path):
+    """Few controls, whose noise all changes would share: with halves of them nothing is gained."""
+    store = tmp_path / "s.zarr"
+    rng = np.random.default_rng(0)
+    sizes = [100] + [60] * 40
+    counts = rng.poisson(rng.gamma(1.0, 2.0, 300), (sum(sizes), 300))
+    names = ["non-targeting", *(f"P{i}" for i in range(1, len(sizes)))]
+    labels = {"perturbation": np.repeat(names, sizes)}
+    ps.io.ingest(write_h5ad(tmp_path / "s.h5ad", counts, labels), store, quiet=True)
+    models = ["no_change", "mean", "mean_perturbation"]
+    how = {"tasks": ["single"], "methods": models, "seed": 0, "test_fraction": 0.5, "quiet": True}
+    means = {}
+    for controls in ("split", "shared"):
+        result = ps.run_benchmark(store, out=tmp_path / "run", controls=controls, **how)
+        table = result.averages[result.averages["metric"] == "pearson_delta"]
+        means[controls] = table[table["level"] == "overall"].set_index("method")
+    # beside the means all share the noise of the control that is in every true change: 20
+    # perturbations are no 20 independent ones, and intervals over them can't see that
+    for method in ("mean", "mean_perturbation"):
+        assert means["shared"].loc[method, "value"] > 0.3
+        assert abs(means["split"].loc[method, "value"]) < 0.1
+    told = result.calibration.query("metric == 'pearson_delta' and level == 'overall'")
+    assert (told["can_tell"] == "no").all()
+    assert (told["negative_value"] >= 0).all()  # no floor is below guessing

@@ -516,10 +516,10 @@ def test_ranks_in_blocks_are_those_one_by_one(n):
     predicted = truth + random.normal(0, 0.7, truth.shape)
     predicted[: n // 3] = control + 0.2  # the same for some
     predicted[n // 2] = control  # no change
-    ranks = Truths(truth, control, np.arange(30)).ranks(predicted - control, np.arange(n))
+    truths, delta, rows = Truths(truth, control, np.arange(30)), predicted - control, np.arange(n)
     want = plain_ranks(truth, predicted, control)
-    np.testing.assert_allclose(ranks["rank_l1"], want[:, 0], atol=1e-12)
-    np.testing.assert_allclose(ranks["rank_cosine"], want[:, 1], atol=1e-12)
+    np.testing.assert_allclose(truths.rank_l1(delta, rows), want[:, 0], atol=1e-12)
+    np.testing.assert_allclose(truths.rank_cosine(delta, rows), want[:, 1], atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(7, 40), (40, 40), (90, 40)])

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from pertscale.errors import InputError
+from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import evaluate_expression, no_effect, no_effect_elsewhere
+from pertscale.evaluation.shared_control import check_controls
 from tests.support.helpers import GOLDEN
 
 GOLD = json.loads((GOLDEN / "shared_control_null.json").read_text())
@@ -81,3 +82,92 @@ def test_numbers_of_cells_that_can_not_be():
     for cells, n_control in (([0], 5), ([5], 0)):
         with pytest.raises(InputError, match="above zero"):
             no_effect(np.array(cells), n_control=n_control, n_training=np.array([3]))
+
+
+def no_effects(n_control, *, seed=0, n_genes=4000):
+    """Return profiles of a screen without effects: truth, training, halves of the controls, all."""
+    random = np.random.default_rng(seed)
+    deviation, level = random.gamma(1, 0.3, n_genes), random.gamma(2, 1, n_genes)
+
+    def profiles(n, cells):
+        return level + deviation * random.normal(size=(n, n_genes)) / np.sqrt(cells)
+
+    halves = profiles(2, n_control / 2)
+    return profiles(25, 80), profiles(12, 100), halves, halves.mean(axis=0)
+
+
+def means(truth, predicted, control, background, halves):
+    table = evaluate_expression(
+        truth,
+        np.broadcast_to(predicted, truth.shape),
+        control,
+        background=background,
+        perturbations=[f"P{i}" for i in range(len(truth))],
+        n_genes=len(control),
+        targets="include",
+        controls=halves,
+    )
+    return table[table["level"] == "overall"].set_index("metric")["value"]
+
+
+@pytest.mark.parametrize("n_control", [60, 400])
+def test_with_halves_of_the_controls_nothing_is_gained(n_control):
+    """Means, shrunken means, and effects from elsewhere that are added to the control."""
+    truth, train, halves, control = no_effects(n_control)
+    background = train.mean(axis=0)
+    elsewhere = np.random.default_rng(1).normal(0, 0.05, truth.shape)
+    for predicted in (
+        background,
+        control + 0.3 * (background - control),
+        train[0] + train[1] - control,
+        control + elsewhere,
+    ):
+        shared = means(truth, predicted, control, background, None)
+        split = means(truth, predicted, control, background, halves)
+        assert abs(split["pearson_delta"]) < 0.06
+        assert abs(split["direction"] - 0.5) < 0.03
+        assert abs(split["pearson_changed"]) < 0.25
+        for metric in ("l2", "rmse", "pearson_delta_mean", "rank_l1"):
+            assert split[metric] == shared[metric]
+    assert means(truth, background, control, background, None)["pearson_delta"] > 0.1
+
+
+def test_measured_from_a_half_is_as_if_made_with_that_half():
+    """Exact for what depends on the control as means do, or not at all."""
+    truth, train, halves, control = no_effects(60)
+    truth = truth + 0.2 * np.random.default_rng(2).normal(size=truth.shape)
+    background = train.mean(axis=0)
+
+    def made(kind, control):
+        return {
+            "mean": background,
+            "conditions": (train.sum(axis=0) + control) / (len(train) + 1),
+            "no_change": control,
+        }[kind]
+
+    for kind in ("mean", "conditions", "no_change"):
+        found = means(truth, made(kind, control), control, background, halves)
+        want = []
+        for half in (0, 1):
+            delta = made(kind, halves[half]) - halves[half]
+            change = truth - halves[1 - half]
+            with np.errstate(invalid="ignore"):
+                want.append(np.mean([np.corrcoef(delta, row)[0, 1] for row in change]))
+        if kind == "no_change":
+            assert np.isnan(found["pearson_delta"])
+        else:
+            assert found["pearson_delta"] == pytest.approx(np.mean(want), abs=1e-4)
+
+
+def test_a_gene_that_is_predicted_not_to_change_does_not():
+    truth, train, halves, control = no_effects(60)
+    background = train.mean(axis=0)
+    abstaining = np.where(np.arange(len(control)) % 2, control, background)
+    found = means(truth, abstaining, control, background, halves)
+    assert found["direction"] == pytest.approx(0.25, abs=0.02)  # no direction for half of them
+    assert abs(found["pearson_delta"]) < 0.06
+
+
+def test_another_value_of_controls_is_refused():
+    with pytest.raises(ArgumentError, match="controls='half' is not one of split, shared"):
+        check_controls("half")

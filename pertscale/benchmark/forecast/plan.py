@@ -35,6 +35,7 @@ from pertscale.errors import StorageError
 from pertscale.evaluation.expression import N_GENES
 from pertscale.evaluation.resampling.draws import Cluster
 from pertscale.evaluation.retrieval import N_THREADS
+from pertscale.evaluation.shared_control import Controls
 from pertscale.evaluation.target_genes import Targets
 from pertscale.execution.clients import ClientLike, memory_limit, use_client
 from pertscale.execution.memory import AUTO, PROCESS_BYTES, machine_limit
@@ -270,6 +271,7 @@ def plan_benchmark(
     exclude_test_perturbations: bool = True,
     aliases: Any = None,
     targets: Targets = "exclude",
+    controls: Controls = "split",
     intervals: bool = True,
     cluster: Cluster = "targets",
     reference: str | None = None,
@@ -293,9 +295,9 @@ def plan_benchmark(
     ----------
     store, out, embedding, split, tasks, methods, settings, test_fraction, seed, gene_disjoint
         As of :func:`pertscale.run_benchmark`.
-    threshold, exclude_test_perturbations, aliases, targets, intervals, cluster, reference
+    threshold, exclude_test_perturbations, aliases, targets, controls
         As of :func:`pertscale.run_benchmark`.
-    replicates, min_knockdown
+    intervals, cluster, reference, replicates, min_knockdown
         As of :func:`pertscale.run_benchmark`.
     test, fdr, fold_change, min_cells
         As of :func:`pertscale.stats.rank_sum`.
@@ -340,6 +342,7 @@ def plan_benchmark(
         exclude_test_perturbations=exclude_test_perturbations,
         aliases=aliases,
         targets=targets,
+        controls=controls,
         intervals=intervals,
         cluster=cluster,
         reference=reference,

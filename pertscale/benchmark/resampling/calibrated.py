@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ def calibrations(
     better = METRICS[metric].greater_is_better
     if better is None:
         return
-    found = {m: one for m, one in scored.items() if np.isfinite(one.estimate[0])}
+    lifted = {m: _at_least_chance(m.removesuffix(ON_HALVES), v, metric) for m, v in scored.items()}
+    found = {m: one for m, one in lifted.items() if np.isfinite(one.estimate[0])}
     floors = [name for name in FLOORS if f"{name}{ON_HALVES}" in found]
     if not floors:
         return
@@ -68,6 +70,18 @@ def calibrations(
                 "can_tell": _told(row["low"]),
                 **_range(found[positive], found[negative], metric),
             }
+
+
+def _at_least_chance(method: str, scored: Versions, metric: str) -> Versions:
+    """Return the scores of a method; those of a floor that are below guessing are as of guessing.
+
+    Such is the correlation of no change, which is not defined, and what a mean gets by chance on a
+    screen without effects.
+    """
+    chance, sign = METRICS[metric].no_skill, 1 if METRICS[metric].greater_is_better else -1
+    if method not in FLOORS or np.isnan(chance) or sign * scored.estimate[0] >= sign * chance:
+        return scored
+    return replace(scored, values=np.full_like(scored.values, chance))
 
 
 def _told(low: float) -> str:
@@ -100,7 +114,9 @@ def scale_of(
     """
     scale = next((row for row in rows if row["is_scale"] and row["can_tell"] == "yes"), None)
     sign = 1 if METRICS[metric].greater_is_better else -1
-    floors = [float(scored[m].estimate[0]) for m in FLOORS if m in scored]
+    floors = [
+        float(_at_least_chance(m, scored[m], metric).estimate[0]) for m in FLOORS if m in scored
+    ]
     floors = [value for value in floors if np.isfinite(value)]
     if scale is None or not floors:
         return np.nan, np.nan

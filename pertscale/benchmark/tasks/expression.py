@@ -89,6 +89,7 @@ def _plan_split(run: ScreenRun, context: str, task: str, split: Split, restrict:
             given=given,
             embedding=embedding,
             targets=run.options.targets,
+            controls=run.options.controls,
             n_cells=dict(zip(groups[PERTURBATION], sizes, strict=True)),
             halves=run.halves(context),
         )

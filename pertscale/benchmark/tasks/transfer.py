@@ -339,6 +339,7 @@ def _plan_expression(
         given=with_profiles(given),
         embedding=None if isinstance(embedding, str) else embedding,
         targets=options.targets,
+        controls="shared",  # effects elsewhere do not share the noise of the controls here
         halves=target.run.halves(target.context),
     )
     record.expression.append(unit)

@@ -1,8 +1,7 @@
 """What a measurement of the same perturbations on other cells scores: the ceilings of expression.
 
-Each half of the cells predicts the other one, in every way that the cells were halved. Both are
-changes from their own half of the controls, put on the control of the half that is predicted, so
-that they share no noise.
+Each half of the cells predicts the other one, in every way that the cells were halved. Changes of
+both are from their own half of the controls, so that they share no noise.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pertscale.baselines.registry import (
 from pertscale.benchmark.units.halves import ContextHalves
 from pertscale.benchmark.units.held import held_arrays
 from pertscale.evaluation.duplicates import interpolated_duplicate, welch_p_values
-from pertscale.evaluation.expression import N_CHANGED, Observed, count_row, score
+from pertscale.evaluation.expression import N_CHANGED, Observed, Way, count_row, score
 from pertscale.evaluation.target_genes import Targets, own_targets
 from pertscale.hashing import digest
 from pertscale.schema import CONTROL, GENE, PERTURBATION
@@ -46,6 +45,8 @@ class Ceilings:
         Positions of the genes that are scored.
     background : ndarray (gene,)
         Mean of the training perturbations, on these.
+    added_to_control : bool
+        Whether these are effects in other contexts that were added to the control.
     targets, target_genes
         As of :func:`pertscale.evaluation.evaluate_expression`.
     """
@@ -54,6 +55,7 @@ class Ceilings:
     observed: xr.DataArray
     genes: np.ndarray
     background: np.ndarray
+    added_to_control: bool
     targets: Targets
     target_genes: Mapping[str, Sequence[str]]
 
@@ -98,34 +100,34 @@ class Ceilings:
         if self.targets == "exclude":
             scored = self.observed[GENE].values[self.genes].astype(str)
             own = own_targets(names, list(scored), target_genes=self.target_genes)
-        no_change = np.zeros(whole.shape)
-        known = {"no_change": no_change, "mean_perturbation": no_change + self.background - control}
-        floors = {f"{m}{ON_HALVES}": known[m] for m in EXPRESSION_FLOORS}
         for replicate in range(self.halves.n_replicates):
             of_halves = self.halves.means(replicate, names, self.genes, whole)
             controls = self.halves.means(replicate, [CONTROL], self.genes, control[None])
-            changes = of_halves - controls
             for half in range(2):
                 other, n = 1 - half, sizes[replicate, :, :, None]
                 p = welch_p_values(of_halves[half], variances, n[half], others=others)
-                duplicate = interpolated_duplicate(
-                    changes[half], others[0] - control, benjamini_hochberg(p)
-                )
+                q = benjamini_hochberg(p)
+                duplicate = interpolated_duplicate(of_halves[half], others[0], q)
                 observed = Observed(  # once: its truths are prepared for all methods
                     names=np.array(names, object),
                     truth=of_halves[other],
-                    control=controls[other, 0],
+                    control=controls[half, 0],
                     background=self.background,
                     own=own,
                     noise=variances / n[other],
+                    ways=(Way(controls[half, 0], controls[other, 0]),),
                 )
-                predicted = {REPLICATE: changes[half], INTERPOLATED: duplicate}
-                for method, change in (predicted | floors).items():
+                own_control = controls[half, 0]
+                mean = self.background
+                if self.added_to_control:
+                    mean = mean - control + own_control
+                known = {"no_change": own_control, "mean_perturbation": mean}
+                predicted = {REPLICATE: of_halves[half], INTERPOLATED: duplicate}
+                for name in EXPRESSION_FLOORS:
+                    predicted[f"{name}{ON_HALVES}"] = np.broadcast_to(known[name], whole.shape)
+                for method, profiles in predicted.items():
                     table, _ = score(
-                        observed,
-                        controls[other] + change,
-                        n_changed=N_CHANGED,
-                        skip_missing_genes=False,
+                        observed, profiles, n_changed=N_CHANGED, skip_missing_genes=False
                     )
                     yield table.assign(method=method)
 

@@ -34,6 +34,7 @@ from pertscale.benchmark.units.profiles import Profiles
 from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import compare_expression, no_effect, no_effect_elsewhere
 from pertscale.evaluation.expression import N_GENES, top_genes
+from pertscale.evaluation.shared_control import Controls
 from pertscale.evaluation.target_genes import Targets
 from pertscale.hashing import digest
 from pertscale.io.zarr_datasets import Variable, create_dataset, write_names
@@ -68,6 +69,8 @@ class ExpressionUnit(Unit):
         For models of users that need one.
     targets : {'exclude', 'include'}
         Whether the genes that a perturbation targets are left out of its scores.
+    controls : {'split', 'shared'}
+        Whether predicted and true changes are from halves of the controls, where there are any.
     n_cells : dict of str to int
         Cells of each perturbation and of the control, where they are known.
     halves : ContextHalves, optional
@@ -80,6 +83,7 @@ class ExpressionUnit(Unit):
     given: Mapping[str, AlignedPredictions] = field(default_factory=dict)
     embedding: Vectors | None = None
     targets: Targets = "exclude"
+    controls: Controls = "split"
     n_cells: Mapping[str, int] = field(default_factory=dict)
     halves: ContextHalves | None = None
 
@@ -152,11 +156,12 @@ class ExpressionUnit(Unit):
 
     @property
     def scoring(self) -> str:
-        """Hash of whether targets are left out, and of the halves of the cells."""
+        """Hash of what scores depend on beside the predictions; of the halves of the cells, too."""
         if self.halves is None:
             return digest(self.targets)
         left_out = sorted(self.halves.left_out)
-        return digest(self.targets, self.halves.key, self.halves.n_replicates, left_out)
+        n_replicates = self.halves.n_replicates
+        return digest(self.targets, self.controls, self.halves.key, n_replicates, left_out)
 
     def predict(self, store: Any) -> Outcome:
         """Fit all models, and write their predictions and those of files to a path or Zarr store.
@@ -186,6 +191,8 @@ class ExpressionUnit(Unit):
         genes = np.sort(top_genes(control.values, N_GENES))
         truth = rows_of(observed, self.held_out)[:, genes].compute()
         background = held or _Background.of(self.profiles.train())
+        controls = self._halves_of_control(control, genes)
+        split = controls is not None
         compare = partial(
             compare_expression,
             truth,
@@ -193,8 +200,9 @@ class ExpressionUnit(Unit):
             background=background.mean[genes],
             targets=self.targets,
             target_genes=self.target_genes,
-            no_effect=_no_effect(self, background.names),
+            no_effect=_no_effect(self, background.names, split=split),
             noise=_noise(self.halves, truth, genes),
+            controls=controls,
         )
         tables = list(
             _settings(
@@ -207,6 +215,7 @@ class ExpressionUnit(Unit):
                 observed=observed,
                 genes=genes,
                 background=background.mean.values[genes],
+                added_to_control=bool(self.train_contexts),
                 targets=self.targets,
                 target_genes=self.target_genes,
             )
@@ -215,6 +224,13 @@ class ExpressionUnit(Unit):
         head = {"task": self.task, "context": self.context, "train_contexts": self.source}
         parts = [with_head(t, params, self.split, **head, setting=s) for s, t in tables if len(t)]
         return UnitScores(pd.concat(parts, ignore_index=True))
+
+    def _halves_of_control(self, control: xr.DataArray, genes: np.ndarray) -> np.ndarray | None:
+        """Return the means of halves of the controls, (half, gene), if these are to be used."""
+        if self.halves is None or self.controls == "shared":
+            return None
+        found = self.halves.means(0, [CONTROL], genes, control.values[None, genes])[:, 0]
+        return None if np.isnan(found).any() else found
 
 
 @dataclass(frozen=True)
@@ -286,21 +302,24 @@ def _settings(
             return  # no gene that all of them predict
 
 
-def _no_effect(unit: ExpressionUnit, train: Sequence[str]) -> dict[str, np.ndarray]:
+def _no_effect(unit: ExpressionUnit, train: Sequence[str], *, split: bool) -> dict[str, np.ndarray]:
     """Return what scores would be if no perturbation had an effect; nothing if cells are unknown.
 
-    `train` are the perturbations that are trained on.
+    `train` are the perturbations that are trained on; `split` says whether changes are from halves
+    of the controls.
     """
+    nothing_shared = no_effect_elsewhere(len(unit.held_out))
     if unit.train_contexts:
-        return no_effect_elsewhere(len(unit.held_out))
+        return nothing_shared
     if not unit.n_cells:
         return {}
     of = unit.n_cells.__getitem__
-    return no_effect(
+    shared = no_effect(
         np.array(list(map(of, unit.held_out))),
         n_control=of(CONTROL),
         n_training=np.array(list(map(of, train))),
     )
+    return shared | nothing_shared if split else shared
 
 
 def _noise(

@@ -10,8 +10,8 @@ from pertscale._jit import jit
 
 
 @jit
-def distances(panels: np.ndarray, values: np.ndarray, l1: np.ndarray, dot: np.ndarray) -> None:
-    """Fill the L1 distances and inner products of rows with all columns of all panels.
+def l1_distances(panels: np.ndarray, values: np.ndarray, out: np.ndarray) -> None:
+    """Fill the L1 distances of rows to all columns of all panels.
 
     Sums go over the genes in their order, whatever the panel: equal columns have equal distances.
 
@@ -19,23 +19,40 @@ def distances(panels: np.ndarray, values: np.ndarray, l1: np.ndarray, dot: np.nd
     ----------
     panels : ndarray (panel, gene, column)
     values : ndarray (row, gene)
-    l1, dot : ndarray (row, panel * column)
+    out : ndarray (row, panel * column)
     """
     width = panels.shape[2]
-    difference, product = np.empty(width), np.empty(width)
+    total = np.empty(width)
     for panel in range(panels.shape[0]):
         for row in range(values.shape[0]):
-            difference[:] = 0.0
-            product[:] = 0.0
+            total[:] = 0.0
             for gene in range(values.shape[1]):
                 value = values[row, gene]
                 for column in range(width):
-                    other = panels[panel, gene, column]
-                    difference[column] += abs(other - value)
-                    product[column] += other * value
+                    total[column] += abs(panels[panel, gene, column] - value)
             for column in range(width):
-                l1[row, panel * width + column] = difference[column]
-                dot[row, panel * width + column] = product[column]
+                out[row, panel * width + column] = total[column]
+
+
+@jit
+def inner_products(
+    panels: np.ndarray, origin: np.ndarray, values: np.ndarray, out: np.ndarray
+) -> None:
+    """Fill the inner products of rows with all columns of all panels, less an origin, (gene,).
+
+    Parameters and order of sums as of :func:`l1_distances`.
+    """
+    width = panels.shape[2]
+    total = np.empty(width)
+    for panel in range(panels.shape[0]):
+        for row in range(values.shape[0]):
+            total[:] = 0.0
+            for gene in range(values.shape[1]):
+                value, zero = values[row, gene], origin[gene]
+                for column in range(width):
+                    total[column] += (panels[panel, gene, column] - zero) * value
+            for column in range(width):
+                out[row, panel * width + column] = total[column]
 
 
 @jit
