@@ -230,6 +230,28 @@ HALVES_VARIABLES: Final = (
     Column("n_cells", "int64", "cells of each half", "cells"),
 )
 
+#: Dimension of the tests of controls against the other controls, and what is tested: random cells,
+#: or those of a guide.
+TEST: Final = "test"
+NULL_CELLS: Final = "cells"
+NULL_GUIDE: Final = "guide"
+NULL_CALIBRATION_COLUMNS: Final = (
+    Column("context", "str", "context of the controls"),
+    Column("kind", "str", "'cells': drawn at random; 'guide': those of a non-targeting guide"),
+    Column("n_cells", "float64", "controls that are tested, the median over the tests", "cells"),
+    Column("n_control", "int64", "controls of the context; tested are some against the others"),
+    Column("n_tests", "int64", "groups of controls that were tested"),
+    Column("n_pairs", "int64", "groups times genes that a control expresses; shares are of these"),
+    Column("share_p_0_05", "float64", "share of the pairs with p < 0.05; nominal: 0.05"),
+    Column("share_p_0_01", "float64", "the same with p < 0.01"),
+    Column("share_p_1e_4", "float64", "the same with p < 0.0001"),
+    Column("share_called", "float64", "share called differentially expressed at the run's fdr"),
+    Column("inflation", "float64", "median of z² over that of a normal statistic (method P1)"),
+    Column("centre", "float64", "median of z"),
+    Column("scale", "float64", "0.7413 times the interquartile range of z; 1 where p is right"),
+    Column("reason", "str", "why nothing was tested; else empty"),
+)
+
 
 # --- results ------------------------------------------------------------------------------
 
@@ -482,6 +504,7 @@ MANIFEST_FILE: Final = "manifest.json"
 LABELS_DIR: Final = "labels"
 PSEUDOBULK_DIR: Final = "pseudobulk.zarr"
 HALVES_DIR: Final = "halves.zarr"
+NULLS_DIR: Final = "null_tests.zarr"
 SPLITS_DIR: Final = "splits"
 PREDICTIONS_DIR: Final = "predictions"
 SCORES_FILE: Final = "scores.parquet"
@@ -494,6 +517,7 @@ INTERACTIONS_FILE: Final = "interactions.parquet"
 COVERAGE_FILE: Final = "coverage.parquet"
 DROPS_FILE: Final = "drops.parquet"
 TARGETS_FILE: Final = "targets.parquet"
+NULL_CALIBRATION_FILE: Final = "null_calibration.parquet"
 SKIPPED_FILE: Final = "skipped.parquet"
 TIMINGS_FILE: Final = "timings.parquet"
 LOG_FILE: Final = "log.jsonl"

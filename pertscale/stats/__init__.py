@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pertscale.stats.labels.files import read_label_table
     from pertscale.stats.labels.perturbqa import read_perturbqa
     from pertscale.stats.labels.table import LabelTable, read_labels
+    from pertscale.stats.null_tests import fitted_null, null_calibration, read_null_tests
     from pertscale.stats.pseudobulk import read_pseudobulk
     from pertscale.stats.statistical_power import power, power_at, power_summary
     from pertscale.stats.target_expression import knockdown
@@ -26,8 +27,10 @@ __all__ = [
     "LocalFdr",
     "curate",
     "find_interactions",
+    "fitted_null",
     "knockdown",
     "local_fdr",
+    "null_calibration",
     "power",
     "power_at",
     "power_summary",
@@ -36,6 +39,7 @@ __all__ = [
     "read_halves",
     "read_label_table",
     "read_labels",
+    "read_null_tests",
     "read_perturbqa",
     "read_pseudobulk",
 ]
@@ -50,8 +54,10 @@ if not TYPE_CHECKING:
             "LocalFdr": "pertscale.stats.empirical_null",
             "curate": "pertscale.stats.labels.curation",
             "find_interactions": "pertscale.stats.interactions",
+            "fitted_null": "pertscale.stats.null_tests",
             "knockdown": "pertscale.stats.target_expression",
             "local_fdr": "pertscale.stats.empirical_null",
+            "null_calibration": "pertscale.stats.null_tests",
             "power": "pertscale.stats.statistical_power",
             "power_at": "pertscale.stats.statistical_power",
             "power_summary": "pertscale.stats.statistical_power",
@@ -60,6 +66,7 @@ if not TYPE_CHECKING:
             "read_halves": "pertscale.stats.halves",
             "read_label_table": "pertscale.stats.labels.files",
             "read_labels": "pertscale.stats.labels",
+            "read_null_tests": "pertscale.stats.null_tests",
             "read_perturbqa": "pertscale.stats.labels.perturbqa",
             "read_pseudobulk": "pertscale.stats.pseudobulk",
         },

@@ -7,20 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pertscale.execution.buffers import Buffers
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels import KERNELS
 from pertscale.stats.differential._kernels.kernel import PreparedControls
 from pertscale.stats.differential.half_tiles import N_HALVES, HalfControls, HalfTests
+from pertscale.stats.differential.null_tiles import NullTests
 from pertscale.stats.differential.tiles import Tile
 
 
 class Controls(NamedTuple):
-    """Prepared controls of a block of genes; halves of them where these are tested, too."""
+    """Prepared controls of a block of genes; halves of them where these are tested, too.
+
+    And z of the tests of some controls against the others, (tests, genes).
+    """
 
     whole: PreparedControls
     halves: HalfControls | None
+    nulls: np.ndarray | None
 
 
 class _Slot:
@@ -55,12 +62,13 @@ class ControlCache:
         kernel: str,
         is_counts: bool,
         halves: HalfTests | None,
+        nulls: NullTests | None,
         scratch: Buffers,
     ) -> Iterator[Controls]:
         """Yield the controls of a tile; they stay unchanged during the block."""
         genes = tile.gene_start, tile.gene_stop
-        halved = () if halves is None else halves.key
-        what = screen.path, screen.fingerprint, kernel, halved
+        tests = tuple(() if tests is None else tests.key for tests in (halves, nulls))
+        what = screen.path, screen.fingerprint, kernel, tests
         slot = self._occupy((*what, tile.context, *genes))
         try:
             with slot.building:
@@ -79,7 +87,10 @@ class ControlCache:
                         of_halves = halves.prepare(
                             block, start, int(group.name), slot.of_halves, scratch
                         )
-                    slot.controls = Controls(whole, of_halves)
+                    z = None
+                    if nulls is not None:
+                        z = nulls.test(block, start, tile.context, whole, slot.buffers)
+                    slot.controls = Controls(whole, of_halves, z)
             yield slot.controls
         finally:
             with self._lock:

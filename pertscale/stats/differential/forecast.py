@@ -13,6 +13,8 @@ from pertscale.schema import PSEUDOBULK_VARIABLES
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
 from pertscale.stats.differential.half_tiles import half_dtype
+from pertscale.stats.differential.null_cells import null_tests
+from pertscale.stats.differential.null_tiles import DTYPE as NULLS_DTYPE
 from pertscale.stats.differential.rank_sum import RankSumRun
 from pertscale.stats.differential.screen_fdr import VALUE_BYTES, values_at_once
 from pertscale.stats.differential.table_parts import PART_PAIRS, part_bytes, parts_at_once
@@ -57,6 +59,8 @@ class LabelForecast:
         What the tasks of a process hold together at most: tiles, ranges of p-values, or parts.
     replicates : int
         Ways in which cells are halved in the same pass.
+    n_null_pairs : int
+        Tests of controls against controls, times genes.
     """
 
     plan: TilePlan
@@ -67,6 +71,7 @@ class LabelForecast:
     seconds: float
     peak_bytes: int
     replicates: int = 0
+    n_null_pairs: int = 0
 
     @property
     def n_parts(self) -> int:
@@ -77,16 +82,24 @@ class LabelForecast:
     def scratch_bytes(self) -> int:
         """Bytes of the tiles' statistics, which are gone when the table is there."""
         of_halves = half_dtype(self.replicates).itemsize if self.replicates else 0
-        return 0 if self.finished else self.n_pairs * (STATISTICS_DTYPE.itemsize + of_halves)
+        if self.finished:
+            return 0
+        return self.n_pairs * (STATISTICS_DTYPE.itemsize + of_halves) + self._null_bytes
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of label table, pseudobulk and halves, at most."""
+        """Bytes of label table, pseudobulk, halves and tests of controls, at most."""
         profiles = sum(
             np.dtype(v.dtype).itemsize for v in PSEUDOBULK_VARIABLES if v.name != "n_cells"
         )
         of_halves = _half_bytes(self.replicates) if self.replicates else 0
-        return 0 if self.finished else self.n_pairs * (LABEL_BYTES + profiles + of_halves)
+        if self.finished:
+            return 0
+        return self.n_pairs * (LABEL_BYTES + profiles + of_halves) + self._null_bytes
+
+    @property
+    def _null_bytes(self) -> int:
+        return self.n_null_pairs * NULLS_DTYPE.itemsize
 
 
 def _half_bytes(replicates: int) -> int:
@@ -115,6 +128,7 @@ def tiles_left(
             resources,
             kernel=label_run.options.kernel,
             n_seeds=label_run.replicates,
+            min_cells=label_run.options.min_cells,
             densities=densities,
         )
     )
@@ -166,7 +180,14 @@ def forecast_rank_sum(
         seconds=seconds,
         peak_bytes=peak,
         replicates=label_run.replicates,
+        n_null_pairs=_null_pairs(label_run),
     )
+
+
+def _null_pairs(label_run: RankSumRun) -> int:
+    if not label_run.replicates:
+        return 0
+    return len(null_tests(label_run.screen, label_run.options.min_cells)) * label_run.screen.n_genes
 
 
 def _peak_bytes(plan: TilePlan, n_genes: int, n_pairs: int, resources: Resources) -> int:

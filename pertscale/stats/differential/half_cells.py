@@ -129,7 +129,7 @@ def cell_codes(screen: Screen, n_seeds: int) -> np.ndarray:
             ],
             np.uint64,
         )
-        second = second_half(_mixed(names ^ of_group[group]), batches, group)
+        second = second_half(mixed(names ^ of_group[group]), batches, group)
         codes |= second.astype(np.uint8) << np.uint8(seed)
     return codes
 
@@ -160,23 +160,31 @@ def second_half(keys: np.ndarray, batches: np.ndarray, group: np.ndarray) -> np.
 def _names_and_batches(screen: Screen) -> tuple[np.ndarray, np.ndarray]:
     """Return hashes of the name and of the batch of each cell, both uint64."""
     obs: Any = open_root(screen.path)["obs"]
-    names = np.empty(screen.n_cells, np.uint64)
     batches = np.zeros(screen.n_cells, np.uint64)
+    names = name_hashes(screen, 0, screen.n_cells)
     with file_errors(screen.path, remedy=REMEDY):
-        for start in range(0, screen.n_cells, _NAMES):
-            rows = slice(start, start + _NAMES)
-            names[rows] = _hashes(obs[CELL][rows])
         if "batch" in obs:
             codes = obs["batch/codes"][:]  # -1: not known
             batches = np.append(_hashes(obs["batch/categories"][:]), np.uint64(0))[codes]
     return names, batches
 
 
+def name_hashes(screen: Screen, first: int, last: int) -> np.ndarray:
+    """Return hashes of the names of the cells ``first:last``, uint64; they are read in pieces."""
+    names: Any = open_root(screen.path)["obs"][CELL]
+    hashes = np.empty(last - first, np.uint64)
+    with file_errors(screen.path, remedy=REMEDY):
+        for start in range(first, last, _NAMES):
+            stop = min(start + _NAMES, last)
+            hashes[start - first : stop - first] = _hashes(names[start:stop])
+    return hashes
+
+
 def _hashes(texts: Any) -> np.ndarray:
     return pd.util.hash_array(np.asarray(texts).astype(object), categorize=False)
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
+def mixed(values: np.ndarray) -> np.ndarray:
     """Return values whose order is as good as random: the finaliser of SplitMix64."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -25,11 +25,19 @@ from pertscale.execution.resources import Resources
 from pertscale.execution.runner import run
 from pertscale.hashing import digest
 from pertscale.io.checksums import FILES, is_intact
-from pertscale.schema import COUNTS, HALVES_DIR, LABELS_DIR, MANIFEST_FILE, PSEUDOBULK_DIR
+from pertscale.schema import (
+    COUNTS,
+    HALVES_DIR,
+    LABELS_DIR,
+    MANIFEST_FILE,
+    NULLS_DIR,
+    PSEUDOBULK_DIR,
+)
 from pertscale.screen import Screen, check_unchanged, open_screen
 from pertscale.stats.differential._kernels.half_groups import MOST_SEEDS
 from pertscale.stats.differential.exact_keys import check_exact
 from pertscale.stats.differential.half_cells import Halves, write_codes
+from pertscale.stats.differential.null_cells import NullCells, choose_controls
 from pertscale.stats.differential.options import TESTS, FoldChange, RankSumOptions, Test
 from pertscale.stats.differential.screen_fdr import write_steps
 from pertscale.stats.differential.table_parts import (
@@ -47,6 +55,7 @@ from pertscale.stats.halves import HALVES_FILES
 from pertscale.stats.labels.table import (
     HALVES,
     LABEL_FILES,
+    NULLS,
     PROFILES,
     REMEDY,
     REPLICATES,
@@ -54,6 +63,7 @@ from pertscale.stats.labels.table import (
     read_labels,
     read_manifest,
 )
+from pertscale.stats.null_tests import NULLS_FILES
 from pertscale.stats.pseudobulk import PSEUDOBULK_FILES, belongs_to
 from pertscale.storage.atomic import remove, remove_leftovers, replace
 from pertscale.storage.locations import Location, Remote, absolute, check_apart, local_path, locate
@@ -67,11 +77,11 @@ MIN_CONTROLS = 2
 #: Pattern of the files that are written.
 TABLE_FILES = (
     rf"{LABELS_DIR}/(?:{LABEL_FILES})|{PSEUDOBULK_DIR}/(?:{PSEUDOBULK_FILES})"
-    rf"|{HALVES_DIR}/(?:{HALVES_FILES})"
+    rf"|{HALVES_DIR}/(?:{HALVES_FILES})|{NULLS_DIR}/(?:{NULLS_FILES})"
 )
 #: What is published on object storage.
 _LAYOUT = OutputLayout(
-    (LABELS_DIR, PSEUDOBULK_DIR, HALVES_DIR),
+    (LABELS_DIR, PSEUDOBULK_DIR, HALVES_DIR, NULLS_DIR),
     f"{LABELS_DIR}/{MANIFEST_FILE}",
     keep=False,
     files=TABLE_FILES,
@@ -121,8 +131,9 @@ def rank_sum(
     replicates : int
         Ways to split the cells of each perturbation, and the controls, into halves, which are
         measured in the same pass (method O1): profiles of all of them, labels of the first;
-        ``halves.zarr``, see :func:`pertscale.stats.read_halves`. :func:`pertscale.run_benchmark`
-        takes 5.
+        ``halves.zarr``, see :func:`pertscale.stats.read_halves`. With any, groups of controls are
+        tested against the others, too (method P1): ``null_tests.zarr``, see
+        :func:`pertscale.stats.null_calibration`. :func:`pertscale.run_benchmark` takes 5.
     memory : str or int
         What the tasks of one process may hold together: ``'2GB'``, or ``'auto'`` for what the
         limits of workers, control group or SLURM job leave, 2 GB at most. Never less than the
@@ -285,7 +296,7 @@ def rank_sum_share(
     ):
         check_exact(screen, resolved, quiet=quiet)
         resources = Resources.available(memory, resolved, n_shares=n_shares)
-        label_run.halve_cells()
+        label_run.choose_cells()
         tasks = label_run.tasks(label_run.plan(resources, alone=False))[number - 1 :: n_shares]
         _run_tiles(tasks, f"rank-sum {share}", resolved, quiet=quiet)
         run_on_all_workers(release_memory, resolved)
@@ -317,7 +328,7 @@ class RankSumRun:
     @property
     def staging(self) -> Path:
         """Working folder: the plan, statistics and tables, as far as they are."""
-        halved = f"-{self.replicates}" if self.replicates else ""
+        halved = f"-nulls-{self.replicates}" if self.replicates else ""
         return self.folder / f".rank-sum-{self.key}{halved}"
 
     def is_finished(self, *, content: bool = True, quiet: bool = True) -> bool:
@@ -339,10 +350,24 @@ class RankSumRun:
             min_cells=self.options.min_cells,
         )
 
-    def halve_cells(self) -> None:
-        """Write down which half each cell is in, where that is asked for."""
+    @property
+    def nulls(self) -> NullCells | None:
+        """Controls that are tested against the others; None without replicates."""
+        if not self.replicates:
+            return None
+        return NullCells(
+            store=self.screen.path,
+            fingerprint=self.screen.fingerprint,
+            staging=str(self.staging),
+            min_cells=self.options.min_cells,
+        )
+
+    def choose_cells(self) -> None:
+        """Write down which half each cell is in, and which controls are tested, where asked for."""
         if self.halves is not None:
             write_codes(self.screen, self.halves)
+        if self.nulls is not None:
+            choose_controls(self.screen, self.nulls)
 
     def remove_staging(self) -> None:
         """Remove what a run left that was ended between its last two steps."""
@@ -363,6 +388,7 @@ class RankSumRun:
             resources,
             kernel=self.options.kernel,
             n_seeds=self.replicates,
+            min_cells=self.options.min_cells,
             alone=alone,
         )
 
@@ -380,6 +406,7 @@ class RankSumRun:
                 variant=TESTS[self.options.test],
                 is_counts=self.screen.scale == COUNTS,
                 halves=self.halves,
+                nulls=self.nulls,
                 arithmetic=self.options.fold_change == "arithmetic",
             )
             for tile in plan.tiles
@@ -387,7 +414,7 @@ class RankSumRun:
 
     def test_tiles(self, resources: Resources, client: Any, *, quiet: bool) -> None:
         """Test all tiles; write down where their statistics are, and the screen-wide adjustment."""
-        self.halve_cells()
+        self.choose_cells()
         tasks = self.tasks(self.plan(resources, alone=True))
         _run_tiles(tasks, "rank-sum", client, quiet=quiet)
         write_index(self.staging, [(task.tile, task.statistics_file) for task in tasks])
@@ -398,7 +425,13 @@ class RankSumRun:
     ) -> list[dict[str, Any]]:
         """Write the parts of the label table and of the pseudobulk; return their receipts."""
         parts = make_parts(
-            self.screen, self.staging, self.options, self.key, resources, self.halves
+            self.screen,
+            self.staging,
+            self.options,
+            self.key,
+            resources,
+            halves=self.halves,
+            nulls=self.nulls,
         )
         try:
             return run(write_part, parts, label="labels", client=client, quiet=quiet)
@@ -410,10 +443,10 @@ class RankSumRun:
         """Move the tables to their place; the labels' manifest says that all is there."""
         remove(self.staging / PARTS_DIR)  # a call that goes on from here makes the tables anew
         remove(self.folder / LABELS_DIR / MANIFEST_FILE)  # of tables whose pseudobulk goes now
-        for name in (HALVES_DIR, PSEUDOBULK_DIR, LABELS_DIR):
+        for name in (NULLS_DIR, HALVES_DIR, PSEUDOBULK_DIR, LABELS_DIR):
             if (self.staging / name).exists():
                 replace(self.staging / name, self.folder / name)
-            else:  # halves of other labels
+            else:  # of other labels
                 remove(self.folder / name)
             remove_leftovers(self.folder, name)
         remove(self.staging)
@@ -422,7 +455,7 @@ class RankSumRun:
 def _output(screen: Screen, out: Any) -> Location:
     """Return where the tables go; absolute, since workers may have another working directory."""
     output = absolute(out if out is not None else locate(screen.path).with_suffix(".labels"))
-    check_apart(screen.path, output, (LABELS_DIR, PSEUDOBULK_DIR, HALVES_DIR))
+    check_apart(screen.path, output, (LABELS_DIR, PSEUDOBULK_DIR, HALVES_DIR, NULLS_DIR))
     return output
 
 
@@ -436,7 +469,8 @@ def is_finished(
 ) -> bool:
     """Whether the tables of a key (:func:`labels_key`) are there, as they were written.
 
-    With `replicates`, halves of the cells in as many ways have to be there, too.
+    With `replicates`, halves of the cells in as many ways have to be there, too, and the tests of
+    controls against controls.
 
     What was lost or damaged is printed unless `quiet`. Files are read and compared with their
     checksums; without `content`, and on object storage, they have to have their size.
@@ -448,6 +482,7 @@ def is_finished(
             (output / LABELS_DIR, manifest.get(FILES, {})),
             (output / PSEUDOBULK_DIR, manifest.get(PROFILES, {})),
             (output / HALVES_DIR, manifest.get(HALVES, {})),
+            (output / NULLS_DIR, manifest.get(NULLS, {})),
         ),
         remedy=REMEDY,
         again="the tables are made anew",
@@ -456,7 +491,10 @@ def is_finished(
     )
     if not (intact and belongs_to(output / PSEUDOBULK_DIR, key)):
         return False
-    return replicates <= read_manifest(output / LABELS_DIR).get(REPLICATES, 0)
+    manifest = read_manifest(output / LABELS_DIR)
+    if replicates and NULLS not in manifest:  # of an earlier version
+        return False
+    return replicates <= manifest.get(REPLICATES, 0)
 
 
 def check_tables_replaceable(output: Location) -> None:
@@ -470,6 +508,7 @@ def check_tables_replaceable(output: Location) -> None:
         check_replaceable(output / LABELS_DIR, LABEL_FILES, "a label table")
         check_replaceable(output / PSEUDOBULK_DIR, PSEUDOBULK_FILES, "a pseudobulk")
         check_replaceable(output / HALVES_DIR, HALVES_FILES, "halves of the cells")
+        check_replaceable(output / NULLS_DIR, NULLS_FILES, "tests of controls")
 
 
 def prepare_run(

@@ -29,6 +29,7 @@ from pertscale.schema import (
     LABEL_COLUMNS,
     LABELS_DIR,
     MANIFEST_FILE,
+    NULLS_DIR,
     PSEUDOBULK_DIR,
     PSEUDOCOUNT,
     Label,
@@ -40,6 +41,8 @@ from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
 from pertscale.stats.differential.half_cells import Halves
 from pertscale.stats.differential.half_parts import put_halves_on_disk, write_half_rows
 from pertscale.stats.differential.multiple_testing import assign_labels
+from pertscale.stats.differential.null_cells import NullCells, opened_nulls
+from pertscale.stats.differential.null_parts import write_null_chunks
 from pertscale.stats.differential.options import RankSumOptions
 from pertscale.stats.differential.screen_fdr import steps_file
 from pertscale.stats.differential.tile_statistics import ContextStatistics, read_index
@@ -47,10 +50,12 @@ from pertscale.stats.halves import create_halves
 from pertscale.stats.labels.table import (
     GENES_FILE,
     HALVES,
+    NULLS,
     PERTURBATIONS_FILE,
     PROFILES,
     REPLICATES,
 )
+from pertscale.stats.null_tests import create_null_tests
 from pertscale.stats.pseudobulk import create_pseudobulk, put_profiles_on_disk, write_profiles
 from pertscale.storage.atomic import read_json, write_json
 from pertscale.storage.files import files_of
@@ -89,7 +94,7 @@ class PartTask:
     """Descriptor of one part: groups ``first:last`` of the store.
 
     At most `at_once` parts are made at the same time in a process. Cells were halved in `n_seeds`
-    ways.
+    ways. Of the tests of controls against controls, the part has the chunks `null_chunks`.
     """
 
     store: str
@@ -100,6 +105,8 @@ class PartTask:
     last: int
     options: RankSumOptions
     n_seeds: int
+    nulls: NullCells | None
+    null_chunks: range
     at_once: int
 
     def file(self, context: int) -> str:
@@ -134,9 +141,11 @@ def make_parts(
     options: RankSumOptions,
     labels_key: str,
     resources: Resources,
+    *,
     halves: Halves | None = None,
+    nulls: NullCells | None = None,
 ) -> list[PartTask]:
-    """Cut the groups into parts; make the pseudobulk, and the halves, that they fill."""
+    """Cut the groups into parts; make the pseudobulk, halves and tests that they fill."""
     n_groups = len(screen.groups)
     step = min(max(1, PART_PAIRS // screen.n_genes), n_groups)
     create_pseudobulk(screen, staging, labels_key=labels_key, rows_per_chunk=step)
@@ -148,6 +157,17 @@ def make_parts(
             labels_key=labels_key,
             rows_per_chunk=step,
         )
+    n_chunks, starts = 0, range(0, n_groups, step)
+    if nulls is not None:
+        n_chunks = create_null_tests(
+            screen,
+            staging,
+            tests=opened_nulls(nulls).tests,
+            min_cells=options.min_cells,
+            fdr=options.fdr,
+            labels_key=labels_key,
+            rows_per_chunk=max(1, PART_PAIRS // screen.n_genes),
+        )
     return [
         PartTask(
             store=screen.path,
@@ -158,9 +178,11 @@ def make_parts(
             last=min(first + step, n_groups),
             options=options,
             n_seeds=0 if halves is None else halves.n_seeds,
+            nulls=nulls,
+            null_chunks=range(index, n_chunks, len(starts)),
             at_once=parts_at_once(screen.n_genes, resources),
         )
-        for index, first in enumerate(range(0, n_groups, step))
+        for index, first in enumerate(starts)
     ]
 
 
@@ -185,6 +207,10 @@ def write_part(part: PartTask) -> dict[str, Any]:
             tested = _write_context(part, screen, code, of_context, buffers)
             summaries += tested
             written += [part.file(code)] if tested else []
+        nulls = []
+        if part.null_chunks and part.nulls is not None:
+            index = read_index(part.staging)
+            nulls = write_null_chunks(index, staging, opened_nulls(part.nulls), part.null_chunks)
     profiles = put_profiles_on_disk(staging, part.index)
     halves = put_halves_on_disk(staging, part.index, part.n_seeds)
     done = {
@@ -192,6 +218,7 @@ def write_part(part: PartTask) -> dict[str, Any]:
         FILES: sums_of(staging / LABELS_DIR, written),
         PROFILES: sums_of(staging / PSEUDOBULK_DIR, profiles),
         HALVES: sums_of(staging / HALVES_DIR, halves),
+        NULLS: sums_of(staging / NULLS_DIR, nulls),
     }
     write_json(receipt, done)
     return done
@@ -375,6 +402,7 @@ def finish_tables(
     if halves is not None:
         of_halves = {
             HALVES: _sums_of_arrays(staging, HALVES, receipts),
+            NULLS: _sums_of_arrays(staging, NULLS, receipts),
             REPLICATES: halves.n_seeds,
         }
     write_record(
@@ -395,7 +423,7 @@ def finish_tables(
 
 
 #: Folders of arrays, by the key of their checksums.
-_ARRAYS = {PROFILES: PSEUDOBULK_DIR, HALVES: HALVES_DIR}
+_ARRAYS = {PROFILES: PSEUDOBULK_DIR, HALVES: HALVES_DIR, NULLS: NULLS_DIR}
 
 
 def _sums_of_arrays(staging: Path, what: str, receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from pertscale.screen import Screen
 from pertscale.stats.differential._kernels import KERNELS
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, RankSumKernel
 from pertscale.stats.differential.half_tiles import HALVES_ROW_BYTES, pair_bytes
+from pertscale.stats.differential.null_cells import null_tests
+from pertscale.stats.differential.null_tiles import CONTROL_BYTES, DTYPE
 from pertscale.stats.differential.tiles import MatrixShape, Tile, TilePlan, plan_tiles
 from pertscale.storage.atomic import read_json, remove, write_json_once
 
@@ -39,11 +41,13 @@ def plan_of(
     *,
     kernel: str,
     n_seeds: int = 0,
+    min_cells: int = 0,
     densities: Sequence[float] | None = None,
 ) -> TilePlan:
     """Cut a screen into tiles; see :func:`pertscale.stats.differential.tiles.plan_tiles`.
 
-    Cells are halved in `n_seeds` ways, too. `densities` are those of :func:`gene_densities`, where
+    Cells are halved in `n_seeds` ways, too, and controls tested as if they were perturbations,
+    which have `min_cells` cells at least. `densities` are those of :func:`gene_densities`, where
     they are known already.
     """
     tests = KERNELS[kernel]
@@ -61,7 +65,7 @@ def plan_of(
         statistics_bytes=STATISTICS_DTYPE.itemsize,
     )
     if n_seeds:
-        matrix = with_halves(matrix, n_seeds)
+        matrix = with_nulls(with_halves(matrix, n_seeds), screen, min_cells)
     return plan_tiles(
         [list(sizes[screen.context_groups(context).index]) for context in screen.contexts],
         matrix,
@@ -78,6 +82,7 @@ def kept_plan(
     *,
     kernel: str,
     n_seeds: int = 0,
+    min_cells: int = 0,
     alone: bool,
 ) -> TilePlan:
     """Return the plan in a working folder; make it, if there is none.
@@ -92,6 +97,8 @@ def kept_plan(
         What tests the tiles, a name of ``KERNELS``.
     n_seeds : int
         Ways to halve the cells.
+    min_cells : int
+        Cells that a perturbation needs to be tested.
     alone : bool
         Whether no other process works there: then a plan whose tiles need more memory than there
         is gets replaced, and what was done by it is dropped.
@@ -113,7 +120,7 @@ def kept_plan(
         remove(file)
         remove(staging / TILES_DIR)
     if not file.exists():
-        plan = plan_of(screen, resources, kernel=kernel, n_seeds=n_seeds)
+        plan = plan_of(screen, resources, kernel=kernel, n_seeds=n_seeds, min_cells=min_cells)
         write_json_once(file, _as_json(plan))  # or another share is quicker
     return _read(file)
 
@@ -149,6 +156,22 @@ def with_halves(matrix: MatrixShape, n_seeds: int) -> MatrixShape:
         control_bytes=2 * matrix.control_bytes - matrix.itemsize / 2,
         row_bytes=matrix.row_bytes + HALVES_ROW_BYTES,
         statistics_bytes=matrix.statistics_bytes + pair_bytes(n_seeds),
+    )
+
+
+def with_nulls(matrix: MatrixShape, screen: Screen, min_cells: int) -> MatrixShape:
+    """Return what a plan has to know where controls are tested against controls, too.
+
+    Their results are kept with the controls, and which cells they are is in memory.
+    """
+    tests = null_tests(screen, min_cells)
+    most = max(sum(test.context == c for test in tests) for c in range(len(screen.contexts)))
+    n_control = max(stop - start for start, stop in map(screen.control_rows, screen.contexts))
+    chosen = sum(test.n_cells for test in tests)
+    return replace(
+        matrix,
+        gene_bytes=most * DTYPE.itemsize,
+        fixed_bytes=n_control * CONTROL_BYTES + chosen * np.dtype(np.int32).itemsize,
     )
 
 

@@ -19,6 +19,14 @@ from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, Prepa
 from pertscale.stats.differential.control_cache import ControlCache
 from pertscale.stats.differential.half_cells import Halves, opened_halves
 from pertscale.stats.differential.half_tiles import SUFFIX, HalfTests, Window, half_dtype
+from pertscale.stats.differential.null_cells import NullCells, opened_nulls
+from pertscale.stats.differential.null_tiles import SUFFIX as NULLS_SUFFIX
+from pertscale.stats.differential.null_tiles import (
+    NullTests,
+    has_nulls,
+    nulls_complete,
+    write_null_tests,
+)
 from pertscale.stats.differential.tile_statistics import is_complete, write_rows
 from pertscale.stats.differential.tiles import Tile, windows
 from pertscale.storage.atomic import atomic_path
@@ -44,6 +52,8 @@ class TileTask:
     is_counts : bool
     halves : Halves, optional
         Halves of the cells, which are summed and tested in the same pass.
+    nulls : NullCells, optional
+        Controls that are tested against the others in the same pass.
     arithmetic : bool
         Whether fold changes are of means of normalised counts.
     """
@@ -58,12 +68,17 @@ class TileTask:
     variant: int
     is_counts: bool
     halves: Halves | None
+    nulls: NullCells | None
     arithmetic: bool
 
     @property
     def is_done(self) -> bool:
         """Whether what is written is there."""
         if not is_complete(self.statistics_file, self.tile):
+            return False
+        if self.nulls is not None and not nulls_complete(
+            self.nulls_file, self.tile, opened_nulls(self.nulls)
+        ):
             return False
         return self.halves is None or is_complete(
             self.halves_file, self.tile, half_dtype(self.halves.n_seeds)
@@ -73,6 +88,11 @@ class TileTask:
     def halves_file(self) -> str:
         """What is written of the halves."""
         return self.statistics_file + SUFFIX
+
+    @property
+    def nulls_file(self) -> str:
+        """What is written of controls against controls, by the first tile of a block of genes."""
+        return self.statistics_file + NULLS_SUFFIX
 
     @property
     def name(self) -> str:
@@ -117,9 +137,12 @@ def _test_tile(task: TileTask, screen: Screen) -> dict[str, Any]:
             kernel=task.kernel,
             is_counts=task.is_counts,
             halves=halves,
+            nulls=_null_tests(task, screen),
             scratch=buffers,
         )
         controls = stack.enter_context(prepared)
+        if controls.nulls is not None and has_nulls(tile):
+            write_null_tests(task.nulls_file, controls.nulls)
         tests = {task.statistics_file: _of_all_cells(task, screen, controls.whole, buffers)}
         rows = {task.statistics_file: controls.whole.statistics[None]}
         if halves is not None and controls.halves is not None:
@@ -151,6 +174,18 @@ def _half_tests(task: TileTask, screen: Screen) -> HalfTests | None:
         is_counts=task.is_counts,
         variant=task.variant,
         arithmetic=task.arithmetic,
+    )
+
+
+def _null_tests(task: TileTask, screen: Screen) -> NullTests | None:
+    if task.nulls is None:
+        return None
+    return NullTests(
+        opened_nulls(task.nulls),
+        kernel=task.kernel,
+        totals=screen.totals,
+        is_counts=task.is_counts,
+        variant=task.variant,
     )
 
 

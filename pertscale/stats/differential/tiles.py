@@ -62,6 +62,8 @@ class MatrixShape:
         Bytes of scratch per cell of a window, and per cell of the largest group.
     statistics_bytes : int
         Bytes of a result per perturbation and gene.
+    gene_bytes, fixed_bytes : int
+        Bytes of what is kept beside the controls: per gene, and whatever the genes.
     """
 
     n_genes: int
@@ -72,6 +74,8 @@ class MatrixShape:
     row_bytes: int
     group_bytes: int
     statistics_bytes: int
+    gene_bytes: int = 0
+    fixed_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,8 @@ def _bytes(
         + window * (width * matrix.itemsize + matrix.row_bytes)
         + largest * matrix.group_bytes
         + groups * width * matrix.statistics_bytes
+        + width * matrix.gene_bytes
+        + matrix.fixed_bytes
     )
 
 

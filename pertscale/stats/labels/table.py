@@ -48,6 +48,8 @@ GENES_FILE, PERTURBATIONS_FILE = "genes.parquet", "perturbations.parquet"
 PROFILES = "pseudobulk_files"
 #: The same of the halves of the cells, and in how many ways these were halved.
 HALVES, REPLICATES = "halves_files", "replicates"
+#: The same of the tests of controls against controls.
+NULLS = "null_tests_files"
 #: What to do about damage.
 REMEDY = (
     "make the same call of pertscale.run_benchmark or pertscale.stats.rank_sum again, which makes "

@@ -9,6 +9,7 @@ import numpy as np
 
 from pertscale.stats.differential._kernels.half_groups import IN_FIRST, rank_halves, sum_halves
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, Take, new_array
+from pertscale.stats.differential._kernels.null_groups import rank_chosen
 from pertscale.stats.differential._kernels.ranksum import (
     EXACT_TIES_UP_TO,
     FINE_BUCKETS_UP_TO,
@@ -133,6 +134,25 @@ class CpuKernel:
             variant,
             sums,
             z,
+        )
+
+    def test_chosen(
+        self,
+        block: np.ndarray,
+        totals: np.ndarray,
+        bounds: np.ndarray,
+        chosen: np.ndarray,
+        controls: ControlTable,
+        *,
+        is_counts: bool,
+        variant: int,
+        most_cells: int,
+        z: np.ndarray,
+    ) -> None:
+        """Test controls against the others; scratch: 8 bytes per control."""
+        (ties,), one = _ties([controls], most_cells)
+        rank_chosen(
+            block, _read_only(totals), is_counts, bounds, chosen, controls, ties, one, variant, z
         )
 
 

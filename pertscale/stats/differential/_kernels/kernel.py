@@ -163,3 +163,31 @@ class RankSumKernel(Protocol):
         z : ndarray (2, groups, genes), float32
             Filled: the signed statistic of each half against the same half of the controls.
         """
+
+    def test_chosen(
+        self,
+        block: np.ndarray,
+        totals: np.ndarray,
+        bounds: np.ndarray,
+        chosen: np.ndarray,
+        controls: Any,
+        *,
+        is_counts: bool,
+        variant: int,
+        most_cells: int,
+        z: np.ndarray,
+    ) -> None:
+        """Test groups of controls against the other controls, gene by gene.
+
+        Parameters
+        ----------
+        block, totals : ndarray (genes, control cells), (control cells,)
+            Those that `controls` were prepared from.
+        bounds, chosen : ndarray, int64 (groups + 1) and int32
+            The cells of group q are the columns ``chosen[bounds[q]:bounds[q + 1]]``, fewer than
+            there are controls.
+        controls, is_counts, variant, most_cells
+            As of :meth:`test`.
+        z : ndarray (groups, genes), float32
+            Filled: the signed statistic; NaN for genes that no control expresses.
+        """
