@@ -297,9 +297,10 @@ def ingest(files: tuple[str, ...], store: str, **how: Any) -> None:
 def labels(store: str, share: str | None, **how: Any) -> None:
     """Test every perturbation of STORE against its controls: the label table alone.
 
-    Writes labels/ (Parquet) and pseudobulk.zarr, with --replicates halves.zarr. With --share only a
-    part of the work is done, by as many processes as there are shares, that need nothing but the
-    same --out; then the same command without it, or `run`, puts everything together.
+    Writes labels/ (Parquet) and pseudobulk.zarr, with --replicates halves.zarr and
+    null_tests.zarr. With --share only a part of the work is done, by as many processes as there are
+    shares, that need nothing but the same --out; then the same command without it, or `run`, puts
+    everything together.
     """
     from pertscale.stats import rank_sum, rank_sum_share
 

@@ -59,6 +59,9 @@ from pertscale.schema import (
     LABELS_DIR,
     LOG_FILE,
     MANIFEST_FILE,
+    NULL_CALIBRATION_COLUMNS,
+    NULL_CALIBRATION_FILE,
+    NULLS_DIR,
     PREDICTIONS_DIR,
     PSEUDOBULK_DIR,
     RANK_COLUMNS,
@@ -76,6 +79,7 @@ from pertscale.schema import (
     WORK_DIR,
 )
 from pertscale.stats.differential.rank_sum import TABLE_FILES
+from pertscale.stats.null_tests import null_calibration
 from pertscale.storage.locations import Location, Remote
 from pertscale.storage.own_files import remove_ours
 from pertscale.storage.publish import OutputLayout
@@ -94,6 +98,7 @@ LAYOUT = OutputLayout(
         LABELS_DIR,
         PSEUDOBULK_DIR,
         HALVES_DIR,
+        NULLS_DIR,
         SPLITS_DIR,
         PREDICTIONS_DIR,
         INGESTED_STORE,
@@ -123,6 +128,7 @@ TABLES = (
     *OF_TABLES,
     INTERACTIONS_FILE,
     TARGETS_FILE,
+    NULL_CALIBRATION_FILE,
     DROPS_FILE,
     COVERAGE_FILE,
     SKIPPED_FILE,
@@ -150,6 +156,8 @@ def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
                 write(read_arrow(table.path / name, columns))
     targets = [run.targets() for run in screens]
     write_table(folder / TARGETS_FILE, stacked(targets, TARGET_COLUMNS))
+    nulls = [null_calibration(run.folder) for run in screens if run.options.replicates]
+    write_table(folder / NULL_CALIBRATION_FILE, stacked(nulls, NULL_CALIBRATION_COLUMNS))
     write_table(folder / DROPS_FILE, stacked(list(map(_drops, screens)), DROP_COLUMNS))
     write_table(folder / COVERAGE_FILE, declared_frame(coverage, COVERAGE_COLUMNS))
     write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         precision_recall_and_roc,
         recurrence,
     )
+    from pertscale.report.figures.null_tests import null_p_values
     from pertscale.report.figures.screens import screen_overview, transfer_scatter
     from pertscale.report.page import write_report
 
@@ -36,6 +37,7 @@ __all__ = [
     "deviations",
     "error_against_genes",
     "null_of_deviations",
+    "null_p_values",
     "precision_recall_and_roc",
     "predicted_change",
     "prediction_error",
@@ -59,6 +61,7 @@ if not TYPE_CHECKING:
             "deviations": "pertscale.report.figures.interactions",
             "error_against_genes": "pertscale.report.figures.expression",
             "null_of_deviations": "pertscale.report.figures.interactions",
+            "null_p_values": "pertscale.report.figures.null_tests",
             "precision_recall_and_roc": "pertscale.report.figures.interactions",
             "predicted_change": "pertscale.report.figures.expression",
             "prediction_error": "pertscale.report.figures.expression",

@@ -17,6 +17,7 @@ from pertscale.report import sections
 from pertscale.report.chapters import shown_chapters
 from pertscale.report.figures import classes as of_classes
 from pertscale.report.figures import style
+from pertscale.report.null_tests import null_section
 from pertscale.report.tables import (
     Table,
     plain_table,
@@ -67,6 +68,7 @@ def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
         screen=_screen(screen),
         dropped=_dropped(result.drops, screen),
         labels=_labels(result.labels) if alone else None,
+        nulls=null_section(result) if alone else None,
         targets=_targets(result.targets) if alone else None,
         skipped=_table(_skipped(result), "What did not run, by reason"),
         methods=_methods(scores[~scores["task"].isin([INTERACTIONS, TRANSFER])]),

@@ -46,6 +46,8 @@ from pertscale.schema import (
     LABELS_DIR,
     LOG_FILE,
     MANIFEST_FILE,
+    NULL_CALIBRATION_COLUMNS,
+    NULL_CALIBRATION_FILE,
     PARTIAL,
     PSEUDOBULK_DIR,
     RANK_COLUMNS,
@@ -324,6 +326,11 @@ class BenchmarkResult:
     def targets(self) -> pd.DataFrame:
         """What perturbations do to their own targets (:data:`pertscale.schema.TARGET_COLUMNS`)."""
         return self._later_table(TARGETS_FILE, TARGET_COLUMNS)
+
+    @cached_property
+    def null_calibration(self) -> pd.DataFrame:
+        """How often controls differ from controls: :data:`schema.NULL_CALIBRATION_COLUMNS`."""
+        return self._later_table(NULL_CALIBRATION_FILE, NULL_CALIBRATION_COLUMNS)
 
     @cached_property
     def coverage(self) -> pd.DataFrame:

@@ -86,18 +86,20 @@ def read_null_tests(path: LocationLike, *, context: str | None = None) -> xr.Dat
     >>> sorted(set(tests["kind"].values))
     ['cells', 'guide']
     """
-    folder = locate(path)
+    tests = open_null_tests(locate(path))
+    return tests if context is None else tests.isel({TEST: tests[CONTEXT].values == context})
+
+
+def open_null_tests(folder: Location, *, dask: bool = True) -> xr.Dataset:
+    """Open the tests of an output folder; see :func:`read_null_tests`.
+
+    For `dask` see :func:`pertscale.io.zarr_datasets.open_dataset`.
+    """
     if not (folder / NULLS_DIR / "zarr.json").exists():
         raise NotFoundError(
             f"no tests of controls against controls in {folder}; pertscale.stats.rank_sum(store, "
             "replicates=5) or pertscale.run_benchmark(store) makes them"
         )
-    tests = _opened(folder, dask=True)
-    return tests if context is None else tests.isel({TEST: tests[CONTEXT].values == context})
-
-
-def _opened(folder: Location, *, dask: bool) -> xr.Dataset:
-    """Open the tests of an output folder; see :func:`read_null_tests`."""
     dataset = open_dataset(folder / NULLS_DIR, remedy=REMEDY, dask=dask)
     with file_errors(str(folder), remedy=REMEDY):
         coords = {
@@ -174,8 +176,7 @@ def null_calibration(path: LocationLike) -> pd.DataFrame:
     >>> bool((table["share_p_0_05"] < 0.1).all())
     True
     """
-    read_null_tests(path)
-    tests = _opened(locate(path), dask=False)
+    tests = open_null_tests(locate(path), dask=False)
     rows: list[dict[str, Any]] = []
     for context, n_control, n_tested in tests.attrs["contexts"]:
         here = {CONTEXT: context, "n_control": n_control}

@@ -149,6 +149,8 @@ def test_everything_is_there(finished):
         "halves.zarr",
         "drops.parquet",
         "targets.parquet",
+        "null_calibration.parquet",
+        "null_tests.zarr",
         "skipped.parquet",
         "timings.parquet",
         "report.html",

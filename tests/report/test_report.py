@@ -69,8 +69,8 @@ def test_sections_are_there(page):
     for heading in ("Scores", "Skipped", "The screen", "Labels", "Methods", "The run"):
         assert f">{heading}</h2>" in page
     # bars, five figures of singles and an overview of two contexts; times; how the two agree;
-    # cells; p-values
-    assert parsed(page).tags.count("svg") == 2 * (1 + 5 + 1) + 4
+    # cells; p-values, and those of controls against controls
+    assert parsed(page).tags.count("svg") == 2 * (1 + 5 + 1) + 5
     for text in ("alpha", "beta", "1 cells, min_cells=2", "control labels by their names"):
         assert text in page
 

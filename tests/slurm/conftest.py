@@ -125,5 +125,5 @@ def setting(slurm: LocalSlurm, screen: tuple[Path, dict], tmp_path: Path) -> Set
 
 def hashes(folder: Path) -> dict[str, str]:
     """Return a hash of every file of the labels, the pseudobulk and the halves, by its name."""
-    parts = ("labels/", "pseudobulk.zarr/", "halves.zarr/")
+    parts = ("labels/", "pseudobulk.zarr/", "halves.zarr/", "null_tests.zarr/")
     return {name: digest for name, digest in tree_hash(folder).items() if name.startswith(parts)}

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from pertscale.errors import NotFoundError
 from pertscale.hashing import digest
 from pertscale.io.guards.damage import file_errors
 from pertscale.io.store.column_names import stored_names
@@ -173,7 +174,10 @@ def guide_column(screen: Screen) -> str | None:
 
     That of guides; else the labels as the source has them, which may be those of guides.
     """
-    obs: Any = open_root(screen.path)["obs"]
+    try:
+        obs: Any = open_root(screen.path)["obs"]
+    except NotFoundError:  # of a screen that is forecast from its file
+        return None
     columns = ["guide"]
     label = screen.info.get("roles", {}).get("perturbation")
     if isinstance(label, str):
