@@ -14,7 +14,7 @@ from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels import KERNELS
 from pertscale.stats.differential._kernels.kernel import PreparedControls
-from pertscale.stats.differential.half_tiles import N_HALVES, HalfControls, HalfTests
+from pertscale.stats.differential.half_tiles import HalfControls, HalfTests
 from pertscale.stats.differential.null_tiles import NullTests
 from pertscale.stats.differential.tiles import Tile
 
@@ -39,7 +39,6 @@ class _Slot:
         self.controls: Controls | None = None
         self.building = threading.Lock()
         self.buffers = Buffers()
-        self.of_halves = [Buffers() for _ in range(N_HALVES)]
 
 
 class ControlCache:
@@ -85,7 +84,7 @@ class ControlCache:
                     of_halves = None
                     if halves is not None:
                         of_halves = halves.prepare(
-                            block, start, int(group.name), slot.of_halves, scratch
+                            block, start, int(group.name), whole, slot.buffers, scratch
                         )
                     z = None
                     if nulls is not None:

@@ -6,8 +6,7 @@ are float32, and row 0 belongs to the controls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +29,9 @@ SUFFIX = ".halves"
 TESTED = 0
 N_HALVES = 2
 #: Scratch per cell of a window, beside the test of all cells.
-HALVES_ROW_BYTES = 36
+HALVES_ROW_BYTES = 9
+#: Bytes of prepared halves per control that is not zero.
+HALVES_CONTROL_BYTES = 4
 
 
 def half_dtype(n_seeds: int) -> np.dtype:
@@ -62,7 +63,7 @@ class Window(NamedTuple):
 class HalfControls(NamedTuple):
     """Halves of the controls of a block of genes."""
 
-    prepared: tuple[PreparedControls, ...]  # of each half
+    prepared: Any  # as kernels take it
     means: np.ndarray  # (half, 1, genes): what directions are from
     row: np.ndarray  # half_dtype (1, genes): what is kept of the controls
 
@@ -106,38 +107,38 @@ class HalfTests:
         block: np.ndarray,
         start: int,
         group: int,
-        buffers: Sequence[Buffers],
+        controls: PreparedControls,
+        buffers: Buffers,
         scratch: Buffers,
     ) -> HalfControls:
-        """Prepare the controls, a group, rows `start` on; `buffers`, one a half, keep them."""
+        """Halve the controls, a group, rows `start` on; `buffers` keep what is prepared."""
         stop = start + block.shape[1]
         totals, codes = self._totals[start:stop], self._codes(start, stop)
-        row = buffers[0].take("row", (1, len(block)), self.dtype)
+        row = buffers.take("row", (1, len(block)), self.dtype)
         sums = scratch.take("sums", (1, len(block), N_SUMS), np.float64)
         bounds = np.array([0, block.shape[1]])
         self._kernel.sum_halves(block, totals, codes, bounds, is_counts=self._is_counts, sums=sums)
         sizes = half_sizes(codes, bounds, self.n_seeds)
         _moments(sums, sizes, self._halves.halved[[group]], row)
-        prepared = []
+        prepared = self._kernel.prepare_halves(
+            block, totals, codes, controls, is_counts=self._is_counts, take=buffers.take
+        )
         for half in range(N_HALVES):
-            cells = np.flatnonzero(codes >> TESTED & 1 == half)
-            chosen = scratch.take("columns", (len(block), len(cells)), block.dtype)
-            prepared.append(
-                self._kernel.prepare_controls(
-                    np.take(block, cells, axis=1, out=chosen, mode="clip"),
-                    totals[cells],
-                    is_counts=self._is_counts,
-                    take=buffers[half].take,
-                )
-            )
             row[f"z_{half}"] = row[f"change_{half}"] = 0
-        means = self._means(sums, sizes).copy()
-        return HalfControls(tuple(prepared), means, row)
+        return HalfControls(prepared, self._means(sums, sizes).copy(), row)
 
     def test(
-        self, controls: HalfControls, buffers: Buffers, block: np.ndarray, window: Window
+        self,
+        controls: PreparedControls,
+        halves: HalfControls,
+        buffers: Buffers,
+        block: np.ndarray,
+        window: Window,
+        statistics: np.ndarray,
     ) -> np.ndarray:
-        """Sum and test the halves of the perturbations of a window, (genes, cells).
+        """Test the perturbations of a window, (genes, cells), sum and test their halves.
+
+        `statistics`, (perturbations, genes), are filled with those of all cells.
 
         Returns
         -------
@@ -154,16 +155,18 @@ class HalfTests:
             self._totals[window.start : window.stop],
             codes,
             window.bounds,
-            controls.prepared,
+            controls,
+            halves.prepared,
             is_counts=self._is_counts,
             variant=self._variant,
             most_cells=window.most_cells,
+            out=statistics,
             sums=sums,
             z=z,
         )
         sizes = half_sizes(codes, window.bounds, self.n_seeds)
         _moments(sums, sizes, halved, out)
-        changes = self._means(sums, sizes) - controls.means
+        changes = self._means(sums, sizes) - halves.means
         for half in range(N_HALVES):
             out[f"z_{half}"] = np.where(halved[:, None], z[half], np.nan)
             out[f"change_{half}"] = np.where(halved[:, None], changes[half], np.nan)

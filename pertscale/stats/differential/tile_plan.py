@@ -21,7 +21,11 @@ from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen
 from pertscale.stats.differential._kernels import KERNELS
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, RankSumKernel
-from pertscale.stats.differential.half_tiles import HALVES_ROW_BYTES, pair_bytes
+from pertscale.stats.differential.half_tiles import (
+    HALVES_CONTROL_BYTES,
+    HALVES_ROW_BYTES,
+    pair_bytes,
+)
 from pertscale.stats.differential.null_cells import null_tests
 from pertscale.stats.differential.null_tiles import CONTROL_BYTES, DTYPE
 from pertscale.stats.differential.tiles import MatrixShape, Tile, TilePlan, plan_tiles
@@ -149,11 +153,11 @@ def _read(file: Path) -> TilePlan:
 def with_halves(matrix: MatrixShape, n_seeds: int) -> MatrixShape:
     """Return what a plan has to know where halves of the cells are tested, too.
 
-    A half of the controls is copied, and halves of them are prepared as well.
+    Beside the prepared controls there is what says how many of them are in a half.
     """
     return replace(
         matrix,
-        control_bytes=2 * matrix.control_bytes - matrix.itemsize / 2,
+        control_bytes=matrix.control_bytes + HALVES_CONTROL_BYTES,
         row_bytes=matrix.row_bytes + HALVES_ROW_BYTES,
         statistics_bytes=matrix.statistics_bytes + pair_bytes(n_seeds),
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,8 +14,8 @@ from pertscale.execution.buffers import BufferPool, Buffers
 from pertscale.io.store.matrix import MatrixReader
 from pertscale.screen import Screen, check_unchanged, opened_screen
 from pertscale.stats.differential._kernels import KERNELS
-from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, PreparedControls
-from pertscale.stats.differential.control_cache import ControlCache
+from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE
+from pertscale.stats.differential.control_cache import ControlCache, Controls
 from pertscale.stats.differential.half_cells import Halves, opened_halves
 from pertscale.stats.differential.half_tiles import SUFFIX, HalfTests, Window, half_dtype
 from pertscale.stats.differential.null_cells import NullCells, opened_nulls
@@ -143,18 +142,17 @@ def _test_tile(task: TileTask, screen: Screen) -> dict[str, Any]:
         controls = stack.enter_context(prepared)
         if controls.nulls is not None and has_nulls(tile):
             write_null_tests(task.nulls_file, controls.nulls)
-        tests = {task.statistics_file: _of_all_cells(task, screen, controls.whole, buffers)}
         rows = {task.statistics_file: controls.whole.statistics[None]}
-        if halves is not None and controls.halves is not None:
-            tests[task.halves_file] = partial(halves.test, controls.halves, buffers)
+        if controls.halves is not None:
             rows[task.halves_file] = controls.halves.row
-        files = {path: _opened(path, stack) for path in tests}
+        files = {path: _opened(path, stack) for path in rows}
         for path, file in files.items():
             write_rows(file, tile, 0, rows[path], buffers)
         for window in _windows(task, screen):
             block = reader.read(window.start, window.stop)
+            found = _tested(task, screen, controls, halves, buffers, block, window)
             for path, file in files.items():
-                write_rows(file, tile, 1 + window.first, tests[path](block, window), buffers)
+                write_rows(file, tile, 1 + window.first, found[path], buffers)
         check_unchanged(screen)
     return {"tile": tile.name, "bytes_read": reader.bytes_read}
 
@@ -208,26 +206,31 @@ def _windows(task: TileTask, screen: Screen) -> Iterator[Window]:
         )
 
 
-def _of_all_cells(
-    task: TileTask, screen: Screen, controls: PreparedControls, buffers: Buffers
-) -> Callable[[np.ndarray, Window], np.ndarray]:
-    """Return the test of a window of a block, (perturbations, genes)."""
-
-    def test(block: np.ndarray, window: Window) -> np.ndarray:
-        out = buffers.take("out", (len(window.groups), len(block)), STATISTICS_DTYPE)
-        KERNELS[task.kernel].test(
-            block,
-            screen.totals[window.start : window.stop],
-            window.bounds,
-            controls,
-            is_counts=task.is_counts,
-            variant=task.variant,
-            most_cells=window.most_cells,
-            out=out,
-        )
-        return out
-
-    return test
+def _tested(
+    task: TileTask,
+    screen: Screen,
+    controls: Controls,
+    halves: HalfTests | None,
+    buffers: Buffers,
+    block: np.ndarray,
+    window: Window,
+) -> dict[str, np.ndarray]:
+    """Test a window of a block; return the rows, (perturbations, genes), of each file."""
+    out = buffers.take("out", (len(window.groups), len(block)), STATISTICS_DTYPE)
+    if halves is not None and controls.halves is not None:
+        rows = halves.test(controls.whole, controls.halves, buffers, block, window, out)
+        return {task.statistics_file: out, task.halves_file: rows}
+    KERNELS[task.kernel].test(
+        block,
+        screen.totals[window.start : window.stop],
+        window.bounds,
+        controls.whole,
+        is_counts=task.is_counts,
+        variant=task.variant,
+        most_cells=window.most_cells,
+        out=out,
+    )
+    return {task.statistics_file: out}
 
 
 #: Of this process: memory for tiles, and the controls that its tasks share.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pertscale.stats.differential._kernels.half_groups import IN_FIRST, rank_halves, sum_halves
+from pertscale.stats.differential._kernels.half_groups import (
+    IN_FIRST,
+    rank_halves,
+    split_controls,
+    sum_halves,
+)
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, Take, new_array
 from pertscale.stats.differential._kernels.null_groups import rank_chosen
 from pertscale.stats.differential._kernels.ranksum import (
@@ -33,6 +37,16 @@ class ControlTable(NamedTuple):
     tie_exact: np.ndarray  # i8 (genes): sum of t**3 - t over non-zero ties
     tie_float: np.ndarray  # f8 (genes): the same, where an int64 might overflow
     statistics: np.ndarray  # STATISTICS_DTYPE (genes): sums over the controls
+
+
+class HalfTable(NamedTuple):
+    """Halves of the controls of a block of genes, beside a :class:`ControlTable` of all of them."""
+
+    n_cells: tuple[int, int]
+    below_first: np.ndarray  # i4, as ``below``: those of the first half
+    tie_exact: np.ndarray  # i8 (half, genes): sum of t**3 - t over non-zero ties of each half
+    tie_float: np.ndarray  # f8 (half, genes)
+    zeros: np.ndarray  # i8 (half, genes): controls of each half that are zero
 
 
 class CpuKernel:
@@ -89,7 +103,7 @@ class CpuKernel:
 
         Scratch: 12 bytes per cell of the block and about 80 bytes per cell of the largest group.
         """
-        (ties,), one = _ties([controls], most_cells)
+        ties, one = _ties(controls, most_cells)
         rank_groups(block, _read_only(totals), is_counts, bounds, controls, ties, one, variant, out)
 
     def sum_halves(
@@ -105,22 +119,48 @@ class CpuKernel:
         """Sum halves of groups; scratch: 20 bytes per cell of the largest group."""
         sum_halves(block, _read_only(totals), codes, is_counts, bounds, IN_FIRST, sums)
 
+    def prepare_halves(
+        self,
+        block: np.ndarray,
+        totals: np.ndarray,
+        codes: np.ndarray,
+        controls: ControlTable,
+        *,
+        is_counts: bool,
+        take: Take = new_array,
+    ) -> HalfTable:
+        """Count the controls of each half beside those of all of them."""
+        n_second = int(np.count_nonzero(codes & 1))
+        halved = (2, len(block))
+        table = HalfTable(
+            n_cells=(block.shape[1] - n_second, n_second),
+            below_first=take("below_first", controls.below.shape, np.int32),
+            tie_exact=take("half_tie_exact", halved, np.int64),
+            tie_float=take("half_tie_float", halved, np.float64),
+            zeros=take("half_zeros", halved, np.int64),
+        )
+        split_controls(block, _read_only(totals), codes, is_counts, controls, table)
+        return table
+
     def test_halves(
         self,
         block: np.ndarray,
         totals: np.ndarray,
         codes: np.ndarray,
         bounds: np.ndarray,
-        controls: Sequence[ControlTable],
+        controls: ControlTable,
+        halves: HalfTable,
         *,
         is_counts: bool,
         variant: int,
         most_cells: int,
+        out: np.ndarray,
         sums: np.ndarray,
         z: np.ndarray,
     ) -> None:
-        """Sum and test halves; scratch: 36 bytes per cell of the block, and as :meth:`test`."""
-        ties, one = _ties(controls, most_cells)
+        """Test groups and their halves; scratch: 21 bytes per cell of the block, and as `test`."""
+        whole, one = _ties(controls, most_cells)
+        of_halves, _ = _ties(halves, most_cells)
         rank_halves(
             block,
             _read_only(totals),
@@ -128,10 +168,12 @@ class CpuKernel:
             is_counts,
             bounds,
             IN_FIRST,
-            tuple(controls),
-            ties,
+            controls,
+            halves,
+            (whole, of_halves),
             one,
             variant,
+            out,
             sums,
             z,
         )
@@ -150,17 +192,17 @@ class CpuKernel:
         z: np.ndarray,
     ) -> None:
         """Test controls against the others; scratch: 8 bytes per control."""
-        (ties,), one = _ties([controls], most_cells)
+        ties, one = _ties(controls, most_cells)
         rank_chosen(
             block, _read_only(totals), is_counts, bounds, chosen, controls, ties, one, variant, z
         )
 
 
-def _ties(controls: Sequence[ControlTable], most_cells: int) -> tuple[tuple[np.ndarray, ...], Any]:
+def _ties(table: ControlTable | HalfTable, most_cells: int) -> tuple[np.ndarray, Any]:
     """Return the controls' sums of ties as integers, or as floats for many cells, and 1 as such."""
     if most_cells <= EXACT_TIES_UP_TO:
-        return tuple(table.tie_exact for table in controls), np.int64(1)
-    return tuple(table.tie_float for table in controls), 1.0
+        return table.tie_exact, np.int64(1)
+    return table.tie_float, 1.0
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

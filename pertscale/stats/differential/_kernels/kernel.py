@@ -6,7 +6,7 @@ The map over tiles reads blocks of the matrix and writes statistics; what happen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -134,30 +134,47 @@ class RankSumKernel(Protocol):
     ) -> None:
         """Sum groups of cells, and halves of them, gene by gene; see :meth:`test_halves`."""
 
+    def prepare_halves(
+        self,
+        block: np.ndarray,
+        totals: np.ndarray,
+        codes: np.ndarray,
+        controls: Any,
+        *,
+        is_counts: bool,
+        take: Take = new_array,
+    ) -> Any:
+        """Prepare halves of the controls, the first way of `codes`; see :meth:`test_halves`.
+
+        `controls` were prepared from the same block.
+        """
+
     def test_halves(
         self,
         block: np.ndarray,
         totals: np.ndarray,
         codes: np.ndarray,
         bounds: np.ndarray,
-        controls: Sequence[Any],
+        controls: Any,
+        halves: Any,
         *,
         is_counts: bool,
         variant: int,
         most_cells: int,
+        out: np.ndarray,
         sums: np.ndarray,
         z: np.ndarray,
     ) -> None:
-        """Sum halves of groups of cells, and test those of the first way.
+        """Test groups as :meth:`test` does, sum halves of them, and test those of the first way.
 
         Parameters
         ----------
-        block, totals, bounds, is_counts, variant, most_cells
+        block, totals, bounds, controls, is_counts, variant, most_cells, out
             As of :meth:`test`.
         codes : ndarray (cells,), uint8
             Bit k: whether the cell is in the second half of way k.
-        controls
-            What :meth:`prepare_controls` returned for each half of the controls.
+        halves
+            What :meth:`prepare_halves` returned for the same genes.
         sums : ndarray (groups, genes, N_SUMS), float64
             Filled; what they are: ``half_groups.py``.
         z : ndarray (2, groups, genes), float32

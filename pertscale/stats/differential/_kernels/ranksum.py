@@ -452,6 +452,15 @@ def _scratch(bounds):
 
 
 @inline
+def _with_zeros(twice_u, ties, nonzero, n_group, control_zeros, control_ties, one):
+    """Add what zeros, and ties among the controls, are to twice U and to the sum of t**3 - t."""
+    zeros = n_group - nonzero
+    twice_u += (zeros + 2 * nonzero) * control_zeros
+    tied = one * (zeros + control_zeros)
+    return twice_u, ties + (control_ties + (tied * tied * tied - tied))
+
+
+@inline
 def _rank_sum(keys, bits, lo, hi, n_group, controls, control_zeros, control_ties, one, scratch):
     """Return twice the U of a group of cells, and the sum of t**3 - t with the controls.
 
@@ -460,15 +469,12 @@ def _rank_sum(keys, bits, lo, hi, n_group, controls, control_zeros, control_ties
     """
     seen, suspect, suspected, slots = scratch
     nonzero = hi - lo
-    zeros = n_group - nonzero
     twice_u, ties, n = _look_up(keys, bits, lo, hi, controls, one, seen, suspect, suspected)
     if n <= _FEW:
         ties += _ties_of_few(keys, lo, suspect, suspected, n, one)
     else:
         ties += _ties_of_many(keys, bits, lo, hi, suspect, suspected, n, one, slots)
-    twice_u += (zeros + 2 * nonzero) * control_zeros
-    tied = one * (zeros + control_zeros)
-    return twice_u, ties + (control_ties + (tied * tied * tied - tied))
+    return _with_zeros(twice_u, ties, nonzero, n_group, control_zeros, control_ties, one)
 
 
 @inline
