@@ -30,6 +30,8 @@ TESTED = 0
 N_HALVES = 2
 #: Scratch per cell of a window, beside the test of all cells.
 HALVES_ROW_BYTES = 9
+#: The same per cell of the largest group.
+HALVES_GROUP_BYTES = 16
 #: Bytes of prepared halves per control that is not zero.
 HALVES_CONTROL_BYTES = 4
 
@@ -117,7 +119,15 @@ class HalfTests:
         row = buffers.take("row", (1, len(block)), self.dtype)
         sums = scratch.take("sums", (1, len(block), N_SUMS), np.float64)
         bounds = np.array([0, block.shape[1]])
-        self._kernel.sum_halves(block, totals, codes, bounds, is_counts=self._is_counts, sums=sums)
+        self._kernel.sum_halves(
+            block,
+            totals,
+            codes,
+            bounds,
+            n_seeds=self.n_seeds,
+            is_counts=self._is_counts,
+            sums=sums,
+        )
         sizes = half_sizes(codes, bounds, self.n_seeds)
         _moments(sums, sizes, self._halves.halved[[group]], row)
         prepared = self._kernel.prepare_halves(
@@ -157,6 +167,7 @@ class HalfTests:
             window.bounds,
             controls,
             halves.prepared,
+            n_seeds=self.n_seeds,
             is_counts=self._is_counts,
             variant=self._variant,
             most_cells=window.most_cells,

@@ -23,6 +23,7 @@ from pertscale.stats.differential._kernels import KERNELS
 from pertscale.stats.differential._kernels.kernel import STATISTICS_DTYPE, RankSumKernel
 from pertscale.stats.differential.half_tiles import (
     HALVES_CONTROL_BYTES,
+    HALVES_GROUP_BYTES,
     HALVES_ROW_BYTES,
     pair_bytes,
 )
@@ -159,6 +160,7 @@ def with_halves(matrix: MatrixShape, n_seeds: int) -> MatrixShape:
         matrix,
         control_bytes=matrix.control_bytes + HALVES_CONTROL_BYTES,
         row_bytes=matrix.row_bytes + HALVES_ROW_BYTES,
+        group_bytes=matrix.group_bytes + HALVES_GROUP_BYTES,
         statistics_bytes=matrix.statistics_bytes + pair_bytes(n_seeds),
     )
 

@@ -13,7 +13,9 @@ import pertscale as ps
 from pertscale.diagnostics.events import recording
 from pertscale.errors import ArgumentError, NotFoundError
 from pertscale.stats import rank_sum, read_halves, read_labels
-from pertscale.stats.differential._kernels.half_groups import _log
+from pertscale.stats.differential._kernels import cpu
+from pertscale.stats.differential._kernels.half_groups import N_SUMS, _log
+from pertscale.stats.differential._kernels.kernel import MANN_WHITNEY, STATISTICS_DTYPE
 from pertscale.stats.differential.half_cells import cell_codes, second_half
 from tests.support.helpers import tree_hash
 from tests.support.screens import write_h5ad
@@ -95,6 +97,56 @@ def test_every_pair_agrees_with_numpy_and_scipy(example, folder, context):
             called = stats.false_discovery_control(p) < 0.01
             np.testing.assert_array_equal(one["label"], np.where(called, np.sign(change), 0))
     assert n_halved >= 10
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("n_values", [3, 2_000])
+def test_kernel_on_many_ties_and_few(monkeypatch, exact, n_values):
+    """All cells and both halves, as SciPy tests them; all cells bit for bit as without halves."""
+    monkeypatch.setattr(cpu, "EXACT_TIES_UP_TO", 10**6 if exact else 0)
+    rng, kernel = np.random.default_rng(n_values), cpu.CpuKernel()
+    sizes, n_control, n_genes = [12, 300, 40, 90], 500, 6
+    n = n_control + sum(sizes)
+    values = rng.integers(0, n_values, (n_genes, n)).astype(np.float32)
+    values[rng.random(values.shape) < 0.4] = 0
+    values[0] = 0
+    codes, totals = rng.integers(0, 8, n).astype(np.uint8), np.ones(n)
+    block, rest = values[:, :n_control].copy(), values[:, n_control:].copy()
+    bounds = np.cumsum([0, *sizes])
+    controls = kernel.prepare_controls(block, totals[:n_control], is_counts=False)
+    halves = kernel.prepare_halves(
+        block, totals[:n_control], codes[:n_control], controls, is_counts=False
+    )
+    how = {"is_counts": False, "variant": MANN_WHITNEY, "most_cells": n}
+    alone, out = (np.empty((len(sizes), n_genes), STATISTICS_DTYPE) for _ in range(2))
+    kernel.test(rest, totals[n_control:], bounds, controls, out=alone, **how)
+    sums = np.empty((len(sizes), n_genes, N_SUMS))
+    z = np.empty((2, len(sizes), n_genes), np.float32)
+    kernel.test_halves(
+        rest,
+        totals[n_control:],
+        codes[n_control:],
+        bounds,
+        controls,
+        halves,
+        n_seeds=3,
+        out=out,
+        sums=sums,
+        z=z,
+        **how,
+    )
+    np.testing.assert_array_equal(out, alone)
+    second = codes & 1 == 1
+    for q, (lo, hi) in enumerate(zip(bounds[:-1] + n_control, bounds[1:] + n_control, strict=True)):
+        for half in range(2):
+            mine, theirs = (
+                values[:, rows][:, second[rows] == half]
+                for rows in (slice(lo, hi), slice(0, n_control))
+            )
+            want = stats.mannwhitneyu(mine, theirs, method="asymptotic", axis=1).pvalue
+            got = 2 * stats.norm.sf(np.abs(z[half, q].astype(float)))
+            known = np.nan_to_num(want, nan=1.0) < 0.9
+            np.testing.assert_allclose(got[known], want[known], rtol=1e-4)
 
 
 def test_cells_of_a_batch_and_of_a_perturbation_are_halved():

@@ -113,11 +113,13 @@ class CpuKernel:
         codes: np.ndarray,
         bounds: np.ndarray,
         *,
+        n_seeds: int,
         is_counts: bool,
         sums: np.ndarray,
     ) -> None:
         """Sum halves of groups; scratch: 20 bytes per cell of the largest group."""
-        sum_halves(block, _read_only(totals), codes, is_counts, bounds, IN_FIRST, sums)
+        in_first = IN_FIRST[: 1 << n_seeds]
+        sum_halves(block, _read_only(totals), codes, is_counts, bounds, in_first, sums)
 
     def prepare_halves(
         self,
@@ -151,6 +153,7 @@ class CpuKernel:
         controls: ControlTable,
         halves: HalfTable,
         *,
+        n_seeds: int,
         is_counts: bool,
         variant: int,
         most_cells: int,
@@ -167,7 +170,7 @@ class CpuKernel:
             codes,
             is_counts,
             bounds,
-            IN_FIRST,
+            IN_FIRST[: 1 << n_seeds],
             controls,
             halves,
             (whole, of_halves),

@@ -15,14 +15,14 @@ import numpy as np
 from pertscale._jit import inline, jit
 from pertscale.stats.differential._kernels.ranksum import (
     _FEW,
-    _HASH,
     _bucket_of,
     _compress,
     _find,
     _finish,
     _of_gene,
-    _power_of_two,
+    _rank_sum,
     _scratch,
+    _signed,
     _sums,
     _ties_of_many,
     _touch,
@@ -81,38 +81,34 @@ def _logs(keys, n, is_counts, logs):
 
 
 @inline
-def _sum_halves(keys, logs, codes, in_first, lo, hi, is_counts, out):
-    """Fill the sums of one group, (N_SUMS,), from the keys, logs and codes ``lo:hi``."""
-    total = squares = normalized = normalized_first = 0.0
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+def _sum_halves(keys, logs, codes, in_first, bins, lo, hi, is_counts, out):
+    """Fill the sums of one group, (N_SUMS,), from the keys, logs and codes ``lo:hi``.
+
+    Cells of one code are summed first: they are in the same halves.
+    """
+    n_codes = len(in_first)
+    for c in range(_U(n_codes)):
+        bins[c] = 0.0
+    squares = normalized = normalized_first = 0.0
     for j in range(_U(lo), _U(hi)):
-        value = logs[j]
-        key = keys[j]
-        code = _U(codes[j])
-        total += value
+        value, key, code = logs[j], keys[j], codes[j]
+        bins[_U(code)] += value
         squares += value * value
+        first = 1.0 - np.float64(code & 1)
+        if not is_counts:
+            key = np.expm1(key)
         normalized += key
-        normalized_first += key * in_first[code, _U(0)]
-        s0 += value * in_first[code, _U(0)]
-        s1 += value * in_first[code, _U(1)]
-        s2 += value * in_first[code, _U(2)]
-        s3 += value * in_first[code, _U(3)]
-        s4 += value * in_first[code, _U(4)]
-        s5 += value * in_first[code, _U(5)]
-        s6 += value * in_first[code, _U(6)]
-        s7 += value * in_first[code, _U(7)]
-    if is_counts:
-        normalized *= 1e4
-        normalized_first *= 1e4
-    else:
-        normalized = normalized_first = 0.0
-        for j in range(_U(lo), _U(hi)):
-            value = np.expm1(keys[j])
-            normalized += value
-            normalized_first += value * in_first[_U(codes[j]), _U(0)]
-    out[0], out[1], out[2], out[3] = total, squares, normalized, normalized_first
-    out[4], out[5], out[6], out[7] = s0, s1, s2, s3
-    out[8], out[9], out[10], out[11] = s4, s5, s6, s7
+        normalized_first += key * first
+    total = 0.0
+    for k in range(_U(MOST_SEEDS)):
+        out[_U(FIRST_HALVES) + k] = 0.0
+    for c in range(_U(n_codes)):
+        total += bins[c]
+        for k in range(_U(MOST_SEEDS)):
+            out[_U(FIRST_HALVES) + k] += bins[c] * in_first[c, k]
+    scale = 1e4 if is_counts else 1.0
+    out[_U(TOTAL)], out[_U(SQUARES)] = total, squares
+    out[_U(NORMALIZED)], out[_U(NORMALIZED_FIRST)] = scale * normalized, scale * normalized_first
 
 
 @jit
@@ -123,6 +119,7 @@ def sum_halves(block, totals, codes, is_counts, bounds, in_first, sums):
     keys = np.empty(n_cells + 1, np.float64)
     logs = np.empty(n_cells + 1, np.float64)
     code = np.empty(n_cells + 1, np.uint8)
+    bins = np.empty(len(in_first), np.float64)
     for g in range(n_genes):
         for q in range(len(bounds) - 1):
             n = _compress(
@@ -131,7 +128,7 @@ def sum_halves(block, totals, codes, is_counts, bounds, in_first, sums):
             for j in range(_U(n)):
                 code[j] = codes[_U(index[j])]
             _logs(keys, n, is_counts, logs)
-            _sum_halves(keys, logs, code, in_first, np.int64(0), n, is_counts, sums[q, g])
+            _sum_halves(keys, logs, code, in_first, bins, np.int64(0), n, is_counts, sums[q, g])
 
 
 # --- the test -----------------------------------------------------------------------------
@@ -174,94 +171,74 @@ def split_controls(block, totals, codes, is_counts, table, half):
 
 
 @inline
-def _look_up_halves(keys, bits, code, lo, hi, controls, below_first, one, seen, suspects):
-    """Look every key of a group up among all controls, and among those of its own half.
+def _in_half(second, place, equal, below_first):
+    """Return how many controls of a key's own half are equal to it."""
+    first = np.int64(below_first[_U(place + 1)]) - np.int64(below_first[_U(place)])
+    first *= np.int64(equal > 0)
+    return first + second * (np.int64(equal) - 2 * first)
 
-    Returns what ``_look_up`` does, of all cells, and the first two for each half. `suspects` are
-    positions, and numbers of equal controls and of those in the same half.
+
+@inline
+def _rank_halves(code, lo, hi, places, equals, below, below_first, one):
+    """Return twice the non-zero part of U, and of sums of t**3 - t, of both halves of a group.
+
+    From where the keys are among all controls; the second half has what the first leaves. And how
+    many keys are in the second half.
     """
-    value, below, bucket, base, shift, clustered = controls
-    suspect, suspected, suspected_half = suspects
-    words = _power_of_two((hi - lo + 3) // 4)  # 16 bits a key
-    seen[:words] = 0
-    mask = _U(64 * words - 1)
-    down = _U(shift)
-    last = np.int64(len(bucket) - 2)
-    twice_u = twice_both = twice_second = np.int64(0)
-    ties = ties_both = ties_second = 0 * one
-    n = np.int64(0)
+    twice_both = twice_second = n_second = np.int64(0)
+    ties_both = ties_second = 0 * one
     for j in range(_U(lo), _U(hi)):
-        key = keys[j]
-        b = max(min(np.int64(bits[j] >> down) - base, last), np.int64(0))
-        at = _find(key, value, bucket[_U(b)], bucket[_U(b + 1)], clustered)
-        same = np.int64(value[at] == key)
-        under = np.int64(below[at])
-        equal = (np.int64(below[at + _U(1)]) - under) * same
-        twice_u += 2 * under + equal
-        tied = one * equal
-        ties += tied * (tied + one)
-        # of the own half: what the first has, or what it leaves
+        place = _U(places[j - _U(lo)])
         second = np.int64(code[j] & 1)
-        under_half = np.int64(below_first[at])
-        equal_half = (np.int64(below_first[at + _U(1)]) - under_half) * same
-        under_half += second * (under - 2 * under_half)
-        equal_half += second * (equal - 2 * equal_half)
-        twice_half = 2 * under_half + equal_half
-        twice_both += twice_half
-        twice_second += second * twice_half
-        tied = one * equal_half
+        under = np.int64(below_first[place])
+        under += second * (np.int64(below[place]) - 2 * under)
+        equal = _in_half(second, place, equals[j - _U(lo)], below_first)
+        twice = 2 * under + equal
+        twice_both += twice
+        twice_second += second * twice
+        tied = one * equal
         tied *= tied + one
         ties_both += tied
         ties_second += one * second * tied
-        h = ((bits[j] * _HASH) >> _U(40)) & mask
-        word = seen[h >> _U(6)]
-        suspect[_U(n)] = j
-        suspected[_U(n)] = equal
-        suspected_half[_U(n)] = equal_half
-        n += np.int64((word >> (h & _U(63))) & _U(1))
-        seen[h >> _U(6)] = word | (_U(1) << (h & _U(63)))
+        n_second += second
     first = twice_both - twice_second, 3 * (ties_both - ties_second)
-    return (twice_u, 3 * ties), first, (twice_second, 3 * ties_second), n
+    return first, (twice_second, 3 * ties_second), n_second
 
 
 @inline
-def _ties_of_few_halves(keys, code, lo, suspects, n, one):
-    """Return what ``_ties_of_few`` does, of all cells and of each half."""
-    suspect, suspected, suspected_half = suspects
-    more = more_both = more_second = 0 * one
+def _ties_of_few_in_halves(keys, code, lo, suspect, places, equals, below_first, n, one):
+    """Return what ``_ties_of_few`` does, of each half."""
+    more_both = more_second = 0 * one
     for s in range(_U(n)):
         mine = _U(suspect[s])
-        key, half = keys[mine], code[mine] & 1
-        copies = copies_half = np.int64(0)
+        key, second = keys[mine], np.int64(code[mine] & 1)
+        copies = np.int64(0)
         for j in range(_U(lo), mine):
-            same = np.int64(keys[j] == key)
-            copies += same
-            copies_half += same * np.int64(code[j] & 1 == half)
-        tied = one * suspected[s]
+            copies += np.int64(keys[j] == key) * np.int64(np.int64(code[j] & 1) == second)
+        own = mine - _U(lo)
+        tied = one * _in_half(second, places[own], equals[own], below_first)
         both = tied + one * copies
-        more += both * (both + one) - tied * (tied + one)
-        tied = one * suspected_half[s]
-        both = tied + one * copies_half
-        of_half = both * (both + one) - tied * (tied + one)
-        more_both += of_half
-        more_second += one * np.int64(half) * of_half
-    return 3 * more, 3 * (more_both - more_second), 3 * more_second
+        more = both * (both + one) - tied * (tied + one)
+        more_both += more
+        more_second += one * second * more
+    return 3 * (more_both - more_second), 3 * more_second
 
 
-@inline
-def _ties_of_many_in(half, keys, code, lo, hi, suspects, n, one, slots, spare):
+@jit
+def _ties_of_many_in(
+    half, keys, code, lo, hi, suspect, places, equals, below_first, n, one, slots, spare
+):
     """Return what ``_ties_of_many`` does, of the cells of a half."""
-    suspect, _, suspected_half = suspects
     mine, at, equal = spare
-    n_mine = n_suspects = np.int64(0)
-    s = np.int64(0)
-    for j in range(_U(lo), _U(hi)):
-        is_suspect = s < n and np.int64(suspect[_U(s)]) == np.int64(j)
-        if np.int64(code[j] & 1) == half:
-            mine[_U(n_mine)] = keys[j]
+    n_mine = n_suspects = s = np.int64(0)
+    for j in range(lo, hi):
+        is_suspect = s < n and np.int64(suspect[_U(s)]) == j
+        if np.int64(code[_U(j)] & 1) == half:
+            own = _U(j - lo)
+            mine[_U(n_mine)] = keys[_U(j)]
+            equal[_U(n_mine)] = _in_half(half, places[own], equals[own], below_first)
             if is_suspect:
                 at[_U(n_suspects)] = n_mine
-                equal[_U(n_suspects)] = suspected_half[_U(s)]
                 n_suspects += 1
             n_mine += 1
         s += np.int64(is_suspect)
@@ -281,8 +258,8 @@ def rank_halves(
         As for ``rank_groups``.
     codes : ndarray (cells,), uint8
         Bit k: whether the cell is in the second half of way k.
-    in_first : ndarray (256, 8), float64
-        :data:`IN_FIRST`.
+    in_first : ndarray (codes, 8), float64
+        Of :data:`IN_FIRST` as many as there are codes.
     half : HalfTable
         Halves of the controls.
     ties : pair of ndarray (genes,), (half, genes)
@@ -299,72 +276,87 @@ def rank_halves(
     bits = keys.view(np.uint64)
     logs = np.empty(n_cells + 1, np.float64)
     code = np.empty(n_cells + 1, np.uint8)
+    bins = np.empty(len(in_first), np.float64)
     ends = np.zeros(n_groups + 1, np.int64)
     n_second = np.zeros(n_groups, np.int64)
     for q in range(n_groups):
         for i in range(_U(bounds[q]), _U(bounds[q + 1])):
             n_second[q] += np.int64(codes[i] & 1)
-    seen, suspect, suspected, slots = _scratch(bounds)
-    suspects = suspect, suspected, np.empty_like(suspected)
-    spare = np.empty(len(suspect)), np.empty_like(suspect), np.empty_like(suspected)
+    scratch = _scratch(bounds)
+    _, suspect, places, equals, slots = scratch
+    spare = np.empty(len(suspect)), np.empty_like(suspect), np.empty_like(equals)
     touched = np.int64(0)
     for g in range(n_genes):
         for q in range(n_groups):
             ends[q + 1] = _compress(
                 block[g], totals, bounds[q], bounds[q + 1], is_counts, index, keys, ends[q]
             )
-        n = ends[n_groups]
-        for j in range(_U(n)):
+        for j in range(_U(ends[n_groups])):
             code[j] = codes[_U(index[j])]
-        _logs(keys, n, is_counts, logs)
+        _logs(keys, ends[n_groups], is_counts, logs)
         controls, zeros = _of_gene(table, g)
+        below = controls[1]
         below_first = half.below_first[table.value_start[g] : table.value_start[g + 1]]
-        touched += _touch(controls[0], controls[1], controls[2])
+        touched += _touch(controls[0], below, controls[2])
         for q in range(n_groups):
             lo, hi = ends[q], ends[q + 1]
-            whole, first, second, n = _look_up_halves(
-                keys, bits, code, lo, hi, controls, below_first, one, seen, suspects
-            )
-            if n <= _FEW:
-                more, more_first, more_second = _ties_of_few_halves(
-                    keys, code, lo, suspects, n, one
-                )
-            else:
-                more = _ties_of_many(keys, bits, lo, hi, suspect, suspected, n, one, slots)
-                more_first = _ties_of_many_in(
-                    np.int64(0), keys, code, lo, hi, suspects, n, one, slots, spare
-                )
-                more_second = _ties_of_many_in(
-                    np.int64(1), keys, code, lo, hi, suspects, n, one, slots, spare
-                )
-            cell = out[q, g]
             n_group = bounds[q + 1] - bounds[q]
-            twice_u, tied = _with_zeros(
-                whole[0], whole[1] + more, hi - lo, n_group, zeros, ties[0][g], one
+            twice_u, tied, n = _rank_sum(
+                keys, bits, lo, hi, n_group, controls, zeros, ties[0][g], one, scratch
             )
+            cell = out[q, g]
             cell.u_statistic, cell.z, cell.p_value = _finish(
                 float(twice_u), float(tied), n_group, table.n_control, variant
             )
             total, log_sum = _sums(keys, lo, hi, is_counts)
             cell.sum_log1p, cell.sum_normalized, cell.n_expressed = log_sum, total, hi - lo
-            _sum_halves(keys, logs, code, in_first, lo, hi, is_counts, sums[q, g])
-            in_second = np.int64(0)
-            for j in range(_U(lo), _U(hi)):
-                in_second += np.int64(code[j] & 1)
+            _sum_halves(keys, logs, code, in_first, bins, lo, hi, is_counts, sums[q, g])
+            first, second, in_second = _rank_halves(
+                code, lo, hi, places, equals, below, below_first, one
+            )
+            if n <= _FEW:
+                more_first, more_second = _ties_of_few_in_halves(
+                    keys, code, lo, suspect, places, equals, below_first, n, one
+                )
+            else:
+                more_first = _ties_of_many_in(
+                    np.int64(0),
+                    keys,
+                    code,
+                    lo,
+                    hi,
+                    suspect,
+                    places,
+                    equals,
+                    below_first,
+                    n,
+                    one,
+                    slots,
+                    spare,
+                )
+                more_second = _ties_of_many_in(
+                    np.int64(1),
+                    keys,
+                    code,
+                    lo,
+                    hi,
+                    suspect,
+                    places,
+                    equals,
+                    below_first,
+                    n,
+                    one,
+                    slots,
+                    spare,
+                )
             for h in range(2):
-                found, more_half = (second, more_second) if h else (first, more_first)
+                found, more = (second, more_second) if h else (first, more_first)
                 n_half = n_second[q] if h else n_group - n_second[q]
                 nonzero = in_second if h else hi - lo - in_second
                 twice_u, tied = _with_zeros(
-                    found[0],
-                    found[1] + more_half,
-                    nonzero,
-                    n_half,
-                    half.zeros[h, g],
-                    ties[1][h, g],
-                    one,
+                    found[0], found[1] + more, nonzero, n_half, half.zeros[h, g], ties[1][h, g], one
                 )
-                _, z[h, q, g], _ = _finish(
+                _, z[h, q, g], _, _ = _signed(
                     float(twice_u), float(tied), n_half, half.n_cells[h], variant
                 )
     return touched  # so that it is not optimised away

@@ -129,6 +129,7 @@ class RankSumKernel(Protocol):
         codes: np.ndarray,
         bounds: np.ndarray,
         *,
+        n_seeds: int,
         is_counts: bool,
         sums: np.ndarray,
     ) -> None:
@@ -158,6 +159,7 @@ class RankSumKernel(Protocol):
         controls: Any,
         halves: Any,
         *,
+        n_seeds: int,
         is_counts: bool,
         variant: int,
         most_cells: int,
@@ -175,6 +177,8 @@ class RankSumKernel(Protocol):
             Bit k: whether the cell is in the second half of way k.
         halves
             What :meth:`prepare_halves` returned for the same genes.
+        n_seeds : int
+            Ways that there are codes of.
         sums : ndarray (groups, genes, N_SUMS), float64
             Filled; what they are: ``half_groups.py``.
         z : ndarray (2, groups, genes), float32

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from pertscale._jit import inline, jit
-from pertscale.stats.differential._kernels.ranksum import _bucket_of, _find, _finish, _of_gene
+from pertscale.stats.differential._kernels.ranksum import _bucket_of, _find, _of_gene, _signed
 
 _U = np.uint64
 
@@ -63,6 +63,6 @@ def rank_chosen(block, totals, is_counts, bounds, chosen, table, control_ties, o
             for j in range(_U(bounds[q]), _U(bounds[q + 1])):
                 twice_u += ranks[_U(chosen[j])]
             n = bounds[q + 1] - bounds[q]
-            _, z[q, g], _ = _finish(
+            _, z[q, g], _, _ = _signed(
                 float(twice_u - n * n), float(ties), n, table.n_control - n, variant
             )

@@ -285,8 +285,11 @@ def sort_controls(block, totals, is_counts, table):
 
 
 @inline
-def _finish(twice_u, ties, n_group, n_control, variant):
-    """Return U, z, p (method B1), in scipy's and scanpy's own order of operations."""
+def _signed(twice_u, ties, n_group, n_control, variant):
+    """Return U and its signed statistic (method B1), as scipy and scanpy calculate it.
+
+    And whether there is one: not if all cells are equal.
+    """
     n1 = float(n_group)
     n2 = float(n_control)
     n = n1 + n2
@@ -300,15 +303,23 @@ def _finish(twice_u, ties, n_group, n_control, variant):
         variance = factor * n1 * n2 * (n + 1.0) / 12.0
         gap = abs(difference)
     if not variance > 0.0:
-        return u, 0.0, 1.0
+        return u, 0.0, 0.0, False
     distance = gap / math.sqrt(variance)
-    p = min(math.erfc(distance / math.sqrt(2.0)), 1.0)
     z = 0.0
     if difference > 0.0:
         z = distance
     elif difference < 0.0:
         z = -distance
-    return u, z, p
+    return u, z, distance, True
+
+
+@inline
+def _finish(twice_u, ties, n_group, n_control, variant):
+    """Return U, z and p (method B1)."""
+    u, z, distance, differ = _signed(twice_u, ties, n_group, n_control, variant)
+    if not differ:
+        return u, z, 1.0
+    return u, z, min(math.erfc(distance / math.sqrt(2.0)), 1.0)
 
 
 @inline
@@ -339,12 +350,13 @@ def _find(key, value, v, stop, clustered):
 
 
 @inline
-def _look_up(keys, bits, lo, hi, controls, one, seen, suspect, suspected):
+def _look_up(keys, bits, lo, hi, controls, one, seen, suspect, places, equals):
     """Look every key of a group up among the controls: value to clustered of a gene's table.
 
     Returns twice the non-zero part of U, what the group would add to the sum of t**3 - t if its
-    own keys were all different, and how many suspects there are: `suspect` holds their positions
-    and `suspected` the numbers of controls that are equal to them.
+    own keys were all different, and how many suspects there are, whose positions `suspect` holds.
+    `places` and `equals` get, key by key, the place in the table and the number of controls that
+    are equal to it.
     """
     value, below, bucket, base, shift, clustered = controls
     words = _power_of_two((hi - lo + 3) // 4)  # 16 bits a key
@@ -366,15 +378,16 @@ def _look_up(keys, bits, lo, hi, controls, one, seen, suspect, suspected):
         ties += tied * (tied + one)
         h = ((bits[j] * _HASH) >> _U(40)) & mask
         word = seen[h >> _U(6)]
+        places[j - _U(lo)] = at
+        equals[j - _U(lo)] = equal
         suspect[_U(n)] = j
-        suspected[_U(n)] = equal
         n += np.int64((word >> (h & _U(63))) & _U(1))
         seen[h >> _U(6)] = word | (_U(1) << (h & _U(63)))
     return twice_u, 3 * ties, n
 
 
 @inline
-def _ties_of_few(keys, lo, suspect, suspected, n, one):
+def _ties_of_few(keys, lo, suspect, equals, n, one):
     """Correct the sum of t**3 - t for the keys that a group has more than once, one by one."""
     more = 0 * one
     for s in range(n):
@@ -382,14 +395,14 @@ def _ties_of_few(keys, lo, suspect, suspected, n, one):
         copies = np.int64(0)
         for j in range(_U(lo), _U(suspect[s])):
             copies += np.int64(keys[j] == key)
-        tied = one * suspected[s]
+        tied = one * equals[_U(suspect[s] - lo)]
         both = tied + one * copies
         more += both * (both + one) - tied * (tied + one)
     return 3 * more
 
 
 @jit
-def _ties_of_many(keys, bits, lo, hi, suspect, suspected, n, one, slots):
+def _ties_of_many(keys, bits, lo, hi, suspect, equals, n, one, slots):
     """Return what :func:`_ties_of_few` does, with a hash table of the suspects."""
     slot_key, slot_equal, slot_count = slots
     size = _power_of_two(4 * n)
@@ -401,7 +414,7 @@ def _ties_of_many(keys, bits, lo, hi, suspect, suspected, n, one, slots):
         while slot_count[h] >= 0 and slot_key[h] != key:
             h = (h + _U(1)) & mask
         slot_key[h] = key
-        slot_equal[h] = suspected[s]
+        slot_equal[h] = equals[suspect[s] - lo]
         slot_count[h] = 0
     for j in range(lo, hi):
         h = (bits[_U(j)] * _HASH >> _U(32)) & mask
@@ -440,15 +453,17 @@ def _touch(value, below, bucket):
 
 @inline
 def _scratch(bounds):
-    """Return memory for the filters and hash tables of the largest of some groups."""
+    """Return memory for look-ups, filters and hash tables of the largest of some groups."""
     largest = np.int64(0)
     for q in range(len(bounds) - 1):
         largest = max(largest, bounds[q + 1] - bounds[q])
     seen = np.empty(_power_of_two((largest + 3) // 4), np.uint64)
     suspect = np.empty(largest + 1, np.int32)
-    suspected = np.empty(largest + 1, np.int32)
+    places = np.empty(largest + 1, np.int32)
+    equals = np.empty(largest + 1, np.int32)
     n = _power_of_two(4 * largest)
-    return seen, suspect, suspected, (np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32))
+    slots = np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32)
+    return seen, suspect, places, equals, slots
 
 
 @inline
@@ -462,19 +477,19 @@ def _with_zeros(twice_u, ties, nonzero, n_group, control_zeros, control_ties, on
 
 @inline
 def _rank_sum(keys, bits, lo, hi, n_group, controls, control_zeros, control_ties, one, scratch):
-    """Return twice the U of a group of cells, and the sum of t**3 - t with the controls.
+    """Return twice the U of a group of cells, the sum of t**3 - t, and the number of suspects.
 
     ``keys[lo:hi]`` are those that are not zero. `controls` are as for :func:`_look_up`, and
     `control_ties` is their own sum of t**3 - t.
     """
-    seen, suspect, suspected, slots = scratch
-    nonzero = hi - lo
-    twice_u, ties, n = _look_up(keys, bits, lo, hi, controls, one, seen, suspect, suspected)
+    seen, suspect, places, equals, slots = scratch
+    twice_u, ties, n = _look_up(keys, bits, lo, hi, controls, one, seen, suspect, places, equals)
     if n <= _FEW:
-        ties += _ties_of_few(keys, lo, suspect, suspected, n, one)
+        ties += _ties_of_few(keys, lo, suspect, equals, n, one)
     else:
-        ties += _ties_of_many(keys, bits, lo, hi, suspect, suspected, n, one, slots)
-    return _with_zeros(twice_u, ties, nonzero, n_group, control_zeros, control_ties, one)
+        ties += _ties_of_many(keys, bits, lo, hi, suspect, equals, n, one, slots)
+    twice_u, ties = _with_zeros(twice_u, ties, hi - lo, n_group, control_zeros, control_ties, one)
+    return twice_u, ties, n
 
 
 @inline
@@ -511,7 +526,7 @@ def rank_groups(block, totals, is_counts, bounds, table, control_ties, one, vari
         for q in range(n_groups):
             lo, hi = ends[q], ends[q + 1]
             n_group = bounds[q + 1] - bounds[q]
-            twice_u, ties = _rank_sum(
+            twice_u, ties, _ = _rank_sum(
                 keys, bits, lo, hi, n_group, controls, control_zeros, control_ties[g], one, scratch
             )
             total, logs = _sums(keys, lo, hi, is_counts)
