@@ -576,14 +576,15 @@ def _pearson(one: NDArray, two: NDArray, there: NDArray, rounding: float) -> np.
     centred = []
     for values in (one, two):
         kept = np.where(there, values, 0.0)
-        top = np.where(there, values, -np.inf).max(axis=1)
-        constant = top - np.where(there, values, np.inf).min(axis=1) <= rounding
-        kept = np.where(there, kept - kept.sum(axis=1, keepdims=True) / n, 0.0)
+        kept -= kept.sum(axis=1, keepdims=True) / n
+        kept[~there] = 0.0  # between the others, as the mean is
+        constant = kept.max(axis=1, initial=0) - kept.min(axis=1, initial=0) <= rounding
         kept[constant] = 0.0  # and not the rounding of its mean
         centred.append(kept)
     a, b = centred
-    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 0)
+    scale = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
+    product = np.einsum("ij,ij->i", a, b)
+    return np.divide(product, scale, out=np.full(len(a), np.nan), where=scale > 0)
 
 
 def _share(hits: NDArray, among: NDArray) -> np.ndarray:
@@ -650,6 +651,8 @@ def _spread(values: NDArray) -> tuple[float, float]:
     """
     if len(values) < 2 or not values.shape[1]:
         return np.nan, np.nan
+    if (values == values[0]).all():
+        return 0.0, 0.0
     centred = values - values.mean(axis=0)
     deviation = np.sqrt(np.einsum("ij,ij->j", centred, centred) / (len(values) - 1))
     wide = len(values) <= values.shape[1]
