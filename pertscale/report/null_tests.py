@@ -34,9 +34,9 @@ _COLUMNS = (
 )
 _SHARES = ("share_p_0_05", "share_p_0_01", "share_p_1e_4", "share_called")
 _WHAT_LAMBDA_IS = (
-    "λ is the median of z² divided by what it is by chance: 1 where p-values are right, below 1 "
-    "where the test is cautious, as for genes that few cells express, and above 1 where they are "
-    "too small."
+    "λ is the median of z² divided by what it is by chance: 1 where p-values are right, above 1 "
+    "where they are too small in the middle of their distribution, unless few cells express the "
+    "genes: then z takes few values, and only the shares tell."
 )
 _CAPTION = (
     "P-values of controls against controls, observed against expected: on the dashed line p-values "

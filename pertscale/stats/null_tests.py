@@ -120,7 +120,8 @@ def fitted_null(z: np.ndarray) -> tuple[float, float]:
     """Return centre and scale of statistics without an effect.
 
     The median, and 0.7413 times the range between the quartiles: mean and standard deviation of a
-    normal distribution, whatever a few large values are. 0 and 1 where p-values are right.
+    normal distribution, whatever a few large values are. 0 and 1 where p-values are right, and many
+    cells express the genes; of others z takes few values, and so do the quartiles.
 
     Parameters
     ----------
@@ -156,9 +157,10 @@ def null_calibration(path: LocationLike) -> pd.DataFrame:
     DataFrame
         :data:`pertscale.schema.NULL_CALIBRATION_COLUMNS`: a row per context and number of cells
         that are drawn, and one per context for all of its guides. Where p-values are right, 5 % of
-        the pairs have p < 0.05, nearly none is called, and ``inflation`` and ``scale`` are 1. Below
-        1 the test is cautious, as it is for genes that few cells express; above, controls differ
-        among themselves by more than chance. Genes that no control expresses are left out.
+        the pairs have p < 0.05, nearly none is called, and ``inflation`` and ``scale`` are 1. Where
+        all are larger, controls differ among themselves by more than chance. Of genes that few
+        cells express z takes few values: shares are below nominal then, and ``inflation`` and
+        ``scale`` may be anything. Genes that no control expresses are left out.
 
     Raises
     ------
