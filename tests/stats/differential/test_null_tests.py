@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, astuple, replace
 from itertools import pairwise
+from pathlib import Path
 
 import dask
 import numpy as np
@@ -12,13 +14,23 @@ from scipy.special import erfc
 
 import pertscale as ps
 from pertscale.errors import NotFoundError
-from pertscale.stats import fitted_null, null_calibration, rank_sum, read_null_tests
+from pertscale.execution.resources import Resources
+from pertscale.stats import (
+    fitted_null,
+    null_calibration,
+    rank_sum,
+    rank_sum_share,
+    read_null_tests,
+)
 from pertscale.stats.differential import null_cells
 from pertscale.stats.differential._kernels import KERNELS
 from pertscale.stats.differential._kernels.kernel import MANN_WHITNEY, SCANPY, SCANPY_TIE
 from pertscale.stats.differential.null_cells import DRAWS, NullCells, choose_controls
+from pertscale.stats.differential.options import RankSumOptions
+from pertscale.stats.differential.rank_sum import prepare_run
+from pertscale.stats.differential.tile_task import process_tile, release_memory
 from pertscale.stats.null_tests import qq_points
-from pertscale.storage.atomic import read_json
+from pertscale.storage.atomic import read_json, write_json
 from tests.support.helpers import tree_hash
 from tests.support.screens import write_h5ad
 
@@ -301,6 +313,51 @@ def test_chunks_of_tests_are_shared_among_parts(example, tmp_path, monkeypatch):
     one, many = (read_null_tests(tmp_path / name).compute() for name in ("one", "many"))
     assert one.identical(many)
     assert len(list((tmp_path / "many" / "null_tests.zarr" / "z").rglob("c/*/0"))) > 10
+
+
+def test_an_interrupted_run_goes_on_and_shares_make_the_same(example, tmp_path):
+    rank_sum(example.screen, out=tmp_path / "whole", replicates=1, quiet=True)
+    job = prepare_run(example.screen, tmp_path / "parts", RankSumOptions(), replicates=1)
+    job.choose_cells()
+    plan = job.plan(Resources(2 * 10**8, 1, 1), alone=True)
+    pieces = [
+        replace(tile, first=first, last=last)
+        for tile in plan.tiles
+        for first, last in ((0, 5), (5, tile.last))
+    ]
+    cut = {**asdict(plan), "tiles": [list(astuple(tile)) for tile in reversed(pieces)]}
+    write_json(job.staging / "plan.json", cut)
+    tasks = job.tasks(job.plan(Resources(2 * 10**8, 1, 1), alone=True))
+    first = [task for task in tasks if task.tile.first == 0]
+    assert 0 < len(first) < len(tasks) and not any(task.is_done for task in tasks)
+    for task in tasks:
+        process_tile(task)
+    assert all(task.is_done for task in tasks)
+    assert [Path(task.nulls_file).exists() for task in tasks] == [t in first for t in tasks]
+    Path(first[0].nulls_file).write_bytes(b"cut")
+    Path(first[1].nulls_file).unlink()
+    assert [task for task in tasks if not task.is_done] == first[:2]
+    for share in ("1/2", "2/2"):
+        rank_sum_share(
+            example.screen, share=share, out=tmp_path / "parts", replicates=1, quiet=True
+        )
+    assert all(task.is_done for task in tasks)
+    rank_sum(example.screen, out=tmp_path / "parts", replicates=1, quiet=True)
+    assert tree_hash(tmp_path / "parts") == tree_hash(tmp_path / "whole")
+
+
+def test_controls_of_a_block_are_read_once_with_and_without_tests(example, tmp_path):
+    """The tests take the controls that are decoded for all others."""
+    found = []
+    for replicates in (0, 1):
+        job = prepare_run(
+            example.screen, tmp_path / f"{replicates}", RankSumOptions(), replicates=replicates
+        )
+        job.choose_cells()
+        tasks = job.tasks(job.plan(Resources(2 * 10**8, 1, 1), alone=True))
+        release_memory()
+        found.append([process_tile(task)["bytes_read"] for task in tasks])
+    assert found[0] == found[1]
 
 
 def test_null_is_robust_and_of_nothing_there_is_none():
