@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Literal, get_args
 
-Setting = Literal["full", "full_without_target", "curated"]
+Setting = Literal["full", "full_without_target", "curated", "confident"]
 SETTINGS: Final[tuple[Setting, ...]] = get_args(Setting)
 WITHIN: Final = "within"
 INTERACTIONS: Final = "interactions"
@@ -41,12 +41,15 @@ SETTING_DOCS: Final[dict[Setting, str]] = {
     "curated": "Curated: pairs sampled as PerturbQA does",
     "full": "Full: all pairs",
     "full_without_target": "Full, target genes left out",
+    "confident": "Confident: pairs without targets whose labels are likely right",
 }
 #: Scratch below the output folder that later calls reuse.
 WORK_DIR = ".work"
 
 #: The setting of all pairs but those of a perturbation and its targets.
 WITHOUT_TARGET = "full_without_target"
+#: The setting of those of them whose labels are likely right; it needs halves of the cells.
+CONFIDENT: Final = "confident"
 
 
 #: Tasks of expression.
@@ -265,7 +268,8 @@ UNIT_SCORE_COLUMNS: Final = (
     Column(
         "setting",
         "str",
-        "classes: 'full', 'full_without_target', 'curated', in transfer also '..._overlap' (genes "
+        "classes: 'full', 'full_without_target', 'curated', 'confident' (of 'full_without_target' "
+        "the pairs with a confidence of 0.8 and more), in transfer also '..._overlap' (genes "
         "that the method was trained on); expression: 'top_expressed' (all on the same "
         "perturbations), '..._partial' (methods that predict fewer, on those that they predict), "
         "'..._filled' (all; what a method does not predict counts as no change), '..._common' "

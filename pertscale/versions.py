@@ -28,5 +28,7 @@ SCORES_VERSION: Final = 2
 RESAMPLES_VERSION: Final = 3
 #: Of the table of targets. Raise when the same labels and profiles give another.
 TARGETS_VERSION: Final = 1
+#: Of the confidence of labels. Raise when the same labels and null give another.
+CONFIDENCE_VERSION: Final = 1
 #: Of the folder that an external model is given. Raise when the model has to read it differently.
 MODEL_TASK_VERSION: Final = 1

@@ -17,7 +17,7 @@ from pertscale.evaluation.resampling.draws import Cluster, check_cluster
 from pertscale.evaluation.shared_control import Controls, check_controls
 from pertscale.evaluation.target_genes import Targets, check_targets
 from pertscale.predictions.given_split import on_screen
-from pertscale.schema import REPLICATES, SETTINGS, TASKS
+from pertscale.schema import CONFIDENT, REPLICATES, SETTINGS, TASKS
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.splits.drawn import check_test_fraction
@@ -123,6 +123,7 @@ def read_options(
     check_targets(targets)
     check_controls(controls)
     _check_apart([*METHODS, *EXPRESSION_MODELS, *SCORED_ON_HALVES], user_models, files)
+    settings = _measurable(settings, replicates)
     chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(user_models)
     check_cluster(cluster)
@@ -159,6 +160,18 @@ def read_options(
         replicates=replicates,
         min_knockdown=min_knockdown,
     )
+
+
+def _measurable(settings: Sequence[str], replicates: int) -> tuple[str, ...]:
+    """Return the settings, by default without the one that needs halves where there are none."""
+    if replicates or CONFIDENT not in settings:
+        return tuple(settings)
+    if tuple(settings) != SETTINGS:
+        raise ArgumentError(
+            f"the setting {CONFIDENT!r} is of a run with replicates, and replicates=0 switches "
+            "these off; pass one of both"
+        )
+    return tuple(s for s in settings if s != CONFIDENT)
 
 
 def _check_apart(ours: Sequence[str], user_models: Iterable[str], files: Iterable[str]) -> None:

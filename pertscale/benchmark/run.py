@@ -131,7 +131,9 @@ def run_benchmark(
         Names in :data:`pertscale.baselines.METHODS` and
         :data:`pertscale.baselines.EXPRESSION_MODELS`; all by default.
     settings : sequence of str
-        Of ``'full'``, ``'full_without_target'`` and ``'curated'``.
+        Of ``'full'``, ``'full_without_target'``, ``'curated'`` and ``'confident'``: of
+        ``'full_without_target'`` the pairs whose labels are likely right (method P4), which there
+        is only with `replicates`.
     test_fraction : float
         Share of the perturbations held out (method D1), where `split` is not given.
     seed : int or sequence of int, optional

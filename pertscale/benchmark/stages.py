@@ -35,6 +35,7 @@ from pertscale.predictions.predictions import CELLS, Predictions
 from pertscale.report.findings import seen_genes
 from pertscale.results.result import BenchmarkResult
 from pertscale.schema import (
+    CONFIDENT,
     CONTROL,
     MANIFEST_FILE,
     PERTURBATION,
@@ -99,7 +100,14 @@ def _settings_by_labels(
         why = f"no DE gene among {len(tested):,} perturbations, {cells}; classes can't be scored"
         run.record.without_changes[context] = why
         run.log.skip("classes", context, why)
-    full = tuple(s for s in options.settings if s.startswith("full"))
+    full = tuple(s for s in options.settings if s != "curated")
+    if CONFIDENT in full and changed:
+        try:
+            run.confident[context] = run.confident_of(context)
+        except InputError as error:
+            run.log.skip(CONFIDENT, context, str(error))
+    if context not in run.confident:
+        full = tuple(s for s in full if s != CONFIDENT)
     same = [name for name, method in options.methods.items() if method.needs_gaps]
     if full and changed and same:
         run.log.skip(f"{', '.join(same)} (full)", context, _NO_GAPS)
@@ -190,6 +198,9 @@ def plan_screen(
     for kind in {kind for _, kind in run.matrices}:
         used = [matrix.path for (_, one), matrix in run.matrices.items() if one == kind]
         remove_superseded(folder / WORK_DIR / kind, used)
+    if run.confident:
+        used = [matrix.path for matrix in run.confident.values()]
+        remove_superseded(folder / WORK_DIR / CONFIDENT, used)
     return run
 
 

@@ -18,7 +18,7 @@ from pertscale.benchmark.units.base import Unit, is_of_earlier_version
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.benchmark.units.halves import ContextHalves
-from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
+from pertscale.benchmark.units.label_matrix import LabelMatrix, confident_matrix, label_matrix
 from pertscale.benchmark.units.learned import LearnedVectors, Vectors
 from pertscale.benchmark.units.profiles import ContextProfiles
 from pertscale.benchmark.units.running import PlannedUnit, UnitReceipt, unmark
@@ -26,7 +26,7 @@ from pertscale.diagnostics.events import SplitsDrawn, emit
 from pertscale.diagnostics.progress import say
 from pertscale.display import shown_path
 from pertscale.hashing import digest
-from pertscale.schema import CONTEXT, PERTURBATION, WORK_DIR
+from pertscale.schema import CONFIDENT, CONTEXT, PERTURBATION, WORK_DIR
 from pertscale.screen import Screen
 from pertscale.splits import Split
 from pertscale.stats.labels.curation import Curation, curate
@@ -151,6 +151,8 @@ class ScreenRun:
     external : ExternalPredictions
     matrices : dict of (str, str) to LabelMatrix
         By context and kind of labels, full or curated.
+    confident : dict of str to LabelMatrix
+        By context, labels that are likely right, where the setting of these is asked for.
     interactions : dict of str to CalledInteractions
         By context.
     interaction_scores : list of DataFrame, optional
@@ -170,6 +172,7 @@ class ScreenRun:
     labels: LabelTable
     external: ExternalPredictions
     matrices: dict[tuple[str, str], LabelMatrix] = field(default_factory=dict)
+    confident: dict[str, LabelMatrix] = field(default_factory=dict)
     interactions: dict[str, CalledInteractions] = field(default_factory=dict)
     interaction_scores: list[pd.DataFrame] | None = None
     vectors: dict[tuple[str, str], Vectors] = field(default_factory=dict)
@@ -215,6 +218,16 @@ class ScreenRun:
         if kind == "curated":
             labels = curate(self.labels_to_curate(context), context=context, recipe=Curation())
         return label_matrix(labels, context, self.folder / WORK_DIR / kind)
+
+    def confident_of(self, context: str) -> LabelMatrix:
+        """Write the labels of a context that are likely right as a matrix, unless it exists.
+
+        Raises
+        ------
+        InputError
+            If there are none.
+        """
+        return confident_matrix(self.labels, context, self.folder / WORK_DIR / CONFIDENT)
 
     def halves(self, context: str) -> ContextHalves | None:
         """Return the halves of the cells of a context, where cells were halved."""

@@ -178,10 +178,14 @@ def evaluate_both(
 
 @dataclass(frozen=True, eq=False)
 class ScoredPairs:
-    """A table of scores, and what resampling needs to know of each perturbation, if it is kept."""
+    """A table of scores, and what resampling needs to know of each perturbation, if it is kept.
+
+    `threshold` is the score of non_de up to which pairs were called at the training rate.
+    """
 
     table: pd.DataFrame
     sums: PairSums | None
+    threshold: float | None = None
 
 
 def scored_both(
@@ -193,26 +197,30 @@ def scored_both(
     exclude: ArrayLike | None = None,
     labels: Averaged = "observed",
     training_rate: float | None = None,
+    threshold: float | None = None,
     keep_sums: bool = True,
 ) -> tuple[ScoredPairs, ScoredPairs]:
-    """Return the tables of :func:`evaluate_both` with the sums that they are functions of."""
+    """Return the tables of :func:`evaluate_both` with the sums that they are functions of.
+
+    With `threshold` pairs are called up to it, whichever share of them that is.
+    """
     shape = _check_shapes(truth, predicted, scores, perturbations)
     left_out = _positions(exclude, shape)
     sweep = Sweep(truth, predicted, scores, left_out)
     counted, rankings = sweep.count()
     found = _areas_of(rankings, training_rate, both=len(left_out) > 0, keep_bins=keep_sums)
-    threshold = found[0].threshold
-    counts_at, bins = sweep.count_again([f.threshold for f in found], found[0].bins)
+    limits = [f.threshold if threshold is None else threshold for f in found]
+    counts_at, bins = sweep.count_again(limits, found[0].bins)
     scored = []
     for i in range(2 if len(left_out) else 1):
         called = {AS_CALLED: counted.counts[i]}
-        if threshold is not None:
+        if limits[0] is not None:
             called[AT_TRAINING_RATE] = counts_at[i]
         areas = found[i].areas(counted.areas[i])
         table = _table(called, perturbations, labels, areas)
         n_missing = tuple(one.n_missing for one in found[0].bins)
         sums = PairSums(called, tuple(of_class[i] for of_class in bins), n_missing)
-        scored.append(ScoredPairs(table, sums if keep_sums else None))
+        scored.append(ScoredPairs(table, sums if keep_sums else None, limits[i]))
     return scored[0], scored[-1]
 
 

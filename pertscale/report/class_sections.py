@@ -89,7 +89,11 @@ def _headings(
     headings = {}
     for setting in settings:
         numbers = told(*counted(rows[rows["setting"] == setting], context, held_out))
-        also = "; full is the same, no target is read out" if same and setting != "curated" else ""
+        also = (
+            "; full is the same, no target is read out"
+            if same and setting == WITHOUT_TARGET
+            else ""
+        )
         headings[setting] = Heading(setting, numbers + also)
     return headings
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pertscale.stats.empirical_null import LocalFdr, local_fdr
     from pertscale.stats.halves import read_halves
     from pertscale.stats.interactions import Interactions, find_interactions
+    from pertscale.stats.label_confidence import confidence
     from pertscale.stats.labels.curation import Curation, curate
     from pertscale.stats.labels.files import read_label_table
     from pertscale.stats.labels.perturbqa import read_perturbqa
@@ -25,6 +26,7 @@ __all__ = [
     "Interactions",
     "LabelTable",
     "LocalFdr",
+    "confidence",
     "curate",
     "find_interactions",
     "fitted_null",
@@ -52,6 +54,7 @@ if not TYPE_CHECKING:
             "Interactions": "pertscale.stats.interactions",
             "LabelTable": "pertscale.stats.labels",
             "LocalFdr": "pertscale.stats.empirical_null",
+            "confidence": "pertscale.stats.label_confidence",
             "curate": "pertscale.stats.labels.curation",
             "find_interactions": "pertscale.stats.interactions",
             "fitted_null": "pertscale.stats.null_tests",

@@ -15,12 +15,12 @@ from scipy.special import ndtr, ndtri
 
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
+from pertscale.stats.spline_density import DEGREES_OF_FREEDOM, spline_density
 
 Null = Literal["maximum_likelihood", "central_matching", "theoretical"]
 Vector = np.ndarray
 
 N_BINS: Final = 119
-DEGREES_OF_FREEDOM: Final = 7
 #: Share of the values on either side that central matching leaves out.
 _CENTRAL: Final = 0.25
 #: Above this many values the likelihood is taken over one standard deviation.
@@ -30,7 +30,6 @@ _MISFIT: Final = 1.5
 #: Spreads between which the steps of the likelihood from N(0, 1) converge.
 _NARROWEST, _WIDEST = 0.002, 2.0
 _NEWTON_STEPS: Final = 35
-_POISSON_STEPS: Final = 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +195,7 @@ def local_fdr(values: Vector, *, null: Null = "maximum_likelihood") -> LocalFdr:
     if null not in _NULLS:
         raise ArgumentError(f"null={null!r} is not one of {', '.join(_NULLS)}")
     centers, counts = _bins(values)
-    density = _density(centers, counts)
+    density = spline_density(centers, counts)
     misfit = float(
         np.sum((counts - density)[1:-1] ** 2 / (density + 1)[1:-1])
         / (N_BINS - 2 - DEGREES_OF_FREEDOM)
@@ -239,43 +238,6 @@ def _bins(values: Vector) -> tuple[Vector, Vector]:
     shifted[0] = edges[0] - tolerance
     at = np.clip(np.searchsorted(shifted, values, side="left") - 1, 0, N_BINS - 1)
     return (edges[1:] + edges[:-1]) / 2, np.bincount(at, minlength=N_BINS).astype(float)
-
-
-def _density(x: Vector, y: Vector) -> Vector:
-    """Return expected counts: a Poisson regression of `y` on a natural spline of `x`."""
-    basis = _natural_spline(x)
-    mu = y + 0.1
-    linear = np.log(mu)
-    before = _deviance(y, mu)
-    for _ in range(_POISSON_STEPS):
-        weight = np.sqrt(mu)
-        working = (linear + (y - mu) / mu) * weight
-        linear = basis @ np.linalg.lstsq(basis * weight[:, None], working, rcond=None)[0]
-        mu = np.maximum(np.exp(linear), np.finfo(float).eps)
-        deviance = _deviance(y, mu)
-        if abs(deviance - before) / (abs(deviance) + 0.1) < 1e-8:
-            break
-        before = deviance
-    return mu
-
-
-def _deviance(y: Vector, mu: Vector) -> float:
-    log = np.log(np.divide(y, mu, out=np.ones_like(mu), where=y > 0))
-    return float(2 * np.sum(y * log - (y - mu)))
-
-
-def _natural_spline(x: Vector) -> Vector:
-    """Orthonormal basis of the natural cubic splines with inner knots at quantiles of `x`."""
-    t = (x - x.min()) / (x.max() - x.min())
-    knots = np.quantile(t, np.linspace(0, 1, DEGREES_OF_FREEDOM + 1))
-
-    def cubic(k: int) -> Vector:
-        rising = np.clip(t - knots[k], 0, None) ** 3 - np.clip(t - knots[-1], 0, None) ** 3
-        return rising / (knots[-1] - knots[k])
-
-    last = len(knots) - 2
-    columns = [np.ones_like(t), t, *(cubic(k) - cubic(last) for k in range(last))]
-    return np.linalg.qr(np.column_stack(columns))[0]
 
 
 def _fdr(x: Vector, density: Vector, null_density: Vector, null: NormalNull) -> Vector:

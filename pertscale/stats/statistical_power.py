@@ -7,7 +7,7 @@ control, ties half. All of it follows from columns of the label table, a part of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Power that `min_effect` is for.
 POWER: Final = 0.8
 #: Columns of the label table that are needed.
-_COLUMNS: Final = (
+POWER_COLUMNS: Final = (
     PERTURBATION,
     GENE,
     "n_cells",
@@ -229,21 +229,48 @@ def _mapped(
 def _of_parts(
     labels: LabelTable, function: object, kinds: Mapping[str, type], **how: float
 ) -> dd.DataFrame:
-    missing = [name for name in _COLUMNS if name not in (PERTURBATION, GENE, *labels.columns)]
+    meta = pd.DataFrame({name: np.empty(0, kind) for name, kind in kinds.items()})
+    return labels.frame[list(POWER_COLUMNS)].map_partitions(
+        function,
+        **tested_how(labels),
+        **how,
+        meta=meta,
+        enforce_metadata=False,
+    )
+
+
+class TestedHow(TypedDict):
+    """What of a table's options its power depends on.
+
+    Attributes
+    ----------
+    fdr : float
+        Below which pairs are called.
+    continuity : bool
+        As of :func:`sigma_of_u`.
+    """
+
+    fdr: float
+    continuity: bool
+
+
+def tested_how(labels: LabelTable) -> TestedHow:
+    """Return how a table was tested; InputError where it has labels alone."""
+    missing = [name for name in POWER_COLUMNS if name not in (PERTURBATION, GENE, *labels.columns)]
     if missing or "fdr" not in labels.options:
         raise InputError(
             f"the label table has no {', '.join(missing) or 'threshold of the fdr'}, which the "
             "power of a test follows from; pertscale.stats.rank_sum(store) makes one that has"
         )
-    meta = pd.DataFrame({name: np.empty(0, kind) for name, kind in kinds.items()})
-    return labels.frame[list(_COLUMNS)].map_partitions(
-        function,
-        fdr=float(labels.options["fdr"]),
-        continuity=labels.options.get("test", "mannwhitney") == "mannwhitney",
-        **how,
-        meta=meta,
-        enforce_metadata=False,
-    )
+    return {
+        "fdr": float(labels.options["fdr"]),
+        "continuity": labels.options.get("test", "mannwhitney") == "mannwhitney",
+    }
+
+
+def power_of_part(part: pd.DataFrame, *, fdr: float, continuity: bool, theta: float) -> np.ndarray:
+    """Return the power of pairs (:data:`POWER_COLUMNS`) of whole perturbations."""
+    return detected_share(theta, _sigma_theta(part, continuity), _p_thresholds(part, fdr))
 
 
 def _power_of_part(part: pd.DataFrame, *, fdr: float, continuity: bool) -> pd.DataFrame:
@@ -258,13 +285,13 @@ def _power_of_part(part: pd.DataFrame, *, fdr: float, continuity: bool) -> pd.Da
 def _power_at_of_part(
     part: pd.DataFrame, *, fdr: float, continuity: bool, theta: float
 ) -> pd.DataFrame:
-    sigma, threshold = _sigma_theta(part, continuity), _p_thresholds(part, fdr)
-    return part[[PERTURBATION, GENE]].assign(power=detected_share(theta, sigma, threshold))
+    power = power_of_part(part, fdr=fdr, continuity=continuity, theta=theta)
+    return part[[PERTURBATION, GENE]].assign(power=power)
 
 
 def _summary_of_part(part: pd.DataFrame, *, fdr: float, continuity: bool) -> pd.DataFrame:
     found = part[[PERTURBATION, "n_cells", "n_control"]].assign(
-        n_expressed=_is_expressed(part),
+        n_expressed=is_expressed(part),
         p_threshold=_p_thresholds(part, fdr),
         min_effect=smallest_effect(_sigma_theta(part, continuity), _p_thresholds(part, fdr)),
     )
@@ -278,8 +305,9 @@ def _summary_of_part(part: pd.DataFrame, *, fdr: float, continuity: bool) -> pd.
     )
 
 
-def _is_expressed(part: pd.DataFrame) -> np.ndarray:
-    return np.asarray((part["mean"].to_numpy() > 0) | (part["mean_control"].to_numpy() > 0))
+def is_expressed(part: Mapping[str, Any] | pd.DataFrame) -> np.ndarray:
+    """Return whether any cell of a pair expresses the gene."""
+    return np.asarray((part["mean"] > 0) | (part["mean_control"] > 0))
 
 
 def _p_thresholds(part: pd.DataFrame, fdr: float) -> np.ndarray:
@@ -309,5 +337,5 @@ def _sigma_theta(part: pd.DataFrame, continuity: bool) -> np.ndarray:
     if unknown.any():
         ratio = pd.Series(sigma / largest).groupby(part[GENE].to_numpy()).transform("median")
         sigma = np.where(unknown, largest * ratio.fillna(1.0).to_numpy(), sigma)
-    sigma = np.where(_is_expressed(part), sigma, np.nan)
+    sigma = np.where(is_expressed(part), sigma, np.nan)
     return np.asarray(sigma / np.multiply(n_cells, n_control, dtype=np.float64))

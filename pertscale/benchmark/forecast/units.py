@@ -26,14 +26,14 @@ from pertscale.benchmark.tasks.registry import tasks_of
 from pertscale.benchmark.units.base import Unit
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
-from pertscale.benchmark.units.label_matrix import LabelMatrix, label_matrix
+from pertscale.benchmark.units.label_matrix import LabelMatrix, confident_matrix, label_matrix
 from pertscale.benchmark.units.predictors import ClassifierPredictor
 from pertscale.benchmark.vectors import TRAINING_DIM
 from pertscale.embeddings.embedding import Embedding
 from pertscale.evaluation.expression import N_GENES
 from pertscale.io.parquet import declared_frame
 from pertscale.predictions.given_split import check_names
-from pertscale.schema import TARGET_COLUMNS, WORK_DIR
+from pertscale.schema import CONFIDENT, TARGET_COLUMNS, WORK_DIR
 from pertscale.screen import Screen
 from pertscale.stats.differential.rank_sum import RankSumRun
 from pertscale.stats.labels.curation import Curation, curate
@@ -88,6 +88,13 @@ class _PlannedScreen(ScreenRun):
             names = tuple(names[i] for i in sorted(chosen))
             genes = genes[: max(1, round(len(genes) * (1 - recipe.gene_holdout)))]
         return LabelMatrix(place, names, genes, "")
+
+    def confident_of(self, context: str) -> LabelMatrix:
+        """Return the matrix of likely labels as it will be; only its names are there."""
+        place = self.folder / WORK_DIR / CONFIDENT
+        if self.labels_exist:
+            return confident_matrix(self.labels, context, place, write=False)
+        return LabelMatrix(place, (), (), "")
 
     def targets(self) -> pd.DataFrame:
         """Return what became of the targets; without labels that is not known of any."""

@@ -45,7 +45,7 @@ from pertscale.errors import InputError
 from pertscale.io.gene_aliases import read_aliases
 from pertscale.perturbation_names import targets
 from pertscale.predictions.predictions import EXPRESSION, AlignedPredictions
-from pertscale.schema import CONTROL, PERTURBATION, TRANSFER
+from pertscale.schema import CONFIDENT, CONTROL, PERTURBATION, TRANSFER
 from pertscale.splits import Split
 from pertscale.splits.rule import single_split
 
@@ -104,9 +104,14 @@ def _modes(maps: Sequence[NameMap]) -> Iterator[list[NameMap]]:
         yield list(maps)
 
 
-def _settings(record: RunRecord, kind: str) -> tuple[str, ...]:
-    """Return the settings of a kind of labels: all genes, and those that the sources have, too."""
-    return (kind, f"{kind}_overlap") if kind in record.options.settings else ()
+def _settings(record: RunRecord, target: TransferContext, kind: str) -> tuple[str, ...]:
+    """Return the settings of a kind of labels: all genes, and those that the sources have, too.
+
+    Of full ones the likely right, where these are asked for.
+    """
+    settings = (kind, f"{kind}_overlap") if kind in record.options.settings else ()
+    sure = kind == "full" and target.context in target.run.confident
+    return (*settings, CONFIDENT) if sure else settings
 
 
 # --- classes --------------------------------------------------------------------------------------
@@ -119,7 +124,7 @@ def _plan_classes(
         return  # as in its own tables
     sources = tuple(mapping.source.name for mapping in maps)
     for kind in ("full", "curated"):
-        matrix, settings = target.matrix(kind), _settings(record, kind)
+        matrix, settings = target.matrix(kind), _settings(record, target, kind)
         if matrix is None or not settings:
             continue
         what = f"from {','.join(sources)} ({kind}, {split.name})"
@@ -165,6 +170,7 @@ def _class_unit(
         predictor=predictor,
         settings=settings,
         intervals=target.run.options.intervals,
+        confident=target.run.confident.get(target.context) if kind == "full" else None,
     )
 
 
@@ -282,7 +288,7 @@ def _plan_given(
             else FilePredictor(found, shared)
         )
         for kind in ("full", "curated"):
-            matrix, settings = target.matrix(kind), _settings(record, kind)
+            matrix, settings = target.matrix(kind), _settings(record, target, kind)
             if matrix is None or not settings:
                 continue
             try:

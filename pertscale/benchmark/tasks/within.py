@@ -82,6 +82,7 @@ def _plan_split(
             "matrix": matrix,
             "settings": of_kind,
             "intervals": run.options.intervals,
+            "confident": run.confident.get(context) if kind == "full" else None,
         }
         run.record.units += [
             ClassUnit(method=name, predictor=predictor, **of_all)

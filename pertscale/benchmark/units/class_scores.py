@@ -15,7 +15,7 @@ from pertscale.benchmark.units.label_matrix import PAIR_BYTES, is_held, strip_ro
 from pertscale.evaluation import evaluate_per_gene
 from pertscale.evaluation.classification import ScoredPairs, scored_both
 from pertscale.evaluation.per_gene import evaluate_per_gene_both
-from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, WITHOUT_TARGET, Label
+from pertscale.schema import AS_CALLED, AT_TRAINING_RATE, CONFIDENT, WITHOUT_TARGET, Label
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def score_settings(
     overlap: Callable[[], np.ndarray],
     points: Points,
     keep_sums: bool,
+    confident: Callable[[], np.ndarray] | None = None,
 ) -> dict[str, ScoredPairs]:
     """Score a prediction in each of the settings.
 
@@ -56,7 +57,8 @@ def score_settings(
     settings : sequence of str
         ``full`` and ``curated`` are all pairs, ``full_without_target`` all but the targets, and
         ``..._overlap`` those of the genes that the training contexts have, too. For files these
-        are all other contexts: what a file leaves out does not make its task easier.
+        are all other contexts: what a file leaves out does not make its task easier. ``confident``
+        are those of `confident` without the targets, called as they are among all.
     target_pairs : ndarray of int, (n, 2)
         Row and column of the pairs of a perturbation with its own target genes.
     overlap : callable
@@ -64,6 +66,8 @@ def score_settings(
     points : Points
     keep_sums : bool
         Whether the sums are kept that the scores are functions of.
+    confident : callable, optional
+        Returns which pairs ``confident`` is of, (perturbation, gene) bool.
 
     Returns
     -------
@@ -75,8 +79,15 @@ def score_settings(
         "training_rate": points.training_rate,
         "keep_sums": keep_sums,
     }
-    whole = [s for s in settings if not s.endswith("_overlap")]
+    whole = [s for s in settings if not s.endswith("_overlap") and s != CONFIDENT]
     scored = _score_whole(predicted, truth, whole, target_pairs, options)
+    if CONFIDENT in settings:
+        assert confident is not None
+        kept = np.where(confident(), truth, np.int8(Label.UNTESTED))
+        kept[tuple(target_pairs.T)] = Label.UNTESTED
+        threshold = _threshold(predicted, truth, scored, target_pairs, options)
+        of_kept = options | {"training_rate": None, "threshold": threshold}
+        scored[CONFIDENT] = _score_pairs(predicted, kept, of_kept)
     rest = [setting for setting in settings if setting not in scored]
     if rest:
         scored |= dict.fromkeys(rest, _score_overlap(predicted, truth, overlap(), scored, options))
@@ -110,6 +121,20 @@ def _score_whole(
     return {setting: scored[setting == WITHOUT_TARGET] for setting in settings}
 
 
+def _threshold(
+    predicted: Predicted,
+    truth: np.ndarray,
+    scored: Mapping[str, ScoredPairs],
+    target_pairs: np.ndarray,
+    options: dict[str, Any],
+) -> float | None:
+    """Return where all pairs are called at the training rate, without their targets if known."""
+    if options["training_rate"] is None:
+        return None
+    scored = scored or _score_whole(predicted, truth, [WITHOUT_TARGET], target_pairs, options)
+    return scored.get(WITHOUT_TARGET, next(iter(scored.values()))).threshold
+
+
 def _score_overlap(
     predicted: Predicted,
     truth: np.ndarray,
@@ -120,7 +145,8 @@ def _score_overlap(
     """Score the pairs of shared genes: all pairs, which may be scored already, if all are."""
     on_genes = np.where(shared, truth, np.int8(Label.UNTESTED))
     if np.array_equal(on_genes, truth):
-        every = next((one for name, one in whole.items() if name != WITHOUT_TARGET), None)
+        others = (WITHOUT_TARGET, CONFIDENT)
+        every = next((one for name, one in whole.items() if name not in others), None)
         if every is not None:
             return every
     return _score_pairs(predicted, on_genes, options)
@@ -187,7 +213,8 @@ def _at_both_points(one: ScoredPairs) -> ScoredPairs:
 
 def _with_counts(table: pd.DataFrame, predicted: Predicted) -> pd.DataFrame:
     """Add how many perturbations are scored, and how many of all have no vector that is needed."""
-    n = table.loc[table["level"] == "perturbation", "group"].nunique()
+    scored = (table["level"] == "perturbation") & (table["n"] > 0)
+    n = table.loc[scored, "group"].nunique()
     counts, params = {"n_perturbations": n}, predicted.params
     if "n_test_without_embedding" in params:
         counts["n_without_vector"] = params["n_test_without_embedding"]

@@ -31,7 +31,7 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation.classification import ScoredPairs
 from pertscale.hashing import digest
 from pertscale.io.zarr_datasets import Variable, create_dataset
-from pertscale.schema import CLASS, CLASS_NAMES, GENE, PERTURBATION
+from pertscale.schema import CLASS, CLASS_NAMES, CONFIDENT, GENE, PERTURBATION, Label
 from pertscale.storage.folder_names import folder_name
 from pertscale.versions import PREDICTIONS_VERSION
 
@@ -81,6 +81,8 @@ class ClassUnit(Unit):
         Settings to score; see :func:`pertscale.benchmark.units.class_scores.score_settings`.
     intervals : bool
         Whether the sums are kept that intervals of the scores are made of.
+    confident : LabelMatrix, optional
+        Those of them that are likely right, for the setting that has only these.
     """
 
     labels: str
@@ -89,6 +91,7 @@ class ClassUnit(Unit):
     predictor: Predictor
     settings: tuple[str, ...]
     intervals: bool = True
+    confident: LabelMatrix | None = None
 
     stage: ClassVar[str] = "method"
 
@@ -149,7 +152,8 @@ class ClassUnit(Unit):
     @property
     def scoring(self) -> str:
         """Hash of the settings, and of whether sums are kept."""
-        return digest(list(self.settings), self.intervals)
+        sure = [self.confident.key] if self.confident and CONFIDENT in self.settings else []
+        return digest(list(self.settings), self.intervals, *sure)
 
     def predict(self, store: Any) -> Outcome:
         """Fit, and write labels and class scores to a path or a Zarr store."""
@@ -183,7 +187,14 @@ class ClassUnit(Unit):
             overlap=lambda: self.predictor.overlap(self.matrix),
             points=self.predictor.points(self),
             keep_sums=self.intervals,
+            confident=lambda: self._is_confident(perturbations),
         )
+
+    def _is_confident(self, perturbations: Sequence[str]) -> np.ndarray:
+        """Return which labels of perturbations are likely right, (perturbation, gene)."""
+        assert self.confident is not None, f"the setting {CONFIDENT} needs them"
+        (labels,) = compute(self.confident.rows(perturbations))
+        return np.asarray(labels != Label.UNTESTED)
 
     def unit_scores(
         self, scored: Mapping[str, ScoredPairs], params: dict[str, dict[str, Any]]

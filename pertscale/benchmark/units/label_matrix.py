@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import dask.array as da
 import numpy as np
@@ -16,11 +16,17 @@ from pertscale._computing import store
 from pertscale.benchmark.units.held import held_arrays
 from pertscale.benchmark.units.kept import is_kept, keeping
 from pertscale.benchmark.units.portable import Portable, once
+from pertscale.errors import InputError
 from pertscale.hashing import digest
 from pertscale.io.store.layout import ALL_CHUNKS
-from pertscale.schema import GENE, PERTURBATION
+from pertscale.schema import GENE, PERTURBATION, Label
+from pertscale.stats.label_confidence import CONFIDENT, confident_labels, null_of
 from pertscale.stats.labels.table import LabelTable
 from pertscale.storage.folder_names import slug
+from pertscale.versions import CONFIDENCE_VERSION
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 #: Genes of a block of the label matrix: what kNN and the scores hold at a time.
 GENE_CHUNK = 512
@@ -33,6 +39,8 @@ HELD_BYTES = 2**27
 PAIR_BYTES = 13
 #: Pairs of a strip of rows of a prediction: what is ranked within perturbations at a time.
 STRIP_PAIRS = 5_000_000
+#: Attribute of a label matrix: how many of its pairs have a label.
+_N_LABELS: Final = "n_labels"
 #: Pairs of a chunk on disk of a prediction that is held.
 CHUNK_PAIRS = 2**21
 
@@ -70,8 +78,39 @@ def label_matrix(
     labels: LabelTable, context: str, folder: Path, *, write: bool = True
 ) -> LabelMatrix:
     """Write the labels of a context, unless that is done; see :class:`LabelMatrix`."""
-    matrix = labels.matrix(context)
     path = folder / f"{slug(context)}-{labels.key[:12]}.zarr"
+    return _written(labels.matrix(context), path, digest(labels.key, context), write=write)
+
+
+def confident_matrix(
+    labels: LabelTable, context: str, folder: Path, *, write: bool = True
+) -> LabelMatrix:
+    """Write those labels of a context that are likely right (method P4); others are not tested.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    assert labels.path is not None
+    null = null_of(labels.path, context)
+    key = digest(CONFIDENCE_VERSION, labels.key, context, null)
+    path = folder / f"{slug(context)}-{key[:12]}.zarr"
+    if not write or is_kept(path):
+        matrix = labels.matrix(context)  # its names
+    else:
+        matrix = confident_labels(labels, context, null)
+    found = _written(matrix, path, key, write=write)
+    if write and not zarr.open_array(path, mode="r").attrs[_N_LABELS]:
+        raise InputError(
+            f"no label is likely right, with a confidence of {CONFIDENT:g} and more: there are too "
+            "few cells to see effects, or too few pairs"
+        )
+    return found
+
+
+def _written(matrix: xr.DataArray, path: Path, key: str, *, write: bool) -> LabelMatrix:
+    """Write labels, unless that is done."""
     if write and not is_kept(path):
         with keeping(path) as temporary:
             array = zarr.create_array(
@@ -81,6 +120,7 @@ def label_matrix(
                 dtype=np.int8,
                 config=ALL_CHUNKS,
             )
+            n_labels = 0
             width = max(1, BAND_BYTES // max(1, matrix.shape[0] * GENE_CHUNK)) * GENE_CHUNK
             for start in range(0, matrix.shape[1], width):
                 lazy = matrix.data[:, start : start + width]
@@ -88,11 +128,13 @@ def label_matrix(
                 # chunks span all rows, so this process collects them
                 store([lazy], [band])
                 array[:, start : start + width] = band
+                n_labels += int((band != Label.UNTESTED).sum())
+            array.update_attributes({_N_LABELS: n_labels})
     return LabelMatrix(
         path,
         tuple(matrix[PERTURBATION].values),
         tuple(matrix[GENE].values),
-        digest(labels.key, context),
+        key,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,12 +185,16 @@ class LabelTable:
     @property
     def frame(self) -> dd.DataFrame:
         """The table as a lazy dask DataFrame with codes for names; one partition per part."""
+        return self.frame_of(self.contexts)
+
+    def frame_of(self, contexts: Iterable[str]) -> dd.DataFrame:
+        """Return :attr:`frame` of some contexts; one in memory has only one."""
         import dask.dataframe as dd
 
         if self._pairs is not None:
             return dd.from_pandas(self._pairs, npartitions=1)
         self._check_parts()
-        files = [str(file) for context in self.contexts for file in self._files(context)]
+        files = [str(file) for context in contexts for file in self._files(context)]
         meta = arrow_schema(LABEL_COLUMNS).empty_table().to_pandas()
         if not files:  # no perturbation was tested
             return dd.from_pandas(meta, npartitions=1)
@@ -363,7 +367,7 @@ class LabelTable:
             dense[np.searchsorted(mine, pairs[PERTURBATION]), pairs[GENE]] = pairs["label"]
             data = da.from_array(dense, chunks=shape)
         else:
-            data = self._lazy_matrix(context, shape)
+            data = self.mapped_parts(context, _label_of, ["label"], np.int8)
         coords = {
             PERTURBATION: table[PERTURBATION].to_numpy(object)[mine],
             GENE: self.genes.to_numpy(object),
@@ -376,20 +380,40 @@ class LabelTable:
             attrs={"context": context, "_FillValue": int(Label.UNTESTED)},
         )
 
-    def _lazy_matrix(self, context: str, shape: tuple[int, int]) -> Any:
+    def mapped_parts(
+        self,
+        context: str,
+        function: Callable[[pd.DataFrame], np.ndarray],
+        columns: Sequence[str],
+        dtype: Any,
+    ) -> Any:
+        """Return a value of each pair as a lazy matrix (perturbation, gene) of a table on disk.
+
+        Parameters
+        ----------
+        context : str
+        function : callable
+            Takes columns of a part of the table, and returns an array of a value for each row.
+        columns : sequence of str
+        dtype : dtype
+        """
         import dask.array as da
 
-        files = self._files(context)
-        rows = tuple(_n_rows(f) // shape[1] for f in files)
+        files, n_genes = self._files(context), len(self.genes)
+        rows = tuple(_n_rows(f) // n_genes for f in files)
+        if not files:
+            return da.empty((0, n_genes), dtype=dtype)
         paths = da.from_array(np.array([str(f) for f in files], dtype=object), chunks=1)
         return da.map_blocks(
-            _read_label_part,
+            _map_part,
             paths,
-            n_genes=shape[1],
-            dtype=np.int8,
-            chunks=(rows, (shape[1],)),
+            function=function,
+            columns=list(columns),
+            n_genes=n_genes,
+            dtype=dtype,
+            chunks=(rows, (n_genes,)),
             new_axis=1,
-            meta=np.empty((0, 0), np.int8),
+            meta=np.empty((0, 0), dtype),
         )
 
     def only_context(self, context: str | None) -> str:
@@ -572,9 +596,19 @@ def read_manifest(folder: Location) -> dict[str, Any]:
     )
 
 
-def _read_label_part(paths: np.ndarray, n_genes: int) -> np.ndarray:
-    labels = [_read_part(locate(p), ["label"])["label"].to_numpy() for p in paths]
-    return np.concatenate(labels).reshape(-1, n_genes)
+def _map_part(
+    paths: np.ndarray,
+    *,
+    function: Callable[[pd.DataFrame], np.ndarray],
+    columns: list[str],
+    n_genes: int,
+) -> np.ndarray:
+    found = [function(_read_part(locate(p), columns).to_pandas()) for p in paths]
+    return np.concatenate(found).reshape(-1, n_genes)
+
+
+def _label_of(part: pd.DataFrame) -> np.ndarray:
+    return part["label"].to_numpy()
 
 
 def _read_frame(file: str, columns: list[str] | None = None) -> pd.DataFrame:
