@@ -438,6 +438,42 @@ CALIBRATION_COLUMNS: Final = (
     Column("bds", "float64", "share of the clusters on which the first is better"),
     Column("n_undefined", "int64", "clusters without a value, which are left out of these"),
 )
+STRATA_COLUMNS: Final = (
+    *_OF_TABLE,
+    Column("method", "str", "name of the method"),
+    Column("operating_point", "str", "as in scores"),
+    Column("metric", "str", "name of the metric"),
+    Column(
+        "stratum",
+        "str",
+        "what perturbations are cut by: 'n_cells', or 'n_de', their differentially expressed genes",
+    ),
+    Column("quartile", "int64", "1 has the fewest; equal ones are in the same"),
+    Column("low", "int64", "fewest cells or genes in it"),
+    Column("high", "int64", "most"),
+    Column("value", "float64", "its score, mean over the splits; areas are of binned scores"),
+    Column("n_perturbations", "int64", "held-out perturbations in it, of all splits"),
+    Column("n_pairs", "int64", "their pairs, of all splits together"),
+    Column("n_splits", "int64", "splits that have any"),
+)
+REPRODUCIBILITY_COLUMNS: Final = (
+    Column("context", "str", "context of the perturbations"),
+    Column("level", "str", "'overall' or 'class'"),
+    Column("group", "str", "the class; empty at level 'overall'"),
+    Column(
+        "metric",
+        "str",
+        "'precision', 'recall', 'f1', 'macro_f1' of the labels of one half of the cells by those "
+        "of the other, mean of both directions; 'jaccard_de', of the sets of genes",
+    ),
+    Column("value", "float64", "its value; NaN where it is not defined"),
+    Column(
+        "n_perturbations",
+        "int64",
+        "perturbations with halves; of 'jaccard_de' those with a differentially expressed gene",
+    ),
+    Column("n_without_halves", "int64", "tested perturbations with too few cells to be halved"),
+)
 
 INTERACTION_COLUMNS: Final = (
     Column("context", "str", "context of the double"),
@@ -517,6 +553,8 @@ COMPARISONS_FILE: Final = "comparisons.parquet"
 RANKS_FILE: Final = "ranks.parquet"
 ATTACKS_FILE: Final = "attacks.parquet"
 CALIBRATION_FILE: Final = "calibration.parquet"
+STRATA_FILE: Final = "strata.parquet"
+REPRODUCIBILITY_FILE: Final = "reproducibility.parquet"
 INTERACTIONS_FILE: Final = "interactions.parquet"
 COVERAGE_FILE: Final = "coverage.parquet"
 DROPS_FILE: Final = "drops.parquet"

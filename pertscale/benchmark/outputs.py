@@ -67,11 +67,15 @@ from pertscale.schema import (
     RANK_COLUMNS,
     RANKS_FILE,
     REPORT_FILE,
+    REPRODUCIBILITY_COLUMNS,
+    REPRODUCIBILITY_FILE,
     SCORE_COLUMNS,
     SCORES_FILE,
     SKIPPED_COLUMNS,
     SKIPPED_FILE,
     SPLITS_DIR,
+    STRATA_COLUMNS,
+    STRATA_FILE,
     TARGET_COLUMNS,
     TARGETS_FILE,
     TIMINGS_FILE,
@@ -79,6 +83,7 @@ from pertscale.schema import (
     WORK_DIR,
 )
 from pertscale.stats.differential.rank_sum import TABLE_FILES
+from pertscale.stats.half_agreement import reproducibility
 from pertscale.stats.null_tests import null_calibration
 from pertscale.storage.locations import Location, Remote
 from pertscale.storage.own_files import remove_ours
@@ -119,6 +124,7 @@ OF_TABLES = {
     COMPARISONS_FILE: COMPARISON_COLUMNS,
     RANKS_FILE: RANK_COLUMNS,
     CALIBRATION_FILE: CALIBRATION_COLUMNS,
+    STRATA_FILE: STRATA_COLUMNS,
 }
 #: Those that averages are made of.
 _AVERAGED = (ESTIMATES_FILE, RANKS_FILE, CALIBRATION_FILE)
@@ -129,6 +135,7 @@ TABLES = (
     INTERACTIONS_FILE,
     TARGETS_FILE,
     NULL_CALIBRATION_FILE,
+    REPRODUCIBILITY_FILE,
     DROPS_FILE,
     COVERAGE_FILE,
     SKIPPED_FILE,
@@ -158,6 +165,8 @@ def write_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> None:
     write_table(folder / TARGETS_FILE, stacked(targets, TARGET_COLUMNS))
     nulls = [null_calibration(run.folder) for run in screens if run.options.replicates]
     write_table(folder / NULL_CALIBRATION_FILE, stacked(nulls, NULL_CALIBRATION_COLUMNS))
+    agreement = [reproducibility(run.folder) for run in screens if run.options.replicates]
+    write_table(folder / REPRODUCIBILITY_FILE, stacked(agreement, REPRODUCIBILITY_COLUMNS))
     write_table(folder / DROPS_FILE, stacked(list(map(_drops, screens)), DROP_COLUMNS))
     write_table(folder / COVERAGE_FILE, declared_frame(coverage, COVERAGE_COLUMNS))
     write_table(folder / SKIPPED_FILE, declared_frame(skipped, SKIPPED_COLUMNS))

@@ -14,6 +14,7 @@ from pertscale.report.figures.style import to_svg
 from pertscale.report.findings import counted
 from pertscale.report.sections import Picture, Section
 from pertscale.report.tables import Heading, class_tables, overview, ranked, standing_apart
+from pertscale.report.trust import strata_tables
 from pertscale.results.comparisons import no_target_read_out, told
 from pertscale.schema import SETTING_DOCS, WITHIN, WITHOUT_TARGET
 
@@ -38,7 +39,7 @@ def class_sections(result: BenchmarkResult) -> list[Section]:
     }
     return [
         *(
-            _section(within, averages, context, held_out, result.calibration)
+            _section(within, averages, context, held_out, result.calibration, result.strata)
             for context in dict.fromkeys(within["context"])
         ),
         *(
@@ -54,10 +55,12 @@ def _section(
     context: str,
     held_out: dict[tuple[str, str], int],
     calibration: pd.DataFrame,
+    strata: pd.DataFrame,
 ) -> Section:
     """Scores of one context: overview, bars, tables per class."""
     rows = scores[scores["context"] == context]
     headings = _headings(rows, context, held_out)
+    shown = WITHOUT_TARGET if WITHOUT_TARGET in headings else next(iter(headings))
     return Section(
         context,
         side=tuple(overview(rows, averages, context=context, heading=h) for h in headings.values()),
@@ -67,7 +70,8 @@ def _section(
             for table in calibration_table(
                 calibration, task=WITHIN, context=context, setting=setting
             )
-        ),
+        )
+        + strata_tables(strata, task=WITHIN, context=context, setting=shown),
         pictures=(_bars(rows, averages, context, headings),),
         folded=tuple(
             table

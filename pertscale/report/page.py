@@ -22,6 +22,7 @@ from pertscale.report.tables import (
     Table,
     plain_table,
 )
+from pertscale.report.trust import reproducibility_table
 from pertscale.schema import ACTIVATED, INTERACTIONS, NOT_KNOCKED_DOWN, TRANSFER, VERDICTS
 from pertscale.screen import Screen
 from pertscale.stats import LabelTable
@@ -70,6 +71,7 @@ def write_report(result: BenchmarkResult, screen: Screen | None) -> None:
         labels=_labels(result.labels) if alone else None,
         nulls=null_section(result) if alone else None,
         targets=_targets(result.targets) if alone else None,
+        reproducibility=reproducibility_table(result.reproducibility) if alone else None,
         skipped=_table(_skipped(result), "What did not run, by reason"),
         methods=_methods(scores[~scores["task"].isin([INTERACTIONS, TRANSFER])]),
         embeddings=result.manifest["embeddings"],

@@ -53,10 +53,14 @@ from pertscale.schema import (
     RANK_COLUMNS,
     RANKS_FILE,
     REPORT_FILE,
+    REPRODUCIBILITY_COLUMNS,
+    REPRODUCIBILITY_FILE,
     SCORES_FILE,
     SINGLE,
     SKIPPED_FILE,
     SPLITS_DIR,
+    STRATA_COLUMNS,
+    STRATA_FILE,
     TARGET_COLUMNS,
     TARGETS_FILE,
     TIMINGS_FILE,
@@ -188,6 +192,24 @@ class BenchmarkResult:
         A row for each measurement on other cells against each method that knows nothing.
         """
         return self._later_table(CALIBRATION_FILE, CALIBRATION_COLUMNS)
+
+    @cached_property
+    def strata(self) -> pd.DataFrame:
+        """Scores of classes by quartiles of cells, and of differentially expressed genes.
+
+        :data:`pertscale.schema.STRATA_COLUMNS`, of the held-out perturbations; empty where the run
+        was made with ``intervals=False``.
+        """
+        return self._later_table(STRATA_FILE, STRATA_COLUMNS)
+
+    @cached_property
+    def reproducibility(self) -> pd.DataFrame:
+        """How well labels of half of the cells tell those of the other half.
+
+        :data:`pertscale.schema.REPRODUCIBILITY_COLUMNS`; empty where the run was made with
+        ``replicates=0``.
+        """
+        return self._later_table(REPRODUCIBILITY_FILE, REPRODUCIBILITY_COLUMNS)
 
     @cached_property
     def averages(self) -> pd.DataFrame:

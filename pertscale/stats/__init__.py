@@ -9,6 +9,7 @@ from pertscale._lazy import lazy_names
 if TYPE_CHECKING:
     from pertscale.stats.differential.rank_sum import rank_sum, rank_sum_share
     from pertscale.stats.empirical_null import LocalFdr, local_fdr
+    from pertscale.stats.half_agreement import reproducibility
     from pertscale.stats.halves import read_halves
     from pertscale.stats.interactions import Interactions, find_interactions
     from pertscale.stats.label_confidence import confidence
@@ -44,6 +45,7 @@ __all__ = [
     "read_null_tests",
     "read_perturbqa",
     "read_pseudobulk",
+    "reproducibility",
 ]
 
 if not TYPE_CHECKING:
@@ -72,5 +74,6 @@ if not TYPE_CHECKING:
             "read_null_tests": "pertscale.stats.null_tests",
             "read_perturbqa": "pertscale.stats.labels.perturbqa",
             "read_pseudobulk": "pertscale.stats.pseudobulk",
+            "reproducibility": "pertscale.stats.half_agreement",
         },
     )

@@ -87,13 +87,22 @@ def read_halves(path: LocationLike, *, context: str | None = None) -> xr.Dataset
     >>> bool(np.corrcoef(first, second)[0, 1] > 0.9)
     True
     """
+    return open_halves(_with_halves(path), context=context)
+
+
+def read_first_halves(path: LocationLike, *, context: str | None = None) -> xr.Dataset:
+    """Open what is written of the halves: see :func:`open_first_halves`; errors of the above."""
+    return open_first_halves(_with_halves(path), context=context)
+
+
+def _with_halves(path: LocationLike) -> Location:
     folder = locate(path)
     if not (folder / HALVES_DIR / "zarr.json").exists():
         raise NotFoundError(
             f"no halves of the cells in {folder}; pertscale.stats.rank_sum(store, replicates=5) or "
             "pertscale.run_benchmark(store) makes them"
         )
-    return open_halves(folder, context=context)
+    return folder
 
 
 def open_halves(output: Location, *, context: str | None = None) -> xr.Dataset:

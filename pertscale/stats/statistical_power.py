@@ -230,9 +230,10 @@ def _of_parts(
     labels: LabelTable, function: object, kinds: Mapping[str, type], **how: float
 ) -> dd.DataFrame:
     meta = pd.DataFrame({name: np.empty(0, kind) for name, kind in kinds.items()})
+    tested = tested_how(labels)
     return labels.frame[list(POWER_COLUMNS)].map_partitions(
         function,
-        **tested_how(labels),
+        **tested,
         **how,
         meta=meta,
         enforce_metadata=False,

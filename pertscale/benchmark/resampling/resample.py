@@ -11,6 +11,7 @@ from scipy.stats import t as student
 
 from pertscale.baselines.registry import CEILINGS, REFERENCES, is_baseline
 from pertscale.benchmark.resampling.calibrated import calibrations, scale_of
+from pertscale.benchmark.resampling.strata import scores_by_stratum
 from pertscale.benchmark.resampling.tables import ScoredTable, ScoredUnit
 from pertscale.benchmark.resampling.versions_of import KEYS, Scores, versions_of
 from pertscale.benchmark.units.kept import is_kept, keeping
@@ -35,6 +36,8 @@ from pertscale.schema import (
     RANK_COLUMNS,
     RANKS_FILE,
     SCORE_COLUMNS,
+    STRATA_COLUMNS,
+    STRATA_FILE,
 )
 
 #: Intervals of the scores of single splits, by the columns that say whose they are.
@@ -48,6 +51,7 @@ _TABLES: Final = {
     COMPARISONS_FILE: COMPARISON_COLUMNS,
     RANKS_FILE: RANK_COLUMNS,
     CALIBRATION_FILE: CALIBRATION_COLUMNS,
+    STRATA_FILE: STRATA_COLUMNS,
 }
 #: Perturbations of all units together up to which tables are resampled in the process that asked.
 LOCAL_DRAWN: Final = 20_000
@@ -112,6 +116,7 @@ def resampled(table: ScoredTable) -> dict[str, list[dict[str, Any]]]:
     n_splits = len({unit.split for unit in table.units})
     for setting, of_method in means.items():
         rows[CALIBRATION_FILE] += _calibrations(of_method, {**head, "setting": setting})
+    rows[STRATA_FILE] = list(scores_by_stratum(table))
     rows[ESTIMATES_FILE] = list(_estimates(means, head, rows[CALIBRATION_FILE]))
     for setting, of_method in means.items():
         whole = {

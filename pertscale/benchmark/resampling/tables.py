@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from pertscale.benchmark.called_interactions import CalledInteractions
+from pertscale.benchmark.name_maps import transfer_contexts
 from pertscale.benchmark.state import RunRecord, ScreenRun
 from pertscale.benchmark.tasks.transfer import FROM_FILE
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.benchmark.units.expression_unit import ExpressionUnit
 from pertscale.evaluation.resampling.draws import Cluster, Draws
 from pertscale.hashing import digest
-from pertscale.schema import DOUBLE, INTERACTIONS, SINGLE, TRANSFER, WITHIN, WORK_DIR
+from pertscale.schema import (
+    CONTEXT,
+    DOUBLE,
+    INTERACTIONS,
+    PERTURBATION,
+    SINGLE,
+    TRANSFER,
+    WITHIN,
+    WORK_DIR,
+)
 from pertscale.storage.folder_names import slug
 from pertscale.versions import RESAMPLES_VERSION
 
@@ -89,6 +99,8 @@ class ScoredTable:
         Methods to compare with; the first that there is.
     interactions : JudgedPairs, optional
         What the deviations of models from additivity are scored on.
+    sizes : dict of str to dict of str to int
+        Of classes: cells, and differentially expressed genes, of each perturbation.
     """
 
     task: str
@@ -100,6 +112,7 @@ class ScoredTable:
     cluster: Cluster
     references: tuple[str, ...]
     interactions: JudgedPairs | None = None
+    sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def draws(self) -> Draws:
@@ -121,10 +134,13 @@ def scored_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> Iterator[S
     for unit in units:
         kind = unit.labels if isinstance(unit, ClassUnit) else "expression"
         groups.setdefault((unit.task, unit.context, unit.source, kind), []).append(unit)
-    for (_, _, source, _), mine in groups.items():
-        yield _table(record, mine, source)
-    for mine in _averaged(groups):
-        yield _table(record, mine, "|".join(sorted({unit.source for unit in mine})))
+    tables = [_table(record, mine, source) for (_, _, source, _), mine in groups.items()]
+    tables += [
+        _table(record, mine, "|".join(sorted({unit.source for unit in mine})))
+        for mine in _averaged(groups)
+    ]
+    sizes = _Sizes(record, screens)
+    yield from (replace(t, sizes=sizes.of(t)) if t.units[0].method else t for t in tables)
     called = {
         c: one for run in screens if run.record is record for c, one in run.interactions.items()
     }
@@ -133,6 +149,24 @@ def scored_tables(record: RunRecord, screens: Sequence[ScreenRun]) -> Iterator[S
         if doubles:
             pairs = JudgedPairs(one, record.options.targets == "exclude")
             yield _table(record, doubles, context, task=INTERACTIONS, interactions=pairs)
+
+
+class _Sizes:
+    """Cells and differentially expressed genes of the perturbations of a context."""
+
+    def __init__(self, record: RunRecord, screens: Sequence[ScreenRun]) -> None:
+        self._places = {(TRANSFER, c.name): (c.run, c.context) for c in transfer_contexts(screens)}
+        for run in screens:
+            if run.record is record:
+                self._places |= {(WITHIN, context): (run, context) for context in run.profiles}
+
+    def of(self, table: ScoredTable) -> dict[str, dict[str, int]]:
+        """Return both by name, for the perturbations of a table."""
+        run, context = self._places[table.task, table.context]
+        found = run.labels.perturbations
+        found = found[found[CONTEXT] == context].set_index(PERTURBATION).loc[list(table.targets)]
+        sizes = {"n_cells": found["n_cells"], "n_de": found["n_up"] + found["n_down"]}
+        return {kind: dict(zip(of.index, map(int, of), strict=True)) for kind, of in sizes.items()}
 
 
 def _averaged(

@@ -61,6 +61,20 @@ def resampled_scores(
     return keys, versions(draws, perturbations, np.stack([x for _, x in columns], axis=1))
 
 
+def scores_of_sums(sums: PairSums, rows: NDArray[np.intp]) -> Iterator[tuple[ScoreKey, float]]:
+    """Yield the same scores of some perturbations, by their rows; areas are of bins."""
+    columns: list[tuple[ScoreKey, NDArray[np.float64]]] = []
+    for point, cells in sums.called.items():
+        columns += _of_counts(ClassCounts.of(cells[rows].sum(axis=0, dtype=np.int64)[None]), point)
+    if sums.bins:
+        found = [
+            areas_of_bins(counts[rows].sum(axis=0, dtype=np.float32)[None], n_missing)
+            for counts, n_missing in zip(sums.bins, sums.n_missing, strict=True)
+        ]
+        columns += _of_areas(ClassAreas.of(np.stack(found, axis=1)))
+    yield from ((key, float(values[0])) for key, values in columns)
+
+
 def _of_counts(counts: ClassCounts, point: str) -> Iterator[tuple[ScoreKey, NDArray[np.float64]]]:
     for level, groups in _GROUPS.items():
         for name, metric in OF_COUNTS[level].items():
