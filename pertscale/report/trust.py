@@ -6,7 +6,7 @@ from typing import Final
 
 import pandas as pd
 
-from pertscale.baselines.registry import FLOORS_ON_HALVES, REFERENCES
+from pertscale.baselines.registry import FLOORS_ON_HALVES, REFERENCES, REPLICATE
 from pertscale.report.tables import MISSING, Table, number
 from pertscale.schema import CLASS_NAMES
 
@@ -29,11 +29,12 @@ def strata_tables(
     """
     keys = {"task": task, "context": context, "setting": setting, "metric": _METRIC}
     rows = strata[(strata[list(keys)] == list(keys.values())).all(axis=1)]
-    rows = rows[~rows["method"].isin([*FLOORS_ON_HALVES, *REFERENCES])]
-    found = (
-        _by_quartile(rows[rows["stratum"] == s], title, setting) for s, title in _STRATA.items()
-    )
-    return tuple(table for table in found if len(table.rows))
+    rows = rows[~rows["method"].isin({*FLOORS_ON_HALVES, *REFERENCES} - {REPLICATE})]
+    tables = [
+        _by_quartile(rows[rows["stratum"] == stratum], title, setting)
+        for stratum, title in _STRATA.items()
+    ]
+    return tuple(table for table in tables if len(table.rows))
 
 
 def _by_quartile(rows: pd.DataFrame, title: str, setting: str) -> Table:
@@ -84,9 +85,12 @@ def reproducibility_table(found: pd.DataFrame) -> Table | None:
                 f"{number(value['', 'jaccard_de'])} (n {n['jaccard_de']:,})",
             )
         )
-    columns = ("Context", "halved", "too few cells")
-    columns += tuple(title for _ in CLASS_NAMES for title in _OF_CLASS.values())
-    columns += ("macro F1", "Jaccard of DE genes")
+    of_class = [title for _ in CLASS_NAMES for title in _OF_CLASS.values()]
+    columns = (
+        *("Context", "halved", "too few cells"),
+        *of_class,
+        *("macro F1", "Jaccard of DE genes"),
+    )
     groups = (("", 1), ("Perturbations", 2), *((name, len(_OF_CLASS)) for name in CLASS_NAMES))
     caption = "Labels of one half of the cells against those of the other"
     numeric = (False, *([True] * (len(columns) - 1)))
