@@ -46,6 +46,7 @@ from pertscale.evaluation.weighted import (
     weighted_pearson,
     weighted_r2,
 )
+from pertscale.evaluation.weighted_classes import evaluate_weighted
 
 __all__ = [
     "ATTACKS",
@@ -77,6 +78,7 @@ __all__ = [
     "evaluate_both",
     "evaluate_expression",
     "evaluate_per_gene",
+    "evaluate_weighted",
     "gene_weights",
     "interpolated_duplicate",
     "no_effect",

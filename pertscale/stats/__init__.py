@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pertscale.stats.half_agreement import reproducibility
     from pertscale.stats.halves import read_halves
     from pertscale.stats.interactions import Interactions, find_interactions
-    from pertscale.stats.label_confidence import confidence
+    from pertscale.stats.label_confidence import confidence, confidence_matrix
     from pertscale.stats.labels.curation import Curation, curate
     from pertscale.stats.labels.files import read_label_table
     from pertscale.stats.labels.perturbqa import read_perturbqa
@@ -28,6 +28,7 @@ __all__ = [
     "LabelTable",
     "LocalFdr",
     "confidence",
+    "confidence_matrix",
     "curate",
     "find_interactions",
     "fitted_null",
@@ -57,6 +58,7 @@ if not TYPE_CHECKING:
             "LabelTable": "pertscale.stats.labels",
             "LocalFdr": "pertscale.stats.empirical_null",
             "confidence": "pertscale.stats.label_confidence",
+            "confidence_matrix": "pertscale.stats.label_confidence",
             "curate": "pertscale.stats.labels.curation",
             "find_interactions": "pertscale.stats.interactions",
             "fitted_null": "pertscale.stats.null_tests",

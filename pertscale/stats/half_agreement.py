@@ -71,7 +71,7 @@ def reproducibility(path: LocationLike) -> pd.DataFrame:
     >>> found[["group", "metric", "n_perturbations", "n_without_halves"]].tail(2)
        group      metric  n_perturbations  n_without_halves
     9           macro_f1               16                 0
-    10        jaccard_de               16                 0
+    10        jaccard_de               14                 0
     """
     labels = read_labels(path)
     rows: list[dict[str, Any]] = []

@@ -95,7 +95,7 @@ def confidence(path: LocationLike, *, context: str | None = None) -> dd.DataFram
     --------
     >>> pairs = ps.stats.confidence("k562.labels").compute()
     >>> int((pairs["confidence"] >= 0.8).sum()), len(pairs)
-    (0, 1920)
+    (22, 1920)
     """
     labels = read_labels(path)
     contexts = labels.contexts if context is None else (labels.only_context(context),)
@@ -111,6 +111,56 @@ def confidence(path: LocationLike, *, context: str | None = None) -> dd.DataFram
         meta=pd.DataFrame({name: np.empty(0, kind) for name, kind in kinds.items()}),
         enforce_metadata=False,
     )
+
+
+@checked
+def confidence_matrix(path: LocationLike, *, context: str | None = None) -> xr.DataArray:
+    """Return :func:`confidence` of one context as a lazy matrix, as weights of pairs.
+
+    Parameters
+    ----------
+    path : path or URL
+        As of :func:`confidence`.
+    context : str, optional
+        Needed where the table has several.
+
+    Returns
+    -------
+    DataArray (perturbation, gene), float32
+        Of the tested perturbations, with names; NaN as of :func:`confidence`. One Dask chunk per
+        part of the table; z is read once when this is called.
+
+    Raises
+    ------
+    InputError
+        If the table has labels alone, without U and z.
+    ArgumentError
+        If no context is named, and there are several.
+
+    Examples
+    --------
+    >>> weights = ps.stats.confidence_matrix("k562.labels")
+    >>> truth = ps.read_labels("k562.labels").matrix().values
+    >>> nothing = np.zeros_like(truth)  # the prediction that no gene changes
+    >>> table = ps.evaluation.evaluate_weighted(truth, nothing, weights=weights.values)
+    >>> table.query("level == 'overall'")[["metric", "value"]].round(2).head(2)
+                  metric  value
+    0           accuracy   0.91
+    1  balanced_accuracy   0.33
+    """
+    labels = read_labels(path)
+    context = labels.only_context(context)
+    assert labels.path is not None
+    function = partial(
+        confidence_of_part,
+        rate=local_rate(labels, context, null_of(labels.path, context)),
+        **tested_how(labels),
+    )
+    found = labels.matrix(context).copy(
+        data=labels.mapped_parts(context, function, COLUMNS, np.float32)
+    )
+    found.attrs.pop("_FillValue")
+    return found.rename("confidence")
 
 
 def _with_confidence(
