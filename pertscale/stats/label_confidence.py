@@ -151,11 +151,9 @@ def confidence_matrix(path: LocationLike, *, context: str | None = None) -> xr.D
     labels = read_labels(path)
     context = labels.only_context(context)
     assert labels.path is not None
-    function = partial(
-        confidence_of_part,
-        rate=local_rate(labels, context, null_of(labels.path, context)),
-        **tested_how(labels),
-    )
+    how = tested_how(labels)
+    rate = local_rate(labels, context, null_of(labels.path, context))
+    function = partial(confidence_of_part, rate=rate, **how)
     found = labels.matrix(context).copy(
         data=labels.mapped_parts(context, function, COLUMNS, np.float32)
     )
@@ -183,7 +181,8 @@ def confident_labels(labels: LabelTable, context: str, null: FittedNull) -> xr.D
 
     All others are ``Label.UNTESTED``. Columns of a part are in memory per task.
     """
-    rate, how = local_rate(labels, context, null), tested_how(labels)
+    how = tested_how(labels)  # first, as it says what a table lacks
+    rate = local_rate(labels, context, null)
     function = partial(_confident_labels_of_part, rate=rate, how=how)
     return labels.matrix(context).copy(
         data=labels.mapped_parts(context, function, COLUMNS, np.int8)

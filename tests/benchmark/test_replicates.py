@@ -331,7 +331,10 @@ def test_same_bytes_on_every_scheduler(finished, screen, tmp_path):
 
 
 def test_without_replicates(finished, screen, tmp_path):
-    """Nothing of them is there, the other scores are the same, and they can be added later."""
+    """Nothing of them is there, the other scores are the same, and they can be added later.
+
+    No label is confident then: full labels are scored again in that setting.
+    """
     out = tmp_path / "run"
     result = ps.run_benchmark(screen, out=out, replicates=0, tasks=TASKS, **QUICK)
     assert not (out / "halves.zarr").exists()
@@ -344,10 +347,16 @@ def test_without_replicates(finished, screen, tmp_path):
         ~shared["method"].isin(SCORED_ON_HALVES) & (shared["metric"] != "l2_denoised")
     ].reset_index(drop=True)
     pd.testing.assert_frame_equal(result.scores, ours)
+    ours = finished.scores[
+        ~finished.scores["method"].isin(SCORED_ON_HALVES)
+        & (finished.scores["metric"] != "l2_denoised")
+        & (finished.scores["setting"] != "confident")
+    ]
+    pd.testing.assert_frame_equal(result.scores.reset_index(drop=True), ours.reset_index(drop=True))
     again = ps.run_benchmark(screen, out=out, replicates=2, tasks=TASKS, **QUICK)
     pd.testing.assert_frame_equal(again.scores, finished.scores)
     reused = again.timings.query("stage == 'method'").set_index("unit")["reused"]
-    assert reused[~reused.index.str.contains("replicate|_halves")].all()
+    assert reused[~reused.index.str.contains("replicate|_halves|/ full /")].all()
 
 
 def test_perturbations_with_few_cells_have_no_replicate(without_report, tmp_path):
