@@ -17,7 +17,7 @@ from pertscale.stats.label_confidence import CONFIDENT
 from tests.benchmark.test_replicates import drawn_screen
 
 pytestmark = pytest.mark.usefixtures("without_report")
-METHODS = ["majority_vote", "knn_10", "mean_perturbation"]
+METHODS = ["majority_vote", "knn_1", "mean_perturbation"]
 QUICK = {"methods": METHODS, "test_fraction": 0.5, "tasks": ["within"], "quiet": True}
 UNTESTED = np.int8(Label.UNTESTED)
 
@@ -47,7 +47,7 @@ def confident_truth(result, screen, names):
     matrix = ps.read_labels(result.path).matrix("s").sel(perturbation=names).compute()
     sure = ps.stats.confidence_matrix(result.path).sel(perturbation=names).values >= CONFIDENT
     target = own_targets(names, list(screen.genes), target_genes=screen.targets)
-    return np.where(sure & ~target, matrix.values, UNTESTED), matrix.values
+    return np.where(sure & ~target, matrix.values, UNTESTED)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -55,7 +55,7 @@ def test_confident_pairs_are_a_part_of_all(finished, screen, method):
     """Scored as they are called among all of them, at both points."""
     split = finished.splits["s"]["holdout-seed0"]
     names = list(split.held_out)
-    kept, truth = confident_truth(finished, screen, names)
+    kept = confident_truth(finished, screen, names)
     assert 0 < (kept != UNTESTED).sum() < 0.9 * kept.size
     made = finished.predictions(context="s", labels="full", split=split.name, method=method)
     made = made.sel(perturbation=names).compute()
@@ -80,12 +80,12 @@ def test_it_has_intervals_and_a_ceiling(finished):
     assert {*METHODS, "replicate"} <= set(rows["method"])
     known = rows.set_index("method").loc["majority_vote"]
     assert known["low"] < known["value"] < known["high"]
-    one = scores_of(finished, setting="confident", metric="auprc_de", method="knn_10")
+    one = scores_of(finished, setting="confident", metric="auprc_de", method="knn_1")
     assert np.isfinite(one[["low", "high", "se"]]).to_numpy().all()
     assert "confident" in set(finished.comparisons["setting"]) & set(
         finished.calibration["setting"]
     )
-    n = scores_of(finished, metric="n_perturbations", method="knn_10", level="overall")
+    n = scores_of(finished, metric="n_perturbations", method="knn_1", level="overall")
     n = n.set_index(["split", "setting"])["value"]
     assert (n[:, "confident"] <= n[:, "full"]).all()
 
@@ -110,13 +110,13 @@ def test_scores_of_a_stratum_by_hand(finished):
     held_out = {n for split in finished.splits["s"].values() for n in split.held_out}
     of_name = quartiles(table["n_cells"], sorted(held_out))
     rows = finished.strata.query(
-        "setting == 'full' and method == 'knn_10' and stratum == 'n_cells' "
+        "setting == 'full' and method == 'knn_1' and stratum == 'n_cells' "
         "and metric == 'accuracy' and operating_point == 'as_called'"
     ).set_index("quartile")
     single = scores_of(
         finished,
         setting="full",
-        method="knn_10",
+        method="knn_1",
         level="perturbation",
         metric="accuracy",
         operating_point="as_called",
@@ -131,8 +131,7 @@ def test_scores_of_a_stratum_by_hand(finished):
         assert (row["low"], row["high"]) == (sizes.min(), sizes.max())
 
 
-def test_areas_of_a_stratum_that_is_all(finished):
-    """With bins of their own scores they are exact; here of few distinct ones."""
+def test_equal_sizes_are_in_one_quartile():
     sizes = {"A": 3, "B": 3, "C": 3}
     assert set(quartiles(sizes, list(sizes)).values()) == {1}
     assert quartiles({"A": 1, "B": 2, "C": 3, "D": 4}, list("ABCD")) == dict(
