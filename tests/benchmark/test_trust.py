@@ -8,6 +8,7 @@ import pytest
 
 import pertscale as ps
 from pertscale.benchmark.resampling.strata import quartiles
+from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError
 from pertscale.evaluation import evaluate, own_targets, share_changed
 from pertscale.evaluation.operating_point import labels_at_threshold, threshold_at_rate
@@ -18,7 +19,14 @@ from tests.benchmark.test_replicates import drawn_screen
 
 pytestmark = pytest.mark.usefixtures("without_report")
 METHODS = ["majority_vote", "knn_1", "mean_perturbation"]
-QUICK = {"methods": METHODS, "test_fraction": 0.5, "tasks": ["within"], "quiet": True}
+VECTORS = np.random.default_rng(0).normal(size=(21, 4))
+QUICK = {
+    "methods": METHODS,
+    "embedding": Embedding("drawn", tuple(f"P{i}" for i in range(1, 22)), VECTORS),
+    "test_fraction": 0.5,
+    "tasks": ["within"],
+    "quiet": True,
+}
 UNTESTED = np.int8(Label.UNTESTED)
 
 
