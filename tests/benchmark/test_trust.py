@@ -197,3 +197,32 @@ def test_too_few_cells_for_any_confident_pair(tmp_path):
     assert "confident" not in set(result.scores["setting"])
     if not result.manifest["without_changes"]:
         assert "confident" in set(result.skipped["what"])
+
+
+def test_transferred_classes_have_them_too(tmp_path_factory):
+    """Two contexts: on confident pairs of the one that is predicted, with strata of its own."""
+    folder = tmp_path_factory.mktemp("two")
+    ps.simulate_screen(
+        folder / "s.h5ad",
+        n_cells=6_000,
+        n_genes=80,
+        n_perturbations=16,
+        contexts=("one", "two"),
+        umi_per_cell=3_000,
+        seed=3,
+        quiet=True,
+    )
+    store = ps.io.ingest(folder / "s.h5ad", folder / "s.zarr", quiet=True)
+    how = {"tasks": ["within", "transfer"], "methods": ["majority_vote", "all_non_de"]}
+    result = ps.run_benchmark(
+        store, out=folder / "run", seed=0, test_fraction=0.5, replicates=1, quiet=True, **how
+    )
+    rows = result.overall.query("setting == 'confident' and metric == 'accuracy'")
+    n = rows.query("method == 'all_non_de'").groupby(["context", "task"])["n"].agg(["min", "max"])
+    assert set(n.index.get_level_values("task")) == {"within", "transfer"}
+    assert len(n) == 4 and (n["min"] > 0).all()
+    within, transfer = (n.xs(task, level="task") for task in ("within", "transfer"))
+    assert (within["max"] <= transfer["max"]).all()
+    strata = result.strata[result.strata["task"] == "transfer"]
+    assert set(strata["context"]) == set(result.labels.contexts)
+    assert {"full", "full_overlap", "confident"} <= set(strata["setting"])

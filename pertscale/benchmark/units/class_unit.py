@@ -140,6 +140,9 @@ class ClassUnit(Unit):
         """Training labels and predictions in several forms, or of many a part of them."""
         labels = len(self.split.train) * len(self.matrix.genes)
         held_labels = 2 * labels if is_held(labels) else 0
+        if self.confident and CONFIDENT in self.settings:
+            sure = len(self.confident.perturbations) * len(self.confident.genes)
+            held_labels += sure if is_held(sure) else 0
         if is_held(PAIR_BYTES * self.n_pairs):
             return held_labels + HELD_PER_PAIR * self.n_pairs
         return held_labels + 2 * HELD_BYTES
