@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from pertscale import display
 from pertscale.arguments import checked
-from pertscale.errors import InputError, NotFoundError
+from pertscale.errors import ArgumentError, InputError, NotFoundError
 from pertscale.evaluation.metrics import headings
 from pertscale.io.checksums import FILES, check_files, read_record
 from pertscale.io.parquet import declared_frame, read_table
@@ -31,6 +31,7 @@ from pertscale.results.summaries import (
     summary,
 )
 from pertscale.results.unit_files import REMEDY, open_predictions, read_unit
+from pertscale.results.weighted import confidence_weighted
 from pertscale.schema import (
     CALIBRATION_COLUMNS,
     CALIBRATION_FILE,
@@ -488,6 +489,44 @@ class BenchmarkResult:
                 return folder
         told = ", ".join(f"{key} {value!r}" for key, value in keys.items())
         raise NotFoundError(f"no predictions for {told} in {self.path}; see .manifest[{kind!r}]")
+
+    def weighted_scores(
+        self, *, context: str, split: str, weights: Literal["confidence"] = "confidence"
+    ) -> pd.DataFrame:
+        """Score classes over all pairs but the targets, each with a weight.
+
+        Parameters
+        ----------
+        context, split : str
+            As in :attr:`scores`.
+        weights : {'confidence'}
+            How sure the label of each pair is (:func:`pertscale.stats.confidence`).
+
+        Returns
+        -------
+        DataFrame
+            ``method``, and the columns of :func:`pertscale.evaluation.evaluate_weighted`: a row for
+            each method that was fitted on the full labels of this context, operating point and
+            metric. Predictions are read for it, those of one method at a time.
+
+        Raises
+        ------
+        NotFoundError
+            If the benchmark has no such predictions.
+        ArgumentError
+            For other weights.
+
+        Examples
+        --------
+        >>> result = ps.run_benchmark("k562.zarr", out="k562.benchmark", quiet=True)
+        >>> split = next(iter(result.splits["sim"]))
+        >>> table = result.weighted_scores(context="sim", split=split)
+        >>> sorted(table.columns)[:3]
+        ['group', 'level', 'method']
+        """
+        if weights != "confidence":
+            raise ArgumentError(f"weights={weights!r} is not 'confidence'")
+        return confidence_weighted(self, context, split)
 
     def summary(self) -> pd.DataFrame:
         """Return the headline scores of classes, averaged over splits, as text.

@@ -9,7 +9,7 @@ import pytest
 import pertscale as ps
 from pertscale.benchmark.resampling.strata import quartiles
 from pertscale.embeddings.embedding import Embedding
-from pertscale.errors import ArgumentError
+from pertscale.errors import ArgumentError, NotFoundError
 from pertscale.evaluation import evaluate, own_targets, share_changed
 from pertscale.evaluation.operating_point import labels_at_threshold, threshold_at_rate
 from pertscale.report.trust import reproducibility_table, strata_tables
@@ -81,6 +81,28 @@ def test_confident_pairs_are_a_part_of_all(finished, screen, method):
         table = table[table["operating_point"] == of_point].set_index(keys)["value"]
         assert len(table)
         np.testing.assert_allclose(found[table.index], table, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pairs_weighted_by_confidence(finished, method):
+    """With weights in place of the filter: accuracy by hand, at the points that the run has."""
+    split = finished.splits["s"]["holdout-seed0"]
+    names = list(split.held_out)
+    table = finished.weighted_scores(context="s", split=split.name)
+    found = table[table["method"] == method].set_index(["operating_point", "group", "metric"])
+    weights = ps.stats.confidence_matrix(finished.path).sel(perturbation=names).values
+    truth = finished.labels.matrix("s").sel(perturbation=names).values
+    made = finished.predictions(context="s", labels="full", split=split.name, method=method)
+    right = made["label"].values == truth
+    wanted = np.average(right, weights=np.nan_to_num(weights))
+    assert found.loc[("as_called", "", "accuracy"), "value"] == pytest.approx(wanted)
+    points = set(scores_of(finished, method=method)["operating_point"])
+    assert set(found.index.get_level_values(0)) == points
+    assert "replicate" not in set(table["method"])
+    with pytest.raises(ArgumentError, match="weights='other' is not 'confidence'"):
+        finished.weighted_scores(context="s", split=split.name, weights="other")
+    with pytest.raises(NotFoundError, match="no classes of context 'x'"):
+        finished.weighted_scores(context="x", split=split.name)
 
 
 def test_it_has_intervals_and_a_ceiling(finished):
