@@ -519,10 +519,10 @@ class BenchmarkResult:
         Examples
         --------
         >>> result = ps.run_benchmark("k562.zarr", out="k562.benchmark", quiet=True)
-        >>> split = next(iter(result.splits["sim"]))
-        >>> table = result.weighted_scores(context="sim", split=split)
-        >>> sorted(table.columns)[:3]
-        ['group', 'level', 'method']
+        >>> table = result.weighted_scores(context="sim", split="holdout-seed0")
+        >>> table = table[table["operating_point"] == "as_called"].set_index(["method", "metric"])
+        >>> round(float(table.loc[("all_non_de", "accuracy"), "value"].iloc[0]), 2)
+        0.92
         """
         if weights != "confidence":
             raise ArgumentError(f"weights={weights!r} is not 'confidence'")
