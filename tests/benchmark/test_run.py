@@ -56,7 +56,7 @@ def test_scores_have_the_declared_columns(finished):
     scores = finished.scores
     assert list(scores.columns) == [c.name for c in SCORE_COLUMNS]
     within = scores[scores["task"] == "within"]
-    assert set(within["setting"]) == {"full", "full_without_target", "curated"}
+    assert set(within["setting"]) == {"full", "full_without_target", "curated", "confident"}
     assert set(within["context"]) == {"alpha", "beta"}
     on_gaps = {"knn_1_labelled", "knn_10_labelled"}
     assert set(within.loc[within["setting"] == "curated", "method"]) == IN_CLASSES | HALVED
@@ -146,6 +146,8 @@ def test_everything_is_there(finished):
         "comparisons.parquet",
         "ranks.parquet",
         "calibration.parquet",
+        "strata.parquet",
+        "reproducibility.parquet",
         "halves.zarr",
         "drops.parquet",
         "targets.parquet",
