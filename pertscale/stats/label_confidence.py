@@ -172,7 +172,10 @@ def _with_confidence(
 
 
 def null_of(folder: Location, context: str) -> FittedNull:
-    """Return centre and scale of the z of a context where nothing has an effect."""
+    """Return centre and scale of the z of a context where nothing has an effect.
+
+    `folder` is that of the label table; what else was measured in its pass lies beside it.
+    """
     return 0.0, 1.0
 
 
