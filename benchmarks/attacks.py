@@ -61,20 +61,28 @@ def audits(**how: Any) -> dict[str, pd.DataFrame]:
 
 def main() -> None:
     """Write the page."""
-    exclude, include = audits(), audits(targets="include")
+    exclude, include = audits(), audits(targets="include", replicates=0)
     PAGE.write_text(page(exclude, include), "utf-8")
 
 
 def page(exclude: dict[str, pd.DataFrame], include: dict[str, pd.DataFrame]) -> str:
     """Return the page, of tables without and with the targets."""
     attacks = [(f"`{name}`", _role(name), attack.doc) for name, attack in ATTACKS.items()]
-    gamed = [(f"`{metric}`", point or "–", why) for (metric, point), why in GAMED.items()]
+    gamed = [
+        (f"`{metric}`", point or "–", why, *_largest(exclude, metric, point))
+        for (metric, point), why in GAMED.items()
+    ]
+    of_truth, of_replicates = (
+        {name: t[t["ceiling_is"] == ceiling] for name, t in exclude.items()}
+        for ceiling in ("truth", "replicate")
+    )
     return TEXT.format(
         repeat=REPEAT,
         attacks=_table(["attack", "", "what it predicts"], attacks),
-        worst=_worst(exclude),
-        gamed=_table(["metric", "operating point", "why"], gamed),
-        names=_of_attack(exclude, "most_similar_name"),
+        worst=_worst(of_truth),
+        worst_of_replicates=_worst(of_replicates),
+        gamed=_table(["metric", "operating point", "why", *exclude], gamed),
+        names=_of_attack(of_truth, "most_similar_name"),
         label=_of_attack(include, "label_only_control"),
     )
 
@@ -95,6 +103,21 @@ def _worst(tables: dict[str, pd.DataFrame]) -> str:
     wide = pd.DataFrame(columns).reset_index()
     rows = [(f"`{metric}`", point or "–", *cells) for metric, point, *cells in wide.values.tolist()]
     return _table(["metric", "operating point", *tables], rows)
+
+
+def _largest(tables: dict[str, pd.DataFrame], metric: str, point: str) -> list[str]:
+    """Return the largest gain on the way to the truth in a metric, screen by screen."""
+    cells = []
+    for table in tables.values():
+        mine = table[(table["metric"] == metric) & (table["operating_point"] == point)]
+        mine = mine[(mine["ceiling_is"] == "truth") & mine["attack"].map(_knows_nothing)]
+        best = mine.loc[mine["gain"].idxmax()]
+        cells.append(_cell(best["gain"], best["attack"], best["verdict"]))
+    return cells
+
+
+def _knows_nothing(attack: str) -> bool:
+    return not ATTACKS[attack].knows
 
 
 def _cell(gain: float, attack: str, verdict: str) -> str:
@@ -149,8 +172,7 @@ Written by `{repeat}`. On a screen of your own:
 pertscale audit-metrics k562.zarr      # writes k562.labels/attacks.parquet
 ```
 
-or `ps.audit_screen("k562.zarr")`; on arrays `ps.evaluation.audit_metrics(...)`. `--replicates 5`
-measures gains against a replicate (the other half of the cells) in place of the truth itself.
+or `ps.audit_screen("k562.zarr")`; on arrays `ps.evaluation.audit_metrics(...)`.
 
 ## What is handed in
 
@@ -164,15 +186,22 @@ at most as many cells are tested as were measured, so copies are of no use.
 
 ## What they gain
 
-The *gain* is how far an attack gets on the way from the best floor (0) to the truth (1). Up to
+The *gain* is how far an attack gets on the way from the best floor (0) to the ceiling (1). Up to
 0.02 is nothing: *ok*. A bold gain is larger, and beyond the chance of which perturbations happen
-to be held out: the metric is gamed, *gains*. One with a question mark may be chance: *cannot
-tell*, as where no replicate is better than the floor. The largest gain of any attack in each
-headline metric, without the attack that knows relatives (see below):
+to be held out: the metric is gamed, *gains*. One with a question mark may be chance. The largest
+gain of any attack in each headline metric, without the attack that knows relatives (see below),
+first with the truth itself as the ceiling:
 
 {worst}
 
-Metrics that can be gamed, and what to do:
+No model reaches the truth, which is noisy itself. With a *replicate* as the ceiling, half of the
+cells predict the other half; attacks and floors are scored on the same halves. Where the replicate
+is not better than the best floor by its 95 % interval, the metric *cannot tell* anything on this
+screen, of attacks or of models:
+
+{worst_of_replicates}
+
+Metrics that can be gamed are no headline metrics; what to do, and the largest gains in them:
 
 {gamed}
 

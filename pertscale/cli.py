@@ -571,10 +571,10 @@ def report(folder: str, store: str | None) -> None:
 @click.option(
     "--replicates",
     type=int,
-    default=0,
+    default=REPLICATES,
     show_default=True,
-    help="Ways to halve the cells: the ceiling is then what one half says of the other, not the "
-    "truth itself.",
+    help="Ways to halve the cells, for gains on the way to what one half says of the other, beside "
+    "those on the way to the truth itself; 0: these alone.",
 )
 @_memory
 @_client
@@ -584,8 +584,9 @@ def audit_metrics(store: str, **how: Any) -> None:
 
     Writes attacks.parquet, beside labels/ and pseudobulk.zarr, which are made where they are not
     there. The table that is printed has the headline metrics, and which attack gains most in each,
-    in parts of the way from the best honest guess to the truth. The exit code is 1 if one gains
-    more than 0.02 in a metric that is not known for it.
+    in parts of the way from the best honest guess to the truth, and to a replicate: the other half
+    of the cells. Where a replicate is no better than the guess, nothing can be told. The exit code
+    is 1 if one gains more than 0.02 in a metric that is not known for it.
     """
     from pertscale.benchmark import audit_screen, worst_attacks
     from pertscale.benchmark.audit import notes_on_gains

@@ -389,16 +389,31 @@ CANNOT_TELL: Final = "cannot tell"
 ATTACK_COLUMNS: Final = (
     Column("context", "str", "context that was attacked"),
     Column("targets", "str", "'exclude' or 'include': the genes that a perturbation targets"),
+    Column(
+        "ceiling_is",
+        "str",
+        "'replicate': scored on halves of the cells, of which one says what can be known of the "
+        "other; 'truth': on all cells",
+    ),
     Column("attack", "str", "name of the attack (pertscale.evaluation.ATTACKS)"),
     Column("metric", "str", "name of the metric (pertscale.evaluation.METRICS)"),
     Column("operating_point", "str", "as in scores"),
-    Column("is_headline", "bool", "whether summaries show the metric"),
+    Column(
+        "is_headline",
+        "bool",
+        "whether summaries show the metric and no attack is known to gain in it",
+    ),
     Column("value", "float64", "what the attack scores, mean over the splits; NaN if undefined"),
     Column("floor", "float64", "score of the best honest guess"),
     Column("best_floor", "str", "name of that guess"),
     Column("ceiling", "float64", "score of a replicate, or without one of the truth itself"),
     Column("span", "float64", "from floor to ceiling, positive where the ceiling is better"),
-    Column("gain", "float64", "(value - floor) / (ceiling - floor); positive: better than it"),
+    Column(
+        "gain",
+        "float64",
+        "(value - floor) / (ceiling - floor); positive: better than the floor; NaN where the "
+        "ceiling is no better than it (a replicate: by its interval)",
+    ),
     Column("low", "float64", "lower bound of its 95 % interval over perturbations"),
     Column("high", "float64", "upper bound"),
     Column(
@@ -407,7 +422,7 @@ ATTACK_COLUMNS: Final = (
         "'ok': no gain above 0.02; 'gains': one beyond chance; 'cannot tell': one that may be "
         "chance, or the ceiling is no better than the floor",
     ),
-    Column("note", "str", "of a gain: why it is known; empty where it is not"),
+    Column("note", "str", "why a gain is known, or why there is none; else empty"),
     Column("n_splits", "int64", "splits that the values are means of"),
 )
 CALIBRATION_COLUMNS: Final = (

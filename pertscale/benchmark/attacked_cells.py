@@ -69,14 +69,13 @@ class CellSource:
         return np.asarray(compute(cells.data)[0])
 
     def test(
-        self, held_out: tuple[str, ...], mean: np.ndarray
+        self, held_out: tuple[str, ...], multiple: np.ndarray
     ) -> dict[str, tuple[NDArray, tuple[NDArray, NDArray]]]:
         """Return profiles and classes of each attack: its cells are written, read and tested.
 
-        `mean` is that of the training perturbations, (gene,).
+        `multiple` is that of the control which training perturbations are in the mean, (gene,).
         """
         cells = self.controls()
-        multiple = np.divide(mean, self.control, out=np.ones(len(mean)), where=self.control > 0)
         found = {}
         with tempfile.TemporaryDirectory(dir=scratch_root()) as folder:
             for name, attack in ATTACKS.items():

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from pertscale.arguments import checked
 from pertscale.baselines.thresholds import labels_of_changes, matching_rate, scores_of_changes
 from pertscale.benchmark.attacked_cells import CellSource
+from pertscale.benchmark.units.halves import Direction, both_directions
 from pertscale.diagnostics.progress import say
 from pertscale.errors import InputError
-from pertscale.evaluation import ATTACKS, AuditedClasses
-from pertscale.evaluation.attacks.audit import as_audited, judged
-from pertscale.evaluation.attacks.values import TRUTH, Audited, Scores
+from pertscale.evaluation import ATTACKS, METRICS, AuditedClasses
+from pertscale.evaluation.attacks.audit import NO_SPAN, as_audited, judged
+from pertscale.evaluation.attacks.values import REPLICATE, TRUTH, Audited, Scores
 from pertscale.evaluation.resampling.draws import Draws
 from pertscale.evaluation.target_genes import Targets, check_targets
 from pertscale.execution.clients import ClientLike
@@ -33,6 +35,7 @@ from pertscale.schema import (
     GAINS,
     GENE,
     PERTURBATION,
+    REPLICATES,
     Label,
 )
 from pertscale.screen import Screen, open_screen
@@ -56,7 +59,7 @@ def audit_screen(
     *,
     out: str | os.PathLike[str] | None = None,
     targets: Targets = "exclude",
-    replicates: int = 0,
+    replicates: int = REPLICATES,
     memory: str | int = AUTO,
     client: ClientLike = None,
     quiet: bool = False,
@@ -79,11 +82,12 @@ def audit_screen(
         Whether the genes that a perturbation targets are left out of its scores.
     replicates : int
         Ways to halve the cells (:func:`pertscale.stats.read_halves`), which are measured with the
-        labels where they are not there yet. One half is then what is known, and the ceiling is what
-        it says of the held-out perturbations; the other half is the truth, measured from its own
-        controls; and the other way round. Classes are those of the first way. Perturbations with
-        too few cells to halve are left out. Attacks that predict cells are compared with all cells,
-        and so are all by default: the ceiling is the truth itself.
+        labels where they are not there yet. Beside all cells, where the ceiling is the truth
+        itself, attacks are scored on halves (``ceiling_is`` 'replicate'): one half is what is
+        known, and the ceiling is what it says of the held-out perturbations; the other half is the
+        truth, measured from its own controls; and the other way round. Classes, and attacks that
+        predict cells, are those of the first way. Perturbations with too few cells to halve are
+        left out. 0: all cells alone.
     memory, client, quiet
         As of :func:`pertscale.stats.rank_sum`.
 
@@ -119,7 +123,9 @@ def audit_screen(
         halves = read_halves(folder, context=context).compute() if replicates else None
         audited = _AuditedContext(screen, context, targets, profiles, matrix, halves)
         try:
-            tables.append(judged(audited.scores(), targets=targets).assign(context=context))
+            found = (audited.scores(), audited.scores_of_halves())
+            of_context = [judged(scores, targets=targets) for scores in found if scores]
+            tables.append(pd.concat(of_context).assign(context=context))
         except InputError as error:  # too few perturbations to hold some out
             reasons.append(f"{context}: {error}")
             say(f"context {context!r} is left out: {error}", quiet=quiet)
@@ -142,11 +148,23 @@ class _AuditedContext:
     halves: xr.Dataset | None
 
     def scores(self) -> dict[str, dict[str, Scores]]:
-        """Return what attacks score, by split and attack."""
+        """Return what attacks score on all cells, by split and attack."""
         splits = self._splits()
-        found = {name: scores for split in splits for name, scores in self._of_split(split)}
+        found = {split.name: self._whole(split).scores() for split in splits}
         name, of_cells = self._cells(splits[0])
         found[name] = found.get(name, {}) | of_cells
+        return found
+
+    def scores_of_halves(self) -> dict[str, dict[str, Scores]]:
+        """Return what they score on one half of the cells, with the other one as the ceiling.
+
+        Empty where there are no halves of training and held-out perturbations.
+        """
+        splits = self._splits_of_halves()
+        halved = (one for split in splits for one in self._halved(split))
+        found = {name: audited.scores() for name, audited in halved}
+        for name, of_cells in self._cells_of_halves(splits[0]) if splits else ():
+            found[name] = found.get(name, {}) | of_cells
         return found
 
     def _splits(self) -> list[Split]:
@@ -159,13 +177,20 @@ class _AuditedContext:
         targets = self.screen.targets
         return Draws.of(f"attacks / {self.context}", {n: targets[n] for n in sorted(held_out)})
 
-    def _of_split(self, split: Split) -> Iterator[tuple[str, dict[str, Scores]]]:
-        """Yield the scores of a split, or of each half of its cells."""
+    def _splits_of_halves(self) -> list[Split]:
+        """Return the splits of the perturbations that have halves, where both parts have some."""
         if self.halves is None:
-            yield split.name, self._whole(split).scores()
-            return
-        for name, audited in self._halved(split, self.halves):
-            yield name, audited.scores()
+            return []
+        n_cells = self.halves["n_cells"].sel(replicate=0).min("half")
+        there = set(n_cells[PERTURBATION].values[n_cells.values > 0].tolist())
+        if CONTROL not in there:
+            return []
+        splits = self._splits()
+        return [
+            split.restrict([n for n in (*split.train, *split.held_out) if n in there])
+            for split in splits
+            if there & set(split.train) and there & set(split.held_out)
+        ]
 
     def _whole(self, split: Split) -> Audited:
         """Return the measured profiles and labels of a split; the ceiling is the truth itself."""
@@ -179,29 +204,31 @@ class _AuditedContext:
         classes = AuditedClasses(train=of_train, truth=of_truth, classify=_classify)
         return self._audited(split, train, truth, control[0], None, classes)
 
-    def _halved(self, split: Split, halves: xr.Dataset) -> Iterator[tuple[str, Audited]]:
+    def _halved(self, split: Split) -> Iterator[tuple[str, Audited]]:
         """Yield one half as what is known, and the other as the truth, both ways.
 
         The truth is measured from its own controls, whose noise no prediction shares.
         """
-        mean = halves["mean_log1p"].transpose(..., "half", PERTURBATION, GENE)
-        measured = mean.notnull().all(["replicate", "half", GENE])
-        there = set(mean[PERTURBATION].values[measured.values])
-        mine = split.restrict([n for n in (*split.train, *split.held_out) if n in there])
-        parts = [list(names) for names in (mine.train, mine.held_out, [CONTROL])]
+        assert self.halves is not None
+        mean = self.halves["mean_log1p"].transpose(..., "half", PERTURBATION, GENE)
+        names, n_train = [*split.train, *split.held_out], len(split.train)
         for i, way in enumerate(mean):
-            train, held_out, control = (way.sel({PERTURBATION: names}).values for names in parts)
-            for a, b in ((0, 1), (1, 0)):
-                own = control[a][0]
-                truth = held_out[b] - control[b] + own
-                classes = self._halved_classes(mine, halves, a, b) if i == 0 else None
-                audited = self._audited(mine, train[a], truth, own, held_out[a], classes)
-                yield f"{split.name}, {i}, {a}", audited
+            of_names, controls = (way.sel({PERTURBATION: n}).values for n in (names, CONTROL))
+            for one in both_directions(of_names, controls):
+                train, replicate = np.split(one.replicate, [n_train])
+                classes = self._halved_classes(split, one) if i == 0 else None
+                yield (
+                    f"{split.name}, {i}, {one.known}",
+                    self._audited(
+                        split, train, one.truth[n_train:], one.control, replicate, classes
+                    ),
+                )
 
-    def _halved_classes(self, split: Split, halves: xr.Dataset, a: int, b: int) -> AuditedClasses:
+    def _halved_classes(self, split: Split, one: Direction) -> AuditedClasses:
         """Return labels of one half to know, and of the other as the truth."""
-        genes = self.labels[GENE].values
-        known, truth = (halves.isel(half=half).sel({GENE: genes}) for half in (a, b))
+        assert self.halves is not None
+        halves = self.halves.sel({GENE: self.labels[GENE].values})
+        known, truth = (halves.isel(half=half) for half in (one.known, one.measured))
         held_out = {PERTURBATION: list(split.held_out)}
         labels = known["label"].sel(held_out).values
         scores = scores_of_changes(known["z"].sel(held_out).values)
@@ -237,23 +264,48 @@ class _AuditedContext:
 
     def _cells(self, split: Split) -> tuple[str, dict[str, Scores]]:
         """Return the scores of predicted cells; of many perturbations, of some only."""
-        counts = self.profiles["n_cells"]
-        n_cells = dict(zip(counts[PERTURBATION].values.astype(str), counts.values, strict=True))
-        control = self.profiles["mean_log1p"].sel({PERTURBATION: CONTROL}).values
-        source = CellSource(
-            screen=self.screen,
-            context=self.context,
-            control=control,
-            n_cells={name: int(n) for name, n in n_cells.items()},
-        )
+        source = self._source(self.profiles["n_cells"])
         some = source.affordable(split.held_out)
         audited = self._whole(split.restrict([*split.train, *some]))
-        scores = audited.scores_of_cells(source.test(some, audited.known.mean))
-        if some == split.held_out and self.halves is None:
-            return split.name, scores
-        marks = {*(n for n, attack in ATTACKS.items() if attack.is_floor), TRUTH}
-        of_marks = {name: one for name, one in audited.scores().items() if name in marks}
-        return f"{split.name}, cells", scores | of_marks  # compared on the same perturbations
+        scores = audited.scores_of_cells(source.test(some, audited.known.multiple))
+        return _with_marks(split.name, audited, scores, is_all=some == split.held_out)
+
+    def _cells_of_halves(self, split: Split) -> Iterator[tuple[str, dict[str, Scores]]]:
+        """Yield the same of both halves of the first way, each as the truth.
+
+        As many cells are predicted as a half has, moved as the training perturbations of the known
+        half are. What they change is put on the controls of the half that is the truth.
+        """
+        assert self.halves is not None
+        source = self._source(self.halves["n_cells"].sel(replicate=0).min("half"))
+        some = source.affordable(split.held_out)
+        mine = split.restrict([*split.train, *some])
+        for name, audited in islice(self._halved(mine), 2):
+            tested = source.test(some, audited.known.multiple)
+            shift = audited.known.control - source.control
+            moved = {attack: (one + shift, called) for attack, (one, called) in tested.items()}
+            scores = audited.scores_of_cells(moved)
+            yield _with_marks(name, audited, scores, is_all=some == split.held_out)
+
+    def _source(self, n_cells: xr.DataArray) -> CellSource:
+        names = n_cells[PERTURBATION].values.astype(str)
+        return CellSource(
+            screen=self.screen,
+            context=self.context,
+            control=self.profiles["mean_log1p"].sel({PERTURBATION: CONTROL}).values,
+            n_cells={name: int(n) for name, n in zip(names, n_cells.values, strict=True)},
+        )
+
+
+def _with_marks(
+    name: str, audited: Audited, scores: dict[str, Scores], *, is_all: bool
+) -> tuple[str, dict[str, Scores]]:
+    """Return the scores of cells with a name; of some perturbations, with marks of the same."""
+    if is_all:
+        return name, scores
+    marks = {*(n for n, attack in ATTACKS.items() if attack.is_floor), TRUTH, REPLICATE}
+    of_marks = {mark: one for mark, one in audited.scores().items() if mark in marks}
+    return f"{name}, cells", scores | of_marks
 
 
 def _classify(
@@ -267,7 +319,7 @@ def _classify(
 
 @checked
 def worst_attacks(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the largest gain in each headline metric, and of which attack, by context.
+    """Return the largest gain in each headline metric, and of which attack, by context and ceiling.
 
     Left out are attacks that know something, such as relatives by their names: what these gain is
     no flaw of a metric (:data:`pertscale.evaluation.ATTACKS` says which these are).
@@ -280,8 +332,8 @@ def worst_attacks(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``context, metric, operating_point, floor, ceiling, attack, gain, verdict, note``: of gains
-        beyond chance the largest, else of all; of equal ones the first.
+        ``context, ceiling_is, metric, operating_point, floor, ceiling, attack, gain, verdict,
+        note``: of gains beyond chance the largest, else of all; of equal ones the first.
 
     Examples
     --------
@@ -290,7 +342,7 @@ def worst_attacks(table: pd.DataFrame) -> pd.DataFrame:
     >>> list(worst["metric"].unique()[:2])
     ['l2', 'pearson_delta']
     """
-    keys = [CONTEXT, "metric", "operating_point"]
+    keys = [CONTEXT, "ceiling_is", "metric", "operating_point"]
     knows = [name for name, attack in ATTACKS.items() if attack.knows]
     mine = table[table["is_headline"] & ~table["attack"].isin(knows)]
     gain = mine["gain"].fillna(-np.inf) + np.where(mine["verdict"] == GAINS, 1e9, 0)  # these first
@@ -300,12 +352,17 @@ def worst_attacks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def notes_on_gains(table: pd.DataFrame) -> list[str]:
-    """Return a line for each reason why attacks gain in headline metrics, with who and where."""
-    mine = table[table["is_headline"] & (table["note"] != "")]
+    """Return a line for each note on metrics that summaries show, with who and where.
+
+    It says why attacks gain, or why nothing can be told.
+    """
+    is_shown = table["metric"].map(lambda metric: METRICS[metric].is_headline)
+    mine = table[is_shown & (table["note"] != "")]
     lines = []
     for note, rows in mine.groupby("note", sort=False):
         first = str(rows["attack"].iloc[0])
         by = f"{first} gains" if ATTACKS[first].knows == note else "attacks gain"
+        by = "no gain is told" if note == NO_SPAN else by
         where = dict.fromkeys(rows["metric"] + (" " + rows["operating_point"]).str.rstrip())
         lines.append(f"{by} in {', '.join(where)}: {note}")
     return lines

@@ -13,7 +13,7 @@ from pertscale.errors import ArgumentError, InputError
 from pertscale.evaluation import ATTACKS, AuditedClasses, audit_metrics, evaluate_expression
 from pertscale.evaluation import expression as expression_scores
 from pertscale.evaluation.attacks import cells, classes, profiles
-from pertscale.evaluation.attacks.audit import MOST_GAIN
+from pertscale.evaluation.attacks.audit import MOST_GAIN, NO_SPAN
 from pertscale.evaluation.attacks.known import Known
 from pertscale.evaluation.attacks.registry import GAMED, Attack
 from pertscale.schema import ATTACK_COLUMNS
@@ -174,6 +174,23 @@ def test_the_ceiling_is_the_replicate_and_where_it_is_no_better_nothing_is_told(
     assert value(good, "mean", "l2", "verdict") == "ok"
     assert set(bad.loc[bad["metric"] == "l2", "verdict"]) == {"cannot tell"}
     assert bad.loc[bad["metric"] == "l2", "gain"].isna().all()
+    assert set(bad.loc[bad["metric"] == "l2", "note"]) == {NO_SPAN}
+    assert set(good["ceiling_is"]) == set(bad["ceiling_is"]) == {"replicate"}
+
+
+def test_a_replicate_has_to_be_better_by_its_interval():
+    """One that is, on some perturbations, is a ceiling of nothing; without resamples it is."""
+    train, truth, control = screen()
+    rng = np.random.default_rng(0)
+    mixed = truth + rng.normal(0, 0.05, truth.shape)
+    mixed[:4] = truth[:4] + rng.normal(0, 0.35, truth[:4].shape)
+    table = audited((train, truth, control), replicate=mixed)
+    rows = table[table["metric"] == "l2"]
+    assert rows["ceiling"].iloc[0] < rows["floor"].iloc[0]
+    assert rows["gain"].isna().all()
+    assert set(rows["verdict"]) == {"cannot tell"}
+    spread = table[table["metric"] == "spread_ratio"]
+    assert spread["gain"].notna().any()
 
 
 def test_a_guess_without_a_correlation_counts_as_none():

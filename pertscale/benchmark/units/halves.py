@@ -5,7 +5,7 @@ It is named, not held: a unit that is sent to a worker opens it there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,48 @@ from pertscale.schema import GENE, HALF, PERTURBATION, REPLICATE
 from pertscale.stats.halves import open_first_halves
 from pertscale.stats.labels.table import REMEDY
 from pertscale.stats.pseudobulk import open_pseudobulk
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """One half of the cells as what is known, and the other as what is measured (method O2).
+
+    Attributes
+    ----------
+    known, measured : int
+        The halves, 0 and 1.
+    change : ndarray (perturbation, gene)
+        Of the known half, from its own half of the controls.
+    control : ndarray (gene,)
+        Of the measured half: what a known change is put on, so that both share no noise.
+    truth : ndarray (perturbation, gene)
+        Profiles of the measured half.
+    """
+
+    known: int
+    measured: int
+    change: np.ndarray
+    control: np.ndarray
+    truth: np.ndarray
+
+    @property
+    def replicate(self) -> np.ndarray:
+        """What the known half predicts of the measured one, (perturbation, gene)."""
+        return np.asarray(self.control + self.change)
+
+
+def both_directions(means: np.ndarray, controls: np.ndarray) -> Iterator[Direction]:
+    """Yield each half as a prediction of the other one.
+
+    Parameters
+    ----------
+    means : ndarray (half, perturbation, gene)
+        Mean log1p expression.
+    controls : ndarray (half, gene)
+    """
+    for known, measured in ((0, 1), (1, 0)):
+        change = means[known] - controls[known]
+        yield Direction(known, measured, change, controls[measured], means[measured])
 
 
 @dataclass(frozen=True)

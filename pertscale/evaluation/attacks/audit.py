@@ -34,6 +34,8 @@ from pertscale.schema import ATTACK_COLUMNS, CANNOT_TELL, CONTEXT, GAINS, NO_GAI
 MOST_GAIN: Final = 0.02
 #: Metrics without a better side that are best where they equal the truth's.
 _LIKE_THE_TRUTH: Final = ("spread_ratio", "effective_rank")
+#: Why there is no gain.
+NO_SPAN: Final = "the ceiling is no better than the best guess: this screen can't tell"
 #: Span from floor to ceiling that is none.
 _ROUNDING: Final = 1e-12
 
@@ -83,17 +85,19 @@ def audit_metrics(
     Returns
     -------
     DataFrame
-        A row per attack, metric and operating point: ``targets, attack, metric, operating_point,
-        is_headline, value, floor, best_floor, ceiling, span, gain, low, high, verdict, note,
-        n_splits``
+        A row per attack, metric and operating point: ``targets, ceiling_is, attack, metric,
+        operating_point, is_headline, value, floor, best_floor, ceiling, span, gain, low, high,
+        verdict, note, n_splits``
         (:data:`pertscale.schema.ATTACK_COLUMNS` without the context). ``floor`` is the best of the
         honest guesses, of which a correlation that is not defined counts as 0; ``best_floor`` which
-        one that is; ``gain`` = (value - floor) / (ceiling -
-        floor), positive where the attack is better than the floor, with its interval over
-        perturbations. ``verdict``: 'ok' up to a gain of 0.02; 'gains' above, where that is beyond
-        the chance of which perturbations are held out (adjusted p below 0.05 over the attacks);
-        'cannot tell' where it is not, or where the ceiling is not better than the floor. ``note``
-        says of a gain why it is known, and no surprise. ``spread_ratio``
+        one that is; ``ceiling_is`` 'replicate', or 'truth' without one; ``gain`` = (value - floor)
+        / (ceiling - floor), positive where the attack is better than the floor, with its interval
+        over perturbations. ``verdict``: 'ok' up to a gain of 0.02; 'gains' above, where that is
+        beyond the chance of which perturbations are held out (adjusted p below 0.05 over the
+        attacks); 'cannot tell' where it is not, or where the ceiling is not better than the floor,
+        a replicate by its interval: then there is no gain either. ``note`` says of a gain why it is
+        known, and no surprise, and why there is none. ``is_headline``: whether summaries show the
+        metric and no attack is known to gain in it. ``spread_ratio``
         and ``effective_rank`` count as better the nearer they are to the truth's; other figures
         without a better side, such as counts, are left out. Of random attacks rows are dealt out
         again and again, and scores averaged. Memory: as many copies of the held-out profiles as
@@ -217,7 +221,8 @@ def _row(
         return mean_of([one[name][key] for one in there or mine])
 
     perfect = float(mean(TRUTH).estimate[0])
-    value, ceiling = mean(attack), mean(REPLICATE if key in mine[0].get(REPLICATE, {}) else TRUTH)
+    ceiling_is = REPLICATE if key in mine[0].get(REPLICATE, {}) else TRUTH
+    value, ceiling = mean(attack), mean(ceiling_is)
     floors = {
         name: _as_floor(metric, mean(name))
         for name in _floors(attack)
@@ -226,13 +231,17 @@ def _row(
     merits = {name: _merit(metric, one.estimate[0], perfect) for name, one in floors.items()}
     best = max(merits, key=lambda name: np.nan_to_num(merits[name], nan=-np.inf))
     span = _merit(metric, ceiling.estimate[0], perfect) - merits[best]
-    span = span if span > _ROUNDING else np.nan  # the ceiling is no better
+    if not span > _ROUNDING or (
+        ceiling_is == REPLICATE and not _told(metric, ceiling, floors[best])
+    ):
+        span = np.nan  # the ceiling is no better
     gain = (_merit(metric, value.estimate[0], perfect) - merits[best]) / span
     return {
+        "ceiling_is": ceiling_is,
         "attack": attack,
         "metric": metric,
         "operating_point": point,
-        "is_headline": METRICS[metric].is_headline,
+        "is_headline": METRICS[metric].is_headline and key not in GAMED,
         "value": float(value.estimate[0]),
         "floor": float(floors[best].estimate[0]),
         "best_floor": best if np.isfinite(merits[best]) else "",
@@ -251,17 +260,31 @@ def _as_floor(metric: str, floor: Versions) -> Versions:
     return floor
 
 
+def _told(metric: str, replicate: Versions, floor: Versions) -> bool:
+    """Whether a replicate is better than a floor by its interval (method O5).
+
+    Of figures without resamples nothing more is known than that it is.
+    """
+    has_none = not np.isfinite(replicate.resamples).any()
+    return has_none or bool(_compared(metric, replicate, floor)["low"] > 0)
+
+
+def _compared(metric: str, value: Versions, floor: Versions) -> pd.Series:
+    """Return the row of :func:`compare_methods`, positive where the value is better."""
+    return compare_methods(
+        {"value": value, "floor": floor},
+        reference="floor",
+        greater_is_better=METRICS[metric].greater_is_better is not False,
+    ).iloc[0]
+
+
 def _resampled(metric: str, value: Versions, floor: Versions, span: float) -> dict[str, float]:
     """Return the interval of a gain, and its p-value; NaN for figures of all perturbations.
 
     The p-value is that of a t-test with the resamples' standard deviation: theirs are not small
     enough to be adjusted for as many attacks.
     """
-    found = compare_methods(
-        {"attack": value, "floor": floor},
-        reference="floor",
-        greater_is_better=METRICS[metric].greater_is_better is not False,
-    ).iloc[0]
+    found = _compared(metric, value, floor)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(np.float64(found["difference"]) / found["se"])
     return {
@@ -272,17 +295,20 @@ def _resampled(metric: str, value: Versions, floor: Versions, span: float) -> di
 
 
 def _with_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add verdicts on the attacks in one metric, and why gains are known."""
+    """Add verdicts on the attacks in one metric, why gains are known, and why there are none."""
     metric, point = rows["metric"].iloc[0], rows["operating_point"].iloc[0]
     is_real = holm(rows["p_value"].to_numpy(float)) < ALPHA
     if metric in _LIKE_THE_TRUTH:
         is_real[:] = True  # these have no intervals
     is_above = (rows["gain"] > MOST_GAIN).to_numpy()
     verdicts = np.where(is_above, np.where(is_real, GAINS, CANNOT_TELL), NO_GAIN).astype(object)
-    verdicts[rows["span"].isna()] = CANNOT_TELL
+    has_no_span = rows["span"].isna().to_numpy()
+    verdicts[has_no_span] = CANNOT_TELL
     game = GAMED.get((metric, point), "")
-    notes = [ATTACKS[name].knows or game for name in rows["attack"]]
-    return rows.assign(verdict=verdicts, note=np.where(verdicts == GAINS, notes, "").astype(object))
+    known = np.array([ATTACKS[name].knows or game for name in rows["attack"]], object)
+    notes = np.where(verdicts == GAINS, known, "").astype(object)
+    notes[has_no_span] = NO_SPAN
+    return rows.assign(verdict=verdicts, note=notes)
 
 
 def _floors(attack: str) -> list[str]:

@@ -101,6 +101,15 @@ class Known:
         return np.asarray(self.profiles.mean(axis=0))
 
     @cached_property
+    def multiple(self) -> np.ndarray:
+        """Mean profile of the training perturbations in multiples of the control, (gene,).
+
+        At least 0: a change that was measured from another control may be larger than this one.
+        """
+        ones = np.ones(len(self.mean))
+        return np.divide(np.maximum(self.mean, 0), self.control, out=ones, where=self.control > 0)
+
+    @cached_property
     def deviation(self) -> np.ndarray:
         """Standard deviation over the training perturbations, (gene,); 0 for one."""
         if len(self.profiles) < 2:
