@@ -15,6 +15,7 @@ from cores import measure_cores
 from environment import peer_python
 from intervals import measure_intervals
 from kernels import compare_kernels
+from nominal import measure_nominal
 from realism import compare_realism
 from scaling import genome_wide, scale
 from session import Session
@@ -29,7 +30,7 @@ OF_PEERS = {"agreement", "kernel", "peers"}
 #: Parts that run the whole benchmark.
 WHOLE = {"benchmark", "cores", "study"}
 #: Parts that are run only where they are named.
-LARGE_PARTS = ("cores", "study", "genome-wide", "intervals")
+LARGE_PARTS = ("cores", "study", "genome-wide", "intervals", "nominal")
 
 
 def main() -> None:
@@ -64,6 +65,8 @@ def main() -> None:
         genome_wide(session, resized(GENOME_WIDE, **sizes))
     if "intervals" in wanted:
         measure_intervals(session)
+    if "nominal" in wanted:
+        measure_nominal(session)
     print(f"done; python {Path(__file__).with_name('render.py').name} makes the page")
 
 

@@ -17,6 +17,7 @@ from pertscale._computing import compute
 from pertscale.arguments import checked
 from pertscale.errors import ArgumentError, InputError
 from pertscale.schema import CONTEXT, GENE, PERTURBATION
+from pertscale.stats.effect_spread import spread_with_effect
 from pertscale.stats.labels.table import LabelTable
 
 if TYPE_CHECKING:
@@ -87,8 +88,9 @@ def power(labels: LabelTable) -> dd.DataFrame:
 def power_at(labels: LabelTable, theta: float) -> dd.DataFrame:
     """Return the probability that the test of each pair finds an effect of a size (method P2).
 
-    Normal approximation, with the standard deviation of U that it has without an effect: right for
-    many cells and small effects, as is where it is needed.
+    Normal approximation, with the standard deviation that U has with such an effect, if cells are
+    shifted in a normal distribution and silent below a bound. Genes that few cells express are
+    found more easily where they rise than where they fall.
 
     Parameters
     ----------
@@ -203,12 +205,22 @@ def untied_sigma(n_cells: np.ndarray, n_control: np.ndarray) -> np.ndarray:
 
 
 def detected_share(
-    theta: float | np.ndarray, sigma_theta: np.ndarray, p_threshold: np.ndarray
+    theta: float | np.ndarray,
+    sigma_theta: np.ndarray,
+    p_threshold: np.ndarray,
+    *,
+    spread: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return P(p < p_threshold | theta) for a theta with a standard deviation (normal)."""
-    distance = np.abs(np.subtract(theta, 0.5)) / sigma_theta
-    critical = -ndtri(np.asarray(p_threshold) / 2)
-    return np.asarray(ndtr(distance - critical) + ndtr(-distance - critical))
+    """Return P(p < p_threshold | theta) for a theta with a standard deviation (normal).
+
+    `sigma_theta` is that which the test divides by, without an effect; `spread` the one that there
+    is with the effect (:func:`pertscale.stats.effect_spread.spread_with_effect`), by default the
+    same.
+    """
+    spread = sigma_theta if spread is None else spread
+    distance = np.abs(np.subtract(theta, 0.5))
+    needed = -ndtri(np.asarray(p_threshold) / 2) * sigma_theta
+    return np.asarray(ndtr((distance - needed) / spread) + ndtr((-distance - needed) / spread))
 
 
 def smallest_effect(sigma_theta: np.ndarray, p_threshold: np.ndarray) -> np.ndarray:
@@ -271,7 +283,10 @@ def tested_how(labels: LabelTable) -> TestedHow:
 
 def power_of_part(part: pd.DataFrame, *, fdr: float, continuity: bool, theta: float) -> np.ndarray:
     """Return the power of pairs (:data:`POWER_COLUMNS`) of whole perturbations."""
-    return detected_share(theta, _sigma_theta(part, continuity), _p_thresholds(part, fdr))
+    sigma, threshold = _sigma_theta(part, continuity), _p_thresholds(part, fdr)
+    n = part["n_cells"].to_numpy(np.float64), part["n_control"].to_numpy(np.float64)
+    spread = spread_with_effect(theta, sigma, untied_sigma(*n) / (n[0] * n[1]), *n)
+    return detected_share(theta, sigma, threshold, spread=spread)
 
 
 def _power_of_part(part: pd.DataFrame, *, fdr: float, continuity: bool) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pertscale as ps
 from pertscale.errors import ArgumentError, InputError
 from pertscale.stats import LabelTable, power, power_at, power_summary
 from pertscale.stats.differential.multiple_testing import benjamini_hochberg
+from pertscale.stats.effect_spread import spread_with_effect
 from pertscale.stats.statistical_power import (
     detected_share,
     sigma_of_u,
@@ -178,10 +179,43 @@ def test_power_at_an_effect(labels):
     for theta in (0.5 + smallest, 0.5 - smallest):
         assert detected_share(theta, sigma, threshold)[0] == pytest.approx(0.8)
     assert detected_share(0.5, sigma, threshold)[0] == pytest.approx(1e-4)
-    up, down = (power_at(labels, theta).compute()["power"] for theta in (0.65, 0.35))
-    np.testing.assert_allclose(up, down)
+    weak, strong = (power_at(labels, theta).compute()["power"] for theta in (0.65, 0.8))
+    assert (strong >= weak).sum() == strong.notna().sum()
     least = power(labels).compute()["min_effect"]
-    assert ((up >= 0.8) == (least <= 0.15))[least.notna()].all()
+    assert weak[least < 0.1].min() > 0.8
+    none = power_at(labels, 0.5).compute()["power"].dropna()
+    threshold = power_summary(labels)["p_threshold"]
+    assert none.between(0.999 * threshold.min(), 1.001 * threshold.max()).all()
+
+
+def _censored(random, shape, share, shift=0.0):
+    """Normal values, moved by a shift, of which only the upper share of unshifted ones shows."""
+    bound = scipy.stats.norm.isf(share)
+    return np.maximum(random.normal(shift, size=shape), bound)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.97])
+@pytest.mark.parametrize("shift", [-1.0, 0.0, 0.7])
+def test_the_spread_with_an_effect_is_that_of_repeated_draws(share, shift):
+    random = np.random.default_rng(7)
+    n1, n2, n_draws = 40, 500, 3000
+    cells, controls = (
+        _censored(random, (n_draws, n1), share, shift),
+        _censored(random, (n_draws, n2), share),
+    )
+    ranks = scipy.stats.rankdata(np.concatenate([cells, controls], axis=1), axis=1)
+    drawn = (ranks[:, :n1].sum(axis=1) - n1 * (n1 + 1) / 2) / (n1 * n2)
+    n = np.array([float(n1)]), np.array([float(n2)])
+    untied = untied_sigma(*n) / (n1 * n2)
+    same = _censored(random, (400, n1), share)
+    tied = np.array(
+        [np.mean([tied_sigma(*both) for both in zip(same, controls[:400], strict=True)])]
+    )
+    sigma = tied / (n1 * n2)
+    found = spread_with_effect(float(drawn.mean()), sigma, untied, *n)
+    assert found[0] == pytest.approx(drawn.std(), rel=0.1)
+    assert spread_with_effect(0.5, sigma, untied, *n)[0] == sigma[0]
+    assert np.isnan(spread_with_effect(0.6, np.array([np.nan]), untied, *n)[0])
 
 
 def test_it_is_lazy_and_the_same_on_every_scheduler(labels):
