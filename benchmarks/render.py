@@ -27,6 +27,7 @@ TOPICS = (
     "study",
     "realism",
     "intervals",
+    "nominal",
     GENOME_WIDE.name,
 )
 
@@ -62,6 +63,7 @@ def main() -> None:
         scaling=scaling,
         realism=_realism(arguments.results),
         intervals=read(arguments.results, "intervals")["runs"],
+        nominal=read(arguments.results, "nominal")["runs"],
         genome_wide=_genome_wide(arguments.results),
     )
     arguments.page.write_text(page)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -276,6 +278,25 @@ def test_profiles_are_of_what_is_asked_for_and_knew_only_names(name):
     assert made.shape == (12, 80)
     assert ATTACKS[name].doc
     np.testing.assert_array_equal(made, ATTACKS[name].make(one, one.generator(name)))
+
+
+def test_the_suite_is_whole_and_on_the_page():
+    """What method R2 names, and every attack in the documentation."""
+    wanted = {
+        "no_change", "mean", "label_only_control", "label_only_mean", "other_targets_raised",
+        "scaled_0.1", "scaled_20", "sign_flipped", "noise", "hard_genes_left_out",
+        "perturbations_left_out", "best_constant_l2", "best_constant_correlation", "cells_copied",
+        "cells_four", "cells_cancelling", "own_controls_shifted", "cells_own_controls",
+        "at_test_rate", "genes_in_another_order", "most_similar_name",
+    }  # fmt: skip
+    assert wanted <= set(ATTACKS)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "attacks.md").read_text("utf-8")
+    for name, attack in ATTACKS.items():
+        assert f"| `{name}` |" in page
+        assert attack.doc in page
+    for (metric, _), why in GAMED.items():
+        assert f"| `{metric}` |" in page
+        assert why in page
 
 
 def test_what_each_profile_is():
