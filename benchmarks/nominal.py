@@ -110,8 +110,12 @@ def tested(design: Design, effect: np.ndarray, seed: list[int]) -> pd.DataFrame:
         pairs = labels.to_pandas().reset_index(drop=True)
         found = ps.stats.power(labels).compute().reset_index(drop=True)
         summary = ps.stats.power_summary(labels).set_index("perturbation")["p_threshold"]
+        fdr = labels.options["fdr"]
     pairs["min_effect"] = found["min_effect"]
     pairs["p_threshold"] = pairs["perturbation"].astype(str).map(summary)
+    called = pairs["fdr"] < fdr
+    n_called = called.groupby(pairs["perturbation"].astype(str)).transform("sum")
+    pairs["own_threshold"] = fdr * (n_called + ~called) / (design.n_genes + 1)
     return pairs[pairs["gene"] != "REST"].reset_index(drop=True)
 
 
@@ -179,7 +183,8 @@ def by_decile(pairs: pd.DataFrame) -> dict[str, list[float]]:
     theta, sigma = pairs["true"].to_numpy(), sigma.to_numpy()
     n = pairs["n_cells"].to_numpy(float), pairs["n_control"].to_numpy(float)
     spread = spread_with_effect(theta, sigma, untied_sigma(*n) / (n[0] * n[1]), *n)
-    predicted = detected_share(theta, sigma, threshold, spread=spread)
+    own = pairs["own_threshold"].to_numpy()
+    predicted = detected_share(theta, sigma, own, spread=spread)
     size = (pairs["true"] - 0.5).abs()
     decile = pd.qcut(size.rank(method="first"), _DECILES, labels=False)
     table = pd.DataFrame(

@@ -103,7 +103,8 @@ def power_at(labels: LabelTable, theta: float) -> dd.DataFrame:
     -------
     dask DataFrame
         As of :func:`power`: ``perturbation``, ``gene``, and ``power``, P(p < p* | theta), where p*
-        is the largest p-value that is called in the perturbation. NaN for a gene without variance.
+        is the largest p-value with which the pair would be called, beside the others that are. NaN
+        for a gene without variance.
 
     Raises
     ------
@@ -283,7 +284,7 @@ def tested_how(labels: LabelTable) -> TestedHow:
 
 def power_of_part(part: pd.DataFrame, *, fdr: float, continuity: bool, theta: float) -> np.ndarray:
     """Return the power of pairs (:data:`POWER_COLUMNS`) of whole perturbations."""
-    sigma, threshold = _sigma_theta(part, continuity), _p_thresholds(part, fdr)
+    sigma, threshold = _sigma_theta(part, continuity), _own_thresholds(part, fdr)
     n = part["n_cells"].to_numpy(np.float64), part["n_control"].to_numpy(np.float64)
     spread = spread_with_effect(theta, sigma, untied_sigma(*n) / (n[0] * n[1]), *n)
     return detected_share(theta, sigma, threshold, spread=spread)
@@ -333,9 +334,25 @@ def _p_thresholds(part: pd.DataFrame, fdr: float) -> np.ndarray:
     p-value among those that were called may lie far below that: where only the target changes it
     is tiny, and would say that nothing else could have been found.
     """
-    by_perturbation = (part["fdr"] < fdr).groupby(part[PERTURBATION], sort=False)
-    n_called, n_genes = by_perturbation.transform("sum"), by_perturbation.transform("size")
+    _, n_called, n_genes = _calls(part, fdr)
     return np.asarray(fdr * np.maximum(n_called, 1) / n_genes)
+
+
+def _own_thresholds(part: pd.DataFrame, fdr: float) -> np.ndarray:
+    """Return the largest p-value with which each pair would be called.
+
+    One that is not called would be called beside those that are, and so add to their number.
+    """
+    called, n_called, n_genes = _calls(part, fdr)
+    return np.asarray(fdr * (n_called + ~called) / n_genes)
+
+
+def _calls(part: pd.DataFrame, fdr: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which pairs are called, and how many are, and are tested, in their perturbations."""
+    called = part["fdr"] < fdr
+    by_perturbation = called.groupby(part[PERTURBATION], sort=False)
+    n_called, n_genes = by_perturbation.transform("sum"), by_perturbation.transform("size")
+    return called.to_numpy(), n_called.to_numpy(), n_genes.to_numpy()
 
 
 def _sigma_theta(part: pd.DataFrame, continuity: bool) -> np.ndarray:

@@ -185,7 +185,7 @@ def test_power_at_an_effect(labels):
     assert weak[least < 0.1].min() > 0.8
     none = power_at(labels, 0.5).compute()["power"].dropna()
     threshold = power_summary(labels)["p_threshold"]
-    assert none.between(0.999 * threshold.min(), 1.001 * threshold.max()).all()
+    assert none.between(0.999 * threshold.min(), threshold.max() + 1.001 * FDR / 700).all()
 
 
 def _censored(random, shape, share, shift=0.0):
