@@ -118,7 +118,7 @@ def power_at(labels: LabelTable, theta: float) -> dd.DataFrame:
     >>> labels = ps.read_labels("k562.labels")
     >>> found = ps.stats.power_at(labels, 0.7).compute()
     >>> round(float(found["power"].median()), 2)
-    0.94
+    0.97
     """
     if not 0 <= theta <= 1:
         raise ArgumentError(f"theta={theta} is no probability: it has to lie between 0 and 1")
