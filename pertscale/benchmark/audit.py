@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -120,7 +121,7 @@ def audit_screen(
         say(f"attacks: {context}", quiet=quiet)
         profiles = read_pseudobulk(folder, context=context).compute()
         matrix = labels.matrix(context).compute()
-        halves = read_halves(folder, context=context).compute() if replicates else None
+        halves = _halves(folder, context, replicates) if replicates else None
         audited = _AuditedContext(screen, context, targets, profiles, matrix, halves)
         try:
             found = (audited.scores(), audited.scores_of_halves())
@@ -134,6 +135,11 @@ def audit_screen(
     table = pd.concat(tables, ignore_index=True)[[column.name for column in ATTACK_COLUMNS]]
     write_table(folder / ATTACKS_FILE, table)
     return table
+
+
+def _halves(folder: Path, context: str, replicates: int) -> xr.Dataset:
+    """Return what was measured on halves, of as many ways as were asked for: more may be there."""
+    return read_halves(folder, context=context).isel(replicate=slice(replicates)).compute()
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,6 +67,12 @@ GAMED: Final[dict[tuple[str, str], str]] = {
     ("spread_ratio", ""): "any noise has spread: says that predictions differ, not that they are "
     "right",
     ("effective_rank", ""): "any noise has directions: read it beside the ranks among truths",
+    (
+        "direction",
+        "",
+    ): "genes that few cells express fall in most samples, and noise of the controls "
+    "moves all genes: a guess of the side is right more often than not",
+    ("l2_changed", ""): "its genes are chosen by the size of the true change: to exaggerate pays",
     ("balanced_accuracy", "as_called"): "grows with the number of calls: compare methods at the "
     "training rate",
     ("macro_f1", "as_called"): "depends on the number of calls: compare methods at the training "
