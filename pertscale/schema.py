@@ -250,8 +250,8 @@ NULL_CALIBRATION_COLUMNS: Final = (
     Column("share_p_1e_4", "float64", "the same with p < 0.0001"),
     Column("share_called", "float64", "share called differentially expressed at the run's fdr"),
     Column("inflation", "float64", "median of z² over that of a normal statistic (method P1)"),
-    Column("centre", "float64", "median of z"),
-    Column("scale", "float64", "0.7413 times the interquartile range of z; 1 where p is right"),
+    Column("centre", "float64", "mean of z, values beyond 6 counted as 6"),
+    Column("scale", "float64", "their standard deviation; 1 where p is right"),
     Column("reason", "str", "why nothing was tested; else empty"),
 )
 

@@ -15,8 +15,10 @@ import pandas as pd
 from scipy.special import ndtr
 
 from pertscale.arguments import checked
-from pertscale.schema import CONTEXT, GENE, PERTURBATION, Label
+from pertscale.errors import NotFoundError
+from pertscale.schema import CONTEXT, GENE, NULL_GUIDE, PERTURBATION, Label
 from pertscale.stats.labels.table import LabelTable, read_labels
+from pertscale.stats.null_tests import fitted_null, open_null_tests
 from pertscale.stats.spline_density import spline_density
 from pertscale.stats.statistical_power import (
     POWER_COLUMNS,
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 #: Centre and scale of the z of tests without an effect.
 FittedNull = tuple[float, float]
+_THEORETICAL: Final[FittedNull] = (0.0, 1.0)
+#: Guides of controls from which on their tests alone say what the null is.
+_FEWEST_GUIDES: Final = 5
 #: Confidence from which on the setting `confident` has a pair.
 CONFIDENT: Final = 0.8
 #: Effect that an unchanged pair has not, and the p-value that it is above of.
@@ -174,9 +179,20 @@ def _with_confidence(
 def null_of(folder: Location, context: str) -> FittedNull:
     """Return centre and scale of the z of a context where nothing has an effect.
 
-    `folder` is that of the label table; what else was measured in its pass lies beside it.
+    From the tests of controls that lie beside the label table, whose folder is `folder`: those of
+    guides, which differ by what they do and by batches, too, where there are enough.
     """
-    return 0.0, 1.0
+    try:
+        tests = open_null_tests(folder.parent, dask=False)
+    except NotFoundError:
+        return _THEORETICAL
+    mine = tests[CONTEXT].values == context
+    guides = mine & (tests["kind"].values == NULL_GUIDE)
+    chosen = np.flatnonzero(guides if guides.sum() >= _FEWEST_GUIDES else mine)
+    if not len(chosen):
+        return _THEORETICAL
+    centre, scale = fitted_null(tests["z"][chosen].values)
+    return (centre, max(scale, 1.0)) if np.isfinite(scale) else _THEORETICAL
 
 
 def confident_labels(labels: LabelTable, context: str, null: FittedNull) -> xr.DataArray:

@@ -14,6 +14,7 @@ import pertscale as ps
 from pertscale.errors import InputError, UnknownNameError
 from pertscale.schema import Label
 from pertscale.stats import LabelTable, confidence, confidence_matrix
+from pertscale.stats.effect_spread import spread_with_effect
 from pertscale.stats.label_confidence import (
     CONFIDENT,
     LocalRate,
@@ -68,9 +69,11 @@ def test_formulas_by_hand():
     called = 1 - np.interp((z[:2] - 0.5) / 2, rate.centers, rate.fdr)
     np.testing.assert_allclose(found[:2], called, rtol=1e-6)
     n1, n2 = 50, 400
-    d = 0.1 * n1 * n2 / np.sqrt(n1 * n2 * (n1 + n2 + 1) / 12)
-    critical = scipy.stats.norm.isf(FDR * 2 / len(z) / 2)  # two of six are called
-    power = scipy.stats.norm.cdf(d - critical) + scipy.stats.norm.cdf(-d - critical)
+    sigma = np.sqrt((n1 + n2 + 1) / (12 * n1 * n2))
+    critical = scipy.stats.norm.isf(FDR * 3 / len(z) / 2)  # this one beside the two of six
+    spread = spread_with_effect(0.6, sigma, sigma, n1, n2)
+    power = scipy.stats.norm.cdf((0.1 - critical * sigma) / spread)
+    power += scipy.stats.norm.cdf((-0.1 - critical * sigma) / spread)
     np.testing.assert_allclose(found[[2, 3, 5]], power, rtol=1e-5)
     assert found[4] == 0 and p[4] < 0.1
     assert found.dtype == np.float32
