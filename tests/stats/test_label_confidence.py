@@ -71,7 +71,8 @@ def test_formulas_by_hand():
     n1, n2 = 50, 400
     sigma = np.sqrt((n1 + n2 + 1) / (12 * n1 * n2))
     critical = scipy.stats.norm.isf(FDR * 3 / len(z) / 2)  # this one beside the two of six
-    spread = spread_with_effect(0.6, sigma, sigma, n1, n2)
+    one = [np.array([x]) for x in (sigma, sigma, n1, n2)]
+    (spread,) = spread_with_effect(0.6, *one)
     power = scipy.stats.norm.cdf((0.1 - critical * sigma) / spread)
     power += scipy.stats.norm.cdf((-0.1 - critical * sigma) / spread)
     np.testing.assert_allclose(found[[2, 3, 5]], power, rtol=1e-5)
