@@ -18,6 +18,7 @@ from pertscale.baselines.classifiers.neighbors_cv import WeightedKNNCV
 from pertscale.baselines.classifiers.reference import AllNonDE, ClassFrequencyRandom, Oracle
 from pertscale.baselines.expression.base import ExpressionModel
 from pertscale.baselines.expression.copied import CopiedEffect
+from pertscale.baselines.expression.label_only import LabelOnly
 from pertscale.baselines.expression.linear import BilinearModel, RidgeDecoder
 from pertscale.baselines.expression.simple import Additive, MeanExpression, NoChange
 from pertscale.baselines.registry import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
@@ -36,6 +37,7 @@ __all__ = [
     "ExpressionMethod",
     "ExpressionModel",
     "LabelClassifier",
+    "LabelOnly",
     "LogisticPairs",
     "LogisticPerGene",
     "MajorityVote",

@@ -24,6 +24,7 @@ from pertscale.baselines.classifiers.neighbors_cv import WeightedKNNCV
 from pertscale.baselines.classifiers.reference import AllNonDE, ClassFrequencyRandom, Oracle
 from pertscale.baselines.expression.base import ExpressionModel
 from pertscale.baselines.expression.copied import CopiedEffect
+from pertscale.baselines.expression.label_only import LabelOnly
 from pertscale.baselines.expression.linear import BilinearModel
 from pertscale.baselines.expression.simple import Additive, MeanExpression, NoChange
 from pertscale.baselines.inputs import Predicted, UnitInputs
@@ -129,6 +130,8 @@ class ExpressionMethod:
         Whether its parameter ``components`` may be set: principal components of genes.
     always_told
         Words with which sentences on expression give its error, whichever models are best.
+    on_request
+        Whether it runs only where it is named.
     doc, costs_like, version, key
         As of :class:`Method`.
     """
@@ -139,6 +142,7 @@ class ExpressionMethod:
     needs_targets: bool = False
     takes_components: bool = False
     always_told: str = ""
+    on_request: bool = False
     costs_like: str = ""
     version: int = 1
     key: str = ""
@@ -255,6 +259,20 @@ EXPRESSION_MODELS: Final[dict[str, ExpressionMethod]] = {
         doc="the mean over training perturbations",
         costs_like="mean",
     ),
+    "label_only": ExpressionMethod(
+        make=lambda seed: LabelOnly(),
+        doc="the control, but for the target, which changes as targets did in training",
+        needs_targets=True,
+        costs_like="mean",
+        on_request=True,
+    ),
+    "label_only_mean": ExpressionMethod(
+        make=lambda seed: LabelOnly(on="mean"),
+        doc="the mean over training perturbations, with the target as of label_only",
+        needs_targets=True,
+        costs_like="mean",
+        on_request=True,
+    ),
     "additive": ExpressionMethod(
         make=lambda seed: Additive(),
         doc="the control plus the changes of the single perturbations",
@@ -273,6 +291,12 @@ EXPRESSION_MODELS: Final[dict[str, ExpressionMethod]] = {
         costs_like="linear",
     ),
 }
+
+#: What runs where no methods are named.
+DEFAULT_METHODS: Final = (
+    *METHODS,
+    *(name for name, model in EXPRESSION_MODELS.items() if not model.on_request),
+)
 
 #: The effect or the labels of the same perturbation in another context, and the bilinear model with
 #: vectors of perturbations from another screen (method H6): transfer adds them where held-out

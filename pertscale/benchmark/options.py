@@ -9,7 +9,7 @@ from typing import Any
 
 from pertscale import embeddings
 from pertscale.baselines import EXPRESSION_MODELS, METHODS, ExpressionMethod, Method
-from pertscale.baselines.registry import SCORED_ON_HALVES
+from pertscale.baselines.registry import DEFAULT_METHODS, SCORED_ON_HALVES
 from pertscale.baselines.thresholds import RULES, Rule
 from pertscale.embeddings.embedding import Embedding
 from pertscale.errors import ArgumentError, did_you_mean
@@ -124,7 +124,7 @@ def read_options(
     check_controls(controls)
     _check_apart([*METHODS, *EXPRESSION_MODELS, *SCORED_ON_HALVES], user_models, files)
     settings = _measurable(settings, replicates)
-    chosen = [*METHODS, *EXPRESSION_MODELS] if methods is None else methods
+    chosen = DEFAULT_METHODS if methods is None else methods
     everything: dict[str, Any] = METHODS | EXPRESSION_MODELS | dict(user_models)
     check_cluster(cluster)
     check_replicates(replicates)

@@ -129,7 +129,8 @@ def run_benchmark(
         ``'transfer'``; what the data do not allow is skipped, with the reason.
     methods : sequence of str, optional
         Names in :data:`pertscale.baselines.METHODS` and
-        :data:`pertscale.baselines.EXPRESSION_MODELS`; all by default.
+        :data:`pertscale.baselines.EXPRESSION_MODELS`; by default all but ``label_only`` and
+        ``label_only_mean``, which score what no change and the mean score.
     settings : sequence of str
         Of ``'full'``, ``'full_without_target'``, ``'curated'`` and ``'confident'``: of
         ``'full_without_target'`` the pairs whose labels are likely right (method P4), which there

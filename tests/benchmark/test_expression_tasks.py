@@ -397,3 +397,31 @@ def test_without_any_effect_no_model_has_a_correlation(tmp_path):
     told = result.calibration.query("metric == 'pearson_delta' and level == 'overall'")
     assert (told["can_tell"] == "no").all()
     assert (told["negative_value"] >= 0).all()  # no floor is below guessing
+
+
+def test_the_name_alone_scores_what_no_change_and_the_mean_score(tmp_path):
+    """Where targets are left out; where they count it gains, in ranks the most."""
+    ps.simulate_screen(
+        tmp_path / "s.h5ad", n_cells=2_500, n_genes=120, n_perturbations=24, seed=3, quiet=True
+    )
+    store = ps.io.ingest(tmp_path / "s.h5ad", tmp_path / "s.zarr", quiet=True)
+    pairs = {"label_only": "no_change", "label_only_mean": "mean_perturbation"}
+    how = {"tasks": ["single"], "methods": [*pairs, *pairs.values()], "seed": 0, "quiet": True}
+    ranks = {}
+    for targets in ("exclude", "include"):
+        result = ps.run_benchmark(store, out=tmp_path / "run", targets=targets, **how)
+        scores = result.scores[result.scores["setting"] == "top_expressed"]
+        by_method = scores.set_index(["level", "group", "metric"])[["method", "value"]]
+        of = {name: rows["value"] for name, rows in by_method.groupby("method")}
+        for one, other in pairs.items():
+            if targets == "exclude":
+                pd.testing.assert_series_equal(of[one], of[other])
+        ranks[targets] = of["label_only"]["overall", "", "rank_cosine"]
+    assert ranks["exclude"] == 0.5
+    assert ranks["include"] > 0.7
+    assert (
+        "label_only"
+        not in ps.run_benchmark(store, out=tmp_path / "all", tasks=["single"], seed=0, quiet=True)
+        .scores["method"]
+        .to_numpy()
+    )

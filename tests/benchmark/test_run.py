@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster
 from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
 import pertscale as ps
+from pertscale.baselines.registry import DEFAULT_METHODS
 from pertscale.benchmark.units import class_scores, label_matrix, running
 from pertscale.benchmark.units.class_unit import ClassUnit
 from pertscale.errors import ArgumentError, InputError, NotFoundError
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.usefixtures("without_report"), pytest.mark.once]
 
 #: Methods that classify the small screen; the additive one predicts no single.
 HALVED = {"replicate", "majority_vote_halves", "all_non_de_halves"}
-IN_CLASSES = {*ps.baselines.METHODS, *ps.baselines.EXPRESSION_MODELS} - {"additive"}
+IN_CLASSES = set(DEFAULT_METHODS) - {"additive"}
 
 
 @pytest.fixture(scope="module")
