@@ -88,7 +88,7 @@ def audit_screen(
         known, and the ceiling is what it says of the held-out perturbations; the other half is the
         truth, measured from its own controls; and the other way round. Classes, and attacks that
         predict cells, are those of the first way. Perturbations with too few cells to halve are
-        left out. 0: all cells alone.
+        left out. With one way chance of the controls may look like a gain. 0: all cells alone.
     memory, client, quiet
         As of :func:`pertscale.stats.rank_sum`.
 

@@ -45,7 +45,7 @@ def audited(request, tmp_path_factory):
         source = folder / "screen.h5ad"
         ps.simulate_screen(source, **SIMULATED[name], umi_per_cell=4000, seed=1, quiet=True)
     store = ps.io.ingest(source, folder / "screen.zarr", quiet=True)
-    return name, audit_screen(store, replicates=1, quiet=True)
+    return name, audit_screen(store, quiet=True)
 
 
 @pytest.mark.once
