@@ -105,8 +105,9 @@ def audit_screen(
     Examples
     --------
     >>> table = ps.audit_screen("k562.zarr", quiet=True)
-    >>> table.query("attack == 'sign_flipped' and metric == 'l2'")["verdict"].tolist()
-    ['ok']
+    >>> found = table.query("attack == 'sign_flipped' and metric == 'l2'")
+    >>> dict(zip(found["ceiling_is"], found["verdict"]))
+    {'truth': 'ok', 'replicate': 'cannot tell'}
     """
     check_targets(targets)
     screen = open_screen(store)
