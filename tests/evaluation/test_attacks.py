@@ -185,7 +185,7 @@ def test_a_replicate_has_to_be_better_by_its_interval():
     train, truth, control = screen()
     rng = np.random.default_rng(0)
     mixed = truth + rng.normal(0, 0.05, truth.shape)
-    mixed[:4] = truth[:4] + rng.normal(0, 0.35, truth[:4].shape)
+    mixed[:4] = truth[:4] + rng.normal(0, 0.3, truth[:4].shape)
     table = audited((train, truth, control), replicate=mixed)
     rows = table[table["metric"] == "l2"]
     assert rows["ceiling"].iloc[0] < rows["floor"].iloc[0]
