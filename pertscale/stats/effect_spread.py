@@ -51,14 +51,26 @@ def spread_with_effect(
     of_cells, of_control = _table()
     row = _place(share)
     column = np.asarray(np.interp(theta, _THETAS, np.arange(len(_THETAS))))
-    half = np.full_like(row, np.searchsorted(_THETAS, 0.5))
+    half = np.array(float(np.searchsorted(_THETAS, 0.5)))
 
     def variance(at: NDArray[np.float64]) -> NDArray[np.float64]:
-        where = np.stack(np.broadcast_arrays(row, at))
-        first, second = (map_coordinates(t, where, order=1) for t in (of_cells, of_control))
+        first, second = (_between(table, row, at) for table in (of_cells, of_control))
         return np.asarray(first / n_cells + second / n_control)
 
     return np.asarray(sigma_theta * np.sqrt(variance(column) / variance(half)))
+
+
+def _between(
+    table: NDArray[np.float64], row: NDArray[np.float64], column: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return values between the rows and columns of a table; one column serves all rows at once."""
+    if column.ndim:
+        where = np.stack(np.broadcast_arrays(row, column))
+        return np.asarray(map_coordinates(table, where, order=1))
+    lower = min(int(column), table.shape[1] - 2)
+    share = float(column) - lower
+    values = (1 - share) * table[:, lower] + share * table[:, lower + 1]
+    return np.asarray(np.interp(row, np.arange(len(table)), values))
 
 
 def _place(share: NDArray[np.float64]) -> NDArray[np.float64]:
