@@ -98,7 +98,8 @@ def test_a_perfect_prediction_is_perfect_and_changes_no_other_score(
     path = written(tmp_path, truth.loc[held_out(baseline)])
     result = run(screen, baseline, predictions={"perfect": path})
     assert value(result, "perfect", "l2") == pytest.approx(0, abs=1e-4)
-    assert value(result, "perfect", "pearson_delta") == pytest.approx(1)
+    # not 1: changes of the truth are from other controls than those of predictions
+    assert 0.97 < value(result, "perfect", "pearson_delta") < 1
     assert value(result, "perfect", "auroc_de_per_gene", setting="full", task="within") > 0.8
     rest = result.scores[result.scores["method"] != "perfect"].reset_index(drop=True)
     keys = ["task", "setting", "method", "operating_point", "level", "group", "metric"]

@@ -198,7 +198,7 @@ def test_killed_while_other_tables_are_put_in_place(example, undisturbed, tmp_pa
 def test_a_piece_that_lost_its_end_is_made_again(example, undisturbed, tmp_path, monkeypatch):
     """As after the end of a machine whose disk has not kept its promise."""
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from pertscale._computing import compute
 from pertscale.baselines.inputs import Predicted
 from pertscale.baselines.thresholds import scores_of_changes
-from pertscale.benchmark.units.base import UnitScores
+from pertscale.benchmark.units.base import Outcome, UnitScores
 from pertscale.benchmark.units.class_scores import Points, read_prediction
 from pertscale.benchmark.units.class_unit import HELD_PER_PAIR, ClassUnit
 from pertscale.benchmark.units.halves import ContextHalves
@@ -86,18 +87,27 @@ class HalvesUnit(ClassUnit):
         both = HELD_PER_PAIR * self.n_pairs if is_held(PAIR_BYTES * self.n_pairs) else 0
         return super().n_bytes + both
 
+    def predict(self, store: Any) -> Outcome:
+        """Predict as a method; a replicate, which both halves are scored of, is not held."""
+        outcome = super().predict(store)
+        if isinstance(self.predictor, ReplicatePredictor):
+            return replace(outcome, held=None)
+        return outcome
+
     def score(
         self, store: Any, params: dict[str, dict[str, Any]], *, held: Predicted | None = None
     ) -> UnitScores:
         """Return the scores in all settings."""
         held_out = self.split.held_out
-        halves = [self.halves.labels(half, held_out, self.matrix.genes) for half in range(2)]
-        labels = [label for label, _ in halves]
+        labels, z = zip(
+            *(self.halves.labels(half, held_out, self.matrix.genes) for half in range(2)),
+            strict=True,
+        )
         (known, truth) = compute(self.matrix.rows(held_out), _joined(labels[::-1]))
-        truth = np.where(np.tile(known, (2, 1)) == Label.UNTESTED, np.int8(Label.UNTESTED), truth)
+        truth[np.tile(known, (2, 1)) == Label.UNTESTED] = Label.UNTESTED
         if isinstance(self.predictor, ReplicatePredictor):
-            scores = scores_of_z(_joined([z for _, z in halves]))
-            predicted = Predicted(_joined(labels), scores, params[self.method])
+            predicted = Predicted(_joined(labels), scores_of_z(_joined(z)), params[self.method])
+            del labels, z  # of many bytes, and not needed any more
         else:
             once = held or read_prediction(store, known.size, params[self.method])
             label, score = (
@@ -126,7 +136,7 @@ def _lazy_or_held(values: Any) -> Any:
     return da.from_zarr(values)
 
 
-def _joined(parts: list[Any]) -> Any:
+def _joined(parts: Sequence[Any]) -> Any:
     return da.concatenate(parts) if dask.is_dask_collection(parts[0]) else np.concatenate(parts)
 
 
