@@ -248,8 +248,8 @@ def test_scaled_scores_lie_between_floor_and_ceiling(finished):
             continue
         values = rows.set_index("method")["value"]
         better = METRICS[key[-1]].greater_is_better
-        floors = values[values.index.isin(FLOORS)].dropna()
-        floor, ceiling = (floors.max() if better else floors.min()), values[REPLICATE]
+        floors = [*values[values.index.isin(FLOORS)].dropna(), METRICS[key[-1]].no_skill]
+        floor, ceiling = (np.nanmax if better else np.nanmin)(floors), values[REPLICATE]
         if (ceiling > floor) != better:  # with half of the cells the ceiling is lower
             assert rows["scaled"].isna().all()
             continue
