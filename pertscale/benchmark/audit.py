@@ -224,11 +224,10 @@ class _AuditedContext:
             for one in both_directions(of_names, controls):
                 train, replicate = np.split(one.replicate, [n_train])
                 classes = self._halved_classes(split, one) if i == 0 else None
+                truth, turn = one.truth[n_train:], (2 * i + one.known, 2 * len(mean))
                 yield (
                     f"{split.name}, {i}, {one.known}",
-                    self._audited(
-                        split, train, one.truth[n_train:], one.control, replicate, classes
-                    ),
+                    self._audited(split, train, truth, one.control, replicate, classes, turn),
                 )
 
     def _halved_classes(self, split: Split, one: Direction) -> AuditedClasses:
@@ -254,6 +253,7 @@ class _AuditedContext:
         control: np.ndarray,
         replicate: NDArray | None,
         classes: AuditedClasses | None,
+        turn: tuple[int, int] = (0, 1),
     ) -> Audited:
         return as_audited(
             train,
@@ -267,6 +267,7 @@ class _AuditedContext:
             replicate=replicate,
             classes=classes,
             draws=self._draws,
+            turn=turn,
         )
 
     def _cells(self, split: Split) -> tuple[str, dict[str, Scores]]:

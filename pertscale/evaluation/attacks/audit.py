@@ -151,6 +151,7 @@ def as_audited(
     replicate: NDArray | None,
     classes: AuditedClasses | None,
     draws: Draws | None = None,
+    turn: tuple[int, int] = (0, 1),
 ) -> Audited:
     """Return what attacks are scored on; parameters and errors of :func:`audit_metrics`."""
     known = Known.of(
@@ -171,6 +172,7 @@ def as_audited(
         replicate=None if replicate is None else np.asarray(replicate, np.float64),
         classes=classes,
         draws=draws or _draws(held_out, genes, target_genes),
+        turn=turn,
     )
 
 

@@ -98,6 +98,9 @@ class Audited:
     classes : AuditedClasses, optional
     draws : Draws
         Of all perturbations that any split holds out.
+    turn : (int, int)
+        Which of how many truths of the same perturbations this is: random attacks on expression
+        are dealt out once for all of them.
     """
 
     known: Known
@@ -108,6 +111,7 @@ class Audited:
     replicate: NDArray | None
     classes: AuditedClasses | None
     draws: Draws
+    turn: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         wanted = (len(self.known.held_out), len(self.genes))
@@ -184,7 +188,7 @@ class Audited:
                 targets=self.targets,
                 target_genes=self.target_genes,
             )
-            for (values,) in _dealt(name, _DEALS, predicted)
+            for (values,) in _dealt(name, _DEALS, predicted, turn=self.turn)
         )
         return _means([self._of_perturbations(table) for table in tables])
 
@@ -240,15 +244,19 @@ def of_kind(kind: Kind) -> dict[str, Attack]:
     return {name: attack for name, attack in ATTACKS.items() if attack.kind == kind}
 
 
-def _dealt(name: str, most: int, *arrays: NDArray) -> Iterator[tuple[NDArray, ...]]:
+def _dealt(
+    name: str, most: int, *arrays: NDArray, turn: tuple[int, int] = (0, 1)
+) -> Iterator[tuple[NDArray, ...]]:
     """Yield predictions; of a random attack with the rows moved on, evenly, so often at most.
 
     Which perturbation gets which row is chance, and a mean rank of few rows is far from a half by
-    chance alone. When every perturbation has had every row, none is left.
+    chance alone. When every perturbation has had every row, none is left. On several truths the
+    deals take turns, at least one each.
     """
-    n = len(arrays[0])
+    n, (mine, n_truths) = len(arrays[0]), turn
     is_random = name in ATTACKS and ATTACKS[name].is_random
-    for start in np.unique(np.linspace(0, n, min(n, most), endpoint=False).astype(int)):
+    starts = np.unique(np.linspace(0, n, min(n, most), endpoint=False).astype(int))
+    for start in starts[mine % len(starts) :: n_truths]:
         yield tuple(np.roll(array, start, axis=0) for array in arrays)
         if not is_random:
             return
