@@ -193,7 +193,7 @@ def test_the_benchmark_runs_them_on_curated_pairs_and_keeps_who_fell_back(exampl
     )
     shares = result.overall.query("metric == 'share_without_vote' and task == 'within'")
     assert set(shares.loc[shares["method"] == "knn_1_labelled", "setting"]) == {"curated"}
-    settings = {"full", "full_without_target", "curated"}
+    settings = {"full", "full_without_target", "confident", "curated"}
     assert set(shares.loc[shares["method"] == "knn_1", "setting"]) == settings
     told = result.skipped[result.skipped["what"] == "knn_1_labelled (full)"]
     assert len(told) == len(result.labels.contexts)
