@@ -38,6 +38,7 @@ def given(tmp_path_factory):
         "methods": ["majority_vote", "mean"],
         "settings": ["full"],
         "seed": 0,
+        "controls": "shared",  # so that a perfect prediction has a correlation of 1
         "quiet": True,
     }
     result = ps.run_benchmark(store, **how)
