@@ -522,7 +522,7 @@ class BenchmarkResult:
         >>> table = result.weighted_scores(context="sim", split="holdout-seed0")
         >>> table = table[table["operating_point"] == "as_called"].set_index(["method", "metric"])
         >>> round(float(table.loc[("all_non_de", "accuracy"), "value"].iloc[0]), 2)
-        0.92
+        0.94
         """
         if weights != "confidence":
             raise ArgumentError(f"weights={weights!r} is not 'confidence'")
