@@ -150,7 +150,7 @@ def confidence_matrix(path: LocationLike, *, context: str | None = None) -> xr.D
     >>> table = ps.evaluation.evaluate_weighted(truth, nothing, weights=weights.values)
     >>> table.query("level == 'overall'")[["metric", "value"]].round(2).head(2)
                   metric  value
-    0           accuracy   0.91
+    0           accuracy   0.92
     1  balanced_accuracy   0.33
     """
     labels = read_labels(path)

@@ -32,7 +32,7 @@ SIMULATED = {
     },
 }  # fmt: skip
 REAL = {"papalexi": "papalexi/papalexi.h5ad", "schraivogel": "schraivogel/counts.csv.gz"}
-#: Screens whose halves are audited, too, which takes longer; benchmarks/attacks.py does all of them.
+#: Screens whose halves are audited, too, which takes long; benchmarks/attacks.py does all of them.
 HALVED = {"few_controls", "papalexi"}
 KNOWS = [name for name, attack in ATTACKS.items() if attack.knows]
 

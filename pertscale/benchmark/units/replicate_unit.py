@@ -106,7 +106,9 @@ class HalvesUnit(ClassUnit):
         (known, truth) = compute(self.matrix.rows(held_out), _joined(labels[::-1]))
         truth[np.tile(known, (2, 1)) == Label.UNTESTED] = Label.UNTESTED
         if isinstance(self.predictor, ReplicatePredictor):
-            predicted = Predicted(_joined(labels), scores_of_z(_joined(z)), params[self.method])
+            both = _joined(z)
+            scores = scores_of_z(both) if dask.is_dask_collection(both) else _ScoresOfZ(both)
+            predicted = Predicted(_joined(labels), scores, params[self.method])
             del labels, z  # of many bytes, and not needed any more
         else:
             once = held or read_prediction(store, known.size, params[self.method])
@@ -116,6 +118,23 @@ class HalvesUnit(ClassUnit):
             predicted = Predicted(label, score, params[self.method])
         scored = self.scored(predicted, truth, [*held_out, *held_out])
         return self.unit_scores({s: _of_both(one) for s, one in scored.items()}, params)
+
+
+@dataclass(frozen=True, eq=False)
+class _ScoresOfZ:
+    """Class scores that are calculated where they are looked at: as numbers, three times z."""
+
+    z: np.ndarray
+
+    dtype = np.dtype(np.float32)
+    ndim = 3
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.z.shape, len(CLASSES))
+
+    def __getitem__(self, where: Any) -> Any:
+        return scores_of_z(self.z[where])
 
 
 def scores_of_z(z: Any) -> Any:
