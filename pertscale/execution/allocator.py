@@ -1,8 +1,9 @@
-"""What the C library keeps of memory that is freed (glibc); others give it back by themselves."""
+"""What the C library (glibc) and Arrow keep of memory that is freed."""
 
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Final, cast
@@ -18,9 +19,11 @@ _FEWEST_POOLS: Final = 2
 
 
 def trim() -> None:
-    """Give freed memory back to the system, where the C library keeps it for itself."""
+    """Give freed memory back to the system, where the C library or Arrow keeps it for itself."""
     if _malloc_trim is not None:
         _malloc_trim(0)
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
 
 
 @cache

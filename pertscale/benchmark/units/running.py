@@ -112,6 +112,7 @@ def run_units(plan: UnitPlan, *, client: Any, quiet: bool) -> list[UnitReceipt]:
     costs, sizes = [unit.cost for unit in units], [unit.n_bytes for unit in units]
     tasks = _ordered(tasks, costs, sizes, plan, where)
     receipts: dict[int, UnitReceipt] = {}
+    trim()  # of labels and plans, before units fill what they may
     for place in (where, None) if where is not None else (None,):
         rest = [task for task in tasks if task.number not in receipts]
         mine = [t for t in rest if place is None or not units[t.number].is_local]
