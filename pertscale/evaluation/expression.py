@@ -182,7 +182,13 @@ def ways_of(controls: NDArray | None, genes: np.ndarray) -> tuple[Way, ...]:
     """Return both ways to use two halves of the control, on some genes; none without halves."""
     if controls is None:
         return ()
-    first, second = np.asarray(controls, np.float64)[:, genes]
+    halves = np.asarray(controls, np.float64)
+    if halves.ndim != 2 or len(halves) != 2 or np.isnan(halves).any():
+        raise InputError(
+            f"controls= has shape {halves.shape}; needed are the means of two halves of the "
+            "control cells, (2, gene), without NaN"
+        )
+    first, second = halves[:, genes]
     return Way(second, first), Way(first, second)
 
 
@@ -416,14 +422,16 @@ class _Compared:
     def of_background(self) -> NDArray:
         """How much of the way to the training mean each prediction goes, (perturbation, 1).
 
-        The slope of the predicted change on that of the training mean, over the genes that are
-        predicted to change. It is how much of the control's noise is in the predicted change: all
-        of it for the mean itself, none for effects that are added to the control.
+        The slope of the predicted change on that of the training mean, with an intercept, so that
+        nothing is gained by what is added to all genes. Where nothing has an effect it is how much
+        of the control's noise is in the predicted change: all of it for the mean itself.
         """
-        among = self.there & (self.delta != 0)
-        toward = np.where(among, self.observed.toward_background, 0.0)
-        along = (np.where(among, self.delta, 0.0) * toward).sum(axis=1, keepdims=True)
-        length = (toward**2).sum(axis=1, keepdims=True)
+        among = self.there & ~np.isnan(self.observed.toward_background)
+        delta, toward = (
+            _centred(values, among) for values in (self.delta, self.observed.toward_background)
+        )
+        along = np.einsum("ij,ij->i", delta, toward)[:, None]
+        length = np.einsum("ij,ij->i", toward, toward)[:, None]
         return np.divide(along, length, out=np.zeros_like(along), where=length > 0)
 
     @cached_property
@@ -462,13 +470,12 @@ class _Changes:
         """Predicted change.
 
         Its part of the control's noise becomes that of the control it is measured from, as if the
-        prediction had been made with that one. A gene that is predicted not to change does not.
+        prediction had been made with that one.
         """
-        delta = self.compared.delta
         other = self.compared.observed.control - self.way.of_predicted
         if not other.any():
-            return delta
-        return np.where(delta != 0, delta + self.compared.of_background * other, 0.0)
+            return self.compared.delta
+        return self.compared.delta + self.compared.of_background * other
 
     @cached_property
     def change(self) -> NDArray:
@@ -572,12 +579,9 @@ def _pearson(one: NDArray, two: NDArray, there: NDArray, rounding: float) -> np.
 
     Values that lie within `rounding` of each other are constant.
     """
-    n = np.maximum(there.sum(axis=1, keepdims=True), 1)
     centred = []
     for values in (one, two):
-        kept = np.where(there, values, 0.0)
-        kept -= kept.sum(axis=1, keepdims=True) / n
-        kept[~there] = 0.0  # between the others, as the mean is
+        kept = _centred(values, there)  # with 0 between the others, as the mean is
         constant = kept.max(axis=1, initial=0) - kept.min(axis=1, initial=0) <= rounding
         kept[constant] = 0.0  # and not the rounding of its mean
         centred.append(kept)
@@ -585,6 +589,15 @@ def _pearson(one: NDArray, two: NDArray, there: NDArray, rounding: float) -> np.
     scale = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
     product = np.einsum("ij,ij->i", a, b)
     return np.divide(product, scale, out=np.full(len(a), np.nan), where=scale > 0)
+
+
+def _centred(values: NDArray, there: NDArray) -> NDArray:
+    """Return rows less their means over the genes that are there; 0 at others."""
+    n = np.maximum(there.sum(axis=1, keepdims=True), 1)
+    kept = np.where(there, values, 0.0)
+    kept -= kept.sum(axis=1, keepdims=True) / n
+    kept[~there] = 0.0
+    return kept
 
 
 def _share(hits: NDArray, among: NDArray) -> np.ndarray:

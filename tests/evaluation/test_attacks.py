@@ -18,6 +18,7 @@ from pertscale.evaluation.attacks import cells, classes, profiles
 from pertscale.evaluation.attacks.audit import MOST_GAIN, NO_SPAN
 from pertscale.evaluation.attacks.known import Known
 from pertscale.evaluation.attacks.registry import GAMED, Attack
+from pertscale.evaluation.attacks.values import _dealt
 from pertscale.schema import ATTACK_COLUMNS
 
 GENES = [f"G{i}" for i in range(80)]
@@ -398,3 +399,14 @@ def test_cells_of_attacks():
     assert (scatter < 0.2).all()
     own = cells.shifted_controls(controls, multiple)
     np.testing.assert_allclose(own * multiple, controls)
+
+
+@pytest.mark.parametrize("turn", [(0, 1), (0, 10), (1, 10), (9, 10)])
+def test_only_random_attacks_are_dealt_out_anew(turn):
+    """Whatever the truth's turn, what is not drawn stays with its perturbation."""
+    rows = np.arange(12.0)[:, None]
+    for name in ("truth", "replicate", "scaled_2", "most_similar_name"):
+        ((found,),) = _dealt(name, 50, rows, turn=turn)
+        np.testing.assert_array_equal(found, rows)
+    deals = [found[0, 0] for (found,) in _dealt("noise", 50, rows, turn=turn)]
+    assert deals == [-start % 12 for start in range(turn[0], 12, turn[1])]

@@ -159,13 +159,41 @@ def test_measured_from_a_half_is_as_if_made_with_that_half():
             assert found["pearson_delta"] == pytest.approx(np.mean(want), abs=1e-4)
 
 
-def test_a_gene_that_is_predicted_not_to_change_does_not():
+@pytest.mark.parametrize("n_control", [60, 200])
+def test_what_is_made_up_gains_nothing(n_control):
+    """Constants, scales, other signs and silence on some genes, chosen by the control's noise."""
+    truth, train, halves, control = no_effects(n_control, seed=3)
+    background = train.mean(axis=0)
+    toward = background - control
+    k = (toward**2).sum() / toward.sum()
+    chosen = np.arange(len(control)) % 2 == 0
+    for predicted in (
+        background - k,
+        background - 2 * k,
+        control - 0.05 * np.sign(toward.sum()),
+        control + 20 * toward,
+        control - toward,
+        np.where(chosen, background, control),
+        np.where(chosen, background, control + 0.001 * toward),
+        np.where(toward < 0, control - 0.05, control),
+    ):
+        found = means(truth, predicted, control, background, halves)
+        assert np.isnan(found["pearson_delta"]) or abs(found["pearson_delta"]) < 0.06
+
+
+def test_a_gene_whose_mean_is_not_known_changes_nothing():
     truth, train, halves, control = no_effects(60)
     background = train.mean(axis=0)
-    abstaining = np.where(np.arange(len(control)) % 2, control, background)
-    found = means(truth, abstaining, control, background, halves)
-    assert found["direction"] == pytest.approx(0.25, abs=0.02)  # no direction for half of them
-    assert abs(found["pearson_delta"]) < 0.06
+    unknown = np.where(np.arange(len(control)) == 7, np.nan, background)
+    one, other = (means(truth, background, control, mean, halves) for mean in (background, unknown))
+    assert one["pearson_delta"] == pytest.approx(other["pearson_delta"], abs=0.01)
+
+
+@pytest.mark.parametrize("controls", [np.ones((3, 4000)), np.full((2, 4000), np.nan)])
+def test_other_than_two_halves_of_the_control_are_refused(controls):
+    truth, train, _, control = no_effects(60)
+    with pytest.raises(InputError, match="means of two halves of the"):
+        means(truth, train.mean(axis=0), control, train.mean(axis=0), controls)
 
 
 def test_another_value_of_controls_is_refused():

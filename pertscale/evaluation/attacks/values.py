@@ -253,13 +253,13 @@ def _dealt(
     chance alone. When every perturbation has had every row, none is left. On several truths the
     deals take turns, at least one each.
     """
+    if not (name in ATTACKS and ATTACKS[name].is_random):
+        yield arrays
+        return
     n, (mine, n_truths) = len(arrays[0]), turn
-    is_random = name in ATTACKS and ATTACKS[name].is_random
     starts = np.unique(np.linspace(0, n, min(n, most), endpoint=False).astype(int))
     for start in starts[mine % len(starts) :: n_truths]:
         yield tuple(np.roll(array, start, axis=0) for array in arrays)
-        if not is_random:
-            return
 
 
 def _statistic(found: Versions, i: int) -> Versions:

@@ -149,6 +149,19 @@ def test_kernel_on_many_ties_and_few(monkeypatch, exact, n_values):
             np.testing.assert_allclose(got[known], want[known], rtol=1e-4)
 
 
+def test_groups_of_a_cell_and_few_controls_have_no_halves(tmp_path):
+    """A half of one cell is empty, and so may be one of two controls."""
+    rng = np.random.default_rng(0)
+    for n_control in (2, 3):
+        labels = ["non-targeting"] * n_control + ["KLF1"] + ["GATA1"] * 20
+        counts = rng.poisson(1.0, (len(labels), 30)) + 1
+        source = write_h5ad(tmp_path / f"{n_control}.h5ad", counts, {"perturbation": labels})
+        store = ps.io.ingest(source, tmp_path / f"{n_control}.zarr", quiet=True)
+        rank_sum(store, out=tmp_path / f"{n_control}", replicates=2, quiet=True)
+        assert np.isnan(read_halves(tmp_path / f"{n_control}")["z"].values).all()
+        assert len(read_labels(tmp_path / f"{n_control}").perturbations) == 2
+
+
 def test_cells_of_a_batch_and_of_a_perturbation_are_halved():
     rng = np.random.default_rng(0)
     group = np.sort(rng.integers(0, 20, 3_000))

@@ -294,6 +294,8 @@ def _signed(twice_u, ties, n_group, n_control, variant):
     n2 = float(n_control)
     n = n1 + n2
     u = twice_u * 0.5
+    if n < 2.0:  # a half of few cells
+        return u, 0.0, 0.0, False
     difference = u - n1 * n2 * 0.5
     if variant == MANN_WHITNEY:
         variance = n1 * n2 / 12.0 * ((n + 1.0) - ties / (n * (n - 1.0)))
