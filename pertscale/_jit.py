@@ -6,7 +6,7 @@ import fcntl
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -26,6 +26,7 @@ def jit(function: F) -> F:
     if files is not None:  # else compiling is switched off
         _compile_once(compiled, Path(f"{files._index_path}.lock"))
         _keep_files_apart(files)
+        files._source_stamp = files._source_stamp, _stamps(Path(function.__code__.co_filename))
     return cast(F, compiled)
 
 
@@ -68,6 +69,17 @@ def _keep_files_apart(files: Any) -> None:
         return f"{numbered(number).removesuffix('.nbc')}.{uuid.uuid4().hex[:12]}.nbc"
 
     files._data_name = named
+
+
+@cache
+def _stamps(source: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return names, times and sizes of the modules beside a kernel's, itself among them.
+
+    Numba looks at the kernel's own module: code of another one that is compiled into it would stay
+    what it was when that one changes.
+    """
+    found = ((path.name, path.stat()) for path in sorted(source.parent.glob("*.py")))
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
 
 
 def inline(function: F) -> F:

@@ -70,3 +70,26 @@ def test_processes_that_compile_at_the_same_time(script, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_module_that_changes_has_kernels_beside_it_compiled_anew(tmp_path):
+    """They have its code inlined."""
+    (tmp_path / "inner.py").write_text(
+        "from pertscale._jit import inline\n@inline\ndef one(x):\n    return x + 1\n"
+    )
+    (tmp_path / "outer.py").write_text(
+        "from inner import one\nfrom pertscale._jit import jit\n@jit\ndef two(x):\n"
+        "    return one(x) * 2\nprint(two(3), sum(two.stats.cache_hits.values()))\n"
+    )
+
+    def run():
+        found = subprocess.run(
+            [sys.executable, str(tmp_path / "outer.py")], capture_output=True, text=True, check=True
+        )
+        return found.stdout.split()
+
+    assert run() == ["8", "0"]
+    assert run() == ["8", "1"]
+    inner = tmp_path / "inner.py"
+    inner.write_text(inner.read_text().replace("x + 1", "x + 10"))
+    assert run() == ["26", "0"]
