@@ -105,19 +105,19 @@ class Ceilings:
             controls = self.halves.means(replicate, [CONTROL], self.genes, control[None])
             for half in range(2):
                 other, n = 1 - half, sizes[replicate, :, :, None]
+                own_control, other_control = controls[[half, other], 0]
                 p = welch_p_values(of_halves[half], variances, n[half], others=others)
                 q = benjamini_hochberg(p)
                 duplicate = interpolated_duplicate(of_halves[half], others[0], q)
                 observed = Observed(  # once: its truths are prepared for all methods
                     names=np.array(names, object),
                     truth=of_halves[other],
-                    control=controls[half, 0],
+                    control=own_control,
                     background=self.background,
                     own=own,
                     noise=variances / n[other],
-                    ways=(Way(controls[half, 0], controls[other, 0]),),
+                    ways=(Way(own_control, other_control),),
                 )
-                own_control = controls[half, 0]
                 mean = self.background
                 if self.added_to_control:
                     mean = mean - control + own_control

@@ -26,7 +26,7 @@ from pertscale.stats.pseudobulk import open_pseudobulk
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """One half of the cells as what is known, and the other as what is measured (method O2).
+    """One half of the cells as what is known, and the other as what is measured (method R3).
 
     Attributes
     ----------
